@@ -1,0 +1,75 @@
+"""Prompts in, MP4 clips out: an asyncio client for APIMart's asynchronous Gemini Omni Flash video API."""
+
+from ._arguments import DEFAULT_BASE_URL
+from ._client import OmniClient
+from ._core.errors import (
+    APIError,
+    AuthenticationError,
+    ClientClosed,
+    Conflict,
+    DownloadError,
+    InvalidRequest,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobOverdue,
+    KeyReused,
+    LedgerError,
+    LedgerLocked,
+    NotFound,
+    OmniError,
+    ParentFailed,
+    PaymentRequired,
+    PermissionDenied,
+    RateLimited,
+    ServerError,
+    SubmitUnknown,
+    TransportError,
+    TransportTimeout,
+)
+from ._core.lifecycle import JobStatus
+from ._core.models import DEFAULT_MODEL, Balance, Task, TaskState, Video, VideoRequest
+from ._core.record import JobEvent, Statistics
+from ._core.settings import Limits, Polling, Retry
+from ._job import Job
+
+__all__ = [
+    "DEFAULT_BASE_URL",
+    "DEFAULT_MODEL",
+    "APIError",
+    "AuthenticationError",
+    "Balance",
+    "ClientClosed",
+    "Conflict",
+    "DownloadError",
+    "InvalidRequest",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobEvent",
+    "JobFailed",
+    "JobOverdue",
+    "JobStatus",
+    "KeyReused",
+    "LedgerError",
+    "LedgerLocked",
+    "Limits",
+    "NotFound",
+    "OmniClient",
+    "OmniError",
+    "ParentFailed",
+    "PaymentRequired",
+    "PermissionDenied",
+    "Polling",
+    "RateLimited",
+    "Retry",
+    "ServerError",
+    "Statistics",
+    "SubmitUnknown",
+    "Task",
+    "TaskState",
+    "TransportError",
+    "TransportTimeout",
+    "Video",
+    "VideoRequest",
+]

@@ -1,0 +1,60 @@
+"""What a user hands in, checked before anything is done with it."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from yarl import URL
+
+from ._core.errors import AuthenticationError
+from ._core.models import VideoRequest
+
+DEFAULT_BASE_URL = "https://api.apimart.ai"
+
+_LONGEST_KEY = 1000  # characters
+
+
+def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
+    """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says."""
+    if isinstance(request, str):
+        return VideoRequest(prompt=request, **fields)
+    if not isinstance(request, VideoRequest):
+        raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
+    if not fields:
+        return request
+    return VideoRequest(**{**request.model_dump(exclude_unset=True), **fields})
+
+
+def checked_key(key: str | None) -> str | None:
+    """Give a job's key as it is, if it can be one."""
+    if key is None:
+        return None
+    if not isinstance(key, str) or not key.strip() or len(key) > _LONGEST_KEY:
+        raise ValueError(f"key must be a text of 1 to {_LONGEST_KEY} characters, not {str(key)[:60]!r}")
+    return key
+
+
+def checked_api_key(api_key: str | None) -> str:
+    """Give the key without the white space that copying left around it. No message ever shows it."""
+    api_key = (api_key or os.environ.get("APIMART_API_KEY") or "").strip()
+    if not api_key:
+        raise AuthenticationError("there is no API key: give api_key=..., or set APIMART_API_KEY")
+    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+        raise AuthenticationError("the API key holds characters that no key has (white space or non-ASCII)")
+    return api_key
+
+
+def checked_url(base_url: str | None) -> str:
+    """Give the address of the API: the one given, the environment's, or the real one."""
+    base_url = base_url or os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL
+    try:
+        url = URL(base_url)
+        is_good = url.scheme in {"http", "https"} and bool(url.host)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError(f"base_url={base_url!r} is not an http(s) URL such as {DEFAULT_BASE_URL}")
+    if url.user is not None or url.query_string or url.fragment:
+        raise ValueError("base_url must not hold a user, a password, a query or a fragment")
+    return base_url

@@ -1,0 +1,265 @@
+"""The client: what a user types. The work is done in the rooms of its house."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from ._arguments import as_request, checked_api_key, checked_key, checked_url
+from ._completion import Completion
+from ._core.errors import ClientClosed, OmniError
+from ._core.lifecycle import JobStatus
+from ._core.paths import slug
+from ._core.record import JobEvent, JobRecord, Statistics
+from ._core.settings import Limits, Polling, Retry
+from ._house import House
+from ._intake import key_reused
+from ._job import Job
+from ._ledger import MemoryLedger
+from ._transport import HttpTransport
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from types import TracebackType
+
+    from ._completion import Wanted
+    from ._core.models import Balance, Task, VideoRequest
+    from ._ports import Ledger, Transport
+
+_INHERITED = ("model", "aspect_ratio", "resolution")  # what an extending job takes over from its parent
+
+
+class OmniClient:
+    """Turns requests into MP4 files: submits, follows, downloads. Use it with ``async with``, inside one event loop.
+
+    `api_key` falls back to the environment's `APIMART_API_KEY`, `base_url` to `APIMART_BASE_URL`, then to
+    `https://api.apimart.ai`. Clips go to `output_dir`. `on_event` is called with one `JobEvent` for each change of a
+    job; what it raises is logged and harms nothing. `ledger=None` keeps the record of jobs in memory, for as long as
+    the client lives.
+
+    Leaving the ``async with`` block normally waits for every unfinished job. Leaving it by an exception or by
+    cancellation stops within seconds, and whoever still waits for a job gets `ClientClosed`.
+
+    Raises `AuthenticationError` if there is no API key, and `ValueError` if `base_url` is no http(s) URL.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        *,
+        base_url: str | None = None,
+        output_dir: str | os.PathLike[str] = "clips",
+        ledger: None = None,
+        limits: Limits | None = None,
+        retry: Retry | None = None,
+        polling: Polling | None = None,
+        on_event: Callable[[JobEvent], object] | None = None,
+    ) -> None:
+        self._transport = self._make_transport(checked_url(base_url), checked_api_key(api_key))
+        self._output_dir = Path(output_dir)
+        self._limits = limits or Limits()
+        self._retry = retry or Retry()
+        self._polling = polling or Polling()
+        self._on_event = on_event
+        self._house: House | None = None
+        self._is_closed = False
+
+    def _make_transport(self, base_url: str, api_key: str) -> Transport:
+        return HttpTransport(base_url, api_key)
+
+    def _make_ledger(self) -> Ledger:
+        return MemoryLedger()
+
+    # In and out
+
+    async def __aenter__(self) -> Self:
+        if self._house is not None or self._is_closed:
+            raise ClientClosed("a client is entered once; make another OmniClient")
+        self._house = House(
+            self._transport,
+            self._make_ledger(),
+            self._output_dir,
+            limits=self._limits,
+            retry=self._retry,
+            polling=self._polling,
+            on_event=self._on_event,
+        )
+        await self._house.opened.wait()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        house = self._entered()
+        self.check_loop()
+        try:
+            if error is None:
+                await house.idle()
+        finally:
+            self._is_closed = True
+            await house.close()
+        if error is None and house.crash is not None:
+            raise house.crash
+
+    # Jobs
+
+    def submit(self, request: VideoRequest | str, *, key: str | None = None, **fields: Any) -> Job:
+        """Hand over a request; returns at once. A text is the prompt; `fields` are those of `VideoRequest`.
+
+        `key` names the job and its file; one is made from the prompt if none is given. The same key with the same
+        request gives the same job, which is never paid twice; awaiting a job whose key names another request raises
+        `KeyReused`, and nothing is sent.
+
+        Raises `pydantic.ValidationError` or `ValueError` for a bad request or key, and `ClientClosed` outside of
+        ``async with``, before anything is recorded or sent.
+        """
+        self._open()
+        return self._take(as_request(request, fields), key)
+
+    def as_completed(
+        self, requests: Iterable[Wanted] | AsyncIterable[Wanted], *, ahead: int = 1000
+    ) -> AsyncIterator[Job]:
+        """Submit all of an iterable and iterate over its jobs as they finish; a failed one raises when awaited.
+
+        Takes `VideoRequest`, prompts, or jobs (of a generator that submits, with keys, as it is asked). Items are
+        taken only as fast as jobs finish: never more than `ahead` are unfinished, so the iterable may be endless.
+        """
+        house = self._open()
+        return Completion(requests, ahead=ahead, submit=self.submit, spawn=house.spawn)
+
+    def attach(self, task_id: str, *, key: str | None = None) -> Job:
+        """Follow a task that was submitted elsewhere, or earlier; its clip is named by `key`, else by `task_id`."""
+        house = self._open()
+        if not task_id or not task_id.isprintable():
+            raise ValueError(f"attach({task_id!r}): give the task_id that the server gave")
+        record = JobRecord(
+            key=checked_key(key) or task_id, status=JobStatus.RUNNING, task_id=task_id, created_at=time.time()
+        )
+        return self._enter(house, record)
+
+    def resume(self) -> list[Job]:
+        """Take up every job of the ledger that has something left to do, and lets submits leave again after a stop."""
+        house = self._open()
+        house.submitter.reopen()
+        jobs = []
+        for record in house.roster.ledger.unfinished():
+            job = house.roster.find(record.key)
+            if job is None:
+                job = Job(self, record)
+                house.intake.resume(job)
+            jobs.append(job)
+        return jobs
+
+    # Single questions
+
+    async def task(self, task_id: str) -> Task:
+        """Ask how one task stands. Raises `APIError` or `TransportError`."""
+        return await self._open().desk.task(task_id)
+
+    async def balance(self) -> Balance:
+        """Ask what is left to the API key. Raises `APIError` or `TransportError`."""
+        return await self._open().desk.balance()
+
+    async def models(self) -> list[str]:
+        """Ask which model ids the server names. Raises `APIError` or `TransportError`."""
+        return await self._open().desk.models()
+
+    async def upload_image(self, path: str | os.PathLike[str]) -> str:
+        """Upload a picture (JPEG, PNG, WebP or GIF, at most 20 MiB) and give its URL, which lives for 72 hours.
+
+        Raises `InvalidRequest` for a file that is too large or no picture, `OSError` for one that cannot be read,
+        `APIError` or `TransportError`.
+        """
+        return await self._open().desk.upload_image(Path(path))
+
+    # How it stands
+
+    def statistics(self) -> Statistics:
+        """Give sums over this client's life so far."""
+        return self._entered().roster.statistics()
+
+    @property
+    def stopped(self) -> OmniError | None:
+        """Why no submit leaves any more (no credit, bad key, no way to the server); None while they do.
+
+        Jobs that were accepted are still followed to their end. `resume` lets submits leave again.
+        """
+        return self._entered().submitter.stopped
+
+    def __repr__(self) -> str:
+        state = "closed" if self._is_closed else "open" if self._house else "not entered"
+        return f"<OmniClient {state}, output_dir={str(self._output_dir)!r}>"
+
+    # What its jobs ask of it
+
+    def check_loop(self) -> None:
+        """Raise `RuntimeError` in another event loop than the one in which the client was entered."""
+        if self._house is not None and asyncio.get_running_loop() is not self._house.loop:
+            raise RuntimeError(
+                "this OmniClient belongs to another event loop; open one with `async with OmniClient()` in each loop "
+                "(each asyncio.run makes a new one)"
+            )
+
+    def cancel(self, job: Job) -> bool:
+        """Give a job up; `Job.cancel` is the way to call it."""
+        house = self._open()
+        if job.done():
+            return False
+        match job.status:
+            case JobStatus.WAITING | JobStatus.SUBMITTING:
+                house.submitter.cancel(job)
+            case JobStatus.RUNNING:
+                house.submitter.finished()
+                house.roster.cancel(job)
+            case JobStatus.DOWNLOADING:
+                house.roster.cancel(job)
+            case _:
+                return False
+        return True
+
+    def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
+        """Submit a job that goes on from another; `Job.extend` is the way to call it."""
+        self._open()
+        before = job.request
+        inherited = {name: getattr(before, name) for name in _INHERITED if before and name not in fields}
+        return self._take(as_request(prompt, inherited | fields), key, parent=job)
+
+    # Inside
+
+    def _take(self, request: VideoRequest, key: str | None, parent: Job | None = None) -> Job:
+        record = JobRecord(
+            key=checked_key(key) or f"{slug(request.prompt or '')}-{secrets.token_hex(4)}",
+            idempotency_key=f"omni-{secrets.token_hex(16)}",
+            request=request.as_json(),
+            parent=parent.key if parent else None,
+            created_at=time.time(),
+        )
+        return self._enter(self._open(), record, parent)
+
+    def _enter(self, house: House, record: JobRecord, parent: Job | None = None) -> Job:
+        live = house.roster.find(record.key)
+        if live is not None and live._record.is_same_work(record):
+            return live
+        job = Job(self, record, parent)
+        if live is not None:
+            job._end(key_reused(record.key))
+        else:
+            house.intake.take(job)
+        return job
+
+    def _open(self) -> House:
+        """Give the house, if it is open and this is its loop."""
+        house = self._entered()
+        self.check_loop()
+        if self._is_closed or house.crash is not None:
+            raise ClientClosed("this client is closed; make another OmniClient")
+        return house
+
+    def _entered(self) -> House:
+        if self._house is None:
+            raise ClientClosed("this client is not open; use it inside `async with OmniClient(...) as client:`")
+        return self._house

@@ -1,0 +1,171 @@
+"""What decides when the next request may leave: fed with events and times, it answers; it never waits.
+
+Theory of operation. The gate is *open*, *closed*, or *probing*. Open, it lets through what capacity and a window of
+requests on the wire allow; the window begins with one and grows by one with each request let through, so that traffic
+after a pause (and at the very start, when not even the key has been proved) ramps up and does not burst. A refusal
+(429) closes it for everybody. When the pause is over, or a job finishes on the server, exactly one probe leaves: what
+becomes of it opens the gate or closes it again for longer. Refusals of requests that had left before the closing
+count as that same closing; each request carries a `Permit` that tells.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from .retry import backoff, obey, patience
+
+if TYPE_CHECKING:
+    from .settings import Retry
+
+_UNCLEAR_IN_A_ROW = 5  # so many unclear outcomes without a clear one: the server is in trouble, not the request
+
+
+class _State(Enum):
+    OPEN = auto()
+    CLOSED = auto()
+    PROBING = auto()
+
+
+class _Cause(Enum):
+    """Why the gate is closed; it decides for how long one keeps trying."""
+
+    REFUSED = auto()
+    UNREACHABLE = auto()
+    TROUBLE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """One request let through; to be handed back with what became of it."""
+
+    closing: int  # how often the gate had closed when it left
+    is_probe: bool
+
+
+class Gate:
+    """Lets requests through one by one. Times are of any one clock that only moves forward, in seconds.
+
+    `capacity` is how many accepted jobs may be unfinished at once (None: no ceiling), `width` how many requests may
+    be on the wire at once.
+    """
+
+    def __init__(self, *, capacity: int | None, width: int, retry: Retry) -> None:
+        self.in_flight = 0
+        self.in_doubt = 0  # jobs that the server may have taken: each may hold a place there
+        self._capacity = capacity
+        self._width = width
+        self._retry = retry
+        self._state = _State.OPEN
+        self._cause = _Cause.REFUSED
+        self._window = 1
+        self._on_wire = 0
+        self._closings = 0  # ever
+        self._in_a_row = 0  # since a request was last let through
+        self._unclear = 0
+        self._opens_at = 0.0
+        self._closed_since: float | None = None
+        self._early_probe = False  # the last probe left because a job finished
+        self._early_allowed = True  # ... which in this closing has not failed yet
+
+    def opens_in(self, now: float, *, is_in_doubt: bool = False) -> float | None:
+        """Give the seconds until the next request may leave: 0 means now, None means not before an event.
+
+        `is_in_doubt` tells of the next one that it may hold a place on the server already.
+        """
+        if self._is_full(is_in_doubt) or self._state is _State.PROBING:
+            return None
+        if self._state is _State.CLOSED:
+            return max(0.0, self._opens_at - now)
+        return 0.0 if self._on_wire < self._window else None
+
+    def leave(self, now: float) -> Permit:
+        """Let one request through; only after `opens_in` gave 0."""
+        is_probe = self._state is _State.CLOSED
+        if is_probe:
+            self._state = _State.PROBING
+            if now - self._opens_at > self._retry.maximum:
+                self._closed_since = now  # nobody wanted through meanwhile: patience begins anew
+        self._on_wire += 1
+        return Permit(self._closings, is_probe)
+
+    def passed(self, permit: Permit, *, accepted: bool) -> None:
+        """Take note that the server let this request through; `accepted` if a job is in flight from now on."""
+        self._on_wire -= 1
+        self.in_flight += accepted
+        self._unclear = 0
+        if permit.closing != self._closings:
+            return  # it left before the gate closed, and tells nothing about now
+        self._state = _State.OPEN
+        self._in_a_row = 0
+        self._closed_since = None
+        self._early_allowed = True
+        self._window = min(self._width, self._window + 1)
+
+    def refused(self, permit: Permit, now: float, *, advice: float | None, dice: float) -> None:
+        """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""
+        self._on_wire -= 1
+        if permit.closing != self._closings:
+            if advice is not None and self._state is _State.CLOSED:
+                self._opens_at = max(self._opens_at, now + obey(advice, 0, self._retry, dice))
+            return
+        if permit.is_probe and self._early_probe:
+            self._early_allowed = False
+        self._close(now, _Cause.REFUSED, obey(advice, self._in_a_row, self._retry, dice))
+
+    def unreachable(self, permit: Permit, now: float, *, dice: float) -> None:
+        """Take note that this request could not even be sent."""
+        self._on_wire -= 1
+        if permit.closing == self._closings:
+            self._close(now, _Cause.UNREACHABLE, backoff(self._in_a_row, self._retry, dice))
+
+    def unclear(self, permit: Permit, now: float, *, dice: float) -> None:
+        """Take note that nobody knows what became of this request."""
+        self._on_wire -= 1
+        self._unclear += 1
+        if permit.closing != self._closings:
+            return
+        if permit.is_probe or self._unclear >= _UNCLEAR_IN_A_ROW:
+            self._close(now, _Cause.TROUBLE, backoff(self._in_a_row, self._retry, dice))
+
+    def withdrawn(self, permit: Permit) -> None:
+        """Take back a request that never left; a probe's place is free again at once."""
+        self._on_wire -= 1
+        if permit.is_probe and permit.closing == self._closings:
+            self._state = _State.CLOSED
+
+    def joined(self) -> None:
+        """Count a job that is in flight without having left through this gate."""
+        self.in_flight += 1
+
+    def finished(self, now: float) -> None:
+        """Take note that a job in flight has ended on the server, which may have freed a place."""
+        self.in_flight = max(0, self.in_flight - 1)
+        if self._state is _State.CLOSED and self._cause is _Cause.REFUSED and self._early_allowed:
+            self._early_probe = self._opens_at > now
+            self._opens_at = min(self._opens_at, now)
+
+    def has_lost_patience(self, now: float) -> bool:
+        """Tell whether asking on is pointless: no way to the server for a budget, or nothing but no for far longer."""
+        if self._closed_since is None:
+            return False
+        closed_for = now - self._closed_since
+        if self._cause is _Cause.UNREACHABLE:
+            return closed_for > self._retry.budget
+        return closed_for > patience(self._retry) and self.in_flight == 0
+
+    def _is_full(self, is_in_doubt: bool) -> bool:
+        taken = self.in_flight + self._on_wire + (0 if is_in_doubt else self.in_doubt)
+        return self._capacity is not None and taken >= self._capacity
+
+    def _close(self, now: float, cause: _Cause, pause: float) -> None:
+        if self._closed_since is None or cause is not self._cause:
+            self._closed_since = now  # an outage has lasted since it began, not since an earlier trouble did
+        self._state = _State.CLOSED
+        self._cause = cause
+        self._closings += 1
+        self._in_a_row += 1
+        self._window = 1
+        self._opens_at = now + pause
+        self._early_probe = False

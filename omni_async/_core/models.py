@@ -1,0 +1,160 @@
+"""The things the client speaks of: a request, the server's reply about its task, the account's balance."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+DEFAULT_MODEL = "gemini-omni-flash-preview"
+
+_SET_BY_FIELD = (
+    "model",
+    "prompt",
+    "image_urls",
+    "video_urls",
+    "aspect_ratio",
+    "resolution",
+    "extend_from_task_id",
+)
+
+
+class VideoRequest(BaseModel):
+    """What one clip shall be, as the API's page puts it. Checked when it is made; frozen afterwards.
+
+    At least one of `prompt`, `image_urls` and `video_urls` is needed. A field left out is left out of what is sent,
+    so that the server's own default counts. The length of the clip (3 to 10 s) is the model's choice.
+
+    Raises `pydantic.ValidationError` (a `ValueError`) that names the field and what it takes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(default=DEFAULT_MODEL, min_length=1)
+    prompt: str | None = None
+    image_urls: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+    video_urls: Annotated[tuple[str, ...], Field(max_length=1)] = ()
+    aspect_ratio: Literal["16:9", "9:16"] | None = None
+    resolution: Literal["720p"] | None = None
+    extend_from_task_id: str | None = Field(default=None, min_length=1)
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Fields that the page does not name, passed through as they are (for other models, or newer pages)."""
+
+    @field_validator("image_urls", "video_urls", mode="before")
+    @classmethod
+    def _one_is_a_list_of_one(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("image_urls")
+    @classmethod
+    def _images_are_links(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not _is_link(url):
+                raise ValueError(
+                    f"{_shorten(url)} is not an http(s) URL; upload a local picture with "
+                    "client.upload_image(path) and give the URL that it returns"
+                )
+        return urls
+
+    @field_validator("video_urls")
+    @classmethod
+    def _videos_are_links_or_data(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for url in urls:
+            if not _is_link(url) and not url.startswith("data:video/"):
+                raise ValueError(f"{_shorten(url)} is neither an http(s) URL nor a data:video/... URI")
+        return urls
+
+    @field_validator("extra")
+    @classmethod
+    def _extra_is_json(cls, extra: dict[str, Any]) -> dict[str, Any]:
+        try:
+            copy: dict[str, Any] = json.loads(json.dumps(extra, allow_nan=False, sort_keys=True))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"extra must be plain JSON values: {error}") from None
+        if empty := [name for name, value in copy.items() if value is None]:
+            raise ValueError(f"{', '.join(empty)} is null; leave out what is not to be sent")
+        return copy
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if not (self.prompt and self.prompt.strip()) and not self.image_urls and not self.video_urls:
+            raise ValueError("give a prompt, image_urls or video_urls; at least one of them is needed")
+        if twice := [name for name in _SET_BY_FIELD if name in self.extra and getattr(self, name)]:
+            raise ValueError(f"{', '.join(twice)} is set twice: as a field and in extra")
+        return self
+
+    def body(self) -> dict[str, Any]:
+        """Give what is sent: the fields that are set, and `extra`."""
+        fields = self.model_dump(mode="json", exclude={"extra"}, exclude_none=True)
+        return {name: value for name, value in fields.items() if value} | self.extra
+
+    def as_json(self) -> str:
+        """Give one text for one request: equal requests, and only those, give equal texts."""
+        return self.model_dump_json(exclude_defaults=True)
+
+
+def _is_link(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and not any(c.isspace() for c in url)
+    except ValueError:
+        return False
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+class TaskState(Enum):
+    """What a server's status word comes down to."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One finished video on the server: where it is, and until when (unix seconds; None: not said)."""
+
+    url: str
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """One reply about a task. Whatever the server left out is None; times are unix seconds, durations seconds.
+
+    `status` is the server's own word in lower case, `state` what it comes down to. `cost` is in USD, `progress` in
+    percent. `error`, `error_code` and `error_type` are the server's words about a failed task.
+    """
+
+    id: str
+    status: str
+    state: TaskState
+    progress: float | None = None
+    created: float | None = None
+    completed: float | None = None
+    estimated_time: float | None = None
+    actual_time: float | None = None
+    cost: float | None = None
+    credits_cost: float | None = None
+    videos: tuple[Video, ...] = ()
+    error: str = ""
+    error_code: str = ""
+    error_type: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Balance:
+    """What is left to the API key or account, in the account's own unit (mostly USD); None: not said."""
+
+    remaining: float | None = None
+    used: float | None = None
+    remaining_credits: float | None = None
+    used_credits: float | None = None
+    unlimited: bool = False

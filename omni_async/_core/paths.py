@@ -1,0 +1,61 @@
+"""Names of files: a key made safe for every file system, and never one file for two keys."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+_LONGEST = 100  # bytes, of the name without ".mp4"
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^[.\s]+|[.\s]+$')
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
+_NOT_A_WORD = re.compile(r"[\W_]+")
+
+
+def stem(key: str) -> str:
+    """Give a safe file name (without ending) for a key: the key itself if it is safe, else marked with its hash."""
+    name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
+    name = _UNSAFE.sub("_", name)
+    if name == key and len(name.encode()) <= _LONGEST and not _RESERVED.fullmatch(name):
+        return name
+    return marked(key)
+
+
+def marked(key: str) -> str:
+    """Give the safe name of a key with its hash, which no other key has."""
+    name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
+    mark = f"-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
+    name = _cut(_UNSAFE.sub("_", name), _LONGEST - len(mark))
+    if _RESERVED.fullmatch(name):
+        name = f"_{name}"
+    return f"{name}{mark}"
+
+
+def slug(text: str, longest: int = 40) -> str:
+    """Give a short readable name for a text: its first words, joined by hyphens; "clip" if it has none."""
+    words = _NOT_A_WORD.sub("-", unicodedata.normalize("NFC", text).lower()).strip("-")
+    words = _cut(words.encode("utf-8", "ignore").decode(), longest)
+    return words.rstrip("-") or "clip"
+
+
+def _cut(text: str, longest: int) -> str:
+    """Cut to so many bytes, never within a character, and never so that it ends in a dot or space."""
+    return text.encode()[:longest].decode("utf-8", "ignore").rstrip(". ")
+
+
+class Names:
+    """Hands out file names: the same one always for the same video of the same key, and to no other.
+
+    Names are compared without case, for file systems that cannot tell "A" from "a".
+    """
+
+    def __init__(self) -> None:
+        self._owners: dict[str, tuple[str, int]] = {}
+
+    def claim(self, key: str, index: int = 0) -> str:
+        """Give the file name (with ".mp4") of video number `index` (from 0) of a key."""
+        number = f"-{index + 1}" if index else ""
+        for name in (f"{stem(key)}{number}", f"{marked(key)}{number}", f"{marked(key)}.{index + 1}"):
+            if self._owners.setdefault(name.casefold(), (key, index)) == (key, index):
+                return f"{name}.mp4"
+        raise RuntimeError(f"no file name is free for key {key!r}")  # needs keys made to collide with a hash

@@ -1,0 +1,91 @@
+"""What is remembered of a job, and what is told of it: the row, the event, the sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .lifecycle import JobStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobRecord:
+    """All that must outlive the process about one job: one row of the ledger. Times are unix seconds.
+
+    `request` is `VideoRequest.as_json()` ("" for a task that was submitted elsewhere), `parent` the key of the job
+    that this one extends. `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear: where it is
+    not zero and idempotency is not honoured, the job may have been paid more than once.
+    """
+
+    key: str
+    idempotency_key: str = ""
+    request: str = ""
+    parent: str | None = None
+    parent_task_id: str | None = None
+    status: JobStatus = JobStatus.WAITING
+    task_id: str | None = None
+    created_at: float = 0.0
+    submitted_at: float | None = None
+    accepted_at: float | None = None
+    finished_at: float | None = None
+    submits: int = 0
+    doubtful: int = 0
+    cost: float | None = None
+    credits: float | None = None
+    paths: tuple[str, ...] = ()
+    error: str = ""
+
+    def is_same_work(self, other: JobRecord) -> bool:
+        """Tell whether both stand for the same task, or ask the server for the same thing."""
+        if self.task_id is not None and self.task_id == other.task_id:
+            return True
+        return (self.request, self.parent) == (other.request, other.parent)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """One change of one job, as `on_event` gets it: picklable, and complete enough to draw a display from.
+
+    `previous` is None for a job that has just been made, and equal to `status` where only `progress` changed.
+    `at` is in unix seconds, `progress` in percent, `cost` in USD.
+    """
+
+    at: float
+    key: str
+    task_id: str | None
+    status: JobStatus
+    previous: JobStatus | None = None
+    progress: float | None = None
+    cost: float | None = None
+    error: str = ""
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statistics:
+    """Sums over a client's life so far, as a snapshot.
+
+    Jobs: `waiting` (recorded, not accepted yet), `in_flight` (accepted, not finished on the server), `downloading`,
+    `done`, `failed`, `stopped` (ended otherwise: unknown, overdue, undelivered, cancelled). Work: `submits` (POSTs),
+    `refused` (of them answered with 429), `doubtful` (of them with unclear outcome), `checks`, `bytes` of clips
+    received. `cost` in USD and `credits` as the server named them. `submits_per_minute` is the rate found, None
+    until there is one.
+    """
+
+    waiting: int = 0
+    in_flight: int = 0
+    downloading: int = 0
+    done: int = 0
+    failed: int = 0
+    stopped: int = 0
+    submits: int = 0
+    refused: int = 0
+    doubtful: int = 0
+    checks: int = 0
+    bytes: int = 0
+    cost: float = 0.0
+    credits: float = 0.0
+    submits_per_minute: float | None = None

@@ -1,0 +1,94 @@
+"""Settings as frozen objects, checked when they are made, so that a wrong one is met before any money is spent."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Ambiguous = Literal["retry", "hold"]
+
+
+def _check(owner: object, name: str, *, least: float, above: bool = False, whole: bool = False) -> None:
+    """Refuse the field unless it is None or a finite number of at least (or above) `least`."""
+    value = getattr(owner, name)
+    if value is None:
+        return
+    wanted = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {least:g}"
+    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < least or (above and value == least):
+        raise ValueError(f"{type(owner).__name__}({name}={value!r}): {name} must be {wanted}")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Ceilings on what the client does; None means that there is no ceiling but what the server shows.
+
+    ``submits_per_minute`` and ``checks_per_second`` are rates (per time), spread evenly, never in bursts.
+    ``max_in_flight`` is a capacity: accepted jobs that the server has not finished yet. ``max_downloads`` is how
+    many clips are transferred at once.
+    """
+
+    submits_per_minute: float | None = None
+    max_in_flight: int | None = None
+    checks_per_second: float | None = None
+    max_downloads: int = 8
+
+    def __post_init__(self) -> None:
+        _check(self, "submits_per_minute", least=0, above=True)
+        _check(self, "max_in_flight", least=1, whole=True)
+        _check(self, "checks_per_second", least=0, above=True)
+        if self.max_downloads is None:
+            raise ValueError("Limits(max_downloads=None): max_downloads must be a whole number of at least 1")
+        _check(self, "max_downloads", least=1, whole=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Retry:
+    """How long and how patiently something is tried again. All in seconds.
+
+    ``budget`` is how long one piece of work may go on failing: a submit with unclear outcomes, a row of failed
+    checks, a download without progress. Delays start at ``initial``, double each time, and stop growing at
+    ``maximum``. ``ambiguous`` says what to do when a submit may or may not have been taken: ``"retry"`` resends it
+    under its idempotency key and counts it as possibly paid twice; ``"hold"`` resends nothing and makes the job
+    ``unknown``.
+    """
+
+    budget: float = 300.0
+    initial: float = 0.5
+    maximum: float = 30.0
+    ambiguous: Ambiguous = "retry"
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "initial", "maximum"):
+            if getattr(self, name) is None:
+                raise ValueError(f"Retry({name}=None): {name} must be a number of seconds")
+        _check(self, "budget", least=0)
+        _check(self, "initial", least=0, above=True)
+        _check(self, "maximum", least=self.initial)
+        if self.ambiguous not in get_args(Ambiguous):
+            raise ValueError(f"Retry(ambiguous={self.ambiguous!r}): ambiguous must be 'retry' or 'hold'")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Polling:
+    """When jobs in flight are checked. All in seconds.
+
+    The gap between two checks of a job stays within ``minimum`` and ``maximum``. ``check_cost`` is how many seconds
+    of waiting one status request is worth: more means fewer checks. A job not finished ``timeout`` after it was
+    accepted is ``overdue``: no longer followed, never sent again.
+    """
+
+    minimum: float = 1.0
+    maximum: float = 15.0
+    check_cost: float = 1.0
+    timeout: float = 1800.0
+
+    def __post_init__(self) -> None:
+        for name in ("minimum", "maximum", "check_cost", "timeout"):
+            if getattr(self, name) is None:
+                raise ValueError(f"Polling({name}=None): {name} must be a number of seconds")
+        _check(self, "minimum", least=0, above=True)
+        _check(self, "maximum", least=self.minimum)
+        _check(self, "check_cost", least=0, above=True)
+        _check(self, "timeout", least=0, above=True)

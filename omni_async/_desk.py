@@ -1,0 +1,83 @@
+"""Single questions to the server: a task, the balance, the models, an upload. They cost nothing and are repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+from ._core import wire
+from ._core.errors import InvalidRequest, RateLimited, ServerError, TransportError
+from ._core.retry import obey
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from ._core.models import Balance, Task
+    from ._core.settings import Retry
+    from ._core.wire import Reply
+    from ._ports import Transport
+
+_T = TypeVar("_T")
+
+_LONGEST = 60.0  # seconds that a single question is repeated: somebody sits and waits
+_LARGEST_IMAGE = 20 * 1024 * 1024  # bytes, the upload's own limit
+
+
+class Desk:
+    """Asks one thing at a time and tells what came of it."""
+
+    def __init__(self, transport: Transport, retry: Retry) -> None:
+        self._transport = transport
+        self._retry = retry
+
+    async def task(self, task_id: str) -> Task:
+        """Ask how a task stands."""
+        return await self._ask(
+            f"task {task_id}", lambda: self._transport.check(task_id), lambda reply: wire.read_task(reply, task_id)
+        )
+
+    async def balance(self) -> Balance:
+        """Ask what is left."""
+        return await self._ask("balance", lambda: self._transport.ask("/v1/balance"), wire.read_balance)
+
+    async def models(self) -> list[str]:
+        """Ask which models there are."""
+        return await self._ask("models", lambda: self._transport.ask("/v1/models"), wire.read_models)
+
+    async def upload_image(self, path: Path) -> str:
+        """Upload a picture; gives its URL."""
+        size = (await anyio.Path(path).stat()).st_size
+        if size > _LARGEST_IMAGE:
+            raise InvalidRequest(f"{path} has {size} bytes; the upload takes at most {_LARGEST_IMAGE}")
+        return await self._ask(f"upload of {path}", lambda: self._transport.upload(path), wire.read_upload)
+
+    async def _ask(
+        self, about: str, question: Callable[[], Awaitable[Reply]], read: Callable[[Reply], _T | None]
+    ) -> _T:
+        """Ask until there is an answer, a clear no, or no more time."""
+        ends_at = asyncio.get_running_loop().time() + min(_LONGEST, self._retry.budget)
+        attempt = 0
+        while True:
+            advice = None
+            try:
+                reply = await question()
+            except TransportError as error:
+                trouble: TransportError | ServerError | RateLimited = error
+            else:
+                answer = read(reply)
+                if answer is not None:
+                    return answer
+                refusal = wire.read_error(reply, now=time.time(), about=about)
+                if not isinstance(refusal, (ServerError, RateLimited)):
+                    raise refusal
+                trouble, advice = refusal, wire.retry_after(reply, time.time())
+            pause = obey(advice, attempt, self._retry, random.random())
+            if asyncio.get_running_loop().time() + pause > ends_at:
+                raise trouble
+            attempt += 1
+            await anyio.sleep(pause)

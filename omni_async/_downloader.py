@@ -1,0 +1,127 @@
+"""Brings finished jobs to their end: so many at once, each with all its clips on disk, or with what was in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio
+
+from ._bell import Bell
+from ._core.errors import DownloadError
+from ._core.lifecycle import JobStatus
+from ._fetch import Fetch, GivenUp, Source, undelivered
+from ._partfile import is_whole
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from anyio.abc import TaskGroup
+
+    from ._core.settings import Limits, Retry
+    from ._job import Job
+    from ._ports import Transport
+    from ._roster import Roster
+
+
+class Downloader:
+    """Fetches the clips of jobs that the server has finished."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        roster: Roster,
+        folder: Path,
+        *,
+        limits: Limits,
+        retry: Retry,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._roster = roster
+        self._folder = folder
+        self._retry = retry
+        self._source = Source(transport, roster, retry=retry, at_once=limits.max_downloads, dice=dice)
+        self._most = limits.max_downloads
+        self._waiting: deque[Job] = deque()
+        self._busy = 0
+        self._bell = Bell()
+
+    def put(self, job: Job) -> None:
+        """Fetch the clips of this job; of one that is said to be completed, only if they are not there and whole."""
+        self._waiting.append(job)
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Fetch what comes, for ever."""
+        async with anyio.create_task_group() as group:
+            while True:
+                while self._waiting and self._busy < self._most:
+                    self._start(group, self._waiting.popleft())
+                await self._bell.wait(None)
+
+    def _start(self, group: TaskGroup, job: Job) -> None:
+        self._busy += 1
+        group.start_soon(self._serve, job)
+
+    async def _serve(self, job: Job) -> None:
+        try:
+            if job.status is JobStatus.COMPLETED and not await self._stands(job):
+                await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, paths=()))
+            if job.status is JobStatus.DOWNLOADING:
+                await self._deliver(job)
+        finally:
+            self._busy -= 1
+            self._bell.ring()
+
+    async def _stands(self, job: Job) -> bool:
+        """End a completed job with its file, if that still stands and is whole."""
+        for path in job.paths:
+            if not await self._source.in_thread(is_whole, path):
+                return False
+        if job.paths:
+            self._roster.end(job, job.paths[0])
+        return bool(job.paths)
+
+    async def _deliver(self, job: Job) -> None:
+        error: DownloadError | None = None
+        paths: list[Path] = []
+        try:
+            for index in range(await self._count_videos(job)):
+                path = await Fetch(self._source, job, index, self._path(job, index)).run()
+                paths.append(path)
+        except GivenUp:
+            return
+        except DownloadError as failure:
+            error = failure
+        if job.done():  # cancelled at the last moment
+            return
+        if error is not None:
+            await self._roster.sure(self._roster.move(job, JobStatus.UNDELIVERED, error=str(error)))
+            self._roster.end(job, error)
+        else:
+            facts = {"paths": tuple(map(str, paths)), "finished_at": self._roster.wall(), "error": ""}
+            await self._roster.sure(self._roster.move(job, JobStatus.COMPLETED, **facts))
+            self._roster.end(job, paths[0])
+
+    async def _count_videos(self, job: Job) -> int:
+        """Give how many videos there are to fetch, asking the task if that is not known."""
+        attempts, since = 0, _now()
+        while job.task is None or not job.task.videos:
+            trouble = await self._source.links.renew(job)
+            if trouble is None:
+                continue
+            if trouble.is_hopeless(attempts) or _now() - since > self._retry.budget:
+                raise undelivered(job, self._path(job, 0), trouble.reason)
+            await self._source.pause(trouble, attempts)
+            attempts += 1
+        return len(job.task.videos)
+
+    def _path(self, job: Job, index: int) -> Path:
+        return self._folder / self._roster.names.claim(job.key, index)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,209 @@
+"""One clip from its link to its file: request after request, each going on where the one before broke off."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import aclosing
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from ._core.errors import DownloadError, TransportError
+from ._core.retry import obey
+from ._core.transfer import LARGEST, Part, Step, judge_transfer, request_headers
+from ._core.wire import Reply, retry_after
+from ._links import Links, Trouble
+from ._partfile import PartFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from ._core.models import Video
+    from ._core.settings import Retry
+    from ._job import Job
+    from ._ports import Transfer, Transport
+    from ._roster import Roster
+
+_T = TypeVar("_T")
+
+_WRITE = 1024 * 1024  # bytes that are gathered for one write: a thread for every packet would cost more than the disk
+
+_log = logging.getLogger("omni_async.downloader")
+
+
+class GivenUp(Exception):
+    """The job was cancelled while its clip was on its way."""
+
+
+class Source:
+    """What every fetch of one client needs."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        roster: Roster,
+        *,
+        retry: Retry,
+        at_once: int,
+        dice: Callable[[], float],
+    ) -> None:
+        self.transport = transport
+        self.roster = roster
+        self.links = Links(transport, roster)
+        self.retry = retry
+        self.dice = dice
+        self._threads = anyio.CapacityLimiter(at_once)
+
+    async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Do blocking work off the loop."""
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
+
+    async def pause(self, trouble: Trouble, attempts: int) -> None:
+        """Wait before the next attempt."""
+        await anyio.sleep(obey(trouble.advice, attempts, self.retry, self.dice()))
+
+
+class Fetch:
+    """Brings video number `index` of a finished job to `path`."""
+
+    def __init__(self, source: Source, job: Job, index: int, path: Path) -> None:
+        self._source = source
+        self._job = job
+        self._index = index
+        self._file = PartFile(path)
+        self._part = Part()
+
+    async def run(self) -> Path:
+        """Give the path of the whole clip. Raises `DownloadError`, or `GivenUp` if the job is cancelled meanwhile."""
+        file, in_thread = self._file, self._source.in_thread
+        try:
+            await in_thread(file.open)
+            await self._persist()
+            await in_thread(file.finish)
+        except OSError as error:
+            raise self._failure(f"{error.strerror or error} ({error.filename or file.path})") from error
+        except GivenUp:
+            await in_thread(file.discard)
+            raise
+        finally:
+            file.close()
+        return file.path
+
+    async def _persist(self) -> None:
+        """Try until the clip is whole, or nothing more has come for a budget."""
+        source, part = self._source, self._part
+        reached, attempts, since = 0, 0, _now()
+        trouble = await self._first_trouble()
+        while trouble is not None:
+            if part.furthest > reached:
+                reached, attempts, since = part.furthest, 0, _now()
+            if trouble.is_hopeless(attempts) or _now() - since > source.retry.budget:
+                raise self._failure(trouble.reason)
+            _log.info("job %r: %s, after %d bytes; going on", self._job.key, trouble.reason, part.offset)
+            if attempts or not trouble.needs_link:
+                await source.pause(trouble, attempts)
+            attempts += 1
+            trouble = await source.links.renew(self._job, self._index) if trouble.needs_link else None
+            trouble = trouble or await self._attempt()
+
+    async def _first_trouble(self) -> Trouble | None:
+        # The clock here may be wrong, so a link is thought to be stale only once; then it is tried as it is.
+        if self._source.links.has_expired(self._job, self._index):
+            return Trouble("its link has expired", needs_link=True)
+        return await self._attempt()
+
+    async def _attempt(self) -> Trouble | None:
+        """Make one request; None if the clip is whole now."""
+        part = self._part
+        try:
+            async with self._source.transport.fetch(self._video.url, request_headers(part)) as transfer:
+                trouble = await self._receive(transfer)
+        except TransportError as error:
+            return Trouble(str(error), needs_link=not error.sent)
+        if trouble is not None:
+            return trouble
+        if part.is_short:
+            return Trouble(f"the transfer ended at byte {part.offset} of {part.total}")
+        fault = await self._source.in_thread(self._file.find_fault)
+        if fault is None:
+            return None
+        await self._start_over()
+        return Trouble(f"what the link gives is not a whole MP4: {fault}", needs_link=True)
+
+    async def _receive(self, transfer: Transfer) -> Trouble | None:
+        part = self._part
+        answer = judge_transfer(transfer.status, transfer.headers, part)
+        match answer.step:
+            case Step.FRESH_LINK:
+                return Trouble(f"the link answers HTTP {transfer.status}", needs_link=True)
+            case Step.LATER:
+                advice = retry_after(Reply(transfer.status, transfer.headers), self._source.roster.wall())
+                return Trouble(f"the link answers HTTP {transfer.status}", advice=advice)
+            case Step.START_OVER:
+                await self._start_over()
+                return Trouble(f"the rest does not fit what is here (HTTP {transfer.status})")
+            case Step.WHOLE if part.offset:
+                await self._start_over()
+        part.total, part.validator = answer.total, answer.validator
+        if part.total is not None and part.total > LARGEST:
+            return _too_large(part.total)
+        return await self._pour(transfer)
+
+    async def _pour(self, transfer: Transfer) -> Trouble | None:
+        """Write the body to the part file, also what came before it broke off."""
+        gathered = bytearray()
+        try:
+            async with aclosing(transfer.chunks()) as chunks:
+                async for chunk in chunks:
+                    if self._job.done():
+                        raise GivenUp
+                    gathered += chunk
+                    if self._part.offset + len(gathered) > LARGEST:
+                        return _too_large(self._part.offset + len(gathered))
+                    if len(gathered) >= _WRITE:
+                        await self._write(gathered)
+                        gathered = bytearray()
+        except TransportError:
+            await self._write(gathered)
+            raise
+        await self._write(gathered)
+        return None
+
+    async def _write(self, data: bytearray) -> None:
+        if data:
+            await self._source.in_thread(self._file.append, data)
+            self._part.grew(len(data))
+            self._source.roster.count("bytes", len(data))
+
+    async def _start_over(self) -> None:
+        self._part.forget()
+        await self._source.in_thread(self._file.empty)
+
+    @property
+    def _video(self) -> Video:
+        assert self._job.task is not None
+        return self._job.task.videos[self._index]
+
+    def _failure(self, reason: str) -> DownloadError:
+        return undelivered(self._job, self._file.path, reason, self._video.url)
+
+
+def undelivered(job: Job, path: Path, reason: str, url: str = "") -> DownloadError:
+    """Give the error for a clip that is paid and could not be stored."""
+    return DownloadError(
+        f"job {job.key!r} (task {job.task_id}) is finished and paid, but {path} could not be stored: {reason}. "
+        "Mend the cause and fetch it again by its task_id, without paying",
+        path=str(path),
+        url=url,
+    )
+
+
+def _too_large(size: int) -> Trouble:
+    return Trouble(f"it has {size} bytes or more, above the ceiling of {LARGEST}", is_final=True)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,128 @@
+"""The rooms of one open client, joined: one task group, opened once, closed once, and nobody left waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from ._core.errors import LedgerError
+from ._desk import Desk
+from ._downloader import Downloader
+from ._intake import Intake
+from ._poller import Poller
+from ._roster import Roster
+from ._submitter import GRACE, Submitter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from pathlib import Path
+
+    from anyio.abc import TaskGroup
+
+    from ._core.record import JobEvent
+    from ._core.settings import Limits, Polling, Retry
+    from ._job import Job
+    from ._ports import Ledger, Transport
+
+_log = logging.getLogger("omni_async.client")
+
+
+class House:
+    """Everything that lives from entering a client to leaving it. Made within the event loop that it belongs to.
+
+    The rooms run in an asyncio task of their own, and not in the one that entered the client: so what the user's block
+    raises comes out as it is, not in an exception group, and a client may be entered in one task and left in another
+    (test fixtures and web frameworks do that).
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        ledger: Ledger,
+        folder: Path,
+        *,
+        limits: Limits,
+        retry: Retry,
+        polling: Polling,
+        on_event: Callable[[JobEvent], object] | None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.opened = asyncio.Event()
+        self.crash: BaseException | None = None
+        self.roster = Roster(ledger, on_event)
+        self.desk = Desk(transport, retry)
+        self.downloader = Downloader(transport, self.roster, folder, limits=limits, retry=retry)
+        self.poller = Poller(
+            transport, self.roster, limits=limits, retry=retry, polling=polling, landed=self._land, left=self._leave
+        )
+        self.submitter = Submitter(transport, self.roster, limits=limits, retry=retry, follow=self.poller.follow)
+        self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
+        self.roster.on_ledger_failure = self.submitter.stop
+        self._transport = transport
+        self._ledger = ledger
+        self._leaving = asyncio.Event()
+        self._group: TaskGroup | None = None
+        self._keeper = asyncio.create_task(self._keep(), name="omni_async client")
+
+    def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Let something run until it ends or the client is left."""
+        if self._group is not None and not self._leaving.is_set():
+            self._group.start_soon(work)
+
+    async def idle(self) -> None:
+        """Wait until there is nothing left to do."""
+        await self.roster.empty()
+
+    async def close(self) -> None:
+        """Stop at once: POSTs on the wire get a few seconds, all else is cut short, every waiter gets an outcome."""
+        self._leaving.set()
+        with anyio.CancelScope(shield=True):
+            try:
+                await asyncio.wait({self._keeper})
+            except asyncio.CancelledError:  # asked a second time: in a hurry
+                self._keeper.cancel()
+                await asyncio.wait({self._keeper}, timeout=GRACE + 1)
+                raise
+
+    async def _keep(self) -> None:
+        try:
+            async with anyio.create_task_group() as group:
+                self._group = group
+                self.opened.set()
+                for room in (self.intake, self.submitter, self.poller, self.downloader):
+                    group.start_soon(room.run, name=f"omni_async {type(room).__name__.lower()}")
+                await self._leaving.wait()
+                group.cancel_scope.cancel()
+        except BaseExceptionGroup as group_of_errors:
+            self.crash = _first_of(group_of_errors)
+            _log.critical("a room has broken down; the client stops", exc_info=self.crash)
+        finally:
+            await self._shut()
+
+    async def _shut(self) -> None:
+        self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)
+        with anyio.move_on_after(10, shield=True):
+            await self._transport.aclose()
+            try:
+                await self._ledger.aclose()
+            except LedgerError as error:
+                self.crash = self.crash or error
+
+    # What passes from the poller to the other rooms
+
+    def _leave(self) -> None:
+        self.submitter.finished()
+
+    def _land(self, job: Job) -> None:
+        self.downloader.put(job)
+        for child in self.roster.release(job):
+            self.intake.let_extend(child, job)
+
+
+def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Give the first single error of a group: with one cause there is no use in telling it as a group."""
+    first = errors.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

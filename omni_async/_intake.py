@@ -1,0 +1,157 @@
+"""Takes jobs in: a new one goes to the line, one that the ledger knows goes on where it stood."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import anyio.lowlevel
+
+from ._bell import Bell
+from ._core.errors import JobCancelled, JobError, JobFailed, KeyReused, LedgerError, ParentFailed, SubmitUnknown
+from ._core.lifecycle import JobStatus
+from ._core.retry import may_resend
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from ._core.record import JobRecord
+    from ._core.settings import Retry
+    from ._downloader import Downloader
+    from ._job import Job
+    from ._poller import Poller
+    from ._roster import Roster
+    from ._submitter import Submitter
+
+_AT_A_STRETCH = 64  # jobs taken in before everybody else gets a turn
+
+_ENDINGS: dict[JobStatus, type[JobError]] = {
+    JobStatus.FAILED: JobFailed,
+    JobStatus.UNKNOWN: SubmitUnknown,
+    JobStatus.CANCELLED: JobCancelled,
+}
+
+_EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.UNDELIVERED})
+
+
+class Intake:
+    """The way in for every job of one client; it waits for the ledger so that `submit` need not."""
+
+    def __init__(
+        self, roster: Roster, submitter: Submitter, poller: Poller, downloader: Downloader, *, retry: Retry
+    ) -> None:
+        self._roster = roster
+        self._retry = retry
+        self._submitter = submitter
+        self._poller = poller
+        self._downloader = downloader
+        self._coming: deque[tuple[Job, Awaitable[JobRecord | None] | None]] = deque()
+        self._bell = Bell()
+
+    def take(self, job: Job) -> None:
+        """Take in a job that has just been made."""
+        self._roster.enter(job)
+        self._coming.append((job, self._roster.ledger.insert(job._record)))
+        self._bell.ring()
+
+    def resume(self, job: Job) -> None:
+        """Take in a job that was made from its row in the ledger."""
+        self._roster.enter(job)
+        self._coming.append((job, None))
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Send each job where it belongs once its row is safe, for ever."""
+        while True:
+            for _ in range(min(len(self._coming), _AT_A_STRETCH)):
+                await self._admit(*self._coming.popleft())
+            if self._coming:
+                await anyio.lowlevel.checkpoint()
+            else:
+                await self._bell.wait(None)
+
+    async def _admit(self, job: Job, inserted: Awaitable[JobRecord | None] | None) -> None:
+        try:
+            existing = None if inserted is None else await inserted
+            if job._record.parent is not None and job._parent is None:
+                await self._find_parent(job, job._record.parent)
+        except LedgerError as error:  # what cannot be recorded must not be bought
+            self._submitter.stop(error)
+            self._roster.end(job, error)
+            return
+        if job.done():
+            return  # cancelled meanwhile
+        if existing is None:
+            await self._direct(job)
+        elif existing.is_same_work(job._record):
+            self._roster.adopt(job, existing)
+            await self._direct(job)
+        else:
+            self._roster.end(job, key_reused(job.key))
+
+    async def _find_parent(self, job: Job, key: str) -> None:
+        """Link a job made from its row to the job that it extends, live or as the ledger knows it."""
+        job._parent = self._roster.find(key)
+        record = None if job._parent else await self._roster.ledger.find(key)
+        if record is not None and record.status in _EXTENDABLE:
+            self._roster.note(job, parent_task_id=record.task_id)
+
+    async def _direct(self, job: Job) -> None:
+        """Send a job where its status says that it belongs."""
+        match job.status:
+            case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
+                await self._roster.leave_unknown(job, "it was being sent when an earlier run ended")
+            case JobStatus.WAITING | JobStatus.SUBMITTING:
+                self._line_up(job)
+            case JobStatus.RUNNING | JobStatus.OVERDUE | JobStatus.CANCELLED if job.task_id:
+                self._follow(job)
+            case JobStatus.DOWNLOADING | JobStatus.COMPLETED:
+                self._downloader.put(job)
+            case JobStatus.UNDELIVERED:
+                self._roster.move(job, JobStatus.DOWNLOADING, error="")
+                self._downloader.put(job)
+            case _:
+                self._roster.end(job, _as_it_ended(job))
+
+    def _line_up(self, job: Job) -> None:
+        parent = job._parent
+        if job._record.parent is None or job._record.parent_task_id:
+            self._submitter.put(job)
+        elif parent is None:
+            reason = f"job {job.key!r}: the job {job._record.parent!r} that it extends has no result"
+            self._roster.end(job, ParentFailed(reason, key=job.key))
+        elif parent.status in _EXTENDABLE:
+            self.let_extend(job, parent)
+        elif self._submitter.stopped is not None:
+            self._roster.end(job, self._submitter.stopped)
+        else:
+            self._roster.wait_for(job, parent)
+
+    def let_extend(self, job: Job, parent: Job) -> None:
+        """Send a job on its way whose parent is finished on the server."""
+        self._roster.note(job, parent_task_id=parent.task_id)
+        self._submitter.put(job)
+
+    def _follow(self, job: Job) -> None:
+        age = 0.0  # who asks again for a job that was given up or overdue gives it all its time again
+        if job.status is not JobStatus.RUNNING:
+            self._roster.move(job, JobStatus.RUNNING, error="")
+        else:
+            age = self._since(job._record.accepted_at)
+        self._submitter.gate.joined()
+        self._poller.follow(job, age=age, at_once=True)
+
+    def _since(self, then: float | None) -> float:
+        return 0.0 if then is None else max(0.0, self._roster.wall() - then)
+
+
+def key_reused(key: str) -> KeyReused:
+    """Give the error for a second request under one key."""
+    text = f"job {key!r}: this key already names a job with another request; nothing was sent. Give it a key of its own"
+    return KeyReused(text, key=key)
+
+
+def _as_it_ended(job: Job) -> JobError:
+    """Give the error with which a job ended before, out of its record."""
+    family = _ENDINGS.get(job.status, JobFailed)
+    return family(job._record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)

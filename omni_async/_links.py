@@ -1,0 +1,65 @@
+"""Where a finished task's videos are: its links, and fresh ones when these no longer work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._core.errors import TransportError
+from ._core.retry import Look, judge_check
+
+if TYPE_CHECKING:
+    from ._job import Job
+    from ._ports import Transport
+    from ._roster import Roster
+
+_BELIEVED_GONE = 3  # so many times that a task does not exist are believed
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why an attempt has brought no whole clip."""
+
+    reason: str
+    needs_link: bool = False  # the next attempt needs a fresh link
+    is_final: bool = False  # no attempt can help
+    is_gone: bool = False  # final if it is said again and again
+    advice: float | None = None  # seconds to wait, as the server puts it
+
+    def is_hopeless(self, attempts: int) -> bool:
+        """Tell whether to give up after so many attempts, whatever time is left."""
+        return self.is_final or (self.is_gone and attempts >= _BELIEVED_GONE)
+
+
+class Links:
+    """Asks tasks for the links to their videos. That costs nothing and never causes a submit."""
+
+    def __init__(self, transport: Transport, roster: Roster) -> None:
+        self._transport = transport
+        self._roster = roster
+
+    def has_expired(self, job: Job, index: int) -> bool:
+        """Tell whether the link to this video says itself that its time is over."""
+        assert job.task is not None
+        expires_at = job.task.videos[index].expires_at
+        return expires_at is not None and expires_at <= self._roster.wall()
+
+    async def renew(self, job: Job, index: int = 0) -> Trouble | None:
+        """Ask the task for fresh links; None if there is one for this video now."""
+        assert job.task_id is not None
+        self._roster.count("checks")
+        try:
+            sight = judge_check(await self._transport.check(job.task_id), job.task_id, now=self._roster.wall())
+        except TransportError as error:
+            return Trouble(f"asking the task for its link: {error}", needs_link=True)
+        match sight.look:
+            case Look.DONE if sight.task is not None and len(sight.task.videos) > index:
+                self._roster.see(job, sight.task)
+                return None
+            case Look.FAILED | Look.DENIED | Look.NOT_FOUND as look:
+                said = sight.error or (sight.task and sight.task.error) or "the task has failed"
+                reason = f"there is no link (any more), and the task gives no other: {said}"
+                is_gone = look is Look.NOT_FOUND
+                return Trouble(reason, needs_link=True, is_gone=is_gone, is_final=not is_gone)
+        reason = f"the task names no link: {sight.error or sight.look.name}"
+        return Trouble(reason, needs_link=True, advice=sight.retry_after)

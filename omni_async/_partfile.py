@@ -1,0 +1,93 @@
+"""A clip on its way to disk: a part file that is written, checked, made safe and only then given its name.
+
+Plain blocking code, run in threads by the downloader.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, BinaryIO
+
+from ._core import mp4
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class PartFile:
+    """`<name>.mp4.part` beside the `<name>.mp4` that it is to become. Every method may raise `OSError`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._part = path.with_name(f"{path.name}.part")
+        self._file: BinaryIO | None = None
+
+    def open(self) -> None:
+        """Make the folder and an empty part file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = self._part.open("w+b", buffering=0)
+
+    def append(self, data: bytes | bytearray) -> None:
+        """Write at the end."""
+        view = memoryview(data)
+        while view:
+            view = view[self._open.write(view) :]
+
+    def empty(self) -> None:
+        """Throw away what is there."""
+        self._open.seek(0)
+        self._open.truncate()
+
+    def find_fault(self) -> str | None:
+        """Say why what is there is no whole MP4; None if it is one."""
+        return _find_fault(self._open)
+
+    def finish(self) -> None:
+        """Give the clip its name, in such an order that after a power cut the name holds all of it or is not there."""
+        os.fsync(self._open.fileno())
+        self.close()
+        self._part.replace(self.path)
+        _sync_folder(self.path.parent)
+
+    def close(self) -> None:
+        """Close it and leave what is there for another day."""
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
+
+    def discard(self) -> None:
+        """Close it and remove it."""
+        self.close()
+        self._part.unlink(missing_ok=True)
+
+    @property
+    def _open(self) -> BinaryIO:
+        assert self._file is not None, "open the part file first"
+        return self._file
+
+
+def is_whole(path: Path) -> bool:
+    """Tell whether a file is there and is a whole MP4."""
+    try:
+        with path.open("rb") as file:
+            return _find_fault(file) is None
+    except OSError:
+        return False
+
+
+def _find_fault(file: BinaryIO) -> str | None:
+    def read(offset: int, length: int) -> bytes:
+        file.seek(offset)
+        return file.read(length)
+
+    return mp4.find_fault(read, file.seek(0, os.SEEK_END))
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":
+        return  # Windows cannot open a folder, and keeps its names safe by itself
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,259 @@
+"""Follows every job in flight: one coroutine, one heap of due times, and what each look makes of a job.
+
+Theory of operation. A job being followed is a `_Watch`. It is either in the heap, or being looked at by a short-lived
+asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
+the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a failed job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+from aiolimiter import AsyncLimiter
+
+from ._bell import Bell
+from ._core import cadence
+from ._core import retry as rules
+from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, about
+from ._core.gate import Gate, Permit
+from ._core.lifecycle import JobStatus
+from ._core.retry import Look, Sight
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from ._core.settings import Limits, Polling, Retry
+    from ._job import Job
+    from ._ports import Transport
+    from ._roster import Roster
+
+WIDTH = 64  # status requests on the wire at once
+_LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
+
+_log = logging.getLogger("omni_async.poller")
+
+
+@dataclass(slots=True)
+class _Watch:
+    """A job being followed. Times are of the loop's clock."""
+
+    job: Job
+    since: float
+    is_foreign: bool  # submitted elsewhere: a 404 for it is the truth, not a delay
+    missed_since: float = 0.0
+    misses: int = 0
+    not_found: int = 0
+    linkless: int = 0
+
+    @property
+    def estimated(self) -> float | None:
+        """How long the server thinks that it takes, in seconds."""
+        return self.job.task.estimated_time if self.job.task else None
+
+
+class Poller:
+    """Asks the server about every job in flight, and passes on those that are finished."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        roster: Roster,
+        *,
+        limits: Limits,
+        retry: Retry,
+        polling: Polling,
+        landed: Callable[[Job], None],
+        left: Callable[[], None],
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._transport = transport
+        self._roster = roster
+        self._retry = retry
+        self._polling = polling
+        self._landed = landed
+        self._left = left
+        self._dice = dice
+        self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
+        self._pace = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
+        self._due: list[tuple[float, int, _Watch]] = []
+        self._entries = 0
+        self._bell = Bell()
+
+    def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
+        """Follow a job that was accepted `age` seconds ago."""
+        watch = _Watch(job, self._now() - age, is_foreign=not job._record.request)
+        gap = 0.0 if at_once else cadence.next_gap(age, None, self._polling)
+        self._schedule(watch, gap)
+
+    async def run(self) -> None:
+        """Start looks when they are due, for ever."""
+        async with anyio.create_task_group() as group:
+            while True:
+                wait = self._next_look_in()
+                if wait != 0:
+                    await self._bell.wait(wait)
+                elif self._pace is None:
+                    self._start_look(group)
+                else:
+                    await self._pace.acquire()
+                    if self._next_look_in() == 0:
+                        self._start_look(group)
+
+    # When
+
+    def _schedule(self, watch: _Watch, gap: float) -> None:
+        deadline = watch.since + self._polling.timeout
+        now = self._now()
+        due = now + gap
+        if now < deadline < due:
+            due = deadline  # one last look when its time is up
+        self._entries += 1
+        heapq.heappush(self._due, (due, self._entries, watch))
+        if self._due[0][2] is watch:
+            self._bell.ring()
+
+    def _next_look_in(self) -> float | None:
+        """Give the seconds until a look may start, 0 for now; None where only an event can bring it about."""
+        while self._due and self._due[0][2].job.status is not JobStatus.RUNNING:
+            heapq.heappop(self._due)  # given up meanwhile
+        if not self._due:
+            return None
+        wait = self._due[0][0] - self._now()
+        return wait if wait > 0 else self._gate.opens_in(self._now())
+
+    def _start_look(self, group: TaskGroup) -> None:
+        _, _, watch = heapq.heappop(self._due)
+        group.start_soon(self._look, watch, self._gate.leave(self._now()))
+
+    # One look
+
+    async def _look(self, watch: _Watch, permit: Permit) -> None:
+        task_id = watch.job.task_id
+        assert task_id is not None, "a job is followed only once it has a task_id"
+        sight = await self._ask(task_id)
+        self._tell_gate(permit, sight)
+        if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
+            await self._act(watch, sight)
+
+    async def _ask(self, task_id: str) -> Sight:
+        self._roster.count("checks")
+        try:
+            answer = await self._transport.check(task_id)
+        except TransportError as error:
+            return rules.judge_check(error, task_id, now=self._roster.wall())
+        return rules.judge_check(answer, task_id, now=self._roster.wall())
+
+    def _tell_gate(self, permit: Permit, sight: Sight) -> None:
+        now, dice = self._now(), self._dice()
+        if rules.is_rate_limit(sight.error):
+            self._gate.refused(permit, now, advice=sight.retry_after, dice=dice)
+        elif isinstance(sight.error, TransportError) and not sight.error.sent:
+            self._gate.unreachable(permit, now, dice=dice)
+        else:  # a missed look makes its own job rest, and nobody else: looking costs nothing
+            self._gate.passed(permit, accepted=False)
+        self._bell.ring()
+
+    # What a look makes of a job
+
+    async def _act(self, watch: _Watch, sight: Sight) -> None:
+        if sight.task is not None:
+            self._roster.see(watch.job, sight.task)
+            watch.misses = watch.not_found = 0
+        match sight.look:
+            case Look.DONE:
+                await self._finish(watch.job)
+            case Look.FAILED:
+                await self._fail(watch.job, "the server gave it up")
+            case Look.NO_LINK:
+                await self._miss_link(watch)
+            case Look.RUNNING:
+                await self._look_again(watch, cadence.next_gap(self._age(watch), watch.estimated, self._polling))
+            case Look.DENIED if sight.error is not None:
+                await self._lose(watch, about(f"job {watch.job.key!r}: {_still(watch.job)}", sight.error))
+            case _:
+                await self._miss(watch, sight)
+
+    async def _finish(self, job: Job) -> None:
+        assert job.task is not None
+        self._left()
+        await self._roster.sure(
+            self._roster.move(job, JobStatus.DOWNLOADING, cost=job.task.cost, credits=job.task.credits_cost, error="")
+        )
+        self._landed(job)
+
+    async def _fail(self, job: Job, what: str) -> None:
+        task = job.task
+        assert task is not None
+        self._left()
+        words = ": ".join(dict.fromkeys(word for word in (task.error_code, task.error) if word))
+        text = f"job {job.key!r} (task {job.task_id}): {what} ({task.status}){': ' if words else ''}{words}"
+        error = JobFailed(text, key=job.key, task_id=job.task_id, task=task)
+        await self._roster.sure(
+            self._roster.move(
+                job,
+                JobStatus.FAILED,
+                cost=task.cost,
+                credits=task.credits_cost,
+                error=text,
+                finished_at=self._roster.wall(),
+            )
+        )
+        self._roster.end(job, error)
+
+    async def _miss_link(self, watch: _Watch) -> None:
+        watch.linkless += 1
+        if watch.linkless > _LINKLESS_LOOKS:
+            await self._fail(watch.job, f"finished, but {watch.linkless} checks have shown no video to fetch")
+        else:
+            await self._look_again(watch, self._polling.minimum * 2 ** (watch.linkless - 1))
+
+    async def _miss(self, watch: _Watch, sight: Sight) -> None:
+        """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
+        job, now = watch.job, self._now()
+        watch.misses += 1
+        watch.missed_since = now if watch.misses == 1 else watch.missed_since
+        watch.not_found = watch.not_found + 1 if sight.look is Look.NOT_FOUND else 0
+        if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, self._age(watch))):
+            assert sight.error is not None
+            await self._lose(watch, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error))
+        elif rules.gives_up_looking(watch.misses, now - watch.missed_since, self._retry):
+            reason = f"{watch.misses} checks in a row have failed, the last with: {sight.error}"
+            await self._lose(watch, self._overdue(job, reason))
+        else:
+            await self._look_again(watch, rules.obey(sight.retry_after, watch.misses - 1, self._retry, self._dice()))
+
+    async def _look_again(self, watch: _Watch, gap: float) -> None:
+        if self._age(watch) >= self._polling.timeout:
+            reason = f"it was not seen to finish within {self._polling.timeout:g} s"
+            await self._lose(watch, self._overdue(watch.job, reason))
+        else:
+            self._schedule(watch, gap)
+
+    async def _lose(self, watch: _Watch, error: OmniError) -> None:
+        """Stop following a job that may still be running."""
+        job = watch.job
+        self._left()
+        await self._roster.sure(self._roster.move(job, JobStatus.OVERDUE, error=str(error)))
+        self._roster.end(job, error)
+
+    def _overdue(self, job: Job, reason: str) -> JobOverdue:
+        return JobOverdue(f"job {job.key!r}: {reason}; {_still(job)}", key=job.key, task_id=job.task_id)
+
+    def _age(self, watch: _Watch) -> float:
+        return self._now() - watch.since
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _still(job: Job) -> str:
+    return f"task {job.task_id} may still be running, and can be followed again by that id"

@@ -1,0 +1,72 @@
+"""What the rooms need from outside: a way to the server, and a record that outlives them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Awaitable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    from ._core.record import JobRecord
+    from ._core.wire import Reply
+
+
+class Transfer(Protocol):
+    """The body of one answer, on its way: its head is here, its bytes come as they are asked for."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The headers, names in lower case."""
+
+    def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Give the body piece by piece; raises `TransportError` where it breaks off."""
+
+
+class Transport(Protocol):
+    """Speaks HTTP. Every method raises `TransportError` where no usable answer came; no answer is an error here."""
+
+    async def submit(self, body: bytes, idempotency_key: str) -> Reply:
+        """Ask for a new task. Never resent, never redirected."""
+
+    async def check(self, task_id: str) -> Reply:
+        """Ask how a task stands."""
+
+    async def ask(self, path: str) -> Reply:
+        """Get any other page of the API, such as `/v1/balance`."""
+
+    async def upload(self, path: Path) -> Reply:
+        """Upload a picture."""
+
+    def fetch(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Transfer]:
+        """Get bytes from any host; the API key goes along only to the API's own."""
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+
+
+class Ledger(Protocol):
+    """Remembers jobs. Writing is queued at the call, in the order of calls; awaiting what it gives makes it sure.
+
+    Awaiting may raise `LedgerError`; the call itself never does.
+    """
+
+    def insert(self, record: JobRecord) -> Awaitable[JobRecord | None]:
+        """Record a new job; gives the job that already has its key instead, if there is one (and changes nothing)."""
+
+    def save(self, record: JobRecord) -> Awaitable[None]:
+        """Record how a job stands now."""
+
+    def find(self, key: str) -> Awaitable[JobRecord | None]:
+        """Give what is recorded under a key."""
+
+    def unfinished(self) -> list[JobRecord]:
+        """Give the jobs with something left to do, oldest first."""
+
+    async def aclose(self) -> None:
+        """Make everything sure, and close."""

@@ -1,0 +1,229 @@
+"""All live jobs, and the one place where anything about a job changes: table, ledger, sums and events in one step."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ._core.errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitUnknown
+from ._core.lifecycle import JobStatus, check_move
+from ._core.paths import Names
+from ._core.record import JobEvent, JobRecord, Statistics
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ._core.models import Task
+    from ._job import Job
+    from ._ports import Ledger
+
+_log = logging.getLogger("omni_async.roster")
+
+_DONE_WITH = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.UNKNOWN})
+
+
+class Roster:
+    """Knows every job whose waiters have no outcome yet, by key."""
+
+    def __init__(
+        self, ledger: Ledger, on_event: Callable[[JobEvent], object] | None, *, wall: Callable[[], float] = time.time
+    ) -> None:
+        self.ledger = ledger
+        self.names = Names()
+        self.wall = wall
+        self.on_ledger_failure: Callable[[LedgerError], None] | None = None
+        self._on_event = on_event
+        self._live: dict[str, Job] = {}
+        self._standing: Counter[JobStatus] = Counter()
+        self._left_open: set[str] = set()  # keys of jobs that ended here with something left to do
+        self._sums: Counter[str] = Counter()
+        self._cost = 0.0
+        self._credits = 0.0
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    # Who is here
+
+    def find(self, key: str) -> Job | None:
+        """Give the live job of this key."""
+        return self._live.get(key)
+
+    def live(self) -> list[Job]:
+        """Give all live jobs, oldest first."""
+        return list(self._live.values())
+
+    def close(self, reason: str, cause: BaseException | None) -> None:
+        """End every job that has no outcome yet: nobody waits for ever."""
+        for job in self.live():
+            task = f"; the server goes on with task {job.task_id}" if job.task_id else ""
+            text = f"{reason} before job {job.key!r} ({job.status}) was finished{task}"
+            error = ClientClosed(text, key=job.key, task_id=job.task_id)
+            error.__cause__ = cause
+            self.end(job, error)
+
+    async def empty(self) -> None:
+        """Wait until no job is live."""
+        await self._empty.wait()
+
+    def enter(self, job: Job) -> None:
+        """Take a job in."""
+        self._live[job.key] = job
+        self._left_open.discard(job.key)
+        self._empty.clear()
+        self.names.claim(job.key)
+        self._standing[job.status] += 1
+        self._tell(job, None)
+
+    # What happens to them
+
+    def move(self, job: Job, status: JobStatus, **facts: Any) -> Awaitable[None]:
+        """Move a job on the table and record it; awaiting what this gives makes it durable.
+
+        Raises `IllegalMove` (and changes nothing) where the table has no such way.
+        """
+        check_move(job.status, status)
+        return self._change(job, status, facts)
+
+    def note(self, job: Job, **facts: Any) -> Awaitable[None]:
+        """Record facts about a job that stays where it is."""
+        return self._change(job, job.status, facts)
+
+    async def sure(self, change: Awaitable[None]) -> None:
+        """Make a change durable. Where the ledger fails, what is paid still goes on; nothing new is bought."""
+        try:
+            await change
+        except LedgerError as error:
+            _log.critical("could not be recorded: %s", error)
+            if self.on_ledger_failure is not None:
+                self.on_ledger_failure(error)
+
+    def adopt(self, job: Job, record: JobRecord) -> None:
+        """Let a job stand for what the ledger already knew under its key."""
+        self._restand(job.status, record.status)
+        job._record = record
+
+    def see(self, job: Job, task: Task) -> None:
+        """Take in what a check has shown."""
+        is_news = job._task is None or job._task.progress != task.progress
+        job._task = task
+        if is_news and task.progress is not None:
+            self._tell(job, job.status)
+
+    def wait_for(self, child: Job, parent: Job) -> None:
+        """Let a job wait until its parent is finished on the server, or comes to nothing."""
+        if isinstance(parent._outcome, BaseException):
+            self._orphan(child, parent, parent._outcome)
+        else:
+            parent._children = [*(parent._children or ()), child]
+
+    def release(self, job: Job) -> list[Job]:
+        """Give the jobs that waited for this one, which is finished on the server now."""
+        children, job._children = job._children or [], None
+        return [child for child in children if not child.done()]
+
+    def cancel(self, job: Job) -> None:
+        """Give a job up, wherever it has got to."""
+        bill = "; the server goes on with it and bills it" if job.task_id else ""
+        error = JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
+        self.move(job, JobStatus.CANCELLED, error=str(error), finished_at=self.wall())
+        self.end(job, error)
+
+    async def leave_unknown(self, job: Job, reason: str) -> None:
+        """End a job of which nobody can know whether the server took it."""
+        text = (
+            f"job {job.key!r}: nobody can know whether the server took it (and bills it): {reason}. It was sent "
+            f"{job._record.submits} time(s) and is not sent again by itself; look at the account's usage first"
+        )
+        await self.sure(self.move(job, JobStatus.UNKNOWN, error=text, finished_at=self.wall()))
+        self.end(job, SubmitUnknown(text, key=job.key))
+
+    def end(self, job: Job, outcome: Path | BaseException) -> None:
+        """Give a job's waiters their outcome."""
+        if job.done():
+            return
+        del self._live[job.key]
+        if job.status not in _DONE_WITH:
+            self._standing[job.status] -= 1
+            self._left_open.add(job.key)
+        if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
+            _log.info("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
+        job._end(outcome)
+        if isinstance(outcome, OmniError):  # of a closed client, each job is told for itself
+            for child in self.release(job):
+                self._orphan(child, job, outcome)
+        if not self._live:
+            self._empty.set()
+
+    # What it comes to
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a sum of `Statistics`: refused, checks, bytes."""
+        self._sums[name] += number
+
+    def statistics(self) -> Statistics:
+        """Give all sums as of now."""
+        standing = self._standing
+        return Statistics(
+            waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
+            in_flight=standing[JobStatus.RUNNING],
+            downloading=standing[JobStatus.DOWNLOADING],
+            done=standing[JobStatus.COMPLETED],
+            failed=standing[JobStatus.FAILED],
+            stopped=standing[JobStatus.UNKNOWN] + standing[JobStatus.CANCELLED] + len(self._left_open),
+            submits=self._sums["submits"],
+            refused=self._sums["refused"],
+            doubtful=self._sums["doubtful"],
+            checks=self._sums["checks"],
+            bytes=self._sums["bytes"],
+            cost=round(self._cost, 6),
+            credits=round(self._credits, 6),
+        )
+
+    def _orphan(self, child: Job, parent: Job, reason: BaseException) -> None:
+        """End a job whose parent has come to nothing; where the parent may go on one day, so may the child."""
+        if parent.status.is_final:
+            text = f"job {child.key!r}: the job {parent.key!r} that it extends has no result: {reason}"
+            reason = ParentFailed(text, key=child.key)
+            if parent.status in _DONE_WITH:
+                self.move(child, JobStatus.FAILED, error=text, finished_at=self.wall())
+        self.end(child, reason)
+
+    def _change(self, job: Job, status: JobStatus, facts: dict[str, Any]) -> Awaitable[None]:
+        before = job._record
+        job._record = record = replace(before, status=status, **facts)
+        self._sums["submits"] += record.submits - before.submits
+        self._sums["doubtful"] += record.doubtful - before.doubtful
+        self._cost += (record.cost or 0.0) - (before.cost or 0.0)
+        self._credits += (record.credits or 0.0) - (before.credits or 0.0)
+        if status is not before.status:
+            self._restand(before.status, status)
+            self._tell(job, before.status)
+        return self.ledger.save(record)
+
+    def _restand(self, before: JobStatus, after: JobStatus) -> None:
+        self._standing[before] -= 1
+        self._standing[after] += 1
+
+    def _tell(self, job: Job, previous: JobStatus | None) -> None:
+        if self._on_event is None:
+            return
+        event = JobEvent(
+            at=self.wall(),
+            key=job.key,
+            task_id=job.task_id,
+            status=job.status,
+            previous=previous,
+            progress=job.progress,
+            cost=job.cost,
+            error=job._record.error,
+            path=Path(job._record.paths[0]) if job._record.paths else None,
+        )
+        try:
+            self._on_event(event)
+        except Exception:  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
+            _log.exception("on_event raised for %r; the job goes on", event)

@@ -1,0 +1,299 @@
+"""Sends what waits: one line of jobs, let out by the gate and the pace, and what each answer makes of them.
+
+Theory of operation. One coroutine takes the next job when the gate says so and starts its POST; at most `WIDTH` are on
+the wire. A job that is refused for now goes back to its old place, which is the head of the line. A job whose outcome
+is unclear (in doubt) rests for a backoff of its own and is then resent under the same idempotency key; all that while
+its row says `submitting`, because that is the truth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import anyio
+from aiolimiter import AsyncLimiter
+
+from ._bell import Bell
+from ._core import wire
+from ._core.errors import LedgerError, OmniError, TransportError, about
+from ._core.gate import Gate, Permit
+from ._core.lifecycle import JobStatus
+from ._core.line import Line
+from ._core.retry import Judgement, Verdict, is_rate_limit, judge_submit, obey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anyio.abc import TaskGroup
+
+    from ._core.settings import Limits, Retry
+    from ._job import Job
+    from ._ports import Transport
+    from ._roster import Roster
+
+WIDTH = 16  # POSTs on the wire at once; so many, and no more, may still be refused when the credit ends
+GRACE = 3.0  # seconds in which a POST on the wire may still be answered when the client is left in a hurry
+
+_log = logging.getLogger("omni_async.submitter")
+
+
+@dataclass(slots=True)
+class _Doubt:
+    """Since when, and how often, the outcome of a job's submit has been unclear."""
+
+    since: float
+    attempts: int = 0
+
+
+class Submitter:
+    """The way out for every job of one client."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        roster: Roster,
+        *,
+        limits: Limits,
+        retry: Retry,
+        follow: Callable[[Job], None],
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry)
+        self.stopped: OmniError | None = None
+        self._transport = transport
+        self._roster = roster
+        self._retry = retry
+        self._follow = follow
+        self._dice = dice
+        self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute) if limits.submits_per_minute else None
+        self._line: Line[Job] = Line()
+        self._doubts: dict[Job, _Doubt] = {}
+        self._on_wire: dict[Job, anyio.CancelScope] = {}
+        self._is_winding_up = False
+        self._bell = Bell()
+
+    def put(self, job: Job) -> None:
+        """Take a job into the line; one that is recorded as being sent is in doubt from the start."""
+        if job.status is JobStatus.SUBMITTING:
+            self._note_doubt(job)
+        self._rejoin(job)
+
+    def cancel(self, job: Job) -> None:
+        """Give up a job that is not accepted yet: at once, or, if it is on the wire, once its answer is recorded."""
+        job._wants_cancel = True
+        if job not in self._on_wire:
+            self._give_up(job)
+
+    def finished(self) -> None:
+        """Take note that a job in flight has ended on the server."""
+        self.gate.finished(self._now())
+        self._bell.ring()
+
+    async def run(self) -> None:
+        """Let jobs out as fast as gate and pace allow, until cancelled; POSTs on the wire then get `GRACE`."""
+        async with anyio.create_task_group() as group:
+            try:
+                while True:
+                    await self._wait_for_turn()
+                    self._let_out(group)
+            finally:
+                self._wind_up()
+
+    def stop(self, error: OmniError) -> None:
+        """Let nothing more out. All that wait get the error; in the ledger they stay as they are."""
+        if self.stopped is not None:
+            return
+        self.stopped = error
+        _log.warning("no more submits: %s", error)
+        self._line.clear()
+        for job in self._roster.live():
+            if job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._on_wire:
+                self._end(job, error)
+
+    def reopen(self) -> None:
+        """Let jobs out again after a stop."""
+        self.stopped = None
+
+    # Whose turn it is
+
+    async def _wait_for_turn(self) -> None:
+        """Wait until a job is there, the gate is open and the pace is kept."""
+        is_paced = self._pace is None
+        while (wait := self._turn_comes_in()) != 0 or not is_paced:
+            if wait != 0:
+                await self._bell.wait(wait)
+                is_paced = self._pace is None  # a place in the pace that was not taken is gone
+            elif self._pace is not None:
+                await self._pace.acquire()  # the gate may close meanwhile: it is asked once more
+                is_paced = True
+
+    def _turn_comes_in(self) -> float | None:
+        """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
+        now = self._now()
+        while (job := self._line.first(now)) is not None:
+            if not job.done():
+                return self.gate.opens_in(now, is_in_doubt=job in self._doubts)
+            self._line.take()
+        back = self._line.next_return()
+        return None if back is None else max(0.001, back - now)
+
+    def _let_out(self, group: TaskGroup) -> None:
+        job = self._line.take()
+        permit = self.gate.leave(self._now())
+        self._on_wire[job] = anyio.CancelScope(shield=True)  # what has been sent must be recorded
+        group.start_soon(self._send, job, permit)
+
+    def _wind_up(self) -> None:
+        """Let nothing more out, and give the POSTs on the wire a little time to be answered and recorded."""
+        self._is_winding_up = True
+        self._line.clear()
+        for scope in self._on_wire.values():
+            scope.deadline = min(scope.deadline, anyio.current_time() + GRACE)
+
+    def _rejoin(self, job: Job) -> None:
+        if self.stopped is not None:
+            self._end(job, self.stopped)
+        elif not self._is_winding_up:
+            self._line.put(job)
+            self._bell.ring()
+
+    # One POST
+
+    async def _send(self, job: Job, permit: Permit) -> None:
+        try:
+            with self._on_wire[job]:
+                await self._post(job, permit)
+        except LedgerError as error:  # what cannot be recorded must not be bought
+            self.stop(error)
+            self._end(job, error)
+        finally:
+            del self._on_wire[job]
+            self._bell.ring()
+
+    async def _post(self, job: Job, permit: Permit) -> None:
+        try:
+            await self._record_sending(job)
+        except LedgerError:
+            self.gate.withdrawn(permit)
+            raise
+        judgement = Judgement(Verdict.AMBIGUOUS)  # should this be cut short, nothing else is known
+        try:
+            judgement = await self._ask(job)
+        finally:
+            self._tell_gate(permit, judgement)
+        await self._act(job, judgement)
+        if job._wants_cancel and not job.done():
+            self._give_up(job)
+
+    async def _record_sending(self, job: Job) -> None:
+        facts = {"submits": job._record.submits + 1, "submitted_at": self._roster.wall()}
+        if job.status is JobStatus.WAITING:
+            await self._roster.move(job, JobStatus.SUBMITTING, **facts)
+        else:
+            await self._roster.note(job, **facts)
+
+    async def _ask(self, job: Job) -> Judgement:
+        assert job.request is not None, "a job without a request is never in the line"
+        body = job.request.body()
+        if job._record.parent_task_id:
+            body["extend_from_task_id"] = job._record.parent_task_id
+        try:
+            reply = await self._transport.submit(wire.encode(body), job._record.idempotency_key)
+        except TransportError as error:
+            return judge_submit(error, now=self._roster.wall())
+        return judge_submit(reply, now=self._roster.wall())
+
+    def _tell_gate(self, permit: Permit, judgement: Judgement) -> None:
+        now, dice = self._now(), self._dice()
+        match judgement.verdict:
+            case Verdict.NOT_SENT:
+                self.gate.unreachable(permit, now, dice=dice)
+            case Verdict.AMBIGUOUS:
+                self.gate.unclear(permit, now, dice=dice)
+            case Verdict.LATER if judgement.for_all:
+                self.gate.refused(permit, now, advice=judgement.retry_after, dice=dice)
+                self._roster.count("refused", is_rate_limit(judgement.error))
+            case verdict:
+                self.gate.passed(permit, accepted=verdict is Verdict.ACCEPTED)
+        if judgement.error is not None and self.gate.has_lost_patience(now):
+            self.stop(judgement.error)
+
+    # What an answer makes of a job
+
+    async def _act(self, job: Job, judgement: Judgement) -> None:
+        match judgement.verdict:
+            case Verdict.ACCEPTED:
+                await self._accept(job, judgement)
+            case Verdict.NEVER if judgement.error is not None:
+                error = about(f"job {job.key!r}", judgement.error)
+                await self._roster.move(job, JobStatus.FAILED, error=str(error), finished_at=self._roster.wall())
+                self._end(job, error)
+            case Verdict.AMBIGUOUS:
+                await self._roster.note(job, doubtful=job._record.doubtful + 1)
+                await self._doubt(job, judgement, hold=self._retry.ambiguous == "hold")
+            case Verdict.LATER if not judgement.for_all:
+                await self._doubt(job, judgement)  # its own earlier POST is still being worked on
+            case Verdict.INDETERMINATE:
+                await self._doubt(job, judgement, hold=True)
+            case verdict:
+                if verdict is Verdict.STOP and judgement.error is not None:
+                    self.stop(judgement.error)
+                if job not in self._doubts:  # else an earlier POST may have been taken
+                    await self._roster.move(job, JobStatus.WAITING)
+                self._rejoin(job)
+
+    async def _accept(self, job: Job, judgement: Judgement) -> None:
+        facts = {"task_id": judgement.task_id, "accepted_at": self._roster.wall()}
+        if judgement.is_replay:
+            facts["doubtful"] = 0  # the server says that it took it before, and did not take it again
+        self._forget(job)
+        await self._roster.sure(self._roster.move(job, JobStatus.RUNNING, **facts))
+        job._announce()
+        self._follow(job)
+
+    async def _doubt(self, job: Job, judgement: Judgement, *, hold: bool = False) -> None:
+        """Let a job in doubt rest and be sent again, or leave it unknown."""
+        now = self._now()
+        doubt = self._note_doubt(job)
+        if hold or now - doubt.since > self._retry.budget:
+            self._forget(job)
+            await self._roster.leave_unknown(job, str(judgement.error))
+            return
+        pause = obey(judgement.retry_after, doubt.attempts, self._retry, self._dice())
+        doubt.attempts += 1
+        if self.stopped is not None:
+            self._end(job, self.stopped)
+        elif not self._is_winding_up:
+            self._line.put_at(job, now + pause)
+
+    def _give_up(self, job: Job) -> None:
+        """Cancel a job, wherever it has got to meanwhile."""
+        if job.status is JobStatus.RUNNING:
+            self.finished()
+        self._forget(job)
+        self._roster.cancel(job)
+
+    def _end(self, job: Job, error: OmniError) -> None:
+        self._forget(job)
+        self._roster.end(job, error)
+
+    def _note_doubt(self, job: Job) -> _Doubt:
+        """Count a job as one that the server may have taken. It goes first: others may wait for the place it holds."""
+        if job not in self._doubts:
+            self._doubts[job] = _Doubt(self._now())
+            self.gate.in_doubt += 1
+            self._line.favour(job)
+        return self._doubts[job]
+
+    def _forget(self, job: Job) -> None:
+        self._line.forget(job)
+        if self._doubts.pop(job, None):
+            self.gate.in_doubt -= 1
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()

@@ -1,0 +1,260 @@
+"""The one room that speaks HTTP: aiohttp's client behind the `Transport` port."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from ._core.errors import TransportError, TransportTimeout
+from ._core.wire import Reply
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from pathlib import Path
+    from types import SimpleNamespace
+
+_LARGEST_REPLY = 8 * 1024 * 1024  # bytes; a reply about a task has a few hundred
+_CHUNK = 256 * 1024
+_MOST_REDIRECTS = 10
+_FAULTS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+# Many servers close an idle connection after five seconds. A POST sent into one that is just being closed has an
+# unknown outcome, so ours are given up before that.
+_KEEP_ALIVE = 4.0
+
+
+class Secret:
+    """A text that shows itself to nobody who does not ask by name."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        raise TypeError("a secret is not pickled")
+
+    def reveal(self) -> str:
+        """Give the text."""
+        return self._text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds. A submit is waited for long: giving up early makes its outcome unknown."""
+
+    connect: float = 20.0
+    submit: float = 120.0
+    check: float = 15.0
+    upload: float = 300.0
+    idle: float = 30.0  # between two pieces of a clip; there is no limit on the whole
+
+
+class HttpTransport:
+    """Talks to one API origin with one session and one connector."""
+
+    def __init__(self, base_url: str, api_key: str, *, timeouts: Timeouts | None = None) -> None:
+        self._base = URL(base_url.rstrip("/"))
+        self._key = Secret(api_key)
+        self._timeouts = timeouts or Timeouts()
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"<HttpTransport {self._base}>"
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_note_departure)
+        trace.on_request_chunk_sent.append(_note_departure)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "omni-async"},
+            trace_configs=[trace],
+            trust_env=True,
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def submit(self, body: bytes, idempotency_key: str) -> Reply:
+        """POST a request for a new task; what is known of whether it left is in the error's `sent`."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
+        return await self._call("POST", self._at("/v1/videos/generations"), self._timeouts.submit, body, headers)
+
+    async def check(self, task_id: str) -> Reply:
+        """GET how a task stands."""
+        return await self._call("GET", self._at("/v1/tasks/", task_id), self._timeouts.check)
+
+    async def ask(self, path: str) -> Reply:
+        """GET another page of the API."""
+        return await self._call("GET", self._at(path), self._timeouts.check)
+
+    async def upload(self, path: Path) -> Reply:
+        """POST a picture as multipart form."""
+        with path.open("rb") as file:  # opening is quick; aiohttp reads it in a thread
+            form = aiohttp.FormData()
+            form.add_field("file", file, filename=path.name)
+            return await self._call("POST", self._at("/v1/uploads/images"), self._timeouts.upload, form)
+
+    @asynccontextmanager
+    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpTransfer]:
+        """GET bytes from any http(s) host, following redirects, but never from https down to http."""
+        answer, trouble = None, None
+        try:
+            answer = await self._follow(_target(url), dict(headers))
+        except _FAULTS as error:
+            trouble = _trouble(error, sent=True)
+        if answer is None:
+            raise trouble or TransportError(f"too many redirects from {_without_query(url)}")
+        try:
+            yield HttpTransfer(answer)
+        finally:
+            answer.close()
+
+    async def _follow(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect, sock_read=self._timeouts.idle)
+        for _ in range(_MOST_REDIRECTS):
+            answer = await self._open.get(
+                target,
+                headers=headers | self._key_for(target),
+                timeout=timeout,
+                allow_redirects=False,
+            )
+            location = answer.headers.get("Location") or answer.headers.get("URI")
+            if answer.status not in _REDIRECTS or not location:
+                return answer
+            answer.close()
+            following = target.join(_parsed(location))
+            if target.scheme == "https" and following.scheme != "https":
+                raise ValueError(f"{target.host} redirects from https to {following.scheme}, which is refused")
+            target = _target(str(following))
+        return None
+
+    async def _call(
+        self, method: str, target: URL, timeout: float, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> Reply:
+        """Make one request to the API's own origin and read the whole reply."""
+        departure = _Departure()
+        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, self._timeouts.connect))
+        # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
+        try:
+            async with self._open.request(
+                method,
+                target,
+                data=body,
+                headers={**(headers or {}), **self._key_for(target)},
+                timeout=limits,
+                allow_redirects=False,
+                trace_request_ctx=departure,
+            ) as answer:
+                return Reply(answer.status, _headers(answer), self._censored(await _read(answer)))
+        except _FAULTS as error:
+            trouble = _trouble(error, sent=departure.happened)
+        raise trouble
+
+    def _at(self, path: str, last: str = "") -> URL:
+        """Give the address of a page; `last` is its last part, whatever characters it has."""
+        return URL(f"{self._base}{path}{quote(last, safe='')}", encoded=True)
+
+    def _key_for(self, target: URL) -> dict[str, str]:
+        """Give the header with the key, to the API's own origin and nobody else."""
+        if target.origin() != self._base.origin():
+            return {}
+        return {"Authorization": f"Bearer {self._key.reveal()}"}
+
+    def _censored(self, body: bytes) -> bytes:
+        """Take the key out of what a server says, in case it quotes it."""
+        return body.replace(self._key.reveal().encode(), b"***")
+
+    @property
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:  # made late, because it belongs to the loop that runs then
+            self._session = self._open_session()
+        return self._session
+
+
+class HttpTransfer:
+    """The body of one answer, on its way."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        self._answer = answer
+        self.status = answer.status
+        self.headers = _headers(answer)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Give the body piece by piece."""
+        trouble: TransportError | None = None
+        try:
+            async for chunk in self._answer.content.iter_chunked(_CHUNK):
+                yield chunk
+        except _FAULTS as error:
+            trouble = _trouble(error, sent=True)
+        if trouble:
+            raise trouble
+
+
+@dataclass(slots=True)
+class _Departure:
+    """Whether any byte of a request has left."""
+
+    happened: bool = False
+
+
+async def _note_departure(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.happened = True
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    pieces, size = [], 0
+    async for piece in answer.content.iter_chunked(_CHUNK):
+        pieces.append(piece)
+        size += len(piece)
+        if size > _LARGEST_REPLY:
+            raise ValueError(f"a reply of more than {_LARGEST_REPLY} bytes")
+    return b"".join(pieces)
+
+
+def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _target(url: str) -> URL:
+    target = _parsed(url)
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise ValueError(f"{_without_query(url)!r} is not an http(s) URL")
+    return target
+
+
+def _parsed(url: str) -> URL:
+    # A signed link must arrive as it was given; only one that is no proper URL is mended.
+    return URL(url, encoded=url.isascii() and " " not in url)
+
+
+def _without_query(url: str) -> str:
+    """Shorten a link for messages: its query may hold a signature that opens it."""
+    return url.partition("?")[0][:200]
+
+
+def _trouble(error: BaseException, *, sent: bool) -> TransportError:
+    """Tell in our words, and without the request's headers, what went wrong."""
+    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+        sent = False
+    kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
+    reason = str(error) or type(error).__name__
+    name = type(error).__name__
+    return kind(reason if reason == name else f"{reason} ({name})", sent=sent)

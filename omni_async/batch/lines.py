@@ -1,0 +1,188 @@
+"""From records to lines: every request checked, every link between lines followed, every line given its key."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from .._core.models import VideoRequest
+from .._core.paths import slug
+from .formats import FIELDS, CannotGoOnError, Problem, kind, records, unknown
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from pydantic_core import ErrorDetails
+
+_LONGEST_ID = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One request of a file: where it stands, what names it, and the key of the line that it extends, if any."""
+
+    number: int
+    key: str
+    request: VideoRequest
+    extend_from: str | None = None
+
+
+class BadFile(ValueError):
+    """The file cannot be used. ``problems`` holds everything that is wrong with it, by line."""
+
+    def __init__(self, text: str, *, problems: tuple[Problem, ...] = ()) -> None:
+        super().__init__(text)
+        self.problems = problems
+
+
+def read(path: str | os.PathLike[str]) -> list[Line]:
+    """Read and check the whole file.
+
+    A line's key is its ``id``, else it is made from what the line asks for, so that the same line has the same key
+    wherever it stands; equal lines are numbered ``~2``, ``~3``, ...
+
+    Raises:
+        BadFile: with every bad line and its reason, not only the first.
+    """
+    path = Path(path)
+    check = _Check()
+    try:
+        for record in records(path):
+            check.add(record)
+    except CannotGoOnError as stop:
+        check.problems.append(stop.problem)
+    except OSError as error:
+        check.problems.append(Problem(0, f"cannot be read: {error.strerror or error}"))
+    else:
+        check.links()
+    if not check.lines and not check.problems:
+        check.problems.append(Problem(0, "holds no requests"))
+    if check.problems:
+        raise _bad_file(path, check.problems)
+    return _with_keys(check.lines, check.ids)
+
+
+def _bad_file(path: Path, problems: list[Problem]) -> BadFile:
+    first, *others = sorted(problems, key=lambda problem: problem.number)
+    place = f"{path}:{first.number}" if first.number else str(path)
+    more = f" (and {len(others):,} more)" if others else ""
+    return BadFile(f"{place}: {first.reason}{more}", problems=(first, *others))
+
+
+class _Check:
+    """What has been found in a file so far. Lines without an id have no key yet."""
+
+    def __init__(self) -> None:
+        self.lines: list[Line] = []
+        self.problems: list[Problem] = []
+        self.ids: dict[str, int] = {}  # number of the line; also of bad lines, so that nobody is told twice
+        self._links: list[tuple[int, str | None, str]] = []  # line number, its id, the id that it extends
+
+    def add(self, record: tuple[int, dict[str, Any]] | Problem) -> None:
+        """Turn one record into a line, or into the problems that it has."""
+        if isinstance(record, Problem):
+            self.problems.append(record)
+            return
+        number, fields = record
+        reasons = [unknown(name, "field") for name in fields if name not in FIELDS]
+        key, parent = (_id(fields.pop(name, None), name, reasons) for name in ("id", "extend_from"))
+        if key and (first := self.ids.setdefault(key, number)) != number:
+            reasons.append(f"id {key!r} is taken by line {first}")
+        if parent:
+            self._links.append((number, key, parent))
+        if parent and fields.get("extend_from_task_id"):
+            reasons.append("extend_from and extend_from_task_id exclude each other")
+        try:
+            request = VideoRequest(**{name: value for name, value in fields.items() if name in FIELDS})
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+            reasons += [_in_words(fault) for fault in faults if fault["loc"] or not reasons]
+        self.problems.extend(Problem(number, reason) for reason in reasons)
+        if not reasons:
+            self.lines.append(Line(number, key or "", request, parent))
+
+    def links(self) -> None:
+        """Look whether every line that is extended exists, and that no lines extend each other in a circle."""
+        for number, _, parent in self._links:
+            if parent not in self.ids:
+                self.problems.append(Problem(number, f"extend_from {parent!r} is the id of no line"))
+        for circle in _circles({key: parent for _, key, parent in reversed(self._links) if key is not None}):
+            *others, last = sorted(self.ids[key] for key in circle)
+            listed = f"lines {', '.join(map(str, others))} and {last} extend each other in a circle"
+            self.problems.append(Problem(others[0] if others else last, listed if others else "extends itself"))
+
+
+def _id(value: object, name: str, reasons: list[str]) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (str, int)):
+        reasons.append(f"{name} must be a text or a whole number, not {kind(value)}")
+        return None
+    text = str(value)
+    if not text.strip() or len(text) > _LONGEST_ID:
+        reasons.append(f"{name} must have 1 to {_LONGEST_ID} characters, not {len(text.strip())}")
+        return None
+    return text
+
+
+def _circles(parents: dict[str, str]) -> Iterator[list[str]]:
+    """Give the ids in every circle, each circle once."""
+    seen: set[str] = set()
+    for start in parents:
+        walk: list[str] = []
+        key: str | None = start
+        while key is not None and key not in seen:
+            seen.add(key)
+            walk.append(key)
+            key = parents.get(key)
+        if key in walk:
+            yield walk[walk.index(key) :]
+
+
+def _with_keys(lines: list[Line], ids: dict[str, int]) -> list[Line]:
+    """Give every line without an id a key made from what it asks for."""
+    times: Counter[str] = Counter()
+    for place, line in enumerate(lines):
+        if not line.key:
+            made = _key(line)
+            times[made] += 1
+            while (key := f"{made}~{times[made]}" if times[made] > 1 else made) in ids:
+                times[made] += 1
+            lines[place] = replace(line, key=key)
+    return lines
+
+
+def _key(line: Line) -> str:
+    content = f"{line.request.as_json()}\n{line.extend_from or ''}"
+    return f"{slug(line.request.prompt or '')}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+
+
+def _in_words(details: ErrorDetails) -> str:
+    """Say what is wrong with a request in words for people who have never heard of pydantic."""
+    name = str(details["loc"][0]) if details["loc"] else ""
+    given, context = details["input"], details.get("ctx", {})
+    match details["type"]:
+        case "string_type":
+            return f"{name} must {'hold texts' if len(details['loc']) > 1 else 'be a text'}, not {kind(given)}"
+        case "tuple_type":
+            return f"{name} must be a list of texts, not {kind(given)}"
+        case "dict_type":
+            return f"{name} must be an object, not {kind(given)}"
+        case "literal_error":
+            shown = repr(given) if isinstance(given, str) else kind(given)
+            return f"{name} must be {context['expected']}, not {shown}"
+        case "too_long":
+            return f"{name} takes at most {context['max_length']}, not {context['actual_length']}"
+        case "string_too_short":
+            return f"{name} must not be empty"
+        case "value_error":
+            text = str(context["error"])
+            return text if not name or text.startswith(name) else f"{name}: {text}"
+        case _:
+            return f"{name}: {details['msg']}"

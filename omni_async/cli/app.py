@@ -1,0 +1,68 @@
+"""The commands put together: reads the command line and gives its exit status."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, NoReturn
+
+import typer
+
+from omni_async.sandbox.__main__ import main as serve_sandbox
+
+from .account import balance, check
+from .batch import batch
+from .fetch import fetch
+from .generate import generate
+from .interrupt import INTERRUPTS
+from .options import spread
+from .output import speak_safely
+from .status import Misuse, Status
+
+app = typer.Typer(
+    name="omni-async",
+    help="Prompts in, MP4 clips out. The API key is read from APIMART_API_KEY.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they would print local variables
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
+for command in (generate, batch, fetch, balance, check):
+    app.command(command.__name__)(spread(command))
+
+
+@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def sandbox(context: typer.Context) -> None:
+    """Serve the API locally until Ctrl-C; sandbox --help tells its options."""
+    raise typer.Exit(serve_sandbox(context.args))
+
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(version("omni-async"))
+        except PackageNotFoundError:
+            typer.echo("not installed")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def run() -> NoReturn:
+    """Run what the command line says; ends with its exit status."""
+    INTERRUPTS.install()
+    speak_safely()
+    try:
+        app()
+    except Misuse as misuse:
+        for line in misuse.args:
+            typer.echo(line, err=True)
+    sys.exit(Status.USAGE)

@@ -1,0 +1,106 @@
+"""What is known of a run while it goes on: told by events and sums, cheap for thousands of jobs."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from omni_async import JobEvent, Statistics
+
+    from .tally import Tally
+
+_OPEN = frozenset({"running", "downloading", "overdue", "undelivered"})
+_WINDOW = 60  # samples, spaced so that they cover about the last two thirds of the run
+_SPACING = 2.0  # seconds between two of them at least
+_ENOUGH = 3  # jobs that must have ended within the window before it says anything
+
+
+class Watch:
+    """Hears every event, and keeps what a display and the last words need: the last one, and which tasks are open."""
+
+    def __init__(self, tell: Callable[[JobEvent], object] | None = None) -> None:
+        self._tell = tell
+        self.last: JobEvent | None = None
+        self.open_tasks: dict[str, str] = {}  # key -> task_id: accepted, and not yet on disk
+
+    def hear(self, event: JobEvent) -> None:
+        """Take in one event."""
+        self.last = event
+        if self._tell is not None:
+            self._tell(event)
+        if event.task_id is not None and event.status in _OPEN:
+            self.open_tasks[event.key] = event.task_id
+        else:
+            self.open_tasks.pop(event.key, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One moment of a run. Seconds; `left` and `per_minute` are None until they can be told."""
+
+    total: int
+    done: int
+    failed: int
+    running: int
+    downloading: int
+    cost: float
+    elapsed: float
+    left: float | None = None
+    per_minute: float | None = None
+    last: JobEvent | None = None
+
+    @property
+    def ended(self) -> int:
+        """Jobs about which nothing more will happen."""
+        return self.done + self.failed
+
+    @property
+    def waiting(self) -> int:
+        """Jobs not accepted yet, submitted or not."""
+        return max(0, self.total - self.ended - self.running - self.downloading)
+
+
+class Course:
+    """Turns snapshots into views: knows when the run began, and how fast it goes."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._began = clock()
+        self._samples: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began."""
+        return self._clock() - self._began
+
+    def view(self, tally: Tally, sums: Statistics, last: JobEvent | None = None) -> View:
+        """Give the run as it stands now."""
+        return View(
+            total=tally.total,
+            done=tally.done,
+            failed=tally.failed,
+            running=sums.in_flight,
+            downloading=sums.downloading,
+            cost=sums.cost,
+            elapsed=self.elapsed,
+            left=self._left(tally),
+            per_minute=sums.submits_per_minute,
+            last=last,
+        )
+
+    def _left(self, tally: Tally) -> float | None:
+        """Estimate the seconds left from how many have ended lately; the wait for the first one tells nothing."""
+        now, ended = self._clock(), tally.done - tally.there + tally.failed
+        if not ended:
+            return None
+        if not self._samples or now - self._samples[-1][0] >= max(_SPACING, self.elapsed / _WINDOW):
+            self._samples.append((now, ended))
+        since, before = self._samples[0]
+        if ended - before < _ENOUGH or now - since < 2 * _SPACING:
+            return None
+        return (tally.total - tally.there - ended) * (now - since) / (ended - before)

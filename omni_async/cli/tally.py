@@ -1,0 +1,124 @@
+"""What became of each job of a run, and the sums that its end is judged by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from omni_async import (
+    AuthenticationError,
+    ClientClosed,
+    JobStatus,
+    OmniError,
+    PaymentRequired,
+    PermissionDenied,
+    ServerError,
+    TransportError,
+)
+
+from .status import Status
+
+if TYPE_CHECKING:
+    from omni_async import Job
+
+_NAMED = 10  # failures that a summary names
+_STRANDED = frozenset({JobStatus.OVERDUE, JobStatus.UNDELIVERED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How one job ended. `line` is its line in the file, 0 where there is none."""
+
+    key: str
+    line: int
+    status: JobStatus
+    task_id: str | None = None
+    paths: tuple[str, ...] = ()
+    cost: float | None = None
+    error: str = ""
+    error_type: str = ""
+    is_left: bool = False  # not sent, or not followed to its end, for a reason that is not its own
+
+    @property
+    def is_stranded(self) -> bool:
+        """True where the server has it, or will have it, but the folder has not."""
+        return self.status in _STRANDED
+
+    def named(self) -> str:
+        """Name the job as a person would look for it."""
+        return f"line {self.line} ({self.key})" if self.line else self.task_id or self.key
+
+    def as_json(self) -> dict[str, Any]:
+        """Give what --json tells of it."""
+        return {
+            "key": self.key,
+            **({"line": self.line} if self.line else {}),
+            "status": str(self.status),
+            "task_id": self.task_id,
+            "path": self.paths[0] if self.paths else None,
+            "paths": list(self.paths),
+            "cost": self.cost,
+            "error": self.error or None,
+            "error_type": self.error_type or None,
+        }
+
+
+async def outcome_of(job: Job, line: int = 0) -> Outcome:
+    """Give how a job ended, once it has."""
+    error: Exception | None = None
+    try:
+        await job
+    except (OmniError, ClientClosed) as trouble:
+        error = trouble
+    return Outcome(
+        key=job.key,
+        line=line,
+        status=job.status,
+        task_id=job.task_id,
+        paths=tuple(map(str, job.paths)),
+        cost=job.cost,
+        error=str(error or ""),
+        error_type=type(error).__name__ if error else "",
+        is_left=error is not None and (not job.status.is_final or (job.status in _STRANDED and _is_outer(error))),
+    )
+
+
+def _is_outer(error: Exception) -> bool:
+    """Tell whether an error has more to do with the account, the network or this machine than with one job."""
+    return isinstance(error, (AuthenticationError, PaymentRequired, PermissionDenied, ServerError, TransportError))
+
+
+class Tally:
+    """The sums of a run of `total` jobs, `there` of them done before; keeps only the first few failures."""
+
+    def __init__(self, total: int, *, there: int = 0) -> None:
+        self.total = total
+        self.there = there
+        self.done = there
+        self.failed = 0
+        self.stranded = 0  # of those that failed here, how many can still be fetched
+        self.failures: list[Outcome] = []
+        self.reason = ""  # why something is left, if a job has told
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one job."""
+        if not outcome.error:
+            self.done += 1
+        elif outcome.is_left:
+            self.reason = self.reason or outcome.error
+        else:
+            self.failed += 1
+            self.stranded += outcome.is_stranded
+            if len(self.failures) < _NAMED:
+                self.failures.append(outcome)
+
+    @property
+    def left(self) -> int:
+        """Jobs that have neither a clip nor a failure: not sent, or not seen to end."""
+        return self.total - self.done - self.failed
+
+    def status(self) -> Status:
+        """Judge a run that was not interrupted."""
+        if self.left:
+            return Status.STOPPED
+        return Status.FAILED if self.failed else Status.DONE

@@ -1,0 +1,159 @@
+"""What else the API offers: uploads, balance, models."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from . import harm
+from .order import MODELS
+from .replies import Refusal, refusal
+from .stage import Stage, bearer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .tasks import Workshop
+
+LARGEST_UPLOAD = 20 * 1024 * 1024
+KINDS = (
+    (b"\xff\xd8\xff", "jpg", "image/jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png", "image/png"),
+    (b"GIF8", "gif", "image/gif"),
+)
+
+
+class Account:
+    """Handlers of everything around the tasks."""
+
+    def __init__(self, stage: Stage, workshop: Workshop, keep: Callable[[bytes, str, str], str]) -> None:
+        self._stage, self._workshop, self._keep = stage, workshop, keep
+
+    def routes(self) -> list[web.RouteDef]:
+        """Where the handlers live; the balance has aliases without /v1."""
+        balances = ("/v1/balance", "/v1/user/balance", "/balance", "/user/balance")
+        return [
+            web.post("/v1/uploads/images", self.upload),
+            *(web.get(path, self.balance) for path in balances),
+            web.get("/v1/models", self.models),
+            web.get("/v1/model-schema", self.schema),
+            web.get("/v1/models/{model}/schema", self.schema),
+        ]
+
+    async def upload(self, request: web.Request) -> web.StreamResponse:
+        """Keep an image and say where it is."""
+        self._stage.record.uploads += 1
+        bearer(request, self._stage.settings.api_key)
+        fault = self._stage.mischief.of("upload")
+        await self._stage.pause()
+        harm.instead(self._stage, fault)
+        name, content = await self._file(request)
+        kind = _kind(content)
+        if kind is None:
+            raise _no(400, "unsupported image type: only JPEG, PNG, WebP and GIF are accepted")
+        url = self._keep(content, *kind)
+        body = {
+            "url": url,
+            "filename": name,
+            "content_type": kind[1],
+            "bytes": len(content),
+            "created_at": int(time.time()),
+        }
+        return web.json_response(body)
+
+    @staticmethod
+    async def _file(request: web.Request) -> tuple[str, bytes]:
+        if not request.content_type.startswith("multipart/"):
+            raise _no(400, "missing or invalid file field: request Content-Type isn't multipart/form-data")
+        try:
+            async for part in await request.multipart():
+                if getattr(part, "name", None) == "file":
+                    content = bytearray()
+                    while chunk := await part.read_chunk(65536):  # type: ignore[union-attr]
+                        content += chunk
+                    if len(content) > LARGEST_UPLOAD:
+                        raise _no(413, f"file size {len(content)} exceeds maximum {LARGEST_UPLOAD} bytes")
+                    return part.filename or "image", bytes(content)  # type: ignore[union-attr]
+        except ValueError as error:
+            raise _no(400, f"missing or invalid file field: {error}") from None
+        raise _no(400, "missing or invalid file field: http: no such file")
+
+    async def balance(self, request: web.Request) -> web.StreamResponse:
+        """What is left, in dollars and in credits; -1 is without end."""
+        bearer(request, self._stage.settings.api_key)
+        await self._stage.pause()
+        left, used = self._workshop.remaining, round(self._workshop.spent, 2)
+        return web.json_response(
+            {
+                "success": True,
+                "message": "",
+                "remain_balance": -1 if left is None else round(left / 10, 3),
+                "used_balance": round(used / 10, 3),
+                "remain_credits": -1 if left is None else left,
+                "used_credits": used,
+                "unlimited_quota": left is None,
+            }
+        )
+
+    async def models(self, request: web.Request) -> web.StreamResponse:
+        """What can be asked for."""
+        bearer(request, self._stage.settings.api_key)
+        await self._stage.pause()
+        data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in MODELS]
+        return web.json_response({"object": "list", "data": data, "success": True})
+
+    async def schema(self, request: web.Request) -> web.StreamResponse:
+        """How to ask for it."""
+        bearer(request, self._stage.settings.api_key)
+        await self._stage.pause()
+        model = request.match_info.get("model") or request.query.get("model", "")
+        if model not in MODELS:
+            raise refusal(404, f"unknown model: {model!r}")
+        return web.json_response({"code": 200, "data": _schema(model, self._stage.settings.idempotency)})
+
+
+def _schema(model: str, idempotency: bool) -> dict[str, Any]:
+    texts = {"type": "array", "items": {"type": "string"}}
+    return {
+        "model": model,
+        "operation": "video_generation",
+        "source": "task_model_registry",
+        "schema_version": "2026-07-30",
+        "input_schema": {
+            "type": "object",
+            "required": ["model"],
+            "additionalProperties": True,
+            "properties": {
+                "model": {"type": "string"},
+                "prompt": {"type": "string"},
+                "image_urls": texts | {"maxItems": 16},
+                "video_urls": texts | {"maxItems": 1},
+                "aspect_ratio": {"type": "string", "enum": ["16:9", "9:16"], "default": "16:9"},
+                "resolution": {"type": "string", "enum": ["720p"], "default": "720p"},
+                "extend_from_task_id": {"type": "string"},
+                "webhook": {"type": "string"},
+            },
+        },
+        "idempotency": {
+            "supported": idempotency,
+            "header": "Idempotency-Key",
+            "replay_header": "Idempotency-Replayed",
+            "required": False,
+            "retention_seconds": 86400,
+            "scope": "api_key_endpoint",
+        },
+        "response": {"version_header": "X-APIMart-Response-Version", "version": "2026-07-27"},
+    }
+
+
+def _kind(content: bytes) -> tuple[str, str] | None:
+    if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
+        return "webp", "image/webp"
+    return next(((end, kind) for magic, end, kind in KINDS if content.startswith(magic)), None)
+
+
+def _no(status: int, message: str) -> Refusal:
+    """An error of the uploads: without a code, except on 429."""
+    return Refusal(status, {"error": {"message": message, "type": "invalid_request_error"}})

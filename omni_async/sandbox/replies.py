@@ -1,0 +1,74 @@
+"""The words of the service: error shapes as published and as seen, and how they become responses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "payment_required",
+    403: "permission_error",
+    404: "invalid_request_error",
+    409: "invalid_request_error",
+    413: "invalid_request_error",
+    429: "rate_limit_error",
+    500: "server_error",
+    502: "bad_gateway",
+    503: "service_unavailable",
+}
+REQUEST_ID = "X-Oneapi-Request-Id"
+HTML_502 = (
+    "<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body>\r\n<center><h1>502 Bad Gateway</h1></center>\r\n"
+    "<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
+)
+
+
+class Refusal(Exception):
+    """An answer that is not the one asked for."""
+
+    def __init__(self, status: int, body: dict[str, Any] | str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(status, body)
+        self.status, self.body, self.headers = status, body, headers or {}
+
+    def response(self, request_id: str) -> web.Response:
+        """The response that says so."""
+        headers = {REQUEST_ID: request_id, **self.headers}
+        if isinstance(self.body, str):
+            return web.Response(status=self.status, text=self.body, content_type="text/html", headers=headers)
+        body = _with_request_id(self.body, request_id)
+        return web.json_response(body, status=self.status, headers=headers)
+
+
+class Dropped(Exception):
+    """The connection is to be closed without an answer."""
+
+
+def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> Refusal:
+    """An error in the shape of the documentation."""
+    return Refusal(status, {"error": {"code": status, "message": message, "type": TYPES[status]}}, headers)
+
+
+def real(status: int, code: str, message: str) -> Refusal:
+    """An error in the shape that the service was seen to use."""
+    error = {"code": code, "message": f"{message} (request id: <request id>)", "param": "", "type": "apimart_error"}
+    return Refusal(status, {"error": error})
+
+
+def coded(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Refusal:
+    """An error in the newer shape, with a word for a code."""
+    error = {"message": message, "type": TYPES[status], "param": "", "code": code}
+    return Refusal(status, {"request_id": "<request id>", "error": error}, headers)
+
+
+def bad_gateway() -> Refusal:
+    """The HTML page of a gateway whose upstream is gone."""
+    return Refusal(502, HTML_502)
+
+
+def _with_request_id(value: Any, request_id: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _with_request_id(each, request_id) for key, each in value.items()}
+    return value.replace("<request id>", request_id) if isinstance(value, str) else value

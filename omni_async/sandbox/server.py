@@ -1,0 +1,177 @@
+"""A sandbox in the running event loop: two origins that speak as the service does, and real clips."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from functools import partial
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from . import render
+from .account import Account
+from .api import Api
+from .cdn import Cdn, Links
+from .clips import Clip, clip_of, distinct_clip
+from .faults import Mischief
+from .record import Record
+from .references import References
+from .replies import refusal
+from .settings import SandboxSettings
+from .stage import Stage
+from .tasks import Task, Workshop
+from .views import Views
+from .webhook import Webhooks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+GRACE = 0.5  # seconds that answers under way get when the sandbox closes
+LARGEST_BODY = 40 * 1024 * 1024
+DEFAULT_KEY = "sk-sandbox"
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+
+_prerendered: dict[bool, bytes] = {}  # by orientation; the same for every sandbox of this process
+
+
+class Sandbox:
+    """`async with Sandbox(per_minute=60, faults={"http_500": 0.1}) as sandbox: sandbox.base_url`."""
+
+    def __init__(self, settings: SandboxSettings | None = None, **knobs: Any) -> None:
+        if settings is not None and knobs:
+            raise TypeError("give Sandbox either settings or knobs, not both")
+        self.settings = settings or SandboxSettings(**knobs)
+        self.record = Record()
+        self.base_url = ""
+        self.cdn_url = ""
+        self.api_key = self.settings.api_key or DEFAULT_KEY
+        self._mischief = Mischief(self.settings.faults, self.settings.seed)
+        self.record.faults = self._mischief.hits
+        self._stack = AsyncExitStack()
+
+    def script(self, kind: str, names: Iterable[str | None]) -> None:
+        """Queue faults for the next requests of a kind (submit, check, clip, upload); None lets one pass."""
+        self._mischief.script(kind, names)
+
+    async def __aenter__(self) -> Sandbox:
+        render.require_media()
+        try:
+            await self._open()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def _open(self) -> None:
+        settings, enter = self.settings, self._stack
+        stage = Stage(settings, self.record, self._mischief)
+        self._renderer = render.Renderer(settings.render_workers)
+        enter.push_async_callback(self._renderer.aclose)
+        session = await enter.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        self._references = References(lambda: self._renderer.folder, lambda: session)
+        self._workshop = Workshop(settings, self.record, self._film)
+        self._workshop.on_end = Webhooks(session, self.record, settings.speed, self._view).send
+        enter.push_async_callback(self._workshop.aclose)
+        links = Links(settings.link_lifetime)
+        self._cdn = Cdn(stage, self._workshop, links)
+        self._views = Views(settings, partial(self._address, links))
+        self.cdn_url, self._cdn.third = await self._serve_cdn(stage)
+        self.base_url = await self._serve_api(stage)
+        enter.callback(stage.closing.set)
+
+    async def _serve_cdn(self, stage: Stage) -> tuple[str, str]:
+        app = web.Application(middlewares=[self._cdn.watch_keys, stage.answer_refusals])
+        app.add_routes(self._cdn.routes())
+        urls = await self._listen(app, self.settings.cdn_port, 0)
+        return urls[0], urls[1]
+
+    async def _serve_api(self, stage: Stage) -> str:
+        api = Api(stage, self._workshop, self._views, lambda: self._cdn.third)
+        account = Account(stage, self._workshop, lambda *picture: self.cdn_url + self._cdn.keep(*picture))
+        app = web.Application(middlewares=[stage.answer_refusals], client_max_size=LARGEST_BODY)
+        app.add_routes([*api.routes(), *account.routes()])
+        app.add_routes([web.get("/sandbox/record", self._show), web.post("/sandbox/script", self._queue)])
+        return (await self._listen(app, self.settings.port))[0]
+
+    async def _listen(self, app: web.Application, *ports: int) -> list[str]:
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
+        self._stack.push_async_callback(runner.cleanup)
+        await runner.setup()
+        urls = []
+        for port in ports:
+            seen = len(runner.addresses)
+            await web.TCPSite(runner, self.settings.host, port, backlog=1024).start()
+            urls.append(_url(*runner.addresses[seen][:2]))
+        return urls
+
+    def _address(self, links: Links, task: Task, index: int, host: str | None) -> tuple[str, float]:
+        link, origin = links.of(task, index), URL(self.cdn_url)
+        # Who listens on every address is reached by the name that the client used.
+        origin = origin.with_host(host) if host and self.settings.host in EVERYWHERE else origin
+        return str(origin.with_path(f"/f/video/{link.name}")), link.until
+
+    def _view(self, task: Task) -> dict[str, Any]:
+        return self._views.of(task, asyncio.get_running_loop().time())
+
+    async def _film(self, task: Task) -> list[Clip]:
+        videos = self.settings.videos_per_task + ("two_videos" in task.quirks and self.settings.videos_per_task == 1)
+        if self.settings.prerendered:
+            content = await self._prerender(task.order.portrait)
+            size = self.settings.clip_bytes
+            return [distinct_clip(content, f"{task.task_id}#{index}", size) for index in range(videos)]
+        references = await self._references.fetch(task.order)
+        parent = self._workshop.parent_of(task.order)
+        scripts = [
+            {
+                "path": str(self._renderer.folder / f"{task.task_id}-{index}.mp4"),
+                "prompt": task.order.prompt,
+                "task_id": task.task_id,
+                "seconds": task.seconds,
+                "portrait": task.order.portrait,
+                "seed": self.settings.seed + index,
+                "references": references,
+                "parent": str(parent.clips[0].source) if parent else None,
+            }
+            for index in range(videos)
+        ]
+        paths = [await self._renderer.render(script) for script in scripts]
+        return [clip_of(path, self.settings.clip_bytes) for path in paths]
+
+    async def _prerender(self, portrait: bool) -> bytes:
+        if portrait not in _prerendered:
+            path = self._renderer.folder / f"prerendered-{next(self._numbers)}.mp4"
+            script = {
+                "path": str(path),
+                "prompt": "prerendered",
+                "task_id": "one clip for all",
+                "seconds": 3,
+                "crf": 36,
+            }
+            await self._renderer.render(script | {"portrait": portrait})
+            _prerendered[portrait] = path.read_bytes()
+        return _prerendered[portrait]
+
+    _numbers = count()
+
+    async def _show(self, _: web.Request) -> web.Response:
+        return web.json_response(self.record.to_json())
+
+    async def _queue(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        try:
+            self.script(body["kind"], body["names"])
+        except ValueError as error:
+            raise refusal(400, str(error)) from None
+        return web.json_response({"queued": len(body["names"])})
+
+
+def _url(host: str, port: int) -> str:
+    host = EVERYWHERE.get(host, host)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

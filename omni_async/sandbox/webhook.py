@@ -1,0 +1,47 @@
+"""Webhooks: a finished task is posted to the address its order named."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .record import Record
+    from .tasks import Task
+
+PAUSES = (10.0, 30.0, 60.0)
+TIMEOUT = aiohttp.ClientTimeout(total=10)
+SCHEMES = ("http://", "https://")
+
+
+class Webhooks:
+    """Posts the task object to `<base>/callback`; three more tries unless the answer is 2xx or 4xx."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, record: Record, speed: float, view: Callable[[Task], dict[str, Any]]
+    ) -> None:
+        self._session, self._record, self._speed, self._view = session, record, speed, view
+
+    async def send(self, task: Task) -> None:
+        """Deliver, if the order wants it."""
+        base = task.order.webhook
+        if base is None or not base.startswith(SCHEMES):
+            return
+        for pause in (*PAUSES, None):
+            status = await self._post(f"{base.rstrip('/')}/callback", task)
+            if 200 <= status < 300 or 400 <= status < 500 or pause is None:
+                return
+            await asyncio.sleep(pause / self._speed)
+
+    async def _post(self, url: str, task: Task) -> int:
+        try:
+            async with self._session.post(url, json=self._view(task), timeout=TIMEOUT, allow_redirects=False) as answer:
+                status = answer.status
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
+            status = 0
+        self._record.webhooks.append((task.task_id, url, status))
+        return status

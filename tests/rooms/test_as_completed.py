@@ -1,0 +1,351 @@
+"""`as_completed` on virtual time: order, back-pressure, sources that are slow, endless, broken, or left behind."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import (
+    AuthenticationError,
+    ClientClosed,
+    JobCancelled,
+    JobFailed,
+    Limits,
+    OmniError,
+    PaymentRequired,
+    VideoRequest,
+)
+
+from .fakes import FakeClient, Server, left_over, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+    from omni_async import Job
+
+pytestmark = pytest.mark.timeout(30)
+
+
+class Source:
+    """An iterable of prompts that counts what was taken from it."""
+
+    def __init__(self, most: int | None = None, pause: float = 0.0) -> None:
+        self.taken = 0
+        self.most = most
+        self.pause = pause
+        self.is_closed = False
+
+    def __iter__(self) -> Iterator[str]:
+        while self.most is None or self.taken < self.most:
+            self.taken += 1
+            yield f"p{self.taken}"
+
+    async def stream(self) -> AsyncIterator[str]:
+        """Give the same, slowly."""
+        try:
+            for prompt in self:
+                await asyncio.sleep(self.pause)
+                yield prompt
+        finally:
+            self.is_closed = True
+
+
+def unfinished(client: FakeClient) -> int:
+    """Give the number of jobs that are not done."""
+    assert client._house is not None
+    return len(client._house.roster.live())
+
+
+async def test_every_job_comes_once_in_order_of_completion(tmp_path: Path) -> None:
+    """Jobs come as they finish, whatever the order in which they were asked for."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        jobs = [client.submit(f"p{number}") for number in range(10)]
+        await asyncio.gather(*(job.accepted() for job in jobs))
+        for number, job in enumerate(reversed(jobs)):
+            assert job.task_id is not None
+            server.tasks[job.task_id].ready_at = 1100 + number * 30
+        seen = [job async for job in client.as_completed(jobs)]
+        assert seen == jobs[::-1]
+
+
+@pytest.mark.parametrize("ahead", [1, 7, 1000])
+async def test_no_more_than_ahead_are_unfinished(tmp_path: Path, ahead: int) -> None:
+    """A plain iterable is taken from only as jobs finish, and all of it is done in the end."""
+    server, source, most = Server(), Source(60), 0
+    async with FakeClient(server, tmp_path) as client:
+        done = []
+        async for job in client.as_completed(source, ahead=ahead):
+            most = max(most, unfinished(client))
+            assert source.taken <= len(done) + 1 + ahead + 60 // 2
+            done.append(await job)
+    assert most <= ahead
+    assert len(set(done)) == 60
+
+
+async def test_an_async_source_may_be_the_first_thing_asked(tmp_path: Path) -> None:
+    """An async iterable works as the very first thing in the block."""
+    source = Source(5, pause=1)
+    async with FakeClient(Server(), tmp_path) as client:
+        assert len([job async for job in client.as_completed(source.stream())]) == 5
+
+
+@pytest.mark.parametrize("ahead", [1, 5])
+async def test_an_async_source_is_held_back_too(tmp_path: Path, ahead: int) -> None:
+    """An async iterable is not asked for more than `ahead` unfinished jobs either."""
+    server, source = Server(), Source(30)
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.sleep(1)
+        async for job in client.as_completed(source.stream(), ahead=ahead):
+            assert unfinished(client) <= ahead
+            await job
+    assert len(server.tasks) == 30
+
+
+async def test_what_finishes_does_not_wait_for_a_slow_source(tmp_path: Path) -> None:
+    """A job is given as soon as it is done, also while the source has nothing new for an hour."""
+    server, source = Server(duration=10), Source(3, pause=3600)
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.sleep(1)
+        began = server.now()
+        times = [server.now() - began async for _ in client.as_completed(source.stream())]
+    assert times[0] < 3600 + 30
+    assert times[1] < 7200 + 30
+
+
+async def test_a_failed_job_is_given_like_any_other(tmp_path: Path) -> None:
+    """Failures do not end the iteration; awaiting the job raises."""
+    server = Server()
+    server.on_submit = lambda post: refusal(400) if post.number % 3 == 0 else None
+    failed = 0
+    async with FakeClient(server, tmp_path) as client:
+        async for job in client.as_completed(f"p{number}" for number in range(30)):
+            assert job.done()
+            try:
+                await job
+            except OmniError:
+                failed += 1
+    assert failed == 10
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_what_the_source_raises_is_raised_and_loses_no_job(tmp_path: Path, kind: str) -> None:
+    """An error of the source reaches whoever iterates; what was taken before is done all the same."""
+    server = Server()
+
+    def broken() -> Iterator[str]:
+        yield from ("a", "b", "c")
+        raise ArithmeticError("source")
+
+    async def broken_stream() -> AsyncIterator[str]:
+        for prompt in broken():
+            await asyncio.sleep(1)
+            yield prompt
+
+    seen: list[Job] = []
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.sleep(1)
+        iterator = client.as_completed(broken() if kind == "sync" else broken_stream())
+        errors = 0
+        while True:
+            try:
+                seen.append(await anext(iterator))
+            except ArithmeticError:
+                errors += 1
+            except StopAsyncIteration:
+                break
+        assert errors == 1
+        assert len(seen) == 3
+    assert len(server.tasks) == 3
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_a_bad_item_is_an_error_of_whoever_iterates(tmp_path: Path, kind: str) -> None:
+    """An item that is no request raises in the loop, and the client goes on working."""
+
+    async def stream() -> AsyncIterator[str]:
+        yield "fine"
+        yield ""
+
+    async with FakeClient(Server(), tmp_path) as client:
+        await asyncio.sleep(1)
+        with pytest.raises(ValueError, match="prompt"):
+            async for _ in client.as_completed(["fine", ""] if kind == "sync" else stream()):
+                pass
+        assert (await client.submit("later")).is_file()
+
+
+async def test_requests_prompts_and_jobs_are_taken(tmp_path: Path) -> None:
+    """A source may give prompts, `VideoRequest`s, and jobs that were submitted, also ones already done."""
+    async with FakeClient(Server(), tmp_path) as client:
+        done = client.submit("done", key="done")
+        await done
+        items = ["one", VideoRequest(prompt="two"), client.submit("three", key="three"), done]
+        assert len([job async for job in client.as_completed(items)]) == 4
+
+
+async def test_leaving_the_loop_early_stops_a_plain_source(tmp_path: Path) -> None:
+    """After `break`, nothing more is taken from the source, or paid; what was taken is done."""
+    server, source = Server(), Source()
+    async with FakeClient(server, tmp_path) as client:
+        async for _ in client.as_completed(source, ahead=5):
+            if source.taken >= 20:
+                break
+        taken = source.taken
+    assert source.taken == taken
+    assert len(server.tasks) == taken
+
+
+async def test_leaving_the_loop_early_stops_an_async_source(tmp_path: Path) -> None:
+    """After `break` out of an endless async source, at most `ahead` more are paid for, and the client can be left."""
+    server, source = Server(), Source(500, pause=0.1)
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.sleep(1)
+        async for _ in client.as_completed(source.stream(), ahead=5):
+            break
+        taken = source.taken
+    assert source.taken <= taken + 5
+
+
+async def test_an_endless_source_gives_its_first_failure(tmp_path: Path) -> None:
+    """Where every job fails at once (a wrong key), the first one is given before the whole source is eaten up."""
+    server, source = Server(on_submit=lambda _: refusal(401)), Source(20_000)
+    async with FakeClient(server, tmp_path) as client:
+        async for job in client.as_completed(source, ahead=100):
+            with pytest.raises(AuthenticationError):
+                await job
+            break
+        assert source.taken <= 1000
+    assert len(server.posts) == 1
+
+
+async def test_jobs_that_are_done_already_do_not_eat_up_the_source(tmp_path: Path) -> None:
+    """A source of jobs that are done gives them one by one; it is not run to its end first."""
+    taken = 0
+    async with FakeClient(Server(), tmp_path) as client:
+        done = client.submit("done")
+        await done
+
+        def source() -> Iterator[Job]:
+            nonlocal taken
+            for taken in count(1):  # noqa: B007 - read outside
+                if taken > 20_000:
+                    return
+                yield done
+
+        async for job in client.as_completed(source(), ahead=10):
+            assert job is done
+            break
+        assert taken <= 100
+
+
+async def test_a_waiter_that_gives_up_loses_no_job(tmp_path: Path) -> None:
+    """`wait_for` around one step of the iteration may time out any number of times; every job still comes."""
+    seen = []
+    async with FakeClient(Server(duration=30), tmp_path) as client:
+        iterator = client.as_completed(Source(20), ahead=3)
+        while True:
+            try:
+                seen.append(await asyncio.wait_for(anext(iterator), 0.7))
+            except TimeoutError:
+                continue
+            except StopAsyncIteration:
+                break
+    assert len(set(seen)) == 20
+
+
+async def test_two_iterations_at_once_keep_apart(tmp_path: Path) -> None:
+    """Two loops over the same client each get their own jobs."""
+
+    async def loop(client: FakeClient, source: Source) -> list[str]:
+        return [job.key async for job in client.as_completed(source, ahead=3)]
+
+    async with FakeClient(Server(), tmp_path) as client:
+        one, two = await asyncio.gather(loop(client, Source(15)), loop(client, Source(15)))
+    assert len(set(one)) == len(set(two)) == 15
+    assert not set(one) & set(two)
+
+
+async def test_cancelled_jobs_are_given_too(tmp_path: Path) -> None:
+    """A job cancelled meanwhile comes out of the iteration, and raises when awaited."""
+    server = Server(duration=500)
+    async with FakeClient(server, tmp_path) as client:
+        jobs = [client.submit(f"p{number}") for number in range(4)]
+        await jobs[3].accepted()
+        iterator = client.as_completed(jobs)
+        jobs[2].cancel()
+        first = await anext(iterator)
+        assert first is jobs[2]
+        with pytest.raises(JobCancelled):
+            await first
+        for task in server.tasks.values():
+            task.fails = True
+        server.finish()
+        async for job in iterator:
+            with pytest.raises(JobFailed):
+                await job
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+async def test_leaving_the_client_ends_an_iteration(tmp_path: Path, kind: str) -> None:
+    """Whoever iterates in another asyncio task is not left hanging when the client is left by an exception."""
+    source, seen = Source(pause=1), []
+
+    async def iterate(client: FakeClient) -> None:
+        wanted = source if kind == "sync" else source.stream()
+        async for job in client.as_completed(wanted, ahead=10):
+            seen.append(job)
+
+    with pytest.raises(ZeroDivisionError):
+        async with FakeClient(Server(duration=1000), tmp_path) as client:
+            await asyncio.sleep(1)
+            task = asyncio.create_task(iterate(client))
+            await asyncio.sleep(60)
+            raise ZeroDivisionError
+    async with asyncio.timeout(20):
+        try:
+            await task
+        except ClientClosed:  # a plain source is asked on by the one who iterates, and submit says no
+            assert kind == "sync"
+    assert not left_over()
+
+
+async def test_an_async_source_is_closed_with_the_client(tmp_path: Path) -> None:
+    """The `finally` of an async generator that still had something to give has run when the client is closed."""
+    source = Source(pause=0.1)
+    with pytest.raises(ZeroDivisionError):
+        async with FakeClient(Server(duration=1000), tmp_path) as client:
+            await asyncio.sleep(1)
+            iterator = client.as_completed(source.stream(), ahead=3)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(iterator), 30)
+            raise ZeroDivisionError
+    assert source.is_closed
+
+
+async def test_a_credit_that_ends_is_told_for_each_job(tmp_path: Path) -> None:
+    """After a 402 each further item is given as a job that raises `PaymentRequired`, with no more POSTs."""
+    server = Server(latency=0.01)
+    server.on_submit = lambda _: refusal(402) if len(server.tasks) >= 10 else None
+    paid = refused = 0
+    async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=5)) as client:
+        async for job in client.as_completed(Source(100), ahead=20):
+            try:
+                await job
+                paid += 1
+            except PaymentRequired:
+                refused += 1
+    assert (paid, refused) == (10, 90)
+    assert len(server.posts) <= 15
+
+
+@pytest.mark.parametrize("ahead", [0, -1])
+async def test_ahead_must_be_at_least_one(tmp_path: Path, ahead: int) -> None:
+    """A window of nothing is refused at once."""
+    async with FakeClient(Server(), tmp_path) as client:
+        with pytest.raises(ValueError, match="ahead"):
+            client.as_completed(["p"], ahead=ahead)
