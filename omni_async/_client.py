@@ -88,7 +88,7 @@ class OmniClient:
             polling=self._polling,
             on_event=self._on_event,
         )
-        await self._house.opened.wait()
+        await self._house.open()
         return self
 
     async def __aexit__(
@@ -256,7 +256,7 @@ class OmniClient:
         house = self._entered()
         self.check_loop()
         if self._is_closed or house.crash is not None:
-            raise ClientClosed("this client is closed; make another OmniClient")
+            raise ClientClosed("this client is closed; make another OmniClient") from house.crash
         return house
 
     def _entered(self) -> House:

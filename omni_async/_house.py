@@ -50,7 +50,6 @@ class House:
         on_event: Callable[[JobEvent], object] | None,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.opened = asyncio.Event()
         self.crash: BaseException | None = None
         self.roster = Roster(ledger, on_event)
         self.desk = Desk(transport, retry)
@@ -63,6 +62,7 @@ class House:
         self.roster.on_ledger_failure = self.submitter.stop
         self._transport = transport
         self._ledger = ledger
+        self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
         self._group: TaskGroup | None = None
         self._keeper = asyncio.create_task(self._keep(), name="omni_async client")
@@ -71,6 +71,14 @@ class House:
         """Let something run until it ends or the client is left."""
         if self._group is not None and not self._leaving.is_set():
             self._group.start_soon(work)
+
+    async def open(self) -> None:
+        """Wait until the rooms are there; who is cancelled meanwhile leaves nothing behind."""
+        try:
+            await self._opened.wait()
+        except BaseException:
+            await self.close()
+            raise
 
     async def idle(self) -> None:
         """Wait until there is nothing left to do."""
@@ -91,7 +99,7 @@ class House:
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
-                self.opened.set()
+                self._opened.set()
                 for room in (self.intake, self.submitter, self.poller, self.downloader):
                     group.start_soon(room.run, name=f"omni_async {type(room).__name__.lower()}")
                 await self._leaving.wait()

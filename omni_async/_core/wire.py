@@ -6,6 +6,7 @@ import json
 import math
 import re
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ _STATUS_BY_TYPE = {
     "service_unavailable": 503,
 }
 
+_TASK_ID = re.compile(r"task[_-][\w-]+")
 _REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
 _TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
@@ -53,14 +55,15 @@ def task_id_in(reply: Reply) -> str | None:
     if content is None:
         return None
     data = content.get("data")
-    if isinstance(data, str) and data.startswith("task"):
+    if isinstance(data, str) and _TASK_ID.fullmatch(data):
         return data
     for item in _mappings(data):
         if found := _text(item.get("task_id")) or _text(item.get("id")):
             return found
-    if _told_no(content):
+    if _told_no(content) or not 200 <= reply.status < 300:
         return None
-    return _text(content.get("task_id")) or (_text(content.get("id")) if "status" in content else "") or None
+    has_status = isinstance(content.get("status"), str)
+    return _text(content.get("task_id")) or (_text(content.get("id")) if has_status else "") or None
 
 
 def read_task(reply: Reply, task_id: str) -> Task | None:
@@ -175,7 +178,8 @@ def retry_after(reply: Reply, now: float) -> float | None:
 
 def _date(text: str) -> float | None:
     try:
-        return parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP knows no other zone
     except (TypeError, ValueError, OverflowError):
         return None
 
@@ -214,7 +218,7 @@ def _complaint(content: Mapping[str, Any]) -> tuple[str, str, str]:
     """Give message, code and type of an error object, in whichever of its shapes."""
     error = content.get("error")
     if isinstance(error, str):
-        return error, _text(content.get("code")), _text(content.get("type"))
+        return _text(error), _text(content.get("code")), _text(content.get("type"))
     inner = error if isinstance(error, dict) else content
     message = _text(inner.get("message")) or _text(content.get("message")) or _text(inner.get("fail_reason"))
     return message, _text(inner.get("code")), _text(inner.get("type"))
@@ -240,14 +244,14 @@ def _videos(result: object) -> tuple[Video, ...]:
         expires = _time(item.get("expires_at"))
         urls = item.get("url") or item.get("video_url")
         for url in urls if isinstance(urls, list) else [urls]:
-            if isinstance(url, str) and url.strip():
-                found.setdefault(url.strip(), Video(url.strip(), expires))
+            if isinstance(url, str) and (link := _text(url)):
+                found.setdefault(link, Video(link, expires))
     return tuple(found.values())
 
 
 def _video_items(result: object) -> Iterator[Mapping[str, Any]]:
     for holder in _mappings(result):
-        videos = holder.get("videos", holder.get("video", holder))
+        videos = holder.get("videos") or holder.get("video") or holder
         for item in videos if isinstance(videos, list) else [videos]:
             if isinstance(item, dict):
                 yield item
@@ -257,7 +261,9 @@ def _video_items(result: object) -> Iterator[Mapping[str, Any]]:
 
 def _text(value: object) -> str:
     if isinstance(value, str):
-        return value.strip()
+        text = value.strip()
+        # JSON may hold halves of characters, which could be written nowhere.
+        return text if text.isascii() else text.encode("utf-8", "replace").decode()
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 

@@ -26,6 +26,7 @@ class Ending:
 
     status: Status
     reason: str
+    is_stopped: bool
     tally: Tally
     sums: Statistics
     elapsed: float
@@ -89,7 +90,7 @@ class Ending:
             )
             lines.append(f"  {command('fetch', *named, '-o', str(self.folder), *self.address)}")
             lines += [f"  (and {more:,} more)"] if more else []
-        if not_sent := self.tally.left - len(self.open_tasks) + self.tally.stranded:
+        if not_sent := self.tally.left - len(self.open_tasks):
             lines += [f"{not_sent:,} not accepted yet. Go on with:", f"  {command(*sys.argv[1:])}"]
         return lines
 
@@ -98,7 +99,7 @@ class Ending:
             case Status.INTERRUPTED:
                 return "interrupted"
             case Status.STOPPED:
-                return f"stopped early: {self.reason}"
+                return f"{'stopped early' if self.is_stopped else 'not all was fetched'}: {self.reason}"
             case _:
                 return ""
 

@@ -85,6 +85,8 @@ class Run:
         async for job in client.as_completed(jobs):
             outcome = await outcome_of(job, self._plan.lines.get(job.key, 0))
             self._tally.add(outcome)
+            if not outcome.is_left:
+                self._watch.open_tasks.pop(outcome.key, None)
             self._tell(outcome)
             if self._output.broken:
                 scope.cancel()
@@ -106,6 +108,7 @@ class Run:
         reason = in_words(stopped) if stopped else self._tally.reason
         return Ending(
             status=status,
+            is_stopped=bool(stopped or self._output.broken),
             reason=self._output.broken or reason,
             tally=self._tally,
             sums=self._client.statistics() if self._client else Statistics(),

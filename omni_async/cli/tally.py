@@ -5,16 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from omni_async import (
-    AuthenticationError,
-    ClientClosed,
-    JobStatus,
-    OmniError,
-    PaymentRequired,
-    PermissionDenied,
-    ServerError,
-    TransportError,
-)
+from omni_async import ClientClosed, JobStatus, NotFound, OmniError
 
 from .status import Status
 
@@ -22,7 +13,7 @@ if TYPE_CHECKING:
     from omni_async import Job
 
 _NAMED = 10  # failures that a summary names
-_STRANDED = frozenset({JobStatus.OVERDUE, JobStatus.UNDELIVERED})
+_RESUMABLE = frozenset({JobStatus.OVERDUE, JobStatus.UNDELIVERED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +28,7 @@ class Outcome:
     cost: float | None = None
     error: str = ""
     error_type: str = ""
-    is_left: bool = False  # not sent, or not followed to its end, for a reason that is not its own
-
-    @property
-    def is_stranded(self) -> bool:
-        """True where the server has it, or will have it, but the folder has not."""
-        return self.status in _STRANDED
+    is_left: bool = False  # not sent, or not brought home: running or fetching again goes on with it
 
     def named(self) -> str:
         """Name the job as a person would look for it."""
@@ -79,13 +65,12 @@ async def outcome_of(job: Job, line: int = 0) -> Outcome:
         cost=job.cost,
         error=str(error or ""),
         error_type=type(error).__name__ if error else "",
-        is_left=error is not None and (not job.status.is_final or (job.status in _STRANDED and _is_outer(error))),
+        is_left=error is not None and not isinstance(error, NotFound) and _has_more_to_come(job.status),
     )
 
 
-def _is_outer(error: Exception) -> bool:
-    """Tell whether an error has more to do with the account, the network or this machine than with one job."""
-    return isinstance(error, (AuthenticationError, PaymentRequired, PermissionDenied, ServerError, TransportError))
+def _has_more_to_come(status: JobStatus) -> bool:
+    return not status.is_final or status in _RESUMABLE
 
 
 class Tally:
@@ -96,7 +81,6 @@ class Tally:
         self.there = there
         self.done = there
         self.failed = 0
-        self.stranded = 0  # of those that failed here, how many can still be fetched
         self.failures: list[Outcome] = []
         self.reason = ""  # why something is left, if a job has told
 
@@ -108,7 +92,6 @@ class Tally:
             self.reason = self.reason or outcome.error
         else:
             self.failed += 1
-            self.stranded += outcome.is_stranded
             if len(self.failures) < _NAMED:
                 self.failures.append(outcome)
 

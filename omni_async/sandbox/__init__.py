@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from .command import main, serve
 from .faults import FAULTS
 from .process import SandboxProcess
 from .record import Record, TaskRecord
 from .server import Sandbox
 from .settings import SandboxSettings
 
-__all__ = ["FAULTS", "Record", "Sandbox", "SandboxProcess", "SandboxSettings", "TaskRecord"]
+__all__ = ["FAULTS", "Record", "Sandbox", "SandboxProcess", "SandboxSettings", "TaskRecord", "main", "serve"]

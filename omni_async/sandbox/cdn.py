@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import TYPE_CHECKING
@@ -108,6 +109,15 @@ class Cdn:
         self._pictures[name] = (content, content_type)
         return f"/f/image/{name}"
 
+    def find(self, path: str) -> bytes | None:
+        """What would be served under a path now, faults apart."""
+        name = path.rsplit("/", 1)[-1]
+        link = self._links.by_name.get(name)
+        if link is not None and link.alive():
+            clip = self._workshop.tasks[link.task_id].clips[link.index]
+            return clip.read(0, clip.size)
+        return self._pictures[name][0] if name in self._pictures else None
+
     async def picture(self, request: web.Request) -> web.StreamResponse:
         """An uploaded picture."""
         found = self._pictures.get(request.match_info["name"])
@@ -133,15 +143,8 @@ class Cdn:
             raise self._expired()
         task = self._workshop.tasks[link.task_id]
         clip = task.clips[link.index]
-        if "Range" in request.headers:
-            self._stage.record.ranges += 1
-        headers = {
-            "ETag": f'"{secrets.token_hex(16)}"' if fault == "wrong_etag" else clip.etag,
-            "Last-Modified": formatdate(task.ended, usegmt=True),
-            "Content-Type": "video/mp4",
-        }
-        if fault != "no_range":
-            headers["Accept-Ranges"] = "bytes"
+        self._stage.record.ranges += "Range" in request.headers
+        headers = _headers(clip, task, fault)
         cut, status = self._cut(request, clip, fault, headers)
         return await self._send(request, cut, status, headers, link.task_id)
 
@@ -190,7 +193,8 @@ class Cdn:
             return response
         self._stage.record.downloads += 1
         self._stage.record.downloads_by_task[task_id] += 1
-        await self._pour(response, cut)
+        with suppress(ConnectionError):  # the client has left
+            await self._pour(response, cut)
         if cut.fault == "stall_download":
             await self._stage.hang(request)
         if cut.fault == "cut_download" and request.transport is not None:
@@ -207,3 +211,12 @@ class Cdn:
             self._stage.record.bytes_sent += len(chunk)
             if rate is not None:
                 await asyncio.sleep(start + (at + len(chunk) - cut.start) / rate - self._stage.now())
+
+
+def _headers(clip: Clip, task: Task, fault: str | None) -> dict[str, str]:
+    headers = {
+        "ETag": f'"{secrets.token_hex(16)}"' if fault == "wrong_etag" else clip.etag,
+        "Last-Modified": formatdate(task.ended, usegmt=True),
+        "Content-Type": "video/mp4",
+    }
+    return headers if fault == "no_range" else headers | {"Accept-Ranges": "bytes"}

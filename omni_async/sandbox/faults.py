@@ -63,7 +63,7 @@ FAULTS = _table(
     ("garbage_check", "check", "JSON that breaks off"),
     ("drop_check", "check", "the connection is closed"),
     ("hang_check", "check", "never answered"),
-    ("slow_check", "check", "answered two seconds late"),
+    ("slow_check", "check", "answered a second late"),
     ("not_found_check", "check", "404 or 400 in the first second after acceptance"),
     ("unknown_status", "check", "a status word nobody knows while the task runs"),
     ("upper_status", "check", "the status word in other case: Processing, COMPLETED"),

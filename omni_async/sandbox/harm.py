@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .stage import Stage
 
 HTML_PAGE = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
-LATE = 2.0
+LATE = 1.0
 
 
 def _in_200(stage: Stage) -> Refusal:

@@ -100,6 +100,7 @@ class SandboxProcess:
                     await asyncio.wait_for(process.communicate(), grace)
         finally:
             if process is not None and process.returncode is None:
-                process.kill()
+                with suppress(ProcessLookupError):
+                    process.kill()
                 await process.communicate()
             self._stderr.close()

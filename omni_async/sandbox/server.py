@@ -75,12 +75,12 @@ class Sandbox:
         self._renderer = render.Renderer(settings.render_workers)
         enter.push_async_callback(self._renderer.aclose)
         session = await enter.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        self._references = References(lambda: self._renderer.folder, lambda: session)
         self._workshop = Workshop(settings, self.record, self._film)
         self._workshop.on_end = Webhooks(session, self.record, settings.speed, self._view).send
         enter.push_async_callback(self._workshop.aclose)
         links = Links(settings.link_lifetime)
         self._cdn = Cdn(stage, self._workshop, links)
+        self._references = References(session, lambda: self._renderer.folder, self._own)
         self._views = Views(settings, partial(self._address, links))
         self.cdn_url, self._cdn.third = await self._serve_cdn(stage)
         self.base_url = await self._serve_api(stage)
@@ -110,6 +110,10 @@ class Sandbox:
             await web.TCPSite(runner, self.settings.host, port, backlog=1024).start()
             urls.append(_url(*runner.addresses[seen][:2]))
         return urls
+
+    def _own(self, url: str) -> bytes | None:
+        """What we serve ourselves need not be fetched, nor be counted as if a client had."""
+        return self._cdn.find(url.removeprefix(self.cdn_url)) if url.startswith(self.cdn_url) else None
 
     def _address(self, links: Links, task: Task, index: int, host: str | None) -> tuple[str, float]:
         link, origin = links.of(task, index), URL(self.cdn_url)
@@ -152,7 +156,7 @@ class Sandbox:
                 "prompt": "prerendered",
                 "task_id": "one clip for all",
                 "seconds": 3,
-                "crf": 36,
+                "coarseness": 32,
             }
             await self._renderer.render(script | {"portrait": portrait})
             _prerendered[portrait] = path.read_bytes()

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import math
 import random
+import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -186,5 +187,5 @@ class Workshop:
         return 3 + digest[0] % 8
 
     def _new_id(self) -> str:
-        number = (int(time.time() * 1000) & (1 << 48) - 1) << 80 | random.getrandbits(80)
+        number = (int(time.time() * 1000) & (1 << 48) - 1) << 80 | secrets.randbits(80)
         return "task_" + "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -5, -5))

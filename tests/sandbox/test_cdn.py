@@ -105,6 +105,17 @@ async def test_unknown_addresses() -> None:
             assert (await talk.fetch(talk.sandbox.cdn_url + path)).status == 404
 
 
+async def test_a_client_that_leaves_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
+    """Who breaks off a download is forgotten, and the next one comes whole."""
+    async with talking(clip_bytes=20_000_000) as talk:
+        url = await talk.link()
+        async with talk.session.get(url) as response:
+            await response.content.readexactly(1000)
+            response.close()
+        assert len((await talk.fetch(url)).body) == 20_000_000
+    assert not caplog.records
+
+
 async def test_a_slow_line() -> None:
     """cdn_rate holds a transfer to so many bytes a second."""
     async with talking(cdn_rate=1_000_000, clip_bytes=400_000) as talk:

@@ -16,8 +16,7 @@ import aiohttp
 import pytest
 
 import omni_async.sandbox
-from omni_async.sandbox import FAULTS, SandboxProcess, SandboxSettings
-from omni_async.sandbox.__main__ import main, serve
+from omni_async.sandbox import FAULTS, SandboxProcess, SandboxSettings, main, serve
 
 from .talk import Talk
 
@@ -204,7 +203,7 @@ async def test_options_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
     async def note(settings: SandboxSettings, **_: Any) -> None:
         got.append(settings)
 
-    monkeypatch.setattr("omni_async.sandbox.__main__.serve", note)
+    monkeypatch.setattr("omni_async.sandbox.command.serve", note)
     line = (
         "--per-minute 30 --burst 2 --window 5/1.5 --no-idempotency --fault http_500=.5 --fault drop_after --credits 9"
     )
@@ -225,3 +224,21 @@ async def test_serve_can_be_called() -> None:
     with pytest.raises(asyncio.CancelledError):
         await serving
     assert await gone(base_url)
+
+
+async def test_importing_it_needs_no_extra() -> None:
+    """`import omni_async.sandbox` works where av and pillow are missing; starting one then names the remedy."""
+    program = """
+import sys
+sys.modules["av"] = sys.modules["PIL"] = None
+import asyncio, omni_async.sandbox as house
+async def main():
+    async with house.Sandbox(): pass
+try:
+    asyncio.run(main())
+except ModuleNotFoundError as error:
+    print(error)
+"""
+    process = await python("-c", program)
+    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert "pip install 'omni-async[media]'" in output.decode(), errors.decode()

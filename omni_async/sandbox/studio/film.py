@@ -43,7 +43,7 @@ class Script:
     seed: int = 0
     references: tuple[tuple[str, str], ...] = ()  # ("picture" or "video", path) or ("stand-in", name)
     parent: str | None = None
-    crf: int = 21  # x264's measure of coarseness
+    coarseness: int = 20  # x264's quantizer; constant, since finding a better one costs more than it saves
 
     @property
     def words(self) -> str:
@@ -119,7 +119,7 @@ def shoot(script: Script) -> None:
         video.width, video.height = script.size
         video.pix_fmt = "yuv420p"
         video.time_base = Fraction(1, FPS)
-        video.codec_context.options = {"preset": "ultrafast", "crf": str(script.crf), "threads": "1", "g": "48"}
+        video.codec_context.options = {"preset": "ultrafast", "qp": str(script.coarseness), "threads": "1", "g": "48"}
         video.codec_context.colorspace = video.codec_context.color_primaries = video.codec_context.color_trc = 1
         video.codec_context.color_range = 1
         audio = container.add_stream("aac", rate=RATE, layout="mono")

@@ -1,0 +1,151 @@
+"""The tree of errors: each in its place, each surviving a trip to another process."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+
+from omni_async._core import errors
+from omni_async._core.errors import APIError, ClientClosed, OmniError, RateLimited, about, error_class
+from omni_async._core.models import Task, TaskState, Video
+
+_TASK = Task(id="t", status="failed", state=TaskState.FAILED, videos=(Video("u", 5.0),), error="no")
+_API: dict[str, Any] = {"status": 418, "code": "c", "type": "t", "message": "m", "request_id": "r"}
+_JOB: dict[str, Any] = {"key": "k", "task_id": "t"}
+
+# Design 13: each class, what it derives from, what it carries
+_TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
+    ("OmniError", (Exception,), {}),
+    ("APIError", (errors.OmniError,), _API),
+    ("InvalidRequest", (errors.APIError,), _API),
+    ("AuthenticationError", (errors.APIError,), _API),
+    ("PaymentRequired", (errors.APIError,), _API),
+    ("PermissionDenied", (errors.APIError,), _API),
+    ("NotFound", (errors.APIError,), _API),
+    ("Conflict", (errors.APIError,), _API),
+    ("RateLimited", (errors.APIError,), _API),
+    ("ServerError", (errors.APIError,), _API),
+    ("TransportError", (errors.OmniError,), {"sent": False}),
+    ("TransportTimeout", (errors.TransportError,), {"sent": False}),
+    ("JobError", (errors.OmniError,), _JOB),
+    ("JobFailed", (errors.JobError,), {**_JOB, "task": _TASK}),
+    ("JobOverdue", (errors.JobError, TimeoutError), _JOB),
+    ("JobCancelled", (errors.JobError,), _JOB),
+    ("SubmitUnknown", (errors.JobError,), _JOB),
+    ("ParentFailed", (errors.JobError,), _JOB),
+    ("KeyReused", (errors.JobError,), _JOB),
+    ("DownloadError", (errors.OmniError,), {"path": "/p", "url": "https://u"}),
+    ("LedgerError", (errors.OmniError,), {}),
+    ("LedgerLocked", (errors.LedgerError,), {}),
+    ("ClientClosed", (RuntimeError,), _JOB),
+]
+_EACH = pytest.mark.parametrize(("name", "bases", "carried"), _TREE, ids=[row[0] for row in _TREE])
+
+
+def _made(name: str, carried: dict[str, Any]) -> BaseException:
+    error: BaseException = getattr(errors, name)("what happened", **carried)
+    if isinstance(error, RateLimited):
+        error.retry_after = 7.5
+    return error
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    return {"type": type(error), "str": str(error), "args": error.args, **vars(error)}
+
+
+@_EACH
+def test_each_class_stands_where_the_design_draws_it(name: str, bases: tuple[type, ...], carried: dict[str, Any]) -> None:
+    """The tree is that of the design, and what a class carries can be read from it."""
+    family = getattr(errors, name)
+    assert family.__bases__ == bases
+    error = _made(name, carried)
+    assert str(error) == "what happened"
+    assert {attribute: getattr(error, attribute) for attribute in carried} == carried
+
+
+def test_no_class_is_missing_from_the_tree() -> None:
+    """Every error of the module is in the table above."""
+    found = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
+    assert found == {name for name, _, _ in _TREE}
+
+
+@_EACH
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_each_class_survives_pickling(name: str, bases: tuple[type, ...], carried: dict[str, Any], protocol: int) -> None:
+    """A process pool gets the same error, with all that it carries."""
+    error = _made(name, carried)
+    assert _attributes(pickle.loads(pickle.dumps(error, protocol))) == _attributes(error)
+
+
+@_EACH
+@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
+def test_each_class_survives_copying(name: str, bases: tuple[type, ...], carried: dict[str, Any], way: Any) -> None:
+    """A copy carries the same."""
+    error = _made(name, carried)
+    assert _attributes(way(error)) == _attributes(error)
+
+
+@_EACH
+def test_an_error_gets_the_name_of_what_it_is_about(name: str, bases: tuple[type, ...], carried: dict[str, Any]) -> None:
+    """`about` gives the same error with a name in front, and leaves the first as it was."""
+    error = _made(name, carried)
+    if not isinstance(error, OmniError):
+        pytest.skip("about is for OmniError")
+    named = about("job 'k'", error)
+    assert str(named) == "job 'k': what happened"
+    assert {**_attributes(named), "str": "", "args": ()} == {**_attributes(error), "str": "", "args": ()}
+    assert str(error) == "what happened"
+
+
+@pytest.mark.parametrize("name", ["APIError", "TransportError", "JobError", "JobFailed", "DownloadError", "ClientClosed"])
+def test_what_is_carried_has_defaults(name: str) -> None:
+    """A text alone makes an error; whoever catches it finds every attribute."""
+    error = getattr(errors, name)("x")
+    carried = next(carried for row, _, carried in _TREE if row == name)
+    assert all(hasattr(error, attribute) for attribute in carried)
+
+
+@pytest.mark.parametrize(
+    ("status", "family"),
+    [
+        (400, errors.InvalidRequest),
+        (401, errors.AuthenticationError),
+        (402, errors.PaymentRequired),
+        (403, errors.PermissionDenied),
+        (404, errors.NotFound),
+        (409, errors.Conflict),
+        (413, errors.InvalidRequest),
+        (422, errors.InvalidRequest),
+        (429, errors.RateLimited),
+        (500, errors.ServerError),
+        (502, errors.ServerError),
+        (503, errors.ServerError),
+        (599, errors.ServerError),
+        (418, APIError),
+        (302, APIError),
+        (200, APIError),
+    ],
+)
+def test_a_status_has_a_class(status: int, family: type[APIError]) -> None:
+    """Design 13 says which."""
+    assert error_class(status) is family
+
+
+def test_misuse_is_outside_of_the_tree() -> None:
+    """`except OmniError` does not hide a bug of the caller."""
+    assert not issubclass(ClientClosed, OmniError)
+
+
+def test_overdue_is_a_timeout_to_those_who_know_nothing_of_us() -> None:
+    """`except TimeoutError` catches it."""
+    with pytest.raises(TimeoutError, match="late"):
+        raise errors.JobOverdue("late", key="k", task_id="t")
+
+
+def test_the_drawing_names_every_class() -> None:
+    """The docstring's tree is complete."""
+    assert errors.__doc__ is not None
+    assert [name for name, _, _ in _TREE if name not in errors.__doc__] == []

@@ -1,0 +1,59 @@
+"""The life of a job is the table of the design, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+
+from omni_async._core.lifecycle import MOVES, IllegalMove, JobStatus, check_move
+
+_DESIGN = {  # design 5, word for word
+    "waiting": "submitting cancelled failed",
+    "submitting": "running waiting unknown failed cancelled",
+    "running": "downloading failed overdue cancelled",
+    "downloading": "completed undelivered cancelled",
+    "completed": "downloading",  # design 4: a finished job whose file is gone is fetched again without paying
+    "failed": "",
+    "unknown": "submitting",
+    "overdue": "running",
+    "undelivered": "downloading",
+    "cancelled": "running",
+}
+_PAIRS = [(current, following) for current in JobStatus for following in JobStatus]
+
+
+def test_the_words_are_those_of_the_design() -> None:
+    """Ten statuses, and a row of the table for each."""
+    assert {str(status) for status in JobStatus} == set(_DESIGN)
+    assert set(MOVES) == set(JobStatus)
+
+
+@pytest.mark.parametrize(("current", "following"), _PAIRS, ids=[f"{one}-{other}" for one, other in _PAIRS])
+def test_a_move_is_legal_exactly_where_the_table_says_so(current: JobStatus, following: JobStatus) -> None:
+    """Every pair of statuses is either a way of the table, or raises and names both ends."""
+    if following in _DESIGN[current].split():
+        check_move(current, following)
+    else:
+        with pytest.raises(IllegalMove, match=f"from {current} to {following}"):
+            check_move(current, following)
+
+
+def test_what_is_final_is_not_active() -> None:
+    """Four statuses go on by themselves."""
+    active = {status for status in JobStatus if not status.is_final}
+    assert active == {JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.DOWNLOADING}
+
+
+def test_every_active_status_has_a_way_to_an_end() -> None:
+    """No job that is on its way is stuck where it stands."""
+    for status in JobStatus:
+        assert status.is_final or any(following.is_final for following in MOVES[status])
+
+
+def test_money_is_spent_only_after_submitting() -> None:
+    """The server runs nothing that was not recorded as being sent."""
+    before = {current for current in JobStatus if JobStatus.RUNNING in MOVES[current]}
+    assert before == {JobStatus.SUBMITTING, JobStatus.OVERDUE, JobStatus.CANCELLED}
+    assert {current for current in JobStatus if JobStatus.SUBMITTING in MOVES[current]} == {
+        JobStatus.WAITING,
+        JobStatus.UNKNOWN,
+    }

@@ -1,0 +1,72 @@
+"""A wrong setting is met when it is made, before any money is spent."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from omni_async._core.settings import Limits, Polling, Retry
+
+_NO_NUMBERS: list[Any] = [float("nan"), float("inf"), float("-inf"), -1, "5", True, [], b"1"]
+_BAD: list[tuple[type, str, list[Any]]] = [
+    (Limits, "submits_per_minute", [0, *_NO_NUMBERS]),
+    (Limits, "max_in_flight", [0, 1.5, *_NO_NUMBERS]),
+    (Limits, "checks_per_second", [0, *_NO_NUMBERS]),
+    (Limits, "max_downloads", [0, 1.5, None, *_NO_NUMBERS]),
+    (Retry, "budget", [None, *_NO_NUMBERS]),
+    (Retry, "initial", [None, 0, *_NO_NUMBERS]),
+    (Retry, "maximum", [None, 0, 0.4, *_NO_NUMBERS]),
+    (Retry, "ambiguous", [None, "", "Retry", "never", 0, []]),
+    (Polling, "minimum", [None, 0, *_NO_NUMBERS]),
+    (Polling, "maximum", [None, 0.5, *_NO_NUMBERS]),
+    (Polling, "check_cost", [None, 0, *_NO_NUMBERS]),
+    (Polling, "timeout", [None, 0, *_NO_NUMBERS]),
+]
+
+
+@pytest.mark.parametrize(
+    ("family", "name", "value"),
+    [
+        pytest.param(family, name, value, id=f"{family.__name__}.{name}={value!r}")
+        for family, name, values in _BAD
+        for value in values
+    ],
+)
+def test_a_senseless_setting_is_refused_by_name(family: type, name: str, value: Any) -> None:
+    """The message names the object and the field."""
+    with pytest.raises(ValueError) as caught:
+        family(**{name: value})
+    assert f"{family.__name__}({name}=" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "given"),
+    [
+        pytest.param(Limits, {"submits_per_minute": 0.1, "max_in_flight": 1, "checks_per_second": 0.5}, id="Limits"),
+        pytest.param(Limits, {"max_downloads": 1}, id="one download"),
+        pytest.param(Retry, {"budget": 0, "initial": 1, "maximum": 1, "ambiguous": "hold"}, id="Retry"),
+        pytest.param(Polling, {"minimum": 2, "maximum": 2, "check_cost": 0.1, "timeout": 1}, id="Polling"),
+    ],
+)
+def test_sensible_settings_are_kept(family: type, given: dict[str, Any]) -> None:
+    """Whole numbers and fractions, and bounds that meet, are all right."""
+    made = family(**given)
+    assert {name: getattr(made, name) for name in given} == given
+
+
+def test_the_defaults_are_those_of_the_design() -> None:
+    """Design 4 names them."""
+    assert Limits() == Limits(submits_per_minute=None, max_in_flight=None, checks_per_second=None, max_downloads=8)
+    assert Retry() == Retry(budget=300.0, initial=0.5, maximum=30.0, ambiguous="retry")
+    assert Polling() == Polling(minimum=1.0, maximum=15.0, check_cost=1.0, timeout=1800.0)
+
+
+@pytest.mark.parametrize("family", [Limits, Retry, Polling])
+def test_settings_are_frozen_and_take_names_only(family: type) -> None:
+    """Nobody changes them under a running client, and no number stands without its name."""
+    with pytest.raises(FrozenInstanceError):
+        setattr(family(), fields(family)[0].name, 1)
+    with pytest.raises(TypeError):
+        family(1)

@@ -1,0 +1,334 @@
+"""The poller on virtual time: what every kind of look makes of a job, and that no job suffers for another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import (
+    AuthenticationError,
+    JobFailed,
+    JobOverdue,
+    JobStatus,
+    Limits,
+    NotFound,
+    PermissionDenied,
+    Polling,
+    Retry,
+    TransportError,
+)
+from omni_async._core.wire import Reply
+
+from .fakes import EPOCH, HTML, FakeClient, Fault, Server, not_sent, refusal, reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def seen_as(server: Server, task_id: str, **changes: object) -> Reply:
+    """Give what a check shows, with some fields changed; None leaves a field out."""
+    view = server.view(server.tasks[task_id]) | changes
+    return reply(200, {"code": 200, "data": {name: value for name, value in view.items() if value is not None}})
+
+
+# What a look shows
+
+
+@pytest.mark.parametrize(
+    "word", ["submitted", "pending", "QUEUED", "Processing", "in_progress", "warming_up", "NOT_START", "?"]
+)
+async def test_any_word_that_is_not_an_end_means_running(tmp_path: Path, word: str) -> None:
+    """The words of the page, in any case, and words never heard of keep a job running until it is done."""
+    server = Server(duration=60)
+    server.on_check = lambda task_id: seen_as(server, task_id, status=word) if server.now() < 1060 else None
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+    assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize("word", ["completed", "succeeded", "SUCCESS"])
+async def test_every_word_for_done_is_understood(tmp_path: Path, word: str) -> None:
+    """Whatever the word for done, the clip is fetched."""
+    server = Server()
+    server.on_check = lambda task_id: seen_as(server, task_id, status=word) if server.now() > 1020 else None
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+
+
+@pytest.mark.parametrize("word", ["failed", "failure", "error", "cancelled", "canceled", "expired", "TimeOut"])
+async def test_every_word_for_failed_ends_the_job_with_the_servers_reason(tmp_path: Path, word: str) -> None:
+    """A task that failed raises `JobFailed` at once, with the server's words and the task, and is not sent again."""
+    server = Server(duration=5)
+    broken = {"code": "content_rejected", "message": "the prompt shows a goose"}
+    server.on_check = lambda task_id: seen_as(server, task_id, status=word, error=broken, result=None)
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p")
+        with pytest.raises(JobFailed, match="goose") as caught:
+            await job
+        assert caught.value.task is job.task
+        assert caught.value.task_id == job.task_id
+        assert job.key in str(caught.value)
+        assert "content_rejected" in str(caught.value)
+        assert job.status is JobStatus.FAILED
+        assert not job.cancel()
+    assert len(server.posts) == 1
+    assert server.now() < 1020
+
+
+@pytest.mark.parametrize(
+    "miss",
+    [HTML, reply(200, b""), reply(200, b"{"), reply(500), reply(503, b"busy"), TransportError("reset"), "hang",
+     reply(200, {"code": 500, "message": "try later"}), reply(404, b"<html>nginx</html>"), reply(200, b"[]")],
+    ids=["502", "empty", "cut json", "500", "503", "reset", "hang", "500 under 200", "gateway 404", "list"],
+)  # fmt: skip
+async def test_a_look_that_shows_nothing_is_no_failed_job(tmp_path: Path, miss: Fault) -> None:
+    """Six missed looks in a row, of whatever kind, cost a job nothing but time."""
+    server, looks = Server(), Counter[str]()
+
+    def on_check(task_id: str) -> Fault:
+        looks[task_id] += 1
+        return miss if looks[task_id] <= 6 else None
+
+    server.on_check = on_check
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+    assert len(server.posts) == 1
+
+
+async def test_a_storm_of_5xx_within_the_budget_loses_no_job(tmp_path: Path) -> None:
+    """Four minutes in which every check is a 502 lose none of 200 jobs, and the server is left in peace meanwhile."""
+    server = Server(duration=30)
+    server.on_check = lambda _: HTML if server.now() < 1240 else None
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(200)))
+    assert sum(at < 1240 for at, _ in server.checks) < 120
+    assert len(server.tasks) == 200
+
+
+async def test_looks_that_fail_for_longer_than_the_budget_end_the_following(tmp_path: Path) -> None:
+    """After the budget the job is overdue; the error says that it may still run, with its id; resume fetches it."""
+    server = Server(on_check=lambda _: HTML)
+    async with FakeClient(server, tmp_path, retry=Retry(budget=60)) as client:
+        job = client.submit("p")
+        with pytest.raises(JobOverdue, match="may still be running") as caught:
+            await job
+        assert isinstance(caught.value, TimeoutError)
+        assert str(job.task_id) in str(caught.value)
+        assert job.status is JobStatus.OVERDUE
+        assert 1060 < server.now() < 1300
+        server.on_check = None
+        assert (await client.resume()[0]).is_file()
+    assert len(server.posts) == 1
+
+
+async def test_a_task_not_found_just_after_acceptance_is_a_missed_look(tmp_path: Path) -> None:
+    """A status page that lags half a minute behind loses no job."""
+    server = Server()
+    server.on_check = lambda _: refusal(404, "invalid_request_error", 404) if server.now() < 1030 else None
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+        assert client.stopped is None
+
+
+async def test_a_task_not_found_for_long_is_believed(tmp_path: Path) -> None:
+    """After a minute and several looks a 404 is the truth: the job ends, is not sent again, and names its id."""
+    server = Server(on_check=lambda _: refusal(404, "invalid_request_error", 404, "no such task"))
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p")
+        with pytest.raises(NotFound, match="task_"):
+            await job
+    assert 1060 < server.now() < 1200
+    assert len(server.posts) == 1
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, AuthenticationError), (403, PermissionDenied)])
+async def test_a_key_that_may_not_look_ends_the_following_at_once(
+    tmp_path: Path, status: int, kind: type[Exception]
+) -> None:
+    """401 and 403 end it with an error that says that the task may still be running, and its id; resume goes on."""
+    server = Server(on_check=lambda _: refusal(status))
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p")
+        with pytest.raises(kind, match="may still be running") as caught:
+            await job
+        assert str(job.task_id) in str(caught.value)
+        assert job.status is JobStatus.OVERDUE
+        server.on_check = None
+        assert (await client.resume()[0]).is_file()
+    assert len(server.posts) == 1
+
+
+async def test_done_without_a_link_is_looked_at_again(tmp_path: Path) -> None:
+    """A finished task whose link comes a few looks later is fetched."""
+    server, looks = Server(duration=1), Counter[str]()
+
+    def on_check(task_id: str) -> Fault:
+        looks[task_id] += 1
+        return seen_as(server, task_id, result={"videos": []}) if looks[task_id] < 4 else None
+
+    server.on_check = on_check
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+
+
+async def test_done_without_a_link_for_ever_is_a_failure_that_says_so(tmp_path: Path) -> None:
+    """A finished task that never names a video fails, after a few looks and not after half an hour."""
+    server = Server(duration=1)
+    server.on_check = lambda task_id: seen_as(server, task_id, result=None)
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p")
+        with pytest.raises(JobFailed, match="no video"):
+            await job
+        assert client.statistics().cost == 0.5
+    assert 3 <= len(server.checks) < 12
+    assert server.now() < 1120
+
+
+async def test_a_job_that_never_ends_is_overdue_on_time(tmp_path: Path) -> None:
+    """polling.timeout after acceptance the job is overdue: one last look at that very time, and no more after it."""
+    server = Server(duration=10_000)
+    async with FakeClient(server, tmp_path, polling=Polling(timeout=100)) as client:
+        job = client.submit("p")
+        with pytest.raises(JobOverdue):
+            await job
+        assert server.now() == pytest.approx(1100, abs=1)
+        looks = len(server.checks)
+        await asyncio.sleep(1000)
+        assert len(server.checks) == looks
+        again = client.attach(str(job.task_id), key=job.key)
+        await asyncio.sleep(5)
+        server.finish()
+        assert (await again).is_file()
+
+
+async def test_a_job_that_finishes_just_in_time_is_fetched(tmp_path: Path) -> None:
+    """The last look is when the time is up, not before: a job done a second earlier is not given up."""
+    server = Server(duration=99)
+    async with FakeClient(server, tmp_path, polling=Polling(timeout=100)) as client:
+        assert (await client.submit("p")).is_file()
+
+
+async def test_a_job_whose_checks_hang_is_overdue_on_time(tmp_path: Path) -> None:
+    """Time is measured by the clock, not by counting looks: checks that hang do not stretch polling.timeout."""
+    server = Server(on_check=lambda _: "hang")
+    async with FakeClient(server, tmp_path, polling=Polling(timeout=200), retry=Retry(budget=1000)) as client:
+        with pytest.raises(JobOverdue):
+            await client.submit("p")
+    assert server.now() < 1000 + 200 + 90
+
+
+# Many jobs
+
+
+@pytest.mark.parametrize("trouble", ["hang", "404", "html", "reset", "refused"])
+async def test_one_bad_job_does_not_disturb_a_thousand_others(tmp_path: Path, trouble: str) -> None:
+    """Whatever the checks of one job meet, a thousand others are noticed as soon as ever."""
+    faults: dict[str, Fault] = {
+        "hang": "hang", "404": refusal(404, "invalid_request_error", 404), "html": HTML,
+        "reset": TransportError("reset"), "refused": not_sent(),
+    }  # fmt: skip
+    server = Server(duration=60, latency=0.02)
+    async with FakeClient(server, tmp_path, retry=Retry(budget=100)) as client:
+        bad = client.submit("bad")
+        bad_id = await bad.accepted()
+        server.on_check = lambda task_id: faults[trouble] if task_id == bad_id else None
+        done_at = []
+        jobs = [client.submit(f"p{number}") for number in range(1000)]
+        async for _ in client.as_completed(jobs):
+            done_at.append(server.now())
+        assert max(done_at) < 1000 + 60 + 60, "20 s late at most but for the bad one"
+        with pytest.raises((JobOverdue, NotFound)):
+            await bad
+
+
+async def test_status_requests_keep_their_own_limit(tmp_path: Path) -> None:
+    """checks_per_second=5 is never exceeded with 200 jobs in flight, nobody starves, and submits do not wait for it."""
+    server = Server(duration=90)
+    async with FakeClient(server, tmp_path, limits=Limits(checks_per_second=5)) as client:
+        jobs = [client.submit(f"p{number}") for number in range(200)]
+        await asyncio.gather(*(job.accepted() for job in jobs))
+        assert server.now() < 1010
+        await asyncio.gather(*jobs)
+    assert min(b - a for (a, _), (b, _) in pairwise(server.checks)) >= 0.2 - 1e-6
+    assert server.now() < 1000 + 90 + 200 / 5 * 3
+
+
+async def test_a_429_on_a_check_pauses_all_checks(tmp_path: Path) -> None:
+    """After a 429 with Retry-After no status request leaves until then; then one probe; no job is lost for it."""
+    server, hit = Server(duration=100), list[float]()
+
+    def on_check(_: str) -> Fault:
+        if not hit and server.now() > 1080:
+            hit.append(server.now())
+            return refusal(429, "rate_limit_error", 429, retry_after="30")
+        return None
+
+    server.on_check = on_check
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(100)))
+    after = [at for at, _ in server.checks if at > hit[0] + 0.001]
+    assert after[0] >= hit[0] + 30
+    assert after[1] >= after[0] + server.latency
+
+
+async def test_a_429_on_checks_does_not_stop_submits(tmp_path: Path) -> None:
+    """Status requests have a gate of their own."""
+    server = Server(duration=5)
+    server.on_check = lambda _: refusal(429, retry_after="60") if server.now() < 1050 else None
+    async with FakeClient(server, tmp_path) as client:
+        await client.submit("first").accepted()
+        await asyncio.sleep(20)
+        began = server.now()
+        await asyncio.gather(*(client.submit(f"p{number}").accepted() for number in range(50)))
+        assert server.now() - began < 10
+
+
+async def test_checks_are_few_and_finishing_is_noticed_soon(tmp_path: Path) -> None:
+    """Jobs of a minute need few looks each, and are noticed at most some seconds late."""
+    server, late = Server(duration=60), list[float]()
+    async with FakeClient(server, tmp_path) as client:
+        async for job in client.as_completed([client.submit(f"p{number}") for number in range(100)]):
+            late.append(server.now() - server.tasks[job.task_id or ""].ready_at)
+    assert len(server.checks) / 100 < 15
+    assert sum(late) / 100 < 8
+    assert max(late) < 16
+
+
+async def test_no_look_before_anything_can_be_done(tmp_path: Path) -> None:
+    """Nobody asks in the very second of acceptance."""
+    server = Server(duration=60)
+    async with FakeClient(server, tmp_path) as client:
+        await client.submit("p")
+    assert server.checks[0][0] >= server.tasks[server.checks[0][1]].accepted_at + 1
+
+
+async def test_progress_is_seen_and_told(tmp_path: Path) -> None:
+    """The job's progress follows the checks."""
+    server = Server(duration=60)
+    server.on_check = lambda task_id: seen_as(server, task_id, progress="37%") if server.now() < 1050 else None
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p")
+        await asyncio.sleep(45)
+        assert job.progress == 37
+        assert job.task is not None
+        assert job.task.estimated_time == 60
+
+
+async def test_a_row_left_running_for_long_is_looked_at_before_it_is_given_up(tmp_path: Path) -> None:
+    """A job accepted before last night, and finished since, is fetched on resume, without a POST."""
+    server = Server(duration=50)
+    with pytest.raises(ZeroDivisionError):
+        async with FakeClient(server, tmp_path) as client:
+            await client.submit("p").accepted()
+            raise ZeroDivisionError
+    await asyncio.sleep(40_000)
+    async with FakeClient(server, tmp_path, ledger=client.memory) as again:
+        assert (await again.resume()[0]).is_file()
+    assert len(server.posts) == 1
+    assert EPOCH > 0
