@@ -209,6 +209,8 @@ class OmniClient:
         house = self._open()
         if job.done():
             return False
+        if house.intake.cancel(job):
+            return True
         match job.status:
             case JobStatus.WAITING | JobStatus.SUBMITTING:
                 house.submitter.cancel(job)

@@ -116,6 +116,8 @@ class Downloader:
             if trouble.is_hopeless(attempts) or _now() - since > self._retry.budget:
                 raise undelivered(job, self._path(job, 0), trouble.reason)
             await self._source.pause(trouble, attempts)
+            if job.done():
+                raise GivenUp
             attempts += 1
         return len(job.task.videos)
 

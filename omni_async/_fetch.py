@@ -105,6 +105,8 @@ class Fetch:
             _log.info("job %r: %s, after %d bytes; going on", self._job.key, trouble.reason, part.offset)
             if attempts or not trouble.needs_link:
                 await source.pause(trouble, attempts)
+            if self._job.done():
+                raise GivenUp
             attempts += 1
             trouble = await source.links.renew(self._job, self._index) if trouble.needs_link else None
             trouble = trouble or await self._attempt()
@@ -147,7 +149,7 @@ class Fetch:
                 return Trouble(f"the rest does not fit what is here (HTTP {transfer.status})")
             case Step.WHOLE if part.offset:
                 await self._start_over()
-        part.total, part.validator = answer.total, answer.validator
+        part.total, part.validator, part.etag = answer.total, answer.validator, answer.etag
         if part.total is not None and part.total > LARGEST:
             return _too_large(part.total)
         return await self._pour(transfer)

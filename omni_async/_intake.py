@@ -45,12 +45,14 @@ class Intake:
         self._submitter = submitter
         self._poller = poller
         self._downloader = downloader
+        self._unadmitted: set[Job] = set()
         self._coming: deque[tuple[Job, Awaitable[JobRecord | None] | None]] = deque()
         self._bell = Bell()
 
     def take(self, job: Job) -> None:
         """Take in a job that has just been made."""
         self._roster.enter(job)
+        self._unadmitted.add(job)
         self._coming.append((job, self._roster.ledger.insert(job._record)))
         self._bell.ring()
 
@@ -59,6 +61,11 @@ class Intake:
         self._roster.enter(job)
         self._coming.append((job, None))
         self._bell.ring()
+
+    def cancel(self, job: Job) -> bool:
+        """Give up a job that is not admitted yet, as soon as it is; False if it is already."""
+        job._wants_cancel = job in self._unadmitted
+        return job._wants_cancel
 
     async def run(self) -> None:
         """Send each job where it belongs once its row is safe, for ever."""
@@ -79,15 +86,26 @@ class Intake:
             self._submitter.stop(error)
             self._roster.end(job, error)
             return
+        finally:
+            self._unadmitted.discard(job)
         if job.done():
-            return  # cancelled meanwhile
-        if existing is None:
+            return  # the line was stopped meanwhile
+        if job._wants_cancel:
+            self._withdraw(job, is_new=existing is None)
+        elif existing is None:
             await self._direct(job)
         elif existing.is_same_work(job._record):
             self._roster.adopt(job, existing)
             await self._direct(job)
         else:
             self._roster.end(job, key_reused(job.key))
+
+    def _withdraw(self, job: Job, *, is_new: bool) -> None:
+        """Cancel a job at the door. What the ledger knew under its key before stays as it was."""
+        if is_new:
+            self._roster.cancel(job)
+        else:
+            self._roster.end(job, self._roster.cancellation(job))
 
     async def _find_parent(self, job: Job, key: str) -> None:
         """Link a job made from its row to the job that it extends, live or as the ledger knows it."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("omni_async.roster")
 
 _DONE_WITH = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.UNKNOWN})
+_STOPPED = (JobStatus.UNKNOWN, JobStatus.OVERDUE, JobStatus.UNDELIVERED, JobStatus.CANCELLED)
 
 
 class Roster:
@@ -39,8 +40,8 @@ class Roster:
         self.on_ledger_failure: Callable[[LedgerError], None] | None = None
         self._on_event = on_event
         self._live: dict[str, Job] = {}
+        self._known: dict[str, JobStatus] = {}  # how each key stood last: the sums count it once
         self._standing: Counter[JobStatus] = Counter()
-        self._left_open: set[str] = set()  # keys of jobs that ended here with something left to do
         self._sums: Counter[str] = Counter()
         self._cost = 0.0
         self._credits = 0.0
@@ -73,10 +74,10 @@ class Roster:
     def enter(self, job: Job) -> None:
         """Take a job in."""
         self._live[job.key] = job
-        self._left_open.discard(job.key)
         self._empty.clear()
         self.names.claim(job.key)
-        self._standing[job.status] += 1
+        if job.key not in self._known:
+            self._stand(job.key, job.status)
         self._tell(job, None)
 
     # What happens to them
@@ -104,7 +105,7 @@ class Roster:
 
     def adopt(self, job: Job, record: JobRecord) -> None:
         """Let a job stand for what the ledger already knew under its key."""
-        self._restand(job.status, record.status)
+        self._stand(job.key, record.status)
         job._record = record
 
     def see(self, job: Job, task: Task) -> None:
@@ -128,10 +129,18 @@ class Roster:
 
     def cancel(self, job: Job) -> None:
         """Give a job up, wherever it has got to."""
-        bill = "; the server goes on with it and bills it" if job.task_id else ""
-        error = JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
+        error = self.cancellation(job)
         self.move(job, JobStatus.CANCELLED, error=str(error), finished_at=self.wall())
         self.end(job, error)
+
+    def cancellation(self, job: Job) -> JobCancelled:
+        """Give the error of a job that is given up."""
+        bill = ""
+        if job.task_id:
+            bill = "; the server goes on with it and bills it"
+        elif job.status is JobStatus.SUBMITTING:
+            bill = "; a submit of it had no clear answer: the server may have taken it, and would bill it"
+        return JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
 
     async def leave_unknown(self, job: Job, reason: str) -> None:
         """End a job of which nobody can know whether the server took it."""
@@ -147,9 +156,6 @@ class Roster:
         if job.done():
             return
         del self._live[job.key]
-        if job.status not in _DONE_WITH:
-            self._standing[job.status] -= 1
-            self._left_open.add(job.key)
         if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
             _log.info("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
         job._end(outcome)
@@ -174,7 +180,7 @@ class Roster:
             downloading=standing[JobStatus.DOWNLOADING],
             done=standing[JobStatus.COMPLETED],
             failed=standing[JobStatus.FAILED],
-            stopped=standing[JobStatus.UNKNOWN] + standing[JobStatus.CANCELLED] + len(self._left_open),
+            stopped=sum(standing[status] for status in _STOPPED),
             submits=self._sums["submits"],
             refused=self._sums["refused"],
             doubtful=self._sums["doubtful"],
@@ -200,14 +206,18 @@ class Roster:
         self._sums["doubtful"] += record.doubtful - before.doubtful
         self._cost += (record.cost or 0.0) - (before.cost or 0.0)
         self._credits += (record.credits or 0.0) - (before.credits or 0.0)
+        saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
         if status is not before.status:
-            self._restand(before.status, status)
+            self._stand(job.key, status)
             self._tell(job, before.status)
-        return self.ledger.save(record)
+        return saved
 
-    def _restand(self, before: JobStatus, after: JobStatus) -> None:
-        self._standing[before] -= 1
-        self._standing[after] += 1
+    def _stand(self, key: str, status: JobStatus) -> None:
+        before = self._known.get(key)
+        if before is not None:
+            self._standing[before] -= 1
+        self._standing[status] += 1
+        self._known[key] = status
 
     def _tell(self, job: Job, previous: JobStatus | None) -> None:
         if self._on_event is None:

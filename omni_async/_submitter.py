@@ -134,12 +134,12 @@ class Submitter:
     def _turn_comes_in(self) -> float | None:
         """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
         now = self._now()
-        while (job := self._line.first(now)) is not None:
-            if not job.done():
-                return self.gate.opens_in(now, is_in_doubt=job in self._doubts)
+        while (job := self._line.first(now)) is not None and job.done():
             self._line.take()
+        opens = None if job is None else self.gate.opens_in(now, is_in_doubt=job in self._doubts)
         back = self._line.next_return()
-        return None if back is None else max(0.001, back - now)
+        returns = None if back is None else max(0.001, back - now)  # who comes back may go where the first may not
+        return min((wait for wait in (opens, returns) if wait is not None), default=None)
 
     def _let_out(self, group: TaskGroup) -> None:
         job = self._line.take()
@@ -155,7 +155,9 @@ class Submitter:
             scope.deadline = min(scope.deadline, anyio.current_time() + GRACE)
 
     def _rejoin(self, job: Job) -> None:
-        if self.stopped is not None:
+        if job._wants_cancel:
+            self._give_up(job)
+        elif self.stopped is not None:
             self._end(job, self.stopped)
         elif not self._is_winding_up:
             self._line.put(job)
@@ -265,7 +267,9 @@ class Submitter:
             return
         pause = obey(judgement.retry_after, doubt.attempts, self._retry, self._dice())
         doubt.attempts += 1
-        if self.stopped is not None:
+        if job._wants_cancel:
+            self._give_up(job)
+        elif self.stopped is not None:
             self._end(job, self.stopped)
         elif not self._is_winding_up:
             self._line.put_at(job, now + pause)

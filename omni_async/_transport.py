@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
@@ -16,7 +18,7 @@ from ._core.errors import TransportError, TransportTimeout
 from ._core.wire import Reply
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
     from types import SimpleNamespace
 
@@ -68,6 +70,7 @@ class HttpTransport:
         self._base = URL(base_url.rstrip("/"))
         self._key = Secret(api_key)
         self._timeouts = timeouts or Timeouts()
+        self._proxies = _Proxies()
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
@@ -82,7 +85,6 @@ class HttpTransport:
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "omni-async"},
             trace_configs=[trace],
-            trust_env=True,
         )
 
     async def aclose(self) -> None:
@@ -106,7 +108,7 @@ class HttpTransport:
     async def upload(self, path: Path) -> Reply:
         """POST a picture as multipart form."""
         with path.open("rb") as file:  # opening is quick; aiohttp reads it in a thread
-            form = aiohttp.FormData()
+            form = aiohttp.FormData(quote_fields=False)
             form.add_field("file", file, filename=path.name)
             return await self._call("POST", self._at("/v1/uploads/images"), self._timeouts.upload, form)
 
@@ -117,11 +119,11 @@ class HttpTransport:
         try:
             answer = await self._follow(_target(url), dict(headers))
         except _FAULTS as error:
-            trouble = _trouble(error, sent=True)
+            trouble = self._trouble(error, sent=True)
         if answer is None:
             raise trouble or TransportError(f"too many redirects from {_without_query(url)}")
         try:
-            yield HttpTransfer(answer)
+            yield HttpTransfer(answer, self._trouble)
         finally:
             answer.close()
 
@@ -133,6 +135,7 @@ class HttpTransport:
                 headers=headers | self._key_for(target),
                 timeout=timeout,
                 allow_redirects=False,
+                proxy=self._proxies.way_to(target),
             )
             location = answer.headers.get("Location") or answer.headers.get("URI")
             if answer.status not in _REDIRECTS or not location:
@@ -159,11 +162,12 @@ class HttpTransport:
                 headers={**(headers or {}), **self._key_for(target)},
                 timeout=limits,
                 allow_redirects=False,
+                proxy=self._proxies.way_to(target),
                 trace_request_ctx=departure,
             ) as answer:
-                return Reply(answer.status, _headers(answer), self._censored(await _read(answer)))
+                return self._reply(answer, await _read(answer))
         except _FAULTS as error:
-            trouble = _trouble(error, sent=departure.happened)
+            trouble = self._trouble(error, sent=departure.happened)
         raise trouble
 
     def _at(self, path: str, last: str = "") -> URL:
@@ -176,9 +180,22 @@ class HttpTransport:
             return {}
         return {"Authorization": f"Bearer {self._key.reveal()}"}
 
-    def _censored(self, body: bytes) -> bytes:
-        """Take the key out of what a server says, in case it quotes it."""
-        return body.replace(self._key.reveal().encode(), b"***")
+    # What a server says may quote the key: in its body, its headers, even in a line that is no HTTP.
+
+    def _reply(self, answer: aiohttp.ClientResponse, body: bytes) -> Reply:
+        headers = {name: self._censored(value) for name, value in _headers(answer).items()}
+        return Reply(answer.status, headers, _unescaped(body).replace(self._key.reveal().encode(), b"***"))
+
+    def _trouble(self, error: BaseException, *, sent: bool) -> TransportError:
+        """Tell in our words, and without the request's headers, what went wrong."""
+        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+            sent = False
+        kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
+        reason, name = self._censored(str(error)), type(error).__name__
+        return kind(f"{reason} ({name})" if reason else name, sent=sent)
+
+    def _censored(self, text: str) -> str:
+        return text.replace(self._key.reveal(), "***")
 
     @property
     def _open(self) -> aiohttp.ClientSession:
@@ -190,8 +207,9 @@ class HttpTransport:
 class HttpTransfer:
     """The body of one answer, on its way."""
 
-    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+    def __init__(self, answer: aiohttp.ClientResponse, explain: Callable[..., TransportError]) -> None:
         self._answer = answer
+        self._explain = explain
         self.status = answer.status
         self.headers = _headers(answer)
 
@@ -202,7 +220,7 @@ class HttpTransfer:
             async for chunk in self._answer.content.iter_chunked(_CHUNK):
                 yield chunk
         except _FAULTS as error:
-            trouble = _trouble(error, sent=True)
+            trouble = self._explain(error, sent=True)
         if trouble:
             raise trouble
 
@@ -250,11 +268,29 @@ def _without_query(url: str) -> str:
     return url.partition("?")[0][:200]
 
 
-def _trouble(error: BaseException, *, sent: bool) -> TransportError:
-    """Tell in our words, and without the request's headers, what went wrong."""
-    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-        sent = False
-    kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
-    reason = str(error) or type(error).__name__
-    name = type(error).__name__
-    return kind(reason if reason == name else f"{reason} ({name})", sent=sent)
+def _unescaped(body: bytes) -> bytes:
+    """Write JSON without escapes, so that what is looked for in it is found."""
+    if b"\\" not in body:
+        return body
+    try:
+        return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError):
+        return body
+
+
+class _Proxies:
+    """The proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY`, ...), looked up once for each host.
+
+    aiohttp's own `trust_env` would also look into ~/.netrc, in a thread, at every single request.
+    """
+
+    def __init__(self) -> None:
+        self._ways: dict[tuple[str, str], str | None] = {}
+
+    def way_to(self, target: URL) -> str | None:
+        """Give the proxy's URL; None for a direct way."""
+        origin = (target.scheme, target.host or "")
+        if origin not in self._ways:
+            proxies = {} if proxy_bypass(origin[1]) else getproxies()
+            self._ways[origin] = proxies.get(origin[0]) or proxies.get("all")
+        return self._ways[origin]

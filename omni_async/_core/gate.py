@@ -62,10 +62,11 @@ class Gate:
         self._window = 1
         self._on_wire = 0
         self._closings = 0  # ever
-        self._in_a_row = 0  # since a request was last let through
+        self._in_a_row = 0  # closings since a request was last let through
         self._unclear = 0
         self._opens_at = 0.0
-        self._closed_since: float | None = None
+        self._closed_since: float | None = None  # since when nothing has been let through
+        self._cause_since = 0.0  # since when it has been for the present cause
         self._early_probe = False  # the last probe left because a job finished
         self._early_allowed = True  # ... which in this closing has not failed yet
 
@@ -85,8 +86,8 @@ class Gate:
         is_probe = self._state is _State.CLOSED
         if is_probe:
             self._state = _State.PROBING
-            if now - self._opens_at > self._retry.maximum:
-                self._closed_since = now  # nobody wanted through meanwhile: patience begins anew
+            if now - self._opens_at > patience(self._retry):
+                self._closed_since = self._cause_since = now  # nobody wanted through meanwhile: patience begins anew
         self._on_wire += 1
         return Permit(self._closings, is_probe)
 
@@ -143,25 +144,26 @@ class Gate:
         """Take note that a job in flight has ended on the server, which may have freed a place."""
         self.in_flight = max(0, self.in_flight - 1)
         if self._state is _State.CLOSED and self._cause is _Cause.REFUSED and self._early_allowed:
-            self._early_probe = self._opens_at > now
+            self._early_probe = self._early_probe or self._opens_at > now
             self._opens_at = min(self._opens_at, now)
 
     def has_lost_patience(self, now: float) -> bool:
         """Tell whether asking on is pointless: no way to the server for a budget, or nothing but no for far longer."""
         if self._closed_since is None:
             return False
-        closed_for = now - self._closed_since
-        if self._cause is _Cause.UNREACHABLE:
-            return closed_for > self._retry.budget
-        return closed_for > patience(self._retry) and self.in_flight == 0
+        if self._cause is _Cause.UNREACHABLE and now - self._cause_since > self._retry.budget:
+            return True
+        return now - self._closed_since > patience(self._retry) and self.in_flight == 0
 
     def _is_full(self, is_in_doubt: bool) -> bool:
         taken = self.in_flight + self._on_wire + (0 if is_in_doubt else self.in_doubt)
         return self._capacity is not None and taken >= self._capacity
 
     def _close(self, now: float, cause: _Cause, pause: float) -> None:
-        if self._closed_since is None or cause is not self._cause:
-            self._closed_since = now  # an outage has lasted since it began, not since an earlier trouble did
+        if self._closed_since is None:
+            self._closed_since = self._cause_since = now
+        elif cause is not self._cause:
+            self._cause_since = now  # an outage has lasted since it began, not since an earlier trouble did
         self._state = _State.CLOSED
         self._cause = cause
         self._closings += 1

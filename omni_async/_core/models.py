@@ -72,7 +72,8 @@ class VideoRequest(BaseModel):
     @classmethod
     def _extra_is_json(cls, extra: dict[str, Any]) -> dict[str, Any]:
         try:
-            copy: dict[str, Any] = json.loads(json.dumps(extra, allow_nan=False, sort_keys=True))
+            text = json.dumps(extra, allow_nan=False, sort_keys=True, ensure_ascii=False)
+            copy: dict[str, Any] = json.loads(text.encode())
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"extra must be plain JSON values: {error}") from None
         if empty := [name for name, value in copy.items() if value is None]:
@@ -85,6 +86,14 @@ class VideoRequest(BaseModel):
             raise ValueError("give a prompt, image_urls or video_urls; at least one of them is needed")
         if twice := [name for name in _SET_BY_FIELD if name in self.extra and getattr(self, name)]:
             raise ValueError(f"{', '.join(twice)} is set twice: as a field and in extra")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_written(self) -> Self:
+        try:
+            self.as_json()
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"it cannot be written as JSON in UTF-8: {str(error)[:200]}") from None
         return self
 
     def body(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import unicodedata
 
 _LONGEST = 100  # bytes, of the name without ".mp4"
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^[.\s]+|[.\s]+$')
-_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³])(?:\..*)?", re.IGNORECASE)
+_RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?", re.IGNORECASE)
 _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
@@ -25,7 +25,7 @@ def marked(key: str) -> str:
     """Give the safe name of a key with its hash, which no other key has."""
     name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
     mark = f"-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
-    name = _cut(_UNSAFE.sub("_", name), _LONGEST - len(mark))
+    name = _cut(_UNSAFE.sub("_", name), _LONGEST - len(mark) - 1)
     if _RESERVED.fullmatch(name):
         name = f"_{name}"
     return f"{name}{mark}"

@@ -40,8 +40,8 @@ class JobRecord:
 
     def is_same_work(self, other: JobRecord) -> bool:
         """Tell whether both stand for the same task, or ask the server for the same thing."""
-        if self.task_id is not None and self.task_id == other.task_id:
-            return True
+        if not (self.request and other.request):  # at least one was submitted elsewhere: all it has is its task
+            return self.task_id is not None and self.task_id == other.task_id
         return (self.request, self.parent) == (other.request, other.parent)
 
 
@@ -69,9 +69,9 @@ class Statistics:
     """Sums over a client's life so far, as a snapshot.
 
     Jobs: `waiting` (recorded, not accepted yet), `in_flight` (accepted, not finished on the server), `downloading`,
-    `done`, `failed`, `stopped` (ended otherwise: unknown, overdue, undelivered, cancelled). Work: `submits` (POSTs),
-    `refused` (of them answered with 429), `doubtful` (of them with unclear outcome), `checks`, `bytes` of clips
-    received. `cost` in USD and `credits` as the server named them. `submits_per_minute` is the rate found, None
+    `done`, `failed`, `stopped` (unknown, overdue, undelivered, cancelled); each key counts once. Work: `submits`
+    (POSTs), `refused` (of them answered with 429), `doubtful` (of them with unclear outcome), `checks`, `bytes` (of
+    clips received). `cost` in USD and `credits` as the server named them. `submits_per_minute` is the rate found, None
     until there is one.
     """
 

@@ -33,7 +33,7 @@ _NO_CREDIT = frozenset(
 # Parameter errors that arrive as a 500: resending them can never help.
 _BAD_PARAMETER = re.compile(
     r"build_request_failed|invalid_request|"
-    r"\b(?:invalid|unsupported|missing|unknown)\b.{0,40}\b(?:parameter|param|field|size|duration|model|prompt|"
+    r"\b(?:invalid|unsupported|missing|unknown)\s+(?:required\s+)?(?:parameter|param|field|size|duration|model|prompt|"
     r"image_urls|video_urls|aspect_ratio|resolution|extend_from_task_id)\b",
     re.IGNORECASE,
 )
@@ -107,7 +107,7 @@ def _verdict_on(error: APIError) -> Verdict:
 
 
 def _says_no_credit(error: APIError) -> bool:
-    return error.status in {403, 429} and bool({error.code, error.type} & _NO_CREDIT)
+    return error.status < 500 and bool({error.code, error.type} & _NO_CREDIT)
 
 
 def _as_no_credit(error: APIError) -> APIError:

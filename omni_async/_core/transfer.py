@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 LARGEST = 2 * 1024**3  # bytes: no clip is larger; something that goes on for longer is not a clip
 
-_RANGE = re.compile(r"bytes\s+(\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+_RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 
 
 class Step(Enum):
@@ -32,6 +32,7 @@ class Answer:
     step: Step
     total: int | None = None
     validator: str = ""
+    etag: str = ""
 
 
 @dataclass(slots=True)
@@ -41,11 +42,12 @@ class Part:
     offset: int = 0
     total: int | None = None
     validator: str = ""
+    etag: str = ""  # also a weak one, which validates nothing but tells two versions apart
     furthest: int = 0
 
     def forget(self) -> None:
         """Start over; what is kept is how far it once got, so that going in circles is no progress."""
-        self.offset, self.total, self.validator = 0, None, ""
+        self.offset, self.total, self.validator, self.etag = 0, None, "", ""
 
     def grew(self, count: int) -> bool:
         """Count bytes written; True if it got further than ever before."""
@@ -74,7 +76,7 @@ def request_headers(part: Part) -> dict[str, str]:
 def judge_transfer(status: int, headers: Mapping[str, str], part: Part) -> Answer:
     """Decide how to go on after the head of an answer; header names are in lower case."""
     if status == 200:
-        return Answer(Step.WHOLE, _announced(headers), _validator(headers))
+        return Answer(Step.WHOLE, _announced(headers), _validator(headers), _etag(headers))
     if status == 206:
         return _judge_range(headers, part)
     if status == 416 and part.offset:
@@ -87,25 +89,31 @@ def _judge_range(headers: Mapping[str, str], part: Part) -> Answer:
     if found is None or _is_encoded(headers) or int(found.group(1)) != part.offset:
         return Answer(Step.START_OVER)
     total = None if found.group(3) == "*" else int(found.group(3))
-    validator = _validator(headers)
-    is_other = bool(part.validator and validator and part.validator != validator)
+    etag, validator = _etag(headers), _validator(headers)
+    is_other_tag = bool(part.etag and etag and part.etag != etag)
+    is_other = is_other_tag or bool(part.validator and validator and part.validator != validator)
     if is_other or (part.total is not None and total is not None and total != part.total):
         return Answer(Step.START_OVER)
-    return Answer(Step.REST, part.total if total is None else total, validator or part.validator)
+    return Answer(Step.REST, part.total if total is None else total, validator or part.validator, etag or part.etag)
 
 
 def _announced(headers: Mapping[str, str]) -> int | None:
     length = headers.get("content-length", "")
-    return int(length) if length.isascii() and length.isdigit() and not _is_encoded(headers) else None
+    is_number = length.isascii() and length.isdigit() and len(length) <= 18
+    return int(length) if is_number and not _is_encoded(headers) else None
 
 
 def _is_encoded(headers: Mapping[str, str]) -> bool:
     return headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}
 
 
+def _etag(headers: Mapping[str, str]) -> str:
+    return headers.get("etag", "").strip()
+
+
 def _validator(headers: Mapping[str, str]) -> str:
     """Give what `If-Range` may carry: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
-    etag = headers.get("etag", "").strip()
+    etag = _etag(headers)
     if etag and not etag.startswith("W/"):
         return etag
     return headers.get("last-modified", "").strip()

@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from omni_async.sandbox.__main__ import main as serve_sandbox
+from omni_async.sandbox import main as serve_sandbox
 
 from .account import balance, check
 from .batch import batch

@@ -32,11 +32,12 @@ def batch(
 ) -> Status:
     """Make a clip for every line of a file.
 
-    .jsonl: an object a line, with the API's fields and, if wanted, id and extend_from (the id of another line).
-    .csv: the same names as header. .txt: a prompt a line.
+    .jsonl: an object a line: the API's fields, and if wanted id and
+    extend_from (the id of another line). .csv: the same names as header.
+    .txt: a prompt a line.
 
-    The whole file is checked before anything is sent. Lines whose clip is in the folder already are not made again,
-    so that the same command goes on where it was.
+    All of it is checked before anything is sent. A clip that is in the folder
+    already is not made again: the same command goes on where it was.
     """
     try:
         lines = requests.read(file)

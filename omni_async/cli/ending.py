@@ -44,7 +44,7 @@ class Ending:
         else:
             output.note(self.in_words())
         for outcome in self.tally.failures:
-            output.problem(f"{outcome.named()}: {outcome.error}")
+            output.problem(outcome.in_words())
         if (more := self.tally.failed - len(self.tally.failures)) > 0:
             output.problem(f"... and {more:,} more failed")
         for line in self.how_to_go_on():

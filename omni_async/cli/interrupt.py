@@ -47,8 +47,10 @@ class Interrupts:
 
 def _end_now() -> Never:
     # No flush, no cleanup: whatever hangs may be just that. A display may have hidden the cursor.
-    if sys.__stderr__ is not None and sys.__stderr__.isatty():
-        os.write(sys.__stderr__.fileno(), _SHOW_CURSOR)
+    for stream in (sys.__stderr__, sys.__stdout__):
+        if stream is not None and stream.isatty():
+            os.write(stream.fileno(), _SHOW_CURSOR)
+            break
     os._exit(STATUS)
 
 

@@ -30,9 +30,12 @@ class Outcome:
     error_type: str = ""
     is_left: bool = False  # not sent, or not brought home: running or fetching again goes on with it
 
-    def named(self) -> str:
-        """Name the job as a person would look for it."""
-        return f"line {self.line} ({self.key})" if self.line else self.task_id or self.key
+    def in_words(self) -> str:
+        """Give what went wrong, beginning with the line of the file, if there is one; names the job just once."""
+        place = f"line {self.line}" if self.line else ""
+        name = "" if self.key in self.error else f"({self.key})" if place else self.key
+        told = " ".join(filter(None, [place, name]))
+        return f"{told}: {self.error}" if told else self.error
 
     def as_json(self) -> dict[str, Any]:
         """Give what --json tells of it."""

@@ -6,7 +6,6 @@ import asyncio
 import importlib.util
 import json
 import os
-import shutil
 import sys
 import tempfile
 from contextlib import suppress
@@ -34,14 +33,14 @@ class Renderer:
     def __init__(self, workers: int) -> None:
         self._places = asyncio.Semaphore(workers)
         self._idle: list[_Worker] = []
-        self._folder: Path | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def folder(self) -> Path:
         """Where clips and references lie until the end."""
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix="omni-async-sandbox-"))
-        return self._folder
+            self._folder = tempfile.TemporaryDirectory(prefix="omni-async-sandbox-", ignore_cleanup_errors=True)
+        return Path(self._folder.name)
 
     async def render(self, script: dict[str, Any]) -> Path:
         """Film the script; raises RenderError."""
@@ -62,7 +61,7 @@ class Renderer:
         while self._idle:
             await self._idle.pop().aclose()
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.cleanup()
 
 
 class _Worker:

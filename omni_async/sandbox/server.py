@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -73,6 +72,7 @@ class Sandbox:
         settings, enter = self.settings, self._stack
         stage = Stage(settings, self.record, self._mischief)
         self._renderer = render.Renderer(settings.render_workers)
+        self._prerendering = asyncio.Lock()  # many tasks want it at once; one makes it
         enter.push_async_callback(self._renderer.aclose)
         session = await enter.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         self._workshop = Workshop(settings, self.record, self._film)
@@ -149,20 +149,13 @@ class Sandbox:
         return [clip_of(path, self.settings.clip_bytes) for path in paths]
 
     async def _prerender(self, portrait: bool) -> bytes:
-        if portrait not in _prerendered:
-            path = self._renderer.folder / f"prerendered-{next(self._numbers)}.mp4"
-            script = {
-                "path": str(path),
-                "prompt": "prerendered",
-                "task_id": "one clip for all",
-                "seconds": 3,
-                "coarseness": 32,
-            }
-            await self._renderer.render(script | {"portrait": portrait})
-            _prerendered[portrait] = path.read_bytes()
+        async with self._prerendering:
+            if portrait not in _prerendered:
+                path = self._renderer.folder / f"prerendered-{portrait}.mp4"
+                script = {"path": str(path), "prompt": "prerendered", "task_id": "one clip for all", "seconds": 3}
+                await self._renderer.render(script | {"portrait": portrait, "coarseness": 32})
+                _prerendered[portrait] = path.read_bytes()
         return _prerendered[portrait]
-
-    _numbers = count()
 
     async def _show(self, _: web.Request) -> web.Response:
         return web.json_response(self.record.to_json())

@@ -73,10 +73,10 @@ class SandboxSettings:
     render_workers: int = knob(1, "processes that render")
 
     def __post_init__(self) -> None:
-        for name, rule in RULES.items():
-            value = getattr(self, name)
-            if value is not None and not rule[0](value):
-                raise ValueError(f"{name}={value!r}: must be {rule[1]}")
+        for each in fields(self):
+            value, (fits, says) = getattr(self, each.name), RULES.get(each.name, ANYTHING)
+            if not fits(value) and not (value is None and each.default is None):
+                raise ValueError(f"{each.name}={value!r}: must be {says}")
         self._check_window()
         self._check_faults()
 
@@ -117,6 +117,7 @@ def _whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+ANYTHING = (lambda _: True, "")
 POSITIVE = (lambda value: _number(value) and value > 0, "a number above 0")
 NOT_NEGATIVE = (lambda value: _number(value) and value >= 0, "a number, 0 or more")
 AT_LEAST_ONE = (lambda value: _whole(value) and value >= 1, "a whole number, 1 or more")

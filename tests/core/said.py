@@ -73,10 +73,8 @@ WEBHOOK_FAILED = {
 
 # Anything at all, but of the words that matter more often than chance would have it
 
-_WORDS = st.sampled_from(
-    ["code", "data", "error", "status", "task_id", "id", "message", "type", "success", "result", "videos", "url"]
-    + ["progress", "cost", "credits_cost", "expires_at", "created", "remain_balance", "unlimited_quota", "request_id"]
-)
+_FIELDS = "code data error status task_id id message type success result videos url progress cost credits_cost"
+_WORDS = st.sampled_from([*_FIELDS.split(), "expires_at", "created", "remain_balance", "unlimited_quota", "request_id"])
 _VALUES = st.one_of(
     st.none(),
     st.booleans(),
@@ -84,7 +82,9 @@ _VALUES = st.one_of(
     st.integers(min_value=-(10**400), max_value=10**400),
     st.floats(),
     st.text(max_size=12),
-    st.sampled_from(["", "task is in the queue", TASK_ID, "completed", "failed", "error", "429", "1e999", "NaN", "\ud800"]),
+    st.sampled_from(
+        ["", "task is in the queue", TASK_ID, "completed", "failed", "error", "429", "1e999", "NaN", "\ud800"]
+    ),
     st.sampled_from([200, 400, 401, 402, 403, 409, 429, 500, 503]),
 )
 ANY_JSON = st.recursive(

@@ -57,7 +57,9 @@ def _attributes(error: BaseException) -> dict[str, Any]:
 
 
 @_EACH
-def test_each_class_stands_where_the_design_draws_it(name: str, bases: tuple[type, ...], carried: dict[str, Any]) -> None:
+def test_each_class_stands_where_the_design_draws_it(
+    name: str, bases: tuple[type, ...], carried: dict[str, Any]
+) -> None:
     """The tree is that of the design, and what a class carries can be read from it."""
     family = getattr(errors, name)
     assert family.__bases__ == bases
@@ -74,7 +76,9 @@ def test_no_class_is_missing_from_the_tree() -> None:
 
 @_EACH
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_each_class_survives_pickling(name: str, bases: tuple[type, ...], carried: dict[str, Any], protocol: int) -> None:
+def test_each_class_survives_pickling(
+    name: str, bases: tuple[type, ...], carried: dict[str, Any], protocol: int
+) -> None:
     """A process pool gets the same error, with all that it carries."""
     error = _made(name, carried)
     assert _attributes(pickle.loads(pickle.dumps(error, protocol))) == _attributes(error)
@@ -89,7 +93,9 @@ def test_each_class_survives_copying(name: str, bases: tuple[type, ...], carried
 
 
 @_EACH
-def test_an_error_gets_the_name_of_what_it_is_about(name: str, bases: tuple[type, ...], carried: dict[str, Any]) -> None:
+def test_an_error_gets_the_name_of_what_it_is_about(
+    name: str, bases: tuple[type, ...], carried: dict[str, Any]
+) -> None:
     """`about` gives the same error with a name in front, and leaves the first as it was."""
     error = _made(name, carried)
     if not isinstance(error, OmniError):
@@ -100,7 +106,9 @@ def test_an_error_gets_the_name_of_what_it_is_about(name: str, bases: tuple[type
     assert str(error) == "what happened"
 
 
-@pytest.mark.parametrize("name", ["APIError", "TransportError", "JobError", "JobFailed", "DownloadError", "ClientClosed"])
+@pytest.mark.parametrize(
+    "name", ["APIError", "TransportError", "JobError", "JobFailed", "DownloadError", "ClientClosed"]
+)
 def test_what_is_carried_has_defaults(name: str) -> None:
     """A text alone makes an error; whoever catches it finds every attribute."""
     error = getattr(errors, name)("x")

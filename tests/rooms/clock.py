@@ -1,4 +1,4 @@
-"""Virtual time: an event loop that jumps to its next timer when nothing is ready, so that an hour's sleep costs nothing."""
+"""Virtual time: an event loop that jumps to its next timer when nothing is ready; an hour of sleep costs nothing."""
 
 from __future__ import annotations
 
@@ -68,4 +68,4 @@ async def run_sync(work: Callable[..., _T], *args: Any, **_: Any) -> _T:
     await anyio.lowlevel.checkpoint()
     with anyio.CancelScope(shield=True):
         await anyio.sleep(0.005)
-        return work(*args)
+    return work(*args)

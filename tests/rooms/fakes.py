@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter, deque
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import anyio
 
@@ -371,3 +371,19 @@ def script(faults: Iterable[Fault]) -> deque[Fault]:
 def left_over() -> list[asyncio.Task[Any]]:
     """Give the asyncio tasks that the library has left running."""
     return [task for task in asyncio.all_tasks() if "omni_async" in repr(task) and task is not asyncio.current_task()]
+
+
+class Abandoned(Exception):
+    """What a block is left by in tests."""
+
+
+AnyClient = TypeVar("AnyClient", bound=OmniClient)
+
+
+@asynccontextmanager
+async def left_by_error(client: AnyClient) -> AsyncIterator[AnyClient]:
+    """Open a client for this block, and leave it by an error at the block's end."""
+    with suppress(Abandoned):
+        async with client:
+            yield client
+            raise Abandoned

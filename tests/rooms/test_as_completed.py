@@ -19,7 +19,7 @@ from omni_async import (
     VideoRequest,
 )
 
-from .fakes import FakeClient, Server, left_over, refusal
+from .fakes import FakeClient, Server, left_by_error, left_over, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -78,7 +78,7 @@ async def test_no_more_than_ahead_are_unfinished(tmp_path: Path, ahead: int) -> 
     """A plain iterable is taken from only as jobs finish, and all of it is done in the end."""
     server, source, most = Server(), Source(60), 0
     async with FakeClient(server, tmp_path) as client:
-        done = []
+        done: list[Path] = []
         async for job in client.as_completed(source, ahead=ahead):
             most = max(most, unfinished(client))
             assert source.taken <= len(done) + 1 + ahead + 60 // 2
@@ -184,7 +184,12 @@ async def test_requests_prompts_and_jobs_are_taken(tmp_path: Path) -> None:
     async with FakeClient(Server(), tmp_path) as client:
         done = client.submit("done", key="done")
         await done
-        items = ["one", VideoRequest(prompt="two"), client.submit("three", key="three"), done]
+        items: list[VideoRequest | str | Job] = [
+            "one",
+            VideoRequest(prompt="two"),
+            client.submit("three", key="three"),
+            done,
+        ]
         assert len([job async for job in client.as_completed(items)]) == 4
 
 
@@ -232,7 +237,7 @@ async def test_jobs_that_are_done_already_do_not_eat_up_the_source(tmp_path: Pat
 
         def source() -> Iterator[Job]:
             nonlocal taken
-            for taken in count(1):  # noqa: B007 - read outside
+            for taken in count(1):
                 if taken > 20_000:
                     return
                 yield done
@@ -297,15 +302,12 @@ async def test_leaving_the_client_ends_an_iteration(tmp_path: Path, kind: str) -
 
     async def iterate(client: FakeClient) -> None:
         wanted = source if kind == "sync" else source.stream()
-        async for job in client.as_completed(wanted, ahead=10):
-            seen.append(job)
+        seen.extend([job async for job in client.as_completed(wanted, ahead=10)])
 
-    with pytest.raises(ZeroDivisionError):
-        async with FakeClient(Server(duration=1000), tmp_path) as client:
-            await asyncio.sleep(1)
-            task = asyncio.create_task(iterate(client))
-            await asyncio.sleep(60)
-            raise ZeroDivisionError
+    async with left_by_error(FakeClient(Server(duration=1000), tmp_path)) as client:
+        await asyncio.sleep(1)
+        task = asyncio.create_task(iterate(client))
+        await asyncio.sleep(60)
     async with asyncio.timeout(20):
         try:
             await task
@@ -317,13 +319,11 @@ async def test_leaving_the_client_ends_an_iteration(tmp_path: Path, kind: str) -
 async def test_an_async_source_is_closed_with_the_client(tmp_path: Path) -> None:
     """The `finally` of an async generator that still had something to give has run when the client is closed."""
     source = Source(pause=0.1)
-    with pytest.raises(ZeroDivisionError):
-        async with FakeClient(Server(duration=1000), tmp_path) as client:
-            await asyncio.sleep(1)
-            iterator = client.as_completed(source.stream(), ahead=3)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(anext(iterator), 30)
-            raise ZeroDivisionError
+    async with left_by_error(FakeClient(Server(duration=1000), tmp_path)) as client:
+        await asyncio.sleep(1)
+        iterator = client.as_completed(source.stream(), ahead=3)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(iterator), 30)
     assert source.is_closed
 
 

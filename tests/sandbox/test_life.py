@@ -19,6 +19,13 @@ from omni_async.sandbox import Sandbox, SandboxSettings
 from .talk import link_of, talking
 
 
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other sandboxes on this machine must not be mistaken for ours."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
 def folders() -> set[Path]:
     """The temporary folders of sandboxes."""
     return set(Path(tempfile.gettempdir()).glob("omni-async-sandbox-*"))
@@ -35,7 +42,7 @@ async def test_nothing_is_left_behind() -> None:
         pass  # what Python itself opens once and keeps is open now
     before = folders(), descriptors(), threading.active_count(), asyncio.all_tasks()
     session = aiohttp.ClientSession()
-    async with talking(prerendered=False, faults={"stall_download": 1.0}) as talk:
+    async with talking(prerendered=False, seconds=3, faults={"stall_download": 1.0}) as talk:
         stalled = await session.get(await talk.link("done"))
         for number in range(5):
             await talk.accepted(f"under way {number}", webhook="http://127.0.0.1:9/nobody")
@@ -76,7 +83,7 @@ async def test_rendering_does_not_hold_up_the_loop() -> None:
             now = time.perf_counter()
             longest, last = max(longest, now - last), now
 
-    async with talking(prerendered=False, median=0.0) as talk:
+    async with talking(prerendered=False, median=0.0, seconds=4) as talk:
         start = time.perf_counter()
         last = start
         beat = asyncio.create_task(pulse())
@@ -145,6 +152,8 @@ async def test_speed_and_seed() -> None:
         {"burst": 0},
         {"median": -1},
         {"median": float("nan")},
+        {"median": None},
+        {"seconds": 2},
         {"fail_rate": 1.5},
         {"port": 70000},
         {"window": (0, 10)},

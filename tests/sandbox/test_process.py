@@ -16,12 +16,11 @@ import aiohttp
 import pytest
 
 import omni_async.sandbox
-from omni_async.sandbox import FAULTS, SandboxProcess, SandboxSettings, main, serve
+from omni_async.sandbox import FAULTS, Sandbox, SandboxProcess, SandboxSettings, main, serve
 
 from .talk import Talk
 
 ROOT = Path(omni_async.sandbox.__file__).parents[2]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 PATIENCE = 20.0
 QUICK: dict[str, Any] = {"median": 0.0, "sigma": 0.0, "seconds": 3}
 
@@ -43,7 +42,8 @@ asyncio.run(main())
 
 async def python(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
     """Start Python with a pipe for its output, in a session of its own."""
-    pipes: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE, "env": ENVIRONMENT}
+    pipes: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
+    pipes["env"] = os.environ | {"PYTHONPATH": str(ROOT)}
     return await asyncio.create_subprocess_exec(sys.executable, *arguments, start_new_session=True, **pipes, **options)
 
 
@@ -73,6 +73,13 @@ async def gone(base_url: str) -> bool:
             except aiohttp.ClientError:
                 continue
     return False
+
+
+@pytest.fixture(autouse=True)
+def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other sandboxes on this machine must not be mistaken for ours."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 def folders() -> set[Path]:
@@ -144,7 +151,7 @@ async def test_the_ctrl_c_of_the_terminal_is_for_its_parent() -> None:
 
 async def test_why_it_could_not_start_is_told() -> None:
     """A sandbox that cannot serve raises its own words, and is not waited for."""
-    async with SandboxProcess() as first:
+    async with Sandbox() as first:
         port = int(first.base_url.rsplit(":", 1)[1])
         with pytest.raises(RuntimeError, match=r"(?s)ended before it served.*address already in use"):
             async with SandboxProcess(port=port):

@@ -64,7 +64,7 @@ def cover(picture: Image.Image, size: Size) -> Image.Image:
 
 def memory(picture: Image.Image, look: Look) -> Image.Image:
     """The last picture of the clip before, tinted and blurred towards its foot: its words make room for others."""
-    tinted = Image.blend(picture, ground(picture.size, look), 0.35)
+    tinted = Image.blend(picture, ground(picture.size, look), 0.2)
     ramp = Image.new("L", (1, 64))
     ramp.putdata([round(255 * _ease(min(1.0, max(0.0, (row - 24) / 14)))) for row in range(64)])
     blurred = tinted.reduce(8).filter(ImageFilter.GaussianBlur(7)).resize(picture.size, SMOOTH)
@@ -89,7 +89,7 @@ def inscribe(picture: Image.Image, prompt: str, small: str, mark: str) -> None:
     width, height = picture.size
     margin = 56
     draw = ImageDraw.Draw(picture)
-    lines, font, size = _largest(prompt or "(no prompt)", width - 2 * margin, height)
+    lines, font, size = _largest(prompt[:1200] or "(no prompt)", width - 2 * margin, height)
     step = round(size * 1.24)
     top = height - 92 - step * len(lines)
     for number, line in enumerate(lines):

@@ -1,0 +1,155 @@
+"""The gate under any order of events: never two probes, never more than the window, never shut for ever."""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from omni_async._core.gate import Gate, Permit
+
+from .gates import RETRY
+
+WIDTH = 4
+DICE = st.floats(0, 1, exclude_max=True)
+
+
+# Laws
+
+
+class _Life(RuleBasedStateMachine):
+    """Any order of events, against what must hold whatever happens."""
+
+    capacity: int | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.gate = Gate(capacity=self.capacity, width=WIDTH, retry=RETRY)
+        self.out: list[Permit] = []
+        self.in_flight = 0
+        self.window = 1
+        self.closings = 0
+
+    def _take_back(self, index: int) -> Permit:
+        return self.out.pop(index % len(self.out))
+
+    def _is_of_now(self, permit: Permit) -> bool:
+        return permit.closing == self.closings
+
+    def _note_closing(self, was_of_now: bool) -> None:
+        if was_of_now:
+            self.closings, self.window = self.closings + 1, 1
+
+    @rule(seconds=st.floats(0, 100))
+    def wait(self, seconds: float) -> None:
+        """Time passes."""
+        self.now += seconds
+
+    @precondition(lambda self: self.gate.opens_in(self.now) == 0)
+    @rule()
+    def leave(self) -> None:
+        """One leaves."""
+        is_probe_out = any(permit.is_probe and self._is_of_now(permit) for permit in self.out)
+        assert not is_probe_out, "while a probe is out, nobody else leaves"
+        permit = self.gate.leave(self.now)
+        assert permit.closing == self.closings
+        of_now = sum(self._is_of_now(other) for other in self.out)
+        assert not permit.is_probe or of_now == 0
+        self.out.append(permit)
+        assert permit.is_probe or len(self.out) <= self.window
+        assert self.capacity is None or self.in_flight + len(self.out) <= self.capacity
+
+    @precondition(lambda self: bool(self.out))
+    @rule(index=st.integers(0, 100), accepted=st.booleans())
+    def passed(self, index: int, accepted: bool) -> None:
+        """The server answers."""
+        permit = self._take_back(index)
+        self.gate.passed(permit, accepted=accepted)
+        self.in_flight += accepted
+        if self._is_of_now(permit):
+            self.window = min(WIDTH, self.window + 1)
+
+    @precondition(lambda self: bool(self.out))
+    @rule(index=st.integers(0, 100), advice=st.none() | st.floats(-5, 1e9), dice=DICE)
+    def refused(self, index: int, advice: float | None, dice: float) -> None:
+        """The server says 429."""
+        permit = self._take_back(index)
+        self.gate.refused(permit, self.now, advice=advice, dice=dice)
+        self._note_closing(self._is_of_now(permit))
+
+    @precondition(lambda self: bool(self.out))
+    @rule(index=st.integers(0, 100), dice=DICE)
+    def unreachable(self, index: int, dice: float) -> None:
+        """It could not be sent."""
+        permit = self._take_back(index)
+        self.gate.unreachable(permit, self.now, dice=dice)
+        self._note_closing(self._is_of_now(permit))
+
+    @precondition(lambda self: bool(self.out))
+    @rule(index=st.integers(0, 100), dice=DICE)
+    def unclear(self, index: int, dice: float) -> None:
+        """Nobody knows; the gate may take that for a reason to close."""
+        permit = self._take_back(index)
+        wait_before = self.gate.opens_in(self.now)
+        self.gate.unclear(permit, self.now, dice=dice)
+        wait = self.gate.opens_in(self.now)
+        is_probe_of_now = permit.is_probe and self._is_of_now(permit)
+        if is_probe_of_now or (self._is_of_now(permit) and wait != 0 and wait is not None and not wait_before):
+            self._note_closing(was_of_now=True)
+
+    @precondition(lambda self: bool(self.out))
+    @rule(index=st.integers(0, 100))
+    def withdrawn(self, index: int) -> None:
+        """It never left."""
+        self.gate.withdrawn(self._take_back(index))
+
+    @rule()
+    def joined(self) -> None:
+        """A job is resumed."""
+        self.gate.joined()
+        self.in_flight += 1
+
+    @rule()
+    def finished(self) -> None:
+        """A job ends on the server."""
+        self.gate.finished(self.now)
+        self.in_flight = max(0, self.in_flight - 1)
+
+    @invariant()
+    def counts_are_true(self) -> None:
+        """Nothing is counted twice or lost."""
+        assert self.gate.in_flight == self.in_flight
+        assert len(self.out) <= WIDTH
+
+    @invariant()
+    def opens_again(self) -> None:
+        """The gate opens after a bounded time, or something is out, or in flight, whose end will open it."""
+        wait = self.gate.opens_in(self.now)
+        if wait is None:
+            assert self.out or (self.capacity is not None and self.in_flight >= self.capacity)
+            return
+        assert 0 <= wait <= RETRY.budget * 1.05
+        assert self.gate.opens_in(self.now + wait + 1e-6) == 0
+
+    def teardown(self) -> None:
+        """Once everything has come back, the wire is empty: the next one is let through."""
+        for permit in self.out:
+            self.gate.withdrawn(permit)
+        for _ in range(self.in_flight):
+            self.gate.finished(self.now)
+        assert self.gate.opens_in(self.now + RETRY.budget * 1.05 + 1) == 0
+
+
+class _FullLife(_Life):
+    """The same under a ceiling of jobs at once."""
+
+    capacity = 3
+
+
+TestLife = _Life.TestCase
+TestLife.settings = settings(max_examples=150, stateful_step_count=40)
+TestLife.__doc__ = "Whatever happens in whatever order, the laws of the gate hold."
+TestFullLife = _FullLife.TestCase
+TestFullLife.settings = settings(max_examples=150, stateful_step_count=40)
+TestFullLife.__doc__ = "They hold under a ceiling of jobs at once, too."

@@ -1,0 +1,144 @@
+"""Names of files: safe everywhere, short enough, and never one for two keys."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from omni_async._core.paths import Names, marked, slug, stem
+
+_DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
+    f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"
+}
+
+
+def _faults(name: str) -> list[str]:
+    """Say what some file system has against this name (Windows: the rules of `os.path.isreserved`)."""
+    found = {
+        "empty": not name,
+        "a character": any(ord(character) < 32 or character in '/\\:*?"<>|\x7f' for character in name),
+        "its end": name.endswith((".", " ")),
+        "its start": name.startswith((".", " ")),
+        "a device": name.partition(".")[0].rstrip(" ").lower() in _DEVICES,
+        "not NFC": unicodedata.normalize("NFC", name) != name,
+        "half a character": name.encode("utf-8", "replace").decode() != name,
+    }
+    return [fault for fault, is_so in found.items() if is_so]
+
+
+_KEYS = st.one_of(
+    st.text(min_size=1, max_size=40),
+    st.text(alphabet="aA.-_2 /\\", min_size=1, max_size=6),
+    st.sampled_from(
+        ["con", "CON", "Con.txt", "nul .x", "com1", "LPT¹", "clip", "Clip", "clip-2", "..", "é", "e\u0301"]
+    ),
+    st.text(min_size=1, max_size=8).map(lambda text: text * 40),
+)
+
+_ODD = [
+    pytest.param("..", id="the folder above"),
+    pytest.param(".", id="the folder itself"),
+    pytest.param("../../etc/passwd", id="a way out"),
+    pytest.param("a/b\\c", id="separators"),
+    pytest.param("/etc/passwd", id="an absolute path"),
+    pytest.param("C:\\x", id="a drive"),
+    pytest.param("a:b", id="a stream"),
+    pytest.param(".hidden", id="hidden"),
+    pytest.param("x.", id="a dot at the end"),
+    pytest.param(" x ", id="white space"),
+    pytest.param("\u00a0x\u2003", id="white space of other kinds"),
+    pytest.param("a\nb\x00c\x7f", id="control characters"),
+    pytest.param('*?"<>|', id="wildcards"),
+    pytest.param("con", id="con"),
+    pytest.param("CON.mp4", id="con with an ending"),
+    pytest.param("nul .txt", id="nul with a space"),
+    pytest.param("COM1", id="com1"),
+    pytest.param("lpt³", id="lpt³"),
+    pytest.param("CONIN$", id="conin$"),
+    pytest.param("conout$", id="conout$"),
+    pytest.param("e\u0301", id="decomposed"),
+    pytest.param("\ud800", id="half a character"),
+    pytest.param("x" * 101, id="101 bytes"),
+    pytest.param("語" * 34, id="102 bytes of three each"),
+    pytest.param("con." + "x" * 200, id="a long device"),
+    pytest.param("nul" + " " * 200 + "x", id="much white space"),
+    pytest.param("-", id="a hyphen"),
+    pytest.param("👩‍👩‍👧‍👦" * 9, id="families"),
+]
+
+
+@pytest.mark.parametrize("key", _ODD)
+def test_odd_keys_give_safe_names(key: str) -> None:
+    """Every key gives a name that every file system takes, within one folder."""
+    for name in (stem(key), marked(key), Names().claim(key).removesuffix(".mp4")):
+        assert _faults(name) == []
+        assert len(name.encode()) <= 100
+
+
+@given(_KEYS)
+def test_any_key_gives_a_safe_name(key: str) -> None:
+    """The same for any text at all; further videos and the part file add only their ending."""
+    assert _faults(stem(key)) == []
+    assert _faults(marked(key)) == []
+    assert max(len(stem(key).encode()), len(marked(key).encode())) <= 100
+    for index in (0, 1, 99):
+        name = Names().claim(key, index)
+        assert name.endswith(".mp4")
+        assert _faults(name) == []
+        assert len(name.encode()) <= 100 + len("-100.mp4")
+
+
+@pytest.mark.parametrize(
+    "key", ["a", "red-apple-1f2e", "Übermut", "語", "a b", "x" * 100, "task_01KS1H7ZYSJWH1N779S2FSHTKA"]
+)
+def test_a_safe_key_is_its_own_name(key: str) -> None:
+    """What a user called it is what the file is called."""
+    assert Names().claim(key) == f"{key}.mp4"
+    assert Names().claim(key, 1) == f"{key}-2.mp4"
+
+
+@given(st.lists(st.tuples(_KEYS, st.integers(0, 2)), unique=True, max_size=12))
+@example([("clip", 0), ("Clip", 0), ("CLIP", 0)])
+@example([("clip-2", 0), ("clip", 1)])
+@example([("é", 0), ("e\u0301", 0)])
+@example([("ß", 0), ("ss", 0), ("SS", 0)])
+@example([("a/b", 0), ("a_b", 0), (marked("a/b"), 0)])
+@example([("x" * 200, 0), ("x" * 201, 0)])
+@example([("\ud800", 0), ("\ud801", 0), ("?", 0)])
+def test_no_two_videos_share_a_name(videos: list[tuple[str, int]]) -> None:
+    """Distinct keys, and distinct videos of a key, never share a file, not even where case does not count."""
+    names = Names()
+    claimed = [names.claim(key, index) for key, index in videos]
+    assert len({name.casefold() for name in claimed}) == len(videos)
+    assert [names.claim(key, index) for key, index in videos] == claimed
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("a red apple on a wooden table, short cinematic clip", "a-red-apple-on-a-wooden-table-short-cine"),
+        ("A Blue Butterfly!", "a-blue-butterfly"),
+        ("../../etc", "etc"),
+        ("", "clip"),
+        ("!?", "clip"),
+        ("🍎", "clip"),
+        ("赤いりんご", "赤いりんご"),
+        ("snake_case", "snake-case"),
+    ],
+)
+def test_a_prompt_gives_a_readable_name(text: str, name: str) -> None:
+    """The first words, joined by hyphens."""
+    assert slug(text) == name
+
+
+@given(st.text(), st.integers(4, 90))
+def test_any_text_gives_a_short_safe_name(text: str, longest: int) -> None:
+    """Never empty, never longer than asked for, and without anything at its ends."""
+    name = slug(text, longest)
+    assert 0 < len(name.encode()) <= longest
+    assert not {"its start", "its end", "a character", "empty", "half a character"} & set(_faults(name))
+    assert not name.startswith("-")
+    assert not name.endswith("-")

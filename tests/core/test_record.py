@@ -1,0 +1,83 @@
+"""What is remembered of a job, and what is told of it."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omni_async._core.lifecycle import JobStatus
+from omni_async._core.models import VideoRequest
+from omni_async._core.record import JobEvent, JobRecord, Statistics
+
+_APPLE, _PEAR = VideoRequest(prompt="an apple").as_json(), VideoRequest(prompt="a pear").as_json()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        pytest.param({"request": _APPLE}, {"request": _APPLE}, True, id="the same request"),
+        pytest.param({"request": _APPLE}, {"request": _PEAR}, False, id="another request"),
+        pytest.param(
+            {"request": _APPLE, "parent": "p"}, {"request": _APPLE, "parent": "p"}, True, id="the same, of one parent"
+        ),
+        pytest.param({"request": _APPLE, "parent": "p"}, {"request": _APPLE}, False, id="one extends, one does not"),
+        pytest.param({"request": _APPLE, "parent": "p"}, {"request": _APPLE, "parent": "q"}, False, id="two parents"),
+        pytest.param({"task_id": "t"}, {"task_id": "t"}, True, id="the same task, attached twice"),
+        pytest.param({"task_id": "t"}, {"task_id": "u"}, False, id="two tasks submitted elsewhere"),
+        pytest.param({"request": _APPLE, "task_id": "t"}, {"task_id": "t"}, True, id="our own task, attached"),
+        pytest.param({"request": _APPLE, "task_id": "t"}, {"task_id": "u"}, False, id="another task under our key"),
+        pytest.param({"request": _APPLE, "task_id": "t"}, {"request": _APPLE}, True, id="the same request, accepted"),
+        pytest.param({"task_id": "t"}, {"request": _APPLE}, False, id="a request under an attached task's key"),
+    ],
+)
+def test_the_same_key_is_reused_only_for_the_same_work(
+    one: dict[str, Any], other: dict[str, Any], is_same: bool
+) -> None:
+    """The same key gives the same job only where it stands for the same task or request."""
+    first, second = JobRecord(key="k", **one), JobRecord(key="k", **other)
+    assert first.is_same_work(second) is is_same
+    assert second.is_same_work(first) is is_same
+
+
+def test_what_changes_while_a_job_runs_does_not_make_it_another() -> None:
+    """Keys for idempotency, times and outcomes are no part of the work."""
+    asked = JobRecord(key="k", request=_APPLE, idempotency_key="new", created_at=9)
+    known = JobRecord(
+        key="k",
+        request=_APPLE,
+        idempotency_key="old",
+        status=JobStatus.COMPLETED,
+        task_id="t",
+        created_at=1,
+        cost=0.5,
+        paths=("x.mp4",),
+        submits=3,
+    )
+    assert asked.is_same_work(known)
+
+
+def test_a_new_record_has_spent_nothing() -> None:
+    """It waits, and nothing was sent."""
+    record = JobRecord(key="k")
+    assert (record.status, record.submits, record.doubtful, record.cost) == (JobStatus.WAITING, 0, 0, None)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        pytest.param(JobRecord(key="k", paths=("a.mp4",), status=JobStatus.RUNNING), id="record"),
+        pytest.param(
+            JobEvent(at=1.0, key="k", task_id=None, status=JobStatus.WAITING, path=Path("clips/k.mp4")), id="event"
+        ),
+        pytest.param(Statistics(waiting=3, cost=0.5), id="statistics"),
+    ],
+)
+def test_they_are_frozen_and_travel(thing: JobRecord | JobEvent | Statistics) -> None:
+    """Nobody changes them behind the ledger's back, and another process gets the same."""
+    assert pickle.loads(pickle.dumps(thing)) == thing
+    with pytest.raises(FrozenInstanceError):
+        setattr(thing, fields(thing)[0].name, "x")

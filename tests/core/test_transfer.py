@@ -1,0 +1,190 @@
+"""How a clip's bytes are asked for, and what each answer means."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni_async._core.transfer import Answer, Part, Step, judge_transfer, request_headers
+
+_ETAG = '"v1"'
+_DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+
+
+def _part(offset: int = 0, total: int | None = None, validator: str = "", etag: str = "") -> Part:
+    return Part(offset=offset, total=total, validator=validator, etag=etag, furthest=offset)
+
+
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        pytest.param(_part(), {}, id="from the start"),
+        pytest.param(_part(0, 100, _ETAG), {}, id="nothing here yet"),
+        pytest.param(_part(5, 100, _ETAG), {"Range": "bytes=5-", "If-Range": _ETAG}, id="the rest, if unchanged"),
+        pytest.param(_part(5, None, _ETAG), {"Range": "bytes=5-", "If-Range": _ETAG}, id="size unknown"),
+        pytest.param(_part(5, 100), {"Range": "bytes=5-"}, id="no validator, but a size to compare"),
+        pytest.param(_part(5), {}, id="nothing to tell whether it is the same"),
+    ],
+)
+def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: Part, expected: dict[str, str]) -> None:
+    """`Range` goes with something to compare, and the body always comes as it is."""
+    headers = request_headers(part)
+    assert {name: value for name, value in headers.items() if name in {"Range", "If-Range"}} == expected
+    assert headers["Accept-Encoding"] == "identity"
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "part", "answer"),
+    [
+        pytest.param(
+            200, {"content-length": "100", "etag": _ETAG}, _part(), Answer(Step.WHOLE, 100, _ETAG), id="whole"
+        ),
+        pytest.param(200, {}, _part(), Answer(Step.WHOLE), id="whole, size unknown"),
+        pytest.param(200, {"content-length": "x"}, _part(), Answer(Step.WHOLE), id="a size that is none"),
+        pytest.param(200, {"content-length": "-5"}, _part(), Answer(Step.WHOLE), id="a negative size"),
+        pytest.param(
+            200,
+            {"content-length": "60", "content-encoding": "gzip"},
+            _part(),
+            Answer(Step.WHOLE),
+            id="encoded: no size",
+        ),
+        pytest.param(
+            200, {"content-length": "9", "content-encoding": "Identity"}, _part(), Answer(Step.WHOLE, 9), id="identity"
+        ),
+        pytest.param(
+            200, {"content-length": "100"}, _part(5, 100, _ETAG), Answer(Step.WHOLE, 100), id="200 instead of 206"
+        ),
+        pytest.param(200, {"etag": 'W/"x"'}, _part(), Answer(Step.WHOLE), id="a weak tag is none"),
+        pytest.param(
+            200,
+            {"etag": 'W/"x"', "last-modified": _DATE},
+            _part(),
+            Answer(Step.WHOLE, None, _DATE),
+            id="the date in its place",
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 5-99/100", "etag": _ETAG},
+            _part(5, 100, _ETAG),
+            Answer(Step.REST, 100, _ETAG),
+            id="the rest",
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 5-99/100"},
+            _part(5, 100, _ETAG),
+            Answer(Step.REST, 100, _ETAG),
+            id="the rest, no tag: the old one stays",
+        ),
+        pytest.param(
+            206, {"content-range": "bytes 5-99/*"}, _part(5, 100), Answer(Step.REST, 100), id="the rest, size as before"
+        ),
+        pytest.param(206, {"content-range": "Bytes 5-99/100"}, _part(5), Answer(Step.REST, 100), id="in capitals"),
+        pytest.param(206, {"content-range": "bytes 0-9/100"}, _part(), Answer(Step.REST, 100), id="unasked, from 0"),
+        pytest.param(
+            206, {"content-range": "bytes 5-9/100"}, _part(5, 100), Answer(Step.REST, 100), id="a piece of the rest"
+        ),
+        pytest.param(206, {}, _part(5, 100), Answer(Step.START_OVER), id="206 that does not say where"),
+        pytest.param(206, {"content-range": "bytes */100"}, _part(5, 100), Answer(Step.START_OVER), id="no range"),
+        pytest.param(
+            206, {"content-range": "bytes 4-99/100"}, _part(5, 100), Answer(Step.START_OVER), id="another place, before"
+        ),
+        pytest.param(
+            206, {"content-range": "bytes 6-99/100"}, _part(5, 100), Answer(Step.START_OVER), id="another place, after"
+        ),
+        pytest.param(
+            206, {"content-range": "bytes 5-98/99"}, _part(5, 100), Answer(Step.START_OVER), id="another size"
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 5-99/100", "etag": 'W/"y"'},
+            _part(5, 100, _DATE, 'W/"x"'),
+            Answer(Step.START_OVER),
+            id="another weak tag",
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 5-99/100", "etag": '"v2"'},
+            _part(5, 100, _ETAG),
+            Answer(Step.START_OVER),
+            id="another tag",
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 5-99/100", "content-encoding": "gzip"},
+            _part(5, 100),
+            Answer(Step.START_OVER),
+            id="encoded: it cannot be joined",
+        ),
+        pytest.param(416, {"content-range": "bytes */100"}, _part(500, 600), Answer(Step.START_OVER), id="416"),
+        pytest.param(416, {}, _part(), Answer(Step.LATER), id="416 to no range"),
+        *[
+            pytest.param(status, {}, _part(5, 9), Answer(Step.FRESH_LINK), id=str(status))
+            for status in (401, 403, 404, 410)
+        ],
+        *[
+            pytest.param(status, {}, _part(), Answer(Step.LATER), id=str(status))
+            for status in (408, 429, 500, 502, 503)
+        ],
+        pytest.param(204, {}, _part(), Answer(Step.LATER), id="204"),
+        pytest.param(304, {}, _part(5, 9), Answer(Step.LATER), id="304"),
+    ],
+)
+def test_each_answer_means_one_thing(status: int, headers: dict[str, str], part: Part, answer: Answer) -> None:
+    """Design 9: what is joined fits, what does not fit starts over, dead links are renewed, trouble passes."""
+    found = judge_transfer(status, headers, part)
+    assert (found.step, found.total, found.validator) == (answer.step, answer.total, answer.validator)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(200, {"content-length": "9" * 5000}, id="Content-Length"),
+        pytest.param(206, {"content-range": f"bytes 0-1/{'9' * 5000}"}, id="the total of Content-Range"),
+        pytest.param(206, {"content-range": f"bytes {'9' * 5000}-1/2"}, id="the start of Content-Range"),
+    ],
+)
+def test_numbers_without_end_are_no_crash(status: int, headers: dict[str, str]) -> None:
+    """A host of clips is a stranger: whatever number it names, the other downloads go on."""
+    judge_transfer(status, headers, _part())
+
+
+@given(
+    st.integers(100, 599),
+    st.dictionaries(
+        st.sampled_from(["content-length", "content-range", "content-encoding", "etag", "last-modified"]),
+        st.text(max_size=12) | st.from_regex(r"bytes \d{1,3}-\d{1,3}/(\d{1,3}|\*)", fullmatch=True),
+    ),
+    st.builds(_part, st.integers(0, 300), st.none() | st.integers(0, 300), st.sampled_from(["", _ETAG, _DATE])),
+)
+def test_only_what_begins_where_the_part_ends_is_joined(status: int, headers: dict[str, str], part: Part) -> None:
+    """Whatever a host answers, it is judged; and no byte is ever put in another's place."""
+    answer = judge_transfer(status, headers, part)
+    if answer.step is Step.REST:
+        assert status == 206
+        assert int(headers["content-range"].split()[1].split("-")[0]) == part.offset
+        assert part.total is None or answer.total == part.total
+    if answer.step is Step.WHOLE:
+        assert status == 200
+    assert not answer.validator.startswith("W/") or "last-modified" in headers
+
+
+def test_progress_is_to_get_further_than_ever() -> None:
+    """Whoever starts over again and again gets nowhere, however many bytes arrive."""
+    part = Part()
+    assert part.grew(10)
+    part.forget()
+    assert (part.offset, part.total, part.validator, part.etag, part.furthest) == (0, None, "", "", 10)
+    assert not part.grew(10)
+    assert part.grew(1)
+
+
+@pytest.mark.parametrize(
+    ("offset", "total", "is_short"), [(5, 6, True), (6, 6, False), (7, 6, False), (5, None, False), (0, 0, False)]
+)
+def test_a_part_is_short_of_what_was_announced(offset: int, total: int | None, is_short: bool) -> None:
+    """Where a size was announced, fewer bytes are a transfer that broke off."""
+    assert _part(offset, total).is_short is is_short

@@ -1,0 +1,150 @@
+"""Laws that hold under any faults: random troubles and latencies by seed, and every job is done and paid once."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import JobStatus, Limits, Polling, Retry, TransportError
+from omni_async._core.wire import Reply
+from omni_async._ledger import MemoryLedger
+
+from .fakes import HTML, FakeClient, Fault, Server, left_by_error, left_over, not_sent, refusal, reply
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(60)
+
+PATIENT = Retry(budget=3000, initial=0.5, maximum=30)
+
+
+class Chaos:
+    """Troubles by dice: each seed has its own mixture."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.share = self.dice.uniform(0, 0.5)
+        self.slowness = self.dice.choice([0.01, 0.3, 3.0])
+
+    def trouble(self, *faults: Fault) -> Fault:
+        """Give one of these now and then."""
+        return self.dice.choice(faults) if self.dice.random() < self.share else None
+
+    def server(self) -> Server:
+        """Give a server that has these troubles."""
+        dice = self.dice
+        server = Server(duration=dice.uniform(1, 120), latency=self.slowness)
+        server.retry_after = dice.choice(["seconds", "date", None, "wrong"])
+        match dice.randrange(4):
+            case 0:
+                server.per_second = dice.uniform(0.3, 5)
+            case 1:
+                server.window = (dice.randint(3, 30), dice.uniform(5, 60))
+            case 2:
+                server.capacity = dice.randint(1, 12)
+        busy = refusal(409, "conflict", "idempotency_in_progress", retry_after="2")
+        server.on_submit = lambda _: self.trouble(
+            "lost", "lost 502", "hang", not_sent(), HTML, refusal(429), busy, reply(200, b"{"),
+            refusal(503, code="idempotency_unavailable"), TransportError("reset"),
+        )  # fmt: skip
+        server.on_check = lambda _: self.trouble(
+            HTML, "hang", not_sent(), TransportError("reset"), reply(200, b""), refusal(429, retry_after="3"),
+            reply(404, b"<html>"), reply(500),
+        )  # fmt: skip
+        server.on_fetch = lambda _: self.trouble(
+            "cut", "stall", TransportError("reset"), Reply(403), Reply(500), Reply(200, {}, b"<html>"), Reply(416),
+            Reply(206, {"content-range": "bytes 1-2/3"}, b"xx"),
+        )  # fmt: skip
+        server.delay_submit = lambda _: dice.expovariate(1 / self.slowness)
+        server.delay_check = lambda _: dice.expovariate(1 / self.slowness)
+        return server
+
+
+@pytest.mark.parametrize("seed", range(30))
+async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> None:
+    """Whatever happens on the way, sixty jobs make sixty tasks and sixty clips, and nothing is left over."""
+    chaos = Chaos(seed)
+    server = chaos.server()
+    limits = Limits(
+        max_in_flight=chaos.dice.choice([None, 1, 7]),
+        submits_per_minute=chaos.dice.choice([None, None, 120]),
+        checks_per_second=chaos.dice.choice([None, None, 4]),
+    )
+    polling = Polling(timeout=50_000)
+    async with FakeClient(server, tmp_path, retry=PATIENT, limits=limits, polling=polling) as client:
+        jobs = [client.submit(f"p{number}", key=f"k{number}") for number in range(50)]
+        jobs += [jobs[number].extend(f"more {number}", key=f"e{number}") for number in range(10)]
+        async with asyncio.timeout(500_000):
+            paths = await asyncio.gather(*jobs)
+        stats = client.statistics()
+    assert len(server.tasks) == 60
+    assert not server.twice_at_once
+    assert len({post.key for post in server.posts}) == 60
+    assert {path.name for path in paths} == {f"{job.key}.mp4" for job in jobs}
+    assert all(job.status is JobStatus.COMPLETED for job in jobs)
+    assert (stats.done, stats.waiting, stats.in_flight, stats.downloading, stats.failed, stats.stopped) == (
+        60,
+        *[0] * 5,
+    )
+    assert stats.cost == pytest.approx(30.0)
+    assert stats.submits == len(server.posts)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".mp4"] * 60
+    assert not left_over()
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> None:
+    """The same with a client that is left by an error time and again, and taken up from its ledger."""
+    chaos = Chaos(seed)
+    server, ledger = chaos.server(), MemoryLedger()
+    async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
+        for number in range(40):
+            client.submit(f"p{number}", key=f"k{number}")
+        await asyncio.sleep(chaos.dice.uniform(0, 30))
+    for _ in range(5):
+        async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
+            client.resume()
+            await asyncio.sleep(chaos.dice.expovariate(1 / 30))
+    async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
+        await asyncio.gather(*client.resume())
+    assert len(server.tasks) == 40
+    assert len({post.key for post in server.posts}) == 40
+    assert not server.twice_at_once
+    assert all((tmp_path / f"k{number}.mp4").is_file() for number in range(40))
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_with_failures_and_cancellations_every_job_has_an_end(tmp_path: Path, seed: int) -> None:
+    """With tasks that fail, refusals and cancellations at random moments too, each job ends, and the sums are right."""
+    chaos = Chaos(seed)
+    server, dice = chaos.server(), chaos.dice
+    troubles = server.on_submit
+    assert troubles is not None
+    server.on_submit = lambda post: refusal(400) if dice.random() < 0.05 else troubles(post)
+    async with FakeClient(server, tmp_path, retry=PATIENT) as client:
+        jobs = [client.submit(f"p{number}") for number in range(50)]
+        jobs += [dice.choice(jobs).extend(f"more {number}") for number in range(20)]
+
+        async def meddle() -> None:
+            for _ in range(30):
+                await asyncio.sleep(dice.expovariate(1 / 5))
+                dice.choice(jobs).cancel()
+                for task in list(server.tasks.values())[-1:]:
+                    task.fails = dice.random() < 0.5
+
+        meddler = asyncio.create_task(meddle())
+        async with asyncio.timeout(500_000):
+            await asyncio.gather(*jobs, return_exceptions=True)
+        await meddler
+        stats = client.statistics()
+    assert stats.waiting == stats.in_flight == stats.downloading == 0
+    assert stats.done + stats.failed + stats.stopped == 70
+    assert sum(job.status is JobStatus.COMPLETED for job in jobs) == stats.done
+    assert len(server.tasks) <= 70
+    for job in jobs:
+        assert client.memory._records[job.key].status is job.status
+    assert not left_over()
