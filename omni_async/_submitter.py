@@ -230,6 +230,8 @@ class Submitter:
         match judgement.verdict:
             case Verdict.ACCEPTED:
                 await self._accept(job, judgement)
+            case Verdict.NEVER if job in self._doubts:  # ... and of the POST before this one nothing is known
+                await self._doubt(job, judgement, hold=True)
             case Verdict.NEVER if judgement.error is not None:
                 error = about(f"job {job.key!r}", judgement.error)
                 await self._roster.move(job, JobStatus.FAILED, error=str(error), finished_at=self._roster.wall())

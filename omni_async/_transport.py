@@ -60,7 +60,7 @@ class Timeouts:
     submit: float = 120.0
     check: float = 15.0
     upload: float = 300.0
-    idle: float = 30.0  # between two pieces of a clip; there is no limit on the whole
+    idle: float = 20.0  # between two pieces of a clip; there is no limit on the whole
 
 
 class HttpTransport:

@@ -137,6 +137,7 @@ BAD_LINES: list[tuple[str, str]] = [
     ('{"prompt": "\\ud83d"}', "the line holds half a character"),
     ('{"prompt": "a", "id": "\\udc00"}', "the line holds half a character"),
     ('{"prompt": ' + "[" * 100_000, "the line is nested too deeply"),
+    ('{"prompt": "a", "extra": {"x": ' + "[" * 400 + "]" * 400 + "}}", "it cannot be written as JSON"),
     ('{"prompt": 5}', "prompt must be a text, not the number 5"),
     ('{"prompt": true}', "prompt must be a text, not true"),
     ('{"prompt": "  "}', "give a prompt, image_urls or video_urls"),

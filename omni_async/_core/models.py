@@ -101,6 +101,9 @@ class VideoRequest(BaseModel):
         fields = self.model_dump(mode="json", exclude={"extra"}, exclude_none=True)
         return {name: value for name, value in fields.items() if value} | self.extra
 
+    def __hash__(self) -> int:
+        return hash(self.as_json())
+
     def as_json(self) -> str:
         """Give one text for one request: equal requests, and only those, give equal texts."""
         return self.model_dump_json(exclude_defaults=True)

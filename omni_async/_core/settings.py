@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 Ambiguous = Literal["retry", "hold"]
+
+_HUGE = 1e15  # above what any setting can mean; also keeps out nan and inf
 
 
 def _check(owner: object, name: str, *, least: float, above: bool = False, whole: bool = False) -> None:
@@ -16,7 +17,7 @@ def _check(owner: object, name: str, *, least: float, above: bool = False, whole
         return
     wanted = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {least:g}"
     number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < least or (above and value == least):
+    if not number or not abs(value) < _HUGE or value < least or (above and value == least):
         raise ValueError(f"{type(owner).__name__}({name}={value!r}): {name} must be {wanted}")
 
 

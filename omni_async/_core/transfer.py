@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 LARGEST = 2 * 1024**3  # bytes: no clip is larger; something that goes on for longer is not a clip
 
+_DEAD_LINK = frozenset({400, 401, 403, 404, 410})  # 400: some storage says so of a signature that has expired
+
 _RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 
 
@@ -81,7 +83,7 @@ def judge_transfer(status: int, headers: Mapping[str, str], part: Part) -> Answe
         return _judge_range(headers, part)
     if status == 416 and part.offset:
         return Answer(Step.START_OVER)
-    return Answer(Step.FRESH_LINK if status in {401, 403, 404, 410} else Step.LATER)
+    return Answer(Step.FRESH_LINK if status in _DEAD_LINK else Step.LATER)
 
 
 def _judge_range(headers: Mapping[str, str], part: Part) -> Answer:

@@ -74,14 +74,17 @@ def read_task(reply: Reply, task_id: str) -> Task | None:
     inner = next(_mappings(content.get("data")), None)
     if inner is None and "data" not in content:
         inner = content
-    if inner is None or (not _names_itself(inner) and (inner is content or _told_no(content))):
+    if inner is None:
+        return None
+    named = _text(inner.get("id")) or _text(inner.get("task_id"))
+    if _TASK_ID.fullmatch(named) and named != task_id:
+        return None  # another task's reply: what it shows is another job's clip
+    if not named and (inner is content or _told_no(content)):
         return None  # a gateway's {"status": "error"} must not pass for a failed task
     word = _text(inner.get("status")).lower()
-    return _task(inner, task_id, word) if word else None
-
-
-def _names_itself(inner: Mapping[str, Any]) -> bool:
-    return bool(_text(inner.get("id")) or _text(inner.get("task_id")))
+    if not word or (not named and word in _FAILED and not inner.get("error")):
+        return None
+    return _task(inner, task_id, word)
 
 
 def _task(inner: Mapping[str, Any], task_id: str, word: str) -> Task:
@@ -115,14 +118,14 @@ def read_balance(reply: Reply) -> Balance | None:
         return None
     inner = next(_mappings(content.get("data")), content)
     remaining, credits_left = _number(inner.get("remain_balance")), _number(inner.get("remain_credits"))
-    if remaining is None and credits_left is None and not inner.get("unlimited_quota"):
+    if remaining is None and credits_left is None and not _is_yes(inner.get("unlimited_quota")):
         return None
     return Balance(
         remaining=remaining,
         used=_number(inner.get("used_balance")),
         remaining_credits=credits_left,
         used_credits=_number(inner.get("used_credits")),
-        unlimited=bool(inner.get("unlimited_quota")) or remaining == -1,
+        unlimited=_is_yes(inner.get("unlimited_quota")) or -1 in (remaining, credits_left),
     )
 
 
@@ -276,6 +279,10 @@ def _number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def _is_yes(value: object) -> bool:
+    return value is True or (isinstance(value, (str, int)) and str(value).strip().lower() in {"true", "1", "yes"})
 
 
 def _progress(value: object) -> float | None:

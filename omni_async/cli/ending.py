@@ -22,7 +22,10 @@ _NAMED_TASKS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How a run ended: `open_tasks` can be fetched with the options in `address`; `is_sum`: the sum is the result."""
+    """How a run ended. `is_sum` tells that the sum itself is the result.
+
+    `open_tasks` can be fetched with the options in `address`; so many more as `in_doubt` may have been accepted.
+    """
 
     status: Status
     reason: str
@@ -32,6 +35,7 @@ class Ending:
     elapsed: float
     folder: Path
     open_tasks: tuple[str, ...]
+    in_doubt: int
     address: tuple[str, ...]
     is_sum: bool
 
@@ -72,6 +76,7 @@ class Ending:
             "exit": int(self.status),
             "stopped": self._why() or None,
             "open_tasks": list(self.open_tasks),
+            "in_doubt": self.in_doubt,
             "submits": self.sums.submits,
             "refused": self.sums.refused,
             "doubtful": self.sums.doubtful,
@@ -90,6 +95,8 @@ class Ending:
             )
             lines.append(f"  {command('fetch', *named, '-o', str(self.folder), *self.address)}")
             lines += [f"  (and {more:,} more)"] if more else []
+        if self.in_doubt:
+            lines.append(f"{self.in_doubt:,} may have been accepted just now: look at the account before going on")
         if not_sent := self.tally.left - len(self.open_tasks):
             lines += [f"{not_sent:,} not accepted yet. Go on with:", f"  {command(*sys.argv[1:])}"]
         return lines

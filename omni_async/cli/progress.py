@@ -27,6 +27,7 @@ class Watch:
         self._tell = tell
         self.last: JobEvent | None = None
         self.open_tasks: dict[str, str] = {}  # key -> task_id: accepted, and not yet on disk
+        self.in_doubt: set[str] = set()  # keys: sent, and not answered yet
 
     def hear(self, event: JobEvent) -> None:
         """Take in one event."""
@@ -37,6 +38,10 @@ class Watch:
             self.open_tasks[event.key] = event.task_id
         else:
             self.open_tasks.pop(event.key, None)
+        if event.status == "submitting":
+            self.in_doubt.add(event.key)
+        else:
+            self.in_doubt.discard(event.key)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,6 +115,7 @@ class Run:
             elapsed=self._course.elapsed,
             folder=self._plan.folder,
             open_tasks=() if self._server.sandbox else tuple(self._watch.open_tasks.values()),
+            in_doubt=len(self._watch.in_doubt),
             address=("--base-url", self._server.base_url) if self._server.base_url else (),
             is_sum=not self._plan.tells_paths,
         )

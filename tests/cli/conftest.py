@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,13 +14,29 @@ from .shell import Shell
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-QUICK = {"median": 0.1, "prerendered": True, "api_key": "sk-good"}
+QUICK: dict[str, Any] = {"median": 0.1, "prerendered": True, "api_key": "sk-good"}
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """The one event loop this library is for; one of them for a module, so that its tests can share a sandbox."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+async def shared_sandbox() -> AsyncIterator[SandboxProcess]:
+    """Serve for all tests of a module that turn no knobs."""
+    async with SandboxProcess(**QUICK) as process:
+        yield process
 
 
 @pytest.fixture
-async def sandbox(request: pytest.FixtureRequest) -> AsyncIterator[SandboxProcess]:
-    """Serve for one test; `@pytest.mark.parametrize("sandbox", [{knob: value}], indirect=True)` turns knobs."""
-    async with SandboxProcess(**(QUICK | getattr(request, "param", {}))) as process:
+async def sandbox(request: pytest.FixtureRequest, shared_sandbox: SandboxProcess) -> AsyncIterator[SandboxProcess]:
+    """Serve for a test; `@pytest.mark.parametrize("sandbox", [{knob: value}], indirect=True)` gives it its own."""
+    if not hasattr(request, "param"):
+        yield shared_sandbox
+        return
+    async with SandboxProcess(**(QUICK | request.param)) as process:
         yield process
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,13 +86,14 @@ async def ended(process: asyncio.subprocess.Process) -> Said:
     return said
 
 
-async def until(process: asyncio.subprocess.Process, text: str) -> str:
-    """Read stderr up to the line that holds this text."""
+async def until(process: asyncio.subprocess.Process, pattern: str, *, different: int = 1) -> str:
+    """Read stderr until the pattern has been met in so many different texts; give the last one."""
     assert process.stderr is not None
-    read = ""
+    read, met = "", set[str]()
     async with asyncio.timeout(PATIENCE):
-        while text not in read:
-            line = await process.stderr.readline()
-            assert line, f"ended before it said {text!r}: {read}"
-            read += line.decode()
-    return read
+        while len(met) < different:
+            line = (await process.stderr.readline()).decode()
+            assert line, f"ended before it said {pattern!r}: {read}"
+            read += line
+            met |= set(re.findall(pattern, line))
+    return re.findall(pattern, read)[-1]  # type: ignore[no-any-return]

@@ -115,7 +115,10 @@ def test_time_left_comes_from_what_has_ended() -> None:
 
 
 def test_open_tasks_are_those_that_can_be_fetched() -> None:
-    """A task is open from its acceptance until its clip is on disk or it failed; also when it is late or stranded."""
+    """A task is open from its acceptance until its clip is on disk or it failed; also when it is late or stranded.
+
+    A job is in doubt while it is sent and not answered.
+    """
     watch = Watch()
     for key, status in {
         "a": JobStatus.RUNNING,
@@ -127,7 +130,10 @@ def test_open_tasks_are_those_that_can_be_fetched() -> None:
     }.items():
         watch.hear(event(JobStatus.RUNNING, key=key, task_id=f"task_{key}"))
         watch.hear(event(status, key=key, task_id=f"task_{key}"))
-    watch.hear(event(JobStatus.WAITING, key="g", task_id=None))
+    for key, status in {"g": JobStatus.WAITING, "h": JobStatus.SUBMITTING}.items():
+        watch.hear(event(JobStatus.SUBMITTING, key=key, task_id=None))
+        watch.hear(event(status, key=key, task_id=None))
+    assert watch.in_doubt == {"h"}
     assert watch.open_tasks == {"a": "task_a", "b": "task_b", "c": "task_c"}
 
 

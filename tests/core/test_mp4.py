@@ -102,6 +102,7 @@ def test_bytes_too_many_are_found(data: bytes, count: int) -> None:
         pytest.param(bytes(5000), "does not begin like an MP4", id="zeros: space that was never written"),
         pytest.param(FTYP + MOOV + b"\x00\x00\x00\x07mdat", "does not end within", id="a box shorter than its head"),
         pytest.param(FTYP + b"\xff\xff\xff\xffmoov", "does not end within", id="a box longer than the file"),
+        pytest.param(FTYP + b"\x00\x00\x00\x01moov" + (8).to_bytes(8, "big"), "does not end", id="64-bit, 8"),
         pytest.param(FTYP + b"\x00\x00\x00\x01moov" + (15).to_bytes(8, "big"), "does not end", id="64-bit, too short"),
         pytest.param(FTYP + b"\x00\x00\x00\x01moov" + b"\xff" * 8, "does not end", id="64-bit, too long"),
         pytest.param(FTYP + b"\x00\x00\x00\x01moov" + b"\x00" * 4, "does not end", id="64-bit, cut off"),

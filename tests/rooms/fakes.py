@@ -18,9 +18,11 @@ from omni_async._core.wire import Reply
 from omni_async._ledger import MemoryLedger
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+    from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
     from pathlib import Path
     from typing import Self
+
+    from omni_async._core.record import JobRecord
 
 EPOCH = 1_800_000_000.0  # unix time when the loop's clock shows zero
 
@@ -387,3 +389,36 @@ async def left_by_error(client: AnyClient) -> AsyncIterator[AnyClient]:
         async with client:
             yield client
             raise Abandoned
+
+
+class SlowLedger(MemoryLedger):
+    """Writes at the call, as every ledger does, but takes its time to be sure of it: what comes between shows races."""
+
+    def __init__(self, seconds: float = 0.02) -> None:
+        super().__init__()
+        self.seconds = seconds
+
+    def insert(self, record: JobRecord) -> Any:
+        """Insert now, be sure later."""
+        return self._later(super().insert(record))
+
+    def save(self, record: JobRecord) -> Any:
+        """Save now, be sure later."""
+        return self._later(super().save(record))
+
+    def find(self, key: str) -> Any:
+        """Find now, tell later."""
+        return self._later(super().find(key))
+
+    def _later(self, sure: Awaitable[Any]) -> _Later:
+        return _Later(sure, self.seconds)
+
+
+@dataclass
+class _Later:
+    sure: Awaitable[Any]
+    seconds: float
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        yield from asyncio.sleep(self.seconds).__await__()
+        return (yield from self.sure.__await__())

@@ -10,9 +10,8 @@ import pytest
 
 from omni_async import JobStatus, Limits, Polling, Retry, TransportError
 from omni_async._core.wire import Reply
-from omni_async._ledger import MemoryLedger
 
-from .fakes import HTML, FakeClient, Fault, Server, left_by_error, left_over, not_sent, refusal, reply
+from .fakes import HTML, FakeClient, Fault, Server, SlowLedger, left_by_error, left_over, not_sent, refusal, reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,8 +73,8 @@ async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> Non
         submits_per_minute=chaos.dice.choice([None, None, 120]),
         checks_per_second=chaos.dice.choice([None, None, 4]),
     )
-    polling = Polling(timeout=50_000)
-    async with FakeClient(server, tmp_path, retry=PATIENT, limits=limits, polling=polling) as client:
+    polling, ledger = Polling(timeout=50_000), SlowLedger(chaos.dice.choice([0.0, 0.02, 1.0]))
+    async with FakeClient(server, tmp_path, retry=PATIENT, limits=limits, polling=polling, ledger=ledger) as client:
         jobs = [client.submit(f"p{number}", key=f"k{number}") for number in range(50)]
         jobs += [jobs[number].extend(f"more {number}", key=f"e{number}") for number in range(10)]
         async with asyncio.timeout(500_000):
@@ -100,7 +99,7 @@ async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> Non
 async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> None:
     """The same with a client that is left by an error time and again, and taken up from its ledger."""
     chaos = Chaos(seed)
-    server, ledger = chaos.server(), MemoryLedger()
+    server, ledger = chaos.server(), SlowLedger(chaos.dice.choice([0.0, 0.02, 1.0]))
     async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
         for number in range(40):
             client.submit(f"p{number}", key=f"k{number}")
@@ -125,7 +124,8 @@ async def test_with_failures_and_cancellations_every_job_has_an_end(tmp_path: Pa
     troubles = server.on_submit
     assert troubles is not None
     server.on_submit = lambda post: refusal(400) if dice.random() < 0.05 else troubles(post)
-    async with FakeClient(server, tmp_path, retry=PATIENT) as client:
+    ledger = SlowLedger(dice.choice([0.0, 0.02, 1.0]))
+    async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
         jobs = [client.submit(f"p{number}") for number in range(50)]
         jobs += [dice.choice(jobs).extend(f"more {number}") for number in range(20)]
 

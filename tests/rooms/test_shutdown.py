@@ -15,7 +15,7 @@ from omni_async import ClientClosed, JobStatus, OmniClient, OmniError
 from omni_async._core.errors import LedgerError
 from omni_async._ledger import MemoryLedger
 
-from .fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, left_over, refusal
+from .fakes import HTML, FakeClient, Fault, Post, Server, SlowLedger, left_by_error, left_over, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -47,7 +47,7 @@ async def test_leaving_at_a_random_moment(
 ) -> None:
     """Left at any moment of a run of 200 jobs: every waiter has an outcome within seconds, and nothing is left over."""
     dice = random.Random(seed)
-    server, ledger = Server(duration=dice.uniform(1, 60), latency=dice.uniform(0.01, 2)), MemoryLedger()
+    server, ledger = Server(duration=dice.uniform(1, 60), latency=dice.uniform(0.01, 2)), SlowLedger(seed % 3 * 0.02)
     server.on_submit = lambda post: _trouble(dice)
     server.on_check = lambda task_id: HTML if dice.random() < 0.1 else None
     waiters: list[asyncio.Future[Any]] = []

@@ -12,6 +12,7 @@ import pytest
 from omni_async import (
     AuthenticationError,
     InvalidRequest,
+    JobCancelled,
     JobStatus,
     Limits,
     OmniError,
@@ -24,7 +25,20 @@ from omni_async._core.record import JobRecord
 from omni_async._ledger import MemoryLedger
 from omni_async._submitter import WIDTH
 
-from .fakes import EPOCH, HTML, FakeClient, Fault, Post, Server, left_by_error, not_sent, refusal, reply, script
+from .fakes import (
+    EPOCH,
+    HTML,
+    FakeClient,
+    Fault,
+    Post,
+    Server,
+    SlowLedger,
+    left_by_error,
+    not_sent,
+    refusal,
+    reply,
+    script,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -342,6 +356,23 @@ async def test_doubt_ends_with_the_budget(tmp_path: Path) -> None:
     assert 3 < sum(post.body["prompt"] == "p" for post in server.posts) < 20
 
 
+@pytest.mark.parametrize(
+    "answer", [refusal(429, retry_after="30"), refusal(402), not_sent()], ids=["429", "402", "gone"]
+)
+async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path: Path, answer: Fault) -> None:
+    """A refusal of a resend says nothing of the first POST: the row stays `submitting`, so that a restart knows."""
+    server, ledger = Server(submit_script=script(["lost", *[answer] * 20])), MemoryLedger()
+    async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
+        client.submit("p")
+        await asyncio.sleep(2)
+    assert len(server.posts) >= 2
+    assert ledger.unfinished()[0].status is JobStatus.SUBMITTING
+    server.submit_script.clear()
+    async with FakeClient(server, tmp_path, ledger=ledger) as client:
+        await client.resume()[0]
+    assert len(server.tasks) == 1
+
+
 async def test_409_in_progress_is_waited_for_under_the_same_key(tmp_path: Path) -> None:
     """409 idempotency_in_progress: only this job waits, as long as the server says, others go on."""
     busy = refusal(409, "idempotency_error", "idempotency_in_progress", retry_after="7")
@@ -517,6 +548,80 @@ async def test_one_failed_connection_after_a_long_closing_stops_nobody(tmp_path:
         results = await outcomes([client.submit(f"p{number}") for number in range(9)])
         assert client.stopped is None
     assert not [result for result in results if isinstance(result, BaseException)]
+
+
+async def test_idle_time_is_no_outage(tmp_path: Path) -> None:
+    """Two failed connections with a quiet quarter of an hour between them are two short troubles, not a long one."""
+    server = Server(submit_script=script([not_sent()]))
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p")
+        await asyncio.sleep(0.1)
+        job.cancel()
+        await asyncio.sleep(900)
+        server.submit_script.append(not_sent())
+        assert (await client.submit("q")).is_file()
+        assert client.stopped is None
+
+
+async def test_resume_after_an_outage_is_patient_anew(tmp_path: Path) -> None:
+    """Whoever resumes after a stop gives the way to the server a new budget; one more failure does not stop at once."""
+    server = Server(on_submit=lambda _: not_sent())
+    async with FakeClient(server, tmp_path, retry=Retry(budget=60)) as client:
+        await outcomes([client.submit("p")])
+        server.on_submit = None
+        server.submit_script.append(not_sent())
+        assert (await client.resume()[0]).is_file()
+
+
+async def test_resuming_twice_gives_the_same_jobs(tmp_path: Path) -> None:
+    """A second resume finds the jobs of the first, and nothing is sent twice."""
+    server = Server(on_submit=lambda _: refusal(401))
+    async with FakeClient(server, tmp_path) as client:
+        await outcomes([client.submit(f"p{number}") for number in range(10)])
+        server.on_submit = None
+        first = client.resume()
+        assert client.resume() == first
+        await outcomes(first)
+    assert len(server.tasks) == 10
+    assert len(server.posts) == 11
+
+
+async def test_cancelled_while_it_is_being_recorded_is_not_sent(tmp_path: Path) -> None:
+    """A job cancelled while the ledger still makes sure of it is not sent: nothing has left, nothing need be paid."""
+    server = Server()
+    async with FakeClient(server, tmp_path, ledger=SlowLedger(1.0)) as client:
+        job = client.submit("p")
+        await asyncio.sleep(1.5)
+        assert job.status is JobStatus.SUBMITTING
+        assert job.cancel()
+        assert isinstance((await outcomes([job]))[0], JobCancelled)
+        assert (await client.submit("q")).is_file()
+    assert [post.body["prompt"] for post in server.posts] == ["q"]
+
+
+async def test_nothing_leaves_after_a_stop_that_is_still_being_recorded(tmp_path: Path) -> None:
+    """After a 402 not one more submit leaves, also not those that the ledger was just making sure of."""
+    server = Server(latency=0.02)
+    server.on_submit = lambda _: refusal(402) if server.now() > 1060 else None
+    async with FakeClient(server, tmp_path, ledger=SlowLedger(0.5)) as client:
+        await outcomes([client.submit(f"p{number}") for number in range(400)])
+        stopped = [post.at for post in server.posts if getattr(post.outcome, "status", 0) == 402]
+        assert all(post.at <= stopped[0] + 0.05 for post in server.posts)
+        statuses = {record.status for record in client.memory.unfinished()}
+        assert statuses == {JobStatus.WAITING}
+
+
+async def test_a_stop_spares_what_is_finished_already(tmp_path: Path) -> None:
+    """Jobs whose row says completed resolve to their files, also if the line stops before their row is read."""
+    server, ledger = Server(), SlowLedger(0.05)
+    async with FakeClient(server, tmp_path, ledger=ledger) as client:
+        await outcomes([client.submit(f"p{number}", key=f"k{number}") for number in range(30)])
+    server.on_submit = lambda _: refusal(401)
+    async with FakeClient(server, tmp_path, ledger=ledger) as client:
+        new = client.submit("new")
+        results = await outcomes([client.submit(f"p{number}", key=f"k{number}") for number in range(30)])
+        assert not [result for result in results if isinstance(result, BaseException)]
+        assert isinstance((await outcomes([new]))[0], AuthenticationError)
 
 
 async def test_a_long_429_with_jobs_in_flight_is_waited_for(tmp_path: Path) -> None:

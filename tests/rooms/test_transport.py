@@ -421,6 +421,66 @@ async def test_a_netrc_does_not_replace_the_key(tmp_path: Path, monkeypatch: pyt
     assert all(f"Bearer {KEY}".encode() in request for request in server.requests)
 
 
+async def test_a_proxy_of_the_environment_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who can reach the world only by a proxy says so in the environment, and it works; no_proxy is kept."""
+    answer = says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+    async with raw(answer) as proxy, raw(answer) as server:
+        monkeypatch.setenv("http_proxy", proxy.url)
+        async with transport("http://api.invalid") as made:
+            assert (await made.submit(b"{}", "k")).status == 200
+            assert await fetched(made, "http://cdn.invalid/clip") == b"{}"
+        monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+        async with transport(server.url) as made:
+            assert (await made.check("t")).status == 200
+    assert proxy.requests[0].startswith(b"POST http://api.invalid/v1/videos/generations")
+    assert KEY.encode() not in proxy.requests[1]
+    assert len(proxy.requests) == 2
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", b"HTTP/1.1 502 no\r\n\r\n", b""]
+)
+async def test_a_proxy_that_says_no_to_https_has_sent_nothing(monkeypatch: pytest.MonkeyPatch, answer: bytes) -> None:
+    """A refused CONNECT, or one that breaks off, proves that no byte of the request left, and shows no key."""
+    async with raw(says(answer)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        async with transport("https://api.invalid") as made:
+            error = await error_of(made.submit(b"{}", "k"))
+    assert not error.sent
+    assert KEY.encode() not in b"".join(proxy.requests)
+
+
+async def test_a_proxy_that_is_down_has_sent_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody listens where the proxy should be: certainly no byte left."""
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    async with transport("http://api.invalid") as made:
+        assert not (await error_of(made.submit(b"{}", "k"))).sent
+
+
+async def test_a_netrc_password_goes_to_no_clip_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a .netrc holds for all hosts is not shown to whoever serves the clips."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with origins() as (both, made):
+        assert await fetched(made, f"{both.cdn}/clip.mp4") == b"clip"
+    assert both.seen["cdn"] == [None]
+
+
+async def test_a_clip_host_that_hangs_in_tls_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A download has no total timeout, but connecting has, TLS included."""
+
+    async def silent(_: bytes, __: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(4)
+
+    async with raw(silent, reads=False) as server, transport("http://127.0.0.1:1") as made:
+        async with asyncio.timeout(3):
+            with pytest.raises(TransportError):
+                await fetched(made, server.url.replace("http:", "https:") + "/clip")
+
+
 async def test_cookies_are_not_kept() -> None:
     """What a server sets as a cookie is not sent back: jobs do not depend on each other."""
     seen = []
