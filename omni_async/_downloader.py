@@ -13,7 +13,7 @@ from ._bell import Bell
 from ._core.errors import DownloadError
 from ._core.lifecycle import JobStatus
 from ._fetch import Fetch, GivenUp, Source, undelivered
-from ._partfile import is_whole
+from ._partfile import is_whole, prepare_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,6 +48,10 @@ class Downloader:
         self._waiting: deque[Job] = deque()
         self._busy = 0
         self._bell = Bell()
+
+    async def prepare(self) -> None:
+        """Make the folder and see that files can be put there. Raises `OSError`."""
+        await self._source.in_thread(prepare_folder, self._folder)
 
     def put(self, job: Job) -> None:
         """Fetch the clips of this job; of one that is said to be completed, only if they are not there and whole."""

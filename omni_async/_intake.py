@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 import anyio.lowlevel
 
 from ._bell import Bell
-from ._core.errors import JobCancelled, JobError, JobFailed, KeyReused, LedgerError, ParentFailed, SubmitUnknown
+from ._core.errors import (
+    DownloadError,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    KeyReused,
+    LedgerError,
+    ParentFailed,
+    SubmitUnknown,
+)
 from ._core.lifecycle import JobStatus
 from ._core.retry import may_resend
 
@@ -45,14 +54,12 @@ class Intake:
         self._submitter = submitter
         self._poller = poller
         self._downloader = downloader
-        self._unadmitted: set[Job] = set()
         self._coming: deque[tuple[Job, Awaitable[JobRecord | None] | None]] = deque()
         self._bell = Bell()
 
     def take(self, job: Job) -> None:
         """Take in a job that has just been made."""
         self._roster.enter(job)
-        self._unadmitted.add(job)
         self._coming.append((job, self._roster.ledger.insert(job._record)))
         self._bell.ring()
 
@@ -64,11 +71,13 @@ class Intake:
 
     def cancel(self, job: Job) -> bool:
         """Give up a job that is not admitted yet, as soon as it is; False if it is already."""
-        job._wants_cancel = job in self._unadmitted
+        job._wants_cancel = not job._is_admitted
         return job._wants_cancel
 
     async def run(self) -> None:
         """Send each job where it belongs once its row is safe, for ever."""
+        await self._bell.wait(None)
+        await self._prove_folder()
         while True:
             for _ in range(min(len(self._coming), _AT_A_STRETCH)):
                 await self._admit(*self._coming.popleft())
@@ -76,6 +85,17 @@ class Intake:
                 await anyio.lowlevel.checkpoint()
             else:
                 await self._bell.wait(None)
+
+    async def _prove_folder(self) -> None:
+        """See that clips can be stored, before the first of them is paid."""
+        try:
+            await self._downloader.prepare()
+        except OSError as error:
+            path = str(error.filename or "")
+            text = (
+                f"clips cannot be stored: {error.strerror or error} ({path}). Nothing was sent; choose another folder"
+            )
+            self._submitter.stop(DownloadError(text, path=path))
 
     async def _admit(self, job: Job, inserted: Awaitable[JobRecord | None] | None) -> None:
         try:
@@ -87,7 +107,7 @@ class Intake:
             self._roster.end(job, error)
             return
         finally:
-            self._unadmitted.discard(job)
+            job._is_admitted = True
         if job.done():
             return  # the line was stopped meanwhile
         if job._wants_cancel:

@@ -38,6 +38,7 @@ class Job:
         "_callbacks",
         "_children",
         "_ended",
+        "_is_admitted",
         "_keeper",
         "_outcome",
         "_parent",
@@ -53,6 +54,7 @@ class Job:
         self._parent = parent
         self._children: list[Job] | None = None  # those that wait for this one to be finished on the server
         self._outcome: Path | BaseException | None = None
+        self._is_admitted = False  # the ledger has been asked about its key
         self._wants_cancel = False
         self._accepted: asyncio.Event | None = None  # made when somebody waits
         self._ended: asyncio.Event | None = None

@@ -66,6 +66,14 @@ class PartFile:
         return self._file
 
 
+def prepare_folder(folder: Path) -> None:
+    """Make a folder and write something there. Raises `OSError`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / f".omni-async-{os.getpid()}.part"
+    probe.write_bytes(b"0")
+    probe.unlink()
+
+
 def is_whole(path: Path) -> bool:
     """Tell whether a file is there and is a whole MP4."""
     try:

@@ -157,7 +157,7 @@ class Roster:
             return
         del self._live[job.key]
         if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
-            _log.info("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
+            _log.debug("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
         job._end(outcome)
         if isinstance(outcome, OmniError):  # of a closed client, each job is told for itself
             for child in self.release(job):

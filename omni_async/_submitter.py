@@ -11,19 +11,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
 from aiolimiter import AsyncLimiter
 
 from ._bell import Bell
-from ._core import wire
-from ._core.errors import LedgerError, OmniError, TransportError, about
+from ._core.doubts import Doubts
+from ._core.errors import LedgerError, OmniError, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.line import Line
-from ._core.retry import Judgement, Verdict, is_rate_limit, judge_submit, obey
+from ._core.retry import Judgement, Verdict, is_rate_limit
+from ._post import Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,11 +43,11 @@ _log = logging.getLogger("omni_async.submitter")
 
 
 @dataclass(slots=True)
-class _Doubt:
-    """Since when, and how often, the outcome of a job's submit has been unclear."""
+class _OnWire:
+    """A POST that is on its way: what has been sent must be recorded, so it is shielded."""
 
     since: float
-    attempts: int = 0
+    scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
 
 
 class Submitter:
@@ -64,15 +65,15 @@ class Submitter:
     ) -> None:
         self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry)
         self.stopped: OmniError | None = None
-        self._transport = transport
+        self._post = Post(transport, roster)
         self._roster = roster
         self._retry = retry
         self._follow = follow
         self._dice = dice
         self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute) if limits.submits_per_minute else None
         self._line: Line[Job] = Line()
-        self._doubts: dict[Job, _Doubt] = {}
-        self._on_wire: dict[Job, anyio.CancelScope] = {}
+        self._doubts: Doubts[Job] = Doubts(retry)
+        self._on_wire: dict[Job, _OnWire] = {}
         self._is_winding_up = False
         self._bell = Bell()
 
@@ -93,6 +94,23 @@ class Submitter:
         self.gate.finished(self._now())
         self._bell.ring()
 
+    def stop(self, error: OmniError) -> None:
+        """Let nothing more out. All that wait get the error; in the ledger they stay as they are."""
+        if self.stopped is not None:
+            return
+        self.stopped = error
+        _log.warning("no more submits: %s", error)
+        self._line.clear()
+        for job in self._roster.live():
+            is_unsent = job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._on_wire
+            if is_unsent and job._is_admitted:  # of one at the door, the ledger may know that it is done
+                self._end(job, error)
+
+    def reopen(self) -> None:
+        """Let jobs out again after a stop, with all patience."""
+        self.stopped = None
+        self.gate.rested()
+
     async def run(self) -> None:
         """Let jobs out as fast as gate and pace allow, until cancelled; POSTs on the wire then get `GRACE`."""
         async with anyio.create_task_group() as group:
@@ -102,21 +120,6 @@ class Submitter:
                     self._let_out(group)
             finally:
                 self._wind_up()
-
-    def stop(self, error: OmniError) -> None:
-        """Let nothing more out. All that wait get the error; in the ledger they stay as they are."""
-        if self.stopped is not None:
-            return
-        self.stopped = error
-        _log.warning("no more submits: %s", error)
-        self._line.clear()
-        for job in self._roster.live():
-            if job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._on_wire:
-                self._end(job, error)
-
-    def reopen(self) -> None:
-        """Let jobs out again after a stop."""
-        self.stopped = None
 
     # Whose turn it is
 
@@ -136,23 +139,18 @@ class Submitter:
         now = self._now()
         while (job := self._line.first(now)) is not None and job.done():
             self._line.take()
-        opens = None if job is None else self.gate.opens_in(now, is_in_doubt=job in self._doubts)
         back = self._line.next_return()
+        if job is None and back is None and not self._on_wire:
+            self.gate.rested()
+        held = 0 if job in self._doubts else len(self._doubts)
+        opens = None if job is None else self.gate.opens_in(now, held=held)
         returns = None if back is None else max(0.001, back - now)  # who comes back may go where the first may not
         return min((wait for wait in (opens, returns) if wait is not None), default=None)
 
     def _let_out(self, group: TaskGroup) -> None:
-        job = self._line.take()
-        permit = self.gate.leave(self._now())
-        self._on_wire[job] = anyio.CancelScope(shield=True)  # what has been sent must be recorded
-        group.start_soon(self._send, job, permit)
-
-    def _wind_up(self) -> None:
-        """Let nothing more out, and give the POSTs on the wire a little time to be answered and recorded."""
-        self._is_winding_up = True
-        self._line.clear()
-        for scope in self._on_wire.values():
-            scope.deadline = min(scope.deadline, anyio.current_time() + GRACE)
+        job, now = self._line.take(), self._now()
+        self._on_wire[job] = _OnWire(now)
+        group.start_soon(self._send, job, self.gate.leave(now))
 
     def _rejoin(self, job: Job) -> None:
         if job._wants_cancel:
@@ -163,12 +161,19 @@ class Submitter:
             self._line.put(job)
             self._bell.ring()
 
+    def _wind_up(self) -> None:
+        """Let nothing more out, and give the POSTs on the wire a little time to be answered and recorded."""
+        self._is_winding_up = True
+        self._line.clear()
+        for post in self._on_wire.values():
+            post.scope.deadline = min(post.scope.deadline, anyio.current_time() + GRACE)
+
     # One POST
 
     async def _send(self, job: Job, permit: Permit) -> None:
         try:
-            with self._on_wire[job]:
-                await self._post(job, permit)
+            with self._on_wire[job].scope:
+                await self._send_recorded(job, permit)
         except LedgerError as error:  # what cannot be recorded must not be bought
             self.stop(error)
             self._end(job, error)
@@ -176,52 +181,39 @@ class Submitter:
             del self._on_wire[job]
             self._bell.ring()
 
-    async def _post(self, job: Job, permit: Permit) -> None:
+    async def _send_recorded(self, job: Job, permit: Permit) -> None:
+        judgement: Judgement | None = None
         try:
-            await self._record_sending(job)
-        except LedgerError:
-            self.gate.withdrawn(permit)
-            raise
-        judgement = Judgement(Verdict.AMBIGUOUS)  # should this be cut short, nothing else is known
-        try:
-            judgement = await self._ask(job)
+            await self._post.record(job)
+            if job._wants_cancel or self.stopped is not None:  # while it was being recorded
+                await self._post.take_back(job, is_in_doubt=job in self._doubts)
+                self._rejoin(job)
+                return
+            judgement = Judgement(Verdict.AMBIGUOUS)  # should the POST be cut short, nothing else is known
+            judgement = await self._post.send(job)
         finally:
             self._tell_gate(permit, judgement)
         await self._act(job, judgement)
         if job._wants_cancel and not job.done():
             self._give_up(job)
 
-    async def _record_sending(self, job: Job) -> None:
-        facts = {"submits": job._record.submits + 1, "submitted_at": self._roster.wall()}
-        if job.status is JobStatus.WAITING:
-            await self._roster.move(job, JobStatus.SUBMITTING, **facts)
-        else:
-            await self._roster.note(job, **facts)
-
-    async def _ask(self, job: Job) -> Judgement:
-        assert job.request is not None, "a job without a request is never in the line"
-        body = job.request.body()
-        if job._record.parent_task_id:
-            body["extend_from_task_id"] = job._record.parent_task_id
-        try:
-            reply = await self._transport.submit(wire.encode(body), job._record.idempotency_key)
-        except TransportError as error:
-            return judge_submit(error, now=self._roster.wall())
-        return judge_submit(reply, now=self._roster.wall())
-
-    def _tell_gate(self, permit: Permit, judgement: Judgement) -> None:
+    def _tell_gate(self, permit: Permit, judgement: Judgement | None) -> None:
         now, dice = self._now(), self._dice()
-        match judgement.verdict:
-            case Verdict.NOT_SENT:
+        match judgement:
+            case None:
+                self.gate.withdrawn(permit)
+            case Judgement(verdict=Verdict.NOT_SENT, error=error):
+                if not self.gate.is_closed:
+                    _log.warning("no way to the server, trying for %g s: %s", self._retry.budget, error)
                 self.gate.unreachable(permit, now, dice=dice)
-            case Verdict.AMBIGUOUS:
+            case Judgement(verdict=Verdict.AMBIGUOUS):
                 self.gate.unclear(permit, now, dice=dice)
-            case Verdict.LATER if judgement.for_all:
+            case Judgement(verdict=Verdict.LATER, for_all=True):
                 self.gate.refused(permit, now, advice=judgement.retry_after, dice=dice)
                 self._roster.count("refused", is_rate_limit(judgement.error))
-            case verdict:
-                self.gate.passed(permit, accepted=verdict is Verdict.ACCEPTED)
-        if judgement.error is not None and self.gate.has_lost_patience(now):
+            case _:
+                self.gate.passed(permit, accepted=judgement.verdict is Verdict.ACCEPTED)
+        if judgement is not None and judgement.error is not None and self.gate.has_lost_patience(now):
             self.stop(judgement.error)
 
     # What an answer makes of a job
@@ -261,15 +253,14 @@ class Submitter:
 
     async def _doubt(self, job: Job, judgement: Judgement, *, hold: bool = False) -> None:
         """Let a job in doubt rest and be sent again, or leave it unknown."""
+        self._note_doubt(job)
         now = self._now()
-        doubt = self._note_doubt(job)
-        if hold or now - doubt.since > self._retry.budget:
+        took = now - self._on_wire[job].since
+        pause = self._doubts.rest(job, took, advice=judgement.retry_after, dice=self._dice())
+        if hold or pause is None:
             self._forget(job)
             await self._roster.leave_unknown(job, str(judgement.error))
-            return
-        pause = obey(judgement.retry_after, doubt.attempts, self._retry, self._dice())
-        doubt.attempts += 1
-        if job._wants_cancel:
+        elif job._wants_cancel:
             self._give_up(job)
         elif self.stopped is not None:
             self._end(job, self.stopped)
@@ -287,18 +278,13 @@ class Submitter:
         self._forget(job)
         self._roster.end(job, error)
 
-    def _note_doubt(self, job: Job) -> _Doubt:
-        """Count a job as one that the server may have taken. It goes first: others may wait for the place it holds."""
-        if job not in self._doubts:
-            self._doubts[job] = _Doubt(self._now())
-            self.gate.in_doubt += 1
-            self._line.favour(job)
-        return self._doubts[job]
+    def _note_doubt(self, job: Job) -> None:
+        if self._doubts.note(job):
+            self._line.favour(job)  # others may wait for the place that it holds
 
     def _forget(self, job: Job) -> None:
         self._line.forget(job)
-        if self._doubts.pop(job, None):
-            self.gate.in_doubt -= 1
+        self._doubts.forget(job)
 
     @staticmethod
     def _now() -> float:

@@ -190,6 +190,9 @@ class HttpTransport:
         """Tell in our words, and without the request's headers, what went wrong."""
         if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
             sent = False
+            if isinstance(error, aiohttp.ClientConnectorError):
+                reason = f"no connection to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+                return TransportError(self._censored(reason), sent=False)
         kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
         reason, name = self._censored(str(error)), type(error).__name__
         return kind(f"{reason} ({name})" if reason else name, sent=sent)

@@ -53,7 +53,6 @@ class Gate:
 
     def __init__(self, *, capacity: int | None, width: int, retry: Retry) -> None:
         self.in_flight = 0
-        self.in_doubt = 0  # jobs that the server may have taken: each may hold a place there
         self._capacity = capacity
         self._width = width
         self._retry = retry
@@ -65,29 +64,40 @@ class Gate:
         self._in_a_row = 0  # closings since a request was last let through
         self._unclear = 0
         self._opens_at = 0.0
+        self._has_rested = False  # for a while, nobody wanted through
         self._closed_since: float | None = None  # since when nothing has been let through
         self._cause_since = 0.0  # since when it has been for the present cause
         self._early_probe = False  # the last probe left because a job finished
         self._early_allowed = True  # ... which in this closing has not failed yet
 
-    def opens_in(self, now: float, *, is_in_doubt: bool = False) -> float | None:
+    def opens_in(self, now: float, *, held: int = 0) -> float | None:
         """Give the seconds until the next request may leave: 0 means now, None means not before an event.
 
-        `is_in_doubt` tells of the next one that it may hold a place on the server already.
+        `held` is how many places on the server may be held by others of which nothing is known.
         """
-        if self._is_full(is_in_doubt) or self._state is _State.PROBING:
+        if self._is_full(held) or self._state is _State.PROBING:
             return None
         if self._state is _State.CLOSED:
             return max(0.0, self._opens_at - now)
         return 0.0 if self._on_wire < self._window else None
+
+    @property
+    def is_closed(self) -> bool:
+        """Tell whether something has closed it, and nothing has come through since."""
+        return self._state is not _State.OPEN
+
+    def rested(self) -> None:
+        """Take note that nobody wants through for now, or that whoever comes next comes with new patience."""
+        self._has_rested = True
 
     def leave(self, now: float) -> Permit:
         """Let one request through; only after `opens_in` gave 0."""
         is_probe = self._state is _State.CLOSED
         if is_probe:
             self._state = _State.PROBING
-            if now - self._opens_at > patience(self._retry):
-                self._closed_since = self._cause_since = now  # nobody wanted through meanwhile: patience begins anew
+            if self._has_rested or now - self._opens_at > patience(self._retry):
+                self._closed_since = self._cause_since = now  # time in which nobody asks tries no patience
+        self._has_rested = False
         self._on_wire += 1
         return Permit(self._closings, is_probe)
 
@@ -155,9 +165,8 @@ class Gate:
             return True
         return now - self._closed_since > patience(self._retry) and self.in_flight == 0
 
-    def _is_full(self, is_in_doubt: bool) -> bool:
-        taken = self.in_flight + self._on_wire + (0 if is_in_doubt else self.in_doubt)
-        return self._capacity is not None and taken >= self._capacity
+    def _is_full(self, held: int) -> bool:
+        return self._capacity is not None and self.in_flight + self._on_wire + held >= self._capacity
 
     def _close(self, now: float, cause: _Cause, pause: float) -> None:
         if self._closed_since is None:

@@ -68,9 +68,8 @@ def test_jobs_that_joined_fill_places_too() -> None:
 def test_a_job_in_doubt_holds_a_place_but_does_not_stand_in_its_own_way() -> None:
     """It may be running on the server; only by being sent again will one know."""
     gate = a_gate(capacity=1)
-    gate.in_doubt = 1
-    assert gate.opens_in(0) is None
-    assert gate.opens_in(0, is_in_doubt=True) == 0
+    assert gate.opens_in(0, held=1) is None
+    assert gate.opens_in(0) == 0
 
 
 def test_more_ends_than_beginnings_do_no_harm() -> None:

@@ -1,0 +1,51 @@
+"""One POST: recorded as being sent, sent, and judged."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._core import wire
+from ._core.errors import TransportError
+from ._core.lifecycle import JobStatus
+from ._core.retry import Judgement, judge_submit
+
+if TYPE_CHECKING:
+    from ._job import Job
+    from ._ports import Transport
+    from ._roster import Roster
+
+
+class Post:
+    """Sends submits one by one; who may be sent when is decided elsewhere."""
+
+    def __init__(self, transport: Transport, roster: Roster) -> None:
+        self._transport = transport
+        self._roster = roster
+
+    async def record(self, job: Job) -> None:
+        """Make it durable that this job is now being sent. Raises `LedgerError`: then it must not be."""
+        facts = {"submits": job._record.submits + 1, "submitted_at": self._roster.wall()}
+        if job.status is JobStatus.WAITING:
+            await self._roster.move(job, JobStatus.SUBMITTING, **facts)
+        else:
+            await self._roster.note(job, **facts)
+
+    async def take_back(self, job: Job, *, is_in_doubt: bool) -> None:
+        """Undo the record of a job that was not sent after all; one in doubt stays so, for an earlier POST."""
+        submits = job._record.submits - 1
+        if is_in_doubt:
+            await self._roster.note(job, submits=submits)
+        else:
+            await self._roster.move(job, JobStatus.WAITING, submits=submits)
+
+    async def send(self, job: Job) -> Judgement:
+        """Send it, and tell what became of it."""
+        assert job.request is not None, "a job without a request is never in the line"
+        body = job.request.body()
+        if job._record.parent_task_id:
+            body["extend_from_task_id"] = job._record.parent_task_id
+        try:
+            reply = await self._transport.submit(wire.encode(body), job._record.idempotency_key)
+        except TransportError as error:
+            return judge_submit(error, now=self._roster.wall())
+        return judge_submit(reply, now=self._roster.wall())
