@@ -7,6 +7,7 @@ from ._core.errors import (
     AuthenticationError,
     ClientClosed,
     Conflict,
+    CostLimitReached,
     DownloadError,
     InvalidRequest,
     JobCancelled,
@@ -29,18 +30,21 @@ from ._core.errors import (
 )
 from ._core.lifecycle import JobStatus
 from ._core.models import DEFAULT_MODEL, Balance, Task, TaskState, Video, VideoRequest
-from ._core.record import JobEvent, Statistics
+from ._core.record import JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._job import Job
+from ._ledger import LEDGER_NAME, LedgerReader
 
 __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_MODEL",
+    "LEDGER_NAME",
     "APIError",
     "AuthenticationError",
     "Balance",
     "ClientClosed",
     "Conflict",
+    "CostLimitReached",
     "DownloadError",
     "InvalidRequest",
     "Job",
@@ -49,15 +53,19 @@ __all__ = [
     "JobEvent",
     "JobFailed",
     "JobOverdue",
+    "JobRecord",
     "JobStatus",
     "KeyReused",
     "LedgerError",
     "LedgerLocked",
+    "LedgerReader",
+    "LedgerTotals",
     "Limits",
     "NotFound",
     "OmniClient",
     "OmniError",
     "ParentFailed",
+    "PartMark",
     "PaymentRequired",
     "PermissionDenied",
     "Polling",

@@ -32,6 +32,8 @@ def checked_key(key: str | None) -> str | None:
         return None
     if not isinstance(key, str) or not key.strip() or len(key) > _LONGEST_KEY:
         raise ValueError(f"key must be a text of 1 to {_LONGEST_KEY} characters, not {str(key)[:60]!r}")
+    if not key.isascii() and any("\ud800" <= character <= "\udfff" for character in key):
+        raise ValueError(f"key must be a text, but {key[:60]!r} holds half a character (a lone surrogate)")
     return key
 
 

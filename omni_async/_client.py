@@ -18,13 +18,13 @@ from ._core.settings import Limits, Polling, Retry
 from ._house import House
 from ._intake import key_reused
 from ._job import Job
-from ._ledger import MemoryLedger
+from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
 from ._transport import HttpTransport
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
-    from types import TracebackType
+    from types import EllipsisType, TracebackType
 
     from ._completion import Wanted
     from ._core.models import Balance, Task, VideoRequest
@@ -38,13 +38,17 @@ class OmniClient:
 
     `api_key` falls back to the environment's `APIMART_API_KEY`, `base_url` to `APIMART_BASE_URL`, then to
     `https://api.apimart.ai`. Clips go to `output_dir`. `on_event` is called with one `JobEvent` for each change of a
-    job; what it raises is logged and harms nothing. `ledger=None` keeps the record of jobs in memory, for as long as
-    the client lives.
+    job; what it raises is logged and harms nothing.
+
+    `ledger` is the file that remembers every job and what it cost, `<output_dir>/ledger.db` unless given; one process
+    may have it open at a time. With it, a job is never lost and never paid twice, whatever happens to the process:
+    `submit` the same key again, or `resume`. `ledger=None` keeps the record in memory, for as long as the client lives.
 
     Leaving the ``async with`` block normally waits for every unfinished job. Leaving it by an exception or by
     cancellation stops within seconds, and whoever still waits for a job gets `ClientClosed`.
 
-    Raises `AuthenticationError` if there is no API key, and `ValueError` if `base_url` is no http(s) URL.
+    Raises `AuthenticationError` if there is no API key, and `ValueError` if `base_url` is no http(s) URL; entering it
+    raises `LedgerError` if the ledger cannot be opened, `LedgerLocked` if another process has it open.
     """
 
     def __init__(
@@ -53,7 +57,7 @@ class OmniClient:
         *,
         base_url: str | None = None,
         output_dir: str | os.PathLike[str] = "clips",
-        ledger: None = None,
+        ledger: str | os.PathLike[str] | EllipsisType | None = ...,
         limits: Limits | None = None,
         retry: Retry | None = None,
         polling: Polling | None = None,
@@ -61,6 +65,7 @@ class OmniClient:
     ) -> None:
         self._transport = self._make_transport(checked_url(base_url), checked_api_key(api_key))
         self._output_dir = Path(output_dir)
+        self._ledger_path = self._output_dir / LEDGER_NAME if ledger is ... else Path(ledger) if ledger else None
         self._limits = limits or Limits()
         self._retry = retry or Retry()
         self._polling = polling or Polling()
@@ -72,7 +77,7 @@ class OmniClient:
         return HttpTransport(base_url, api_key)
 
     def _make_ledger(self) -> Ledger:
-        return MemoryLedger()
+        return SqliteLedger(self._ledger_path) if self._ledger_path else MemoryLedger()
 
     # In and out
 
@@ -88,7 +93,11 @@ class OmniClient:
             polling=self._polling,
             on_event=self._on_event,
         )
-        await self._house.open()
+        try:
+            await self._house.open()
+        except BaseException:
+            self._is_closed = True
+            raise
         return self
 
     async def __aexit__(
@@ -153,6 +162,21 @@ class OmniClient:
                 house.intake.resume(job)
             jobs.append(job)
         return jobs
+
+    def again(self, key: str) -> Job:
+        """Buy a job of the ledger once more: one that failed, or of which nobody knows whether it was ever taken.
+
+        Never happens by itself: it spends money, perhaps for the second time. An unknown job is sent again under its
+        old idempotency key for as long as the server remembers that (24 h), which costs nothing if it was taken then.
+        A completed job gives its clip as ever. Awaiting it raises `JobError` if the ledger has no such key.
+        """
+        house = self._open()
+        live = house.roster.find(key)
+        if live is not None:
+            return live
+        job = Job(self, JobRecord(key=key, created_at=time.time()))
+        house.intake.begin_again(job, _new_idempotency_key())
+        return job
 
     # Single questions
 
@@ -235,7 +259,7 @@ class OmniClient:
     def _take(self, request: VideoRequest, key: str | None, parent: Job | None = None) -> Job:
         record = JobRecord(
             key=checked_key(key) or f"{slug(request.prompt or '')}-{secrets.token_hex(4)}",
-            idempotency_key=f"omni-{secrets.token_hex(16)}",
+            idempotency_key=_new_idempotency_key(),
             request=request.as_json(),
             parent=parent.key if parent else None,
             created_at=time.time(),
@@ -265,3 +289,7 @@ class OmniClient:
         if self._house is None:
             raise ClientClosed("this client is not open; use it inside `async with OmniClient(...) as client:`")
         return self._house
+
+
+def _new_idempotency_key() -> str:
+    return f"omni-{secrets.token_hex(16)}"

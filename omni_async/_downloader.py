@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ._bell import Bell
-from ._core.errors import DownloadError
+from ._core.errors import DownloadError, LedgerError
 from ._core.lifecycle import JobStatus
 from ._fetch import Fetch, GivenUp, Source, undelivered
 from ._partfile import is_whole, prepare_folder
@@ -81,23 +81,27 @@ class Downloader:
             self._bell.ring()
 
     async def _stands(self, job: Job) -> bool:
-        """End a completed job with its file, if that still stands and is whole."""
-        for path in job.paths:
-            if not await self._source.in_thread(is_whole, path):
-                return False
-        if job.paths:
-            self._roster.end(job, job.paths[0])
-        return bool(job.paths)
+        """End a completed job with its files, if they still stand and are whole: where they were put, or moved to."""
+        for paths in (job.paths, tuple(self._folder / path.name for path in job.paths)):
+            if paths and all([await self._source.in_thread(is_whole, path) for path in paths]):
+                if paths != job.paths:
+                    await self._roster.sure(self._roster.note(job, paths=tuple(map(str, paths))))
+                self._roster.end(job, paths[0])
+                return True
+        return False
 
     async def _deliver(self, job: Job) -> None:
         error: DownloadError | None = None
         paths: list[Path] = []
         try:
-            for index in range(await self._count_videos(job)):
-                path = await Fetch(self._source, job, index, self._path(job, index)).run()
-                paths.append(path)
+            first = await self._path(job, 0)
+            for index in range(await self._count_videos(job, first)):
+                path = await self._path(job, index) if index else first
+                paths.append(await Fetch(self._source, job, index, path).run())
         except GivenUp:
             return
+        except LedgerError as trouble:
+            error = undelivered(job, self._folder, str(trouble))
         except DownloadError as failure:
             error = failure
         if job.done():  # cancelled at the last moment
@@ -106,11 +110,11 @@ class Downloader:
             await self._roster.sure(self._roster.move(job, JobStatus.UNDELIVERED, error=str(error)))
             self._roster.end(job, error)
         else:
-            facts = {"paths": tuple(map(str, paths)), "finished_at": self._roster.wall(), "error": ""}
+            facts = {"paths": tuple(map(str, paths)), "finished_at": self._roster.wall(), "error": "", "part": None}
             await self._roster.sure(self._roster.move(job, JobStatus.COMPLETED, **facts))
             self._roster.end(job, paths[0])
 
-    async def _count_videos(self, job: Job) -> int:
+    async def _count_videos(self, job: Job, path: Path) -> int:
         """Give how many videos there are to fetch, asking the task if that is not known."""
         attempts, since = 0, _now()
         while job.task is None or not job.task.videos:
@@ -118,15 +122,15 @@ class Downloader:
             if trouble is None:
                 continue
             if trouble.is_hopeless(attempts) or _now() - since > self._retry.budget:
-                raise undelivered(job, self._path(job, 0), trouble.reason)
+                raise undelivered(job, path, trouble.reason)
             await self._source.pause(trouble, attempts)
             if job.done():
                 raise GivenUp
             attempts += 1
         return len(job.task.videos)
 
-    def _path(self, job: Job, index: int) -> Path:
-        return self._folder / self._roster.names.claim(job.key, index)
+    async def _path(self, job: Job, index: int) -> Path:
+        return self._folder / await self._roster.ledger.claim(job.key, index)
 
 
 def _now() -> float:

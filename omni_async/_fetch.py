@@ -11,6 +11,7 @@ import anyio
 import anyio.to_thread
 
 from ._core.errors import DownloadError, TransportError
+from ._core.record import PartMark
 from ._core.retry import obey
 from ._core.transfer import LARGEST, Part, Step, judge_transfer, request_headers
 from ._core.wire import Reply, retry_after
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
+_MADE_SURE = 1.0  # seconds between two marks in a slow transfer, from which a later run may go on
 _WRITE = 1024 * 1024  # bytes that are gathered for one write: a thread for every packet would cost more than the disk
 
 _log = logging.getLogger("omni_async.downloader")
@@ -75,12 +77,14 @@ class Fetch:
         self._index = index
         self._file = PartFile(path)
         self._part = Part()
+        self._written_at = self._marked_at = 0.0
+        self._is_marked = False  # the ledger says that a later run may go on from this part file
 
     async def run(self) -> Path:
         """Give the path of the whole clip. Raises `DownloadError`, or `GivenUp` if the job is cancelled meanwhile."""
         file, in_thread = self._file, self._source.in_thread
         try:
-            await in_thread(file.open)
+            self._part = await self._what_is_here()
             await self._persist()
             await in_thread(file.finish)
         except OSError as error:
@@ -91,6 +95,17 @@ class Fetch:
         finally:
             file.close()
         return file.path
+
+    async def _what_is_here(self) -> Part:
+        """Open the part file, with what an earlier run has made sure of."""
+        mark = self._job._record.part
+        if mark is None or mark.index != self._index:
+            mark = PartMark(index=self._index, offset=0)
+        held = await self._source.in_thread(self._file.open, mark.offset)
+        if held == 0:
+            return Part()
+        self._is_marked = True
+        return Part(held, mark.total, mark.validator, mark.etag, furthest=held)
 
     async def _persist(self) -> None:
         """Try until the clip is whole, or nothing more has come for a budget."""
@@ -157,6 +172,7 @@ class Fetch:
     async def _pour(self, transfer: Transfer) -> Trouble | None:
         """Write the body to the part file, also what came before it broke off."""
         gathered = bytearray()
+        self._written_at = self._marked_at = _now()
         try:
             async with aclosing(transfer.chunks()) as chunks:
                 async for chunk in chunks:
@@ -165,9 +181,10 @@ class Fetch:
                     gathered += chunk
                     if self._part.offset + len(gathered) > LARGEST:
                         return _too_large(self._part.offset + len(gathered))
-                    if len(gathered) >= _WRITE:
+                    if len(gathered) >= _WRITE or _now() - self._written_at >= _MADE_SURE:
                         await self._write(gathered)
                         gathered = bytearray()
+                        await self._mark()
         except TransportError:
             await self._write(gathered)
             raise
@@ -179,8 +196,25 @@ class Fetch:
             await self._source.in_thread(self._file.append, data)
             self._part.grew(len(data))
             self._source.roster.count("bytes", len(data))
+            self._written_at = _now()
+
+    async def _mark(self) -> None:
+        """Once in a while, let a later run go on from here; a clip that comes fast is soon here anyhow."""
+        part, roster = self._part, self._source.roster
+        if _now() - self._marked_at < _MADE_SURE or not part.is_short:
+            return
+        await self._source.in_thread(self._file.make_sure)
+        self._marked_at = _now()
+        self._is_marked = True
+        mark = PartMark(
+            index=self._index, offset=part.offset, total=part.total, validator=part.validator, etag=part.etag
+        )
+        await roster.sure(roster.note(self._job, part=mark))
 
     async def _start_over(self) -> None:
+        if self._is_marked:  # else a later run would go on with bytes of another version
+            self._is_marked = False
+            await self._source.roster.sure(self._source.roster.note(self._job, part=None))
         self._part.forget()
         await self._source.in_thread(self._file.empty)
 

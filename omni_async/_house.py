@@ -62,6 +62,7 @@ class House:
         self.roster.on_ledger_failure = self.submitter.stop
         self._transport = transport
         self._ledger = ledger
+        self._counts_cost = limits.max_cost is not None
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
         self._group: TaskGroup | None = None
@@ -73,12 +74,15 @@ class House:
             self._group.start_soon(work)
 
     async def open(self) -> None:
-        """Wait until the rooms are there; who is cancelled meanwhile leaves nothing behind."""
+        """Wait until the rooms are there; who is cancelled meanwhile leaves nothing behind. Raises `LedgerError`."""
         try:
             await self._opened.wait()
         except BaseException:
             await self.close()
             raise
+        if self.crash is not None:
+            await self.close()
+            raise self.crash
 
     async def idle(self) -> None:
         """Wait until there is nothing left to do."""
@@ -97,6 +101,19 @@ class House:
 
     async def _keep(self) -> None:
         try:
+            await self._ledger.open()
+            if self._counts_cost:
+                self.roster.spent = await self._ledger.spent()
+        except LedgerError as error:
+            self.crash = error
+        else:
+            await self._live()
+        finally:
+            self._opened.set()
+            await self._shut()
+
+    async def _live(self) -> None:
+        try:
             async with anyio.create_task_group() as group:
                 self._group = group
                 self._opened.set()
@@ -107,8 +124,6 @@ class House:
         except BaseExceptionGroup as group_of_errors:
             self.crash = _first_of(group_of_errors)
             _log.critical("a room has broken down; the client stops", exc_info=self.crash)
-        finally:
-            await self._shut()
 
     async def _shut(self) -> None:
         self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)

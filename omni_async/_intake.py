@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -19,15 +20,15 @@ from ._core.errors import (
     SubmitUnknown,
 )
 from ._core.lifecycle import JobStatus
-from ._core.retry import may_resend
+from ._core.retry import is_remembered, may_resend
+from ._job import Job
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Generator
 
     from ._core.record import JobRecord
     from ._core.settings import Retry
     from ._downloader import Downloader
-    from ._job import Job
     from ._poller import Poller
     from ._roster import Roster
     from ._submitter import Submitter
@@ -43,6 +44,26 @@ _ENDINGS: dict[JobStatus, type[JobError]] = {
 _EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.UNDELIVERED})
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A job at the door, with what the ledger says of it; with a new idempotency key if it is to be bought again."""
+
+    job: Job
+    row: Awaitable[JobRecord | None]
+    new_idempotency_key: str = ""
+
+
+class _Known:
+    """A row that is there already, for those who await it."""
+
+    def __init__(self, record: JobRecord) -> None:
+        self._record = record
+
+    def __await__(self) -> Generator[None, None, JobRecord]:
+        return self._record
+        yield  # makes this a generator, as `await` needs
+
+
 class Intake:
     """The way in for every job of one client; it waits for the ledger so that `submit` need not."""
 
@@ -54,20 +75,20 @@ class Intake:
         self._submitter = submitter
         self._poller = poller
         self._downloader = downloader
-        self._coming: deque[tuple[Job, Awaitable[JobRecord | None] | None]] = deque()
+        self._coming: deque[_Arrival] = deque()
         self._bell = Bell()
 
     def take(self, job: Job) -> None:
         """Take in a job that has just been made."""
-        self._roster.enter(job)
-        self._coming.append((job, self._roster.ledger.insert(job._record)))
-        self._bell.ring()
+        self._enter(_Arrival(job, self._roster.ledger.insert(job._record)))
 
     def resume(self, job: Job) -> None:
         """Take in a job that was made from its row in the ledger."""
-        self._roster.enter(job)
-        self._coming.append((job, None))
-        self._bell.ring()
+        self._enter(_Arrival(job, _Known(job._record)))
+
+    def begin_again(self, job: Job, idempotency_key: str) -> None:
+        """Take in a job of which only the key is known, to be bought once more; the ledger must know it."""
+        self._enter(_Arrival(job, self._roster.ledger.find(job.key), new_idempotency_key=idempotency_key))
 
     def cancel(self, job: Job) -> bool:
         """Give up a job that is not admitted yet, as soon as it is; False if it is already."""
@@ -80,7 +101,7 @@ class Intake:
         await self._prove_folder()
         while True:
             for _ in range(min(len(self._coming), _AT_A_STRETCH)):
-                await self._admit(*self._coming.popleft())
+                await self._admit(self._coming.popleft())
             if self._coming:
                 await anyio.lowlevel.checkpoint()
             else:
@@ -97,11 +118,16 @@ class Intake:
             )
             self._submitter.stop(DownloadError(text, path=path))
 
-    async def _admit(self, job: Job, inserted: Awaitable[JobRecord | None] | None) -> None:
+    def _enter(self, arrival: _Arrival) -> None:
+        self._roster.enter(arrival.job)
+        self._coming.append(arrival)
+        self._bell.ring()
+
+    async def _admit(self, arrival: _Arrival) -> None:
+        job = arrival.job
         try:
-            existing = None if inserted is None else await inserted
-            if job._record.parent is not None and job._parent is None:
-                await self._find_parent(job, job._record.parent)
+            existing = await arrival.row
+            await self._find_parent(job, existing)
         except LedgerError as error:  # what cannot be recorded must not be bought
             self._submitter.stop(error)
             self._roster.end(job, error)
@@ -112,13 +138,39 @@ class Intake:
             return  # the line was stopped meanwhile
         if job._wants_cancel:
             self._withdraw(job, is_new=existing is None)
+        elif arrival.new_idempotency_key:
+            await self._begin_again(job, existing, arrival.new_idempotency_key)
         elif existing is None:
+            self._roster.admit(job)
             await self._direct(job)
         elif existing.is_same_work(job._record):
-            self._roster.adopt(job, existing)
-            await self._direct(job)
+            await self._stand_for(job, existing)
         else:
             self._roster.end(job, key_reused(job.key))
+
+    async def _stand_for(self, job: Job, existing: JobRecord) -> None:
+        """Let a job go on where the ledger says that it stands."""
+        twin = self._roster.find(existing.key)
+        if twin is not None and twin is not job:  # it was attached by the task of another job that is live
+            twin._when_done(lambda twin: self._roster.share(twin, job))
+            return
+        self._roster.admit(job, existing)
+        await self._direct(job)
+
+    async def _begin_again(self, job: Job, existing: JobRecord | None, idempotency_key: str) -> None:
+        """Buy a job once more that came to nothing, or of which nobody knows; any other goes on where it stands."""
+        if existing is None:
+            text = f"job {job.key!r}: the ledger knows no such key, so there is nothing to buy again"
+            self._roster.end(job, JobError(text, key=job.key))
+            return
+        self._roster.admit(job, existing)
+        if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_remembered(existing):
+            self._roster.move(job, JobStatus.SUBMITTING, error="", finished_at=None)  # the key still tells them apart
+            self._line_up(job)
+            return
+        if existing.status is not JobStatus.COMPLETED:
+            self._roster.begin_again(job, idempotency_key)
+        await self._direct(job)
 
     def _withdraw(self, job: Job, *, is_new: bool) -> None:
         """Cancel a job at the door. What the ledger knew under its key before stays as it was."""
@@ -127,12 +179,16 @@ class Intake:
         else:
             self._roster.end(job, self._roster.cancellation(job))
 
-    async def _find_parent(self, job: Job, key: str) -> None:
+    async def _find_parent(self, job: Job, existing: JobRecord | None) -> None:
         """Link a job made from its row to the job that it extends, live or as the ledger knows it."""
+        key = (existing or job._record).parent
+        if key is None or job._parent is not None:
+            return
         job._parent = self._roster.find(key)
         record = None if job._parent else await self._roster.ledger.find(key)
-        if record is not None and record.status in _EXTENDABLE:
-            self._roster.note(job, parent_task_id=record.task_id)
+        if record is not None:
+            job._parent = parent = Job(job._keeper, record)
+            parent._outcome = None if parent.status in _EXTENDABLE else _as_it_ended(parent)
 
     async def _direct(self, job: Job) -> None:
         """Send a job where its status says that it belongs."""
@@ -179,6 +235,9 @@ class Intake:
         self._submitter.gate.joined()
         self._poller.follow(job, age=age, at_once=True)
 
+    def _is_remembered(self, record: JobRecord) -> bool:
+        return is_remembered(self._since(record.submitted_at))
+
     def _since(self, then: float | None) -> float:
         return 0.0 if then is None else max(0.0, self._roster.wall() - then)
 
@@ -191,5 +250,5 @@ def key_reused(key: str) -> KeyReused:
 
 def _as_it_ended(job: Job) -> JobError:
     """Give the error with which a job ended before, out of its record."""
-    family = _ENDINGS.get(job.status, JobFailed)
+    family = _ENDINGS.get(job.status, JobError)
     return family(job._record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)

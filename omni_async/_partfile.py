@@ -22,16 +22,33 @@ class PartFile:
         self._part = path.with_name(f"{path.name}.part")
         self._file: BinaryIO | None = None
 
-    def open(self) -> None:
-        """Make the folder and an empty part file."""
+    def open(self, offset: int = 0) -> int:
+        """Make the folder and the part file, with the first `offset` bytes of the one that is there, if it has them.
+
+        Gives how many bytes it holds now.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if offset:
+            try:
+                self._file = self._part.open("r+b", buffering=0)
+                if self._file.seek(0, os.SEEK_END) >= offset:
+                    self._file.truncate(offset)
+                    return self._file.seek(offset)
+                self._file.close()
+            except FileNotFoundError:
+                pass
         self._file = self._part.open("w+b", buffering=0)
+        return 0
 
     def append(self, data: bytes | bytearray) -> None:
         """Write at the end."""
         view = memoryview(data)
         while view:
             view = view[self._open.write(view) :]
+
+    def make_sure(self) -> None:
+        """Have all that was written so far survive a power cut."""
+        os.fsync(self._open.fileno())
 
     def empty(self) -> None:
         """Throw away what is there."""
@@ -44,7 +61,7 @@ class PartFile:
 
     def finish(self) -> None:
         """Give the clip its name, in such an order that after a power cut the name holds all of it or is not there."""
-        os.fsync(self._open.fileno())
+        self.make_sure()
         self.close()
         self._part.replace(self.path)
         _sync_folder(self.path.parent)

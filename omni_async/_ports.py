@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from ._core.budget import Spent
     from ._core.record import JobRecord
     from ._core.wire import Reply
 
@@ -56,8 +57,14 @@ class Ledger(Protocol):
     Awaiting may raise `LedgerError`; the call itself never does.
     """
 
+    async def open(self) -> None:
+        """Get ready for use. Raises `LedgerError`."""
+
     def insert(self, record: JobRecord) -> Awaitable[JobRecord | None]:
-        """Record a new job; gives the job that already has its key instead, if there is one (and changes nothing)."""
+        """Record a new job; gives the one that stands for the same key or task already instead (and changes nothing).
+
+        Only a record without a request (of a task submitted elsewhere) is compared by its task.
+        """
 
     def save(self, record: JobRecord) -> Awaitable[None]:
         """Record how a job stands now."""
@@ -65,8 +72,14 @@ class Ledger(Protocol):
     def find(self, key: str) -> Awaitable[JobRecord | None]:
         """Give what is recorded under a key."""
 
+    def claim(self, key: str, index: int) -> Awaitable[str]:
+        """Give the file name of video number `index` (from 0) of a job: always the same, and to no other job."""
+
     def unfinished(self) -> list[JobRecord]:
-        """Give the jobs with something left to do, oldest first."""
+        """Give the jobs with something left to do, oldest first. May wait for the disk."""
+
+    def spent(self) -> Awaitable[Spent]:
+        """Give what all jobs recorded here have cost so far."""
 
     async def aclose(self) -> None:
-        """Make everything sure, and close."""
+        """Make everything sure, and close. Raises `LedgerError` where it cannot."""

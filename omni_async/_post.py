@@ -24,11 +24,12 @@ class Post:
 
     async def record(self, job: Job) -> None:
         """Make it durable that this job is now being sent. Raises `LedgerError`: then it must not be."""
-        facts = {"submits": job._record.submits + 1, "submitted_at": self._roster.wall()}
+        submits = job._record.submits + 1
         if job.status is JobStatus.WAITING:
-            await self._roster.move(job, JobStatus.SUBMITTING, **facts)
-        else:
-            await self._roster.note(job, **facts)
+            now = self._roster.wall()
+            await self._roster.move(job, JobStatus.SUBMITTING, submits=submits, submitted_at=now)
+        else:  # in doubt: what counts is when the server may have heard of this idempotency key first
+            await self._roster.note(job, submits=submits)
 
     async def take_back(self, job: Job, *, is_in_doubt: bool) -> None:
         """Undo the record of a job that was not sent after all; one in doubt stays so, for an earlier POST."""

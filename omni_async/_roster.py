@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ._core.budget import Spent
 from ._core.errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitUnknown
-from ._core.lifecycle import JobStatus, check_move
-from ._core.paths import Names
+from ._core.lifecycle import HAVE_ENDED, JobStatus, check_move
 from ._core.record import JobEvent, JobRecord, Statistics
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("omni_async.roster")
 
-_DONE_WITH = frozenset({JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.UNKNOWN})
 _STOPPED = (JobStatus.UNKNOWN, JobStatus.OVERDUE, JobStatus.UNDELIVERED, JobStatus.CANCELLED)
 
 
@@ -35,7 +34,6 @@ class Roster:
         self, ledger: Ledger, on_event: Callable[[JobEvent], object] | None, *, wall: Callable[[], float] = time.time
     ) -> None:
         self.ledger = ledger
-        self.names = Names()
         self.wall = wall
         self.on_ledger_failure: Callable[[LedgerError], None] | None = None
         self._on_event = on_event
@@ -45,6 +43,7 @@ class Roster:
         self._sums: Counter[str] = Counter()
         self._cost = 0.0
         self._credits = 0.0
+        self.spent = Spent()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -72,12 +71,20 @@ class Roster:
         await self._empty.wait()
 
     def enter(self, job: Job) -> None:
-        """Take a job in."""
+        """Take a job in, which the ledger may know already under its key."""
         self._live[job.key] = job
         self._empty.clear()
-        self.names.claim(job.key)
         if job.key not in self._known:
             self._stand(job.key, job.status)
+
+    def admit(self, job: Job, record: JobRecord | None = None) -> None:
+        """Let a job in for good: it is new, or it stands for what the ledger already knew."""
+        if record is None:
+            self.spent += Spent.of(job._record)
+        else:
+            self._rename(job, record.key)
+            self._stand(record.key, record.status)
+            job._record = record
         self._tell(job, None)
 
     # What happens to them
@@ -103,10 +110,16 @@ class Roster:
             if self.on_ledger_failure is not None:
                 self.on_ledger_failure(error)
 
-    def adopt(self, job: Job, record: JobRecord) -> None:
-        """Let a job stand for what the ledger already knew under its key."""
-        self._stand(job.key, record.status)
-        job._record = record
+    def begin_again(self, job: Job, idempotency_key: str) -> None:
+        """Let a job be bought once more, because a person says so; what is known of the time before is kept."""
+        before = job._record
+        facts: dict[str, Any] = dict.fromkeys(("task_id", "submitted_at", "accepted_at", "finished_at", "cost", "part"))
+        facts |= {"error": "", "paths": (), "idempotency_key": idempotency_key, "earlier_cost": before.paid}
+        if before.task_id is not None:
+            facts["earlier_task_ids"] = (*before.earlier_task_ids, before.task_id)
+        if before.parent is not None:
+            facts["parent_task_id"] = None
+        self._change(job, JobStatus.WAITING, facts)
 
     def see(self, job: Job, task: Task) -> None:
         """Take in what a check has shown."""
@@ -114,6 +127,14 @@ class Roster:
         job._task = task
         if is_news and task.progress is not None:
             self._tell(job, job.status)
+
+    def share(self, twin: Job, job: Job) -> None:
+        """Give a job the outcome of its twin, which stands for the same task and has just ended."""
+        if twin._outcome is None or job.done():
+            return
+        self._standing[self._known.pop(job.key)] -= 1  # its twin is counted
+        self.end(job, twin._outcome)
+        job._record, job._task = twin._record, twin._task
 
     def wait_for(self, child: Job, parent: Job) -> None:
         """Let a job wait until its parent is finished on the server, or comes to nothing."""
@@ -142,13 +163,13 @@ class Roster:
             bill = "; a submit of it had no clear answer: the server may have taken it, and would bill it"
         return JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
 
-    async def leave_unknown(self, job: Job, reason: str) -> None:
+    async def leave_unknown(self, job: Job, reason: str, **facts: Any) -> None:
         """End a job of which nobody can know whether the server took it."""
         text = (
             f"job {job.key!r}: nobody can know whether the server took it (and bills it): {reason}. It was sent "
             f"{job._record.submits} time(s) and is not sent again by itself; look at the account's usage first"
         )
-        await self.sure(self.move(job, JobStatus.UNKNOWN, error=text, finished_at=self.wall()))
+        await self.sure(self.move(job, JobStatus.UNKNOWN, error=text, finished_at=self.wall(), **facts))
         self.end(job, SubmitUnknown(text, key=job.key))
 
     def end(self, job: Job, outcome: Path | BaseException) -> None:
@@ -170,6 +191,11 @@ class Roster:
     def count(self, name: str, number: int = 1) -> None:
         """Add to a sum of `Statistics`: refused, checks, bytes."""
         self._sums[name] += number
+
+    @property
+    def awaits_bills(self) -> bool:
+        """True while jobs are followed, or may be on the server, that will tell their cost."""
+        return bool(self._standing[JobStatus.RUNNING] or self._standing[JobStatus.SUBMITTING])
 
     def statistics(self) -> Statistics:
         """Give all sums as of now."""
@@ -195,7 +221,7 @@ class Roster:
         if parent.status.is_final:
             text = f"job {child.key!r}: the job {parent.key!r} that it extends has no result: {reason}"
             reason = ParentFailed(text, key=child.key)
-            if parent.status in _DONE_WITH:
+            if parent.status in HAVE_ENDED:
                 self.move(child, JobStatus.FAILED, error=text, finished_at=self.wall())
         self.end(child, reason)
 
@@ -204,13 +230,21 @@ class Roster:
         job._record = record = replace(before, status=status, **facts)
         self._sums["submits"] += record.submits - before.submits
         self._sums["doubtful"] += record.doubtful - before.doubtful
-        self._cost += (record.cost or 0.0) - (before.cost or 0.0)
+        self._cost += record.paid - before.paid
         self._credits += (record.credits or 0.0) - (before.credits or 0.0)
+        self.spent += Spent.of(record) - Spent.of(before)
         saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
         if status is not before.status:
             self._stand(job.key, status)
             self._tell(job, before.status)
         return saved
+
+    def _rename(self, job: Job, key: str) -> None:
+        """Let a job that was attached by its task have the key under which the ledger knows that task."""
+        if key != job.key:
+            self._standing[self._known.pop(job.key)] -= 1
+            del self._live[job.key]
+            self._live[key] = job
 
     def _stand(self, key: str, status: JobStatus) -> None:
         before = self._known.get(key)

@@ -18,6 +18,7 @@ import anyio
 from aiolimiter import AsyncLimiter
 
 from ._bell import Bell
+from ._core.budget import cost_limit_reached
 from ._core.doubts import Doubts
 from ._core.errors import LedgerError, OmniError, about
 from ._core.gate import Gate, Permit
@@ -74,6 +75,7 @@ class Submitter:
         self._line: Line[Job] = Line()
         self._doubts: Doubts[Job] = Doubts(retry)
         self._on_wire: dict[Job, _OnWire] = {}
+        self._ceiling = limits.max_cost
         self._is_winding_up = False
         self._bell = Bell()
 
@@ -143,9 +145,20 @@ class Submitter:
         if job is None and back is None and not self._on_wire:
             self.gate.rested()
         held = 0 if job in self._doubts else len(self._doubts)
-        opens = None if job is None else self.gate.opens_in(now, held=held)
+        opens = None if job is None or self._is_too_dear(job) else self.gate.opens_in(now, held=held)
         returns = None if back is None else max(0.001, back - now)  # who comes back may go where the first may not
         return min((wait for wait in (opens, returns) if wait is not None), default=None)
+
+    def _is_too_dear(self, job: Job) -> bool:
+        """Tell whether it might pass the ceiling; stops the line if no bill is to come that could show more room."""
+        if self._ceiling is None or job in self._doubts:  # what is in doubt is counted already
+            return False
+        leaving = sum(other.status is JobStatus.WAITING for other in self._on_wire)
+        if self._roster.spent.fits_one_more(self._ceiling, leaving=leaving):
+            return False
+        if not self._on_wire and not self._roster.awaits_bills:
+            self.stop(cost_limit_reached(self._roster.spent, self._ceiling))
+        return True
 
     def _let_out(self, group: TaskGroup) -> None:
         job, now = self._line.take(), self._now()
@@ -259,7 +272,9 @@ class Submitter:
         pause = self._doubts.rest(job, took, advice=judgement.retry_after, dice=self._dice())
         if hold or pause is None:
             self._forget(job)
-            await self._roster.leave_unknown(job, str(judgement.error))
+            is_spent = judgement.verdict is Verdict.INDETERMINATE  # the server has no other answer under this key
+            facts = {"idempotency_key": ""} if is_spent else {}
+            await self._roster.leave_unknown(job, str(judgement.error), **facts)
         elif job._wants_cancel:
             self._give_up(job)
         elif self.stopped is not None:

@@ -23,7 +23,8 @@
      |   +- KeyReused            this key already names another request
      +- DownloadError            finished and paid, but the clip is not on disk   .path .url
      +- LedgerError              the record of jobs cannot be kept
-         +- LedgerLocked         another process owns it
+     |   +- LedgerLocked         another process owns it         .pid
+     +- CostLimitReached         `Limits(max_cost=)`: one more clip might pass it
     ClientClosed(RuntimeError)   you misused me: open a client with ``async with``
 
 All of them survive pickling: what they carry are plain attributes.
@@ -174,7 +175,15 @@ class LedgerError(OmniError):
 
 
 class LedgerLocked(LedgerError):
-    """Another process owns this ledger."""
+    """Another process owns this ledger; ``pid`` is its number, if it can be told."""
+
+    def __init__(self, text: str, *, pid: int | None = None) -> None:
+        super().__init__(text)
+        self.pid = pid
+
+
+class CostLimitReached(OmniError):
+    """What is paid and what is on its way leave no room for one more clip under the ceiling that the user has set."""
 
 
 class ClientClosed(RuntimeError):

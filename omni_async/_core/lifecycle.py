@@ -33,6 +33,9 @@ _S = JobStatus
 
 _ACTIVE = frozenset({_S.WAITING, _S.SUBMITTING, _S.RUNNING, _S.DOWNLOADING})
 
+# Nothing is left to do about these by itself, also not in a later run.
+HAVE_ENDED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.UNKNOWN})
+
 MOVES: dict[JobStatus, frozenset[JobStatus]] = {
     _S.WAITING: frozenset({_S.SUBMITTING, _S.CANCELLED, _S.FAILED}),
     _S.SUBMITTING: frozenset({_S.RUNNING, _S.WAITING, _S.UNKNOWN, _S.FAILED, _S.CANCELLED}),

@@ -43,6 +43,15 @@ def _cut(text: str, longest: int) -> str:
     return text.encode()[:longest].decode("utf-8", "ignore").rstrip(". ")
 
 
+def candidates(key: str, index: int = 0) -> tuple[str, ...]:
+    """Give the names (without ".mp4") that video number `index` (from 0) of a key may have, the best one first.
+
+    The last two hold a hash of the key, which no other key has.
+    """
+    number = f"-{index + 1}" if index else ""
+    return f"{stem(key)}{number}", f"{marked(key)}{number}", f"{marked(key)}.{index + 1}"
+
+
 class Names:
     """Hands out file names: the same one always for the same video of the same key, and to no other.
 
@@ -54,8 +63,7 @@ class Names:
 
     def claim(self, key: str, index: int = 0) -> str:
         """Give the file name (with ".mp4") of video number `index` (from 0) of a key."""
-        number = f"-{index + 1}" if index else ""
-        for name in (f"{stem(key)}{number}", f"{marked(key)}{number}", f"{marked(key)}.{index + 1}"):
+        for name in candidates(key, index):
             if self._owners.setdefault(name.casefold(), (key, index)) == (key, index):
                 return f"{name}.mp4"
         raise RuntimeError(f"no file name is free for key {key!r}")  # needs keys made to collide with a hash

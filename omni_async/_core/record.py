@@ -12,12 +12,29 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PartMark:
+    """How far a clip has come that is not whole yet: so many bytes of its part file are safely on the disk.
+
+    `index` is the number of the video among those of its task (from 0), `total` the size announced, if any; the rest
+    is asked for with `validator` (a strong ETag or a date, RFC 9110, 13.1.5), and only fits the version of `etag`.
+    """
+
+    index: int
+    offset: int
+    total: int | None = None
+    validator: str = ""
+    etag: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """All that must outlive the process about one job: one row of the ledger. Times are unix seconds.
+    """All that must outlive the process about one job: one row of the ledger. Times are unix seconds, cost is in USD.
 
     `request` is `VideoRequest.as_json()` ("" for a task that was submitted elsewhere), `parent` the key of the job
-    that this one extends. `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear: where it is
-    not zero and idempotency is not honoured, the job may have been paid more than once.
+    that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`. `submits` counts
+    POSTs, `doubtful` those of them whose outcome stayed unclear: where it is not zero and idempotency is not honoured,
+    the job may have been paid more than once. A job that a person has let be bought again keeps what was known of the
+    times before in `earlier_task_ids` and `earlier_cost`.
     """
 
     key: str
@@ -37,6 +54,14 @@ class JobRecord:
     credits: float | None = None
     paths: tuple[str, ...] = ()
     error: str = ""
+    earlier_task_ids: tuple[str, ...] = ()
+    earlier_cost: float = 0.0
+    part: PartMark | None = None
+
+    @property
+    def paid(self) -> float:
+        """What it has cost so far, in USD, as far as the server has said."""
+        return self.earlier_cost + (self.cost or 0.0)
 
     def is_same_work(self, other: JobRecord) -> bool:
         """Tell whether both stand for the same task, or ask the server for the same thing."""
@@ -89,3 +114,20 @@ class Statistics:
     cost: float = 0.0
     credits: float = 0.0
     submits_per_minute: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerTotals:
+    """Sums over all jobs of a ledger.
+
+    `by_status` counts jobs, `submits` POSTs, `doubtful` those of them whose outcome stayed unclear, and
+    `possibly_paid_twice` the jobs with such a POST. `cost` in USD and `credits` as the server named them.
+    """
+
+    jobs: int
+    by_status: dict[JobStatus, int]
+    submits: int
+    doubtful: int
+    possibly_paid_twice: int
+    cost: float
+    credits: float

@@ -165,9 +165,14 @@ def judge_check(answer: Reply | TransportError, task_id: str, *, now: float) -> 
     return Sight(look, error=error, retry_after=wire.retry_after(answer, now))
 
 
+def is_remembered(age: float) -> bool:
+    """Tell whether the server still knows an idempotency key that it first heard `age` seconds ago."""
+    return age < _IDEMPOTENCY_LIFETIME
+
+
 def may_resend(age: float, retry: Retry) -> bool:
     """Tell whether a submit that was cut short `age` seconds ago may be resent under its old idempotency key."""
-    return retry.ambiguous == "retry" and age < _IDEMPOTENCY_LIFETIME
+    return retry.ambiguous == "retry" and is_remembered(age)
 
 
 def is_rate_limit(error: OmniError | None) -> bool:

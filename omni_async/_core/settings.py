@@ -28,12 +28,16 @@ class Limits:
     ``submits_per_minute`` and ``checks_per_second`` are rates (per time), spread evenly, never in bursts.
     ``max_in_flight`` is a capacity: accepted jobs that the server has not finished yet. ``max_downloads`` is how
     many clips are transferred at once.
+
+    ``max_cost`` is in USD, and counts all that the ledger knows of, earlier runs included: no submit leaves that would
+    let what is paid, what is on its way (at the mean cost so far; at 1.00 before any is known) and itself pass it.
     """
 
     submits_per_minute: float | None = None
     max_in_flight: int | None = None
     checks_per_second: float | None = None
     max_downloads: int = 8
+    max_cost: float | None = None
 
     def __post_init__(self) -> None:
         _check(self, "submits_per_minute", least=0, above=True)
@@ -42,6 +46,7 @@ class Limits:
         if self.max_downloads is None:
             raise ValueError("Limits(max_downloads=None): max_downloads must be a whole number of at least 1")
         _check(self, "max_downloads", least=1, whole=True)
+        _check(self, "max_cost", least=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

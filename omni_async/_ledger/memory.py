@@ -1,0 +1,77 @@
+"""The ledger's form in memory: it lasts as long as the client does, and nothing is left to wait for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from .._core.budget import Spent
+from .._core.lifecycle import HAVE_ENDED
+from .._core.paths import Names
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from .._core.record import JobRecord
+
+_T = TypeVar("_T")
+
+
+class MemoryLedger:
+    """Keeps records in a dict: each change is made at the call."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, JobRecord] = {}
+        self._names = Names()
+
+    async def open(self) -> None:
+        """Nothing is needed."""
+
+    def insert(self, record: JobRecord) -> _Sure[JobRecord | None]:
+        """Record a new job, or give the one that stands for the same key or task already."""
+        existing = self._records.get(record.key) or self._of_same_task(record)
+        if existing is None:
+            self._records[record.key] = record
+            self._names.claim(record.key)
+        return _Sure(existing)
+
+    def save(self, record: JobRecord) -> _Sure[None]:
+        """Record how a job stands now."""
+        self._records[record.key] = record
+        return _Sure(None)
+
+    def find(self, key: str) -> _Sure[JobRecord | None]:
+        """Give what is recorded under a key."""
+        return _Sure(self._records.get(key))
+
+    def claim(self, key: str, index: int) -> _Sure[str]:
+        """Give the file name of video number `index` of a job."""
+        return _Sure(self._names.claim(key, index))
+
+    def unfinished(self) -> list[JobRecord]:
+        """Give the jobs with something left to do, oldest first."""
+        return [record for record in self._records.values() if record.status not in HAVE_ENDED]
+
+    def spent(self) -> _Sure[Spent]:
+        """Give what all jobs here have cost so far."""
+        return _Sure(sum((Spent.of(record) for record in self._records.values()), Spent()))
+
+    async def aclose(self) -> None:
+        """Let go of nothing: there is nothing to make sure."""
+
+    def _of_same_task(self, record: JobRecord) -> JobRecord | None:
+        if record.request or record.task_id is None:
+            return None
+        return next((each for each in self._records.values() if each.task_id == record.task_id), None)
+
+
+class _Sure(Generic[_T]):
+    """What is so already, for those who await it."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: _T) -> None:
+        self._value = value
+
+    def __await__(self) -> Generator[None, None, _T]:
+        return self._value
+        yield  # makes this a generator, as `await` needs

@@ -1,0 +1,75 @@
+"""What is done with the ledger's rows, as plain functions of a connection; who calls them minds the transaction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._core.budget import Spent, may_be_billed
+from .._core.lifecycle import JobStatus
+from .._core.paths import candidates
+from .schema import COLUMNS, SELECT, UNFINISHED, from_row, to_row
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from .._core.record import JobRecord
+
+_INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+_UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE key = ?"
+
+
+def insert(db: sqlite3.Connection, record: JobRecord) -> JobRecord | None:
+    """Record a new job with its file name, or give the one that stands for the same key or task already."""
+    existing = find(db, record.key)
+    if existing is None and not record.request and record.task_id is not None:
+        row = db.execute(f"{SELECT} WHERE task_id = ?", (record.task_id,)).fetchone()
+        existing = from_row(row) if row else None
+    if existing is None:
+        _write_new(db, record)
+        claim(db, record.key, 0)
+    return existing
+
+
+def save(db: sqlite3.Connection, record: JobRecord) -> None:
+    """Record how a job stands now."""
+    if not db.execute(_UPDATE, (*to_row(record), record.key)).rowcount:
+        _write_new(db, record)
+
+
+def find(db: sqlite3.Connection, key: str) -> JobRecord | None:
+    """Give what is recorded under a key."""
+    row = db.execute(f"{SELECT} WHERE key = ?", (key,)).fetchone()
+    return from_row(row) if row else None
+
+
+def claim(db: sqlite3.Connection, key: str, index: int) -> str:
+    """Give the file name of video number `index` of a key: the same one always, and to no other."""
+    for name in candidates(key, index):
+        folded = name.casefold()
+        db.execute("INSERT OR IGNORE INTO files VALUES (?, ?, ?)", (folded, key, index))
+        if db.execute("SELECT key, video FROM files WHERE name = ?", (folded,)).fetchone() == (key, index):
+            return f"{name}.mp4"
+    raise RuntimeError(f"no file name is free for key {key!r}")  # needs keys made to collide with a hash
+
+
+def unfinished(db: sqlite3.Connection) -> list[JobRecord]:
+    """Give the jobs with something left to do, oldest first."""
+    return [from_row(row) for row in db.execute(f"{SELECT} WHERE {UNFINISHED} ORDER BY id")]
+
+
+def spent(db: sqlite3.Connection) -> Spent:
+    """Give what all jobs have cost so far."""
+    whole = Spent()
+    for status, task_id, is_open, jobs, paid, bills in db.execute(
+        "SELECT status, max(task_id), cost IS NULL, count(*), total(cost) + total(earlier_cost),"
+        " total(ifnull(cost, 0) + earlier_cost > 0) FROM jobs GROUP BY status, task_id IS NULL, cost IS NULL"
+    ):
+        taken = jobs if is_open and may_be_billed(JobStatus(status), task_id) else 0
+        whole += Spent(paid, int(bills), taken)
+    return whole
+
+
+def _write_new(db: sqlite3.Connection, record: JobRecord) -> None:
+    job = db.execute(_INSERT, to_row(record)).lastrowid
+    if record.request:
+        db.execute("INSERT INTO requests VALUES (?, ?)", (job, record.request))
