@@ -146,7 +146,7 @@ class Intake:
         elif existing.is_same_work(job._record):
             await self._stand_for(job, existing)
         else:
-            self._roster.end(job, key_reused(job.key))
+            self._roster.turn_away(job, existing, key_reused(job.key))
 
     async def _stand_for(self, job: Job, existing: JobRecord) -> None:
         """Let a job go on where the ledger says that it stands."""

@@ -154,11 +154,10 @@ class Submitter:
         if self._ceiling is None or job in self._doubts:  # what is in doubt is counted already
             return False
         leaving = sum(other.status is JobStatus.WAITING for other in self._on_wire)
-        if self._roster.spent.fits_one_more(self._ceiling, leaving=leaving):
-            return False
-        if not self._on_wire and not self._roster.awaits_bills:
+        fits = self._roster.spent.fits_one_more(self._ceiling, leaving=leaving)
+        if not fits and not self._on_wire and not self._roster.awaits_bills:
             self.stop(cost_limit_reached(self._roster.spent, self._ceiling))
-        return True
+        return not fits
 
     def _let_out(self, group: TaskGroup) -> None:
         job, now = self._line.take(), self._now()
@@ -272,9 +271,8 @@ class Submitter:
         pause = self._doubts.rest(job, took, advice=judgement.retry_after, dice=self._dice())
         if hold or pause is None:
             self._forget(job)
-            is_spent = judgement.verdict is Verdict.INDETERMINATE  # the server has no other answer under this key
-            facts = {"idempotency_key": ""} if is_spent else {}
-            await self._roster.leave_unknown(job, str(judgement.error), **facts)
+            is_key_spent = judgement.verdict is Verdict.INDETERMINATE
+            await self._roster.leave_unknown(job, str(judgement.error), is_key_spent=is_key_spent)
         elif job._wants_cancel:
             self._give_up(job)
         elif self.stopped is not None:

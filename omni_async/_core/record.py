@@ -31,7 +31,8 @@ class JobRecord:
     """All that must outlive the process about one job: one row of the ledger. Times are unix seconds, cost is in USD.
 
     `request` is `VideoRequest.as_json()` ("" for a task that was submitted elsewhere), `parent` the key of the job
-    that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`. `submits` counts
+    that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`, which is "" once
+    the server has said that it cannot tell what became of that. `submits` counts
     POSTs, `doubtful` those of them whose outcome stayed unclear: where it is not zero and idempotency is not honoured,
     the job may have been paid more than once. A job that a person has let be bought again keeps what was known of the
     times before in `earlier_task_ids` and `earlier_cost`.
