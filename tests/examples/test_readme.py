@@ -8,8 +8,11 @@ import os
 import re
 import shlex
 import stat
+import textwrap
 import tomllib
 from typing import TYPE_CHECKING
+
+from omni_async.sandbox import SandboxProcess
 
 from .reader import ROOT, assert_plays, clips_in, ended, started
 
@@ -23,6 +26,11 @@ def commands() -> list[str]:
     """Give the commands of the README's section of that name."""
     section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Two commands\n")[1].split("\n## ")[0]
     return re.findall(r"^```\n(.*?)\n```$", section, re.MULTILINE | re.DOTALL)
+
+
+def programs() -> list[str]:
+    """Give the README's programs."""
+    return re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
 
 
 def test_there_are_two_commands_and_each_is_complete() -> None:
@@ -56,6 +64,25 @@ async def test_the_first_command_makes_every_clip(tmp_path: Path) -> None:
     for path in folder.iterdir():
         assert_plays(path, ratios.get(path.stem, ratios.get(None, "16:9")))
     assert {name for name in ratios if name} <= {path.stem for path in folder.iterdir()}
+
+
+async def test_its_programs_work(tmp_path: Path) -> None:
+    """The first program makes its four clips; the lines about the sandbox make one, and what they assert holds."""
+    first, second = programs()
+    async with SandboxProcess(median=0.3, seconds=3) as sandbox:
+        variables = {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key}
+        assert await ended(await started(tmp_path, "-c", first, **variables)) == (0, "", "")
+        made = {task["prompt"]: task for task in (await sandbox.record())["tasks"].values()}
+    assert len(clips_in(tmp_path / "clips")) == len(made) == 4
+    assert made["a harbour at dawn"]["body"]["aspect_ratio"] == "9:16"
+    assert "extend_from_task_id" in made["now make it snow"]["body"]
+
+    imports, body = second.split("\n\n", 1)
+    whole = f"import asyncio\n{imports}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())"
+    (tmp_path / "beside").mkdir()
+    assert await ended(await started(tmp_path / "beside", "-c", whole)) == (0, "", "")
+    (clip,) = clips_in(tmp_path / "beside" / "clips").values()
+    assert_plays(clip)
 
 
 async def test_the_check_runs_the_second_command(tmp_path: Path) -> None:
