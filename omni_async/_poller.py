@@ -20,7 +20,7 @@ from aiolimiter import AsyncLimiter
 from ._bell import Bell
 from ._core import cadence
 from ._core import retry as rules
-from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, about
+from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.retry import Look, Sight
@@ -31,11 +31,13 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from ._core.settings import Limits, Polling, Retry
+    from ._core.wire import Reply
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
 
 WIDTH = 64  # status requests on the wire at once
+PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
 _log = logging.getLogger("omni_async.poller")
@@ -138,17 +140,19 @@ class Poller:
     async def _look(self, watch: _Watch, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
-        sight = await self._ask(task_id)
+        sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
         self._tell_gate(permit, sight)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
 
-    async def _ask(self, task_id: str) -> Sight:
+    async def _ask(self, task_id: str, patience: float | None) -> Sight:
         self._roster.count("checks")
+        answer: Reply | TransportError = TransportTimeout(f"check: no answer within {patience} s")
         try:
-            answer = await self._transport.check(task_id)
+            with anyio.move_on_after(patience):
+                answer = await self._transport.check(task_id)
         except TransportError as error:
-            return rules.judge_check(error, task_id, now=self._roster.wall())
+            answer = error
         return rules.judge_check(answer, task_id, now=self._roster.wall())
 
     def _tell_gate(self, permit: Permit, sight: Sight) -> None:
