@@ -140,7 +140,7 @@ class Fetch:
             if trouble.is_hopeless(tries.looks) or _now() - tries.since > source.retry.budget:
                 raise self._failure(trouble.reason)
             _log.info("job %r: %s, after %d bytes; going on", job.key, trouble.reason, part.offset)
-            if (attempts := tries.count(trouble)) is not None:
+            if (attempts := tries.count(trouble)) is not None and not job.done():
                 tries.since += await source.rest(self._place, trouble, attempts)
             if job.done():
                 raise GivenUp
