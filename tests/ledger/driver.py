@@ -21,7 +21,7 @@ async def main(orders: dict[str, Any]) -> dict[str, Any]:
         "sk-driver",
         base_url=orders["base_url"],
         output_dir=orders["folder"],
-        limits=Limits(submits_per_minute=orders["per_minute"]),
+        limits=Limits(submits_per_minute=orders.get("per_minute")),
         retry=retry,
         polling=polling,
     )
