@@ -202,6 +202,8 @@ class Intake:
 
     async def _direct(self, job: Job) -> None:
         """Send a job where its status says that it belongs."""
+        if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
+            self._roster.note(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
         match job.status:
             case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
                 await self._roster.leave_unknown(job, "it was being sent when an earlier run ended")
