@@ -81,5 +81,8 @@ class Ledger(Protocol):
     def spent(self) -> Awaitable[Spent]:
         """Give what all jobs recorded here have cost so far."""
 
+    def durations(self) -> Awaitable[list[JobRecord]]:
+        """Give the latest jobs of which it is known how long the server took, oldest first."""
+
     async def aclose(self) -> None:
         """Make everything sure, and close. Raises `LedgerError` where it cannot."""

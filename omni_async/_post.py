@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+import anyio
 
 from ._core import wire
 from ._core.errors import LedgerError, TransportError
@@ -15,6 +18,14 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
+
+
+@dataclass(slots=True)
+class OnWire:
+    """A POST that is on its way, since then; what has been sent must be recorded, so it is shielded."""
+
+    since: float
+    scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
 
 
 class Post:

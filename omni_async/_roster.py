@@ -118,7 +118,9 @@ class Roster:
     def begin_again(self, job: Job, idempotency_key: str) -> None:
         """Let a job be bought once more, because a person says so; what is known of the time before is kept."""
         before = job._record
-        facts: dict[str, Any] = dict.fromkeys(("task_id", "submitted_at", "accepted_at", "finished_at", "cost", "part"))
+        facts: dict[str, Any] = dict.fromkeys(
+            ("task_id", "submitted_at", "accepted_at", "finished_at", "took", "cost", "part")
+        )
         facts |= {"error": "", "paths": (), "idempotency_key": idempotency_key, "earlier_cost": before.paid}
         if before.task_id is not None:
             facts["earlier_task_ids"] = (*before.earlier_task_ids, before.task_id)

@@ -55,6 +55,10 @@ class MemoryLedger:
         """Give what all jobs here have cost so far."""
         return _Sure(sum((Spent.of(record) for record in self._records.values()), Spent()))
 
+    def durations(self) -> _Sure[list[JobRecord]]:
+        """Give the jobs of which it is known how long the server took, oldest first."""
+        return _Sure([record for record in self._records.values() if record.took is not None])
+
     async def aclose(self) -> None:
         """Let go of nothing: there is nothing to make sure."""
 

@@ -40,6 +40,7 @@ MIGRATIONS: tuple[str, ...] = (
         submitted_at REAL,
         accepted_at REAL,
         finished_at REAL,
+        took REAL,
         submits INTEGER NOT NULL,
         doubtful INTEGER NOT NULL,
         cost REAL,
@@ -61,7 +62,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 COLUMNS = (
     *("key", "idempotency_key", "parent", "parent_task_id", "status", "task_id", "created_at", "submitted_at"),
-    *("accepted_at", "finished_at", "submits", "doubtful", "cost", "credits", "paths", "error"),
+    *("accepted_at", "finished_at", "took", "submits", "doubtful", "cost", "credits", "paths", "error"),
     *("earlier_task_ids", "earlier_cost", "part"),
 )
 
@@ -81,6 +82,7 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         record.submitted_at,
         record.accepted_at,
         record.finished_at,
+        record.took,
         record.submits,
         record.doubtful,
         record.cost,

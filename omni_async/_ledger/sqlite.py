@@ -79,6 +79,10 @@ class SqliteLedger:
         """Give what all jobs here have cost so far."""
         return self._add(_Ticket(rows.spent))
 
+    def durations(self) -> _Ticket[list[JobRecord]]:
+        """Give the latest jobs of which it is known how long the server took, oldest first."""
+        return self._add(_Ticket(rows.durations))
+
     async def aclose(self) -> None:
         """Make everything sure, and close. Raises `LedgerError` where something could not be written to the end."""
         last = self._add(_Ticket(lambda _: None))
