@@ -124,9 +124,10 @@ class Fetch:
         if mark is None or mark.index != self._index:
             mark = PartMark(index=self._index, offset=0)
         held = await self._source.in_thread(self._file.open, mark.offset)
+        self._is_marked = mark.offset > 0
         if held == 0:
+            await self._unmark()
             return Part()
-        self._is_marked = True
         return Part(held, mark.total, mark.validator, mark.etag, furthest=held)
 
     async def _persist(self) -> None:
@@ -233,11 +234,15 @@ class Fetch:
         await roster.sure(roster.note(self._job, part=mark))
 
     async def _start_over(self) -> None:
-        if self._is_marked:  # else a later run would go on with bytes of another version
-            self._is_marked = False
-            await self._source.roster.sure(self._source.roster.note(self._job, part=None))
+        await self._unmark()
         self._part.forget()
         await self._source.in_thread(self._file.empty)
+
+    async def _unmark(self) -> None:
+        """Let no later run go on from here: it would take bytes of another version for those that it knows."""
+        if self._is_marked:
+            self._is_marked = False
+            await self._source.roster.sure(self._source.roster.note(self._job, part=None))
 
     @property
     def _video(self) -> Video:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -143,7 +143,7 @@ class Intake:
         elif existing is None:
             self._roster.admit(job)
             await self._direct(job)
-        elif existing.is_same_work(job._record):
+        elif existing.is_same_work(_as_meant(job)):
             await self._stand_for(job, existing)
         else:
             self._roster.turn_away(job, existing, key_reused(job.key))
@@ -152,6 +152,7 @@ class Intake:
         """Let a job go on where the ledger says that it stands."""
         twin = self._roster.find(existing.key)
         if twin is not None and twin is not job:  # it was attached by the task of another job that is live
+            job._twin = twin
             twin._when_done(lambda twin: self._roster.share(twin, job))
             return
         self._roster.admit(job, existing)
@@ -162,6 +163,10 @@ class Intake:
         if existing is None:
             text = f"job {job.key!r}: the ledger knows no such key, so there is nothing to buy again"
             self._roster.end(job, JobError(text, key=job.key))
+            return
+        if not existing.request and existing.status is not JobStatus.COMPLETED:
+            text = f"job {job.key!r}: its task was submitted elsewhere, and nobody here knows the request to buy it again"
+            self._roster.turn_away(job, existing, JobError(text, key=job.key, task_id=existing.task_id))
             return
         self._roster.admit(job, existing)
         if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_remembered(existing):
@@ -182,7 +187,12 @@ class Intake:
     async def _find_parent(self, job: Job, existing: JobRecord | None) -> None:
         """Link a job made from its row to the job that it extends, live or as the ledger knows it."""
         key = (existing or job._record).parent
-        if key is None or job._parent is not None:
+        if job._parent is not None:
+            job._parent = parent = job._parent._twin or job._parent
+            if existing is None and parent.key != key:  # it was attached by a task that the ledger knows by another key
+                self._roster.note(job, parent=parent.key)
+            return
+        if key is None:
             return
         job._parent = self._roster.find(key)
         record = None if job._parent else await self._roster.ledger.find(key)
@@ -192,6 +202,8 @@ class Intake:
 
     async def _direct(self, job: Job) -> None:
         """Send a job where its status says that it belongs."""
+        if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
+            self._roster.note(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
         match job.status:
             case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
                 await self._roster.leave_unknown(job, "it was being sent when an earlier run ended")
@@ -242,6 +254,11 @@ class Intake:
         return 0.0 if then is None else max(0.0, self._roster.wall() - then)
 
 
+def _as_meant(job: Job) -> JobRecord:
+    """Give the record of a job that was just made, with its parent under the key by which the ledger knows that."""
+    return replace(job._record, parent=job._parent.key) if job._parent else job._record
+
+
 def key_reused(key: str) -> KeyReused:
     """Give the error for a second request under one key."""
     text = f"job {key!r}: this key already names a job with another request; nothing was sent. Give it a key of its own"
@@ -250,5 +267,8 @@ def key_reused(key: str) -> KeyReused:
 
 def _as_it_ended(job: Job) -> JobError:
     """Give the error with which a job ended before, out of its record."""
+    record = job._record
     family = _ENDINGS.get(job.status, JobError)
-    return family(job._record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)
+    if family is JobFailed and record.parent is not None and not record.submits:
+        family = ParentFailed  # nothing else can have failed it before it was ever sent
+    return family(record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)
