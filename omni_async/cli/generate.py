@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, VideoRequest
 
+from .ending import Commands
+from .ledger import ledger_of
 from .options import Folder, Pace, Server, Style  # noqa: TC001 - typer looks at them
 from .output import Output
 from .references import check_images, image_links, video_link
@@ -57,7 +59,16 @@ def generate(
         pictures = await image_links(client, images)
         return [client.submit(_request(fields | {"image_urls": pictures, "video_urls": videos}))]
 
-    return Run(Plan(total=1, folder=output, jobs=jobs), server, pace, Output(style)).run()
+    ledger = ledger_of(output, sandbox=server.sandbox)
+    plan = Plan(total=1, ledger=ledger, jobs=jobs, commands=_commands(output, server), is_sum=False)
+    return Run(plan, server, pace, Output(style)).run()
+
+
+def _commands(folder: Path, server: Server) -> Commands:
+    """Give those that go on with this clip: the ledger has it, so it is not asked for a second time."""
+    address = ["--base-url", server.base_url] if server.base_url else []
+    again = ("resume", str(folder), *address, *(["--sandbox"] if server.sandbox else []))
+    return Commands(go_on=again, unknown=(*again, "--unknown"))
 
 
 def _request(fields: dict[str, Any]) -> VideoRequest:
