@@ -14,8 +14,6 @@ from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio
-
 from omni_async import Job, JobStatus, OmniClient, OmniError, Polling, Retry
 from omni_async._ledger import LedgerReader, SqliteLedger, rows
 from omni_async._ledger.schema import open_to_write
@@ -333,7 +331,6 @@ class World:
             if record.status is JobStatus.COMPLETED:
                 self._check_clip(folder, record)
         for key, paid in self._paid().items():
-            row = next(record for record in records if record.key == key)
             if self.plan.honours or self.plan.ambiguous == "hold":
                 assert paid == 1, f"{key} is paid {paid} times"
 
