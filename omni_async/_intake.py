@@ -19,7 +19,7 @@ from ._core.errors import (
     ParentFailed,
     SubmitUnknown,
 )
-from ._core.lifecycle import JobStatus
+from ._core.lifecycle import MOVES, JobStatus
 from ._core.retry import is_remembered, may_resend
 from ._job import Job
 
@@ -137,7 +137,7 @@ class Intake:
         if job.done():
             return  # the line was stopped meanwhile
         if job._wants_cancel:
-            self._withdraw(job, is_new=existing is None)
+            self._withdraw(job, existing)
         elif arrival.new_idempotency_key:
             await self._begin_again(job, existing, arrival.new_idempotency_key)
         elif existing is None:
@@ -165,7 +165,9 @@ class Intake:
             self._roster.end(job, JobError(text, key=job.key))
             return
         if not existing.request and existing.status is not JobStatus.COMPLETED:
-            text = f"job {job.key!r}: its task was submitted elsewhere, and nobody here knows the request to buy it again"
+            text = (
+                f"job {job.key!r}: its task was submitted elsewhere, and nobody here knows the request to buy it again"
+            )
             self._roster.turn_away(job, existing, JobError(text, key=job.key, task_id=existing.task_id))
             return
         self._roster.admit(job, existing)
@@ -177,12 +179,17 @@ class Intake:
             self._roster.begin_again(job, idempotency_key)
         await self._direct(job)
 
-    def _withdraw(self, job: Job, *, is_new: bool) -> None:
-        """Cancel a job at the door. What the ledger knew under its key before stays as it was."""
-        if is_new:
+    def _withdraw(self, job: Job, existing: JobRecord | None) -> None:
+        """Cancel a job at the door; also as the ledger knows it, else a later run would send it after all."""
+        if existing is None:
+            self._roster.cancel(job)
+            return
+        is_same = existing.is_same_work(_as_meant(job)) and self._roster.find(existing.key) in {None, job}
+        if is_same and JobStatus.CANCELLED in MOVES[existing.status]:
+            self._roster.admit(job, existing)
             self._roster.cancel(job)
         else:
-            self._roster.end(job, self._roster.cancellation(job))
+            self._roster.turn_away(job, existing, self._roster.cancellation(job))
 
     async def _find_parent(self, job: Job, existing: JobRecord | None) -> None:
         """Link a job made from its row to the job that it extends, live or as the ledger knows it."""

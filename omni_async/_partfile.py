@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PartFile:
-    """`<name>.mp4.part` beside the `<name>.mp4` that it is to become. Every method but `discard` may raise `OSError`."""
+    """`<name>.mp4.part` beside the `<name>.mp4` that it is to become. All but `discard` may raise `OSError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

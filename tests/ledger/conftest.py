@@ -32,8 +32,8 @@ async def opened(path: Path) -> AsyncIterator[SqliteLedger]:
 
 def record_of(key: str, **facts: Any) -> JobRecord:
     """Give a record as a submit makes it."""
-    facts = {"request": f'{{"prompt": "{key}"}}', "idempotency_key": f"omni-{key}", "created_at": 5.0} | facts
-    return JobRecord(key=key, **facts)
+    usual: dict[str, Any] = {"request": f'{{"prompt": "{key}"}}', "idempotency_key": f"omni-{key}", "created_at": 5.0}
+    return JobRecord(key=key, **usual | facts)
 
 
 @pytest.fixture

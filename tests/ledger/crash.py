@@ -101,7 +101,7 @@ class Batch:
 
 
 def check_clips(clips: dict[str, bytes], tasks: dict[str, Any]) -> None:
-    """See that each clip is, to the byte, that of the task with its prompt: all are one film with a mark of the task."""
+    """See that each clip is, to the byte, that of the task with its prompt: one film, with a mark of the task."""
     by_prompt = {task["prompt"]: task["task_id"] for task in tasks.values()}
     films = set()
     for key, content in clips.items():

@@ -25,8 +25,8 @@ from omni_async import (
     Polling,
     Retry,
     SubmitUnknown,
+    _submitter,
 )
-from omni_async import _submitter
 from omni_async._ledger import LedgerReader
 from omni_async.sandbox import Sandbox
 
@@ -175,7 +175,7 @@ async def test_where_link_and_task_are_gone_it_says_so(service: Service) -> None
     service.sandbox._workshop.tasks.clear()
     for _ in range(2):
         async with service.client() as client:
-            with pytest.raises(DownloadError, match="no link.*task not found") as caught:
+            with pytest.raises(DownloadError, match=r"no link.*task not found") as caught:
                 await client.submit("a fox", key="fox")
     assert str(service.row("fox").task_id) in str(caught.value)
     assert service.row("fox").status is JobStatus.UNDELIVERED
@@ -214,7 +214,7 @@ async def test_a_failed_job_is_not_bought_again_by_itself(service: Service) -> N
 
 
 async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -> None:
-    """Running, waiting and overdue jobs of a run that was left are brought to their end by one that knows no request."""
+    """Running, waiting and overdue jobs of a run that was left are ended by one that knows no request."""
     slow(service, 1.5)
     async with service.cut_short(polling=Polling(minimum=0.05, maximum=0.1, timeout=0.3)) as client:
         late = client.submit("a snail", key="late")
@@ -261,7 +261,7 @@ async def test_what_was_being_sent_is_in_doubt(
             assert (service.submits, service.sandbox.record.replayed) == (2, 1)
             assert service.row("fox").doubtful == 0
         else:
-            with pytest.raises(SubmitUnknown, match="'fox'.*nobody can know"):
+            with pytest.raises(SubmitUnknown, match=r"'fox'.*nobody can know"):
                 await job
             assert service.submits == 1
             assert service.row("fox").status is JobStatus.UNKNOWN
@@ -311,7 +311,7 @@ async def test_a_job_whose_parent_failed_is_not_sent(service: Service) -> None:
     async with service.client() as client:
         one = client.submit("a fox", key="one")
         two = one.extend("snow", key="two")
-        with pytest.raises(ParentFailed, match="'two'.*'one'.*gave it up"):
+        with pytest.raises(ParentFailed, match=r"'two'.*'one'.*gave it up"):
             await two
     async with service.client() as client:
         one = client.submit("a fox", key="one")
@@ -422,6 +422,27 @@ async def test_a_cancelled_job_is_bought_again_when_asked(service: Service) -> N
     assert service.submits == 1
 
 
+async def test_a_job_cancelled_before_the_ledger_was_asked_stays_cancelled(service: Service) -> None:
+    """An earlier run left it waiting; who cancels it at once in this one does not find it bought by the next."""
+    service.sandbox.script("submit", ["http_429"] * 50)
+    async with service.cut_short() as client:
+        client.submit("a fox", key="fox")
+        await asyncio.sleep(0.1)
+    service.sandbox._mischief._scripts["submit"].clear()
+    assert service.row("fox").status is JobStatus.WAITING
+    async with service.client() as client:
+        for request, key in (("a fox", "fox"), ("another fox", "fox")):
+            job = client.submit(request, key=key)
+            job.cancel()
+            with pytest.raises((JobCancelled, KeyReused)):
+                await job
+        stats = client.statistics()
+    assert (stats.waiting, stats.stopped) == (0, 1)
+    async with service.client() as client:
+        assert client.resume() == []
+    assert service.sandbox.record.accepted == 0
+
+
 async def test_a_completed_job_asked_for_again_gives_its_clip(service: Service) -> None:
     """It costs nothing; and a key that the ledger does not know is an error that says so."""
     async with service.client() as client:
@@ -446,7 +467,7 @@ async def test_a_failed_task_from_elsewhere_cannot_be_bought_again(service: Serv
     object.__setattr__(service.sandbox.settings, "fail_rate", 0.0)
     async with service.client() as client:
         fine = client.submit("a hen", key="hen")
-        with pytest.raises(JobError, match="'mine'.*elsewhere"):
+        with pytest.raises(JobError, match=r"'mine'.*elsewhere"):
             await client.again("mine")
         assert (await fine).is_file()
     assert service.row("mine").status is JobStatus.FAILED

@@ -30,7 +30,7 @@ def _make_room(ledger: SqliteLedger) -> None:
 
 
 async def test_a_full_disk_is_told_and_saves_are_not_forgotten(path: Path) -> None:
-    """Each ticket of the failing group raises; with room again, the next write of anybody brings all the saves along."""
+    """Each ticket of the failing group raises; with room again, the next write brings all the saves along."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("before"))
         _fill(ledger)

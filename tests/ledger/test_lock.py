@@ -51,7 +51,7 @@ async def test_another_way_to_the_same_file_is_the_same_lock(path: Path) -> None
 
 
 async def test_a_second_process_names_the_first_and_a_kill_frees_it(path: Path) -> None:
-    """The error has the pid of the owner; once that is killed with SIGKILL, the ledger opens, with all that was in it."""
+    """The error has the owner's pid; once that is killed with SIGKILL, the ledger opens, with all that is in it."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("k"))
     with subprocess.Popen([sys.executable, "-c", OWNER, str(path)], stdout=subprocess.PIPE) as owner:
@@ -74,7 +74,7 @@ async def test_a_file_system_without_locks_is_told(path: Path, monkeypatch: pyte
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(lock, "_lock", refuse)
-    with pytest.raises(LedgerError, match="cannot be locked: Function not implemented. Keep it on a disk"):
+    with pytest.raises(LedgerError, match=r"cannot be locked: Function not implemented. Keep it on a disk"):
         await SqliteLedger(path).open()
     assert not path.exists()
 

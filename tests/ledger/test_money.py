@@ -58,7 +58,7 @@ async def test_a_full_disk_stops_the_line_before_the_next_post(service: Service)
         fill(client)
         jobs = [client.submit(f"{LONG}{number}", key=f"fox {number}") for number in range(20)]
         for job in jobs:
-            with pytest.raises(LedgerError, match="cannot be written.*Nothing more is submitted"):
+            with pytest.raises(LedgerError, match=r"cannot be written.*Nothing more is submitted"):
                 await job
         assert isinstance(client.stopped, LedgerError)
         with pytest.raises(LedgerError):
@@ -73,7 +73,7 @@ async def test_a_full_disk_stops_the_line_before_the_next_post(service: Service)
 async def test_a_disk_that_fills_up_between_row_and_post_leaves_no_doubt(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job is recorded, its sending is not: it is not sent, and once there is room it says `waiting`, not in doubt."""
+    """The job is recorded, its sending is not: it is not sent, and with room again it says `waiting`."""
     really_save = SqliteLedger.save
 
     def save(ledger: SqliteLedger, record: Any) -> Any:
@@ -129,14 +129,15 @@ async def test_what_was_accepted_on_a_full_disk_is_followed_and_recorded_later(
 async def test_a_row_that_cannot_be_written_to_the_end_is_told(service: Service) -> None:
     """Where the disk stays full until the client is left, leaving it raises, and names the job."""
     client = service.client()
-    with pytest.raises(LedgerError, match="the last changes of .*'fox'.* could not be written"):
-        async with client:
-            slow(service, 0.5)
-            job = client.submit("a fox", key="fox")
-            await job.accepted()
-            ledger_of(client)._db.execute("PRAGMA query_only=ON")
-            with pytest.raises(DownloadError, match="finished and paid.*cannot be written"):
-                await job
+    slow(service, 0.5)
+    await client.__aenter__()
+    job = client.submit("a fox", key="fox")
+    await job.accepted()
+    ledger_of(client)._db.execute("PRAGMA query_only=ON")
+    with pytest.raises(DownloadError, match=r"finished and paid.*cannot be written"):
+        await job
+    with pytest.raises(LedgerError, match=r"the last changes of .*'fox'.* could not be written"):
+        await client.__aexit__(None, None, None)
     assert service.row("fox").status is JobStatus.RUNNING
     async with service.client() as client:
         (job,) = client.resume()
@@ -146,7 +147,7 @@ async def test_a_row_that_cannot_be_written_to_the_end_is_told(service: Service)
 
 @pytest.mark.parametrize("ceiling", [0.0, 0.9, 1.0, 2.0, 3.3])
 async def test_the_ceiling_is_never_passed(service: Service, ceiling: float) -> None:
-    """As many as fit under it are bought, room being used as bills come in, and the rest stay waiting with the reason."""
+    """As many as fit under it are bought, bill by bill, and the rest stay waiting with the reason."""
     async with service.client(limits=Limits(max_cost=ceiling)) as client:
         jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(12)]
         async with asyncio.timeout(30):
@@ -161,7 +162,7 @@ async def test_the_ceiling_is_never_passed(service: Service, ceiling: float) -> 
 
 
 async def test_earlier_runs_count_under_the_ceiling(service: Service) -> None:
-    """Each run of the same program with a higher ceiling buys what the difference allows, and one with the same nothing."""
+    """A run with a higher ceiling buys what the difference allows, and one with the same buys nothing."""
     for ceiling, paid in ((1.0, 2), (1.0, 2), (2.0, 4), (1.5, 4), (100.0, 6)):
         async with service.client(limits=Limits(max_cost=ceiling)) as client:
             jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(6)]

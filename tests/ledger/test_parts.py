@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -34,8 +34,8 @@ SIZE = 900_000
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
     """A sandbox whose clips take three seconds each."""
-    settings = {"clip_bytes": SIZE, "cdn_rate": SIZE / 3}
-    async with Sandbox(prerendered=True, median=0.1, sigma=0.01, seconds=5, **settings) as sandbox:
+    pace: dict[str, Any] = {"clip_bytes": SIZE, "cdn_rate": SIZE / 3}
+    async with Sandbox(prerendered=True, median=0.1, sigma=0.01, seconds=5, **pace) as sandbox:
         yield Service(sandbox, tmp_path / "clips")
 
 
@@ -100,8 +100,7 @@ async def test_a_clip_that_changed_in_between_is_fetched_anew(service: Service, 
     size = SIZE if validators == "etag" else SIZE + 4096  # without a validator the size is all there is to tell by
     task.clips[0] = distinct_clip(content, "another version" * 20_000, size)
     if validators == "none":
-        mark = json.loads('{"index": 0, "offset": 300000, "total": %d}' % SIZE)
-        service.set_row("k000", part=json.dumps(mark))
+        service.set_row("k000", part=json.dumps({"index": 0, "offset": 300_000, "total": SIZE}))
     hurry(service)
     async with service.client() as client:
         (job,) = client.resume()
@@ -189,7 +188,7 @@ async def test_a_folder_that_vanishes_makes_undelivered(service: Service) -> Non
         service.folder.touch()
         hurry(service)
         for each in (job, other):
-            with pytest.raises(DownloadError, match="finished and paid.*could not be stored"):
+            with pytest.raises(DownloadError, match=r"finished and paid.*could not be stored"):
                 await each
         assert client.stopped is None
     service.folder.unlink()

@@ -17,6 +17,7 @@ from omni_async._ledger.schema import open_to_write
 from .conftest import opened, record_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -87,9 +88,10 @@ async def test_where_there_is_no_ledger_the_reader_says_so(path: Path) -> None:
         with closing(sqlite3.connect(path)) as db:
             db.execute("PRAGMA journal_mode=WAL")
 
-    for make in (lambda: None, path.touch, begin):
+    stages: list[Callable[[], object]] = [path.parent.exists, path.touch, begin]
+    for make in stages:
         make()
-        with pytest.raises(LedgerError, match="there is no ledger .*: no job has been recorded there"):
+        with pytest.raises(LedgerError, match=r"there is no ledger .*: no job has been recorded there"):
             LedgerReader(path.parent)
 
 

@@ -41,7 +41,7 @@ def _sql(path: Path, *statements: str) -> None:
 
 
 def _bend_an_index(path: Path) -> None:
-    """Make the index of keys say other things than its table: no page is broken, and yet a key could be bought twice."""
+    """Let the index of keys say other things than its table: no page is broken, and a key could be bought twice."""
     content = path.read_bytes()
     places = (at for at in range(len(content)) if content.startswith(b"k123", at))
     others = (b"omni", b"k123"), (b'": "', b"mni-", b"k123")  # what stands behind and before it in rows
@@ -80,7 +80,7 @@ async def test_a_damaged_ledger_is_refused_as_it_is(path: Path, damage: str) -> 
     await _make_ledger(path)
     DAMAGES[damage](path)
     before = _all_bytes(path.parent)
-    with pytest.raises(LedgerError, match="left as it was|left as it is") as caught:
+    with pytest.raises(LedgerError, match=r"left as it was|left as it is") as caught:
         await SqliteLedger(path).open()
     assert str(path) in str(caught.value)
     assert _all_bytes(path.parent) == before
@@ -103,7 +103,7 @@ def _foreign(path: Path, mode: str, *, leave_log: bool = False) -> None:
 @pytest.mark.parametrize("mode", ["delete", "wal", "wal with a log"])
 async def test_another_programs_database_is_refused_as_it_is(path: Path, mode: str) -> None:
     """A database of songs stays one, also where it writes ahead, and also with what its owner has not put in yet."""
-    _foreign(path, mode.split()[0], leave_log="log" in mode)
+    _foreign(path, mode.partition(" ")[0], leave_log="log" in mode)
     before = _all_bytes(path.parent)
     with pytest.raises(LedgerError, match="a database of another program"):
         await SqliteLedger(path).open()
@@ -212,7 +212,7 @@ async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
 
 async def test_a_folder_that_cannot_be_written_is_refused(read_only: Path) -> None:
     """The error names the folder, and nothing is left there."""
-    with pytest.raises(LedgerError, match="cannot be kept there|cannot be opened"):
+    with pytest.raises(LedgerError, match=r"cannot be kept there|cannot be opened"):
         await SqliteLedger(read_only / "ledger.db").open()
 
 

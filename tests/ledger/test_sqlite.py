@@ -16,7 +16,7 @@ import pytest
 from omni_async import JobStatus, LedgerError
 from omni_async._core.budget import Spent
 from omni_async._core.record import JobRecord, PartMark
-from omni_async._ledger import LedgerReader, MemoryLedger, SqliteLedger, sqlite
+from omni_async._ledger import LedgerReader, MemoryLedger, SqliteLedger, schema, sqlite
 
 from .conftest import opened, record_of
 
@@ -84,7 +84,8 @@ async def main():
     await ledger.open()
     for number in range(50):
         await ledger.insert(JobRecord(key=f"k{number}", request="{}"))
-    await asyncio.gather(*(asyncio.ensure_future(wait(ledger.save(JobRecord(key=f"k{n}", submits=1)))) for n in range(50)))
+    saves = [ledger.save(JobRecord(key=f"k{number}", submits=1)) for number in range(50)]
+    await asyncio.gather(*map(wait, saves))
     os.kill(os.getpid(), signal.SIGKILL)
 async def wait(ticket):
     await ticket
@@ -97,7 +98,7 @@ asyncio.run(main())
 
 
 async def test_the_order_of_calls_is_the_order_in_the_file(path: Path) -> None:
-    """Of many changes of one job that nobody awaits in between, the last one counts, and a find sees those before it."""
+    """Of many changes that nobody awaits in between, the last one counts, and a find sees those before it."""
     async with opened(path) as ledger:
         tickets: list[Any] = [ledger.insert(record_of("k"))]
         for number in range(1, 500):
@@ -113,7 +114,7 @@ async def test_the_order_of_calls_is_the_order_in_the_file(path: Path) -> None:
 
 def _count_commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     statements: list[str] = []
-    really_open = sqlite.open_to_write
+    really_open = schema.open_to_write
 
     def open_to_write(path: Path) -> sqlite3.Connection:
         db = really_open(path)
@@ -168,12 +169,12 @@ async def test_unfinished_are_those_with_something_left_to_do(path: Path) -> Non
         await ledger.save(record_of("waiting", submits=1))
         ended = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.UNKNOWN, JobStatus.CANCELLED}
         assert [record.key for record in ledger.unfinished()] == [str(each) for each in JobStatus if each not in ended]
-        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE {sqlite.rows.UNFINISHED} ORDER BY id")
+        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE {schema.UNFINISHED} ORDER BY id")
         assert "unfinished_jobs" in str(plan.fetchall())
 
 
 async def test_both_ledgers_count_money_alike(path: Path) -> None:
-    """What all jobs have cost, by SQL and by adding up, for every status with and without cost, task and earlier bill."""
+    """By SQL and by adding up, for every status with and without cost, task and earlier bill, the sums are the same."""
     records = [
         record_of(f"{status} {cost} {task} {earlier}", status=status, cost=cost, task_id=task, earlier_cost=earlier)
         for status in JobStatus
@@ -289,7 +290,7 @@ async def test_a_closed_ledger_says_so(path: Path) -> None:
 
 
 async def test_closing_makes_sure_of_everything(path: Path) -> None:
-    """What was saved and never awaited is there after the ledger was closed, and nothing lies beside it but its lock."""
+    """What was saved and never awaited is there after closing, and nothing lies beside the file but its lock."""
     ledger = SqliteLedger(path)
     await ledger.open()
     for number in range(100):
@@ -298,7 +299,8 @@ async def test_closing_makes_sure_of_everything(path: Path) -> None:
     assert sorted(each.name for each in path.parent.iterdir()) == ["ledger.db", "ledger.db.lock"]
     with closing(LedgerReader(path)) as reader:
         assert len(list(reader.jobs())) == 100
-    assert not ledger._thread.is_alive() or ledger._thread.join(5) is None
+    ledger._thread.join(5)
+    assert not ledger._thread.is_alive()
 
 
 async def test_each_waiter_has_a_traceback_of_its_own(path: Path) -> None:
