@@ -37,6 +37,8 @@ class Said:
 class Shell:
     """A folder to work in, and an environment."""
 
+    python = (sys.executable,)
+
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT", "LANG") if name in os.environ}
