@@ -133,13 +133,10 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     try:
         db = _connect_to_read(path)
         try:
-            version = check_version(db, path)
+            check_version(db, path)
         except BaseException:
             db.close()
             raise
-        if not version:  # whoever was making it has ended, or is not that far yet
-            db.close()
-            db = _empty()
     except sqlite3.Error as error:
         raise cannot_open(path, str(error)) from error
     if version < len(MIGRATIONS):
@@ -150,14 +147,6 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             if version
             else f"there is no ledger {path}: no job has been recorded there"
         )
-    return db
-
-
-def _empty() -> sqlite3.Connection:
-    """Give a ledger in which nothing is recorded, in place of a file that holds no tables yet."""
-    db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
-    for script in MIGRATIONS:
-        db.executescript(script)
     return db
 
 

@@ -34,8 +34,7 @@ def jobs(client: OmniClient, lines: Sequence[Line], *, again: Container[str] = (
         for due in _with_missing_parents(line, by_key, parents):
             if client.stopped:
                 return
-            parent = parents[due.extend_from] if due.extend_from is not None else None
-            job = client.again(due.key) if due.key in again else _submit(client, due.key, requests.of(due), parent)
+            job = client.again(due.key) if due.key in again else _submit(client, due, requests.of(due), parents)
             if due is not line:
                 early.add(due.key)
             if due.extend_from is not None:
@@ -57,8 +56,8 @@ def _with_missing_parents(line: Line, by_key: dict[str, Line], parents: dict[str
     return chain[::-1]
 
 
-def _submit(client: OmniClient, key: str, request: VideoRequest, parent: Job | None) -> Job:
-    if parent is None:
-        return client.submit(request, key=key)
+def _submit(client: OmniClient, line: Line, request: VideoRequest, parents: dict[str, Job]) -> Job:
+    if line.extend_from is None:
+        return client.submit(request, key=line.key)
     fields = {name: getattr(request, name) for name in request.model_fields_set - {"prompt"}}
-    return parent.extend(request.prompt or "", key=key, **fields)
+    return parents[line.extend_from].extend(request.prompt or "", key=line.key, **fields)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omni_async import LedgerError, LedgerReader
 from omni_async import batch as requests
 
 from .ending import Commands
-from .ledger import Standing, is_there, ledger_of, reading
+from .ledger import Standing, ledger_of
 from .options import Folder, Money, Pace, Server, Style  # noqa: TC001 - typer looks at them
 from .output import Output
 from .run import Plan, Run
@@ -78,12 +80,11 @@ def _named(file: Path, problem: requests.Problem) -> str:
 def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> Standing:
     """Give how the lines stand in the ledger. Raises `Misuse` for those that ask for something else than before."""
     standing, edited = Standing(), []
-    if is_there(ledger):
-        with reading(ledger) as reader:
-            for line, record, is_same in requests.known(lines, reader.find):
-                standing.add(record)
-                if not is_same:
-                    edited.append(_edited(file, line, record))
+    with suppress(LedgerError), LedgerReader(ledger) as reader:  # where it cannot be read, the client says so
+        for line, record, is_same in requests.known(lines, reader.find):
+            standing.add(record)
+            if not is_same:
+                edited.append(_edited(file, line, record))
     if edited:
         more = [f"... and {len(edited) - _NAMED:,} more"] if len(edited) > _NAMED else []
         advice = f"Nothing was sent. {ledger} remembers what each id stood for: give an edited line another id"

@@ -115,6 +115,7 @@ class Ending:
             go_on = _with_open_limit(self.commands.go_on) if self.is_limit else self.commands.go_on
             lines += [f"{self._whats_left()}. Go on{' with a higher limit' if self.is_limit else ''}:"]
             lines += [f"  {command(*go_on)}"]
+            return lines
         if self.tally.failed and self.commands.failed:
             lines += ["What failed is not bought again by itself. To buy it again:"]
             lines += [f"  {command(*self.commands.failed)}"]

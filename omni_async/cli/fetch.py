@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from omni_async import LedgerError, LedgerReader
+
 from .ending import Commands
-from .ledger import Standing, is_there, ledger_of, reading
+from .ledger import Standing, ledger_of
 from .options import Folder, Pace, Server, Style  # noqa: TC001 - typer looks at them
 from .output import Output
 from .run import Plan, Run
@@ -50,10 +53,9 @@ def fetch(
 def _known_keys(task_ids: list[str], ledger: Path, before: Standing) -> dict[str, str]:
     """Give the keys of the jobs that the ledger knows by these tasks, and note how they stand."""
     keys = {}
-    if is_there(ledger):
-        with reading(ledger) as reader:
-            for task_id in task_ids:
-                if (record := reader.find_task(task_id)) is not None:
-                    keys[task_id] = record.key
-                    before.add(record)
+    with suppress(LedgerError), LedgerReader(ledger) as reader:  # where it cannot be read, the client says so
+        for task_id in task_ids:
+            if (record := reader.find_task(task_id)) is not None:
+                keys[task_id] = record.key
+                before.add(record)
     return keys

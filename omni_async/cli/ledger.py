@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from omni_async import LEDGER_NAME, JobStatus, LedgerError, LedgerReader
 
+from .output import harmless
 from .status import Misuse
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def reading(ledger: Path) -> Iterator[LedgerReader]:
         with LedgerReader(ledger) as reader:
             yield reader
     except LedgerError as error:
-        raise Misuse(str(error)) from None
+        raise Misuse(harmless(str(error))) from None
 
 
 def is_there(path: Path) -> bool:

@@ -76,8 +76,11 @@ def status(
         else:
             records = _chosen(reader, totals, state, is_sorted=True)
             shown = list(records if every else islice(records, _ROWS))
-            sheet = Sheet(ledger, totals, shown, of=_count(totals, state), is_sandbox=ledger.name == SANDBOX_LEDGER)
+            count, is_sandbox = _count(totals, state), ledger.name == SANDBOX_LEDGER
+            sheet = Sheet(ledger, totals, shown, of=count, is_whole=every, is_sandbox=is_sandbox)
             output.show(sheet)
+            if not style.quiet and (advice := sheet.advice()):
+                output.result("\n".join(["", *advice]))
     return Status.DONE
 
 

@@ -23,6 +23,7 @@ from omni_async import (
 from omni_async.sandbox import SandboxProcess
 
 from .interrupt import INTERRUPTS
+from .output import harmless
 from .status import Misuse, Status
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ async def client_for(server: Server, *, ledger: Path | None = None, **settings: 
         except AuthenticationError as error:
             raise Misuse(*_NO_KEY if not os.environ.get("APIMART_API_KEY", "").strip() else [str(error)]) from None
         except (ValueError, OSError, LedgerError) as error:
-            raise Misuse(str(error)) from None
+            raise Misuse(harmless(str(error))) from None
         yield client
 
 
