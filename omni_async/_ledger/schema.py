@@ -133,7 +133,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     try:
         db = _connect_to_read(path)
         try:
-            check_version(db, path)
+            version = check_version(db, path)
         except BaseException:
             db.close()
             raise
