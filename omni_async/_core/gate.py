@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from .learner import Departure, Learner, Learnt
 from .retry import backoff, obey, patience
 
 if TYPE_CHECKING:
@@ -42,20 +43,22 @@ class Permit:
 
     closing: int  # how often the gate had closed when it left
     is_probe: bool
+    departure: Departure | None = None  # how it left, where the gate learns
 
 
 class Gate:
     """Lets requests through one by one. Times are of any one clock that only moves forward, in seconds.
 
     `capacity` is how many accepted jobs may be unfinished at once (None: no ceiling), `width` how many requests may
-    be on the wire at once.
+    be on the wire at once. With a `learner` it finds the account's limits and keeps just within them.
     """
 
-    def __init__(self, *, capacity: int | None, width: int, retry: Retry) -> None:
+    def __init__(self, *, capacity: int | None, width: int, retry: Retry, learner: Learner | None = None) -> None:
         self.in_flight = 0
         self._capacity = capacity
         self._width = width
         self._retry = retry
+        self._learner = learner
         self._state = _State.OPEN
         self._cause = _Cause.REFUSED
         self._window = 1
@@ -64,6 +67,7 @@ class Gate:
         self._in_a_row = 0  # closings since a request was last let through
         self._unclear = 0
         self._opens_at = 0.0
+        self._would_open_at = 0.0
         self._has_rested = False  # for a while, nobody wanted through
         self._closed_since: float | None = None  # since when nothing has been let through
         self._cause_since = 0.0  # since when it has been for the present cause
@@ -79,7 +83,15 @@ class Gate:
             return None
         if self._state is _State.CLOSED:
             return max(0.0, self._opens_at - now)
-        return 0.0 if self._on_wire < self._window else None
+        if self._learner is None:
+            return 0.0 if self._on_wire < self._window else None
+        if self._on_wire >= self._learner.rate.width(self._window):
+            return None
+        return self._learner.opens_in(now, self.in_flight, self._on_wire)
+
+    def learnt(self) -> Learnt:
+        """Give the limits found so far."""
+        return self._learner.learnt() if self._learner else Learnt()
 
     @property
     def is_closed(self) -> bool:
@@ -89,6 +101,8 @@ class Gate:
     def rested(self) -> None:
         """Take note that nobody wants through for now, or that whoever comes next comes with new patience."""
         self._has_rested = True
+        if self._learner:
+            self._learner.rate.rested()
 
     def leave(self, now: float) -> Permit:
         """Let one request through; only after `opens_in` gave 0."""
@@ -98,8 +112,9 @@ class Gate:
             if self._has_rested or now - self._opens_at > patience(self._retry):
                 self._closed_since = self._cause_since = now  # time in which nobody asks tries no patience
         self._has_rested = False
+        departure = self._learner and self._learner.left(now, self.in_flight, self._on_wire, is_probe=is_probe)
         self._on_wire += 1
-        return Permit(self._closings, is_probe)
+        return Permit(self._closings, is_probe, departure)
 
     def passed(self, permit: Permit, *, accepted: bool) -> None:
         """Take note that the server let this request through; `accepted` if a job is in flight from now on."""
@@ -108,6 +123,8 @@ class Gate:
         self._unclear = 0
         if permit.closing != self._closings:
             return  # it left before the gate closed, and tells nothing about now
+        if self._learner and permit.departure and accepted:
+            (self._learner.reopened if permit.is_probe else self._learner.accepted)(permit.departure)
         self._state = _State.OPEN
         self._in_a_row = 0
         self._closed_since = None
@@ -117,13 +134,32 @@ class Gate:
     def refused(self, permit: Permit, now: float, *, advice: float | None, dice: float) -> None:
         """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""
         self._on_wire -= 1
-        if permit.closing != self._closings:
-            if advice is not None and self._state is _State.CLOSED:
-                self._opens_at = max(self._opens_at, now + obey(advice, 0, self._retry, dice))
+        if permit.departure and permit.departure.is_extra:
+            self._learner.capacity.stayed(now)
             return
+        if permit.closing != self._closings:
+            if self._learner and permit.departure:
+                self._learner.refused_too(permit.departure, advice)
+            if self._state is _State.CLOSED and (advice is not None or self._learner):
+                self._opens_at = max(self._opens_at, now + self._pause(now, advice, 0, dice))
+            return
+        if self._learner and permit.departure:
+            self._learner.refused(permit.departure, self.in_flight, advice)
         if permit.is_probe and self._early_probe:
             self._early_allowed = False
-        self._close(now, _Cause.REFUSED, obey(advice, self._in_a_row, self._retry, dice))
+            if self._learner:
+                self._learner.capacity.failed()
+                self._state = _State.CLOSED
+                self._closings += 1
+                self._early_probe = False
+                self._opens_at = max(self._would_open_at, now + (advice or 0) if advice and advice <= 300 else 0)
+                return
+        self._close(now, _Cause.REFUSED, self._pause(now, advice, self._in_a_row, dice))
+
+    def _pause(self, now: float, advice: float | None, in_a_row: int, dice: float) -> float:
+        if self._learner is None:
+            return obey(advice, in_a_row, self._retry, dice)
+        return self._learner.pause(now, advice, in_a_row, dice)
 
     def unreachable(self, permit: Permit, now: float, *, dice: float) -> None:
         """Take note that this request could not even be sent."""
@@ -154,6 +190,10 @@ class Gate:
         """Take note that a job in flight has ended on the server, which may have freed a place."""
         self.in_flight = max(0, self.in_flight - 1)
         if self._state is _State.CLOSED and self._cause is _Cause.REFUSED and self._early_allowed:
+            if self._learner and not self._learner.capacity.may_open():
+                return
+            if not self._early_probe:
+                self._would_open_at = self._opens_at
             self._early_probe = self._early_probe or self._opens_at > now
             self._opens_at = min(self._opens_at, now)
 
