@@ -54,9 +54,12 @@ class Rate:
         self._advised: float | None = None  # when it should open, as the last refusal said
         self._opened_at: float | None = None
         self._count = 0
-        self._held = 0
+        self._held = self._had_held = 0
+        self._floor = 0.0
+        self._from_ramp = False
         self._step = _CLOSE - 1
         self._hold = retry.maximum
+        self._proof = _PROOF
         self._since = 0.0
         self._scale = retry.initial
 
@@ -79,7 +82,7 @@ class Rate:
         """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have."""
         if self._opened_at is None:
             self._opened_at = self._since = now
-        if not self._is_ramping and not self._is_growing and self.low and now - self._since > self._hold_for():
+        if not (self._is_ramping or self._is_growing or self._is_closed) and self.low and now - self._since > self._hold_for():
             self._grow()
         is_on_time = now - self._left_at <= _ON_TIME / self.pace
         self._left_at = now
@@ -94,7 +97,7 @@ class Rate:
         self._held += 1
         if self._is_ramping:
             self.low, self.pace, self._held = pace, pace / _RAMP, 0
-        elif self._held == (_HABIT if self._is_bursty else _PROOF) and pace > self.low:
+        elif self._held == self._proof and pace > self.low:
             self.low = pace
             if self._is_growing:
                 self._step = min(self._step * 2, 1 / _RAMP - 1)
@@ -102,8 +105,9 @@ class Rate:
 
     def refused(self, left_at: float, advice: float | None) -> None:
         """Take note that one which left then was refused, until `advice` seconds later."""
-        if self._is_growing:
-            self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum))
+        was_growing = self._is_growing
+        if was_growing:
+            self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum) * (1 + self._is_bursty))
         was_ramping, self._is_ramping, self._is_growing = self._is_ramping, False, False
         self._step = _CLOSE - 1
         is_probe, self._is_closed = self._is_closed, True
@@ -111,39 +115,48 @@ class Rate:
             self._scale = max(self._retry.initial, min(left_at - self._opened_at, self._retry.maximum))
         elif not is_probe:
             self._scale = max(self._retry.initial, 1 / self.pace)
-        self._refused_at = left_at
+        self._refused_at = self._since = left_at
         self._advised = left_at + advice - min(advice, 1) / 2 if advice else None
         gap = left_at - self._accepted_at
         if not 0 < gap < math.inf:
             return
         self.high = min(self.high, 1 / gap)
         hint = 1 / (gap + max(0.0, (advice or 0) - 1))
+        if not is_probe:
+            self._had_held, self._held = self._held, 0
+            self._from_ramp = was_ramping
+        if not is_probe:
+            self._floor = self.low if was_growing else 0.0
         if self.high < self.low / _BURST or (is_probe and self.high < self.low * 1.01):
-            self._is_bursty = self._is_bursty or self._held < _HABIT
+            if self._from_ramp and not self._is_bursty:
+                self._is_bursty, self._proof = True, max(_HABIT, self._count)
             self.low = 0.0
         elif self.high < self.low * 1.01:
-            self.low *= _MARGIN if self._held >= _HABIT else 1 / _BURST
+            self.low *= _MARGIN if self._had_held >= _HABIT else 1 / _BURST
+        if self._is_bursty:
+            self.low = 0.0
         if hint > self.low:
             self.high = min(self.high, hint)
-        if not is_probe:
-            self._held = 0
 
     def reopened(self, left_at: float) -> None:
         """Take note that the probe which left then was accepted, after refusals."""
         opened_at = min(left_at, self._advised or (self._refused_at + left_at) / 2)
+        is_rough = self._opened_at is not None and left_at - opened_at > (left_at - self._opened_at) / 10
         if not self.low:
             cycle = self._count / max(opened_at - self._opened_at, 1e-3) if self._opened_at is not None else 0.0
             if self._is_bursty or 0 < cycle < self.high:
-                self.low = _MARGIN * max(cycle, 1e-6)
+                self.low = max(self._floor, _MARGIN * max(cycle, 1e-6))
             elif left_at > self._accepted_at > -math.inf:
                 self.low = 1 / (left_at - self._accepted_at)
         if self._is_bursty or self.high <= self.low:
             self.high = math.inf
-        self._opened_at, self._count = opened_at, 1
+        if self._opened_at is None or self._count >= _HABIT:
+            self._opened_at, self._count = opened_at, 0
+        self._count += 1
         self._accepted_at = left_at
         self._go_on(left_at)
-        if self._is_bursty and self._advised is None:
-            self._since = left_at - self._hold_for() + _HABIT / self.low
+        if self._is_bursty and is_rough:
+            self._since, self._step = left_at - self._hold_for() + _HABIT / self.low, 1 / _RAMP - 1
         self._is_closed = False
 
     def resumed(self, left_at: float) -> None:
