@@ -26,6 +26,7 @@ class Capacity:
         self._suspect: int | None = None
         self._refusals = 0
         self._has_failed = False
+        self._has_grown = False
         self._hold = _HOLD * retry.initial
         self._grows_at = self._hold if limit else 0.0
 
@@ -36,6 +37,11 @@ class Capacity:
     def grows_in(self, now: float) -> float:
         """Give the seconds until one more than the limit is asked for."""
         return max(0.0, self._grows_at - now)
+
+    @property
+    def suspects(self) -> bool:
+        """Tell whether a refusal may have been the capacity's."""
+        return self._suspect is not None
 
     def may_open(self) -> bool:
         """Tell whether a job that finishes may open a gate that a refusal has closed."""
@@ -59,7 +65,7 @@ class Capacity:
         if self._suspect is not None and in_flight >= self._suspect:
             self._suspect, self._refusals = None, 0
         if self.limit is not None and in_flight >= self.limit:
-            self.limit = in_flight + 1
+            self.limit, self._has_grown = in_flight + 1, True
 
     def reopened(self, in_flight: int, now: float, *, knows_rate: bool) -> bool:
         """Take note that a probe was accepted; True if that, and what came before, shows this limit."""
@@ -68,6 +74,13 @@ class Capacity:
             return False
         self.limit = self._suspect
         self._grows_at = now + self._hold
+        return True
+
+    def shrinks_to(self, in_flight: int) -> bool:
+        """Take back a place that seemed to be there because a job had just ended; False if that is not what it is."""
+        if self.limit is None or in_flight != self.limit - 1 or not self._has_grown:
+            return False
+        self.limit, self._has_grown = in_flight, False
         return True
 
     def grew(self, now: float) -> None:

@@ -134,9 +134,9 @@ class Gate:
     def refused(self, permit: Permit, now: float, *, advice: float | None, dice: float) -> None:
         """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""
         self._on_wire -= 1
-        if permit.departure and permit.departure.is_extra:
-            self._learner.capacity.stayed(now)
-            return
+        if self._learner and permit.departure and not permit.is_probe and permit.closing == self._closings:
+            if self._learner.is_capacity(permit.departure, self.in_flight, now):
+                return
         if permit.closing != self._closings:
             if self._learner and permit.departure:
                 self._learner.refused_too(permit.departure, advice)

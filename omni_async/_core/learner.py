@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from .settings import Retry
 
 
+_CALM = 5  # requests accepted in a row before the refusals before them count as explained
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Learnt:
     """Limits that were found, as plain numbers to be kept; None where none was met."""
@@ -44,8 +47,7 @@ class Learner:
         self.capacity = Capacity(retry, limit=learnt.at_once)
         self._retry = retry
         self._before: Rate | None = None  # the rate as it was before refusals that may be the capacity's
-        self._extra_out = False
-        self._believes = True
+        self._in_a_row = 0
 
     def learnt(self) -> Learnt:
         """Give what has been found."""
@@ -69,6 +71,9 @@ class Learner:
             self.capacity.grew(departure.at)
         self.capacity.accepted(departure.in_flight)
         self.rate.accepted(departure.at, departure.pace)
+        self._in_a_row += 1
+        if self._in_a_row >= _CALM and not self.capacity.suspects:
+            self._before = None
 
     def reopened(self, departure: Departure) -> None:
         """Take note that the probe was accepted."""
@@ -79,15 +84,20 @@ class Learner:
         else:
             self.rate.reopened(departure.at)
         self.capacity.accepted(departure.in_flight)
-        if not self.capacity.may_open():
-            self._before = None
 
     def refused(self, departure: Departure, in_flight: int, advice: float | None) -> None:
         """Take note that it was refused."""
+        self._in_a_row = 0
         if self._before is None:
             self._before = copy.copy(self.rate)
         self.capacity.refused(in_flight)
         self.rate.refused(departure.at, self._sensible(advice))
+
+    def is_capacity(self, departure: Departure, in_flight: int, now: float) -> bool:
+        """Tell whether a refusal is certainly the capacity's, and take note of it if so: a finished job will mend it."""
+        if departure.is_extra:
+            self.capacity.stayed(now)
+        return departure.is_extra or self.capacity.shrinks_to(in_flight)
 
     def refused_too(self, departure: Departure, advice: float | None) -> None:
         """Take note that one was refused which had left before the gate closed."""
