@@ -26,7 +26,7 @@ class Capacity:
         self._suspect: int | None = None
         self._refusals = 0
         self._has_failed = False
-        self._has_grown = False
+        self._enough = _SUSPICION
         self._hold = _HOLD * retry.initial
         self._grows_at = self._hold if limit else 0.0
 
@@ -51,44 +51,35 @@ class Capacity:
         """Take note that a job finished, and yet the next one was refused."""
         self._has_failed = True
 
-    def refused(self, in_flight: int) -> None:
-        """Take note of a refusal with so many in flight."""
+    def refused(self, in_flight: int, *, is_first: bool) -> None:
+        """Take note of a refusal with so many in flight; `is_first`: before any other limit was met."""
         if in_flight == 0 or (self._suspect is not None and in_flight < self._suspect):
             self._suspect, self._refusals = None, 0  # fewer were refused as well: it is something else
         elif in_flight == self._suspect:
             self._refusals += 1
         else:
             self._suspect, self._refusals = in_flight, 1
+            self._enough = _SUSPICION if is_first else _SUSPICION + _DOUBT
 
     def accepted(self, in_flight: int) -> None:
         """Take note that one was accepted with so many in flight before it."""
         if self._suspect is not None and in_flight >= self._suspect:
             self._suspect, self._refusals = None, 0
         if self.limit is not None and in_flight >= self.limit:
-            self.limit, self._has_grown = in_flight + 1, True
+            self.limit = in_flight + 1
 
-    def reopened(self, in_flight: int, now: float, *, knows_rate: bool) -> bool:
+    def reopened(self, in_flight: int, now: float) -> bool:
         """Take note that a probe was accepted; True if that, and what came before, shows this limit."""
-        enough = _SUSPICION + _DOUBT * knows_rate
-        if self._suspect is None or in_flight >= self._suspect or self._refusals < enough:
+        if self._suspect is None or in_flight >= self._suspect or self._refusals < self._enough:
             return False
         self.limit = self._suspect
         self._grows_at = now + self._hold
         return True
 
-    def shrinks_to(self, in_flight: int) -> bool:
-        """Take back a place that seemed to be there because a job had just ended; False if that is not what it is."""
-        if self.limit is None or in_flight != self.limit - 1 or not self._has_grown:
-            return False
-        self.limit, self._has_grown = in_flight, False
-        return True
-
-    def grew(self, now: float) -> None:
-        """Take note that one more than the limit was accepted."""
-        self._hold = _HOLD * self._retry.initial
-        self._grows_at = now
-
-    def stayed(self, now: float) -> None:
-        """Take note that one more than the limit was refused."""
-        self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum))
-        self._grows_at = now + self._hold
+    def tried(self, now: float, *, has_grown: bool) -> None:
+        """Take note of what became of one more than the limit."""
+        if has_grown:
+            self._hold, self._grows_at = _HOLD * self._retry.initial, now
+        else:
+            self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum))
+            self._grows_at = now + self._hold

@@ -124,7 +124,7 @@ class Gate:
         if permit.closing != self._closings:
             return  # it left before the gate closed, and tells nothing about now
         if self._learner and permit.departure and accepted:
-            (self._learner.reopened if permit.is_probe else self._learner.accepted)(permit.departure)
+            (self._learner.reopened if permit.is_probe else self._learner.accepted)(permit.departure, self.in_flight - 1)
         self._state = _State.OPEN
         self._in_a_row = 0
         self._closed_since = None
@@ -134,9 +134,9 @@ class Gate:
     def refused(self, permit: Permit, now: float, *, advice: float | None, dice: float) -> None:
         """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""
         self._on_wire -= 1
-        if self._learner and permit.departure and not permit.is_probe and permit.closing == self._closings:
-            if self._learner.is_capacity(permit.departure, self.in_flight, now):
-                return
+        if self._learner and permit.departure and permit.departure.is_extra:
+            self._learner.capacity.tried(now, has_grown=False)
+            return
         if permit.closing != self._closings:
             if self._learner and permit.departure:
                 self._learner.refused_too(permit.departure, advice)

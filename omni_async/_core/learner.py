@@ -65,39 +65,34 @@ class Learner:
         is_extra = self.capacity.is_full(in_flight + on_wire) and not is_probe
         return Departure(now, self.rate.left(now), in_flight, is_extra)
 
-    def accepted(self, departure: Departure) -> None:
-        """Take note that it was accepted, while the gate was open."""
+    def accepted(self, departure: Departure, in_flight: int) -> None:
+        """Take note that it was accepted, while the gate was open; so many others are in flight now."""
         if departure.is_extra:
-            self.capacity.grew(departure.at)
-        self.capacity.accepted(departure.in_flight)
+            self.capacity.tried(departure.at, has_grown=in_flight >= departure.in_flight)
+        self.capacity.accepted(min(departure.in_flight, in_flight))
         self.rate.accepted(departure.at, departure.pace)
         self._in_a_row += 1
         if self._in_a_row >= _CALM and not self.capacity.suspects:
             self._before = None
 
-    def reopened(self, departure: Departure) -> None:
-        """Take note that the probe was accepted."""
-        if self.capacity.reopened(departure.in_flight, departure.at, knows_rate=bool(self._before and self._before.found)):
+    def reopened(self, departure: Departure, in_flight: int) -> None:
+        """Take note that the probe was accepted; so many others are in flight now."""
+        in_flight = min(departure.in_flight, in_flight)
+        if self.capacity.reopened(in_flight, departure.at):
             if self._before is not None:
                 self.rate, self._before = self._before, None
                 self.rate.resumed(departure.at)
         else:
             self.rate.reopened(departure.at)
-        self.capacity.accepted(departure.in_flight)
+        self.capacity.accepted(in_flight)
 
     def refused(self, departure: Departure, in_flight: int, advice: float | None) -> None:
         """Take note that it was refused."""
         self._in_a_row = 0
         if self._before is None:
             self._before = copy.copy(self.rate)
-        self.capacity.refused(in_flight)
+        self.capacity.refused(max(departure.in_flight, in_flight), is_first=self.rate.is_ramping)
         self.rate.refused(departure.at, self._sensible(advice))
-
-    def is_capacity(self, departure: Departure, in_flight: int, now: float) -> bool:
-        """Tell whether a refusal is certainly the capacity's, and take note of it if so: a finished job will mend it."""
-        if departure.is_extra:
-            self.capacity.stayed(now)
-        return departure.is_extra or self.capacity.shrinks_to(in_flight)
 
     def refused_too(self, departure: Departure, advice: float | None) -> None:
         """Take note that one was refused which had left before the gate closed."""

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from .settings import Retry
 
 _RAMP = 0.7  # each interval of the ramp, over the one before: what is refused first is at most 1/0.7 of the limit
-_CLOSE = 1.05  # a bracket this narrow is not worth another refusal
+_CLOSE = 1.08  # a bracket this narrow is not worth another refusal
+_STEP = 0.05  # by which a pace that has held for long is raised
 _MARGIN = 0.97  # of a rate that was computed, not tried: clocks and networks are uneven
 _PROOF = 2  # requests accepted at a pace before it counts as holding
 _HABIT = 5  # ... before one refusal at it is taken for bad luck
@@ -44,7 +45,7 @@ class Rate:
         self.high = math.inf
         self.pace = math.inf if is_told else low or 1 / retry.initial
         self._retry = retry
-        self._is_ramping = not is_told and not low
+        self.is_ramping = not is_told and not low
         self._is_bursty = False
         self._is_growing = False
         self._is_closed = False
@@ -55,9 +56,9 @@ class Rate:
         self._opened_at: float | None = None
         self._count = 0
         self._held = self._had_held = 0
-        self._floor = 0.0
+        self._floor = self._last = 0.0
         self._from_ramp = False
-        self._step = _CLOSE - 1
+        self._step = _STEP
         self._hold = retry.maximum
         self._proof = _PROOF
         self._since = 0.0
@@ -66,7 +67,7 @@ class Rate:
     @property
     def found(self) -> float | None:
         """The rate that holds, per second; None until a refusal has shown that there is a limit."""
-        return self.low or None if not self._is_ramping else None
+        return self.low or None if not self.is_ramping else None
 
     def opens_in(self, now: float) -> float:
         """Give the seconds until the pace lets the next one leave."""
@@ -76,13 +77,13 @@ class Rate:
         """Give how many may be on the wire: where no limit is known, all of them might be refused."""
         if self._is_growing:
             return min(most, 2)
-        return min(most, max(2, self._count // _SHARE)) if self._is_ramping else most
+        return min(most, max(2, self._count // _SHARE)) if self.is_ramping else most
 
     def left(self, now: float) -> float:
         """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have."""
         if self._opened_at is None:
             self._opened_at = self._since = now
-        if not (self._is_ramping or self._is_growing or self._is_closed) and self.low and now - self._since > self._hold_for():
+        if not (self.is_ramping or self._is_growing or self._is_closed) and self.low and now - self._since > self._hold_for():
             self._grow()
         is_on_time = now - self._left_at <= _ON_TIME / self.pace
         self._left_at = now
@@ -95,7 +96,7 @@ class Rate:
         if pace < self.pace:
             return
         self._held += 1
-        if self._is_ramping:
+        if self.is_ramping:
             self.low, self.pace, self._held = pace, pace / _RAMP, 0
         elif self._held == self._proof and pace > self.low:
             self.low = pace
@@ -108,8 +109,8 @@ class Rate:
         was_growing = self._is_growing
         if was_growing:
             self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum) * (1 + self._is_bursty))
-        was_ramping, self._is_ramping, self._is_growing = self._is_ramping, False, False
-        self._step = _CLOSE - 1
+        was_ramping, self.is_ramping, self._is_growing = self.is_ramping, False, False
+        self._step = _STEP
         is_probe, self._is_closed = self._is_closed, True
         if was_ramping and self._opened_at is not None:
             self._scale = max(self._retry.initial, min(left_at - self._opened_at, self._retry.maximum))
@@ -127,6 +128,7 @@ class Rate:
             self._from_ramp = was_ramping
         if not is_probe:
             self._floor = self.low if was_growing else 0.0
+            self._last = 0.0 if was_ramping else self.low
         if self.high < self.low / _BURST or (is_probe and self.high < self.low * 1.01):
             if self._from_ramp and not self._is_bursty:
                 self._is_bursty, self._proof = True, max(_HABIT, self._count)
@@ -144,7 +146,9 @@ class Rate:
         is_rough = self._opened_at is not None and left_at - opened_at > (left_at - self._opened_at) / 10
         if not self.low:
             cycle = self._count / max(opened_at - self._opened_at, 1e-3) if self._opened_at is not None else 0.0
-            if self._is_bursty or 0 < cycle < self.high:
+            if self._is_bursty and self._count < _HABIT and self._last:
+                self.low = max(self._floor, self._last * _RAMP)
+            elif self._is_bursty or 0 < cycle < self.high:
                 self.low = max(self._floor, _MARGIN * max(cycle, 1e-6))
             elif left_at > self._accepted_at > -math.inf:
                 self.low = 1 / (left_at - self._accepted_at)
