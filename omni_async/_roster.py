@@ -171,8 +171,8 @@ class Roster:
         """Add to a sum of `Statistics`: refused, checks, bytes."""
         self._sums[name] += number
 
-    def statistics(self) -> Statistics:
-        """Give all sums as of now."""
+    def statistics(self, *, per_second: float | None = None) -> Statistics:
+        """Give all sums as of now; `per_second` is the rate that the gate has found."""
         standing = self._standing
         return Statistics(
             waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
@@ -188,6 +188,7 @@ class Roster:
             bytes=self._sums["bytes"],
             cost=round(self._cost, 6),
             credits=round(self._credits, 6),
+            submits_per_minute=None if per_second is None else 60 * per_second,
         )
 
     def _orphan(self, child: Job, parent: Job, reason: BaseException) -> None:

@@ -77,6 +77,9 @@ class Learner:
 
     def reopened(self, departure: Departure, in_flight: int) -> None:
         """Take note that the probe was accepted; so many others are in flight now."""
+        if not self.rate.is_closed:  # what had closed the gate was no refusal
+            self.accepted(departure, in_flight)
+            return
         in_flight = min(departure.in_flight, in_flight)
         if self.capacity.reopened(in_flight, departure.at):
             if self._before is not None:

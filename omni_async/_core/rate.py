@@ -43,12 +43,13 @@ class Rate:
     def __init__(self, retry: Retry, *, is_told: bool = False, low: float = 0.0) -> None:
         self.low = low
         self.high = math.inf
-        self.pace = math.inf if is_told else low or 1 / retry.initial
+        self._start = math.inf if is_told else 1 / retry.initial
+        self.pace = low or self._start
         self._retry = retry
         self.is_ramping = not is_told and not low
         self._is_bursty = False
         self._is_growing = False
-        self._is_closed = False
+        self.is_closed = False
         self._left_at = -math.inf
         self._accepted_at = -math.inf
         self._refused_at = 0.0
@@ -83,7 +84,7 @@ class Rate:
         """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have."""
         if self._opened_at is None:
             self._opened_at = self._since = now
-        if not (self.is_ramping or self._is_growing or self._is_closed) and self.low and now - self._since > self._hold_for():
+        if not (self.is_ramping or self._is_growing or self.is_closed) and self.low and now - self._since > self._hold_for():
             self._grow()
         is_on_time = now - self._left_at <= _ON_TIME / self.pace
         self._left_at = now
@@ -111,7 +112,7 @@ class Rate:
             self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum) * (1 + self._is_bursty))
         was_ramping, self.is_ramping, self._is_growing = self.is_ramping, False, False
         self._step = _STEP
-        is_probe, self._is_closed = self._is_closed, True
+        is_probe, self.is_closed = self.is_closed, True
         if was_ramping and self._opened_at is not None:
             self._scale = max(self._retry.initial, min(left_at - self._opened_at, self._retry.maximum))
         elif not is_probe:
@@ -161,7 +162,7 @@ class Rate:
         self._go_on(left_at)
         if self._is_bursty and is_rough:
             self._since, self._step = left_at - self._hold_for() + _HABIT / self.low, 1 / _RAMP - 1
-        self._is_closed = False
+        self.is_closed = False
 
     def resumed(self, left_at: float) -> None:
         """Take note that what has been refused since this was the rate was not its doing, and that this one was accepted."""
@@ -182,6 +183,9 @@ class Rate:
     def _go_on(self, now: float) -> None:
         """Choose the next pace from the bracket."""
         self._held, self._since = 0, now
+        if not self.low:  # nothing was accepted before the refusals: nothing is known
+            self.high, self.pace, self.is_ramping = math.inf, self._start, math.isfinite(self._start)
+            return
         if self._is_growing:
             self.pace = self.low * (1 + self._step)
         elif math.isinf(self.high) or self.high / self.low <= _CLOSE:
