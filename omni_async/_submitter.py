@@ -217,7 +217,7 @@ class Submitter:
                 self.gate.refused(permit, now, advice=judgement.retry_after, dice=dice)
                 self._roster.count("refused", is_rate_limit(judgement.error))
             case _:
-                self.gate.passed(permit, accepted=judgement.verdict is Verdict.ACCEPTED)
+                self.gate.passed(permit, now, accepted=judgement.verdict is Verdict.ACCEPTED)
         if judgement is not None and judgement.error is not None and self.gate.has_lost_patience(now):
             self.stop(judgement.error)
 

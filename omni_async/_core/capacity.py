@@ -26,6 +26,7 @@ class Capacity:
         self._suspect: int | None = None
         self._refusals = 0
         self._has_failed = False
+        self._has_grown = False
         self._enough = _SUSPICION
         self._hold = _HOLD * retry.initial
         self._grows_at = self._hold if limit else 0.0
@@ -66,7 +67,7 @@ class Capacity:
         if self._suspect is not None and in_flight >= self._suspect:
             self._suspect, self._refusals = None, 0
         if self.limit is not None and in_flight >= self.limit:
-            self.limit = in_flight + 1
+            self.limit, self._has_grown = in_flight + 1, True
 
     def reopened(self, in_flight: int, now: float) -> bool:
         """Take note that a probe was accepted; True if that, and what came before, shows this limit."""
@@ -74,6 +75,14 @@ class Capacity:
             return False
         self.limit = self._suspect
         self._grows_at = now + self._hold
+        return True
+
+    def takes_back(self, in_flight: int, now: float) -> bool:
+        """Take back the last place that was added, if it is next to it that one was refused; tell whether it is so."""
+        if not self._has_grown or self.limit is None or in_flight < self.limit - 1:
+            return False
+        self.limit, self._has_grown = max(1, in_flight), False
+        self.tried(now, has_grown=False)
         return True
 
     def tried(self, now: float, *, has_grown: bool) -> None:

@@ -116,12 +116,16 @@ class Gate:
         self._on_wire += 1
         return Permit(self._closings, is_probe, departure)
 
-    def passed(self, permit: Permit, *, accepted: bool) -> None:
+    def passed(self, permit: Permit, now: float | None = None, *, accepted: bool) -> None:
         """Take note that the server let this request through; `accepted` if a job is in flight from now on."""
         self._on_wire -= 1
         self.in_flight += accepted
         self._unclear = 0
+        if self._learner and permit.departure and now is not None:
+            self._learner.rate.latency = now - permit.departure.at
         if permit.closing != self._closings:
+            if self._learner and permit.departure and accepted:
+                self._learner.rate.counted(permit.departure.at)
             return  # it left before the gate closed, and tells nothing about now
         if self._learner and permit.departure and accepted:
             (self._learner.reopened if permit.is_probe else self._learner.accepted)(permit.departure, self.in_flight - 1)
@@ -137,9 +141,12 @@ class Gate:
         if self._learner and permit.departure and permit.departure.is_extra:
             self._learner.capacity.tried(now, has_grown=False)
             return
+        if self._learner and permit.departure and not permit.is_probe and permit.closing == self._closings:
+            if self._learner.takes_back(permit.departure, self.in_flight, now):
+                return
         if permit.closing != self._closings:
             if self._learner and permit.departure:
-                self._learner.refused_too(permit.departure, advice)
+                self._learner.refused_too(permit.departure)
             if self._state is _State.CLOSED and (advice is not None or self._learner):
                 self._opens_at = max(self._opens_at, now + self._pause(now, advice, 0, dice))
             return

@@ -97,9 +97,13 @@ class Learner:
         self.capacity.refused(max(departure.in_flight, in_flight), is_first=self.rate.is_ramping)
         self.rate.refused(departure.at, self._sensible(advice))
 
-    def refused_too(self, departure: Departure, advice: float | None) -> None:
+    def takes_back(self, departure: Departure, in_flight: int, now: float) -> bool:
+        """Tell whether a refusal only shows that the capacity has not grown after all: a finished job will mend it."""
+        return self.capacity.takes_back(max(departure.in_flight, in_flight), now)
+
+    def refused_too(self, departure: Departure) -> None:
         """Take note that one was refused which had left before the gate closed."""
-        self.rate.refused(departure.at, self._sensible(advice))
+        self.rate.refused_too(departure.at)
 
     def pause(self, now: float, advice: float | None, in_a_row: int, dice: float) -> float:
         """Give the seconds until a probe should leave."""

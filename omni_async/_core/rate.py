@@ -34,6 +34,7 @@ _HABIT = 5  # ... before one refusal at it is taken for bad luck
 _ON_TIME = 1.1  # a gap of up to so many intervals is kept by the pace; in a longer one, there was no demand
 _CAUTION = 1 / 3  # of the way up the bracket: a step too small costs less than a refusal
 _BURST = 1.1  # a pace that held, and is refused at less than 1/1.1 of itself, was lent by a burst
+_BRISK = 5  # requests a second that the ramp may reach however long the way to the server is
 _SHARE = 20  # of the requests accepted so far, one in so many may be on the wire to meet an unknown limit
 
 
@@ -64,6 +65,7 @@ class Rate:
         self._proof = _PROOF
         self._since = 0.0
         self._scale = retry.initial
+        self.latency = 0.0  # of the last answer, in seconds
 
     @property
     def found(self) -> float | None:
@@ -78,7 +80,7 @@ class Rate:
         """Give how many may be on the wire: where no limit is known, all of them might be refused."""
         if self._is_growing:
             return min(most, 2)
-        return min(most, max(2, self._count // _SHARE)) if self.is_ramping else most
+        return min(most, max(2, self._count // _SHARE, math.ceil(_BRISK * self.latency))) if self.is_ramping else most
 
     def left(self, now: float) -> float:
         """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have."""
@@ -130,16 +132,34 @@ class Rate:
         if not is_probe:
             self._floor = self.low if was_growing else 0.0
             self._last = 0.0 if was_ramping else self.low
-        if self.high < self.low / _BURST or (is_probe and self.high < self.low * 1.01):
-            if self._from_ramp and not self._is_bursty:
-                self._is_bursty, self._proof = True, max(_HABIT, self._count)
-            self.low = 0.0
+        if self._see_burst():
+            pass
         elif self.high < self.low * 1.01:
-            self.low *= _MARGIN if self._had_held >= _HABIT else 1 / _BURST
+            self.low = 0.0 if is_probe else self.low * _MARGIN if self._had_held >= _HABIT else self.low / _BURST
         if self._is_bursty:
             self.low = 0.0
         if hint > self.low:
             self.high = min(self.high, hint)
+
+    def refused_too(self, left_at: float) -> None:
+        """Take note that one was refused which had left before the refusal that closed the gate was known."""
+        gap = left_at - self._accepted_at
+        if 0 < gap < math.inf:
+            self.high = min(self.high, 1 / gap)
+            self._see_burst()
+
+    def counted(self, left_at: float) -> None:
+        """Take note that one was accepted which had left before the gate closed."""
+        self._count += 1
+        self._accepted_at = max(self._accepted_at, left_at)
+
+    def _see_burst(self) -> bool:
+        if self.high >= self.low / _BURST:
+            return False
+        if self._from_ramp and not self._is_bursty:
+            self._is_bursty, self._proof = True, max(_HABIT, self._count)
+        self.low = 0.0
+        return True
 
     def reopened(self, left_at: float) -> None:
         """Take note that the probe which left then was accepted, after refusals."""

@@ -118,7 +118,7 @@ class Load:
         self.on_wire -= 1
         self._probes_out -= permit.is_probe
         if not wait:
-            self.gate.passed(permit, accepted=True)
+            self.gate.passed(permit, self.now, accepted=True)
         else:
             self.refused_at.append(self.now)
             self.waiting += 1
