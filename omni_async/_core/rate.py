@@ -1,11 +1,11 @@
 """How many requests a second an account takes: found out from what it accepts and refuses.
 
 Theory of operation. A limiter, whatever its kind, is a number N and a period P: a token bucket of one is N = 1, a
-window is N in P; in the long run each lets N / P through. All that is known of it is a bracket: `low`, a rate that has held,
-and `high`, one that was refused. As long as nothing was refused the pace *ramps* up with each request that is accepted
-(slow start, after Jacobson 1988). After that it climbs up the bracket until both ends lie close together, and *cruises*
-at the lower one. Limits may be raised: now and then, ever more seldom, it *grows* by a little, and by much more where
-that is granted (a multiplicative increase, as in scalable TCP, Kelly 2003: the same for slow and fast accounts).
+window is N in P; in the long run each lets N / P through. All that is known of it is a bracket: `low`, a rate that has
+held, and `high`, one that was refused. As long as nothing was refused the pace *ramps* up with each request that is
+accepted (slow start, after Jacobson 1988). After that it climbs up the bracket until both ends lie close together, and
+*cruises* at the lower one. Limits may be raised: now and then, ever more seldom, it *grows* by a little, and by much
+more where that is granted (a multiplicative increase, as in scalable TCP, Kelly 2003: the same for slow and fast).
 
 Two sources feed the bracket. *Gaps*: a request refused x seconds after the last one was accepted shows that a token
 takes longer than x, in any bucket; one accepted at the pace shows that the pace holds. *Cycles*: from one opening of
@@ -41,7 +41,7 @@ _HABIT = 5  # ... before one refusal at it is bad luck; and before a cycle is lo
 _CALM = 20  # ... at least, before more is asked for
 _LONGEST_PROOF = 100  # ... of an account that lets a burst through, as large as that
 _BRISK = 5  # requests a second that the ramp may reach however long the way to the server is
-_SHARE = 20  # of the requests accepted so far, one in so many may be on the wire to meet an unknown limit
+_SHARE = 11  # of the requests accepted so far, one in so many may be on the wire to meet an unknown limit
 
 
 class Rate:
@@ -184,7 +184,9 @@ class Rate:
         self._closing = None
         self.counted(left_at)
         self._go_on(left_at)
-        if self.burst and is_rough and not self._is_ramping:  # it came late, by nobody knows how much: see soon whether there is much more
+        if (
+            self.burst and is_rough and not self._is_ramping
+        ):  # it came late, by nobody knows how much: see soon whether there is much more
             self._calm_since = left_at - max(self._hold, _CALM / self.low) + _HABIT / self.low
             self._step = 1 / _RAMP - 1
 
