@@ -167,7 +167,8 @@ class OmniClient:
 
         Never happens by itself: it spends money, perhaps for the second time. An unknown job is sent again under its
         old idempotency key for as long as the server remembers that (24 h), which costs nothing if it was taken then.
-        A completed job gives its clip as ever. Awaiting it raises `JobError` if the ledger has no such key.
+        A completed job gives its clip as ever; one that is merely unfinished is given up for the new one (`resume` is
+        for those). Awaiting it raises `JobError` if the ledger has no such key.
         """
         house = self._open()
         live = house.roster.find(key)

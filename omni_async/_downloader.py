@@ -14,15 +14,15 @@ from ._core.errors import DownloadError, LedgerError
 from ._core.lifecycle import JobStatus
 from ._fetch import Fetch, GivenUp, Source, undelivered
 from ._partfile import is_whole, prepare_folder
+from ._places import Places
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from anyio.abc import TaskGroup
-
     from ._core.settings import Limits, Retry
     from ._job import Job
+    from ._places import Place
     from ._ports import Transport
     from ._roster import Roster
 
@@ -44,9 +44,8 @@ class Downloader:
         self._folder = folder
         self._retry = retry
         self._source = Source(transport, roster, retry=retry, at_once=limits.max_downloads, dice=dice)
-        self._most = limits.max_downloads
+        self._places = Places(limits.max_downloads)
         self._waiting: deque[Job] = deque()
-        self._busy = 0
         self._bell = Bell()
 
     async def prepare(self) -> None:
@@ -62,23 +61,20 @@ class Downloader:
         """Fetch what comes, for ever."""
         async with anyio.create_task_group() as group:
             while True:
-                while self._waiting and self._busy < self._most:
-                    self._start(group, self._waiting.popleft())
+                while self._waiting:
+                    place = await self._places.take()
+                    group.start_soon(self._serve, self._waiting.popleft(), place)
                 await self._bell.wait(None)
 
-    def _start(self, group: TaskGroup, job: Job) -> None:
-        self._busy += 1
-        group.start_soon(self._serve, job)
-
-    async def _serve(self, job: Job) -> None:
+    async def _serve(self, job: Job, place: Place) -> None:
+        job._when_done(lambda _: place.end())
         try:
             if job.status is JobStatus.COMPLETED and not await self._stands(job):
                 await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, paths=()))
             if job.status is JobStatus.DOWNLOADING:
-                await self._deliver(job)
+                await self._deliver(job, place)
         finally:
-            self._busy -= 1
-            self._bell.ring()
+            place.leave()
 
     async def _stands(self, job: Job) -> bool:
         """End a completed job with its files, if they still stand and are whole: where they were put, or moved to."""
@@ -90,14 +86,14 @@ class Downloader:
                 return True
         return False
 
-    async def _deliver(self, job: Job) -> None:
+    async def _deliver(self, job: Job, place: Place) -> None:
         error: DownloadError | None = None
         paths: list[Path] = []
         try:
             first = await self._path(job, 0)
-            for index in range(await self._count_videos(job, first)):
+            for index in range(await self._count_videos(job, place, first)):
                 path = await self._path(job, index) if index else first
-                paths.append(await Fetch(self._source, job, index, path).run())
+                paths.append(await Fetch(self._source, job, index, path, place).run())
         except GivenUp:
             return
         except LedgerError as trouble:
@@ -114,7 +110,7 @@ class Downloader:
             await self._roster.sure(self._roster.move(job, JobStatus.COMPLETED, **facts))
             self._roster.end(job, paths[0])
 
-    async def _count_videos(self, job: Job, path: Path) -> int:
+    async def _count_videos(self, job: Job, place: Place, path: Path) -> int:
         """Give how many videos there are to fetch, asking the task if that is not known."""
         attempts, since = 0, _now()
         while job.task is None or not job.task.videos:
@@ -123,7 +119,7 @@ class Downloader:
                 continue
             if trouble.is_hopeless(attempts) or _now() - since > self._retry.budget:
                 raise undelivered(job, path, trouble.reason)
-            await self._source.pause(trouble, attempts)
+            since += await self._source.rest(place, trouble, attempts)
             if job.done():
                 raise GivenUp
             attempts += 1

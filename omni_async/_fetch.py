@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import aclosing
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ._core.models import Video
     from ._core.settings import Retry
     from ._job import Job
+    from ._places import Place
     from ._ports import Transfer, Transport
     from ._roster import Roster
 
@@ -63,16 +65,36 @@ class Source:
         """Do blocking work off the loop."""
         return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
 
-    async def pause(self, trouble: Trouble, attempts: int) -> None:
-        """Wait before the next attempt."""
-        await anyio.sleep(obey(trouble.advice, attempts, self.retry, self.dice()))
+    async def rest(self, place: Place, trouble: Trouble, attempts: int) -> float:
+        """Rest before the next attempt. Gives the seconds that were spent on waiting for a place after that."""
+        return await place.rest(obey(trouble.advice, attempts, self.retry, self.dice()))
+
+
+@dataclass(slots=True)
+class _Tries:
+    """What has been tried since the clip last grew. Looks and transfers are counted apart: they fail apart."""
+
+    since: float
+    reached: int = 0  # bytes
+    looks: int = 0  # in a row that have given no link
+    transfers: int = 0
+
+    def count(self, trouble: Trouble) -> int | None:
+        """Give how many of its kind went before this trouble; None where the next attempt need not wait."""
+        if trouble.is_of_look:
+            self.looks += 1
+            return self.looks - 1
+        self.looks = 0
+        self.transfers += 1
+        return None if self.transfers == 1 and trouble.needs_link else self.transfers - 1
 
 
 class Fetch:
     """Brings video number `index` of a finished job to `path`."""
 
-    def __init__(self, source: Source, job: Job, index: int, path: Path) -> None:
+    def __init__(self, source: Source, job: Job, index: int, path: Path, place: Place) -> None:
         self._source = source
+        self._place = place
         self._job = job
         self._index = index
         self._file = PartFile(path)
@@ -102,28 +124,28 @@ class Fetch:
         if mark is None or mark.index != self._index:
             mark = PartMark(index=self._index, offset=0)
         held = await self._source.in_thread(self._file.open, mark.offset)
+        self._is_marked = mark.offset > 0
         if held == 0:
+            await self._unmark()
             return Part()
-        self._is_marked = True
         return Part(held, mark.total, mark.validator, mark.etag, furthest=held)
 
     async def _persist(self) -> None:
         """Try until the clip is whole, or nothing more has come for a budget."""
-        source, part = self._source, self._part
-        reached, attempts, since = 0, 0, _now()
+        source, part, job = self._source, self._part, self._job
+        tries = _Tries(_now())
         trouble = await self._first_trouble()
         while trouble is not None:
-            if part.furthest > reached:
-                reached, attempts, since = part.furthest, 0, _now()
-            if trouble.is_hopeless(attempts) or _now() - since > source.retry.budget:
+            if part.furthest > tries.reached:
+                tries = _Tries(_now(), part.furthest)
+            if trouble.is_hopeless(tries.looks) or _now() - tries.since > source.retry.budget:
                 raise self._failure(trouble.reason)
-            _log.info("job %r: %s, after %d bytes; going on", self._job.key, trouble.reason, part.offset)
-            if attempts or not trouble.needs_link:
-                await source.pause(trouble, attempts)
-            if self._job.done():
+            _log.info("job %r: %s, after %d bytes; going on", job.key, trouble.reason, part.offset)
+            if (attempts := tries.count(trouble)) is not None and not job.done():
+                tries.since += await source.rest(self._place, trouble, attempts)
+            if job.done():
                 raise GivenUp
-            attempts += 1
-            trouble = await source.links.renew(self._job, self._index) if trouble.needs_link else None
+            trouble = await source.links.renew(job, self._index) if trouble.needs_link else None
             trouble = trouble or await self._attempt()
 
     async def _first_trouble(self) -> Trouble | None:
@@ -212,11 +234,15 @@ class Fetch:
         await roster.sure(roster.note(self._job, part=mark))
 
     async def _start_over(self) -> None:
-        if self._is_marked:  # else a later run would go on with bytes of another version
-            self._is_marked = False
-            await self._source.roster.sure(self._source.roster.note(self._job, part=None))
+        await self._unmark()
         self._part.forget()
         await self._source.in_thread(self._file.empty)
+
+    async def _unmark(self) -> None:
+        """Let no later run go on from here: it would take bytes of another version for those that it knows."""
+        if self._is_marked:
+            self._is_marked = False
+            await self._source.roster.sure(self._source.roster.note(self._job, part=None))
 
     @property
     def _video(self) -> Video:

@@ -102,6 +102,7 @@ class House:
     async def _keep(self) -> None:
         try:
             await self._ledger.open()
+            self.poller.learn(await self._ledger.durations())
             if self._counts_cost:
                 self.roster.spent = await self._ledger.spent()
         except LedgerError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio.lowlevel
@@ -19,7 +19,7 @@ from ._core.errors import (
     ParentFailed,
     SubmitUnknown,
 )
-from ._core.lifecycle import JobStatus
+from ._core.lifecycle import MOVES, JobStatus
 from ._core.retry import is_remembered, may_resend
 from ._job import Job
 
@@ -137,21 +137,22 @@ class Intake:
         if job.done():
             return  # the line was stopped meanwhile
         if job._wants_cancel:
-            self._withdraw(job, is_new=existing is None)
+            self._withdraw(job, existing)
         elif arrival.new_idempotency_key:
             await self._begin_again(job, existing, arrival.new_idempotency_key)
         elif existing is None:
             self._roster.admit(job)
             await self._direct(job)
-        elif existing.is_same_work(job._record):
+        elif existing.is_same_work(_as_meant(job)):
             await self._stand_for(job, existing)
         else:
-            self._roster.end(job, key_reused(job.key))
+            self._roster.turn_away(job, existing, key_reused(job.key))
 
     async def _stand_for(self, job: Job, existing: JobRecord) -> None:
         """Let a job go on where the ledger says that it stands."""
         twin = self._roster.find(existing.key)
         if twin is not None and twin is not job:  # it was attached by the task of another job that is live
+            job._twin = twin
             twin._when_done(lambda twin: self._roster.share(twin, job))
             return
         self._roster.admit(job, existing)
@@ -163,6 +164,12 @@ class Intake:
             text = f"job {job.key!r}: the ledger knows no such key, so there is nothing to buy again"
             self._roster.end(job, JobError(text, key=job.key))
             return
+        if not existing.request and existing.status is not JobStatus.COMPLETED:
+            text = (
+                f"job {job.key!r}: its task was submitted elsewhere, and nobody here knows the request to buy it again"
+            )
+            self._roster.turn_away(job, existing, JobError(text, key=job.key, task_id=existing.task_id))
+            return
         self._roster.admit(job, existing)
         if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_remembered(existing):
             self._roster.move(job, JobStatus.SUBMITTING, error="", finished_at=None)  # the key still tells them apart
@@ -172,17 +179,27 @@ class Intake:
             self._roster.begin_again(job, idempotency_key)
         await self._direct(job)
 
-    def _withdraw(self, job: Job, *, is_new: bool) -> None:
-        """Cancel a job at the door. What the ledger knew under its key before stays as it was."""
-        if is_new:
+    def _withdraw(self, job: Job, existing: JobRecord | None) -> None:
+        """Cancel a job at the door; also as the ledger knows it, else a later run would send it after all."""
+        if existing is None:
+            self._roster.cancel(job)
+            return
+        is_same = existing.is_same_work(_as_meant(job)) and self._roster.find(existing.key) in {None, job}
+        if is_same and JobStatus.CANCELLED in MOVES[existing.status]:
+            self._roster.admit(job, existing)
             self._roster.cancel(job)
         else:
-            self._roster.end(job, self._roster.cancellation(job))
+            self._roster.turn_away(job, existing, self._roster.cancellation(job))
 
     async def _find_parent(self, job: Job, existing: JobRecord | None) -> None:
         """Link a job made from its row to the job that it extends, live or as the ledger knows it."""
         key = (existing or job._record).parent
-        if key is None or job._parent is not None:
+        if job._parent is not None:
+            job._parent = parent = job._parent._twin or job._parent
+            if existing is None and parent.key != key:  # it was attached by a task that the ledger knows by another key
+                self._roster.note(job, parent=parent.key)
+            return
+        if key is None:
             return
         job._parent = self._roster.find(key)
         record = None if job._parent else await self._roster.ledger.find(key)
@@ -192,6 +209,8 @@ class Intake:
 
     async def _direct(self, job: Job) -> None:
         """Send a job where its status says that it belongs."""
+        if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
+            self._roster.note(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
         match job.status:
             case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
                 await self._roster.leave_unknown(job, "it was being sent when an earlier run ended")
@@ -242,6 +261,11 @@ class Intake:
         return 0.0 if then is None else max(0.0, self._roster.wall() - then)
 
 
+def _as_meant(job: Job) -> JobRecord:
+    """Give the record of a job that was just made, with its parent under the key by which the ledger knows that."""
+    return replace(job._record, parent=job._parent.key) if job._parent else job._record
+
+
 def key_reused(key: str) -> KeyReused:
     """Give the error for a second request under one key."""
     text = f"job {key!r}: this key already names a job with another request; nothing was sent. Give it a key of its own"
@@ -250,5 +274,8 @@ def key_reused(key: str) -> KeyReused:
 
 def _as_it_ended(job: Job) -> JobError:
     """Give the error with which a job ended before, out of its record."""
+    record = job._record
     family = _ENDINGS.get(job.status, JobError)
-    return family(job._record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)
+    if family is JobFailed and record.parent is not None and not record.submits:
+        family = ParentFailed  # nothing else can have failed it before it was ever sent
+    return family(record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)

@@ -44,6 +44,7 @@ class Job:
         "_parent",
         "_record",
         "_task",
+        "_twin",
         "_wants_cancel",
     )
 
@@ -52,6 +53,7 @@ class Job:
         self._record = record
         self._task: Task | None = None
         self._parent = parent
+        self._twin: Job | None = None  # the live job of the same task, whose end will be this one's
         self._children: list[Job] | None = None  # those that wait for this one to be finished on the server
         self._outcome: Path | BaseException | None = None
         self._is_admitted = False  # the ledger has been asked about its key
@@ -169,8 +171,9 @@ class Job:
 
     def _announce(self) -> None:
         """Wake those who waited for its task_id."""
-        if self._accepted is not None:
-            self._accepted.set()
+        waited_for, self._accepted = self._accepted, None  # an Event is a quarter of what a job weighs
+        if waited_for is not None:
+            waited_for.set()
 
     def _end(self, outcome: Path | BaseException) -> None:
         self._outcome = outcome

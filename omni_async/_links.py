@@ -25,10 +25,11 @@ class Trouble:
     is_final: bool = False  # no attempt can help
     is_gone: bool = False  # final if it is said again and again
     advice: float | None = None  # seconds to wait, as the server puts it
+    is_of_look: bool = False  # it was asking for a link that failed: that tells nothing about the clip's host
 
-    def is_hopeless(self, attempts: int) -> bool:
-        """Tell whether to give up after so many attempts, whatever time is left."""
-        return self.is_final or (self.is_gone and attempts >= _BELIEVED_GONE)
+    def is_hopeless(self, looks: int) -> bool:
+        """Tell whether to give up after so many looks in a row before this one, whatever time is left."""
+        return self.is_final or (self.is_gone and looks >= _BELIEVED_GONE)
 
 
 class Links:
@@ -51,7 +52,7 @@ class Links:
         try:
             sight = judge_check(await self._transport.check(job.task_id), job.task_id, now=self._roster.wall())
         except TransportError as error:
-            return Trouble(f"asking the task for its link: {error}", needs_link=True)
+            return _missed(f"asking the task for its link: {error}")
         match sight.look:
             case Look.DONE if sight.task is not None and len(sight.task.videos) > index:
                 self._roster.see(job, sight.task)
@@ -60,6 +61,9 @@ class Links:
                 said = sight.error or (sight.task and sight.task.error) or "the task has failed"
                 reason = f"there is no link (any more), and the task gives no other: {said}"
                 is_gone = look is Look.NOT_FOUND
-                return Trouble(reason, needs_link=True, is_gone=is_gone, is_final=not is_gone)
-        reason = f"the task names no link: {sight.error or sight.look.name}"
-        return Trouble(reason, needs_link=True, advice=sight.retry_after)
+                return _missed(reason, is_gone=is_gone, is_final=not is_gone)
+        return _missed(f"the task names no link: {sight.error or sight.look.name}", advice=sight.retry_after)
+
+
+def _missed(reason: str, *, is_gone: bool = False, is_final: bool = False, advice: float | None = None) -> Trouble:
+    return Trouble(reason, needs_link=True, is_gone=is_gone, is_final=is_final, advice=advice, is_of_look=True)

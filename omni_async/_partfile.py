@@ -6,6 +6,7 @@ Plain blocking code, run in threads by the downloader.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from ._core import mp4
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class PartFile:
-    """`<name>.mp4.part` beside the `<name>.mp4` that it is to become. Every method may raise `OSError`."""
+    """`<name>.mp4.part` beside the `<name>.mp4` that it is to become. All but `discard` may raise `OSError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -73,9 +74,10 @@ class PartFile:
             file.close()
 
     def discard(self) -> None:
-        """Close it and remove it."""
+        """Close it and remove it; one that cannot be removed stays, and does no harm."""
         self.close()
-        self._part.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._part.unlink()
 
     @property
     def _open(self) -> BinaryIO:

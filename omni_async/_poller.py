@@ -1,6 +1,6 @@
-"""Follows every job in flight: one coroutine, one heap of due times, and what each look makes of a job.
+"""Follows every job in flight: one coroutine, one agenda of due times, and what each look makes of a job.
 
-Theory of operation. A job being followed is a `_Watch`. It is either in the heap, or being looked at by a short-lived
+Theory of operation. A job being followed is a `_Watch`. It is either on the agenda, or being looked at by a short-lived
 asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
 the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a failed job.
 """
@@ -8,7 +8,6 @@ the next one. A look that shows nothing (an error page, a timeout, garbage) is a
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import random
 from dataclasses import dataclass
@@ -18,24 +17,29 @@ import anyio
 from aiolimiter import AsyncLimiter
 
 from ._bell import Bell
-from ._core import cadence
 from ._core import retry as rules
-from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, about
+from ._core.agenda import Agenda
+from ._core.cadence import Cadence, Course
+from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
+from ._core.models import VideoRequest
 from ._core.retry import Look, Sight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from anyio.abc import TaskGroup
 
+    from ._core.record import JobRecord
     from ._core.settings import Limits, Polling, Retry
+    from ._core.wire import Reply
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
 
 WIDTH = 64  # status requests on the wire at once
+PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
 _log = logging.getLogger("omni_async.poller")
@@ -47,6 +51,7 @@ class _Watch:
 
     job: Job
     since: float
+    course: Course
     is_foreign: bool  # submitted elsewhere: a 404 for it is the truth, not a delay
     missed_since: float = 0.0
     misses: int = 0
@@ -78,20 +83,27 @@ class Poller:
         self._roster = roster
         self._retry = retry
         self._polling = polling
+        self._cadence = Cadence(polling)
         self._landed = landed
         self._left = left
         self._dice = dice
         self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
         self._pace = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
-        self._due: list[tuple[float, int, _Watch]] = []
-        self._entries = 0
+        self._agenda: Agenda[_Watch] = Agenda(lambda watch: watch.job.status is not JobStatus.RUNNING)
         self._bell = Bell()
+
+    def learn(self, records: Iterable[JobRecord]) -> None:
+        """Take in from earlier jobs how long the server takes."""
+        for record in records:
+            if record.took is not None:
+                self._cadence.learn(_model(record), record.took)
 
     def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
-        watch = _Watch(job, self._now() - age, is_foreign=not job._record.request)
-        gap = 0.0 if at_once else cadence.next_gap(age, None, self._polling)
-        self._schedule(watch, gap)
+        now = self._now()
+        course = Course(_model(job._record), now - age, now - age, is_watched=not at_once)
+        watch = _Watch(job, now - age, course, is_foreign=not job._record.request)
+        self._schedule(watch, 0.0 if at_once else self._cadence.next_gap(course, now))
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
@@ -115,40 +127,45 @@ class Poller:
         due = now + gap
         if now < deadline < due:
             due = deadline  # one last look when its time is up
-        self._entries += 1
-        heapq.heappush(self._due, (due, self._entries, watch))
-        if self._due[0][2] is watch:
+        if self._agenda.put(watch, due):
             self._bell.ring()
 
     def _next_look_in(self) -> float | None:
         """Give the seconds until a look may start, 0 for now; None where only an event can bring it about."""
-        while self._due and self._due[0][2].job.status is not JobStatus.RUNNING:
-            heapq.heappop(self._due)  # given up meanwhile
-        if not self._due:
-            return None
-        wait = self._due[0][0] - self._now()
-        return wait if wait > 0 else self._gate.opens_in(self._now())
+        due, now = self._agenda.next_due(), self._now()
+        if due is None or due > now:
+            return None if due is None else due - now
+        return self._gate.opens_in(now)
 
     def _start_look(self, group: TaskGroup) -> None:
-        _, _, watch = heapq.heappop(self._due)
-        group.start_soon(self._look, watch, self._gate.leave(self._now()))
+        now = self._now()
+        is_scarce = self._pace is not None or self._gate.is_closed
+        watch = self._agenda.take(now, self._worth if is_scarce else None)
+        if watch is not None:
+            group.start_soon(self._look, watch, self._gate.leave(now))
+
+    def _worth(self, watch: _Watch) -> float:
+        """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
+        return self._cadence.wasted(watch.course, self._now())
 
     # One look
 
     async def _look(self, watch: _Watch, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
-        sight = await self._ask(task_id)
+        sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
         self._tell_gate(permit, sight)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
 
-    async def _ask(self, task_id: str) -> Sight:
+    async def _ask(self, task_id: str, patience: float | None) -> Sight:
         self._roster.count("checks")
+        answer: Reply | TransportError = TransportTimeout(f"check: no answer within {patience} s")
         try:
-            answer = await self._transport.check(task_id)
+            with anyio.move_on_after(patience):
+                answer = await self._transport.check(task_id)
         except TransportError as error:
-            return rules.judge_check(error, task_id, now=self._roster.wall())
+            answer = error
         return rules.judge_check(answer, task_id, now=self._roster.wall())
 
     def _tell_gate(self, permit: Permit, sight: Sight) -> None:
@@ -169,24 +186,28 @@ class Poller:
             watch.misses = watch.not_found = 0
         match sight.look:
             case Look.DONE:
-                await self._finish(watch.job)
+                await self._finish(watch)
             case Look.FAILED:
                 await self._fail(watch.job, "the server gave it up")
             case Look.NO_LINK:
                 await self._miss_link(watch)
             case Look.RUNNING:
-                await self._look_again(watch, cadence.next_gap(self._age(watch), watch.estimated, self._polling))
+                now = self._now()
+                if sight.task is not None:
+                    self._cadence.see(watch.course, sight.task, now)
+                await self._look_again(watch, self._cadence.next_gap(watch.course, now, watch.estimated))
             case Look.DENIED if sight.error is not None:
                 await self._lose(watch, about(f"job {watch.job.key!r}: {_still(watch.job)}", sight.error))
             case _:
                 await self._miss(watch, sight)
 
-    async def _finish(self, job: Job) -> None:
-        assert job.task is not None
+    async def _finish(self, watch: _Watch) -> None:
+        job, task = watch.job, watch.job.task
+        assert task is not None
         self._left()
-        await self._roster.sure(
-            self._roster.move(job, JobStatus.DOWNLOADING, cost=job.task.cost, credits=job.task.credits_cost, error="")
-        )
+        took = self._cadence.finish(watch.course, task, self._now())
+        facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
+        await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, **facts))
         self._landed(job)
 
     async def _fail(self, job: Job, what: str) -> None:
@@ -253,6 +274,10 @@ class Poller:
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
+
+
+def _model(record: JobRecord) -> str:
+    return VideoRequest.model_validate_json(record.request).model if record.request else ""
 
 
 def _still(job: Job) -> str:

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import anyio
+
 from ._core import wire
-from ._core.errors import TransportError
+from ._core.errors import LedgerError, TransportError
 from ._core.lifecycle import JobStatus
 from ._core.retry import Judgement, judge_submit
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
+
+
+@dataclass(slots=True)
+class OnWire:
+    """A POST that is on its way, since then; what has been sent must be recorded, so it is shielded."""
+
+    since: float
+    scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
 
 
 class Post:
@@ -24,20 +37,24 @@ class Post:
 
     async def record(self, job: Job) -> None:
         """Make it durable that this job is now being sent. Raises `LedgerError`: then it must not be."""
-        submits = job._record.submits + 1
-        if job.status is JobStatus.WAITING:
+        submits, is_in_doubt = job._record.submits + 1, job.status is not JobStatus.WAITING
+        if is_in_doubt:  # what counts is when the server may have heard of this idempotency key first
+            change = self._roster.note(job, submits=submits)
+        else:
             now = self._roster.wall()
-            await self._roster.move(job, JobStatus.SUBMITTING, submits=submits, submitted_at=now)
-        else:  # in doubt: what counts is when the server may have heard of this idempotency key first
-            await self._roster.note(job, submits=submits)
+            change = self._roster.move(job, JobStatus.SUBMITTING, submits=submits, submitted_at=now)
+        try:
+            await change
+        except LedgerError:
+            self.take_back(job, is_in_doubt=is_in_doubt)  # else it would be in doubt once there is room again
+            raise
 
-    async def take_back(self, job: Job, *, is_in_doubt: bool) -> None:
+    def take_back(self, job: Job, *, is_in_doubt: bool) -> Awaitable[None]:
         """Undo the record of a job that was not sent after all; one in doubt stays so, for an earlier POST."""
         submits = job._record.submits - 1
         if is_in_doubt:
-            await self._roster.note(job, submits=submits)
-        else:
-            await self._roster.move(job, JobStatus.WAITING, submits=submits)
+            return self._roster.note(job, submits=submits)
+        return self._roster.move(job, JobStatus.WAITING, submits=submits)
 
     async def send(self, job: Job) -> Judgement:
         """Send it, and tell what became of it."""

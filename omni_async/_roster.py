@@ -110,10 +110,17 @@ class Roster:
             if self.on_ledger_failure is not None:
                 self.on_ledger_failure(error)
 
+    def turn_away(self, job: Job, record: JobRecord, reason: OmniError) -> None:
+        """End a job whose key stands for something else in the ledger, which stays as it is."""
+        self._stand(job.key, record.status)
+        self.end(job, reason)
+
     def begin_again(self, job: Job, idempotency_key: str) -> None:
         """Let a job be bought once more, because a person says so; what is known of the time before is kept."""
         before = job._record
-        facts: dict[str, Any] = dict.fromkeys(("task_id", "submitted_at", "accepted_at", "finished_at", "cost", "part"))
+        facts: dict[str, Any] = dict.fromkeys(
+            ("task_id", "submitted_at", "accepted_at", "finished_at", "took", "cost", "part")
+        )
         facts |= {"error": "", "paths": (), "idempotency_key": idempotency_key, "earlier_cost": before.paid}
         if before.task_id is not None:
             facts["earlier_task_ids"] = (*before.earlier_task_ids, before.task_id)
@@ -163,13 +170,15 @@ class Roster:
             bill = "; a submit of it had no clear answer: the server may have taken it, and would bill it"
         return JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
 
-    async def leave_unknown(self, job: Job, reason: str, **facts: Any) -> None:
-        """End a job of which nobody can know whether the server took it."""
+    async def leave_unknown(self, job: Job, reason: str, *, is_key_spent: bool = False) -> None:
+        """End a job of which nobody can know whether the server took it; nor will it say more under a spent key."""
         text = (
             f"job {job.key!r}: nobody can know whether the server took it (and bills it): {reason}. It was sent "
             f"{job._record.submits} time(s) and is not sent again by itself; look at the account's usage first"
         )
-        await self.sure(self.move(job, JobStatus.UNKNOWN, error=text, finished_at=self.wall(), **facts))
+        key = "" if is_key_spent else job._record.idempotency_key
+        facts = {"error": text, "finished_at": self.wall(), "idempotency_key": key}
+        await self.sure(self.move(job, JobStatus.UNKNOWN, **facts))
         self.end(job, SubmitUnknown(text, key=job.key))
 
     def end(self, job: Job, outcome: Path | BaseException) -> None:

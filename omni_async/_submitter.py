@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import anyio
@@ -25,7 +24,7 @@ from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.line import Line
 from ._core.retry import Judgement, Verdict, is_rate_limit
-from ._post import Post
+from ._post import OnWire, Post
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,14 +40,6 @@ WIDTH = 16  # POSTs on the wire at once; so many, and no more, may still be refu
 GRACE = 3.0  # seconds in which a POST on the wire may still be answered when the client is left in a hurry
 
 _log = logging.getLogger("omni_async.submitter")
-
-
-@dataclass(slots=True)
-class _OnWire:
-    """A POST that is on its way: what has been sent must be recorded, so it is shielded."""
-
-    since: float
-    scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
 
 
 class Submitter:
@@ -74,7 +65,7 @@ class Submitter:
         self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute) if limits.submits_per_minute else None
         self._line: Line[Job] = Line()
         self._doubts: Doubts[Job] = Doubts(retry)
-        self._on_wire: dict[Job, _OnWire] = {}
+        self._on_wire: dict[Job, OnWire] = {}
         self._ceiling = limits.max_cost
         self._is_winding_up = False
         self._bell = Bell()
@@ -154,15 +145,14 @@ class Submitter:
         if self._ceiling is None or job in self._doubts:  # what is in doubt is counted already
             return False
         leaving = sum(other.status is JobStatus.WAITING for other in self._on_wire)
-        if self._roster.spent.fits_one_more(self._ceiling, leaving=leaving):
-            return False
-        if not self._on_wire and not self._roster.awaits_bills:
+        fits = self._roster.spent.fits_one_more(self._ceiling, leaving=leaving)
+        if not fits and not self._on_wire and not self._roster.awaits_bills:
             self.stop(cost_limit_reached(self._roster.spent, self._ceiling))
-        return True
+        return not fits
 
     def _let_out(self, group: TaskGroup) -> None:
         job, now = self._line.take(), self._now()
-        self._on_wire[job] = _OnWire(now)
+        self._on_wire[job] = OnWire(now)
         group.start_soon(self._send, job, self.gate.leave(now))
 
     def _rejoin(self, job: Job) -> None:
@@ -272,9 +262,8 @@ class Submitter:
         pause = self._doubts.rest(job, took, advice=judgement.retry_after, dice=self._dice())
         if hold or pause is None:
             self._forget(job)
-            is_spent = judgement.verdict is Verdict.INDETERMINATE  # the server has no other answer under this key
-            facts = {"idempotency_key": ""} if is_spent else {}
-            await self._roster.leave_unknown(job, str(judgement.error), **facts)
+            is_key_spent = judgement.verdict is Verdict.INDETERMINATE
+            await self._roster.leave_unknown(job, str(judgement.error), is_key_spent=is_key_spent)
         elif job._wants_cancel:
             self._give_up(job)
         elif self.stopped is not None:

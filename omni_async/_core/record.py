@@ -31,10 +31,11 @@ class JobRecord:
     """All that must outlive the process about one job: one row of the ledger. Times are unix seconds, cost is in USD.
 
     `request` is `VideoRequest.as_json()` ("" for a task that was submitted elsewhere), `parent` the key of the job
-    that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`. `submits` counts
-    POSTs, `doubtful` those of them whose outcome stayed unclear: where it is not zero and idempotency is not honoured,
-    the job may have been paid more than once. A job that a person has let be bought again keeps what was known of the
-    times before in `earlier_task_ids` and `earlier_cost`.
+    that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`, which is "" once
+    the server has said that it cannot tell what became of that; `took` is how many seconds the server worked on it.
+    `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear: where it is not zero and idempotency
+    is not honoured, the job may have been paid more than once. A job that a person has let be bought again keeps what
+    was known of the times before in `earlier_task_ids` and `earlier_cost`.
     """
 
     key: str
@@ -48,6 +49,7 @@ class JobRecord:
     submitted_at: float | None = None
     accepted_at: float | None = None
     finished_at: float | None = None
+    took: float | None = None
     submits: int = 0
     doubtful: int = 0
     cost: float | None = None

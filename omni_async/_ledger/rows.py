@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from .._core.record import JobRecord
 
+_LATEST = 1000
+
 _INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE key = ?"
 
@@ -55,6 +57,23 @@ def claim(db: sqlite3.Connection, key: str, index: int) -> str:
 def unfinished(db: sqlite3.Connection) -> list[JobRecord]:
     """Give the jobs with something left to do, oldest first."""
     return [from_row(row) for row in db.execute(f"{SELECT} WHERE {UNFINISHED} ORDER BY id")]
+
+
+def durations(db: sqlite3.Connection) -> list[JobRecord]:
+    """Give the latest jobs of which it is known how long the server took, oldest first."""
+    rows = db.execute(f"{SELECT} WHERE took IS NOT NULL ORDER BY id DESC LIMIT {_LATEST}").fetchall()
+    return [from_row(row) for row in reversed(rows)]
+
+
+def remember(db: sqlite3.Connection, name: str, value: str) -> None:
+    """Keep a fact under a name, in place of the one before."""
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def recall(db: sqlite3.Connection, name: str) -> str | None:
+    """Give the fact that was kept under a name."""
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
 
 
 def spent(db: sqlite3.Connection) -> Spent:

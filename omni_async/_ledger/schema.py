@@ -40,6 +40,7 @@ MIGRATIONS: tuple[str, ...] = (
         submitted_at REAL,
         accepted_at REAL,
         finished_at REAL,
+        took REAL,
         submits INTEGER NOT NULL,
         doubtful INTEGER NOT NULL,
         cost REAL,
@@ -54,6 +55,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX unfinished_jobs ON jobs (id) WHERE {UNFINISHED};
     -- Apart from the jobs, because a request may be long and never changes.
     CREATE TABLE requests (job INTEGER PRIMARY KEY REFERENCES jobs (id), request TEXT NOT NULL);
+    -- What was learnt of the server, by name.
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     -- Who owns which file, for names without case and ending.
     CREATE TABLE files (name TEXT PRIMARY KEY, key TEXT NOT NULL, video INTEGER NOT NULL) WITHOUT ROWID;
     """,
@@ -61,7 +64,7 @@ MIGRATIONS: tuple[str, ...] = (
 
 COLUMNS = (
     *("key", "idempotency_key", "parent", "parent_task_id", "status", "task_id", "created_at", "submitted_at"),
-    *("accepted_at", "finished_at", "submits", "doubtful", "cost", "credits", "paths", "error"),
+    *("accepted_at", "finished_at", "took", "submits", "doubtful", "cost", "credits", "paths", "error"),
     *("earlier_task_ids", "earlier_cost", "part"),
 )
 
@@ -81,6 +84,7 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         record.submitted_at,
         record.accepted_at,
         record.finished_at,
+        record.took,
         record.submits,
         record.doubtful,
         record.cost,
@@ -129,12 +133,20 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     try:
         db = _connect_to_read(path)
         try:
-            check_version(db, path)
+            version = check_version(db, path)
         except BaseException:
             db.close()
             raise
     except sqlite3.Error as error:
         raise cannot_open(path, str(error)) from error
+    if version < len(MIGRATIONS):
+        db.close()
+        raise LedgerError(
+            f"the ledger {path} was written by an older omni_async (version {version}, known here: {len(MIGRATIONS)}); "
+            "open it once with a client to bring it up to date"
+            if version
+            else f"there is no ledger {path}: no job has been recorded there"
+        )
     return db
 
 
@@ -147,6 +159,8 @@ def check_version(db: sqlite3.Connection, path: Path) -> int:
         return 0
     if application != APPLICATION_ID:
         raise LedgerError(f"{path} is a database of another program, not a ledger; it was left as it is. {_REMEDY}")
+    if version == 0:
+        raise cannot_open(path, "malformed: it has no version")
     if version > len(MIGRATIONS):
         raise LedgerError(
             f"the ledger {path} was written by a newer omni_async (version {version}, known here: {len(MIGRATIONS)}); "
@@ -168,27 +182,50 @@ _REMEDY = "Move it away, or name another folder or ledger"
 
 def _version_of_file(path: Path) -> int:
     """Look at a file before anything writes to it; 0 if there is none yet."""
-    if not path.exists() or path.stat().st_size == 0:
+    size = path.stat().st_size if path.exists() else 0
+    if size == 0:
         return 0
-    with closing(_connect_to_read(path)) as db:
+    if size < _SMALLEST:  # SQLite would take it for empty
+        raise cannot_open(path, "not a database")
+    # The lock keeps writers out; where no log is left either, SQLite need not lay any file beside this one to read it.
+    with closing(_connect(path, "mode=ro" if _has_log(path) else _ALONE)) as db:
         version = check_version(db, path)
-        (fault,) = db.execute("PRAGMA quick_check(1)").fetchone()
+        # Not the quick check: an index that lies would have a key bought twice.
+        (fault,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         if fault != "ok":
             raise cannot_open(path, f"malformed: {fault}")
         return version
 
 
+_ALONE = "mode=ro&immutable=1"
+_SMALLEST = 512  # bytes of the smallest page that a database can have
+
+
 def _connect_to_read(path: Path) -> sqlite3.Connection:
-    address = path.absolute().as_uri()
+    db = _connect(path, "mode=ro")
     try:
-        db = sqlite3.connect(f"{address}?mode=ro", uri=True, isolation_level=None, check_same_thread=False)
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
+        db.close()
         # In a folder that cannot be written SQLite has no place for its index of the log; without a log it needs none.
-        if path.with_name(f"{path.name}-wal").exists():
+        if _has_log(path):
             raise
-        db = sqlite3.connect(f"{address}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+        db = _connect(path, _ALONE)
+    except BaseException:
+        db.close()
+        raise
     return db
+
+
+def _connect(path: Path, how: str) -> sqlite3.Connection:
+    address = f"{path.absolute().as_uri()}?{how}"
+    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def _has_log(path: Path) -> bool:
+    """Tell whether something stands in the write-ahead log that may not be in the file yet."""
+    log = path.with_name(f"{path.name}-wal")
+    return log.exists() and log.stat().st_size > 0
 
 
 def _set_up(db: sqlite3.Connection, path: Path, version: int) -> None:

@@ -52,7 +52,12 @@ def generate(
     if not (prompt and prompt.strip()) and not images and not video:
         raise Misuse("give a prompt, --image or --video; at least one of them is needed")
     check_images(images)
-    fields = {"model": model, "prompt": prompt, "aspect_ratio": aspect_ratio, "extend_from_task_id": extend_from}
+    fields = {
+        "model": model,
+        "prompt": prompt,
+        "aspect_ratio": aspect_ratio and aspect_ratio.value,
+        "extend_from_task_id": extend_from,
+    }
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
         videos = [await video_link(video)] if video else []  # first, because what is wrong with it costs no upload

@@ -39,7 +39,8 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("KeyReused", (errors.JobError,), _JOB),
     ("DownloadError", (errors.OmniError,), {"path": "/p", "url": "https://u"}),
     ("LedgerError", (errors.OmniError,), {}),
-    ("LedgerLocked", (errors.LedgerError,), {}),
+    ("LedgerLocked", (errors.LedgerError,), {"pid": 42}),
+    ("CostLimitReached", (errors.OmniError,), {}),
     ("ClientClosed", (RuntimeError,), _JOB),
 ]
 _EACH = pytest.mark.parametrize(("name", "bases", "carried"), _TREE, ids=[row[0] for row in _TREE])

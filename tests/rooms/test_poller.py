@@ -22,6 +22,7 @@ from omni_async import (
     TransportError,
 )
 from omni_async._core.wire import Reply
+from omni_async._poller import PROBE_PATIENCE
 
 from .fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, reply
 
@@ -277,6 +278,30 @@ async def test_a_429_on_a_check_pauses_all_checks(tmp_path: Path) -> None:
     after = [at for at, _ in server.checks if at > hit[0] + 0.001]
     assert after[0] >= hit[0] + 30
     assert after[1] >= after[0] + server.latency
+
+
+async def test_a_probe_that_is_not_answered_holds_the_others_up_for_seconds_only(tmp_path: Path) -> None:
+    """After a 429 the probe hangs: it is given up long before a status request would be, and the others are looked at.
+
+    Its own job is not lost.
+    """
+    server, hit, after = Server(duration=100), list[float](), list[float]()
+
+    def on_check(_: str) -> Fault:
+        now = server.now()
+        if not hit and now > 1080:
+            hit.append(now)
+            return refusal(429, "rate_limit_error", 429, retry_after="10")
+        if not hit or now < hit[0] + 10:
+            return None
+        after.append(now)
+        return "hang" if len(after) == 1 else None
+
+    server.on_check = on_check
+    async with FakeClient(server, tmp_path) as client:
+        paths = await asyncio.gather(*(client.submit(f"p{number}") for number in range(20)))
+    assert len(set(paths)) == 20
+    assert after[1] - after[0] <= PROBE_PATIENCE + 0.1
 
 
 async def test_a_429_on_checks_does_not_stop_submits(tmp_path: Path) -> None:

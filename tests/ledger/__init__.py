@@ -1,0 +1,1 @@
+"""The durable ledger: its file, the client over it, and what is left when a process is killed."""

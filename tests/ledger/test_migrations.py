@@ -1,0 +1,74 @@
+"""An older ledger becomes a newer one with all that is in it, or stays what it was."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import LedgerError
+from omni_async._ledger import LedgerReader, SqliteLedger, schema
+
+from .conftest import opened, record_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECOND = "ALTER TABLE jobs ADD COLUMN mood TEXT; UPDATE jobs SET mood = 'good'; CREATE TABLE learnt (name TEXT);\n"
+
+
+def _look(path: Path, question: str) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as db:
+        return db.execute(question).fetchall()
+
+
+@pytest.fixture
+async def old(path: Path) -> Path:
+    """A ledger of the first version with two jobs."""
+    async with opened(path) as ledger:
+        await ledger.insert(record_of("a"))
+        await ledger.insert(record_of("b", submits=2))
+    return path
+
+
+async def test_a_migration_keeps_every_row(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second script runs once, in order, and what was there is there."""
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND))
+    for _ in range(2):
+        async with opened(old) as ledger:
+            assert await ledger.find("b") == record_of("b", submits=2)
+    assert _look(old, "SELECT key, mood FROM jobs") == [("a", "good"), ("b", "good")]
+    assert _look(old, "PRAGMA user_version") == [(2,)]
+
+
+async def test_a_new_ledger_gets_all_versions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is made now has gone through every script."""
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND, "CREATE TABLE more (x);"))
+    async with opened(path):
+        pass
+    assert _look(path, "PRAGMA user_version") == [(3,)]
+    assert _look(path, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
+
+
+@pytest.mark.parametrize("fault", ["SELECT * FROM nowhere;", "INSERT INTO jobs (key) VALUES ('a');", "nonsense;"])
+async def test_a_migration_that_fails_leaves_the_old_version(
+    old: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Whatever a script has done before it failed is undone; this program's former version opens the ledger again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND + fault))
+        with pytest.raises(LedgerError):
+            await SqliteLedger(old).open()
+    assert _look(old, "PRAGMA user_version") == [(1,)]
+    assert _look(old, "SELECT count(*) FROM sqlite_master WHERE name = 'learnt'") == [(0,)]
+    async with opened(old) as ledger:
+        assert [record.key for record in ledger.unfinished()] == ["a", "b"]
+
+
+async def test_a_reader_does_not_misread_an_older_version(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader cannot bring a ledger up to date, so it says what does; it does not call it damaged."""
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND))
+    with pytest.raises(LedgerError, match="older omni_async"):
+        LedgerReader(old)

@@ -1,0 +1,194 @@
+"""What cannot be recorded is not bought, and a ceiling on the cost is never passed, over all runs of a ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omni_async import CostLimitReached, DownloadError, JobStatus, LedgerError, Limits, OmniClient
+from omni_async._ledger import SqliteLedger
+from omni_async.sandbox import Sandbox
+
+from .test_again import Service, slow
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+
+PRICE = 0.44  # of five seconds
+
+
+@pytest.fixture
+async def service(tmp_path: Path) -> AsyncIterator[Service]:
+    """A quick sandbox whose clips all cost the same."""
+    async with Sandbox(prerendered=True, median=0.1, sigma=0.01, seconds=5) as sandbox:
+        yield Service(sandbox, tmp_path / "clips")
+
+
+def ledger_of(client: OmniClient) -> SqliteLedger:
+    """The ledger of an open client."""
+    assert client._house is not None
+    ledger = client._house.roster.ledger
+    assert isinstance(ledger, SqliteLedger)
+    return ledger
+
+
+def fill(client: OmniClient) -> None:
+    """Let the ledger's disk be full: its file may have no page more than it has."""
+    db = ledger_of(client)._db
+    db.execute(f"PRAGMA max_page_count={db.execute('PRAGMA page_count').fetchone()[0]}")
+
+
+def make_room(client: OmniClient) -> None:
+    """Let there be room again."""
+    ledger_of(client)._db.execute("PRAGMA max_page_count=1000000")
+
+
+LONG = "a fox " * 2000  # so long that its row needs a page
+
+
+async def test_a_full_disk_stops_the_line_before_the_next_post(service: Service) -> None:
+    """No POST leaves that could not be recorded; waiters are told; with room again, `resume` and `submit` go on."""
+    async with service.client() as client:
+        await client.submit("a hen", key="hen")
+        fill(client)
+        jobs = [client.submit(f"{LONG}{number}", key=f"fox {number}") for number in range(20)]
+        for job in jobs:
+            with pytest.raises(LedgerError, match=r"cannot be written.*Nothing more is submitted"):
+                await job
+        assert isinstance(client.stopped, LedgerError)
+        with pytest.raises(LedgerError):
+            await client.submit(f"{LONG}cat", key="cat")
+        assert service.submits == 1
+        make_room(client)
+        client.resume()
+        await asyncio.gather(*(client.submit(f"{LONG}{number}", key=f"fox {number}") for number in range(20)))
+    assert service.submits == service.sandbox.record.accepted == 21
+
+
+async def test_a_disk_that_fills_up_between_row_and_post_leaves_no_doubt(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job is recorded, its sending is not: it is not sent, and with room again it says `waiting`."""
+    really_save = SqliteLedger.save
+
+    def save(ledger: SqliteLedger, record: Any) -> Any:
+        if record.status is JobStatus.SUBMITTING and is_full:
+            ledger._db.execute("PRAGMA query_only=ON")
+        return really_save(ledger, record)
+
+    is_full = True
+    monkeypatch.setattr(SqliteLedger, "save", save)
+    async with service.client() as client:
+        job = client.submit("a fox", key="fox")
+        with pytest.raises(LedgerError):
+            await job
+        assert (job.status, service.submits) == (JobStatus.WAITING, 0)
+        assert client.statistics().submits == 0
+        ledger_of(client)._db.execute("PRAGMA query_only=OFF")
+    assert service.row("fox").status is JobStatus.WAITING
+    assert service.row("fox").submits == 0
+    is_full = False
+    async with service.client() as client:
+        (job,) = client.resume()
+        await job
+    assert service.submits == 1
+
+
+async def test_what_was_accepted_on_a_full_disk_is_followed_and_recorded_later(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task_id cannot be written down: the line stops, the clip still comes, and with room the row catches up."""
+    really_save = SqliteLedger.save
+    is_full = True
+
+    def save(ledger: SqliteLedger, record: Any) -> Any:
+        if is_full:
+            ledger._db.execute(f"PRAGMA query_only={'ON' if record.status is JobStatus.RUNNING else 'OFF'}")
+        return really_save(ledger, record)
+
+    monkeypatch.setattr(SqliteLedger, "save", save)
+    async with service.client() as client:
+        job = client.submit("a fox", key="fox")
+        await job.accepted()
+        assert isinstance(client.stopped, LedgerError)
+        with pytest.raises(LedgerError):
+            await client.submit("a hen", key="hen")
+        is_full = False
+        ledger_of(client)._db.execute("PRAGMA query_only=OFF")
+        assert (await job).is_file()
+    row = service.row("fox")
+    assert (row.status, row.task_id, row.cost) == (JobStatus.COMPLETED, job.task_id, PRICE)
+    assert service.submits == 1
+
+
+async def test_a_row_that_cannot_be_written_to_the_end_is_told(service: Service) -> None:
+    """Where the disk stays full until the client is left, leaving it raises, and names the job."""
+    client = service.client()
+    slow(service, 0.5)
+    await client.__aenter__()
+    job = client.submit("a fox", key="fox")
+    await job.accepted()
+    ledger_of(client)._db.execute("PRAGMA query_only=ON")
+    with pytest.raises(DownloadError, match=r"finished and paid.*cannot be written"):
+        await job
+    with pytest.raises(LedgerError, match=r"the last changes of .*'fox'.* could not be written"):
+        await client.__aexit__(None, None, None)
+    assert service.row("fox").status is JobStatus.RUNNING
+    async with service.client() as client:
+        (job,) = client.resume()
+        assert (await job).is_file()
+    assert service.submits == 1
+
+
+@pytest.mark.parametrize("ceiling", [0.0, 0.9, 1.0, 2.0, 3.3])
+async def test_the_ceiling_is_never_passed(service: Service, ceiling: float) -> None:
+    """As many as fit under it are bought, bill by bill, and the rest stay waiting with the reason."""
+    async with service.client(limits=Limits(max_cost=ceiling)) as client:
+        jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(12)]
+        async with asyncio.timeout(30):
+            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        assert isinstance(client.stopped, CostLimitReached)
+    bought = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    # Before the first bill a clip is thought to cost a dollar.
+    assert len(bought) == service.sandbox.record.accepted == (int(ceiling / PRICE) if ceiling >= 1 else 0)
+    assert service.sandbox.record.paid <= ceiling
+    assert {type(outcome) for outcome in outcomes} - {type(jobs[0]._outcome)} <= {CostLimitReached}
+    assert sum(job.status is JobStatus.WAITING for job in jobs) == 12 - len(bought)
+
+
+async def test_earlier_runs_count_under_the_ceiling(service: Service) -> None:
+    """A run with a higher ceiling buys what the difference allows, and one with the same buys nothing."""
+    for ceiling, paid in ((1.0, 2), (1.0, 2), (2.0, 4), (1.5, 4), (100.0, 6)):
+        async with service.client(limits=Limits(max_cost=ceiling)) as client:
+            jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(6)]
+            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        assert service.sandbox.record.accepted == paid
+        assert sum(isinstance(outcome, CostLimitReached) for outcome in outcomes) == 6 - paid
+
+
+async def test_what_is_outstanding_counts_before_its_bill(service: Service) -> None:
+    """While tasks run, only so many are out as would fit at the price thought of; failed ones give their room back."""
+    object.__setattr__(service.sandbox.settings, "fail_rate", 0.5)
+    async with service.client(limits=Limits(max_cost=3.0)) as client:
+        jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(40)]
+        await asyncio.gather(*jobs, return_exceptions=True)
+    record = service.sandbox.record
+    assert record.paid == pytest.approx(6 * PRICE)  # a seventh would have passed it
+    assert record.accepted > 6
+    assert record.max_in_flight <= 6
+
+
+async def test_a_job_in_doubt_holds_its_place_under_the_ceiling(service: Service) -> None:
+    """A submit without an answer may have been paid: nothing else takes its room, and it is sent again itself."""
+    service.sandbox.script("submit", ["drop_after", "drop_before"])
+    async with service.client(limits=Limits(max_cost=1.0)) as client:
+        jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(5)]
+        async with asyncio.timeout(20):
+            outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 2
+    assert service.sandbox.record.accepted == 2

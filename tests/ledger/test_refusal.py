@@ -1,0 +1,224 @@
+"""Files that are no ledger for this program are refused as they are: not one byte of them, or beside them, changes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import LedgerError, OmniClient
+from omni_async._ledger import LedgerReader, SqliteLedger
+from omni_async._ledger.schema import APPLICATION_ID
+
+from .conftest import opened, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+async def _make_ledger(path: Path, jobs: int = 400) -> None:
+    async with opened(path) as ledger:
+        tickets = [ledger.insert(record_of(f"k{number}", error="e" * 300)) for number in range(jobs)]
+        for ticket in tickets:
+            await ticket
+
+
+def _overwrite(path: Path, offset: int, data: bytes) -> None:
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def _sql(path: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def _bend_an_index(path: Path) -> None:
+    """Let the index of keys say other things than its table: no page is broken, and a key could be bought twice."""
+    content = path.read_bytes()
+    places = (at for at in range(len(content)) if content.startswith(b"k123", at))
+    others = (b"omni", b"k123"), (b'": "', b"mni-", b"k123")  # what stands behind and before it in rows
+    (index,) = (
+        at for at in places if content[at + 4 : at + 8] not in others[0] and content[at - 4 : at] not in others[1]
+    )
+    _overwrite(path, index, b"k999")
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a page of noise": lambda path: _overwrite(path, 4096 * 5, b"\xa5" * 4096),
+    "many pages of noise": lambda path: _overwrite(path, 4096 * 3, os.urandom(4096 * 10)),
+    "the first table page gone": lambda path: _overwrite(path, 4096, bytes(4096)),
+    "header overwritten": lambda path: _overwrite(path, 0, b"garbage garbage "),
+    "schema page overwritten": lambda path: _overwrite(path, 100, b"\xff" * 900),
+    "half of it": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "cut within a page": lambda path: os.truncate(path, 4096 * 7 + 100),
+    "only its head": lambda path: os.truncate(path, 4096),
+    "only its first bytes": lambda path: os.truncate(path, 50),
+    "a text": lambda path: path.write_text("key,status\nfox,completed\n" * 40),
+    "one byte": lambda path: path.write_bytes(b"x"),
+    "newer": lambda path: _sql(path, "PRAGMA user_version=99"),
+    "no version": lambda path: _sql(path, "PRAGMA user_version=0"),
+    "another program's": lambda path: _sql(path, "PRAGMA application_id=7"),
+    "an index that lies": _bend_an_index,
+}
+
+
+def _all_bytes(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir() if not each.name.endswith(".lock")}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+async def test_a_damaged_ledger_is_refused_as_it_is(path: Path, damage: str) -> None:
+    """Each kind of damage is met at the opening, the error names the file and what to do, and nothing is changed."""
+    await _make_ledger(path)
+    DAMAGES[damage](path)
+    before = _all_bytes(path.parent)
+    with pytest.raises(LedgerError, match=r"left as it was|left as it is") as caught:
+        await SqliteLedger(path).open()
+    assert str(path) in str(caught.value)
+    assert _all_bytes(path.parent) == before
+
+
+def _foreign(path: Path, mode: str, *, leave_log: bool = False) -> None:
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute(f"PRAGMA journal_mode={mode}")
+    db.execute("CREATE TABLE songs (name TEXT)")
+    db.execute("INSERT INTO songs VALUES ('la')")
+    if leave_log:  # as if its owner had been killed
+        copies = {each: each.read_bytes() for each in path.parent.iterdir()}
+        db.close()
+        for each, content in copies.items():
+            each.write_bytes(content)
+    else:
+        db.close()
+
+
+@pytest.mark.parametrize("mode", ["delete", "wal", "wal with a log"])
+async def test_another_programs_database_is_refused_as_it_is(path: Path, mode: str) -> None:
+    """A database of songs stays one, also where it writes ahead, and also with what its owner has not put in yet."""
+    _foreign(path, mode.partition(" ")[0], leave_log="log" in mode)
+    before = _all_bytes(path.parent)
+    with pytest.raises(LedgerError, match="a database of another program"):
+        await SqliteLedger(path).open()
+    after = _all_bytes(path.parent)
+    assert {name: after[name] for name in before if not name.endswith("-shm")} == {
+        name: content for name, content in before.items() if not name.endswith("-shm")
+    }
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT name FROM songs").fetchall() == [("la",)]
+
+
+async def test_a_client_over_a_refused_ledger_sends_nothing(path: Path) -> None:
+    """Entering the client raises; the error says what to do."""
+    path.write_text("not a ledger" * 100)
+    client = OmniClient("sk-x", base_url="http://127.0.0.1:9", output_dir=path.parent)
+    with pytest.raises(LedgerError, match="Move it away, or name another folder or ledger"):
+        async with client:
+            raise AssertionError("never entered")
+
+
+async def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
+    """Somebody's `touch`, or a crash before the first byte, is no damage."""
+    path.touch()
+    async with opened(path) as ledger:
+        await ledger.insert(record_of("k"))
+    async with opened(path) as ledger:
+        assert await ledger.find("k") == record_of("k")
+
+
+async def test_the_log_of_a_ledger_that_was_removed_is_not_believed(path: Path) -> None:
+    """Where the file was deleted but its log was left, a new ledger begins empty."""
+    other = path.with_name("old.db")
+    db = sqlite3.connect(other, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    db.execute("CREATE TABLE songs (name TEXT)")
+    shutil.copy(f"{other}-wal", f"{path}-wal")
+    db.close()
+    async with opened(path) as ledger:
+        assert await ledger.insert(record_of("k")) is None
+        assert [record.key for record in ledger.unfinished()] == ["k"]
+
+
+@pytest.mark.parametrize("stage", ["header", "tables in the log"])
+async def test_a_crash_while_it_was_made_is_no_damage(path: Path, stage: str) -> None:
+    """A ledger whose making was cut short, before or after its tables were written to the log, opens as a new one."""
+    db = sqlite3.connect(path, isolation_level=None)
+    db.execute("PRAGMA journal_mode=WAL")
+    copies = {}
+    if stage == "tables in the log":
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("CREATE TABLE jobs (id INTEGER PRIMARY KEY)")
+        db.execute(f"PRAGMA application_id={APPLICATION_ID}")  # not committed
+        copies = {each: each.read_bytes() for each in path.parent.iterdir()}
+        db.execute("ROLLBACK")
+    db.close()
+    for each, content in copies.items():
+        each.write_bytes(content)
+    async with opened(path) as ledger:
+        assert await ledger.insert(record_of("k")) is None
+
+
+async def test_a_kill_right_after_the_opening_leaves_a_ledger(path: Path) -> None:
+    """What stands in the log alone (a process that was killed never put it into the file) is read by the next run."""
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    await ledger.insert(record_of("k"))
+    copies = {each.name: each.read_bytes() for each in path.parent.iterdir()}
+    await ledger.aclose()
+    there = path.parent / "there"
+    there.mkdir()
+    for name, content in copies.items():
+        (there / name).write_bytes(content)
+    with closing(LedgerReader(there)) as reader:
+        assert [record.key for record in reader.jobs()] == ["k"]
+    async with opened(there / path.name) as again:
+        assert [record.key for record in again.unfinished()] == ["k"]
+
+
+async def test_a_log_that_broke_off_is_read_as_far_as_it_goes(path: Path) -> None:
+    """A power cut in the middle of a commit loses that commit, and none before it."""
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    await ledger.insert(record_of("first"))
+    size = path.with_name("ledger.db-wal").stat().st_size
+    await ledger.insert(record_of("second"))
+    copies = {each.name: each.read_bytes() for each in path.parent.iterdir() if not each.name.endswith("-shm")}
+    await ledger.aclose()
+    there = path.parent / "there"
+    there.mkdir()
+    copies["ledger.db-wal"] = copies["ledger.db-wal"][: size + 1000]
+    for name, content in copies.items():
+        (there / name).write_bytes(content)
+    async with opened(there / path.name) as again:
+        assert [record.key for record in again.unfinished()] == ["first"]
+
+
+async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
+    """Where no folder can be, the error says so."""
+    (tmp_path / "file").touch()
+    with pytest.raises(LedgerError, match="file"):
+        await SqliteLedger(tmp_path / "file" / "clips" / "ledger.db").open()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        await SqliteLedger(tmp_path / "folder").open()
+
+
+async def test_a_folder_that_cannot_be_written_is_refused(read_only: Path) -> None:
+    """The error names the folder, and nothing is left there."""
+    with pytest.raises(LedgerError, match=r"cannot be kept there|cannot be opened"):
+        await SqliteLedger(read_only / "ledger.db").open()
+
+
+async def test_a_ledger_on_a_disk_that_became_read_only_is_read_and_not_opened(read_only: Path) -> None:
+    """A reader is welcome where no client is."""
+    with closing(LedgerReader(read_only / "old" / "ledger.db")) as reader:
+        assert [record.key for record in reader.jobs()] == ["k"]
+    with pytest.raises(LedgerError):
+        await SqliteLedger(read_only / "old" / "ledger.db").open()

@@ -1,0 +1,317 @@
+"""The ledger over a real file: what is awaited is on the disk, in the order of calls, with few commits."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omni_async import JobStatus, LedgerError
+from omni_async._core.budget import Spent
+from omni_async._core.record import JobRecord, PartMark
+from omni_async._ledger import LedgerReader, MemoryLedger, SqliteLedger, schema, sqlite
+
+from .conftest import opened, record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+WHOLE = JobRecord(
+    key="all",
+    idempotency_key="omni-1",
+    request='{"prompt":"x"}',
+    parent="before",
+    parent_task_id="task_0",
+    status=JobStatus.UNDELIVERED,
+    task_id="task_1",
+    created_at=1.5,
+    submitted_at=2.5,
+    accepted_at=3.5,
+    finished_at=4.5,
+    submits=3,
+    doubtful=2,
+    cost=0.88,
+    credits=8.8,
+    paths=("/clips/a.mp4", "/clips/a-2.mp4"),
+    error="no room",
+    earlier_task_ids=("task_a", "task_b"),
+    earlier_cost=0.5,
+    part=PartMark(index=1, offset=10, total=20, validator='"v"', etag='W/"e"'),
+)
+
+
+async def test_every_field_comes_back_after_a_restart(path: Path) -> None:
+    """A record with every field set, and one with none, are the same in the next run."""
+    async with opened(path) as ledger:
+        assert await ledger.insert(WHOLE) is None
+        await ledger.save(JobRecord(key="bare"))
+    async with opened(path) as ledger:
+        assert await ledger.find("all") == WHOLE
+        assert await ledger.find("bare") == JobRecord(key="bare")
+        assert await ledger.find("nobody") is None
+
+
+async def test_an_insert_changes_nothing_that_is_there(path: Path) -> None:
+    """The second insert of a key gives what stands there, and leaves it; so does a task that another key has."""
+    first = record_of("k", status=JobStatus.RUNNING, task_id="task_1")
+    async with opened(path) as ledger:
+        await ledger.insert(first)
+        assert await ledger.insert(record_of("k", request='{"prompt": "other"}')) == first
+        assert await ledger.insert(JobRecord(key="mine", task_id="task_1", status=JobStatus.RUNNING)) == first
+        assert await ledger.find("mine") is None
+        assert await ledger.find("k") == first
+        # Only a task that was submitted elsewhere is known by its id: a request is its own.
+        assert await ledger.insert(record_of("another", task_id="task_1")) is None
+
+
+async def test_what_is_awaited_survives_a_kill(path: Path) -> None:
+    """A process killed with SIGKILL right after an await has lost nothing that it was told is safe."""
+    program = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from omni_async._core.record import JobRecord
+from omni_async._ledger import SqliteLedger
+async def main():
+    ledger = SqliteLedger(Path(sys.argv[1]))
+    await ledger.open()
+    for number in range(50):
+        await ledger.insert(JobRecord(key=f"k{number}", request="{}"))
+    saves = [ledger.save(JobRecord(key=f"k{number}", submits=1)) for number in range(50)]
+    await asyncio.gather(*map(wait, saves))
+    os.kill(os.getpid(), signal.SIGKILL)
+async def wait(ticket):
+    await ticket
+asyncio.run(main())
+"""
+    done = subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    async with opened(path) as ledger:
+        assert [(record.key, record.submits) for record in ledger.unfinished()] == [(f"k{n}", 1) for n in range(50)]
+
+
+async def test_the_order_of_calls_is_the_order_in_the_file(path: Path) -> None:
+    """Of many changes that nobody awaits in between, the last one counts, and a find sees those before it."""
+    async with opened(path) as ledger:
+        tickets: list[Any] = [ledger.insert(record_of("k"))]
+        for number in range(1, 500):
+            tickets.append(ledger.save(record_of("k", submits=number)))
+            tickets.append(ledger.find("k"))
+        seen = [await ticket for ticket in tickets]
+        assert [record.submits for record in seen[2::2]] == list(range(1, 500))
+    async with opened(path) as ledger:
+        found = await ledger.find("k")
+        assert found is not None
+        assert found.submits == 499
+
+
+def _count_commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    statements: list[str] = []
+    really_open = schema.open_to_write
+
+    def open_to_write(path: Path) -> sqlite3.Connection:
+        db = really_open(path)
+        db.set_trace_callback(statements.append)
+        return db
+
+    monkeypatch.setattr(sqlite, "open_to_write", open_to_write)
+    return statements
+
+
+async def test_many_writers_share_commits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred writers with ten changes each need hardly more commits than one with ten."""
+    statements = _count_commits(monkeypatch)
+
+    async def write(ledger: SqliteLedger, number: int) -> None:
+        await ledger.insert(record_of(f"k{number}"))
+        for submits in range(1, 10):
+            await ledger.save(record_of(f"k{number}", submits=submits))
+
+    async with opened(path) as ledger:
+        await asyncio.gather(*(write(ledger, number) for number in range(200)))
+    commits = statements.count("COMMIT")
+    assert 10 <= commits <= 60
+    with closing(LedgerReader(path)) as reader:
+        assert reader.totals().submits == 200 * 9
+
+
+async def test_one_writer_has_a_commit_for_each_await(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is called safe before its own commit: ten awaits one after another are ten commits."""
+    statements = _count_commits(monkeypatch)
+    async with opened(path) as ledger:
+        for number in range(10):
+            await ledger.save(record_of("k", submits=number))
+            assert statements.count("COMMIT") == number + 2  # one was for the opening
+        assert statements.count("BEGIN IMMEDIATE") == 11
+    assert not [text for text in statements if "ROLLBACK" in text]
+
+
+async def test_commits_reach_the_disk(path: Path) -> None:
+    """The connection is set to write ahead, and to wait for the disk at each commit."""
+    async with opened(path) as ledger:
+        await ledger.insert(record_of("k"))
+        settings = [ledger._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]
+
+
+async def test_unfinished_are_those_with_something_left_to_do(path: Path) -> None:
+    """Oldest first, whatever the order of their changes; the index of unfinished jobs is what finds them."""
+    async with opened(path) as ledger:
+        for status in JobStatus:
+            await ledger.insert(record_of(str(status), status=status))
+        await ledger.save(record_of("waiting", submits=1))
+        ended = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.UNKNOWN, JobStatus.CANCELLED}
+        assert [record.key for record in ledger.unfinished()] == [str(each) for each in JobStatus if each not in ended]
+        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE {schema.UNFINISHED} ORDER BY id")
+        assert "unfinished_jobs" in str(plan.fetchall())
+
+
+async def test_both_ledgers_count_money_alike(path: Path) -> None:
+    """By SQL and by adding up, for every status with and without cost, task and earlier bill, the sums are the same."""
+    records = [
+        record_of(f"{status} {cost} {task} {earlier}", status=status, cost=cost, task_id=task, earlier_cost=earlier)
+        for status in JobStatus
+        for cost in (None, 0.0, 0.44)
+        for task in (None, "task_1")
+        for earlier in (0.0, 0.3)
+    ]
+    memory = MemoryLedger()
+    async with opened(path) as ledger:
+        assert await ledger.spent() == Spent()
+        for record in records:
+            await ledger.insert(record)
+            await memory.insert(record)
+        in_file, in_memory = await ledger.spent(), await memory.spent()
+    assert (in_file.bills, in_file.open) == (in_memory.bills, in_memory.open)
+    assert in_file.paid == pytest.approx(in_memory.paid)
+    assert in_file.open > 5
+
+
+async def test_names_of_files_stay_across_restarts(path: Path) -> None:
+    """A key has its file name for ever, two keys never the same (also not "A" and "a"), and a second video its own."""
+    async with opened(path) as ledger:
+        await ledger.insert(record_of("Fox"))
+        await ledger.insert(record_of("fox"))
+        await ledger.insert(record_of("fox-2"))
+        before = [await ledger.claim(key, index) for key in ("Fox", "fox", "fox-2") for index in (0, 1, 2)]
+    assert len({name.casefold() for name in before}) == 9
+    assert before[0] == "Fox.mp4"
+    async with opened(path) as ledger:
+        for key in ("fox-2", "fox", "Fox", "FOX"):
+            await ledger.insert(record_of(key))
+        assert [await ledger.claim(key, index) for key in ("Fox", "fox", "fox-2") for index in (0, 1, 2)] == before
+        assert (await ledger.claim("FOX", 0)).casefold() not in {name.casefold() for name in before}
+
+
+async def test_names_are_given_in_the_order_of_jobs_not_of_downloads(path: Path) -> None:
+    """The job that came first has the plain name, whichever clip is there first."""
+    async with opened(path) as ledger, opened(path.with_name("other.db")) as other:
+        for key in ("Fox", "fox"):
+            await ledger.insert(record_of(key))
+            await other.insert(record_of(key))
+        assert await ledger.claim("fox", 0) != "fox.mp4"
+        assert await other.claim("Fox", 0) == "Fox.mp4"
+        assert await ledger.claim("Fox", 0) == "Fox.mp4"
+        assert await other.claim("fox", 0) == await ledger.claim("fox", 0)
+
+
+ODD = [
+    "nul \0 within",
+    "🦊" * 200,
+    "שלום עולם",
+    "k" * 1000,
+    "a/b\\c:d",
+    "..",
+    "con",
+    "\u00e9",
+    "e\u0301",
+    "'; DROP TABLE jobs;--",
+]
+
+
+@pytest.mark.parametrize("text", ODD)
+async def test_odd_texts_come_back_as_they_were(path: Path, text: str) -> None:
+    """A key, request and error of any text is kept, found, and has a file name."""
+    async with opened(path) as ledger:
+        await ledger.insert(record_of(text, request=json.dumps({"prompt": text}), error=text, task_id=text))
+    async with opened(path) as ledger:
+        found = await ledger.find(text)
+        assert found is not None
+        assert (found.key, found.error, found.task_id) == (text, text, text)
+        assert json.loads(found.request) == {"prompt": text}
+        assert (await ledger.claim(text, 0)).endswith(".mp4")
+
+
+async def test_keys_that_look_alike_are_not_the_same(path: Path) -> None:
+    """One letter composed in two ways is two keys, with two files."""
+    async with opened(path) as ledger:
+        assert [await ledger.insert(record_of(text)) for text in ODD] == [None] * len(ODD)
+        names = [(await ledger.claim(text, 0)).casefold() for text in ODD]
+    assert len(set(names)) == len(ODD)
+
+
+async def test_half_a_character_in_an_error_harms_nothing(path: Path) -> None:
+    """An error may quote a path whose bytes are no text; what it says is kept readable, and others' rows with it."""
+    async with opened(path) as ledger:
+        bad = ledger.save(record_of("k", error="no room for b\udce4r.mp4"))
+        good = ledger.save(record_of("other", submits=1))
+        await bad
+        await good
+        found = await ledger.find("k")
+        assert found is not None
+        assert found.error == "no room for b\\udce4r.mp4"
+
+
+async def test_a_closed_ledger_says_so(path: Path) -> None:
+    """After closing, and after an opening that failed, every call gives its error when awaited, and none waits."""
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    await ledger.aclose()
+    calls: list[Callable[[], Any]] = [
+        lambda: ledger.insert(record_of("k")),
+        lambda: ledger.save(record_of("k")),
+        lambda: ledger.find("k"),
+        lambda: ledger.claim("k", 0),
+        ledger.spent,
+    ]
+    for call in calls:
+        with pytest.raises(LedgerError, match="is closed"):
+            await call()
+    with pytest.raises(LedgerError, match="is closed"):
+        ledger.unfinished()
+    await ledger.aclose()
+
+
+async def test_closing_makes_sure_of_everything(path: Path) -> None:
+    """What was saved and never awaited is there after closing, and nothing lies beside the file but its lock."""
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    for number in range(100):
+        ledger.save(record_of(f"k{number}"))
+    await ledger.aclose()
+    assert sorted(each.name for each in path.parent.iterdir()) == ["ledger.db", "ledger.db.lock"]
+    with closing(LedgerReader(path)) as reader:
+        assert len(list(reader.jobs())) == 100
+    ledger._thread.join(5)
+    assert not ledger._thread.is_alive()
+
+
+async def test_each_waiter_has_a_traceback_of_its_own(path: Path) -> None:
+    """An error that many wait for does not grow with each of them."""
+    path.write_text("no ledger at all, and long enough to look at" * 100)
+    ledger = SqliteLedger(path)
+    with pytest.raises(LedgerError):
+        await ledger.open()
+    depths = []
+    for _ in range(3):
+        with pytest.raises(LedgerError) as caught:
+            await ledger.find("k")
+        depths.append(len(caught.traceback))
+    assert len(set(depths)) == 1

@@ -1,0 +1,112 @@
+"""A property test: whatever crashes, faults and replies a history holds, no clip is lost and none is paid twice."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio.to_thread
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from omni_async import TransportError
+from omni_async._core.wire import Reply
+
+from .clock import run_sync
+from .fakes import HTML, not_sent, refusal, reply
+from .histories import Crash, Plan, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# `OMNI_HISTORIES=5000 pytest tests/rooms/test_histories.py` looks at so many, other ones each time.
+MANY = int(os.environ.get("OMNI_HISTORIES", "0"))
+
+SUBMITS = [
+    "lost", "lost 502", "hang", not_sent(), HTML, TransportError("reset"), refusal(429, retry_after="2"), refusal(429),
+    refusal(409, "conflict", "idempotency_in_progress", retry_after="2"), refusal(503, code="idempotency_unavailable"),
+    reply(200, b"{"), refusal(409, "conflict", "idempotency_result_indeterminate"), refusal(400),
+]  # fmt: skip
+CHECKS = [HTML, "hang", not_sent(), reply(200, b""), refusal(429, retry_after="3"), reply(404, b"<html>"), reply(500)]
+FETCHES = [
+    "cut", "stall", TransportError("reset"), Reply(403), Reply(500), Reply(200, {}, b"<html>"), Reply(416),
+    Reply(206, {"content-range": "bytes 1-2/3"}, b"xx"),
+]  # fmt: skip
+
+DAY = 86_400.0
+downtimes = st.sampled_from([0.0, 1.0, 60.0, DAY + 60])
+LATEST = {"time": 40, "accepted": 3, "reply": 3, "file": 10, "commit": 12, "change": 20}  # of each: number, seconds
+crashes = st.sampled_from(sorted(LATEST)).flatmap(
+    lambda at: st.builds(
+        Crash,
+        at=st.just(at),
+        number=st.integers(1, LATEST[at]),
+        seconds=st.floats(0.0, LATEST[at]),
+        downtime=downtimes,
+    )
+)
+
+
+def faults(kinds: list[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
+    """Give a script of faults; None lets a request pass."""
+    return st.lists(st.none() | st.sampled_from(kinds), max_size=most).map(tuple)
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Give a history."""
+    count = draw(st.integers(1, 5))
+    parents = tuple(draw(st.none() | st.integers(0, number - 1)) if number else None for number in range(count))
+    return Plan(
+        jobs=parents,
+        crashes=tuple(draw(st.lists(crashes, min_size=1, max_size=4))),
+        submits=draw(faults(SUBMITS, 6)),
+        checks=draw(faults(CHECKS, 6)),
+        fetches=draw(faults(FETCHES, 6)),
+        doomed=draw(st.frozensets(st.integers(0, 5), max_size=1)),
+        cancels=tuple(draw(st.lists(st.tuples(st.integers(0, count - 1), st.floats(0.0, 60.0)), max_size=1))),
+        resumes=draw(st.booleans()),
+        ambiguous=draw(st.sampled_from(["retry", "hold"])),
+        honours=draw(st.booleans()),
+        disk=draw(st.sampled_from([0.001, 0.3])),
+        capacity=draw(st.none() | st.integers(1, 3)),
+    )
+
+
+@pytest.fixture
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
+    """Let work on files be done in the loop, and be a moment in which the client may die."""
+    current: dict[str, World] = {}
+
+    async def work_on_files(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        current["world"].passes("file")
+        return await run_sync(work, *args, **options)
+
+    monkeypatch.setattr(anyio.to_thread, "run_sync", work_on_files)
+    return current
+
+
+@pytest.mark.timeout(0 if MANY else 120)
+@settings(
+    max_examples=MANY or 200,
+    derandomize=not MANY,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
+)
+@given(plan=plans())
+def test_no_clip_is_lost_and_none_is_paid_twice(plan: Plan, files: dict[str, World]) -> None:
+    """Paid at most once per key where keys are honoured, whole clips only, and no accepted task forgotten."""
+    random.seed(7)
+    with tempfile.TemporaryDirectory() as folder:
+        files["world"] = world = World(plan, Path(folder))
+        world.live()
+        statuses = {record.status for record in world.records(world.folder)}
+    for moment in world.deaths:
+        event(f"died at: {moment}")
+    for status in statuses:
+        event(f"ended: {status}")
