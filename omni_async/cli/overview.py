@@ -49,7 +49,7 @@ class State(StrEnum):
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of the clips.")] = Path("clips"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
     *,
     state: Annotated[
         State | None, typer.Option(help="Only jobs in this state; doubtful: those possibly paid twice.")

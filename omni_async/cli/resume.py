@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Folder of the clips.")] = Path("clips"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Buy those again that failed.")] = False,
     unknown: Annotated[
