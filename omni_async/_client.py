@@ -12,6 +12,7 @@ from ._arguments import as_request, checked_api_key, checked_key, checked_url
 from ._completion import Completion
 from ._core.errors import ClientClosed, OmniError
 from ._core.lifecycle import JobStatus
+from ._core.models import INHERITED
 from ._core.paths import slug
 from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from ._completion import Wanted
     from ._core.models import Balance, Task, VideoRequest
     from ._ports import Ledger, Transport
-
-_INHERITED = ("model", "aspect_ratio", "resolution")  # what an extending job takes over from its parent
 
 
 class OmniClient:
@@ -252,7 +251,7 @@ class OmniClient:
         """Submit a job that goes on from another; `Job.extend` is the way to call it."""
         self._open()
         before = job.request
-        inherited = {name: getattr(before, name) for name in _INHERITED if before and name not in fields}
+        inherited = {name: getattr(before, name) for name in INHERITED if before and name not in fields}
         return self._take(as_request(prompt, inherited | fields), key, parent=job)
 
     # Inside

@@ -67,6 +67,7 @@ class Downloader:
                 await self._bell.wait(None)
 
     async def _serve(self, job: Job, place: Place) -> None:
+        job._when_done(lambda _: place.end())
         try:
             if job.status is JobStatus.COMPLETED and not await self._stands(job):
                 await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, paths=()))

@@ -49,6 +49,11 @@ class Place:
     def __init__(self, places: Places) -> None:
         self._places = places
         self._is_held = True
+        self._is_over = asyncio.Event()
+
+    def end(self) -> None:
+        """Let no rest go on: whoever has it needs none any more."""
+        self._is_over.set()
 
     def leave(self) -> None:
         """Give it back."""
@@ -59,17 +64,23 @@ class Place:
     async def rest(self, seconds: float) -> float:
         """Let others have it for so long. Gives the seconds that it then took to get one again: nobody's failure."""
         if not self._places.may_rest():
-            await anyio.sleep(seconds)
+            await self._sleep(seconds)
             return 0.0
         self.leave()
         try:
-            await anyio.sleep(seconds)
+            await self._sleep(seconds)
         finally:
-            since = _now()
             self._places.stop_resting()
+        if self._is_over.is_set():
+            return 0.0
+        since = _now()
         await self._places.wait()
         self._is_held = True
         return _now() - since
+
+    async def _sleep(self, seconds: float) -> None:
+        with anyio.move_on_after(seconds):
+            await self._is_over.wait()
 
 
 def _now() -> float:

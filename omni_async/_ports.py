@@ -84,5 +84,11 @@ class Ledger(Protocol):
     def durations(self) -> Awaitable[list[JobRecord]]:
         """Give the latest jobs of which it is known how long the server took, oldest first."""
 
+    def remember(self, name: str, value: str) -> Awaitable[None]:
+        """Keep a fact about the server under a name, in place of the one before."""
+
+    def recall(self, name: str) -> Awaitable[str | None]:
+        """Give the fact that was kept under a name."""
+
     async def aclose(self) -> None:
         """Make everything sure, and close. Raises `LedgerError` where it cannot."""

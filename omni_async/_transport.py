@@ -191,7 +191,8 @@ class HttpTransport:
         if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
             sent = False
             if isinstance(error, aiohttp.ClientConnectorError):
-                reason = f"no connection to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+                why = getattr(error, "os_error", None) or error.__cause__  # a bad certificate has none in aiohttp 3.11
+                reason = f"no connection to {error.host}:{error.port}: {getattr(why, 'strerror', None) or why}"
                 return TransportError(self._censored(reason), sent=False)
         kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
         reason, name = self._censored(str(error)), type(error).__name__

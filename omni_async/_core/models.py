@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 DEFAULT_MODEL = "gemini-omni-flash-preview"
 
+INHERITED = ("model", "aspect_ratio", "resolution")  # what a request that goes on from another takes over from it
+
 _SET_BY_FIELD = (
     "model",
     "prompt",

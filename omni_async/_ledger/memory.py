@@ -22,6 +22,7 @@ class MemoryLedger:
     def __init__(self) -> None:
         self._records: dict[str, JobRecord] = {}
         self._names = Names()
+        self._facts: dict[str, str] = {}
 
     async def open(self) -> None:
         """Nothing is needed."""
@@ -58,6 +59,15 @@ class MemoryLedger:
     def durations(self) -> _Sure[list[JobRecord]]:
         """Give the jobs of which it is known how long the server took, oldest first."""
         return _Sure([record for record in self._records.values() if record.took is not None])
+
+    def remember(self, name: str, value: str) -> _Sure[None]:
+        """Keep a fact about the server under a name."""
+        self._facts[name] = value
+        return _Sure(None)
+
+    def recall(self, name: str) -> _Sure[str | None]:
+        """Give the fact that was kept under a name."""
+        return _Sure(self._facts.get(name))
 
     async def aclose(self) -> None:
         """Let go of nothing: there is nothing to make sure."""

@@ -59,6 +59,12 @@ class LedgerReader:
         with self._reading():
             return rows.find(self._db, key)
 
+    def find_task(self, task_id: str) -> JobRecord | None:
+        """Give the job that a task of the server belongs to, if it is recorded as that job's latest one."""
+        with self._reading():
+            row = self._db.execute(f"{SELECT} WHERE task_id = ?", (task_id,)).fetchone()
+        return from_row(row) if row else None
+
     def totals(self) -> LedgerTotals:
         """Give the sums over all jobs."""
         with self._reading():

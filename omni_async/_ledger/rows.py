@@ -65,6 +65,17 @@ def durations(db: sqlite3.Connection) -> list[JobRecord]:
     return [from_row(row) for row in reversed(rows)]
 
 
+def remember(db: sqlite3.Connection, name: str, value: str) -> None:
+    """Keep a fact under a name, in place of the one before."""
+    db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
+
+
+def recall(db: sqlite3.Connection, name: str) -> str | None:
+    """Give the fact that was kept under a name."""
+    row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return row[0] if row else None
+
+
 def spent(db: sqlite3.Connection) -> Spent:
     """Give what all jobs have cost so far."""
     whole = Spent()

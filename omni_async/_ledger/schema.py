@@ -55,6 +55,8 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX unfinished_jobs ON jobs (id) WHERE {UNFINISHED};
     -- Apart from the jobs, because a request may be long and never changes.
     CREATE TABLE requests (job INTEGER PRIMARY KEY REFERENCES jobs (id), request TEXT NOT NULL);
+    -- What was learnt of the server, by name.
+    CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
     -- Who owns which file, for names without case and ending.
     CREATE TABLE files (name TEXT PRIMARY KEY, key TEXT NOT NULL, video INTEGER NOT NULL) WITHOUT ROWID;
     """,

@@ -83,6 +83,14 @@ class SqliteLedger:
         """Give the latest jobs of which it is known how long the server took, oldest first."""
         return self._add(_Ticket(rows.durations))
 
+    def remember(self, name: str, value: str) -> _Ticket[None]:
+        """Keep a fact about the server under a name."""
+        return self._add(_Ticket(lambda db: rows.remember(db, name, value)))
+
+    def recall(self, name: str) -> _Ticket[str | None]:
+        """Give the fact that was kept under a name."""
+        return self._add(_Ticket(lambda db: rows.recall(db, name)))
+
     async def aclose(self) -> None:
         """Make everything sure, and close. Raises `LedgerError` where something could not be written to the end."""
         last = self._add(_Ticket(lambda _: None))

@@ -15,5 +15,6 @@ in a cell are separated by spaces; ``extra`` is a JSON object) and ``.txt`` (a p
 from .feed import jobs
 from .formats import Problem
 from .lines import BadFile, Line, read
+from .requests import known
 
-__all__ = ["BadFile", "Line", "Problem", "jobs", "read"]
+__all__ = ["BadFile", "Line", "Problem", "jobs", "known", "read"]

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+from .requests import Requests
 
-    from .. import Job, OmniClient
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator, Sequence
+
+    from .. import Job, OmniClient, VideoRequest
     from .lines import Line
 
 
-def jobs(client: OmniClient, lines: Sequence[Line]) -> Iterator[Job]:
+def jobs(client: OmniClient, lines: Sequence[Line], *, again: Container[str] = ()) -> Iterator[Job]:
     """Submit the lines one by one as they are asked for, each after the line that it extends.
+
+    Those whose keys are in `again` are bought once more (`OmniClient.again`); the ledger must know them.
 
     Ends early once ``client.stopped`` is set. Feed it to ``client.as_completed``, which asks for no more than it can
     look after. Jobs that have been handed out are kept only as long as a line that extends them is still to come.
     """
     by_key = {line.key: line for line in lines}
+    requests = Requests(lines)
     children = Counter(line.extend_from for line in lines if line.extend_from is not None)
     parents: dict[str, Job] = {}
     early: set[str] = set()  # submitted before their turn, because an earlier line extends them
@@ -29,7 +34,7 @@ def jobs(client: OmniClient, lines: Sequence[Line]) -> Iterator[Job]:
         for due in _with_missing_parents(line, by_key, parents):
             if client.stopped:
                 return
-            job = _submit(client, due, parents)
+            job = client.again(due.key) if due.key in again else _submit(client, due, requests.of(due), parents)
             if due is not line:
                 early.add(due.key)
             if due.extend_from is not None:
@@ -51,8 +56,8 @@ def _with_missing_parents(line: Line, by_key: dict[str, Line], parents: dict[str
     return chain[::-1]
 
 
-def _submit(client: OmniClient, line: Line, parents: dict[str, Job]) -> Job:
+def _submit(client: OmniClient, line: Line, request: VideoRequest, parents: dict[str, Job]) -> Job:
     if line.extend_from is None:
-        return client.submit(line.request, key=line.key)
-    fields = {name: getattr(line.request, name) for name in line.request.model_fields_set - {"prompt"}}
-    return parents[line.extend_from].extend(line.request.prompt or "", key=line.key, **fields)
+        return client.submit(request, key=line.key)
+    fields = {name: getattr(request, name) for name in request.model_fields_set - {"prompt"}}
+    return parents[line.extend_from].extend(request.prompt or "", key=line.key, **fields)

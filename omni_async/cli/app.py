@@ -17,6 +17,8 @@ from .generate import generate
 from .interrupt import INTERRUPTS
 from .options import spread
 from .output import speak_safely
+from .overview import status
+from .resume import resume
 from .status import Misuse, Status
 
 app = typer.Typer(
@@ -27,7 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (generate, batch, fetch, balance, check):
+for command in (generate, batch, status, resume, fetch, balance, check):
     app.command(command.__name__)(spread(command))
 
 

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni_async import JobStatus
+from omni_async import LedgerError, LedgerReader
 from omni_async import batch as requests
 
-from .options import Folder, Pace, Server, Style  # noqa: TC001 - typer looks at them
+from .ending import Commands
+from .ledger import Standing, ledger_of
+from .options import Folder, Money, Pace, Server, Style  # noqa: TC001 - typer looks at them
 from .output import Output
 from .run import Plan, Run
 from .status import Misuse, Status
-from .tally import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from omni_async import Job, OmniClient
+    from omni_async import Job, JobRecord, OmniClient
+
+_NAMED = 10  # edited lines
 
 
 def batch(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Requests: .jsonl, .csv or .txt.", show_default=False)],
     output: Folder = Path("clips"),
     *,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Buy those again that failed in an earlier run.")
+    ] = False,
+    unknown: Annotated[
+        bool, typer.Option("--unknown", help="Send those again of which nobody knows; may pay them twice.")
+    ] = False,
+    money: Money,
     server: Server,
     pace: Pace,
     style: Style,
@@ -36,54 +47,50 @@ def batch(
     extend_from (the id of another line). .csv: the same names as header.
     .txt: a prompt a line.
 
-    All of it is checked before anything is sent. A clip that is in the folder
-    already is not made again: the same command goes on where it was.
+    All of it is checked before anything is sent. The folder remembers every
+    job (ledger.db): the same command again goes on where it was, and pays
+    for nothing twice.
     """
     try:
         lines = requests.read(file)
     except requests.BadFile as bad:
         raise Misuse(*(_named(file, problem) for problem in bad.problems)) from None
-    todo = _without_clips(lines, output)
+    ledger = ledger_of(output, sandbox=server.sandbox)
+    before = _standing(file, lines, ledger)
+    again = before.to_buy_again(failed=retry_failed, unknown=unknown, sandbox=server.sandbox)
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
-        return requests.jobs(client, todo)
+        return requests.jobs(client, lines, again=again)
 
     plan = Plan(
         total=len(lines),
-        folder=output,
+        ledger=ledger,
         jobs=jobs,
+        commands=Commands.same(failed="--retry-failed", unknown="--unknown"),
         lines={line.key: line.number for line in lines},
-        there=_there(lines, todo, output),
+        before=before,
     )
-    return Run(plan, server, pace, Output(style)).run()
+    return Run(plan, server, pace, Output(style), money).run()
 
 
 def _named(file: Path, problem: requests.Problem) -> str:
     return f"{file}:{problem.number}: {problem.reason}" if problem.number else f"{file}: {problem.reason}"
 
 
-def _without_clips(lines: list[requests.Line], folder: Path) -> list[requests.Line]:
-    """Leave out the lines whose clip is there, but for those that a line without one extends."""
-    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    by_key = {line.key: line for line in lines}
-    needed: set[str] = set()
-    for line in lines:
-        key = line.key if _clip(line) not in present else None
-        while key is not None and key not in needed:
-            needed.add(key)
-            key = by_key[key].extend_from
-    return [line for line in lines if line.key in needed]
+def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> Standing:
+    """Give how the lines stand in the ledger. Raises `Misuse` for those that ask for something else than before."""
+    standing, edited = Standing(), []
+    with suppress(LedgerError), LedgerReader(ledger) as reader:  # where it cannot be read, the client says so
+        for line, record, is_same in requests.known(lines, reader.find):
+            standing.add(record)
+            if not is_same:
+                edited.append(_edited(file, line, record))
+    if edited:
+        more = [f"... and {len(edited) - _NAMED:,} more"] if len(edited) > _NAMED else []
+        advice = f"Nothing was sent. {ledger} remembers what each id stood for: give an edited line another id"
+        raise Misuse(*edited[:_NAMED], *more, advice)
+    return standing
 
 
-def _there(lines: list[requests.Line], todo: list[requests.Line], folder: Path) -> list[Outcome]:
-    """Give the lines that need not be made, as if they had just been."""
-    made_now = {line.key for line in todo}
-    return [
-        Outcome(key=line.key, line=line.number, status=JobStatus.COMPLETED, paths=(str(folder / _clip(line)),))
-        for line in lines
-        if line.key not in made_now
-    ]
-
-
-def _clip(line: requests.Line) -> str:
-    return f"{line.key}.mp4"
+def _edited(file: Path, line: requests.Line, record: JobRecord) -> str:
+    return f"{file}:{line.number}: id {line.key!r} stood for another request before ({record.status})"

@@ -11,6 +11,8 @@ from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, VideoRequest
 
+from .ending import Commands
+from .ledger import ledger_of
 from .options import Folder, Pace, Server, Style  # noqa: TC001 - typer looks at them
 from .output import Output
 from .references import check_images, image_links, video_link
@@ -50,14 +52,28 @@ def generate(
     if not (prompt and prompt.strip()) and not images and not video:
         raise Misuse("give a prompt, --image or --video; at least one of them is needed")
     check_images(images)
-    fields = {"model": model, "prompt": prompt, "aspect_ratio": aspect_ratio, "extend_from_task_id": extend_from}
+    fields = {
+        "model": model,
+        "prompt": prompt,
+        "aspect_ratio": aspect_ratio and aspect_ratio.value,
+        "extend_from_task_id": extend_from,
+    }
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
         videos = [await video_link(video)] if video else []  # first, because what is wrong with it costs no upload
         pictures = await image_links(client, images)
         return [client.submit(_request(fields | {"image_urls": pictures, "video_urls": videos}))]
 
-    return Run(Plan(total=1, folder=output, jobs=jobs), server, pace, Output(style)).run()
+    ledger = ledger_of(output, sandbox=server.sandbox)
+    plan = Plan(total=1, ledger=ledger, jobs=jobs, commands=_commands(output, server), is_sum=False)
+    return Run(plan, server, pace, Output(style)).run()
+
+
+def _commands(folder: Path, server: Server) -> Commands:
+    """Give those that go on with this clip: the ledger has it, so it is not asked for a second time."""
+    address = ["--base-url", server.base_url] if server.base_url else []
+    again = ("resume", str(folder), *address, *(["--sandbox"] if server.sandbox else []))
+    return Commands(go_on=again, unknown=(*again, "--unknown"))
 
 
 def _request(fields: dict[str, Any]) -> VideoRequest:

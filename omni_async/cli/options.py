@@ -47,6 +47,20 @@ class Server:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Money:
+    """How much may be spent."""
+
+    max_cost: Annotated[
+        float | None,
+        typer.Option(
+            metavar="USD",
+            help="Send nothing more that might take the whole folder's cost above this.",
+            rich_help_panel=_PACE,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Pace:
     """How fast, and how patiently."""
 
@@ -71,7 +85,7 @@ class Pace:
         typer.Option(metavar="SECONDS", help="Follow a task no longer than this.", rich_help_panel=_PACE),
     ] = None
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self, money: Money | None = None) -> dict[str, Any]:
         """Give the client's settings. Raises `Misuse` for what they do not take."""
         try:
             return {
@@ -79,6 +93,7 @@ class Pace:
                     submits_per_minute=self.per_minute,
                     max_in_flight=self.max_in_flight,
                     checks_per_second=self.checks_per_second,
+                    max_cost=money.max_cost if money else None,
                 ),
                 "retry": Retry(ambiguous=self.ambiguous.value),
                 "polling": Polling() if self.timeout is None else Polling(timeout=self.timeout),
@@ -90,6 +105,7 @@ class Pace:
 _OPTIONS = {"submits_per_minute": "--per-minute", "max_in_flight": "--max-in-flight"} | {
     "checks_per_second": "--checks-per-second",
     "timeout": "--timeout",
+    "max_cost": "--max-cost",
 }
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from contextlib import contextmanager, suppress
+from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -15,12 +16,16 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rich.console import RenderableType
+
     from omni_async import JobEvent
 
     from .options import Style
 
 # What a server or a file has put into a text must not steer the terminal.
 _HARMLESS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+
+_NO_SCREEN = 4000  # columns
 
 
 class Output:
@@ -44,6 +49,16 @@ class Output:
     def record(self, content: dict[str, Any]) -> None:
         """Tell a result as one line of JSON, all of it in ASCII."""
         self.result(json.dumps(content, default=str, allow_nan=False))
+
+    def show(self, what: RenderableType) -> None:
+        """Tell a result that is drawn; where stdout is no screen, in lines as long as they need to be."""
+        if _is_screen(sys.stdout):
+            self._console(sys.stdout).print(what)
+            return
+        page = Console(file=StringIO(), width=_NO_SCREEN, color_system=None, highlight=False, emoji=False)
+        with page.capture() as drawn:
+            page.print(what)
+        self.result("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
     def note(self, text: str) -> None:
         """Tell what is good to know; not with --quiet."""
@@ -102,6 +117,11 @@ class Output:
 
     def _console(self, stream: TextIO) -> Console:
         return Console(file=stream, no_color=self.style.no_color or None, highlight=False, emoji=False)
+
+
+def harmless(text: str) -> str:
+    """Give a text as one line that cannot steer the terminal."""
+    return " ".join(text.translate(_HARMLESS).split())
 
 
 class _Handler(logging.Handler):

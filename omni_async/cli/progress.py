@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from omni_async import JobEvent, Statistics
 
+    from .ledger import Standing
     from .tally import Tally
 
 _OPEN = frozenset({"running", "downloading", "overdue", "undelivered"})
@@ -21,13 +22,16 @@ _ENOUGH = 3  # jobs that must have ended within the window before it says anythi
 
 
 class Watch:
-    """Hears every event, and keeps what a display and the last words need: the last one, and which tasks are open."""
+    """Hears every event, and keeps what a display and the last words need: the last one, and what is on the server.
 
-    def __init__(self, tell: Callable[[JobEvent], object] | None = None) -> None:
+    It begins with what the ledger knew before the run.
+    """
+
+    def __init__(self, tell: Callable[[JobEvent], object] | None = None, before: Standing | None = None) -> None:
         self._tell = tell
         self.last: JobEvent | None = None
-        self.open_tasks: dict[str, str] = {}  # key -> task_id: accepted, and not yet on disk
-        self.in_doubt: set[str] = set()  # keys: sent, and not answered yet
+        self.accepted = set(before.accepted if before else ())  # keys: accepted, and not yet on disk
+        self.in_doubt = set(before.in_doubt if before else ())  # keys: sent, and not answered yet
 
     def hear(self, event: JobEvent) -> None:
         """Take in one event."""
@@ -35,9 +39,9 @@ class Watch:
         if self._tell is not None:
             self._tell(event)
         if event.task_id is not None and event.status in _OPEN:
-            self.open_tasks[event.key] = event.task_id
+            self.accepted.add(event.key)
         else:
-            self.open_tasks.pop(event.key, None)
+            self.accepted.discard(event.key)
         if event.status == "submitting":
             self.in_doubt.add(event.key)
         else:
@@ -88,7 +92,7 @@ class Course:
         return View(
             total=tally.total,
             done=tally.done,
-            failed=tally.failed,
+            failed=tally.failed + tally.unknown,
             running=sums.in_flight,
             downloading=sums.downloading,
             cost=sums.cost,
@@ -100,7 +104,7 @@ class Course:
 
     def _left(self, tally: Tally) -> float | None:
         """Estimate the seconds left from how many have ended lately; the wait for the first one tells nothing."""
-        now, ended = self._clock(), tally.done - tally.there + tally.failed
+        now, ended = self._clock(), tally.ended - tally.there
         if not ended:
             return None
         if not self._samples or now - self._samples[-1][0] >= max(_SPACING, self.elapsed / _WINDOW):
@@ -108,4 +112,4 @@ class Course:
         since, before = self._samples[0]
         if ended - before < _ENOUGH or now - since < 2 * _SPACING:
             return None
-        return (tally.total - tally.there - ended) * (now - since) / (ended - before)
+        return max(0, tally.to_make - ended) * (now - since) / (ended - before)

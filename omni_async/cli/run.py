@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from tempfile import TemporaryFile
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
 
-from omni_async import Statistics
+from omni_async import CostLimitReached, DownloadError, LedgerError, Statistics
 
 from .display import shown
 from .ending import Ending
+from .ledger import Standing
 from .progress import Course, Watch
 from .session import client_for, in_words, start
-from .status import Misuse, Status
+from .status import Status
 from .tally import Tally, outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from omni_async import Job, OmniClient
 
-    from .options import Pace, Server
+    from .ending import Commands
+    from .options import Money, Pace, Server
     from .output import Output
     from .progress import View
     from .tally import Outcome
@@ -32,100 +32,96 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a run shall do. `jobs` gives them once a client is open; `lines` tells where a key stands in a file."""
+    """What a run shall do. `jobs` gives them once a client is open; `lines` tells where a key stands in a file.
+
+    The result of a run is the path of each clip, or, with `is_sum`, the sum. `before` is how its jobs stood in the
+    ledger.
+    """
 
     total: int
-    folder: Path
+    ledger: Path
     jobs: Callable[[OmniClient], Awaitable[Iterable[Job]]]
+    commands: Commands
+    is_sum: bool = True
     lines: Mapping[str, int] = field(default_factory=dict)
-    there: Sequence[Outcome] = ()  # those of `total` that need not be made
-
-    @property
-    def tells_paths(self) -> bool:
-        """True where the path of each clip is the result; of a whole file it is the sum."""
-        return not self.lines
+    before: Standing = field(default_factory=Standing)
 
 
 class Run:
     """One run, from its options to its exit status."""
 
-    def __init__(self, plan: Plan, server: Server, pace: Pace, output: Output) -> None:
+    def __init__(self, plan: Plan, server: Server, pace: Pace, output: Output, money: Money | None = None) -> None:
         self._plan = plan
         self._server = server
-        self._pace = pace
+        self._settings = pace.settings(money)
         self._output = output
-        self._tally = Tally(plan.total, there=len(plan.there))
-        self._watch = Watch(output.event if output.style.verbose else None)
+        self._tally = Tally(plan.total, made=plan.before.completed)
+        self._watch = Watch(output.event if output.style.verbose else None, plan.before)
         self._course = Course()
         self._client: OmniClient | None = None
 
     def run(self) -> Status:
         """Do it, and tell what came of it."""
-        settings = {**self._pace.settings(), "output_dir": self._plan.folder, "on_event": self._watch.hear}
-        for outcome in self._plan.there:
-            self._tell(outcome)
-        status = start(lambda: self._work(settings), self._output) if self._tally.left else Status.DONE
-        if self._client is not None or status is Status.DONE:
-            self._ending(status).tell(self._output)
+        status = start(self._work, self._output)
+        if self._client is not None:
+            self._ending(status, self._client).tell(self._output)
         elif status is Status.INTERRUPTED:
             self._output.problem("interrupted; nothing has been submitted")
         return status
 
-    async def _work(self, settings: dict[str, object]) -> Status:
+    async def _work(self) -> Status:
+        settings = {**self._settings, "ledger": self._plan.ledger, "on_event": self._watch.hear}
         with anyio.CancelScope() as scope:
             async with client_for(self._server, **settings) as client:
-                await anyio.to_thread.run_sync(_make_ready, self._plan.folder)
                 jobs = await self._plan.jobs(client)
                 self._client = client
                 async with shown(self._output, self._look):
                     await self._follow(client, jobs, scope)
-        return self._tally.status() if not self._output.broken else Status.STOPPED
+        return self._judge()
 
     async def _follow(self, client: OmniClient, jobs: Iterable[Job], scope: anyio.CancelScope) -> None:
         async for job in client.as_completed(jobs):
             outcome = await outcome_of(job, self._plan.lines.get(job.key, 0))
             self._tally.add(outcome)
             if not outcome.is_left:
-                self._watch.open_tasks.pop(outcome.key, None)
+                self._watch.accepted.discard(outcome.key)
             self._tell(outcome)
             if self._output.broken:
                 scope.cancel()
                 return
 
+    def _judge(self) -> Status:
+        assert self._client is not None
+        is_of_disk = isinstance(self._client.stopped, (LedgerError, DownloadError))
+        if is_of_disk and not self._client.statistics().submits and not self._tally.done:
+            return Status.USAGE
+        return self._tally.status() if not self._output.broken else Status.STOPPED
+
     def _tell(self, outcome: Outcome) -> None:
         if self._output.style.json:
             self._output.record(outcome.as_json())
-        elif self._plan.tells_paths:
+        elif not self._plan.is_sum:
             for path in outcome.paths:
                 self._output.result(path)
 
     def _look(self) -> View:
-        assert self._client is not None
-        return self._course.view(self._tally, self._client.statistics(), self._watch.last)
+        statistics = self._client.statistics() if self._client else Statistics()
+        return self._course.view(self._tally, statistics, self._watch.last)
 
-    def _ending(self, status: Status) -> Ending:
-        stopped = self._client.stopped if self._client else None
-        reason = in_words(stopped) if stopped else self._tally.reason
+    def _ending(self, status: Status, client: OmniClient) -> Ending:
+        reason = in_words(client.stopped) if client.stopped else self._tally.reason
         return Ending(
             status=status,
-            is_stopped=bool(stopped or self._output.broken),
+            is_stopped=bool(client.stopped or self._output.broken),
+            is_limit=isinstance(client.stopped, CostLimitReached),
+            is_sandbox=self._server.sandbox,
             reason=self._output.broken or reason,
             tally=self._tally,
-            sums=self._client.statistics() if self._client else Statistics(),
+            sums=client.statistics(),
             elapsed=self._course.elapsed,
-            folder=self._plan.folder,
-            open_tasks=() if self._server.sandbox else tuple(self._watch.open_tasks.values()),
+            folder=self._plan.ledger.parent,
+            accepted=len(self._watch.accepted),
             in_doubt=len(self._watch.in_doubt),
-            address=("--base-url", self._server.base_url) if self._server.base_url else (),
-            is_sum=not self._plan.tells_paths,
+            commands=self._plan.commands,
+            is_sum=self._plan.is_sum,
         )
-
-
-def _make_ready(folder: Path) -> None:
-    """Raise `Misuse` unless a file can be written there: nothing is bought that cannot be stored."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise Misuse(f"-o {folder}: no clip can be stored there: {error.strerror or error}") from None

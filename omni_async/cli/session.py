@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 from contextlib import AsyncExitStack, asynccontextmanager
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.to_thread
 
 from omni_async import (
     AuthenticationError,
     InvalidRequest,
-    LedgerLocked,
+    LedgerError,
     NotFound,
     OmniClient,
     OmniError,
@@ -21,10 +23,12 @@ from omni_async import (
 from omni_async.sandbox import SandboxProcess
 
 from .interrupt import INTERRUPTS
+from .output import harmless
 from .status import Misuse, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from .options import Server
     from .output import Output
@@ -46,8 +50,7 @@ def start(work: Callable[[], Awaitable[Status]], output: Output) -> Status:
             return Status.USAGE
         except OmniError as error:
             output.problem(in_words(error))
-            is_input = isinstance(error, (InvalidRequest, NotFound, LedgerLocked))
-            return Status.USAGE if is_input else Status.STOPPED
+            return Status.USAGE if isinstance(error, (InvalidRequest, NotFound)) else Status.STOPPED
 
 
 async def _until_interrupted(work: Callable[[], Awaitable[Status]], output: Output) -> Status:
@@ -64,30 +67,45 @@ async def _until_interrupted(work: Callable[[], Awaitable[Status]], output: Outp
 
 
 @asynccontextmanager
-async def client_for(server: Server, **settings: Any) -> AsyncIterator[OmniClient]:
+async def client_for(server: Server, *, ledger: Path | None = None, **settings: Any) -> AsyncIterator[OmniClient]:
     """Open a client to whom the options name; a private sandbox lives as long as the client.
 
-    Raises `Misuse` for whatever keeps it from being opened.
+    Clips go to the folder of the ledger. Raises `Misuse` for whatever keeps it from being opened.
     """
+    if ledger is not None:
+        settings["output_dir"] = ledger.parent
     async with AsyncExitStack() as stack:
         base_url, key = server.base_url, None
         if server.sandbox:
             sandbox = await stack.enter_async_context(_started_sandbox())
             base_url, key = sandbox.base_url, sandbox.api_key
         try:
-            client = await stack.enter_async_context(OmniClient(key, base_url=base_url, **settings))
+            client = OmniClient(key, base_url=base_url, ledger=ledger, **settings)
+            if ledger is not None:
+                await anyio.to_thread.run_sync(_make_ready, ledger.parent)
+            await stack.enter_async_context(client)
         except AuthenticationError as error:
             raise Misuse(*_NO_KEY if not os.environ.get("APIMART_API_KEY", "").strip() else [str(error)]) from None
-        except (ValueError, OSError) as error:
-            raise Misuse(str(error)) from None
+        except (ValueError, OSError, LedgerError) as error:
+            raise Misuse(harmless(str(error))) from None
         yield client
+
+
+def _make_ready(folder: Path) -> None:
+    """Raise `Misuse` unless a file can be written there: nothing is bought that cannot be stored."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise Misuse(f"-o {folder}: no clip can be stored there: {error.strerror or error}") from None
 
 
 @asynccontextmanager
 async def _started_sandbox() -> AsyncIterator[SandboxProcess]:
     async with AsyncExitStack() as stack:
         try:
-            process = await stack.enter_async_context(SandboxProcess())
+            process = await stack.enter_async_context(SandboxProcess(foreign_parents=True))
         except (RuntimeError, OSError) as error:
             raise Misuse(f"the sandbox does not start: {error}") from None
         yield process

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from omni_async import ClientClosed, JobStatus, NotFound, OmniError
+from omni_async import ClientClosed, JobStatus, KeyReused, NotFound, OmniError
 
 from .status import Status
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from omni_async import Job
 
 _NAMED = 10  # failures that a summary names
@@ -59,6 +61,7 @@ async def outcome_of(job: Job, line: int = 0) -> Outcome:
         await job
     except (OmniError, ClientClosed) as trouble:
         error = trouble
+    is_final = error is None or isinstance(error, (NotFound, KeyReused))
     return Outcome(
         key=job.key,
         line=line,
@@ -68,7 +71,7 @@ async def outcome_of(job: Job, line: int = 0) -> Outcome:
         cost=job.cost,
         error=str(error or ""),
         error_type=type(error).__name__ if error else "",
-        is_left=error is not None and not isinstance(error, NotFound) and _has_more_to_come(job.status),
+        is_left=not is_final and _has_more_to_come(job.status),
     )
 
 
@@ -77,34 +80,52 @@ def _has_more_to_come(status: JobStatus) -> bool:
 
 
 class Tally:
-    """The sums of a run of `total` jobs, `there` of them done before; keeps only the first few failures."""
+    """The sums of a run of `total` jobs; keeps only the first few failures.
 
-    def __init__(self, total: int, *, there: int = 0) -> None:
+    `made` holds the keys of those that were done before it.
+    """
+
+    def __init__(self, total: int, *, made: AbstractSet[str] = frozenset()) -> None:
         self.total = total
-        self.there = there
-        self.done = there
-        self.failed = 0
+        self.done = 0
+        self.there = 0  # of those done: from before
+        self.unknown = 0
+        self.failed = 0  # without the unknown ones
         self.failures: list[Outcome] = []
         self.reason = ""  # why something is left, if a job has told
+        self._made = made
 
     def add(self, outcome: Outcome) -> None:
         """Count one job."""
         if not outcome.error:
             self.done += 1
+            self.there += outcome.key in self._made
         elif outcome.is_left:
             self.reason = self.reason or outcome.error
         else:
-            self.failed += 1
+            is_unknown = outcome.status is JobStatus.UNKNOWN
+            self.unknown += is_unknown
+            self.failed += not is_unknown
             if len(self.failures) < _NAMED:
                 self.failures.append(outcome)
 
     @property
+    def ended(self) -> int:
+        """Jobs about which nothing more will happen."""
+        return self.done + self.failed + self.unknown
+
+    @property
     def left(self) -> int:
         """Jobs that have neither a clip nor a failure: not sent, or not seen to end."""
-        return self.total - self.done - self.failed
+        return self.total - self.ended
+
+    @property
+    def to_make(self) -> int:
+        """Jobs that were not done before this run."""
+        return self.total - len(self._made)
 
     def status(self) -> Status:
         """Judge a run that was not interrupted."""
         if self.left:
             return Status.STOPPED
-        return Status.FAILED if self.failed else Status.DONE
+        return Status.FAILED if self.failed or self.unknown else Status.DONE

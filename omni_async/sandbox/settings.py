@@ -60,6 +60,7 @@ class SandboxSettings:
     faults: Mapping[str, float] = field(
         default_factory=dict, metadata={"says": "this fault with this probability; 'list' shows all"}
     )
+    foreign_parents: bool = knob(False, "go on from tasks that it does not know, as of an earlier sandbox")
     idempotency: bool = knob(True, "honour Idempotency-Key")
     submit_shape: str = knob("list", "shape of data in the reply to a submit")
     url_shape: str = knob("list", "shape of url in a result")
@@ -132,7 +133,7 @@ RULES: Mapping[str, tuple[Any, str]] = MappingProxyType(
         "median": NOT_NEGATIVE, "sigma": NOT_NEGATIVE, "speed": POSITIVE, "credits": NOT_NEGATIVE,
         "fail_rate": (_chance, "a probability within 0 and 1"), "latency": NOT_NEGATIVE,
         "seconds": (lambda value: _whole(value) and 3 <= value <= 10, "a whole number, 3 to 10"),
-        "seed": (_whole, "a whole number"), "idempotency": FLAG, "prerendered": FLAG,
+        "seed": (_whole, "a whole number"), "idempotency": FLAG, "prerendered": FLAG, "foreign_parents": FLAG,
         "videos_per_task": AT_LEAST_ONE, "render_workers": AT_LEAST_ONE,
         "link_lifetime": POSITIVE, "cdn_rate": POSITIVE, "clip_bytes": AT_LEAST_ONE,
     }

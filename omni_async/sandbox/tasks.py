@@ -94,6 +94,8 @@ class Workshop:
         if order.parent_id is None:
             return None
         parent = self.tasks.get(order.parent_id)
+        if parent is None and self._settings.foreign_parents:
+            return None
         if parent is None:
             raise refusal(400, f"extend_from_task_id: unknown task {order.parent_id}")
         if parent.status != "completed":

@@ -37,6 +37,8 @@ class Said:
 class Shell:
     """A folder to work in, and an environment."""
 
+    python = (sys.executable,)
+
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT", "LANG") if name in os.environ}
@@ -48,8 +50,8 @@ class Shell:
         return name
 
     def clips(self, folder: str = "clips") -> list[str]:
-        """Give the names of all files in an output folder."""
-        return sorted(path.name for path in (self.folder / folder).iterdir())
+        """Give the names of all files in an output folder, but for those of its ledger."""
+        return sorted(path.name for path in (self.folder / folder).iterdir() if ".db" not in path.suffixes)
 
     async def omni(self, *arguments: str, **environment: str) -> Said:
         """Run a command to its end."""

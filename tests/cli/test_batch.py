@@ -61,7 +61,8 @@ async def test_json_is_a_line_for_each_job_and_a_sum(shell: Shell) -> None:
         (3, "completed", None),
     }
     assert all((shell.folder / job["path"]).is_file() and job["paths"] == [job["path"]] for job in jobs)
-    assert sum(job["cost"] or 0 for job in jobs) == pytest.approx(last["summary"]["cost"])
+    new = [job["cost"] for job in jobs if job["line"] == 1]
+    assert sum(new) == pytest.approx(last["summary"]["cost"])
     sums = last["summary"]
     assert (sums["total"], sums["clips"], sums["there_before"], sums["failed"], sums["left"]) == (2, 2, 1, 0, 0)
 
@@ -88,7 +89,7 @@ async def test_failed_lines_are_named(shell: Shell) -> None:
     said = await shell.omni("batch", file)
     assert said.status == 1
     assert said.out.startswith("0 of 12 clips in clips, 12 failed, $0.00")
-    *failures, more = said.err.splitlines()
+    *failures, more, how, again = said.err.splitlines()
     keys = {line.number: line.key for line in batch.read(shell.folder / file)}
     assert len(failures) == 10
     for failure in failures:
@@ -96,6 +97,8 @@ async def test_failed_lines_are_named(shell: Shell) -> None:
         assert failure.startswith(f"line {number}: ")
         assert repr(keys[number]) in failure
     assert more == "... and 2 more failed"
+    assert how == "What failed is not bought again by itself. To buy it again:"
+    assert again == "  python -m omni_async batch p.txt --retry-failed"
 
 
 async def test_a_wrong_key_stops_the_line(shell: Shell, sandbox: SandboxProcess) -> None:
@@ -107,7 +110,7 @@ async def test_a_wrong_key_stops_the_line(shell: Shell, sandbox: SandboxProcess)
     assert said.status == 3
     assert said.records[-1]["summary"]["left"] == 300
     assert "401" in said.err
-    assert "300 not accepted yet. Go on with:\n  python -m omni_async batch p.txt -v --json\n" in said.err
+    assert "left: 300 not sent. Go on:\n  python -m omni_async batch p.txt -v --json\n" in said.err
     assert (await sandbox.record())["submits"] - submits <= 16
     assert secret not in said.out + said.err
     written = [path.read_bytes() for path in shell.folder.rglob("*") if path.is_file()]
@@ -124,7 +127,7 @@ async def test_no_credit_is_no_loss(shell: Shell, sandbox: SandboxProcess) -> No
     assert said.status == 3
     assert len([name for name in shell.clips() if name.endswith(".mp4")]) == made
     assert said.out.startswith(f"{made} of 20 clips in clips, $1.")
-    assert f"{20 - made} not accepted yet. Go on with:\n  python -m omni_async batch p.txt\n" in said.err
+    assert f"left: {20 - made} not sent. Go on:\n  python -m omni_async batch p.txt\n" in said.err
     assert "402" in said.err
 
 

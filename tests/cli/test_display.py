@@ -101,7 +101,7 @@ def test_an_ascii_screen_gets_ascii() -> None:
 def test_time_left_comes_from_what_has_ended() -> None:
     """No estimate before there is something to estimate from; then the pace of the jobs that have ended, no other."""
     now = 1000.0
-    course, tally = Course(clock=lambda: now), Tally(1000, there=100)
+    course, tally = Course(clock=lambda: now), Tally(1000, made=frozenset(map(str, range(100))))
     seen = []
     for second in range(400):
         now = 1000.0 + second
@@ -114,8 +114,8 @@ def test_time_left_comes_from_what_has_ended() -> None:
     assert seen[-1] == pytest.approx(remaining / 2, rel=0.05)
 
 
-def test_open_tasks_are_those_that_can_be_fetched() -> None:
-    """A task is open from its acceptance until its clip is on disk or it failed; also when it is late or stranded.
+def test_accepted_are_those_that_are_not_paid_again() -> None:
+    """A job counts from its acceptance until its clip is on disk or it failed; also when it is late or stranded.
 
     A job is in doubt while it is sent and not answered.
     """
@@ -134,7 +134,7 @@ def test_open_tasks_are_those_that_can_be_fetched() -> None:
         watch.hear(event(JobStatus.SUBMITTING, key=key, task_id=None))
         watch.hear(event(status, key=key, task_id=None))
     assert watch.in_doubt == {"h"}
-    assert watch.open_tasks == {"a": "task_a", "b": "task_b", "c": "task_c"}
+    assert watch.accepted == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from omni_async import JobStatus, Statistics
-from omni_async.cli.ending import Ending
+from omni_async.cli.ending import Commands, Ending
 from omni_async.cli.status import Status
 from omni_async.cli.tally import Outcome, Tally
 
@@ -36,9 +37,9 @@ def ending(status: Status, sums: Tally, **changes: Any) -> Ending:
         "sums": Statistics(cost=1234.5),
         "elapsed": 192.0,
         "folder": Path("out"),
-        "open_tasks": (),
+        "accepted": 0,
         "in_doubt": 0,
-        "address": (),
+        "commands": Commands.same(failed="--retry-failed", unknown="--unknown"),
         "is_sum": True,
     }
     return Ending(status=status, tally=sums, **(facts | changes))
@@ -52,54 +53,70 @@ def test_a_run_that_is_done_says_no_more_than_the_sum() -> None:
     assert done.as_json()["stopped"] is None
 
 
-def test_failures_need_no_command() -> None:
-    """A run with failures ends; there is nothing to go on with."""
-    failed = ending(Status.FAILED, tally(3, done=2, failed=1))
+def test_what_failed_is_bought_again_only_when_asked_for() -> None:
+    """A run with failures names the command that buys them again, and another for those of which nobody knows."""
+    sums = tally(3, done=2, failed=1)
+    failed = ending(Status.FAILED, sums)
     assert failed.in_words() == "2 of 3 clips in out, 1 failed, $1,234.50, 3 min 12 s"
-    assert failed.how_to_go_on() == []
+    assert failed.how_to_go_on() == [
+        "What failed is not bought again by itself. To buy it again:",
+        "  omni-async batch 'my prompts.txt' -o out --retry-failed",
+    ]
+    sums = tally(3, done=2)
+    sums.add(Outcome(key="k", line=3, status=JobStatus.UNKNOWN, error="nobody knows"))
+    unknown = ending(Status.FAILED, sums)
+    assert unknown.in_words() == "2 of 3 clips in out, 1 unknown, $1,234.50, 3 min 12 s"
+    assert unknown.how_to_go_on() == [
+        "Of what is unknown, look at the account's usage first. To send it again, perhaps paying twice:",
+        "  omni-async batch 'my prompts.txt' -o out --unknown",
+    ]
+    assert sums.status() is Status.FAILED
 
 
 def test_a_stopped_run_says_why_and_how_to_go_on() -> None:
     """The reason, then the very command that was given, quoted for a shell."""
     assert ending(Status.STOPPED, tally(9, done=2)).how_to_go_on() == [
         "stopped early: no credit",
-        "7 not accepted yet. Go on with:",
+        "left: 7 not sent. Go on:",
         "  omni-async batch 'my prompts.txt' -o out",
     ]
 
 
-def test_open_tasks_are_fetched_not_bought_again() -> None:
-    """Accepted tasks come with the command that fetches them; those that may have been accepted are pointed out."""
-    assert ending(
-        Status.INTERRUPTED,
-        tally(9, done=2),
-        open_tasks=("t1", "t2"),
-        in_doubt=1,
-        address=("--base-url", "http://127.0.0.1:8765"),
-    ).how_to_go_on() == [
+def test_what_is_left_is_told_apart() -> None:
+    """What is accepted is not paid again, of what was sent without an answer nobody knows, the rest was not sent."""
+    said = ending(Status.INTERRUPTED, tally(9, done=2), accepted=2, in_doubt=1)
+    assert said.how_to_go_on() == [
         "interrupted",
-        "2 tasks accepted, but not fetched. Fetch without paying:",
-        "  omni-async fetch t1 t2 -o out --base-url http://127.0.0.1:8765",
-        "1 may have been accepted just now: look at the account before going on",
-        "5 not accepted yet. Go on with:",
+        "left: 2 accepted (not paid again), 1 sent without an answer, 4 not sent. Go on:",
         "  omni-async batch 'my prompts.txt' -o out",
     ]
+    told = said.as_json()
+    assert (told["left"], told["left_accepted"], told["left_in_doubt"]) == (7, 2, 1)
 
 
-def test_a_task_that_was_not_brought_home_is_fetched() -> None:
-    """Where nothing is left but tasks on the server, going on means to fetch them."""
-    late = ending(Status.STOPPED, tally(1), is_stopped=False, reason="it is late", open_tasks=("t1",))
-    assert late.how_to_go_on() == [
+def test_a_sandbox_keeps_nothing() -> None:
+    """What a private sandbox had accepted is gone with it."""
+    said = ending(Status.INTERRUPTED, tally(9, done=2), accepted=2, is_sandbox=True)
+    assert said.how_to_go_on()[1] == "7 left. Go on:"
+
+
+def test_a_task_that_was_not_brought_home_is_told() -> None:
+    """Where nothing is left but tasks on the server, not all was fetched."""
+    late = ending(Status.STOPPED, tally(1), is_stopped=False, reason="it is late", accepted=1)
+    assert late.how_to_go_on()[:2] == [
         "not all was fetched: it is late",
-        "1 task accepted, but not fetched. Fetch without paying:",
-        "  omni-async fetch t1 -o out",
+        "left: 1 accepted (not paid again). Go on:",
     ]
 
 
-def test_many_open_tasks_are_not_a_wall_of_text() -> None:
-    """Twenty ids are named, of more the number."""
-    *_, command, more = ending(
-        Status.INTERRUPTED, tally(30), open_tasks=tuple(f"t{number}" for number in range(30))
-    ).how_to_go_on()
-    assert command.split()[2:22] == [f"t{number}" for number in range(20)]
-    assert more == "  (and 10 more)"
+@pytest.mark.parametrize("given", [["--max-cost", "5"], ["--max-cost=5"]])
+def test_a_limit_is_for_the_user_to_raise(monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
+    """The command that goes on after the limit on the cost leaves a place for a higher one."""
+    monkeypatch.setattr(sys, "argv", ["omni-async", "batch", "p.txt", *given, "-v"])
+    said = ending(Status.STOPPED, tally(9, done=2), is_limit=True, commands=Commands.same(), reason="no room")
+    opened = shlex.join(["--max-cost=..."] if len(given) == 1 else ["--max-cost", "..."])
+    assert said.how_to_go_on() == [
+        "stopped early: no room",
+        "left: 7 not sent. Go on with a higher limit:",
+        f"  omni-async batch p.txt {opened} -v",
+    ]

@@ -58,6 +58,18 @@ async def test_it_goes_on_from_an_earlier_task(shell: Shell, sandbox: SandboxPro
     )
 
 
+async def test_a_task_that_the_folder_knows_is_its_job(shell: Shell, sandbox: SandboxProcess) -> None:
+    """fetch of a task of the ledger brings that job's clip under its own name, again if it has vanished."""
+    (made, _) = (await shell.omni("generate", "an apple", "--json")).records
+    paid = (await sandbox.record())["accepted"]
+    (shell.folder / made["path"]).unlink()
+    fetched = await shell.omni("fetch", made["task_id"], "--json")
+    assert fetched.status == 0
+    assert [(job["key"], job["path"]) for job in fetched.records[:-1]] == [(made["key"], made["path"])]
+    assert shell.clips() == [f"{made['key']}.mp4"]
+    assert (await sandbox.record())["accepted"] == paid
+
+
 async def test_a_failed_clip_ends_with_1(shell: Shell, sandbox: SandboxProcess) -> None:
     """A prompt that the server refuses is a failure, told once and in the server's words; stdout stays empty."""
     await sandbox.script("submit", ["http_400"])

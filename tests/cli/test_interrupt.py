@@ -21,7 +21,7 @@ SLOW = {"median": 30.0, "sigma": 0.0}
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("sandbox", [{"median": 4.0, "sigma": 0.0}], indirect=True)
 async def test_the_first_one_tells_how_to_go_on(shell: Shell, sandbox: SandboxProcess, number: signal.Signals) -> None:
-    """The status is 130, nothing more is sent, and the command that is told fetches what is paid already."""
+    """The status is 130, nothing more is sent, and the command that is told goes on without paying twice."""
     file = shell.write("p.txt", "".join(f"prompt {number}\n" for number in range(5)))
     process = await shell.start("batch", file, "--max-in-flight", "2", "-v")
     await until(process, r"running, (task_\w+)", different=2)
@@ -29,16 +29,15 @@ async def test_the_first_one_tells_how_to_go_on(shell: Shell, sandbox: SandboxPr
     said = await ended(process)
     assert said.status == 130
     assert said.out.startswith("0 of 5 clips in clips, ")
-    accepted = (await sandbox.record())["accepted"]
-    assert accepted == 2
-    assert "interrupted\n2 tasks accepted, but not fetched." in said.err
-    assert "3 not accepted yet. Go on with:\n  python -m omni_async batch p.txt --max-in-flight 2 -v\n" in said.err
+    assert (await sandbox.record())["accepted"] == 2
+    told = "interrupted\nleft: 2 accepted (not paid again), 3 not sent. Go on:\n"
+    assert f"{told}  python -m omni_async batch p.txt --max-in-flight 2 -v\n" in said.err
 
-    fetch, _ = (shlex.split(line)[3:] for line in said.err.splitlines() if line.startswith("  python"))
-    fetched = await shell.omni(*fetch)
-    assert fetched.status == 0
-    assert len(fetched.out.splitlines()) == 2
-    assert (await sandbox.record())["accepted"] == accepted
+    (command,) = (shlex.split(line)[3:] for line in said.err.splitlines() if line.startswith("  python"))
+    done = await shell.omni(*command)
+    assert done.status == 0
+    assert done.out.startswith("5 of 5 clips in clips, $")
+    assert len(shell.clips()) == (await sandbox.record())["accepted"] == 5
 
 
 @pytest.mark.parametrize("sandbox", [SLOW | {"faults": {"hang_submit": 1.0}}], indirect=True)
@@ -53,13 +52,16 @@ async def test_the_second_one_ends_at_once(shell: Shell) -> None:
     assert (said.status, said.out, said.err) == (130, "", "")
 
 
-@pytest.mark.parametrize("sandbox", [SLOW], indirect=True)
-async def test_one_clip_is_fetched_later(shell: Shell) -> None:
-    """An interrupted generate names the task that it has paid for."""
+@pytest.mark.parametrize("sandbox", [{"median": 4.0, "sigma": 0.0}], indirect=True)
+async def test_one_clip_is_fetched_later(shell: Shell, sandbox: SandboxProcess) -> None:
+    """An interrupted generate is in the ledger: resume, as it is told, brings the clip that is paid already."""
     process = await shell.start("generate", "a", "-v")
-    task_id = await until(process, r"running, (task_\w+)")
+    await until(process, r"running, (task_\w+)")
     process.send_signal(signal.SIGINT)
     said = await ended(process)
     assert said.status == 130
-    assert f"  python -m omni_async fetch {task_id} -o clips\n" in said.err
-    assert "Go on with" not in said.err
+    assert "left: 1 accepted (not paid again). Go on:\n  python -m omni_async resume clips\n" in said.err
+    resumed = await shell.omni("resume", "clips")
+    assert (resumed.status, resumed.err) == (0, "")
+    assert resumed.out.startswith("1 of 1 clip in clips, $")
+    assert (await sandbox.record())["accepted"] == len(shell.clips()) == 1

@@ -11,7 +11,7 @@ import pytest
 from omni_async import DownloadError, Limits, Retry
 from omni_async._places import RESTING, Places
 
-from .fakes import FakeClient, Server, reply
+from .fakes import FakeClient, Server, left_by_error, reply
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +124,17 @@ async def test_so_many_rest_without_a_place_and_no_more() -> None:
     await asyncio.wait_for(places.take(), 1)
     for each in resting:
         each.cancel()
+
+
+async def test_a_rest_ends_with_its_job(tmp_path: Path) -> None:
+    """A job that is cancelled while its download rests for long needs no place any more: its part file goes at once."""
+    server = Server(duration=0)
+    server.on_fetch = lambda _: "cut" if not server.fetches[1:] else reply(503, retry_after="200")
+    async with left_by_error(FakeClient(server, tmp_path)) as client:
+        job = client.submit("p")
+        await job.accepted()
+        await asyncio.sleep(20)
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        job.cancel()
+        await asyncio.sleep(0.1)
+        assert list(tmp_path.iterdir()) == []
