@@ -53,6 +53,7 @@ class _Watch:
     since: float
     course: Course
     is_foreign: bool  # submitted elsewhere: a 404 for it is the truth, not a delay
+    is_late: bool  # its time was over when it was taken up
     missed_since: float = 0.0
     misses: int = 0
     not_found: int = 0
@@ -102,7 +103,8 @@ class Poller:
         """Follow a job that was accepted `age` seconds ago."""
         now = self._now()
         course = Course(_model(job._record), now - age, now - age, is_watched=not at_once)
-        watch = _Watch(job, now - age, course, is_foreign=not job._record.request)
+        is_late = age >= self._polling.timeout
+        watch = _Watch(job, now - age, course, is_foreign=not job._record.request, is_late=is_late)
         self._schedule(watch, 0.0 if at_once else self._cadence.next_gap(course, now))
 
     async def run(self) -> None:
@@ -234,7 +236,7 @@ class Poller:
         if watch.linkless > _LINKLESS_LOOKS:
             await self._fail(watch.job, f"finished, but {watch.linkless} checks have shown no video to fetch")
         else:
-            await self._look_again(watch, self._polling.minimum * 2 ** (watch.linkless - 1))
+            self._schedule(watch, self._polling.minimum * 2 ** (watch.linkless - 1))
 
     async def _miss(self, watch: _Watch, sight: Sight) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
@@ -252,7 +254,8 @@ class Poller:
             await self._look_again(watch, rules.obey(sight.retry_after, watch.misses - 1, self._retry, self._dice()))
 
     async def _look_again(self, watch: _Watch, gap: float) -> None:
-        if self._age(watch) >= self._polling.timeout:
+        is_unseen = watch.is_late and watch.job.task is None  # its time was over before anybody could look
+        if self._age(watch) >= self._polling.timeout and not is_unseen:
             reason = f"it was not seen to finish within {self._polling.timeout:g} s"
             await self._lose(watch, self._overdue(watch.job, reason))
         else:

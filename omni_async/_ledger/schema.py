@@ -182,6 +182,8 @@ _REMEDY = "Move it away, or name another folder or ledger"
 
 def _version_of_file(path: Path) -> int:
     """Look at a file before anything writes to it; 0 if there is none yet."""
+    if path.is_dir():
+        raise cannot_open(path, "it is a folder")
     size = path.stat().st_size if path.exists() else 0
     if size == 0:
         return 0

@@ -238,6 +238,21 @@ async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -
         assert client.resume() == []
 
 
+@pytest.mark.parametrize("trouble", [["http_502_check", "garbage_check", "drop_check"], ["no_link", "no_link"]])
+async def test_a_job_taken_up_late_is_looked_at_until_something_is_seen(service: Service, trouble: list[str]) -> None:
+    """It is older than any timeout; a first look that shows nothing does not make it overdue."""
+    async with service.cut_short() as client:
+        await client.submit("a fox", key="fox").accepted()
+    service.set_row("fox", accepted_at=1.0)
+    await asyncio.sleep(0.3)  # it is finished on the server
+    service.sandbox.script("check", trouble)
+    async with service.client() as client:
+        (job,) = client.resume()
+        assert (await job).is_file()
+    assert sum(service.sandbox.record.faults[name] for name in set(trouble)) == len(trouble)
+    assert service.submits == 1
+
+
 @pytest.mark.parametrize("age", [0.0, DAY - 60, DAY + 60])
 @pytest.mark.parametrize("ambiguous", ["retry", "hold"])
 async def test_what_was_being_sent_is_in_doubt(

@@ -191,6 +191,7 @@ class World:
     deaths: Counter[str] = field(default_factory=Counter)
     _heard: dict[str, float] = field(default_factory=dict)  # task_ids whose replies have reached a client, and when
     _moments: Counter[str] = field(default_factory=Counter)
+    _fault: AssertionError | None = None
 
     def __post_init__(self) -> None:
         self.folder = self.place / "life-0"
@@ -206,6 +207,8 @@ class World:
         """Let the client live, die and come back as planned, and then once to the end; every moment is checked."""
         for crash in self.plan.crashes:
             self._run(lambda: self._one_life(crash))  # noqa: B023 (it is run at once)
+            if self._fault is not None:
+                raise self._fault
             self.now += crash.downtime
         self.outcomes = self._run(lambda: self._one_life(None))
         self.check_the_end()
@@ -284,7 +287,10 @@ class World:
         left = self.place / f"life-{self.life + 1}"
         shutil.copytree(self.folder, left, ignore=shutil.ignore_patterns("*-shm")) if self.folder.exists() else None
         self._died.set()
-        self.check(left)
+        try:
+            self.check(left)
+        except AssertionError as fault:  # the loop would swallow it: this may be called by a timer
+            self._fault = fault
         # Of what it heard a moment ago, nobody can have made sure.
         self._heard = {task_id: at for task_id, at in self._heard.items() if at < self._latest}
 
