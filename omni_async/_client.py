@@ -62,7 +62,8 @@ class OmniClient:
         polling: Polling | None = None,
         on_event: Callable[[JobEvent], object] | None = None,
     ) -> None:
-        self._transport = self._make_transport(checked_url(base_url), checked_api_key(api_key))
+        self._server = checked_url(base_url)
+        self._transport = self._make_transport(self._server, checked_api_key(api_key))
         self._output_dir = Path(output_dir)
         self._ledger_path = self._output_dir / LEDGER_NAME if ledger is ... else Path(ledger) if ledger else None
         self._limits = limits or Limits()
@@ -87,6 +88,7 @@ class OmniClient:
             self._transport,
             self._make_ledger(),
             self._output_dir,
+            self._server,
             limits=self._limits,
             retry=self._retry,
             polling=self._polling,

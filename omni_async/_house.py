@@ -12,6 +12,7 @@ from ._core.errors import LedgerError
 from ._desk import Desk
 from ._downloader import Downloader
 from ._intake import Intake
+from ._limits import FoundLimits
 from ._poller import Poller
 from ._roster import Roster
 from ._submitter import GRACE, Submitter
@@ -43,6 +44,7 @@ class House:
         transport: Transport,
         ledger: Ledger,
         folder: Path,
+        server: str,
         *,
         limits: Limits,
         retry: Retry,
@@ -57,7 +59,10 @@ class House:
         self.poller = Poller(
             transport, self.roster, limits=limits, retry=retry, polling=polling, landed=self._land, left=self._leave
         )
-        self.submitter = Submitter(transport, self.roster, limits=limits, retry=retry, follow=self.poller.follow)
+        self.submitter = Submitter(
+            transport, self.roster, limits=limits, retry=retry, follow=self.poller.follow, found=self._note_limits
+        )
+        self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=lambda: self.roster.wall())
         self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
         self.roster.on_ledger_failure = self.submitter.stop
         self._transport = transport
@@ -103,6 +108,7 @@ class House:
         try:
             await self._ledger.open()
             self.poller.learn(await self._ledger.durations())
+            await self._limits.recall()
             if self._counts_cost:
                 self.roster.spent = await self._ledger.spent()
         except LedgerError as error:
@@ -128,6 +134,7 @@ class House:
 
     async def _shut(self) -> None:
         self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)
+        self._limits.keep(at_last=True)
         with anyio.move_on_after(10, shield=True):
             await self._transport.aclose()
             try:
@@ -135,7 +142,10 @@ class House:
             except LedgerError as error:
                 self.crash = self.crash or error
 
-    # What passes from the poller to the other rooms
+    # What passes between the rooms
+
+    def _note_limits(self) -> None:
+        self._limits.keep()
 
     def _leave(self) -> None:
         self.submitter.finished()

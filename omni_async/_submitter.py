@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from ._core.learner import Learnt
     from ._core.settings import Limits, Retry
     from ._job import Job
     from ._ports import Transport
@@ -56,16 +55,17 @@ class Submitter:
         limits: Limits,
         retry: Retry,
         follow: Callable[[Job], None],
-        learnt: Learnt | None = None,
+        found: Callable[[], None] = lambda: None,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        learner = Learner(retry, is_paced=limits.submits_per_minute is not None, learnt=learnt)
+        learner = Learner(retry, is_paced=limits.submits_per_minute is not None)
         self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry, learner=learner)
         self.stopped: OmniError | None = None
         self._post = Post(transport, roster)
         self._roster = roster
         self._retry = retry
         self._follow = follow
+        self._found = found
         self._dice = dice
         self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute * _SLACK) if limits.submits_per_minute else None
         self._line: Line[Job] = Line()
@@ -206,22 +206,15 @@ class Submitter:
             self._give_up(job)
 
     def _tell_gate(self, permit: Permit, judgement: Judgement | None) -> None:
-        now, dice = self._now(), self._dice()
-        match judgement:
-            case None:
-                self.gate.withdrawn(permit)
-            case Judgement(verdict=Verdict.NOT_SENT, error=error):
-                if not self.gate.is_closed:
-                    _log.warning("no way to the server, trying for %g s: %s", self._retry.budget, error)
-                self.gate.unreachable(permit, now, dice=dice)
-            case Judgement(verdict=Verdict.AMBIGUOUS):
-                self.gate.unclear(permit, now, dice=dice)
-            case Judgement(verdict=Verdict.LATER, for_all=True):
-                self.gate.refused(permit, now, advice=judgement.retry_after, dice=dice)
-                self._roster.count("refused", is_rate_limit(judgement.error))
-            case _:
-                self.gate.passed(permit, now, accepted=judgement.verdict is Verdict.ACCEPTED)
-        if judgement is not None and judgement.error is not None and self.gate.has_lost_patience(now):
+        now, was_closed = self._now(), self.gate.is_closed
+        self.gate.judged(permit, judgement, now, dice=self._dice())
+        self._found()
+        if judgement is None or judgement.error is None:
+            return
+        if judgement.verdict is Verdict.NOT_SENT and not was_closed:
+            _log.warning("no way to the server, trying for %g s: %s", self._retry.budget, judgement.error)
+        self._roster.count("refused", judgement.for_all and is_rate_limit(judgement.error))
+        if self.gate.has_lost_patience(now):
             self.stop(judgement.error)
 
     # What an answer makes of a job

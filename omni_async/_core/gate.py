@@ -15,7 +15,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from .learner import Departure, Learner, Learnt
-from .retry import backoff, obey, patience
+from .retry import Judgement, Verdict, backoff, obey, patience
 
 if TYPE_CHECKING:
     from .settings import Retry
@@ -87,6 +87,11 @@ class Gate:
             return 0.0 if self._on_wire < self._window else None
         return self._learner.opens_in(now, in_flight=self.in_flight, on_wire=self._on_wire, window=self._window)
 
+    def recall(self, learnt: Learnt) -> None:
+        """Begin with limits that were found at another time; before the first request."""
+        if self._learner:
+            self._learner.recall(learnt)
+
     def learnt(self) -> Learnt:
         """Give the limits found so far."""
         return self._learner.learnt() if self._learner else Learnt()
@@ -131,6 +136,20 @@ class Gate:
         self._closed_since = None
         self._early_allowed = True
         self._window = min(self._width, self._window + 1)
+
+    def judged(self, permit: Permit, judgement: Judgement | None, now: float, *, dice: float) -> None:
+        """Take note of what became of a submit; None if it never left."""
+        match judgement:
+            case None:
+                self.withdrawn(permit)
+            case Judgement(verdict=Verdict.NOT_SENT):
+                self.unreachable(permit, now, dice=dice)
+            case Judgement(verdict=Verdict.AMBIGUOUS):
+                self.unclear(permit, now, dice=dice)
+            case Judgement(verdict=Verdict.LATER, for_all=True):
+                self.refused(permit, now, advice=judgement.retry_after, dice=dice)
+            case _:
+                self.passed(permit, now, accepted=judgement.verdict is Verdict.ACCEPTED)
 
     def refused(self, permit: Permit, now: float, *, advice: float | None, dice: float) -> None:
         """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""

@@ -50,13 +50,17 @@ class Learner:
     """
 
     def __init__(self, retry: Retry, *, is_paced: bool = False, learnt: Learnt | None = None) -> None:
-        learnt = learnt or Learnt()
-        low = 0.0 if is_paced else learnt.per_second or 0.0
-        self._rate = Rate(retry, is_told=is_paced, low=low, burst=learnt.burst)
-        self._capacity = Capacity(retry, limit=learnt.at_once)
+        self._is_paced = is_paced
         self._retry = retry
         self._before: Rate | None = None  # the rate as it was before refusals that may be the capacity's
         self._in_a_row = 0
+        self.recall(learnt or Learnt())
+
+    def recall(self, learnt: Learnt) -> None:
+        """Begin with what was learnt at another time."""
+        low = 0.0 if self._is_paced else learnt.per_second or 0.0
+        self._rate = Rate(self._retry, is_told=self._is_paced, low=low, burst=learnt.burst)
+        self._capacity = Capacity(self._retry, limit=learnt.at_once)
 
     def learnt(self) -> Learnt:
         """Give what has been found."""
