@@ -33,9 +33,8 @@ class JobRecord:
     `request` is `VideoRequest.as_json()` ("" for a task that was submitted elsewhere), `parent` the key of the job
     that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`, which is "" once
     the server has said that it cannot tell what became of that; `took` is how many seconds the server worked on it.
-    `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear: where it is not zero and idempotency
-    is not honoured, the job may have been paid more than once. A job that a person has let be bought again keeps what
-    was known of the times before in `earlier_task_ids` and `earlier_cost`.
+    `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear. A job that a person has let be
+    bought again keeps what was known of the times before in `earlier_task_ids` and `earlier_cost`.
     """
 
     key: str
@@ -64,6 +63,11 @@ class JobRecord:
     def paid(self) -> float:
         """What it has cost so far, in USD, as far as the server has said."""
         return self.earlier_cost + (self.cost or 0.0)
+
+    @property
+    def may_be_paid_twice(self) -> bool:
+        """True where two POSTs may each have bought it, if the server does not honour idempotency keys."""
+        return self.doubtful + (self.task_id is not None) > 1
 
     def is_same_work(self, other: JobRecord) -> bool:
         """Tell whether both stand for the same task, or ask the server for the same thing."""
@@ -123,7 +127,8 @@ class LedgerTotals:
     """Sums over all jobs of a ledger.
 
     `by_status` counts jobs, `submits` POSTs, `doubtful` those of them whose outcome stayed unclear, and
-    `possibly_paid_twice` the jobs with such a POST. `cost` in USD and `credits` as the server named them.
+    `possibly_paid_twice` the jobs of which `JobRecord.may_be_paid_twice` is true. `cost` in USD and `credits` as the
+    server named them.
     """
 
     jobs: int

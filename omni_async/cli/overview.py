@@ -87,7 +87,7 @@ def status(
 def _chosen(reader: LedgerReader, totals: LedgerTotals, state: State | None, *, is_sorted: bool) -> Iterable[JobRecord]:
     """Give the jobs to tell of, lazily: in the order in which they came, or those first that need attention."""
     if state is State.DOUBTFUL:
-        return (record for record in reader.jobs() if record.doubtful)
+        return (record for record in reader.jobs() if record.may_be_paid_twice)
     if state is not None:
         return reader.jobs(state)
     if not is_sorted:
@@ -121,7 +121,7 @@ def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:
         "error": record.error or None,
         "submits": record.submits,
         "doubtful": record.doubtful,
-        "possibly_paid_twice": record.doubtful > 0,
+        "possibly_paid_twice": record.may_be_paid_twice,
         "parent": record.parent,
         "earlier_task_ids": list(record.earlier_task_ids),
         "earlier_cost": record.earlier_cost,
