@@ -62,7 +62,7 @@ class House:
         self.submitter = Submitter(
             transport, self.roster, limits=limits, retry=retry, follow=self.poller.follow, found=self._note_limits
         )
-        self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=lambda: self.roster.wall())
+        self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=self.roster.wall)
         self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
         self.roster.on_ledger_failure = self.submitter.stop
         self._transport = transport

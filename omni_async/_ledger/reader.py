@@ -70,8 +70,8 @@ class LedgerReader:
         with self._reading():
             by_status = dict(self._db.execute("SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status"))
             submits, doubtful, in_doubt, cost, credit = self._db.execute(
-                "SELECT total(submits), total(doubtful), total(doubtful + (task_id IS NOT NULL) > 1), total(cost) + total(earlier_cost),"
-                " total(credits) FROM jobs"
+                "SELECT total(submits), total(doubtful), total(doubtful + (task_id IS NOT NULL) > 1),"
+                " total(cost) + total(earlier_cost), total(credits) FROM jobs"
             ).fetchone()
         return LedgerTotals(
             jobs=sum(by_status.values()),
