@@ -1,0 +1,145 @@
+"""Contestants in processes of their own, against sandboxes in another one, all let go at the same moment."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from benchmarks.contestants.order import Order
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+ROOT = Path(__file__).parent.parent
+_LINE = 64 * 1024 * 1024
+_PATIENCE = 300.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Who takes part, under which name, with what order, against what account."""
+
+    label: str
+    contestant: str
+    jobs: int
+    account: dict[str, Any]
+    order: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a contestant took, and what its server saw. Times are seconds; a life is (accepted, finished)."""
+
+    entry: Entry
+    seconds: float
+    cpu: float
+    megabytes: float
+    began: float
+    submits: int
+    refused: int
+    checks: int
+    lives: list[tuple[float, float]]
+
+    @property
+    def cpu_ms(self) -> float:
+        """Milliseconds of CPU for each job."""
+        return 1000 * self.cpu / self.entry.jobs
+
+    @property
+    def durations(self) -> list[float]:
+        """How long the server took over each job, in the order in which it accepted them."""
+        return [end - start for start, end in self.lives]
+
+
+def hold(entries: Sequence[Entry]) -> list[Outcome]:
+    """Let all of them run at the same time."""
+    return asyncio.run(_hold(entries))
+
+
+async def _hold(entries: Sequence[Entry]) -> list[Outcome]:
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-benchmark-")))
+        server = await stack.enter_async_context(_child("benchmarks.server"))
+        addresses = await server.ask([{"prerendered": True} | entry.account for entry in entries])
+        children = []
+        for number, (entry, address) in enumerate(zip(entries, addresses, strict=True)):
+            clips = folder / str(number)
+            clips.mkdir()
+            child = await stack.enter_async_context(_child("benchmarks.contestants", entry.contestant))
+            await child.tell(asdict(Order(**address, folder=str(clips), jobs=entry.jobs, **entry.order)))
+            children.append(child)
+        for child in children:
+            assert (await child.line()).strip() == b"ready"
+        told = await asyncio.gather(*(child.ask("go") for child in children))
+        for number, entry in enumerate(entries):
+            made = len(list((folder / str(number)).glob("*.mp4")))
+            assert made == entry.jobs, f"{entry.label} made {made} clips of {entry.jobs}"
+        return [
+            await _outcome(entry, each, address) for entry, each, address in zip(entries, told, addresses, strict=True)
+        ]
+
+
+async def _outcome(entry: Entry, told: dict[str, Any], address: dict[str, str]) -> Outcome:
+    async with aiohttp.ClientSession() as session, session.get(f"{address['base_url']}/sandbox/record") as answer:
+        record = await answer.json()
+    tasks = record["tasks"].values()
+    return Outcome(
+        entry,
+        seconds=told["seconds"],
+        cpu=told["cpu"],
+        megabytes=told["megabytes"],
+        began=told["began"],
+        submits=record["submits"],
+        refused=record["refused"].get("429", 0),
+        checks=record["checks"],
+        lives=sorted((task["created"], task["completed"]) for task in tasks),
+    )
+
+
+class _Child:
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def tell(self, what: object) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(what).encode() + b"\n")
+        await self._process.stdin.drain()
+
+    async def line(self) -> bytes:
+        assert self._process.stdout is not None
+        line = await asyncio.wait_for(self._process.stdout.readline(), _PATIENCE)
+        if not line:
+            raise RuntimeError("a process of the benchmark ended before it answered; its words are above")
+        return line
+
+    async def ask(self, what: object) -> Any:
+        await self.tell(what)
+        return json.loads(await self.line())
+
+
+@asynccontextmanager
+async def _child(*module: str) -> AsyncIterator[_Child]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *module),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        limit=_LINE,
+    )
+    assert process.stdin is not None
+    try:
+        yield _Child(process)
+        process.stdin.close()
+        await asyncio.wait_for(process.wait(), 20)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
