@@ -67,13 +67,13 @@ def hold(entries: Sequence[Entry]) -> list[Outcome]:
 async def _hold(entries: Sequence[Entry]) -> list[Outcome]:
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-benchmark-")))
-        server = await stack.enter_async_context(_child("benchmarks.server"))
+        server = await stack.enter_async_context(child("benchmarks.server"))
         addresses = await server.ask([{"prerendered": True} | entry.account for entry in entries])
         children = []
         for number, (entry, address) in enumerate(zip(entries, addresses, strict=True)):
             clips = folder / str(number)
             clips.mkdir()
-            child = await stack.enter_async_context(_child("benchmarks.contestants", entry.contestant))
+            child = await stack.enter_async_context(child("benchmarks.contestants", entry.contestant))
             await child.tell(asdict(Order(**address, folder=str(clips), jobs=entry.jobs, **entry.order)))
             children.append(child)
         for child in children:
@@ -104,16 +104,20 @@ async def _outcome(entry: Entry, told: dict[str, Any], address: dict[str, str]) 
     )
 
 
-class _Child:
+class Child:
+    """A process that is spoken to in lines of JSON."""
+
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
 
     async def tell(self, what: object) -> None:
+        """Write a line."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(what).encode() + b"\n")
         await self._process.stdin.drain()
 
     async def line(self) -> bytes:
+        """Read a line."""
         assert self._process.stdout is not None
         line = await asyncio.wait_for(self._process.stdout.readline(), _PATIENCE)
         if not line:
@@ -121,12 +125,14 @@ class _Child:
         return line
 
     async def ask(self, what: object) -> Any:
+        """Write a line and read one."""
         await self.tell(what)
         return json.loads(await self.line())
 
 
 @asynccontextmanager
-async def _child(*module: str) -> AsyncIterator[_Child]:
+async def child(*module: str) -> AsyncIterator[Child]:
+    """Start a module of this checkout as a process, which ends with the block."""
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", *module),
         stdin=asyncio.subprocess.PIPE,
@@ -136,7 +142,7 @@ async def _child(*module: str) -> AsyncIterator[_Child]:
     )
     assert process.stdin is not None
     try:
-        yield _Child(process)
+        yield Child(process)
         process.stdin.close()
         await asyncio.wait_for(process.wait(), 20)
     finally:
