@@ -169,12 +169,17 @@ class VirtualClient(OmniClient):
         return self
 
 
+def folder_in_memory() -> tempfile.TemporaryDirectory[str]:
+    """Give a folder that costs no disk, where the system has one."""
+    memory = Path("/dev/shm")
+    return tempfile.TemporaryDirectory(prefix="omni-benchmark-", dir=memory if memory.is_dir() else None)
+
+
 def on_virtual_time(work: Callable[[Path], Coroutine[Any, Any, None]], seed: int = 7) -> None:
     """Run a coroutine on virtual time, with a folder to put clips in; work for threads is done inline."""
     random.seed(seed)
-    memory = Path("/dev/shm")
     with (
-        tempfile.TemporaryDirectory(prefix="omni-benchmark-", dir=memory if memory.is_dir() else None) as folder,
+        folder_in_memory() as folder,
         patch("anyio.to_thread.run_sync", run_sync),
         asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
     ):
