@@ -205,7 +205,8 @@ class OmniClient:
 
     def statistics(self) -> Statistics:
         """Give sums over this client's life so far."""
-        return self._entered().roster.statistics()
+        house = self._entered()
+        return house.roster.statistics(per_second=house.submitter.gate.learnt().per_second)
 
     @property
     def stopped(self) -> OmniError | None:

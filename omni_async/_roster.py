@@ -206,8 +206,8 @@ class Roster:
         """True while jobs are followed, or may be on the server, that will tell their cost."""
         return bool(self._standing[JobStatus.RUNNING] or self._standing[JobStatus.SUBMITTING])
 
-    def statistics(self) -> Statistics:
-        """Give all sums as of now."""
+    def statistics(self, *, per_second: float | None = None) -> Statistics:
+        """Give all sums as of now; `per_second` is the rate that the gate has found."""
         standing = self._standing
         return Statistics(
             waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
@@ -223,6 +223,7 @@ class Roster:
             bytes=self._sums["bytes"],
             cost=round(self._cost, 6),
             credits=round(self._credits, 6),
+            submits_per_minute=None if per_second is None else 60 * per_second,
         )
 
     def _orphan(self, child: Job, parent: Job, reason: BaseException) -> None:

@@ -21,6 +21,7 @@ from ._core.budget import cost_limit_reached
 from ._core.doubts import Doubts
 from ._core.errors import LedgerError, OmniError, about
 from ._core.gate import Gate, Permit
+from ._core.learner import Learner
 from ._core.lifecycle import JobStatus
 from ._core.line import Line
 from ._core.retry import Judgement, Verdict, is_rate_limit
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from ._core.learner import Learnt
     from ._core.settings import Limits, Retry
     from ._job import Job
     from ._ports import Transport
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 
 WIDTH = 16  # POSTs on the wire at once; so many, and no more, may still be refused when the credit ends
 GRACE = 3.0  # seconds in which a POST on the wire may still be answered when the client is left in a hurry
+_SLACK = 1.01  # of each interval of a told pace: a server that keeps it strictly refuses what is a millisecond early
 
 _log = logging.getLogger("omni_async.submitter")
 
@@ -53,16 +56,18 @@ class Submitter:
         limits: Limits,
         retry: Retry,
         follow: Callable[[Job], None],
+        learnt: Learnt | None = None,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry)
+        learner = Learner(retry, is_paced=limits.submits_per_minute is not None, learnt=learnt)
+        self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry, learner=learner)
         self.stopped: OmniError | None = None
         self._post = Post(transport, roster)
         self._roster = roster
         self._retry = retry
         self._follow = follow
         self._dice = dice
-        self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute) if limits.submits_per_minute else None
+        self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute * _SLACK) if limits.submits_per_minute else None
         self._line: Line[Job] = Line()
         self._doubts: Doubts[Job] = Doubts(retry)
         self._on_wire: dict[Job, OnWire] = {}
@@ -215,7 +220,7 @@ class Submitter:
                 self.gate.refused(permit, now, advice=judgement.retry_after, dice=dice)
                 self._roster.count("refused", is_rate_limit(judgement.error))
             case _:
-                self.gate.passed(permit, accepted=judgement.verdict is Verdict.ACCEPTED)
+                self.gate.passed(permit, now, accepted=judgement.verdict is Verdict.ACCEPTED)
         if judgement is not None and judgement.error is not None and self.gate.has_lost_patience(now):
             self.stop(judgement.error)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from .learner import Departure, Learner, Learnt
 from .retry import backoff, obey, patience
 
 if TYPE_CHECKING:
@@ -42,20 +43,22 @@ class Permit:
 
     closing: int  # how often the gate had closed when it left
     is_probe: bool
+    departure: Departure | None = None  # how it left, where the gate learns
 
 
 class Gate:
     """Lets requests through one by one. Times are of any one clock that only moves forward, in seconds.
 
     `capacity` is how many accepted jobs may be unfinished at once (None: no ceiling), `width` how many requests may
-    be on the wire at once.
+    be on the wire at once. With a `learner` it finds the account's limits and keeps just within them.
     """
 
-    def __init__(self, *, capacity: int | None, width: int, retry: Retry) -> None:
+    def __init__(self, *, capacity: int | None, width: int, retry: Retry, learner: Learner | None = None) -> None:
         self.in_flight = 0
         self._capacity = capacity
         self._width = width
         self._retry = retry
+        self._learner = learner
         self._state = _State.OPEN
         self._cause = _Cause.REFUSED
         self._window = 1
@@ -64,6 +67,7 @@ class Gate:
         self._in_a_row = 0  # closings since a request was last let through
         self._unclear = 0
         self._opens_at = 0.0
+        self._planned_at = 0.0  # when it would have opened, had no job finished
         self._has_rested = False  # for a while, nobody wanted through
         self._closed_since: float | None = None  # since when nothing has been let through
         self._cause_since = 0.0  # since when it has been for the present cause
@@ -79,7 +83,13 @@ class Gate:
             return None
         if self._state is _State.CLOSED:
             return max(0.0, self._opens_at - now)
-        return 0.0 if self._on_wire < self._window else None
+        if self._learner is None:
+            return 0.0 if self._on_wire < self._window else None
+        return self._learner.opens_in(now, in_flight=self.in_flight, on_wire=self._on_wire, window=self._window)
+
+    def learnt(self) -> Learnt:
+        """Give the limits found so far."""
+        return self._learner.learnt() if self._learner else Learnt()
 
     @property
     def is_closed(self) -> bool:
@@ -89,6 +99,8 @@ class Gate:
     def rested(self) -> None:
         """Take note that nobody wants through for now, or that whoever comes next comes with new patience."""
         self._has_rested = True
+        if self._learner:
+            self._learner.rested()
 
     def leave(self, now: float) -> Permit:
         """Let one request through; only after `opens_in` gave 0."""
@@ -98,15 +110,21 @@ class Gate:
             if self._has_rested or now - self._opens_at > patience(self._retry):
                 self._closed_since = self._cause_since = now  # time in which nobody asks tries no patience
         self._has_rested = False
+        departure = None
+        if self._learner:
+            departure = self._learner.left(now, in_flight=self.in_flight, on_wire=self._on_wire, is_probe=is_probe)
         self._on_wire += 1
-        return Permit(self._closings, is_probe)
+        return Permit(self._closings, is_probe, departure)
 
-    def passed(self, permit: Permit, *, accepted: bool) -> None:
+    def passed(self, permit: Permit, now: float | None = None, *, accepted: bool) -> None:
         """Take note that the server let this request through; `accepted` if a job is in flight from now on."""
         self._on_wire -= 1
         self.in_flight += accepted
         self._unclear = 0
-        if permit.closing != self._closings:
+        is_late = permit.closing != self._closings
+        if accepted:
+            self._learn_acceptance(permit, now, is_late=is_late)
+        if is_late:
             return  # it left before the gate closed, and tells nothing about now
         self._state = _State.OPEN
         self._in_a_row = 0
@@ -117,13 +135,22 @@ class Gate:
     def refused(self, permit: Permit, now: float, *, advice: float | None, dice: float) -> None:
         """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""
         self._on_wire -= 1
-        if permit.closing != self._closings:
-            if advice is not None and self._state is _State.CLOSED:
-                self._opens_at = max(self._opens_at, now + obey(advice, 0, self._retry, dice))
-            return
-        if permit.is_probe and self._early_probe:
-            self._early_allowed = False
-        self._close(now, _Cause.REFUSED, obey(advice, self._in_a_row, self._retry, dice))
+        is_late = permit.closing != self._closings
+        if self._learner and permit.departure:
+            may_mend = not permit.is_probe and not is_late
+            if self._learner.is_harmless(permit.departure, self.in_flight, now, is_late=not may_mend):
+                return
+            if is_late:
+                self._learner.refused_late(permit.departure)
+            else:
+                self._learner.refused(permit.departure, self.in_flight, advice)
+        if is_late:
+            if self._state is _State.CLOSED and (advice is not None or self._learner):
+                self._opens_at = max(self._opens_at, now + self._pause(now, advice, 0, dice))
+        elif permit.is_probe and self._early_probe:
+            self._refuse_early(now, advice, dice)
+        else:
+            self._close(now, _Cause.REFUSED, self._pause(now, advice, self._in_a_row, dice))
 
     def unreachable(self, permit: Permit, now: float, *, dice: float) -> None:
         """Take note that this request could not even be sent."""
@@ -154,6 +181,10 @@ class Gate:
         """Take note that a job in flight has ended on the server, which may have freed a place."""
         self.in_flight = max(0, self.in_flight - 1)
         if self._state is _State.CLOSED and self._cause is _Cause.REFUSED and self._early_allowed:
+            if self._learner and not self._learner.may_open_early():
+                return
+            if not self._early_probe:
+                self._planned_at = self._opens_at
             self._early_probe = self._early_probe or self._opens_at > now
             self._opens_at = min(self._opens_at, now)
 
@@ -164,6 +195,36 @@ class Gate:
         if self._cause is _Cause.UNREACHABLE and now - self._cause_since > self._retry.budget:
             return True
         return now - self._closed_since > patience(self._retry) and self.in_flight == 0
+
+    def _learn_acceptance(self, permit: Permit, now: float | None, *, is_late: bool) -> None:
+        if self._learner is None or permit.departure is None:
+            return
+        if now is not None:
+            self._learner.answered(permit.departure, now)
+        others = self.in_flight - 1
+        if is_late:
+            self._learner.accepted_late(permit.departure)
+        elif permit.is_probe:
+            self._learner.reopened(permit.departure, others)
+        else:
+            self._learner.accepted(permit.departure, others)
+
+    def _refuse_early(self, now: float, advice: float | None, dice: float) -> None:
+        """Close again after a probe that left because a job had finished: time has to open, as it would have anyway."""
+        self._early_allowed = False
+        if self._learner is None:
+            self._close(now, _Cause.REFUSED, self._pause(now, advice, self._in_a_row, dice))
+            return
+        self._learner.opened_in_vain()
+        planned = self._planned_at - now
+        pause = planned if advice is None else max(planned, self._pause(now, advice, 0, dice))
+        self._in_a_row -= 1
+        self._close(now, _Cause.REFUSED, max(0.0, pause))
+
+    def _pause(self, now: float, advice: float | None, in_a_row: int, dice: float) -> float:
+        if self._learner is None:
+            return obey(advice, in_a_row, self._retry, dice)
+        return self._learner.pause(now, advice, in_a_row, dice)
 
     def _is_full(self, held: int) -> bool:
         return self._capacity is not None and self.in_flight + self._on_wire + held >= self._capacity

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from omni_async._core.gate import Gate, Permit
+from omni_async._core.learner import Learner
 
 from .gates import RETRY
 
@@ -21,11 +22,13 @@ class _Life(RuleBasedStateMachine):
     """Any order of events, against what must hold whatever happens."""
 
     capacity: int | None = None
+    learns = False
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.gate = Gate(capacity=self.capacity, width=WIDTH, retry=RETRY)
+        learner = Learner(RETRY) if self.learns else None
+        self.gate = Gate(capacity=self.capacity, width=WIDTH, retry=RETRY, learner=learner)
         self.out: list[Permit] = []
         self.in_flight = 0
         self.window = 1
@@ -91,12 +94,10 @@ class _Life(RuleBasedStateMachine):
     def unclear(self, index: int, dice: float) -> None:
         """Nobody knows; the gate may take that for a reason to close."""
         permit = self._take_back(index)
-        wait_before = self.gate.opens_in(self.now)
+        was_open = not self.gate.is_closed
         self.gate.unclear(permit, self.now, dice=dice)
-        wait = self.gate.opens_in(self.now)
-        is_probe_of_now = permit.is_probe and self._is_of_now(permit)
-        if is_probe_of_now or (self._is_of_now(permit) and wait != 0 and wait is not None and not wait_before):
-            self._note_closing(was_of_now=True)
+        has_closed = was_open and self.gate.is_closed
+        self._note_closing(self._is_of_now(permit) and (permit.is_probe or has_closed))
 
     @precondition(lambda self: bool(self.out))
     @rule(index=st.integers(0, 100))
@@ -147,9 +148,18 @@ class _FullLife(_Life):
     capacity = 3
 
 
+class _LearningLife(_Life):
+    """The same for a gate that learns, however wrong what it is told."""
+
+    learns = True
+
+
 TestLife = _Life.TestCase
 TestLife.settings = settings(max_examples=150, stateful_step_count=40)
 TestLife.__doc__ = "Whatever happens in whatever order, the laws of the gate hold."
 TestFullLife = _FullLife.TestCase
 TestFullLife.settings = settings(max_examples=150, stateful_step_count=40)
 TestFullLife.__doc__ = "They hold under a ceiling of jobs at once, too."
+TestLearningLife = _LearningLife.TestCase
+TestLearningLife.settings = settings(max_examples=300, stateful_step_count=60)
+TestLearningLife.__doc__ = "They hold for a gate that learns from nonsense, too: above all, it always opens again."

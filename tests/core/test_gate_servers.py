@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from omni_async._core.gate import Gate, Permit
+from omni_async._core.learner import Learner
 from omni_async._core.settings import Retry
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class Run:
     """Jobs that want through one gate to one server, on virtual time."""
 
     def __init__(self, server: Server, *, jobs: int, duration: float, capacity: int | None = None) -> None:
-        self.gate = Gate(capacity=capacity, width=WIDTH, retry=Retry())
+        self.gate = Gate(capacity=capacity, width=WIDTH, retry=Retry(), learner=Learner(Retry()))
         self.server = server
         self.now = 0.0
         self.waiting = jobs
@@ -182,7 +183,7 @@ class Run:
         self.on_wire -= 1
         self.probes_out -= permit.is_probe
         if refusal is None:
-            self.gate.passed(permit, accepted=True)
+            self.gate.passed(permit, self.now, accepted=True)
         else:
             self.refused += 1
             self.waiting += 1
@@ -238,15 +239,15 @@ def test_no_limit_means_no_refusal_and_no_waiting() -> None:
     """Where nothing stands in the way, the ramp is all that costs time."""
     run = _run("no limit")
     assert run.refused == 0
-    assert run.accepted_at[-1] < 10
+    assert run.accepted_at[-1] < 11
 
 
 @pytest.mark.parametrize("kind", ["5 a second, tells", "60 a minute in windows, tells"])
 def test_advice_is_worth_its_while(kind: str) -> None:
-    """A server that says when to come back is used well: at least half of what it allows."""
+    """A server that says when to come back is used well: nearly all of what it allows."""
     run = _run(kind)
     ideal = (300 - 10) / 5 if kind.startswith("5") else (300 - 60) / 60 * 60
-    assert run.accepted_at[-1] <= 2 * ideal
+    assert run.accepted_at[-1] <= 1.35 * ideal
 
 
 @pytest.mark.parametrize("kind", ["1 at once", "10 at once"])
@@ -254,12 +255,11 @@ def test_a_free_place_is_taken_soon(kind: str) -> None:
     """A limit of jobs at once is used well: a job that ends lets the next one in."""
     run = _run(kind)
     jobs, places = (20, 1) if kind.startswith("1 ") else (300, 10)
-    assert run.now <= 1.5 * jobs / places * 30
+    assert run.now <= 1.15 * jobs / places * 30
 
 
 @pytest.mark.parametrize("kind", [kind for kind in _KINDS if kind != "no limit"])
 def test_a_server_is_not_asked_in_vain_for_long(kind: str) -> None:
-    """As long as no limit is learnt, a few refusals for each that is accepted are the price of a gate told nothing."""
+    """Told nothing, it is refused once for ten that are accepted; of twenty that go one by one, a few times more."""
     run = _run(kind)
-    most = 1 if "tells" in kind or kind.startswith("5 ") else 8
-    assert run.refused <= most * len(run.accepted_at)
+    assert run.refused <= (0.1 if len(run.accepted_at) > 20 else 0.8) * len(run.accepted_at)

@@ -1,0 +1,209 @@
+"""The real submitter finds the limits of an account, on virtual time; and what the client tells of them."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from statistics import median
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import anyio
+import pytest
+from core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
+
+from omni_async import Limits, Retry, VideoRequest
+from omni_async._core.lifecycle import JobStatus
+from omni_async._core.record import JobRecord
+from omni_async._job import Job
+from omni_async._ledger import MemoryLedger
+from omni_async._roster import Roster
+from omni_async._submitter import Submitter
+
+from .fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from omni_async._core.learner import Learnt
+    from omni_async._core.wire import Reply
+
+pytestmark = pytest.mark.timeout(60)
+
+SEEDS = range(10)
+JOBS = 100
+
+
+class AccountServer(Server):
+    """A server that lets an account decide, and says when to come back in whole seconds or as a date."""
+
+    def __init__(self, account: Account, durations: list[float], *, says: str) -> None:
+        super().__init__(latency=0.1, retry_after=says)
+        self.account = account
+        self.durations = durations
+        self.refused = 0
+
+    def _refuse(self) -> Reply | None:
+        wait = self.account.ask(self.now())
+        if not wait:
+            return None
+        self.refused += 1
+        if self.retry_after == "seconds":
+            return refusal(429, "rate_limit_error", 429, retry_after=str(max(1, int(-(-wait // 1)))))
+        return self.too_many(wait)
+
+
+class Outcome(NamedTuple):
+    """What came of one load."""
+
+    makespan: float  # over the least possible
+    refused: float  # for each accepted
+    learnt: Learnt
+
+
+class Follower:
+    """Stands where the poller does, and notices at once that a task has ended: what is measured is the submitter."""
+
+    def __init__(self, server: AccountServer) -> None:
+        self.server = server
+        self.submitter: Submitter
+        self.count = 0
+        self.ended_at = 0.0
+        self.all_ended = asyncio.Event()
+
+    def follow(self, job: Job) -> None:
+        """Wait for the end of a job's task, half a latency after the server has accepted it."""
+        loop = asyncio.get_running_loop()
+        rest = self.server.durations[self.count] - self.server.latency / 2
+        self.count += 1
+        loop.call_later(max(0.0, rest), self._end, self.count == len(self.server.durations))
+
+    def _end(self, was_last_accepted: bool) -> None:
+        now = self.server.now()
+        self.server.account.ended(now)
+        self.submitter.finished()
+        self.ended_at = now
+        if was_last_accepted or self.submitter.gate.in_flight == 0:
+            self.all_ended.set()
+
+
+class Keeper:
+    """The client of a job that nobody awaits."""
+
+    def check_loop(self) -> None:
+        """There is one loop."""
+
+    def cancel(self, job: Job) -> bool:
+        """Nobody does."""
+        return False
+
+    def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
+        """Nobody does."""
+        raise NotImplementedError
+
+
+async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, says: str, limits: Limits) -> Outcome:
+    """Send 100 jobs through a submitter to an account."""
+    draw = lognormal(random.Random(seed), typical)
+    durations = [draw() for _ in range(JOBS)]
+    began = asyncio.get_running_loop().time()
+    account_limits = make()
+    for limit in account_limits:
+        if isinstance(limit, FixedWindow):
+            limit.start = began
+    server = AccountServer(Account(*account_limits), durations, says=says)
+    roster, follower = Roster(MemoryLedger(), None, wall=lambda: EPOCH + server.now()), Follower(server)
+    dice = random.Random(seed).random
+    submitter = follower.submitter = Submitter(
+        FakeTransport(server), roster, limits=limits, retry=Retry(), follow=follower.follow, dice=dice
+    )
+    async with anyio.create_task_group() as group:
+        group.start_soon(submitter.run)
+        for number in range(JOBS):
+            request = VideoRequest(prompt=f"p{number}").as_json()
+            job = Job(Keeper(), JobRecord(key=f"p{number}", idempotency_key=f"k{number}", request=request))
+            roster.enter(job)
+            job._is_admitted = True
+            submitter.put(job)
+        while len(server.tasks) < JOBS or submitter.gate.in_flight:
+            await anyio.sleep(1)
+        group.cancel_scope.cancel()
+    assert all(job.status is JobStatus.RUNNING for job in roster.live())
+    least = least_makespan(make(), durations)
+    return Outcome((follower.ended_at - began) / least, server.refused / JOBS, submitter.gate.learnt())
+
+
+class Kind(NamedTuple):
+    """An account, what it is asked for, and what the submitter must reach on it."""
+
+    limits: Callable[[], list[Limit]]
+    typical: float
+    makespan: float  # the median of the seeds
+    refused: float  # the mean of the seeds
+
+
+_KINDS = {
+    "4/s": Kind(lambda: [TokenBucket(4)], 8, 1.10, 0.05),
+    "30 in 10 s, fixed": Kind(lambda: [FixedWindow(30, 10)], 8, 1.15, 0.05),
+    "30 in 10 s, sliding": Kind(lambda: [SlidingWindow(30, 10)], 8, 1.15, 0.05),
+    "12 at once": Kind(lambda: [Capacity(12)], 5, 1.15, 0.10),
+    "2/s and 10 at once": Kind(lambda: [TokenBucket(2), Capacity(10)], 8, 1.20, 0.16),
+}
+
+
+@pytest.mark.parametrize("kind", _KINDS)
+async def test_limits_are_found(kind: str) -> None:
+    """Told nothing, 100 jobs get through in little more than the least time, with few refusals."""
+    aim = _KINDS[kind]
+    outcomes = [await run(aim.limits, aim.typical, seed, says="seconds", limits=Limits()) for seed in SEEDS]
+    assert median(outcome.makespan for outcome in outcomes) <= aim.makespan
+    assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= aim.refused
+
+
+@pytest.mark.parametrize("says", ["date", "wrong", "huge", "none"])
+async def test_however_the_server_says_when(says: str) -> None:
+    """As a date, wrongly, or not at all: the account of 4 a second is found out."""
+    outcomes = [await run(_KINDS["4/s"].limits, 8, seed, says=says, limits=Limits()) for seed in SEEDS]
+    assert median(outcome.makespan for outcome in outcomes) <= 1.15
+    assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= 0.05
+
+
+@pytest.mark.parametrize(
+    ("kind", "limits"), [("4/s", Limits(submits_per_minute=240)), ("12 at once", Limits(max_in_flight=12))]
+)
+async def test_limits_that_are_told_are_never_met(kind: str, limits: Limits) -> None:
+    """Not one refusal, and next to no time lost."""
+    for seed in SEEDS:
+        outcome = await run(_KINDS[kind].limits, _KINDS[kind].typical, seed, says="seconds", limits=limits)
+        assert outcome.refused == 0
+        assert outcome.makespan <= 1.05
+
+
+async def test_the_client_tells_the_rate_that_was_found(tmp_path: Path) -> None:
+    """`statistics().submits_per_minute` is None until there is one, and then close to the truth."""
+    server = Server(per_second=2.0, duration=5)
+    async with FakeClient(server, tmp_path) as client:
+        assert client.statistics().submits_per_minute is None
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))
+        assert client.statistics().submits_per_minute == pytest.approx(120, rel=0.12)
+
+
+async def test_a_client_whose_poller_notices_late_gets_on(tmp_path: Path) -> None:
+    """With the real poller, whose looks come seconds late, a limit of 12 tasks at once is found too."""
+    server = Server(capacity=12, duration=20)
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(96)))
+        refused = client.statistics().refused
+    assert server.now() - 1000 <= 8 * 20 * 1.5
+    assert refused <= 15
+
+
+async def test_an_outage_teaches_nothing(tmp_path: Path) -> None:
+    """A server in trouble is no server with a limit: afterwards all goes as fast as before."""
+    server = Server(duration=5)
+    server.on_submit = lambda post: reply(502, b"<html>") if 1001 < server.now() < 1030 else None
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))
+        assert client.statistics().submits_per_minute is None
+    last: Post = server.posts[-1]
+    assert last.at < 1080
