@@ -69,16 +69,16 @@ async def _hold(entries: Sequence[Entry]) -> list[Outcome]:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-benchmark-")))
         server = await stack.enter_async_context(child("benchmarks.server"))
         addresses = await server.ask([{"prerendered": True} | entry.account for entry in entries])
-        children = []
+        contestants = []
         for number, (entry, address) in enumerate(zip(entries, addresses, strict=True)):
             clips = folder / str(number)
             clips.mkdir()
-            child = await stack.enter_async_context(child("benchmarks.contestants", entry.contestant))
-            await child.tell(asdict(Order(**address, folder=str(clips), jobs=entry.jobs, **entry.order)))
-            children.append(child)
-        for child in children:
-            assert (await child.line()).strip() == b"ready"
-        told = await asyncio.gather(*(child.ask("go") for child in children))
+            contestant = await stack.enter_async_context(child("benchmarks.contestants", entry.contestant))
+            await contestant.tell(asdict(Order(**address, folder=str(clips), jobs=entry.jobs, **entry.order)))
+            contestants.append(contestant)
+        for contestant in contestants:
+            assert (await contestant.line()).strip() == b"ready"
+        told = await asyncio.gather(*(contestant.ask("go") for contestant in contestants))
         for number, entry in enumerate(entries):
             made = len(list((folder / str(number)).glob("*.mp4")))
             assert made == entry.jobs, f"{entry.label} made {made} clips of {entry.jobs}"

@@ -71,26 +71,27 @@ class HttpTransport:
         self._key = Secret(api_key)
         self._timeouts = timeouts or Timeouts()
         self._proxies = _Proxies()
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
 
     def __repr__(self) -> str:
         return f"<HttpTransport {self._base}>"
 
-    def _open_session(self) -> aiohttp.ClientSession:
+    def _open_sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+        """Open a session for what may be repeated and one that traces what has left, on the same connections."""
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_note_departure)
         trace.on_request_chunk_sent.append(_note_departure)
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "omni-async"},
-            trace_configs=[trace],
-        )
+        settings: dict[str, Any] = {
+            "connector": aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60),
+            "cookie_jar": aiohttp.DummyCookieJar(),
+            "headers": {"User-Agent": "omni-async"},
+        }
+        return aiohttp.ClientSession(**settings), aiohttp.ClientSession(**settings, trace_configs=[trace])
 
     async def aclose(self) -> None:
         """Close every connection."""
-        if self._session is not None:
-            await self._session.close()
+        for session in self._sessions or ():
+            await session.close()
 
     async def submit(self, body: bytes, idempotency_key: str) -> Reply:
         """POST a request for a new task; what is known of whether it left is in the error's `sent`."""
@@ -130,7 +131,7 @@ class HttpTransport:
     async def _follow(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect, sock_read=self._timeouts.idle)
         for _ in range(_MOST_REDIRECTS):
-            answer = await self._open.get(
+            answer = await self._session().get(
                 target,
                 headers=headers | self._key_for(target),
                 timeout=timeout,
@@ -155,7 +156,7 @@ class HttpTransport:
         limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, self._timeouts.connect))
         # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
         try:
-            async with self._open.request(
+            async with self._session(traced=method == "POST").request(
                 method,
                 target,
                 data=body,
@@ -200,11 +201,10 @@ class HttpTransport:
     def _censored(self, text: str) -> str:
         return text.replace(self._key.reveal(), "***")
 
-    @property
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:  # made late, because it belongs to the loop that runs then
-            self._session = self._open_session()
-        return self._session
+    def _session(self, *, traced: bool = False) -> aiohttp.ClientSession:
+        if self._sessions is None:  # made late, because they belong to the loop that runs then
+            self._sessions = self._open_sessions()
+        return self._sessions[traced]
 
 
 class HttpTransfer:
