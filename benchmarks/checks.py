@@ -85,7 +85,8 @@ def _one_law(figures: Figures, law: str, draw: Callable[[int], Callable[[], floa
 
 def _round_robin(draw: Callable[[], float], jobs: int) -> list[float]:
     """Look at all in turn, as fast as is allowed; give how late each end was noticed."""
-    now, late = 0.0, []
+    now = 0.0
+    late: list[float] = []
     line = deque(draw() for _ in range(_IN_FLIGHT))
     while len(late) < jobs:
         now += 1 / _BUDGET

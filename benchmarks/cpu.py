@@ -1,7 +1,8 @@
 """CPU and memory for each job: a thousand clips, no limits, one contestant after another; in real time.
 
-The bare loop makes as many requests of each kind as the library made, and nothing else. The handwritten program and the
-SDK follow all their jobs at once here, so that a run does not take minutes; the snippet has its 64 threads, and fewer jobs.
+The bare loop makes as many requests of each kind as the library made, and nothing else. The handwritten program and
+the SDK follow all their jobs at once here, so that a run does not take minutes; the snippet has its 64 threads, and
+fewer jobs.
 """
 
 from __future__ import annotations

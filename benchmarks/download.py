@@ -60,8 +60,11 @@ class _Ways:
 
     def of_all(self) -> dict[str, Callable[[Path], Awaitable[float]]]:
         """Give them by name."""
-        ways = {_OURS: self.library, "bare aiohttp": self.bare, "requests, in memory": self.snippet}
-        return ways | ({_CURL: self.curl, _CURL_SAFE: self.curl_safe} if shutil.which("curl") else {})
+        ways: dict[str, Callable[[Path], Awaitable[float]]] = {_OURS: self.library, "bare aiohttp": self.bare}
+        ways["requests, in memory"] = self.snippet
+        if shutil.which("curl"):
+            ways |= {_CURL: self.curl, _CURL_SAFE: self.curl_safe}
+        return ways
 
     async def library(self, path: Path) -> float:
         """Follow a task that is done; the clock starts when the transfer does."""

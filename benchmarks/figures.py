@@ -101,13 +101,14 @@ def machine() -> dict[str, Any]:
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
     """Give rows as a table with their keys as its head."""
     names = list(dict.fromkeys(name for row in rows for name in row))
-    lines = [names, *([_cell(row.get(name)) for name in names] for row in rows)]
+    lines = [names, *([as_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
     drawn = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join([drawn[0], "  ".join("-" * width for width in widths), *drawn[1:]])
 
 
-def _cell(value: object) -> str:
+def as_cell(value: object) -> str:
+    """Write one value as a table shows it."""
     if value is None:
         return ""
     if not isinstance(value, float):

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _RATES = (1.0, 1 / 3, 1.0)  # a second, each for a third of the time
 _MEDIAN, _SIGMA = 20.0, 0.35
 
+
 def _account(seed: int, *, advises: bool) -> Account:
     return Account(lognormal(_MEDIAN, _SIGMA, seed), per_second=_RATES[0], retry_after=advises)
 

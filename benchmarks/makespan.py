@@ -39,8 +39,8 @@ _AIMS = {  # makespan against the least possible, refused submits for each clip
 
 def _entries(jobs: int, seed: int, labels: Iterable[str], speed: float) -> list[Entry]:
     entries = []
-    for name, account in _ACCOUNTS.items():
-        account = account | {"seed": seed, "speed": speed}
+    for name, limits in _ACCOUNTS.items():
+        account = limits | {"seed": seed, "speed": speed}
         entries.append(Entry(f"{name}/{_OURS}", "library", jobs, account))
         if name in _TOLD:
             entries.append(Entry(f"{name}/{_OURS_TOLD}", "library", jobs, account, {"limits": _TOLD[name]}))

@@ -32,7 +32,7 @@ class Policy:
         """Give how long to wait after a refusal."""
         if self.obeys_advice and advice is not None:
             return float(advice)
-        longest = min(self.maximum, self.initial * 2 ** min(attempt, 30))
+        longest: float = min(self.maximum, self.initial * 2.0 ** min(attempt, 30))
         return longest * random.uniform(self.least_jitter, 1)
 
 

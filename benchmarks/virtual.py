@@ -186,7 +186,6 @@ def on_virtual_time(work: Callable[[Path], Coroutine[Any, Any, None]], seed: int
         runner.run(work(Path(folder)))
 
 
-
 async def for_so_long(client: OmniClient, seconds: float, prompt: str = "a clip") -> None:
     """Let a client work off a list without end, and leave it when its time is over."""
 
