@@ -106,9 +106,10 @@ def _budget(figures: Figures) -> None:
         account = Account(_mixture(seed), latency=0.0)
         limits = Limits(checks_per_second=_BUDGET)
         lives = _watched(account, jobs, limits=limits, polling=Polling(), ahead=_IN_FLIGHT, seed=seed)
-        begun = len(lives) // 5  # while nothing is known, and all begin at once
-        ours = fmean(life.late for life in lives[begun:])
-        turns = fmean(_round_robin(_mixture(seed), jobs)[begun:])
+        # Not at the start, when nothing is known and all begin at once, nor at the end, when no new ones come.
+        steady = slice(min(2 * _IN_FLIGHT, jobs // 3), max(jobs - _IN_FLIGHT, jobs // 2))
+        ours = fmean(life.late for life in lives[steady])
+        turns = fmean(_round_robin(_mixture(seed), jobs)[steady])
         ratios.append(ours / turns)
     for name, late in (("omni_async, 10 checks/s", ours), ("round robin, 10 checks/s", turns)):
         figures.rows.append({"durations": "mixture, 1,000 in flight", "schedule": name, "seconds late": late})

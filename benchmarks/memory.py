@@ -132,9 +132,8 @@ def measure(figures: Figures) -> None:
     """Measure each, and see what the library's memory consists of."""
     for who in _WHOM:
         sizes = []
-        for jobs in (by_size(figures, 50, 10_000, 10_000), by_size(figures, 0, 100_000, 100_000)):
-            runs = [_in_a_process(who, jobs, traced=False) for _ in range(by_size(figures, 1, 1, 3))] if jobs else []
-            for told in runs:
+        for jobs in {by_size(figures, 50, 10_000, 10_000): 1, by_size(figures, 50, 10_000, 100_000): 1}:
+            for told in [_in_a_process(who, jobs, traced=False)]:
                 sizes.append(told["bytes"])
                 figures.rows.append(
                     {
@@ -145,9 +144,9 @@ def measure(figures: Figures) -> None:
                     }
                 )
         if who == "omni_async":
-            most = sizes[-by_size(figures, 1, 1, 3) :]
+            most = sizes[-1:]
             figures.aims.append(Aim("KB per job in flight", 3.0, tuple(size / 1024 for size in most)))
-    told = _in_a_process("omni_async", by_size(figures, 50, 10_000, 20_000), traced=True)
+    told = _in_a_process("omni_async", by_size(figures, 50, 5_000, 10_000), traced=True)
     for name, size in told["parts"].items():
         figures.rows.append({"contestant": "omni_async, of which", "where": name, "bytes": round(size)})
     figures.notes.append(f"Python objects alone, by tracemalloc: {told['bytes'] / 1024:.2f} KB for each job.")

@@ -90,7 +90,8 @@ class Account:
             return Reply(200, {}, f'{head}"processing","progress":50}}}}'.encode())
         life.noticed = now if life.noticed is None else life.noticed
         url = f'"result":{{"videos":[{{"url":["https://clips.test/{task_id}.mp4"]}}]}}'
-        return Reply(200, {}, f'{head}"completed","progress":100,"cost":0.5,{url}}}}}'.encode())
+        times = f'"completed":{int(EPOCH + life.ready)},"actual_time":{max(1, round(life.ready - life.accepted))}'
+        return Reply(200, {}, f'{head}"completed","progress":100,"cost":0.5,{times},{url}}}}}'.encode())
 
     async def ask(self, path: str) -> Reply:
         """GET another page."""
