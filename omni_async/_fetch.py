@@ -108,7 +108,6 @@ class Fetch:
         try:
             self._part = await self._what_is_here()
             await self._persist()
-            await in_thread(file.finish)
         except OSError as error:
             raise self._failure(f"{error.strerror or error} ({error.filename or file.path})") from error
         except GivenUp:
@@ -119,10 +118,10 @@ class Fetch:
         return file.path
 
     async def _what_is_here(self) -> Part:
-        """Open the part file, with what an earlier run has made sure of."""
+        """Open the part file with what an earlier run has made sure of, if it has."""
         mark = self._job._record.part
-        if mark is None or mark.index != self._index:
-            mark = PartMark(index=self._index, offset=0)
+        if mark is None or mark.index != self._index or not mark.offset:
+            return Part()
         held = await self._source.in_thread(self._file.open, mark.offset)
         self._is_marked = mark.offset > 0
         if held == 0:
@@ -155,7 +154,7 @@ class Fetch:
         return await self._attempt()
 
     async def _attempt(self) -> Trouble | None:
-        """Make one request; None if the clip is whole now."""
+        """Make one request; None if the clip is whole now, and has its name."""
         part = self._part
         try:
             async with self._source.transport.fetch(self._video.url, request_headers(part)) as transfer:
@@ -166,7 +165,7 @@ class Fetch:
             return trouble
         if part.is_short:
             return Trouble(f"the transfer ended at byte {part.offset} of {part.total}")
-        fault = await self._source.in_thread(self._file.find_fault)
+        fault = await self._source.in_thread(self._file.finish)
         if fault is None:
             return None
         await self._start_over()

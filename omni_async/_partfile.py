@@ -23,22 +23,19 @@ class PartFile:
         self._part = path.with_name(f"{path.name}.part")
         self._file: BinaryIO | None = None
 
-    def open(self, offset: int = 0) -> int:
-        """Make the folder and the part file, with the first `offset` bytes of the one that is there, if it has them.
+    def open(self, offset: int) -> int:
+        """Open the part file that is there, with its first `offset` bytes, if it has them; else an empty one.
 
-        Gives how many bytes it holds now.
+        Gives how many bytes it holds now. One that is not opened so is made empty when something is to be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        if offset:
-            try:
-                self._file = self._part.open("r+b", buffering=0)
-                if self._file.seek(0, os.SEEK_END) >= offset:
-                    self._file.truncate(offset)
-                    return self._file.seek(offset)
-                self._file.close()
-            except FileNotFoundError:
-                pass
-        self._file = self._part.open("w+b", buffering=0)
+        try:
+            self._file = self._part.open("r+b", buffering=0)
+            if self._file.seek(0, os.SEEK_END) >= offset:
+                self._file.truncate(offset)
+                return self._file.seek(offset)
+        except FileNotFoundError:
+            return 0
+        self.empty()
         return 0
 
     def append(self, data: bytes | bytearray) -> None:
@@ -56,16 +53,18 @@ class PartFile:
         self._open.seek(0)
         self._open.truncate()
 
-    def find_fault(self) -> str | None:
-        """Say why what is there is no whole MP4; None if it is one."""
-        return _find_fault(self._open)
+    def finish(self) -> str | None:
+        """Give the clip its name, or say why it is no whole MP4.
 
-    def finish(self) -> None:
-        """Give the clip its name, in such an order that after a power cut the name holds all of it or is not there."""
-        self.make_sure()
-        self.close()
-        self._part.replace(self.path)
-        _sync_folder(self.path.parent)
+        All is done in such an order that after a power cut the name holds the whole clip or is not there.
+        """
+        fault = _find_fault(self._open)
+        if fault is None:
+            self.make_sure()
+            self.close()
+            self._part.replace(self.path)
+            _sync_folder(self.path.parent)
+        return fault
 
     def close(self) -> None:
         """Close it and leave what is there for another day."""
@@ -81,7 +80,9 @@ class PartFile:
 
     @property
     def _open(self) -> BinaryIO:
-        assert self._file is not None, "open the part file first"
+        if self._file is None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._part.open("w+b", buffering=0)
         return self._file
 
 

@@ -164,8 +164,11 @@ class Poller:
         self._roster.count("checks")
         answer: Reply | TransportError = TransportTimeout(f"check: no answer within {patience} s")
         try:
-            with anyio.move_on_after(patience):
+            if patience is None:  # the transport has a timeout of its own
                 answer = await self._transport.check(task_id)
+            else:
+                with anyio.move_on_after(patience):
+                    answer = await self._transport.check(task_id)
         except TransportError as error:
             answer = error
         return rules.judge_check(answer, task_id, now=self._roster.wall())

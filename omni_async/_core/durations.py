@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ _SHORTEST = 0.1  # seconds: where the grid begins
 _STEP = 1.05  # the grid's factor
 _POINTS = 261  # ... and its length: up to nine hours
 _LOG_STEP = math.log(_STEP)
+_LOG_SHORTEST = math.log(_SHORTEST)
 _GRID = tuple(_SHORTEST * _STEP**point for point in range(_POINTS))
 
 _REMEMBERED = 300  # durations: more make the law hardly better, and would let it follow a change late
@@ -102,10 +103,10 @@ def _fitted(logs: list[float]) -> Law:
     density = _bell(middle, _PRIOR_SPREAD)
     kernel = _kernel(_bandwidth(logs))
     reach = len(kernel) // 2
-    for each in logs:
-        first = round((each - math.log(_SHORTEST)) / _LOG_STEP) - reach
-        for offset, weight in enumerate(kernel):
-            density[min(max(first + offset, 0), _POINTS - 1)] += weight
+    # Many durations share a point of the grid: each point is spread once, with the weight of all of them.
+    for point, number in Counter(round((each - _LOG_SHORTEST) / _LOG_STEP) for each in logs).items():
+        for offset, weight in enumerate(kernel, point - reach):
+            density[min(max(offset, 0), _POINTS - 1)] += number * weight
     return Law(_cumulated(density, len(logs) + 1))
 
 

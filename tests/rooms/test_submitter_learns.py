@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import pytest
-from core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
 
 from omni_async import Limits, Retry, VideoRequest
 from omni_async._core.lifecycle import JobStatus
@@ -19,6 +18,7 @@ from omni_async._ledger import MemoryLedger
 from omni_async._roster import Roster
 from omni_async._submitter import Submitter
 
+from ..core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
 from .fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
 
 if TYPE_CHECKING:

@@ -1,0 +1,56 @@
+"""How long `import omni_async` takes, beside importing its four dependencies; each in a fresh interpreter."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from importlib.util import find_spec
+from pathlib import Path
+from statistics import median
+
+from benchmarks.figures import Aim, Figures, by_size, run
+
+_ROOT = Path(__file__).parent.parent
+_WHAT = {
+    "omni_async": "omni_async",
+    "its four dependencies": "aiohttp, aiolimiter, anyio, pydantic",
+    "aiohttp alone": "aiohttp",
+    "openai": "openai",
+    "requests": "requests",
+}
+_CODE = (
+    "import time; a, b = time.perf_counter(), time.process_time(); import {}; "
+    "print(time.perf_counter() - a, time.process_time() - b)"
+)
+
+
+def _seconds(what: str) -> tuple[float, float]:
+    command = [sys.executable, "-c", _CODE.format(what)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT).stdout.split()
+    return float(told[0]), float(told[1])
+
+
+def measure(figures: Figures) -> None:
+    """Import each in turn, round after round."""
+    wall, cpu = defaultdict(list), defaultdict(list)
+    what = {name: code for name, code in _WHAT.items() if find_spec(code.split(",")[0])}
+    for number in range(by_size(figures, 1, 7, 21) + 1):
+        for name, code in what.items():
+            seconds = _seconds(code)
+            if number:  # the first one reads from the disk
+                wall[name].append(1000 * seconds[0])
+                cpu[name].append(1000 * seconds[1])
+    for name in what:
+        times = wall[name]
+        figures.rows.append(
+            {"import": name, "ms": median(times), "from": min(times), "to": max(times), "CPU ms": median(cpu[name])}
+        )
+    pairs = zip(cpu["omni_async"], cpu["its four dependencies"], strict=True)
+    figures.aims.append(Aim("import: CPU of omni_async / its dependencies", 1.2, tuple(a / b for a, b in pairs)))
+    pairs = zip(wall["omni_async"], wall["its four dependencies"], strict=True)
+    figures.aims.append(Aim("import: time of omni_async / its dependencies", 1.2, tuple(a / b for a, b in pairs)))
+
+
+if __name__ == "__main__":
+    run("imports", "Importing", measure)
