@@ -681,3 +681,14 @@ async def test_a_finished_task_denied_for_a_moment_keeps_its_clip(tmp_path: Path
     async with FakeClient(server, tmp_path) as client:
         assert (await client.submit("p")).is_file()
     assert not unknown
+
+
+async def test_where_no_clip_can_be_stored_nothing_is_sent(tmp_path: Path) -> None:
+    """A folder that cannot be made stops the line before the first POST; the error names it and what to do."""
+    (tmp_path / "taken").write_text("a file")
+    async with FakeClient(server := Server(), tmp_path / "taken" / "clips") as client:
+        job = client.submit("p")
+        with pytest.raises(DownloadError, match=r"taken.*Nothing was sent; choose another folder"):
+            await job
+        assert job.status is JobStatus.WAITING
+    assert server.posts == []
