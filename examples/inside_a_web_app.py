@@ -4,7 +4,8 @@
     curl localhost:8080/clips/a-red-apple-1f6b2c9d                           -> its status
     curl localhost:8080/clips/a-red-apple-1f6b2c9d.mp4 -o apple.mp4          -> the clip; waits until it is there
 
-One client serves every request; its jobs go on when a visitor hangs up.
+One client serves every request; its jobs go on when a visitor hangs up, and, once paid, also when the service is
+started again.
 """
 
 import sys
@@ -27,7 +28,7 @@ class ShuttingDown(Exception):
 async def open_client(app: web.Application) -> AsyncIterator[None]:
     with suppress(ShuttingDown):
         async with OmniClient(output_dir="clips") as client:
-            app[CLIENT], app[JOBS] = client, {}
+            app[CLIENT], app[JOBS] = client, {job.key: job for job in client.resume()}
             yield
             raise ShuttingDown
 

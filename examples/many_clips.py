@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from omni_async import OmniClient, OmniError, VideoRequest
 
-ANIMALS = ("otter", "heron", "fox", "hedgehog", "salmon", "owl")
+ANIMALS = ("an otter", "a heron", "a fox", "a hedgehog", "a salmon", "an owl")
 PLACES = ("a misty river", "a snowy forest", "a city rooftop at dusk", "a meadow in spring")
 
 
@@ -15,7 +15,7 @@ def requests(number: int) -> Iterator[VideoRequest]:
     for index in range(number):
         animal, place = ANIMALS[index % len(ANIMALS)], PLACES[index % len(PLACES)]
         yield VideoRequest(
-            prompt=f"a {animal} at {place}, take {index + 1}, single continuous shot",
+            prompt=f"{animal} at {place}, take {index + 1}, single continuous shot",
             aspect_ratio="9:16" if index % 2 else "16:9",
         )
 

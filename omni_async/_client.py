@@ -65,7 +65,9 @@ class OmniClient:
         self._server = checked_url(base_url)
         self._transport = self._make_transport(self._server, checked_api_key(api_key))
         self._output_dir = Path(output_dir)
-        self._ledger_path = self._output_dir / LEDGER_NAME if ledger is ... else Path(ledger) if ledger else None
+        self._ledger_path = (
+            self._output_dir / LEDGER_NAME if ledger is ... else None if ledger is None else Path(ledger)
+        )
         self._limits = limits or Limits()
         self._retry = retry or Retry()
         self._polling = polling or Polling()
@@ -152,7 +154,7 @@ class OmniClient:
         return self._enter(house, record)
 
     def resume(self) -> list[Job]:
-        """Take up every job of the ledger that has something left to do, and lets submits leave again after a stop."""
+        """Take up every job of the ledger that has something left to do, and let submits leave again after a stop."""
         house = self._open()
         house.submitter.reopen()
         jobs = []

@@ -209,8 +209,8 @@ BAD_FILES: list[tuple[str, str | bytes, list[tuple[int, str]]]] = [
     ("a.txt", "", [(0, "holds no requests")]),
     ("a.jsonl", "\n \n", [(0, "holds no requests")]),
     ("a.csv", "prompt,id\n", [(0, "holds no requests")]),
-    ("a.json", "{}", [(0, "the name must end in .jsonl, .csv, .txt (one JSON object a line is .jsonl)")]),
-    ("a", "{}", [(0, "the name must end in .jsonl, .csv, .txt")]),
+    ("a.json", "{}", [(0, "the name must end in .jsonl, .csv or .txt (one JSON object a line is .jsonl)")]),
+    ("a", "{}", [(0, "the name must end in .jsonl, .csv or .txt")]),
     (
         "a.txt",
         "ok\nein B\xe4r\n".encode("latin-1"),

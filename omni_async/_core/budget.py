@@ -63,6 +63,6 @@ def cost_limit_reached(spent: Spent, ceiling: float) -> CostLimitReached:
     """Give the error for a ceiling that leaves no room for one more job."""
     still_open = f" and {spent.open} job(s) have not named their cost" if spent.open else ""
     return CostLimitReached(
-        f"the cost limit of ${ceiling:.2f} leaves no room: ${spent.paid:.2f} are paid{still_open}, and one more is "
+        f"the cost limit of ${ceiling:.2f} leaves no room: ${spent.paid:.2f} is paid{still_open}, and one more is "
         f"thought to cost ${spent.mean_cost:.2f}. Raise the limit to go on"
     )

@@ -47,7 +47,8 @@ def records(path: Path) -> Iterator[Record | Problem]:
     ending = path.suffix.lower()
     if ending not in _READERS:
         hint = " (one JSON object a line is .jsonl)" if ending == ".json" else ""
-        raise CannotGoOnError(0, f"the name must end in {', '.join(_READERS)}{hint}")
+        *others, last = _READERS
+        raise CannotGoOnError(0, f"the name must end in {', '.join(others)} or {last}{hint}")
     if path.is_dir():
         raise CannotGoOnError(0, "is a folder, not a file")
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:

@@ -13,7 +13,7 @@ from omni_async import batch as requests
 
 from .ending import Commands
 from .ledger import Standing, ledger_of
-from .options import Folder, Money, Pace, Server, Style  # noqa: TC001 - typer looks at them
+from .options import Folder, Money, Pace, Server, Style, Unknown  # noqa: TC001 - typer looks at them
 from .output import Output
 from .run import Plan, Run
 from .status import Misuse, Status
@@ -33,9 +33,7 @@ def batch(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Buy those again that failed in an earlier run.")
     ] = False,
-    unknown: Annotated[
-        bool, typer.Option("--unknown", help="Send those again of which nobody knows; may pay them twice.")
-    ] = False,
+    unknown: Unknown = False,
     money: Money,
     server: Server,
     pace: Pace,

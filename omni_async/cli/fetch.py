@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 def fetch(
-    task_ids: Annotated[list[str], typer.Argument(metavar="TASK_ID...", show_default=False)],
+    task_ids: Annotated[
+        list[str], typer.Argument(metavar="TASK_ID", help="Ids that the server gave.", show_default=False)
+    ],
     output: Folder = Path("clips"),
     *,
     server: Server,

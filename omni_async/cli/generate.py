@@ -33,7 +33,9 @@ class Ratio(StrEnum):
 
 
 def generate(
-    prompt: Annotated[str | None, typer.Argument(help="What the clip shall show.", show_default=False)] = None,
+    prompt: Annotated[
+        str | None, typer.Argument(metavar="PROMPT", help="What the clip shall show.", show_default=False)
+    ] = None,
     *,
     image: Annotated[
         list[str] | None, typer.Option(metavar="FILE|URL", help="A picture to refer to; up to 16 of them.")

@@ -121,7 +121,11 @@ class Style:
 
     json: Annotated[
         bool,
-        typer.Option("--json", help="JSON lines on stdout: one for each job, a summary last.", rich_help_panel=_OUTPUT),
+        typer.Option(
+            "--json",
+            help="JSON lines on stdout: one for each job (or finding), a run's summary last.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.", rich_help_panel=_OUTPUT)] = (
         False
@@ -132,6 +136,7 @@ class Style:
     ] = False
 
 
+Unknown = Annotated[bool, typer.Option("--unknown", help="Send those again of which nobody knows; may pay them twice.")]
 Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
 
 

@@ -52,7 +52,8 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
     *,
     state: Annotated[
-        State | None, typer.Option(help="Only jobs in this state; doubtful: those possibly paid twice.")
+        State | None,
+        typer.Option(metavar="STATE", help="Only jobs in this state, as in the table; doubtful: possibly paid twice."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help=f"All jobs, not only the first {_ROWS}.")] = False,
     style: Style,

@@ -13,7 +13,7 @@ from omni_async import JobStatus
 from . import words
 from .ending import Commands, command
 from .ledger import SANDBOX_LEDGER, UNFINISHED, Standing, ledger_in, ledger_of, reading
-from .options import Money, Pace, Server, Style  # noqa: TC001 - typer looks at them
+from .options import Money, Pace, Server, Style, Unknown  # noqa: TC001 - typer looks at them
 from .output import Output
 from .run import Plan, Run
 from .status import Misuse, Status
@@ -28,9 +28,7 @@ def resume(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Buy those again that failed.")] = False,
-    unknown: Annotated[
-        bool, typer.Option("--unknown", help="Send those again of which nobody knows; may pay them twice.")
-    ] = False,
+    unknown: Unknown = False,
     money: Money,
     server: Server,
     pace: Pace,

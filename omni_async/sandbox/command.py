@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -62,7 +63,7 @@ def fault_table() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m omni_async.sandbox", description="Serve the API locally.")
+    parser = argparse.ArgumentParser(prog="omni-async sandbox", description="Serve the API locally, until Ctrl-C.")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     for each in fields(SandboxSettings):
         option, says = "--" + each.name.replace("_", "-"), each.metadata["says"].replace("%", "%%")
@@ -103,7 +104,9 @@ def _settings(args: dict[str, Any]) -> SandboxSettings:
 
 def _tell_person(sandbox: Sandbox) -> None:
     line = f"sandbox: {sandbox.base_url}  clips: {sandbox.cdn_url}  key: {sandbox.api_key}  (Ctrl-C ends it)"
-    print(line, flush=True)  # noqa: T201
+    print(line)  # noqa: T201
+    for name, value in (("APIMART_BASE_URL", sandbox.base_url), ("APIMART_API_KEY", sandbox.api_key)):
+        print(f"export {name}={shlex.quote(value)}", flush=True)  # noqa: T201
 
 
 def _tell_parent(sandbox: Sandbox) -> None:

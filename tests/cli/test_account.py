@@ -57,11 +57,13 @@ async def test_no_credit_is_named(shell: Shell) -> None:
 
 
 async def test_the_sandbox_serves_until_it_is_told_to_end(bare_shell: Shell) -> None:
-    """sandbox prints its address and a key that works, and Ctrl-C ends it with status 0."""
+    """sandbox prints its address, a key that works, and both as lines for a shell; Ctrl-C ends it with status 0."""
     process = await bare_shell.start("sandbox", "--median", "0.1", "--credits", "7")
     assert process.stdout is not None
     words = (await process.stdout.readline()).decode().split()
     address, key = words[words.index("sandbox:") + 1], words[words.index("key:") + 1]
+    lines = [(await process.stdout.readline()).decode().strip() for _ in range(2)]
+    assert lines == [f"export APIMART_BASE_URL={address}", f"export APIMART_API_KEY={key}"]
     timeout = aiohttp.ClientTimeout(total=PATIENCE)
     async with aiohttp.ClientSession(timeout=timeout) as session:
         answer = await session.get(f"{address}/v1/balance", headers={"Authorization": f"Bearer {key}"})

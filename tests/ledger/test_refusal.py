@@ -124,6 +124,13 @@ async def test_a_client_over_a_refused_ledger_sends_nothing(path: Path) -> None:
             raise AssertionError("never entered")
 
 
+async def test_no_name_is_not_no_ledger(tmp_path: Path) -> None:
+    """A path that came out empty is refused; only None keeps the record in memory, where the process loses it."""
+    with pytest.raises(LedgerError):
+        async with OmniClient("sk", base_url="http://127.0.0.1:9", output_dir=tmp_path, ledger=""):
+            raise AssertionError("it was opened")
+
+
 async def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
     """Somebody's `touch`, or a crash before the first byte, is no damage."""
     path.touch()

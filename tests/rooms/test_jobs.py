@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -10,6 +11,7 @@ import pytest
 
 from omni_async import (
     DownloadError,
+    InvalidRequest,
     JobCancelled,
     JobFailed,
     JobStatus,
@@ -19,6 +21,7 @@ from omni_async import (
     OmniError,
     ParentFailed,
     Retry,
+    ServerError,
     SubmitUnknown,
     TransportError,
 )
@@ -646,3 +649,46 @@ async def test_single_questions_are_answered_and_repeated(tmp_path: Path) -> Non
         assert (await client.balance()).remaining == 12.5
         with pytest.raises(NotFound):
             await client.task("task_nonsense")
+
+
+async def test_a_single_question_is_given_up_after_a_minute(tmp_path: Path) -> None:
+    """Somebody sits and waits: where the server is in trouble, its error comes within a minute, whatever the budget."""
+    server = Server()
+    async with FakeClient(server, tmp_path, retry=Retry(budget=3000)) as client:
+        with pytest.raises(ServerError):  # this server has nothing but trouble to tell of its models
+            await client.models()
+    assert 20 < server.now() - 1000 <= 61
+
+
+async def test_a_picture_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
+    """One byte above 20 MiB is refused here, with its size; 20 MiB go up."""
+    picture = tmp_path / "large.png"
+    picture.touch()
+    async with FakeClient(Server(), tmp_path) as client:
+        os.truncate(picture, 20 * 1024 * 1024)
+        assert await client.upload_image(picture) == "https://upload.test/large.png"
+        os.truncate(picture, 20 * 1024 * 1024 + 1)
+        with pytest.raises(InvalidRequest, match="20971521"):
+            await client.upload_image(picture)
+
+
+async def test_a_finished_task_denied_for_a_moment_keeps_its_clip(tmp_path: Path) -> None:
+    """Where a link is dead and the server twice knows no such task, it is asked a third time: the clip is paid."""
+    server = Server()
+    server.fetch_script.append(refusal(403))
+    unknown = [refusal(404, "invalid_request_error", 404) for _ in range(2)]
+    server.on_check = lambda _: unknown.pop() if server.fetches and unknown else None
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+    assert not unknown
+
+
+async def test_where_no_clip_can_be_stored_nothing_is_sent(tmp_path: Path) -> None:
+    """A folder that cannot be made stops the line before the first POST; the error names it and what to do."""
+    (tmp_path / "taken").write_text("a file")
+    async with FakeClient(server := Server(), tmp_path / "taken" / "clips") as client:
+        job = client.submit("p")
+        with pytest.raises(DownloadError, match=r"taken.*Nothing was sent; choose another folder"):
+            await job
+        assert job.status is JobStatus.WAITING
+    assert server.posts == []

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from omni_async import DEFAULT_BASE_URL
 from omni_async._ledger import MemoryLedger
 
 from .fakes import FakeClient, Server
@@ -45,7 +46,7 @@ async def test_a_capacity_is_not_found_twice(tmp_path: Path) -> None:
     [
         "no JSON",
         "[]",
-        '{"server": "http://api.test", "colour": 3}',
+        f'{{"server": "{DEFAULT_BASE_URL}", "colour": 3}}',
         '{"server": "http://elsewhere.test", "per_second": 0.01, "at_once": 1, "burst": 0}',
     ],
 )

@@ -130,6 +130,20 @@ async def test_looks_that_fail_for_longer_than_the_budget_end_the_following(tmp_
     assert len(server.posts) == 1
 
 
+async def test_looks_that_fail_now_and_then_are_forgotten(tmp_path: Path) -> None:
+    """Only misses in a row count: a job of which every fourth look shows something is followed far past the budget."""
+    server, looks = Server(duration=600), Counter[str]()
+
+    def on_check(task_id: str) -> Fault:
+        looks[task_id] += 1
+        return HTML if looks[task_id] % 4 else None
+
+    server.on_check = on_check
+    async with FakeClient(server, tmp_path, retry=Retry(budget=20)) as client:
+        assert (await client.submit("p")).is_file()
+    assert looks.total() > 12
+
+
 async def test_a_task_not_found_just_after_acceptance_is_a_missed_look(tmp_path: Path) -> None:
     """A status page that lags half a minute behind loses no job."""
     server = Server()

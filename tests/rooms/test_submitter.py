@@ -20,6 +20,7 @@ from omni_async import (
     Retry,
     SubmitUnknown,
     TransportError,
+    VideoRequest,
 )
 from omni_async._core.record import JobRecord
 from omni_async._ledger import MemoryLedger
@@ -371,6 +372,28 @@ async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path:
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await client.resume()[0]
     assert len(server.tasks) == 1
+
+
+async def test_a_job_in_doubt_goes_before_those_that_wait_for_its_place(tmp_path: Path) -> None:
+    """With one place, a job that may hold it is resent first, although another one came before it: else both hang."""
+    server, ledger = Server(), MemoryLedger()
+    rows = [
+        JobRecord(key="first", request=VideoRequest(prompt="first").as_json(), idempotency_key="k1"),
+        JobRecord(
+            key="in doubt",
+            request=VideoRequest(prompt="in doubt").as_json(),
+            idempotency_key="k2",
+            status=JobStatus.SUBMITTING,
+            submitted_at=EPOCH,
+            submits=1,
+        ),
+    ]
+    for row in rows:
+        ledger.insert(row)
+    async with FakeClient(server, tmp_path, ledger=ledger, limits=Limits(max_in_flight=1)) as client:
+        results = await outcomes(client.resume())
+    assert not [result for result in results if isinstance(result, BaseException)]
+    assert prompts(server) == ["in doubt", "first"]
 
 
 async def test_409_in_progress_is_waited_for_under_the_same_key(tmp_path: Path) -> None:

@@ -277,6 +277,23 @@ async def test_a_trickling_reply_is_bounded() -> None:
         assert asyncio.get_running_loop().time() - began < 1.5
 
 
+async def test_a_connection_is_reused_but_not_once_it_may_be_about_to_close() -> None:
+    """The next request goes over the same one; after five idle seconds, when many servers close, over a new one."""
+    visitors = []
+
+    async def handler(request: web.BaseRequest) -> web.StreamResponse:
+        assert request.transport is not None
+        visitors.append(request.transport.get_extra_info("peername"))
+        return web.json_response({})
+
+    async with web_server(handler) as url, transport(url) as made:
+        await made.check("t")
+        await made.check("t")
+        await asyncio.sleep(5)
+        await made.submit(b"{}", "k")
+    assert visitors[0] == visitors[1] != visitors[2]
+
+
 async def test_a_reused_connection_that_dies_is_told_as_sent_and_not_resent() -> None:
     """A POST into a kept connection that the server closes just then is not resent behind our back."""
     seen: list[bytes] = []
