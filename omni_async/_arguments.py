@@ -21,9 +21,8 @@ def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequ
         return VideoRequest(prompt=request, **fields)
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
-    if not fields:
-        return request
-    return VideoRequest(**{**request.model_dump(exclude_unset=True), **fields})
+    # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
+    return VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields)
 
 
 def checked_key(key: str | None) -> str | None:
