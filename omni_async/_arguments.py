@@ -58,4 +58,4 @@ def checked_url(base_url: str | None) -> str:
         raise ValueError(f"base_url={base_url!r} is not an http(s) URL such as {DEFAULT_BASE_URL}")
     if url.user is not None or url.query_string or url.fragment:
         raise ValueError("base_url must not hold a user, a password, a query or a fragment")
-    return base_url
+    return base_url.rstrip("/").removesuffix("/v1")  # as programs for the OpenAI protocol are used to give it

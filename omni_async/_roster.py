@@ -282,5 +282,5 @@ class Roster:
         )
         try:
             self._on_event(event)
-        except Exception:  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
             _log.exception("on_event raised for %r; the job goes on", event)

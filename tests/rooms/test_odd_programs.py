@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ from omni_async import (
     SubmitUnknown,
     VideoRequest,
 )
+from omni_async._arguments import checked_url
 from omni_async._ledger import MemoryLedger
+from omni_async._partfile import prepare_folder
 
 from .fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, refusal, script
 
@@ -248,3 +251,28 @@ async def test_a_task_that_names_fewer_videos_than_before(tmp_path: Path) -> Non
             await jobs[0]
         assert await jobs[1]
         assert jobs[0].status is JobStatus.UNDELIVERED
+
+
+async def test_a_long_and_honest_retry_after_is_not_asked_to_death(tmp_path: Path) -> None:
+    """A window of an hour, told to the second: longer than any budget, so it is tried, but ever more seldom."""
+    server = Server(window=(100, 3600.0), duration=10)
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(120)))
+    assert len(server.posts) <= 120 + 40
+
+
+# Folders and addresses
+
+
+def test_clients_that_prove_one_folder_at_once(tmp_path: Path) -> None:
+    """Several clients of one process begin in the same folder at the same moment: none takes it for unusable."""
+    with ThreadPoolExecutor(4) as threads:
+        for proof in [threads.submit(prepare_folder, tmp_path) for _ in range(1000)]:
+            proof.result()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/"])
+def test_an_address_as_programs_for_openai_have_it(tail: str) -> None:
+    """With or without `/v1` it is the same address: each job would else be refused by a 404, and count as failed."""
+    assert checked_url(f"https://api.test/prefix{tail}") == "https://api.test/prefix"
