@@ -21,9 +21,8 @@ def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequ
         return VideoRequest(prompt=request, **fields)
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
-    if not fields:
-        return request
-    return VideoRequest(**{**request.model_dump(exclude_unset=True), **fields})
+    # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
+    return VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields)
 
 
 def checked_key(key: str | None) -> str | None:
@@ -59,4 +58,4 @@ def checked_url(base_url: str | None) -> str:
         raise ValueError(f"base_url={base_url!r} is not an http(s) URL such as {DEFAULT_BASE_URL}")
     if url.user is not None or url.query_string or url.fragment:
         raise ValueError("base_url must not hold a user, a password, a query or a fragment")
-    return base_url
+    return base_url.rstrip("/").removesuffix("/v1")  # as programs for the OpenAI protocol are used to give it

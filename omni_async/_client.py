@@ -16,8 +16,8 @@ from ._core.models import INHERITED
 from ._core.paths import slug
 from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
+from ._endings import key_reused, stand_behind
 from ._house import House
-from ._intake import key_reused
 from ._job import Job
 from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
 from ._transport import HttpTransport
@@ -276,17 +276,19 @@ class OmniClient:
         if live is not None and live._record.is_same_work(record):
             return live
         job = Job(self, record, parent)
-        if live is not None:
-            job._end(key_reused(record.key))
-        else:
+        if live is None:
             house.intake.take(job)
+        elif live._is_unread:
+            stand_behind(job, live)
+        else:
+            job._end(key_reused(record.key))
         return job
 
     def _open(self) -> House:
         """Give the house, if it is open and this is its loop."""
         house = self._entered()
         self.check_loop()
-        if self._is_closed or house.crash is not None:
+        if self._is_closed or house.is_over:
             raise ClientClosed("this client is closed; make another OmniClient") from house.crash
         return house
 

@@ -148,6 +148,9 @@ class Fetch:
             trouble = trouble or await self._attempt()
 
     async def _first_trouble(self) -> Trouble | None:
+        assert self._job.task is not None
+        if len(self._job.task.videos) <= self._index:  # a look for another one's fresh link has shown fewer
+            return Trouble(f"the task no longer names video number {self._index + 1}", needs_link=True)
         # The clock here may be wrong, so a link is thought to be stale only once; then it is tried as it is.
         if self._source.links.has_expired(self._job, self._index):
             return Trouble("its link has expired", needs_link=True)
@@ -249,7 +252,9 @@ class Fetch:
         return self._job.task.videos[self._index]
 
     def _failure(self, reason: str) -> DownloadError:
-        return undelivered(self._job, self._file.path, reason, self._video.url)
+        videos = self._job.task.videos if self._job.task else ()
+        url = videos[self._index].url if self._index < len(videos) else ""
+        return undelivered(self._job, self._file.path, reason, url)
 
 
 def undelivered(job: Job, path: Path, reason: str, url: str = "") -> DownloadError:

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 
 from ._core.errors import LedgerError
 from ._desk import Desk
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from ._core.settings import Limits, Polling, Retry
     from ._job import Job
     from ._ports import Ledger, Transport
+
+_TURNS = 10  # of the loop, in which those who have just got their clip may hand in what follows from it
 
 _log = logging.getLogger("omni_async.client")
 
@@ -53,6 +56,7 @@ class House:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.crash: BaseException | None = None
+        self.is_over = False  # also where somebody has cancelled every asyncio task of the loop
         self.roster = Roster(ledger, on_event)
         self.desk = Desk(transport, retry)
         self.downloader = Downloader(transport, self.roster, folder, limits=limits, retry=retry)
@@ -91,7 +95,10 @@ class House:
 
     async def idle(self) -> None:
         """Wait until there is nothing left to do."""
-        await self.roster.empty()
+        while self.roster.live():
+            await self.roster.empty()
+            for _ in range(_TURNS):
+                await anyio.lowlevel.checkpoint()
 
     async def close(self) -> None:
         """Stop at once: POSTs on the wire get a few seconds, all else is cut short, every waiter gets an outcome."""
@@ -133,6 +140,7 @@ class House:
             _log.critical("a room has broken down; the client stops", exc_info=self.crash)
 
     async def _shut(self) -> None:
+        self.is_over = True
         self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)
         self._limits.keep(at_last=True)
         with anyio.move_on_after(10, shield=True):

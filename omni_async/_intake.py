@@ -11,16 +11,14 @@ import anyio.lowlevel
 from ._bell import Bell
 from ._core.errors import (
     DownloadError,
-    JobCancelled,
     JobError,
-    JobFailed,
     KeyReused,
     LedgerError,
     ParentFailed,
-    SubmitUnknown,
 )
 from ._core.lifecycle import MOVES, JobStatus
 from ._core.retry import is_remembered, may_resend
+from ._endings import as_it_ended, key_reused, unreadable
 from ._job import Job
 
 if TYPE_CHECKING:
@@ -34,12 +32,6 @@ if TYPE_CHECKING:
     from ._submitter import Submitter
 
 _AT_A_STRETCH = 64  # jobs taken in before everybody else gets a turn
-
-_ENDINGS: dict[JobStatus, type[JobError]] = {
-    JobStatus.FAILED: JobFailed,
-    JobStatus.UNKNOWN: SubmitUnknown,
-    JobStatus.CANCELLED: JobCancelled,
-}
 
 _EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.UNDELIVERED})
 
@@ -142,7 +134,7 @@ class Intake:
             await self._begin_again(job, existing, arrival.new_idempotency_key)
         elif existing is None:
             self._roster.admit(job)
-            await self._direct(job)
+            await self._direct_new(job)
         elif existing.is_same_work(_as_meant(job)):
             await self._stand_for(job, existing)
         else:
@@ -205,13 +197,25 @@ class Intake:
         record = None if job._parent else await self._roster.ledger.find(key)
         if record is not None:
             job._parent = parent = Job(job._keeper, record)
-            parent._outcome = None if parent.status in _EXTENDABLE else _as_it_ended(parent)
+            parent._outcome = None if parent.status in _EXTENDABLE else as_it_ended(parent)
+
+    async def _direct_new(self, job: Job) -> None:
+        """Send a new job on, unless what it was to extend was turned away: a later run would extend another's clip."""
+        parent = job._parent
+        if parent is None or not isinstance(parent._outcome, KeyReused):
+            await self._direct(job)
+            return
+        text = f"job {job.key!r}: the job {parent.key!r} that it extends was not taken: {parent._outcome}"
+        self._roster.move(job, JobStatus.FAILED, error=text, finished_at=self._roster.wall())
+        self._roster.end(job, ParentFailed(text, key=job.key))
 
     async def _direct(self, job: Job) -> None:
         """Send a job where its status says that it belongs."""
         if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
             self._roster.note(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
         match job.status:
+            case JobStatus.WAITING | JobStatus.SUBMITTING if (fault := unreadable(job)) is not None:
+                self._roster.end(job, fault)
             case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
                 await self._roster.leave_unknown(job, "it was being sent when an earlier run ended")
             case JobStatus.WAITING | JobStatus.SUBMITTING:
@@ -224,7 +228,7 @@ class Intake:
                 self._roster.move(job, JobStatus.DOWNLOADING, error="")
                 self._downloader.put(job)
             case _:
-                self._roster.end(job, _as_it_ended(job))
+                self._roster.end(job, as_it_ended(job))
 
     def _line_up(self, job: Job) -> None:
         parent = job._parent
@@ -264,18 +268,3 @@ class Intake:
 def _as_meant(job: Job) -> JobRecord:
     """Give the record of a job that was just made, with its parent under the key by which the ledger knows that."""
     return replace(job._record, parent=job._parent.key) if job._parent else job._record
-
-
-def key_reused(key: str) -> KeyReused:
-    """Give the error for a second request under one key."""
-    text = f"job {key!r}: this key already names a job with another request; nothing was sent. Give it a key of its own"
-    return KeyReused(text, key=key)
-
-
-def _as_it_ended(job: Job) -> JobError:
-    """Give the error with which a job ended before, out of its record."""
-    record = job._record
-    family = _ENDINGS.get(job.status, JobError)
-    if family is JobFailed and record.parent is not None and not record.submits:
-        family = ParentFailed  # nothing else can have failed it before it was ever sent
-    return family(record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)

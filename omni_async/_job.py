@@ -119,7 +119,7 @@ class Job:
         way to stop it; its `task_id` stays known, and `OmniClient.attach` can follow it again. Awaiting it raises
         `JobCancelled`.
         """
-        return self._keeper.cancel(self)
+        return not self.done() and self._keeper.cancel(self._twin or self)
 
     def extend(self, prompt: str, *, key: str | None = None, **fields: Any) -> Job:
         """Submit a job that goes on from this one (`extend_from_task_id`), as soon as the server has finished it.
@@ -160,7 +160,12 @@ class Job:
         task = f" task_id={self.task_id}" if self.task_id else ""
         return f"<Job {self.key!r} {self.status}{task}>"
 
-    # What the roster does with it
+    # What the rooms do with it
+
+    @property
+    def _is_unread(self) -> bool:
+        """True while nothing but its key is known: it is to be bought again, and the ledger has not been asked yet."""
+        return not self._is_admitted and not self._record.request and self._record.task_id is None
 
     def _when_done(self, callback: Callable[[Job], None]) -> None:
         """Call this once it is done: at once if it is."""

@@ -91,7 +91,7 @@ def prepare_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".omni-async-{os.getpid()}.part"
     probe.write_bytes(b"0")
-    probe.unlink()
+    probe.unlink(missing_ok=True)  # another client of this process may prove the same folder at this moment
 
 
 def is_whole(path: Path) -> bool:

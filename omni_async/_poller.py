@@ -8,6 +8,7 @@ the next one. A look that shows nothing (an error page, a timeout, garbage) is a
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import random
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from ._core.cadence import Cadence, Course
 from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
-from ._core.models import VideoRequest
+from ._core.models import DEFAULT_MODEL
 from ._core.retry import Look, Sight
 
 if TYPE_CHECKING:
@@ -283,7 +284,7 @@ class Poller:
 
 
 def _model(record: JobRecord) -> str:
-    return VideoRequest.model_validate_json(record.request).model if record.request else ""
+    return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
 
 
 def _still(job: Job) -> str:

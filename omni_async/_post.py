@@ -10,7 +10,7 @@ import anyio
 from ._core import wire
 from ._core.errors import LedgerError, TransportError
 from ._core.lifecycle import JobStatus
-from ._core.retry import Judgement, judge_submit
+from ._core.retry import Judgement, is_remembered, judge_submit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -48,6 +48,11 @@ class Post:
         except LedgerError:
             self.take_back(job, is_in_doubt=is_in_doubt)  # else it would be in doubt once there is room again
             raise
+
+    def is_forgotten(self, job: Job) -> bool:
+        """Tell whether the server has forgotten the key of a job in doubt by now, and would take it a second time."""
+        first_sent_at = job._record.submitted_at
+        return first_sent_at is not None and not is_remembered(self._roster.wall() - first_sent_at)
 
     def take_back(self, job: Job, *, is_in_doubt: bool) -> Awaitable[None]:
         """Undo the record of a job that was not sent after all; one in doubt stays so, for an earlier POST."""

@@ -112,7 +112,10 @@ class Roster:
 
     def turn_away(self, job: Job, record: JobRecord, reason: OmniError) -> None:
         """End a job whose key stands for something else in the ledger, which stays as it is."""
-        self._stand(job.key, record.status)
+        if record.status.is_final:
+            self._stand(job.key, record.status)
+        else:  # nobody follows it here: whoever waits for bills would wait for ever
+            self._standing[self._known.pop(job.key)] -= 1
         self.end(job, reason)
 
     def begin_again(self, job: Job, idempotency_key: str) -> None:
@@ -279,5 +282,5 @@ class Roster:
         )
         try:
             self._on_event(event)
-        except Exception:  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
             _log.exception("on_event raised for %r; the job goes on", event)

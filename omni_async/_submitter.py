@@ -192,8 +192,12 @@ class Submitter:
     async def _send_recorded(self, job: Job, permit: Permit) -> None:
         judgement: Judgement | None = None
         try:
+            if job in self._doubts and self._post.is_forgotten(job):
+                self._forget(job)
+                await self._roster.leave_unknown(job, "the server no longer remembers its idempotency key")
+                return
             await self._post.record(job)
-            if job._wants_cancel or self.stopped is not None:  # while it was being recorded
+            if job._wants_cancel or self.stopped is not None or self._is_winding_up:  # while it was being recorded
                 await self._post.take_back(job, is_in_doubt=job in self._doubts)
                 self._rejoin(job)
                 return

@@ -208,6 +208,21 @@ _BY_STATUS: dict[int, type[APIError]] = {
 }
 
 
+STATUS_BY_WORD = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "payment_required": 402,
+    "permission_error": 403,
+    "rate_limit_error": 429,
+    "server_error": 500,
+    "bad_gateway": 502,
+    "service_unavailable": 503,
+}
+
+# The words of gateways that refuse for now, also under statuses that say something else.
+TOO_MANY = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
+
+
 def error_class(status: int) -> type[APIError]:
     """The class of the tree above that stands for this HTTP status."""
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)

@@ -151,8 +151,13 @@ class Learner:
     def pause(self, now: float, advice: float | None, in_a_row: int, dice: float) -> float:
         """Give the seconds until a probe should leave: as advised, or, where that did not help, as computed."""
         own = self._rate.pause(now, in_a_row, dice)
-        advice = self._sensible(advice)
-        return own if advice is None else max(advice * (1 + dice / 20), own if in_a_row else 0.0)
+        sensible = self._sensible(advice)
+        if sensible is not None:
+            return max(sensible * (1 + dice / 20), own if in_a_row else 0.0)
+        stretched = self._retry.initial * 2.0 ** min(in_a_row, 60)
+        if not advice or advice < 0 or stretched <= self._retry.maximum:
+            return own
+        return max(own, min(stretched, self._retry.budget))  # not believed at first, but it seems to be true
 
     def _sensible(self, advice: float | None) -> float | None:
         """Give the advice if anybody would wait for so long. What no budget bears says no more than none."""

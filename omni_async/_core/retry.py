@@ -93,6 +93,8 @@ def _verdict_on(error: APIError) -> Verdict:
     status, words = error.status, f"{error.code} {error.type} {error.message}"
     if status in {401, 402} or 300 <= status < 400 or _says_no_credit(error):
         return Verdict.STOP
+    if status in {403, 404, 405} and not (error.type or error.code):
+        return Verdict.STOP  # a page of a gateway or of another server: it would say so to every submit
     if status in {425, 429} or (status == 503 and "idempotency_unavailable" in words):
         return Verdict.LATER
     if status == 409 and "idempotency_in_progress" in words:
@@ -158,10 +160,11 @@ def judge_check(answer: Reply | TransportError, task_id: str, *, now: float) -> 
         look = _LOOKS[task.state]
         return Sight(Look.NO_LINK if look is Look.DONE and not task.videos else look, task)
     error = wire.read_error(answer, now=now, about="check")
-    if error.status in {401, 403}:
+    # Only a spoken no counts: a gateway's HTML page under 403 or 404 says nothing about the task.
+    is_spoken = bool(error.type or error.code)
+    if error.status in {401, 403} and is_spoken:
         return Sight(Look.DENIED, error=error)
-    # Only a spoken no counts: a gateway's HTML page under 404 says nothing about the task.
-    look = Look.NOT_FOUND if error.status in {400, 404} and (error.type or error.code) else Look.MISSED
+    look = Look.NOT_FOUND if error.status in {400, 404} and is_spoken else Look.MISSED
     return Sight(look, error=error, retry_after=wire.retry_after(answer, now))
 
 

@@ -10,7 +10,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from .errors import APIError, RateLimited, error_class
+from .errors import STATUS_BY_WORD, TOO_MANY, APIError, RateLimited, error_class
 from .models import Balance, Task, TaskState, Video
 
 if TYPE_CHECKING:
@@ -18,17 +18,6 @@ if TYPE_CHECKING:
 
 _DONE = frozenset({"completed", "succeeded", "success", "finished", "done"})
 _FAILED = frozenset({"failed", "failure", "error", "cancelled", "canceled", "expired", "timeout", "rejected"})
-
-_STATUS_BY_TYPE = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "payment_required": 402,
-    "permission_error": 403,
-    "rate_limit_error": 429,
-    "server_error": 500,
-    "bad_gateway": 502,
-    "service_unavailable": 503,
-}
 
 _TASK_ID = re.compile(r"task[_-][\w-]+")
 _REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
@@ -57,10 +46,13 @@ def task_id_in(reply: Reply) -> str | None:
     data = content.get("data")
     if isinstance(data, str) and _TASK_ID.fullmatch(data):
         return data
+    is_no = _told_no(content) or not 200 <= reply.status < 300
     for item in _mappings(data):
-        if found := _text(item.get("task_id")) or _text(item.get("id")):
+        if found := _text(item.get("task_id")):
             return found
-    if _told_no(content) or not 200 <= reply.status < 300:
+        if (found := _text(item.get("id"))) and (not is_no or _TASK_ID.fullmatch(found)):
+            return found  # a refusal may name an account or a request by "id"
+    if is_no:
         return None
     has_status = isinstance(content.get("status"), str)
     return _text(content.get("task_id")) or (_text(content.get("id")) if has_status else "") or None
@@ -208,13 +200,16 @@ def _told_no(content: Mapping[str, Any]) -> bool:
 
 
 def _status_meant(reply: Reply, content: Mapping[str, Any], code: str, kind: str) -> int:
-    """Give the HTTP status first; under a 2xx, the one that the body names by number or by word."""
-    if not 200 <= reply.status < 300:
+    """Give the HTTP status; under a 2xx, the one that the body names by number or by word."""
+    is_success = 200 <= reply.status < 300
+    if (is_success or reply.status in {400, 403}) and {code, kind} & TOO_MANY:
+        return 429
+    if not is_success:
         return reply.status
     for number in (_number(content.get("code")), _number(code)):
         if number is not None and 400 <= number < 600:
             return int(number)
-    return _STATUS_BY_TYPE.get(kind) or _STATUS_BY_TYPE.get(code) or reply.status
+    return STATUS_BY_WORD.get(kind) or STATUS_BY_WORD.get(code) or reply.status
 
 
 def _complaint(content: Mapping[str, Any]) -> tuple[str, str, str]:

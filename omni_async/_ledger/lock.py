@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
+from weakref import WeakSet
 
 from .._core.errors import LedgerError, LedgerLocked
 
@@ -21,11 +23,17 @@ if sys.platform == "win32":
         os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text, which others shall be able to read
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
+    def _unlock(descriptor: int) -> None:
+        """Nothing is forked there: closing is enough."""
+
 else:
     import fcntl
 
     def _lock(descriptor: int) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _unlock(descriptor: int) -> None:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 class Lock:
@@ -45,15 +53,35 @@ class Lock:
             owner = _owner(descriptor)
             os.close(descriptor)
             raise _locked(ledger, owner) if error.errno in _TAKEN else _no_locking(ledger, error) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0) if hasattr(os, "pwrite") else None
         self._descriptor = descriptor
+        _held.add(self)
+        with suppress(OSError):  # on a full disk nobody is told who has it; it is held all the same
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0) if hasattr(os, "pwrite") else None
 
     def release(self) -> None:
         """Let go of it."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
+            _unlock(descriptor)  # closing alone would leave it to a process that was forked meanwhile
             os.close(descriptor)
+
+    def forget(self) -> None:
+        """Leave it to the process that this one was forked from."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _forget_all() -> None:
+    for lock in tuple(_held):
+        lock.forget()
+
+
+# A forked process shares the locks of its parent, and would hold them for as long as it lives.
+_held: WeakSet[Lock] = WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def _owner(descriptor: int) -> int | None:

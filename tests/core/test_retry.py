@@ -33,6 +33,10 @@ _LATER = [
     pytest.param(429, b"", id="429, empty"),
     pytest.param(200, said.PAGE_429, id="429 under 200"),
     pytest.param(200, {"code": 429, "message": "slow"}, id="429 under 200, no error object"),
+    pytest.param(200, error("rate_limit_exceeded", "slow"), id="429 under 200, by its code"),
+    pytest.param(400, error("", "slow", "rate_limit_error"), id="429 under 400, by its type"),
+    pytest.param(403, error("too_many_requests", "slow"), id="429 under 403, by its code"),
+    pytest.param(429, {"code": 429, "message": "busy", "data": {"id": "acct_1"}}, id="429 that names an account by id"),
     pytest.param(503, said.UNAVAILABLE_503, id="503 idempotency_unavailable"),
     pytest.param(409, said.IN_PROGRESS_409, id="409 idempotency_in_progress"),
     pytest.param(409, {"request_id": "r", **said.IN_PROGRESS_409}, id="409 with a request id"),
@@ -44,6 +48,7 @@ _NEVER = [
     pytest.param(400, error("unsupported_image_count"), id="400 unsupported_image_count"),
     pytest.param(403, error(403, "no", "permission_error"), id="403"),
     pytest.param(404, error(404), id="404"),
+    pytest.param(400, {"error": "bad", "data": {"id": "req-1"}}, id="400 that names a request by id"),
     pytest.param(413, {"error": {"message": "too large"}}, id="413"),
     pytest.param(422, {"detail": []}, id="422"),
     pytest.param(409, said.REUSED_409, id="409 idempotency_key_reused"),
@@ -59,6 +64,11 @@ _STOP = [
     pytest.param(401, said.REAL_401, id="real 401"),
     pytest.param(401, HTML, id="401 with a page"),
     pytest.param(402, said.PAGE_402, id="402"),
+    pytest.param(403, HTML, id="403 with a page"),
+    pytest.param(404, HTML, id="404 with a page"),
+    pytest.param(404, b"404 page not found", id="404 of another server"),
+    pytest.param(405, b"", id="405, empty"),
+    pytest.param(401, error("", "slow", "rate_limit_error"), id="401, whatever it says"),
     pytest.param(402, b"", id="402, empty"),
     pytest.param(200, said.PAGE_402, id="402 under 200"),
     pytest.param(200, error("", "no", "payment_required"), id="402 under 200, by its type"),
@@ -227,6 +237,7 @@ _CODES += ["idempotency_in_progress", "idempotency_unavailable", "idempotency_re
 def test_only_proof_of_a_refusal_lets_a_submit_be_resent_as_refused(status: int, code: object) -> None:
     """Later means 429 and its like, and the two documented words under 503 and 409."""
     verdict = _judged(status, error(code))
-    is_limit = status in {425, 429} or (status == 200 and code in {429, "429", "rate_limit_error"})
+    is_word = status in {200, 400} and code == "rate_limit_error"
+    is_limit = status in {425, 429} or is_word or (status == 200 and code in {429, "429"})
     is_proof = (status, code) in {(503, "idempotency_unavailable"), (409, "idempotency_in_progress")}
     assert (verdict is Verdict.LATER) is ((is_limit and code != "insufficient_quota") or is_proof)

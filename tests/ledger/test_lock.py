@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -65,6 +66,47 @@ async def test_a_second_process_names_the_first_and_a_kill_frees_it(path: Path) 
             owner.kill()
     async with opened(path) as ledger:
         assert await ledger.find("k") == record_of("k")
+
+
+FORKED = """
+import asyncio, os, sys, time
+from pathlib import Path
+from omni_async._ledger import SqliteLedger
+async def main():
+    ledger = SqliteLedger(Path(sys.argv[1]))
+    await ledger.open()
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    print("forked", flush=True)
+    if sys.argv[2] == "left":
+        await ledger.aclose()
+        print("left", flush=True)
+    await asyncio.sleep(60)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+@pytest.mark.parametrize("way", ["left", "killed"])
+async def test_a_forked_process_does_not_hold_the_lock(path: Path, way: str) -> None:
+    """A worker that was forked while the ledger was open lives on: the ledger opens once its owner left or died."""
+    program = [sys.executable, "-W", "ignore", "-c", FORKED, str(path), way]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True) as owner:
+        assert owner.stdout is not None
+        try:
+            assert owner.stdout.readline() == b"forked\n"
+            if way == "left":
+                assert owner.stdout.readline() == b"left\n"
+            else:
+                with pytest.raises(LedgerLocked):
+                    await SqliteLedger(path).open()
+                owner.kill()
+                owner.wait()
+            async with opened(path):
+                pass
+        finally:
+            os.killpg(owner.pid, signal.SIGKILL)
 
 
 async def test_a_file_system_without_locks_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -575,11 +575,14 @@ async def test_events_tell_the_whole_life(tmp_path: Path) -> None:
         previous = event.status
 
 
-async def test_what_on_event_raises_harms_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("kind", [ZeroDivisionError, asyncio.CancelledError])
+async def test_what_on_event_raises_harms_nothing(
+    tmp_path: Path, kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
     """An on_event that always raises is logged, and every job is done."""
 
     def broken(_: JobEvent) -> None:
-        raise ZeroDivisionError("display")
+        raise kind("display")
 
     async with FakeClient(Server(), tmp_path, on_event=broken) as client:
         await asyncio.gather(*(client.submit(f"p{number}") for number in range(5)))
