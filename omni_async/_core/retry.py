@@ -80,7 +80,7 @@ def judge_submit(answer: Reply | TransportError, *, now: float) -> Judgement:
         is_replay = answer.headers.get("idempotency-replayed", "").strip().lower() in {"true", "1", "yes"}
         return Judgement(Verdict.ACCEPTED, task_id=task_id, is_replay=is_replay)
     error = wire.read_error(answer, now=now, about="submit")
-    verdict = _verdict_on(error)
+    verdict = _verdict_on(error, is_page=wire.is_page(answer))
     return Judgement(
         verdict,
         error=_as_no_credit(error) if verdict is Verdict.STOP else error,
@@ -89,12 +89,12 @@ def judge_submit(answer: Reply | TransportError, *, now: float) -> Judgement:
     )
 
 
-def _verdict_on(error: APIError) -> Verdict:
+def _verdict_on(error: APIError, *, is_page: bool) -> Verdict:
     status, words = error.status, f"{error.code} {error.type} {error.message}"
     if status in {401, 402} or 300 <= status < 400 or _says_no_credit(error):
         return Verdict.STOP
-    if status in {403, 404, 405} and not (error.type or error.code):
-        return Verdict.STOP  # a page of a gateway or of another server: it would say so to every submit
+    if status in {403, 404, 405} and is_page:
+        return Verdict.STOP  # a gateway, or another server: it would say so to every submit
     if status in {425, 429} or (status == 503 and "idempotency_unavailable" in words):
         return Verdict.LATER
     if status == 409 and "idempotency_in_progress" in words:
@@ -160,11 +160,10 @@ def judge_check(answer: Reply | TransportError, task_id: str, *, now: float) -> 
         look = _LOOKS[task.state]
         return Sight(Look.NO_LINK if look is Look.DONE and not task.videos else look, task)
     error = wire.read_error(answer, now=now, about="check")
-    # Only a spoken no counts: a gateway's HTML page under 403 or 404 says nothing about the task.
-    is_spoken = bool(error.type or error.code)
-    if error.status in {401, 403} and is_spoken:
+    # Only a spoken no counts: a gateway's page under 403 or 404 says nothing about the task.
+    if error.status in {401, 403} and not wire.is_page(answer):
         return Sight(Look.DENIED, error=error)
-    look = Look.NOT_FOUND if error.status in {400, 404} and is_spoken else Look.MISSED
+    look = Look.NOT_FOUND if error.status in {400, 404} and (error.type or error.code) else Look.MISSED
     return Sight(look, error=error, retry_after=wire.retry_after(answer, now))
 
 

@@ -179,6 +179,11 @@ def _date(text: str) -> float | None:
         return None
 
 
+def is_page(reply: Reply) -> bool:
+    """Tell whether an answer is a page for people, as gateways and other servers send it, and no word of the API."""
+    return bool(reply.body.strip()) and _content(reply) is None
+
+
 def _content(reply: Reply) -> dict[str, Any] | None:
     try:
         content = json.loads(reply.body)

@@ -67,7 +67,6 @@ _STOP = [
     pytest.param(403, HTML, id="403 with a page"),
     pytest.param(404, HTML, id="404 with a page"),
     pytest.param(404, b"404 page not found", id="404 of another server"),
-    pytest.param(405, b"", id="405, empty"),
     pytest.param(401, error("", "slow", "rate_limit_error"), id="401, whatever it says"),
     pytest.param(402, b"", id="402, empty"),
     pytest.param(200, said.PAGE_402, id="402 under 200"),
