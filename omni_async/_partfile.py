@@ -5,7 +5,9 @@ Plain blocking code, run in threads by the downloader.
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,6 +15,12 @@ from ._core import mp4
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+_IS_WINDOWS = sys.platform == "win32"
+_READ_WRITE_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class PartFile:
@@ -29,17 +37,12 @@ class PartFile:
         Gives how many bytes it holds now.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if offset:
-            try:
-                self._file = self._part.open("r+b", buffering=0)
-                if self._file.seek(0, os.SEEK_END) >= offset:
-                    self._file.truncate(offset)
-                    return self._file.seek(offset)
-                self._file.close()
-            except FileNotFoundError:
-                pass
-        self._file = self._part.open("w+b", buffering=0)
-        return 0
+        self._file = file = self._owned()
+        held = file.seek(0, os.SEEK_END)
+        kept = offset if held >= offset else 0
+        if held > kept:
+            file.truncate(kept)
+        return file.seek(kept)
 
     def append(self, data: bytes | bytearray) -> None:
         """Write at the end."""
@@ -63,26 +66,62 @@ class PartFile:
     def finish(self) -> None:
         """Give the clip its name, in such an order that after a power cut the name holds all of it or is not there."""
         self.make_sure()
-        self.close()
+        if _IS_WINDOWS:  # which renames no open file
+            self.close()
         self._part.replace(self.path)
+        self.close()
         _sync_folder(self.path.parent)
 
     def close(self) -> None:
         """Close it and leave what is there for another day."""
         file, self._file = self._file, None
         if file is not None:
+            _disown(file)
             file.close()
 
     def discard(self) -> None:
         """Close it and remove it; one that cannot be removed stays, and does no harm."""
-        self.close()
+        if _IS_WINDOWS:
+            self.close()
         with suppress(OSError):
             self._part.unlink()
+        self.close()
+
+    def _owned(self) -> BinaryIO:
+        """Open the part file, or make it, for nobody else: two that wrote it in turns might even make a whole MP4."""
+        while True:
+            file = os.fdopen(os.open(self._part, _READ_WRITE_CREATE, 0o666), "r+b", buffering=0)
+            try:
+                if not _own(file):
+                    raise BlockingIOError(errno.EBUSY, "another client is writing it", str(self._part))
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(file.fileno()), self._part.stat()):
+                        return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # whoever had it has just given it its name
 
     @property
     def _open(self) -> BinaryIO:
         assert self._file is not None, "open the part file first"
         return self._file
+
+
+def _own(file: BinaryIO) -> bool:
+    """Lock a file; False if somebody else has it. Where a file system knows no locks, there are none."""
+    try:
+        if not _IS_WINDOWS:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in {errno.EWOULDBLOCK, errno.EAGAIN}
+    return True
+
+
+def _disown(file: BinaryIO) -> None:
+    with suppress(OSError):
+        if not _IS_WINDOWS:
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)  # closing alone would leave it to a process forked meanwhile
 
 
 def prepare_folder(folder: Path) -> None:
@@ -111,7 +150,7 @@ def _find_fault(file: BinaryIO) -> str | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
+    if _IS_WINDOWS:
         return  # Windows cannot open a folder, and keeps its names safe by itself
     descriptor = os.open(folder, os.O_RDONLY)
     try:
