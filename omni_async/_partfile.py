@@ -5,7 +5,9 @@ Plain blocking code, run in threads by the downloader.
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -13,6 +15,12 @@ from ._core import mp4
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+if sys.platform != "win32":
+    import fcntl
+
+_IS_WINDOWS = sys.platform == "win32"
+_READ_WRITE_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class PartFile:
@@ -28,15 +36,12 @@ class PartFile:
 
         Gives how many bytes it holds now. One that is not opened so is made empty when something is to be written.
         """
-        try:
-            self._file = self._part.open("r+b", buffering=0)
-            if self._file.seek(0, os.SEEK_END) >= offset:
-                self._file.truncate(offset)
-                return self._file.seek(offset)
-        except FileNotFoundError:
+        if not self._part.exists():
             return 0
-        self.empty()
-        return 0
+        self._file = file = self._owned()
+        kept = offset if file.seek(0, os.SEEK_END) >= offset else 0
+        file.truncate(kept)
+        return file.seek(kept)
 
     def append(self, data: bytes | bytearray) -> None:
         """Write at the end."""
@@ -61,8 +66,10 @@ class PartFile:
         fault = _find_fault(self._open)
         if fault is None:
             self.make_sure()
-            self.close()
+            if _IS_WINDOWS:  # which renames no open file
+                self.close()
             self._part.replace(self.path)
+            self.close()
             _sync_folder(self.path.parent)
         return fault
 
@@ -70,20 +77,57 @@ class PartFile:
         """Close it and leave what is there for another day."""
         file, self._file = self._file, None
         if file is not None:
+            _disown(file)
             file.close()
 
     def discard(self) -> None:
-        """Close it and remove it; one that cannot be removed stays, and does no harm."""
-        self.close()
+        """Close it and remove it, if it was opened; one that cannot be removed stays, and does no harm."""
+        if self._file is None:
+            return  # it may be another client's
+        if _IS_WINDOWS:
+            self.close()
         with suppress(OSError):
             self._part.unlink()
+        self.close()
+
+    def _owned(self) -> BinaryIO:
+        """Open the part file, or make it, for nobody else: two that wrote it in turns might even make a whole MP4."""
+        while True:
+            file = os.fdopen(os.open(self._part, _READ_WRITE_CREATE, 0o666), "r+b", buffering=0)
+            try:
+                if not _own(file):
+                    raise BlockingIOError(errno.EBUSY, "another client is writing it", str(self._part))
+                with suppress(FileNotFoundError):
+                    if os.path.samestat(os.fstat(file.fileno()), self._part.stat()):
+                        return file
+            except BaseException:
+                file.close()
+                raise
+            file.close()  # whoever had it has just given it its name
 
     @property
     def _open(self) -> BinaryIO:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("w+b", buffering=0)
+            self._file = self._owned()
+            self._file.truncate(0)
         return self._file
+
+
+def _own(file: BinaryIO) -> bool:
+    """Lock a file; False if somebody else has it. Where a file system knows no locks, there are none."""
+    try:
+        if not _IS_WINDOWS:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno not in {errno.EWOULDBLOCK, errno.EAGAIN}
+    return True
+
+
+def _disown(file: BinaryIO) -> None:
+    with suppress(OSError):
+        if not _IS_WINDOWS:
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)  # closing alone would leave it to a process forked meanwhile
 
 
 def prepare_folder(folder: Path) -> None:
@@ -112,7 +156,7 @@ def _find_fault(file: BinaryIO) -> str | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":
+    if _IS_WINDOWS:
         return  # Windows cannot open a folder, and keeps its names safe by itself
     descriptor = os.open(folder, os.O_RDONLY)
     try:

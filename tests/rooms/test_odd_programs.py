@@ -27,9 +27,9 @@ from omni_async import (
 )
 from omni_async._arguments import checked_url
 from omni_async._ledger import MemoryLedger
-from omni_async._partfile import prepare_folder
+from omni_async._partfile import PartFile, prepare_folder
 
-from .fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, refusal, script
+from .fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -276,3 +276,22 @@ def test_clients_that_prove_one_folder_at_once(tmp_path: Path) -> None:
 def test_an_address_as_programs_for_openai_have_it(tail: str) -> None:
     """With or without `/v1` it is the same address: each job would else be refused by a 404, and count as failed."""
     assert checked_url(f"https://api.test/prefix{tail}") == "https://api.test/prefix"
+
+
+def test_two_clients_never_write_one_part_file(tmp_path: Path) -> None:
+    """One key, one folder, two ledgers: the second is told; else a clip of both might pass for a whole MP4."""
+    content = mp4("a clip")
+    first, second = PartFile(tmp_path / "scene.mp4"), PartFile(tmp_path / "scene.mp4")
+    first.open()
+    first.append(content[:1000])
+    with pytest.raises(BlockingIOError, match="another client is writing it"):
+        second.open()
+    first.append(content[1000:])
+    first.finish()
+    assert second.open() == 0
+    second.append(content[:5000])
+    second.close()
+    assert first.open(3000) == 3000
+    first.discard()
+    assert (tmp_path / "scene.mp4").read_bytes() == content
+    assert [path.name for path in tmp_path.iterdir()] == ["scene.mp4"]
