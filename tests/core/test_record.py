@@ -81,3 +81,11 @@ def test_they_are_frozen_and_travel(thing: JobRecord | JobEvent | Statistics) ->
     assert pickle.loads(pickle.dumps(thing)) == thing
     with pytest.raises(FrozenInstanceError):
         setattr(thing, fields(thing)[0].name, "x")
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "task_id", "expected"), [(0, "t", False), (1, None, False), (1, "t", True), (2, None, True)]
+)
+def test_paid_twice_takes_two_posts_that_may_have_bought(doubtful: int, task_id: str | None, expected: bool) -> None:
+    """One unclear outcome alone is one bill at most; with an acceptance, or a second one, there may be two."""
+    assert JobRecord(key="k", doubtful=doubtful, task_id=task_id).may_be_paid_twice is expected

@@ -15,6 +15,7 @@ _BAD: list[tuple[type, str, list[Any]]] = [
     (Limits, "max_in_flight", [0, 1.5, *_NO_NUMBERS]),
     (Limits, "checks_per_second", [0, *_NO_NUMBERS]),
     (Limits, "max_downloads", [0, 1.5, None, *_NO_NUMBERS]),
+    (Limits, "max_cost", _NO_NUMBERS),
     (Retry, "budget", [None, *_NO_NUMBERS]),
     (Retry, "initial", [None, 0, *_NO_NUMBERS]),
     (Retry, "maximum", [None, 0, 0.4, *_NO_NUMBERS]),

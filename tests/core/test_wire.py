@@ -289,3 +289,11 @@ def test_a_task_is_found_wherever_it_stands(content: object, state: TaskState) -
 def test_what_holds_no_task_gives_none(status: int, content: object) -> None:
     """An error page or garbage says nothing about the task, least of all that it has failed."""
     assert wire.read_task(reply(status, content), TASK_ID) is None
+
+
+def test_another_tasks_reply_is_none() -> None:
+    """A reply that names another task shows another job's clip, so it is no reply; one that names this task is."""
+    other = f"{TASK_ID[:-1]}{'A' if TASK_ID[-1] != 'A' else 'B'}"
+    body = {"code": 200, "data": {"id": TASK_ID, "status": "processing"}}
+    assert wire.read_task(reply(200, body), TASK_ID) is not None
+    assert wire.read_task(reply(200, body), other) is None

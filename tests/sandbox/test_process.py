@@ -160,11 +160,13 @@ async def test_why_it_could_not_start_is_told() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_the_command_serves_until_told_to_stop(number: signal.Signals) -> None:
-    """It prints one line with addresses and a key, and ends cleanly on either signal."""
+    """It prints addresses and a key, also as two lines for a shell, and ends cleanly on either signal."""
     process = await python("-m", "omni_async.sandbox", "--median", "0", "--prerendered", "--fault", "http_503=0")
     said = await line_of(process)
     base_url = next(word for word in said.split() if word.startswith("http"))
     assert "sk-sandbox" in said
+    exports = [(await line_of(process)).strip() for _ in range(2)]
+    assert exports == [f"export APIMART_BASE_URL={base_url}", "export APIMART_API_KEY=sk-sandbox"]
     await film_at(base_url)
     process.send_signal(number)
     output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
