@@ -1,14 +1,16 @@
-"""What a user hands in, checked before anything is done with it."""
+"""What a user hands in, checked before anything is done with it, and names for what has none."""
 
 from __future__ import annotations
 
 import os
+import secrets
 from typing import Any
 
 from yarl import URL
 
 from ._core.errors import AuthenticationError
 from ._core.models import VideoRequest
+from ._core.paths import slug
 
 DEFAULT_BASE_URL = "https://api.apimart.ai"
 
@@ -59,3 +61,13 @@ def checked_url(base_url: str | None) -> str:
     if url.user is not None or url.query_string or url.fragment:
         raise ValueError("base_url must not hold a user, a password, a query or a fragment")
     return base_url.rstrip("/").removesuffix("/v1")  # as programs for the OpenAI protocol are used to give it
+
+
+def new_key(request: VideoRequest) -> str:
+    """Give a key that tells what a job is about, and that no other job has."""
+    return f"{slug(request.prompt or '')}-{secrets.token_hex(4)}"
+
+
+def new_idempotency_key() -> str:
+    """Give what tells the server that two POSTs are one (1 to 191 visible ASCII characters)."""
+    return f"omni-{secrets.token_hex(16)}"

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ._arguments import as_request, checked_api_key, checked_key, checked_url
+from ._arguments import as_request, checked_api_key, checked_key, checked_url, new_idempotency_key, new_key
 from ._completion import Completion
 from ._core.errors import ClientClosed, OmniError
 from ._core.lifecycle import JobStatus
 from ._core.models import INHERITED
-from ._core.paths import slug
 from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._endings import key_reused, stand_behind
@@ -179,7 +177,7 @@ class OmniClient:
         if live is not None:
             return live
         job = Job(self, JobRecord(key=key, created_at=time.time()))
-        house.intake.begin_again(job, _new_idempotency_key())
+        house.intake.begin_again(job, new_idempotency_key())
         return job
 
     # Single questions
@@ -263,8 +261,8 @@ class OmniClient:
 
     def _take(self, request: VideoRequest, key: str | None, parent: Job | None = None) -> Job:
         record = JobRecord(
-            key=checked_key(key) or f"{slug(request.prompt or '')}-{secrets.token_hex(4)}",
-            idempotency_key=_new_idempotency_key(),
+            key=checked_key(key) or new_key(request),
+            idempotency_key=new_idempotency_key(),
             request=request.as_json(),
             parent=parent.key if parent else None,
             created_at=time.time(),
@@ -296,7 +294,3 @@ class OmniClient:
         if self._house is None:
             raise ClientClosed("this client is not open; use it inside `async with OmniClient(...) as client:`")
         return self._house
-
-
-def _new_idempotency_key() -> str:
-    return f"omni-{secrets.token_hex(16)}"

@@ -109,8 +109,9 @@ class PartFile:
     def _open(self) -> BinaryIO:
         if self._file is None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._owned()
-            self._file.truncate(0)
+            self._file = file = self._owned()
+            if file.seek(0, os.SEEK_END):  # of an earlier run, which has not made sure of it
+                file.truncate(0)
         return self._file
 
 

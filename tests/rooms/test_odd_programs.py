@@ -282,13 +282,14 @@ def test_two_clients_never_write_one_part_file(tmp_path: Path) -> None:
     """One key, one folder, two ledgers: the second is told; else a clip of both might pass for a whole MP4."""
     content = mp4("a clip")
     first, second = PartFile(tmp_path / "scene.mp4"), PartFile(tmp_path / "scene.mp4")
-    first.open()
     first.append(content[:1000])
-    with pytest.raises(BlockingIOError, match="another client is writing it"):
-        second.open()
+    for write in (lambda: second.append(content), lambda: second.open(500)):
+        with pytest.raises(BlockingIOError, match="another client is writing it"):
+            write()
+    second.discard()
     first.append(content[1000:])
-    first.finish()
-    assert second.open() == 0
+    assert first.finish() is None
+    assert second.open(3000) == 0
     second.append(content[:5000])
     second.close()
     assert first.open(3000) == 3000
