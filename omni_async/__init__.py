@@ -2,6 +2,7 @@
 
 from ._arguments import DEFAULT_BASE_URL
 from ._client import OmniClient
+from ._core.catalog import DEFAULT_MODEL, MODELS, ModelRules
 from ._core.errors import (
     APIError,
     AuthenticationError,
@@ -27,9 +28,10 @@ from ._core.errors import (
     SubmitUnknown,
     TransportError,
     TransportTimeout,
+    UnknownModelWarning,
 )
 from ._core.lifecycle import JobStatus
-from ._core.models import DEFAULT_MODEL, Balance, Task, TaskState, Video, VideoRequest
+from ._core.models import Balance, Task, TaskState, Video, VideoRequest
 from ._core.record import JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._job import Job
@@ -39,6 +41,7 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_MODEL",
     "LEDGER_NAME",
+    "MODELS",
     "APIError",
     "AuthenticationError",
     "Balance",
@@ -61,6 +64,7 @@ __all__ = [
     "LedgerReader",
     "LedgerTotals",
     "Limits",
+    "ModelRules",
     "NotFound",
     "OmniClient",
     "OmniError",
@@ -78,6 +82,7 @@ __all__ = [
     "TaskState",
     "TransportError",
     "TransportTimeout",
+    "UnknownModelWarning",
     "Video",
     "VideoRequest",
 ]

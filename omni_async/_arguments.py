@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
 from typing import Any
 
 from yarl import URL
 
-from ._core.errors import AuthenticationError
+from ._core.catalog import unknown_model
+from ._core.errors import AuthenticationError, UnknownModelWarning
 from ._core.models import VideoRequest
 from ._core.paths import slug
 
@@ -20,11 +22,18 @@ _LONGEST_KEY = 1000  # characters
 def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
     """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says."""
     if isinstance(request, str):
-        return VideoRequest(prompt=request, **fields)
+        return _with_warning(VideoRequest(prompt=request, **fields))
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
     # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
-    return VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields)
+    return _with_warning(VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields))
+
+
+def _with_warning(request: VideoRequest) -> VideoRequest:
+    """Warn of a model without rules. Python itself shows the same warning of the same place only once a process."""
+    if text := unknown_model(request.model):
+        warnings.warn(text, UnknownModelWarning, stacklevel=1)
+    return request
 
 
 def checked_key(key: str | None) -> str | None:

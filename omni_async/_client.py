@@ -11,7 +11,6 @@ from ._arguments import as_request, checked_api_key, checked_key, checked_url, n
 from ._completion import Completion
 from ._core.errors import ClientClosed, OmniError
 from ._core.lifecycle import JobStatus
-from ._core.models import INHERITED
 from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._endings import key_reused, stand_behind
@@ -253,9 +252,10 @@ class OmniClient:
     def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that goes on from another; `Job.extend` is the way to call it."""
         self._open()
-        before = job.request
-        inherited = {name: getattr(before, name) for name in INHERITED if before and name not in fields}
-        return self._take(as_request(prompt, inherited | fields), key, parent=job)
+        inherited = job.request.passes_on(fields.get("model")) if job.request else {}
+        request = as_request(prompt, inherited | fields)
+        request.check_extends()
+        return self._take(request, key, parent=job)
 
     # Inside
 

@@ -144,7 +144,7 @@ BAD_LINES: list[tuple[str, str]] = [
     ("{}", "give a prompt, image_urls or video_urls"),
     ('{"prompt": "a", "model": ""}', "model must not be empty"),
     ('{"prompt": "a", "aspect_ratio": "4:3"}', "aspect_ratio must be '16:9' or '9:16', not '4:3'"),
-    ('{"prompt": "a", "resolution": 720}', "resolution must be '720p', not the number 720"),
+    ('{"prompt": "a", "resolution": 720}', "resolution must be a text, not the number 720"),
     ('{"prompt": "a", "image_urls": 5}', "image_urls must be a list of texts, not the number 5"),
     ('{"prompt": "a", "image_urls": [5]}', "image_urls must hold texts, not the number 5"),
     ('{"prompt": "a", "image_urls": ["a.png"]}', "image_urls: 'a.png' is not an http(s) URL"),

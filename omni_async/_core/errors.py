@@ -26,6 +26,7 @@
      |   +- LedgerLocked         another process owns it         .pid
      +- CostLimitReached         `Limits(max_cost=)`: one more clip might pass it
     ClientClosed(RuntimeError)   you misused me: open a client with ``async with``
+    UnknownModelWarning(UserWarning)   no error: a model without rules here; given once for each id
 
 All of them survive pickling: what they carry are plain attributes.
 """
@@ -193,6 +194,10 @@ class ClientClosed(RuntimeError):
         super().__init__(text)
         self.key = key
         self.task_id = task_id
+
+
+class UnknownModelWarning(UserWarning):
+    """A model whose rules are not known here: what it takes is for the server to say. Given once for each id."""
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
