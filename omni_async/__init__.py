@@ -3,6 +3,7 @@
 from ._arguments import DEFAULT_BASE_URL
 from ._client import OmniClient
 from ._core.catalog import DEFAULT_MODEL, MODELS, ModelRules
+from ._core.connection import Connection
 from ._core.errors import (
     APIError,
     AuthenticationError,
@@ -47,6 +48,7 @@ __all__ = [
     "Balance",
     "ClientClosed",
     "Conflict",
+    "Connection",
     "CostLimitReached",
     "DownloadError",
     "InvalidRequest",
