@@ -172,7 +172,8 @@ class Job:
         if self.done():
             callback(self)
         else:
-            self._callbacks = [*(self._callbacks or ()), callback]
+            self._callbacks = self._callbacks or []
+            self._callbacks.append(callback)
 
     def _announce(self) -> None:
         """Wake those who waited for its task_id."""
