@@ -42,6 +42,7 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("LedgerLocked", (errors.LedgerError,), {"pid": 42}),
     ("CostLimitReached", (errors.OmniError,), {}),
     ("ClientClosed", (RuntimeError,), _JOB),
+    ("UnknownModelWarning", (UserWarning,), {}),
 ]
 _EACH = pytest.mark.parametrize(("name", "bases", "carried"), _TREE, ids=[row[0] for row in _TREE])
 

@@ -100,7 +100,7 @@ async def refused(sandbox: Sandbox, folder: Path, **settings: Any) -> TransportE
 async def test_http_goes_through_a_proxy(
     plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """Submit, checks and download all go through a real proxy, whether it is named as a setting or by the environment."""
+    """Submit, checks and download all go through a real proxy, named as a setting or by the environment."""
     async with tinyproxy(tmp_path) as proxy:
         if how == "environment":
             monkeypatch.setenv("http_proxy", proxy.url)
@@ -189,9 +189,8 @@ async def test_a_certificate_of_its_own(secure: Sandbox, own: tuple[str, str], t
 async def test_clip_hosts_are_trusted_no_further(secure: Sandbox, plain: Sandbox, tmp_path: Path) -> None:
     """The context counts for hosts of clips as well: one that is not trusted sends nothing."""
     async with client_of(plain, tmp_path) as client:
-        assert client._house is not None
         with pytest.raises(TransportError, match="certificate verify failed"):
-            async with client._house.downloader._transport.fetch(f"{secure.cdn_url}/f/video/x", {}):
+            async with client._transport.fetch(f"{secure.cdn_url}/f/video/x", {}):
                 pass
 
 
@@ -242,9 +241,8 @@ async def test_a_mirror_below_a_path_and_headers_for_it(plain: Sandbox, tmp_path
             assert (await client.submit("an apple")).is_file()
             assert (await client.balance("account")).unlimited
             assert "gemini-omni-flash-preview" in await client.models()
-            assert client._house is not None
             link = f"http://127.0.0.1:{runner.addresses[0][1]}/clip"
-            async with client._house.downloader._transport.fetch(link, {}) as transfer:
+            async with client._transport.fetch(link, {}) as transfer:
                 assert transfer.status == 200
     await runner.cleanup()
     assert {request.method for request in seen} == {"GET", "POST"}
@@ -258,11 +256,13 @@ async def test_a_mirror_below_a_path_and_headers_for_it(plain: Sandbox, tmp_path
 
 async def test_the_newer_reply_is_asked_for_and_understood(plain: Sandbox, tmp_path: Path) -> None:
     """With a response version, the answer to a submit is an object under 202, and a job goes on as ever."""
-    async with relay(plain) as (url, seen):
-        async with client_of(plain, tmp_path, base_url=url, response_version="2026-07-27") as client:
-            job = client.submit("an apple")
-            assert (await job.accepted()).startswith("task_")
-            assert (await job).is_file()
+    async with (
+        relay(plain) as (url, seen),
+        client_of(plain, tmp_path, base_url=url, response_version="2026-07-27") as client,
+    ):
+        job = client.submit("an apple")
+        assert (await job.accepted()).startswith("task_")
+        assert (await job).is_file()
     assert {request.headers["X-APIMart-Response-Version"] for request in seen} == {"2026-07-27"}
     async with ClientSession() as session:
         answer = await session.post(
