@@ -77,6 +77,8 @@ class Desk:
             try:
                 reply = await question()
             except TransportError as error:
+                if error.lasting:
+                    raise
                 trouble: TransportError | ServerError | RateLimited = error
             else:
                 answer = read(reply)

@@ -29,12 +29,15 @@ class Proxies:
         self._ways: dict[tuple[str, str], str | None] = {}
 
     def way_to(self, target: URL) -> str | None:
-        """Give the proxy's URL; None for a direct way. Raises `ValueError` for a proxy that cannot be used."""
+        """Give the proxy's URL; None for a direct way. Raises `ProxyRefusal` for one that cannot be used."""
         if self._connection.proxy is not None or not self._connection.trust_env:
             return self._connection.proxy
         origin = (target.scheme, target.host or "")
         if origin not in self._ways:
-            self._ways[origin] = _named_by_environment(*origin)
+            try:
+                self._ways[origin] = _named_by_environment(*origin)
+            except ValueError as error:
+                raise ProxyRefusal(str(error)) from None
         return self._ways[origin]
 
     def check(self, target: URL, status: int, reason: str | None, body: bytes) -> None:

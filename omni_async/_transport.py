@@ -59,6 +59,7 @@ class HttpTransport:
         self._connection = connection or Connection()
         self._proxies = Proxies(self._connection)
         self._session: aiohttp.ClientSession | None = None
+        self._has_answered = False  # what was in order once is mended by waiting, not by a person
 
     def __repr__(self) -> str:
         return f"<HttpTransport {self._base}>"
@@ -173,6 +174,7 @@ class HttpTransport:
 
     def _reply(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Reply:
         self._proxies.check(target, answer.status, answer.reason, body)
+        self._has_answered = True
         headers = {name: self._censored(value) for name, value in _headers(answer).items()}
         return Reply(answer.status, headers, _unescaped(body).replace(self._key.reveal().encode(), b"***"))
 
@@ -181,9 +183,10 @@ class HttpTransport:
         if isinstance(error, aiohttp.ClientHttpProxyError):
             error = self._proxies.refusal(error.request_info.real_url, error.status, error.message)
         if isinstance(error, ProxyRefusal):
-            return TransportError(self._censored(str(error)), sent=False)
+            return TransportError(self._censored(str(error)), sent=False, lasting=not self._has_answered)
         if isinstance(error, aiohttp.ClientConnectorError):
-            return TransportError(self._censored(_unconnected(error)), sent=False)
+            lasting = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_answered
+            return TransportError(self._censored(_unconnected(error)), sent=False, lasting=lasting)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             sent = False
         kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError

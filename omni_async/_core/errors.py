@@ -12,7 +12,7 @@
      |   +- Conflict             409: the idempotency key stands for something else
      |   +- RateLimited          429: wait                        .retry_after
      |   +- ServerError          5xx: the server is in trouble
-     +- TransportError           no usable answer                 .sent
+     +- TransportError           no usable answer                 .sent .lasting
      |   +- TransportTimeout
      +- JobError                 the job itself                   .key .task_id
      |   +- JobFailed            the server gave the job up       .task
@@ -114,11 +114,16 @@ class ServerError(APIError):
 
 
 class TransportError(OmniError):
-    """No usable answer came. ``sent`` is False only where it is certain that no byte of the request left."""
+    """No usable answer came. ``sent`` is False only where it is certain that no byte of the request left.
 
-    def __init__(self, text: str, *, sent: bool = True) -> None:
+    ``lasting`` says that waiting will not help: no answer has ever come this way, and a person has to mend it (a
+    certificate that is not trusted, a proxy that refuses).
+    """
+
+    def __init__(self, text: str, *, sent: bool = True, lasting: bool = False) -> None:
         super().__init__(text)
         self.sent = sent
+        self.lasting = lasting
 
 
 class TransportTimeout(TransportError):

@@ -68,25 +68,29 @@ def trusting(own: tuple[str, str]) -> ssl.SSLContext:
 @asynccontextmanager
 async def client_of(sandbox: Sandbox, folder: Path, **settings: Any) -> AsyncIterator[OmniClient]:
     """Open a client of a sandbox that gives up soon."""
-    url = settings.pop("base_url", sandbox.base_url)
+    url, retry = settings.pop("base_url", sandbox.base_url), settings.pop("retry", HURRY)
     connection = Connection(**settings)
     async with OmniClient(
-        KEY, base_url=url, output_dir=folder, ledger=None, retry=HURRY, connection=connection
+        KEY, base_url=url, output_dir=folder, ledger=None, retry=retry, connection=connection
     ) as client:
         yield client
 
 
-async def refused(sandbox: Sandbox, folder: Path, **settings: Any) -> TransportError:
-    """Give the error of a job that finds no way to the server; it was not sent, and nobody was paid."""
+async def refused(sandbox: Sandbox, folder: Path, *, lasting: bool = True, **settings: Any) -> TransportError:
+    """Give the error of a job that finds no way to the server; it was not sent, and nobody was paid.
+
+    What only a person can mend is told at once, with all the patience of the usual settings left.
+    """
     before = sandbox.record.submits
-    async with client_of(sandbox, folder, **settings) as client:
+    async with client_of(sandbox, folder, retry=Retry() if lasting else HURRY, **settings) as client:
         job = client.submit("p")
         with pytest.raises(TransportError) as caught:
             await job
         with pytest.raises(TransportError):
             await client.balance()
         assert client.statistics().doubtful == 0
-    assert not caught.value.sent
+        assert client.stopped is not None
+    assert (caught.value.sent, caught.value.lasting) == (False, lasting)
     assert sandbox.record.submits == before
     assert KEY not in str(caught.value)
     assert PASSWORD not in str(caught.value)
@@ -155,7 +159,8 @@ async def test_a_proxy_that_is_down(
     """Nobody listens where the proxy should be: it is named as such, without its password."""
     port = free_port()
     sandbox = plain if kind == "http" else secure
-    error = await refused(sandbox, tmp_path, proxy=f"http://me:{PASSWORD}@127.0.0.1:{port}", ssl=trusting(own))
+    proxy = f"http://me:{PASSWORD}@127.0.0.1:{port}"
+    error = await refused(sandbox, tmp_path, lasting=False, proxy=proxy, ssl=trusting(own))
     assert str(error).startswith(f"no connection to the proxy 127.0.0.1:{port}: ")
 
 
@@ -192,6 +197,20 @@ async def test_clip_hosts_are_trusted_no_further(secure: Sandbox, plain: Sandbox
         with pytest.raises(TransportError, match="certificate verify failed"):
             async with client._transport.fetch(f"{secure.cdn_url}/f/video/x", {}):
                 pass
+
+
+async def test_what_was_in_order_once_is_waited_for(
+    plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that refuses after answers have come does not stop the line at once: that may pass by itself."""
+    async with client_of(plain, tmp_path) as client:
+        assert (await client.balance()).unlimited
+        async with tinyproxy(tmp_path, f"BasicAuth me {PASSWORD}") as proxy:
+            proxies = client._transport._proxies  # type: ignore[attr-defined]
+            monkeypatch.setattr(proxies, "_connection", Connection(proxy=proxy.url))
+            with pytest.raises(TransportError, match="407") as caught:
+                await client.balance()
+    assert not caught.value.lasting
 
 
 # Headers
