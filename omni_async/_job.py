@@ -124,8 +124,10 @@ class Job:
     def extend(self, prompt: str, *, key: str | None = None, **fields: Any) -> Job:
         """Submit a job that goes on from this one (`extend_from_task_id`), as soon as the server has finished it.
 
-        Model, aspect ratio and resolution are those of this job unless given. Awaiting it raises `ParentFailed` if
-        this job comes to nothing; then nothing is sent.
+        Model, aspect ratio and resolution are those of this job unless given; to another model, only what that takes
+        is handed down. Awaiting it raises `ParentFailed` if this job comes to nothing; then nothing is sent.
+
+        Raises `ValueError` as `OmniClient.submit` does, also for a model that cannot go on from another clip.
         """
         return self._keeper.extend(self, prompt, key, fields)
 

@@ -127,6 +127,9 @@ class HttpTransport:
                 allow_redirects=False,
                 proxy=self._proxies.way_to(target),
             )
+            if answer.status == 407:
+                answer.close()
+                raise self._proxies.refusal(target, answer.status, answer.reason or "")
             location = answer.headers.get("Location") or answer.headers.get("URI")
             if answer.status not in _REDIRECTS or not location:
                 return answer

@@ -150,6 +150,9 @@ class Check:
                 self._tell("address", self._address)
                 self._tell("key", "known to the server")
                 self._tell("credit", f"HTTP {error.status}: {error.message}", _TOP_UP)
+            case APIError() if error.status < 300:
+                self._tell("address", self._address)
+                self._tell("key", f"the server says: {error.message}", "is this its key, and the address of the API?")
             case TransportError():
                 self._tell("address", f"{self._address}: {error}", "check the network, --base-url and APIMART_BASE_URL")
             case _:
