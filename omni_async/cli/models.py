@@ -6,7 +6,9 @@ import os
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Group
 from rich.table import Table
+from rich.text import Text
 
 from omni_async import DEFAULT_MODEL, MODELS, ModelRules, OmniError, Retry
 
@@ -70,32 +72,33 @@ def _is_served(rules: ModelRules, served: Sequence[str]) -> bool:
     return not {rules.id, *rules.aliases}.isdisjoint(served)
 
 
-def _table(served: Sequence[str] | None) -> Table:
+def _table(served: Sequence[str] | None) -> Group:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for column in ("model", "length", "resolution", "images", "frames", "video", "goes on", "note"):
+    table.add_column("model", no_wrap=True)
+    for column in ("seconds", "sizes", "images", "frames", "video", "goes on", *(["server"] if served else [])):
         table.add_column(column)
-    if served is not None:
-        table.add_column("server")
     for rules in MODELS.values():
-        has = [] if served is None else ["has it" if _is_served(rules, served) else "does not name it"]
+        has = [] if not served else ["has it" if _is_served(rules, served) else "not named"]
         table.add_row(*_row(rules), *has)
-    return table
+    return Group(table, "", *(Text(f"{rules.id}: {_note(rules)}") for rules in MODELS.values()))
 
 
 def _row(rules: ModelRules) -> tuple[str, ...]:
-    names = [rules.id, *(f"({alias})" for alias in rules.aliases)]
-    durations = f"{', '.join(map(str, rules.durations or ()))} s; " if rules.durations else ""
-    note = [*(["the default"] if rules.id == DEFAULT_MODEL else []), *([rules.note] if rules.note else [])]
     return (
-        "\n".join(names),
-        f"{durations}{rules.length}",
+        rules.id,
+        ", ".join(map(str, rules.durations or ())) or "its choice",
         ", ".join(rules.resolutions or ()),
         _numbers(rules.image_counts or ()),
-        "first, last" if rules.frames else "no",
+        "yes" if rules.frames else "no",
         str(rules.most_videos),
         "yes" if rules.extends else "no",
-        "; ".join(note),
     )
+
+
+def _note(rules: ModelRules) -> str:
+    also = f"also called {', '.join(rules.aliases)}" if rules.aliases else ""
+    default = "the default" if rules.id == DEFAULT_MODEL else ""
+    return "; ".join(filter(None, [default, also, rules.length, rules.note]))
 
 
 def _numbers(counts: Sequence[int]) -> str:

@@ -15,13 +15,15 @@ async def test_the_table_needs_no_key_and_no_network(bare_shell: Shell) -> None:
     said = await bare_shell.omni("models")
     assert (said.status, said.err) == (0, "")
     lines = said.out.splitlines()
-    assert lines[0].split() == ["model", "length", "resolution", "images", "frames", "video", "goes", "on", "note"]
-    rows = {line.split()[0]: line for line in lines[1:]}
-    assert rows.keys() >= MODELS.keys()
-    assert "the default" in rows["gemini-omni-flash-preview"]
-    assert "360p, 720p, 1080p, 4k" in rows["gemini-omni-1.1-flash"]
-    assert "4, 6, 8, 10 s" in rows["Omni-Flash-Ext"]
-    assert "0, 1, 3" in rows["Omni-Flash-Ext"]
+    assert lines[0].split() == ["model", "seconds", "sizes", "images", "frames", "video", "goes", "on"]
+    assert [line.split("  ")[0] for line in lines[1:4]] == list(MODELS)
+    new, ext = lines[2:4]
+    assert "360p, 720p, 1080p, 4k" in new
+    assert "4, 6, 8, 10" in ext
+    assert "0, 1, 3" in ext
+    assert lines[4] == ""
+    assert lines[5].startswith("gemini-omni-flash-preview: the default; 3 to 10 s")
+    assert "also called gemini-omni-1.1-flash-ext" in lines[7]
 
 
 async def test_programs_get_every_rule(bare_shell: Shell) -> None:
