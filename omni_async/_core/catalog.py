@@ -132,20 +132,28 @@ def fault(model: str, name: str, value: Any) -> str:
             text = _not_among(name, value, None if rules.generation_types is None else tuple(rules.generation_types))
         case "first_frame_image" | "last_frame_image" if rules.frames is False:
             text = f"{name} cannot be given; image_urls can"
-        case "image_urls":
-            text = _wrong_count(name, len(value), rules.image_counts)
-        case "video_urls":
-            text = _wrong_videos(name, value, rules)
+        case "video_urls" if rules.takes_video_data is False and any(url.startswith("data:") for url in value):
+            text = f"{name} takes an http(s) URL, no data: URI"
     return f"{text} (model {model})" if text else ""
 
 
 def clashes(model: str, fields: Mapping[str, Any], *, extends: bool = False) -> Iterator[str]:
     """Say which fields of a request do not go together; `extends`: it will go on from another task."""
     rules = rules_of(model)
-    found = [*_clash_with_parent(rules, fields, extends=extends), *_clash_of_pictures(rules, fields)]
-    if rules.times_videos is False and fields.get("video_urls") and fields.get("duration"):
-        found.append("duration cannot be given with video_urls: the clip is as long as the video")
+    found = [
+        *_clash_with_parent(rules, fields, extends=extends),
+        *_clash_of_pictures(rules, fields),
+        *_clash_of_videos(rules, fields),
+    ]
     return (f"{text} (model {model})" for text in found)
+
+
+def _clash_of_videos(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
+    videos = len(fields.get("video_urls") or ())
+    if rules.most_videos is not None and videos > rules.most_videos:
+        yield f"video_urls takes at most {rules.most_videos}, not {videos}"
+    if rules.times_videos is False and videos and fields.get("duration"):
+        yield "duration cannot be given with video_urls: the clip is as long as the video"
 
 
 def _clash_with_parent(rules: ModelRules, fields: Mapping[str, Any], *, extends: bool) -> Iterator[str]:
@@ -165,7 +173,9 @@ def _clash_of_pictures(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator
     if frames == ["last_frame_image"] and "first_frame" not in roles and rules.frames:
         yield "last_frame_image needs first_frame_image as well"
     total = images + len(frames) + len(roles)
-    if rules.most_pictures is not None and total > max(images, rules.most_pictures):
+    if wrong := _wrong_count("image_urls", images, rules.image_counts):
+        yield wrong
+    elif rules.most_pictures is not None and total > rules.most_pictures:
         yield f"image_urls, frames and image_with_roles together may be {rules.most_pictures}, not {total}"
     counts = (rules.generation_types or {}).get(kind or "")
     if counts is not None and images not in counts:
@@ -191,14 +201,6 @@ def _wrong_count(name: str, count: int, allowed: Sequence[int] | None) -> str:
     if count > allowed[-1]:
         return f"{name} takes at most {allowed[-1]}, not {count}"
     return f"{name} takes {_listed(allowed)}, not {count}"
-
-
-def _wrong_videos(name: str, urls: Sequence[str], rules: ModelRules) -> str:
-    if rules.most_videos is not None and len(urls) > rules.most_videos:
-        return f"{name} takes at most {rules.most_videos}, not {len(urls)}"
-    if rules.takes_video_data is False and any(url.startswith("data:") for url in urls):
-        return f"{name} takes an http(s) URL, no data: URI"
-    return ""
 
 
 def _listed(values: Sequence[object]) -> str:

@@ -77,7 +77,6 @@ class VideoRequest(BaseModel):
         return url
 
     @field_validator(
-        "image_urls",
         "video_urls",
         "aspect_ratio",
         "resolution",
