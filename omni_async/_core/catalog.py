@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -108,13 +109,14 @@ def rules_of(model: str) -> ModelRules:
     return _BY_NAME.get(model, _COMMON)
 
 
+@lru_cache(maxsize=64)
 def unknown_model(model: str) -> str:
     """Say that a model is not in the table, and which one may be meant; an empty text if it is."""
     if model in _BY_NAME:
         return ""
     near = difflib.get_close_matches(model.lower(), {name.lower(): name for name in _BY_NAME}, n=1, cutoff=0.85)
     hint = next((f" (did you mean {name!r}?)" for name in _BY_NAME if near == [name.lower()]), "")
-    return f"model {model!r} is none of those whose rules are known here{hint}: its requests are sent unchecked"
+    return f"model {model!r} is none of those whose rules are known here{hint}: only what holds for all is checked"
 
 
 def fault(model: str, name: str, value: Any) -> str:

@@ -142,7 +142,7 @@ def test_what_cannot_go_on_says_so() -> None:
     [
         ("gemini-omni-flash-previw", "did you mean 'gemini-omni-flash-preview'?"),
         ("omni-flash-ext", "did you mean 'Omni-Flash-Ext'?"),
-        ("sora-2", "sent unchecked"),
+        ("sora-2", "only what holds for all is checked"),
     ],
 )
 def test_an_unknown_model_is_named_with_what_may_be_meant(name: str, hint: str) -> None:
