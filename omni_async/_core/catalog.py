@@ -6,7 +6,6 @@ never checked: it is the way to whatever a newer page of a model allows.
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from functools import lru_cache
 from types import MappingProxyType
@@ -114,7 +113,9 @@ def unknown_model(model: str) -> str:
     """Say that a model is not in the table, and which one may be meant; an empty text if it is."""
     if model in _BY_NAME:
         return ""
-    near = difflib.get_close_matches(model.lower(), {name.lower(): name for name in _BY_NAME}, n=1, cutoff=0.85)
+    from difflib import get_close_matches  # noqa: PLC0415 - few need it, and it is heavy
+
+    near = get_close_matches(model.lower(), {name.lower(): name for name in _BY_NAME}, n=1, cutoff=0.85)
     hint = next((f" (did you mean {name!r}?)" for name in _BY_NAME if near == [name.lower()]), "")
     return f"model {model!r} is none of those whose rules are known here{hint}: only what holds for all is checked"
 
