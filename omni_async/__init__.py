@@ -5,6 +5,7 @@ from ._client import OmniClient
 from ._core.errors import (
     APIError,
     AuthenticationError,
+    BadReference,
     ClientClosed,
     Conflict,
     CostLimitReached,
@@ -34,6 +35,7 @@ from ._core.record import JobEvent, JobRecord, LedgerTotals, PartMark, Statistic
 from ._core.settings import Limits, Polling, Retry
 from ._job import Job
 from ._ledger import LEDGER_NAME, LedgerReader
+from ._local_files import check_references
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -41,6 +43,7 @@ __all__ = [
     "LEDGER_NAME",
     "APIError",
     "AuthenticationError",
+    "BadReference",
     "Balance",
     "ClientClosed",
     "Conflict",
@@ -80,4 +83,5 @@ __all__ = [
     "TransportTimeout",
     "Video",
     "VideoRequest",
+    "check_references",
 ]

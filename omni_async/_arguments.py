@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from typing import Any
 
 from yarl import URL
@@ -11,6 +12,8 @@ from yarl import URL
 from ._core.errors import AuthenticationError
 from ._core.models import VideoRequest
 from ._core.paths import slug
+from ._core.record import JobRecord
+from ._local_files import located
 
 DEFAULT_BASE_URL = "https://api.apimart.ai"
 
@@ -18,13 +21,27 @@ _LONGEST_KEY = 1000  # characters
 
 
 def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
-    """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says."""
+    """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says.
+
+    Its local files are named by absolute paths, so that they are the same ones in any later run.
+    """
     if isinstance(request, str):
-        return VideoRequest(prompt=request, **fields)
+        return located(VideoRequest(prompt=request, **fields))
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
     # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
-    return VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields)
+    return located(VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields))
+
+
+def new_record(request: VideoRequest, key: str | None, parent: str | None) -> JobRecord:
+    """Give the record of a job that is to be made."""
+    return JobRecord(
+        key=checked_key(key) or new_key(request),
+        idempotency_key=new_idempotency_key(),
+        request=request.as_json(),
+        parent=parent,
+        created_at=time.time(),
+    )
 
 
 def checked_key(key: str | None) -> str | None:

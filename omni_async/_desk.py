@@ -1,4 +1,4 @@
-"""Single questions to the server: a task, the balance, the models, an upload. They cost nothing and are repeated."""
+"""Single questions to the server: a task, the balance, the models. They cost nothing and are repeated."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 
 from ._core import wire
-from ._core.errors import InvalidRequest, RateLimited, ServerError, TransportError
+from ._core.errors import RateLimited, ServerError, TransportError
 from ._core.retry import obey
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from ._core.models import Balance, Task
     from ._core.settings import Retry
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _LONGEST = 60.0  # seconds that a single question is repeated: somebody sits and waits
-_LARGEST_IMAGE = 20 * 1024 * 1024  # bytes, the upload's own limit
 
 
 class Desk:
@@ -48,13 +46,6 @@ class Desk:
     async def models(self) -> list[str]:
         """Ask which models there are."""
         return await self._ask("models", lambda: self._transport.ask("/v1/models"), wire.read_models)
-
-    async def upload_image(self, path: Path) -> str:
-        """Upload a picture; gives its URL."""
-        size = (await anyio.Path(path).stat()).st_size
-        if size > _LARGEST_IMAGE:
-            raise InvalidRequest(f"{path} has {size} bytes; the upload takes at most {_LARGEST_IMAGE}")
-        return await self._ask(f"upload of {path}", lambda: self._transport.upload(path), wire.read_upload)
 
     async def _ask(
         self, about: str, question: Callable[[], Awaitable[Reply]], read: Callable[[Reply], _T | None]

@@ -5,10 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, Self
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from .references import MOST_IMAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 DEFAULT_MODEL = "gemini-omni-flash-preview"
 
@@ -23,13 +29,20 @@ _SET_BY_FIELD = (
     "resolution",
     "extend_from_task_id",
 )
+_SET_BY_FILES = {"image_urls": "images", "video_urls": "video"}
 
 
 class VideoRequest(BaseModel):
     """What one clip shall be, as the API's page puts it. Checked when it is made; frozen afterwards.
 
-    At least one of `prompt`, `image_urls` and `video_urls` is needed. A field left out is left out of what is sent,
-    so that the server's own default counts. The length of the clip (3 to 10 s) is the model's choice.
+    At least one of `prompt` and the references is needed. A field left out is left out of what is sent, so that the
+    server's own default counts. The length of the clip (3 to 10 s) is the model's choice.
+
+    `images` are pictures to refer to, local files (JPEG, PNG, WebP or GIF, at most 20 MiB) or http(s) URLs, in the
+    order in which a prompt may speak of them; `image_urls` come after them, and both together are at most 16. `video`
+    is a local file (MP4, MOV or WebM, at most 20 MiB, 1 to 24 s long) or an http(s) URL. What is handed to a client
+    is looked at before anything is sent (see `OmniClient.submit`); a local picture is uploaded when its job is about
+    to be sent, a local video travels within the request.
 
     Raises `pydantic.ValidationError` (a `ValueError`) that names the field and what it takes.
     """
@@ -38,13 +51,31 @@ class VideoRequest(BaseModel):
 
     model: str = Field(default=DEFAULT_MODEL, min_length=1)
     prompt: str | None = None
-    image_urls: Annotated[tuple[str, ...], Field(max_length=16)] = ()
+    image_urls: Annotated[tuple[str, ...], Field(max_length=MOST_IMAGES)] = ()
     video_urls: Annotated[tuple[str, ...], Field(max_length=1)] = ()
     aspect_ratio: Literal["16:9", "9:16"] | None = None
     resolution: Literal["720p"] | None = None
     extend_from_task_id: str | None = Field(default=None, min_length=1)
     extra: dict[str, Any] = Field(default_factory=dict)
     """Fields that the page does not name, passed through as they are (for other models, or newer pages)."""
+    images: tuple[Path | str, ...] = ()
+    video: Path | str | None = None
+
+    @field_validator("images", mode="before")
+    @classmethod
+    def _images_are_files_or_links(cls, value: object) -> tuple[Path | str, ...]:
+        if isinstance(value, (str, PurePath)):
+            value = (value,)
+        if not isinstance(value, (list, tuple)):
+            raise ValueError("images must be a list of files and http(s) URLs")  # noqa: TRY004 - pydantic wants it
+        return tuple(_file_or_link(one, "a picture") for one in value)
+
+    @field_validator("video", mode="before")
+    @classmethod
+    def _video_is_a_file_or_a_link(cls, value: object) -> Path | str | None:
+        if value is None or (isinstance(value, str) and value.startswith("data:video/")):
+            return value
+        return _file_or_link(value, "a video")
 
     @field_validator("image_urls", "video_urls", mode="before")
     @classmethod
@@ -56,10 +87,7 @@ class VideoRequest(BaseModel):
     def _images_are_links(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
             if not _is_link(url):
-                raise ValueError(
-                    f"{_shorten(url)} is not an http(s) URL; upload a local picture with "
-                    "client.upload_image(path) and give the URL that it returns"
-                )
+                raise ValueError(f"{_shorten(url)} is not an http(s) URL; a local picture is given in images")
         return urls
 
     @field_validator("video_urls")
@@ -67,7 +95,9 @@ class VideoRequest(BaseModel):
     def _videos_are_links_or_data(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
             if not _is_link(url) and not url.startswith("data:video/"):
-                raise ValueError(f"{_shorten(url)} is neither an http(s) URL nor a data:video/... URI")
+                raise ValueError(
+                    f"{_shorten(url)} is neither an http(s) URL nor a data:video/... URI; a local video is given in video"
+                )
         return urls
 
     @field_validator("extra")
@@ -84,10 +114,21 @@ class VideoRequest(BaseModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not (self.prompt and self.prompt.strip()) and not self.image_urls and not self.video_urls:
-            raise ValueError("give a prompt, image_urls or video_urls; at least one of them is needed")
+        references = (*self.images, *self.image_urls, *self.video_urls, self.video)
+        if not (self.prompt and self.prompt.strip()) and not any(references):
+            raise ValueError("give a prompt, images or a video; at least one of them is needed")
         if twice := [name for name in _SET_BY_FIELD if name in self.extra and getattr(self, name)]:
             raise ValueError(f"{', '.join(twice)} is set twice: as a field and in extra")
+        if twice := [name for name in _SET_BY_FILES if name in self.extra and getattr(self, _SET_BY_FILES[name])]:
+            raise ValueError(f"{', '.join(twice)} is set twice: by {_SET_BY_FILES[twice[0]]} and in extra")
+        return self
+
+    @model_validator(mode="after")
+    def _refers_to_so_many(self) -> Self:
+        if (number := len(self.images) + len(self.image_urls)) > MOST_IMAGES:
+            raise ValueError(f"images and image_urls take at most {MOST_IMAGES} together, not {number}")
+        if self.video is not None and self.video_urls:
+            raise ValueError("video and video_urls exclude each other: a request refers to one video at most")
         return self
 
     @model_validator(mode="after")
@@ -98,9 +139,30 @@ class VideoRequest(BaseModel):
             raise ValueError(f"it cannot be written as JSON in UTF-8: {str(error)[:200]}") from None
         return self
 
-    def body(self) -> dict[str, Any]:
-        """Give what is sent: the fields that are set, and `extra`."""
-        fields = self.model_dump(mode="json", exclude={"extra"}, exclude_none=True)
+    @property
+    def image_files(self) -> tuple[Path, ...]:
+        """The local pictures that it refers to, in order."""
+        return tuple(image for image in self.images if isinstance(image, Path))
+
+    @property
+    def video_file(self) -> Path | None:
+        """The local video that it refers to."""
+        return self.video if isinstance(self.video, Path) else None
+
+    def body(self, links: Sequence[str] = (), video: str = "") -> dict[str, Any]:
+        """Give what is sent: the fields that are set, and `extra`.
+
+        `links` are those of `image_files` once they are uploaded, in order, `video` is `video_file` as a data: URI.
+        Raises `ValueError` where a local file has none.
+        """
+        if len(links) != len(self.image_files) or bool(video) != bool(self.video_file):
+            raise ValueError("a local reference has no link yet; hand the request to OmniClient.submit")
+        fields = self.model_dump(mode="json", exclude={"extra", "images", "video"}, exclude_none=True)
+        given = iter(links)
+        images = [next(given) if isinstance(image, Path) else image for image in self.images]
+        fields["image_urls"] = [*images, *fields["image_urls"]]
+        if self.video is not None:
+            fields["video_urls"] = [video or str(self.video)]
         return {name: value for name, value in fields.items() if value} | self.extra
 
     def __hash__(self) -> int:
@@ -117,6 +179,20 @@ def _is_link(url: str) -> bool:
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and not any(c.isspace() for c in url)
     except ValueError:
         return False
+
+
+def _file_or_link(value: object, what: str) -> Path | str:
+    if isinstance(value, PurePath):
+        return Path(value)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(
+            f"{what} must be a file or an http(s) URL, not {_shorten(str(value)) if value else repr(value)}"
+        )
+    if _is_link(value):
+        return value
+    if "://" in value or value.startswith("data:"):
+        raise ValueError(f"{_shorten(value)} is neither a file nor an http(s) URL")
+    return Path(value)
 
 
 def _shorten(text: str) -> str:
