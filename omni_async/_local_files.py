@@ -7,19 +7,21 @@ import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from ._core import references, wire
 from ._core.errors import BadReference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from ._core.models import VideoRequest
 
 _CHUNK = 1024 * 1024
 
 Signature = tuple[int, int, int]
+Judge: TypeAlias = "Callable[[int, bytes], str]"
+Seen: TypeAlias = "dict[tuple[str, Path], BadReference | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,7 @@ class Content:
 def located(request: VideoRequest, folder: Path | None = None) -> VideoRequest:
     """Give a request that names its local files by absolute paths: one file, one name, wherever it is asked for from.
 
-    Relative paths are relative to `folder`, else to the current one. A link in place of the file itself is not followed.
+    Relative paths are relative to `folder`, else to the current one. A link that stands for a file is not followed.
     """
     if not request.image_files and request.video_file is None:
         return request
@@ -56,34 +58,50 @@ def _absolute(folder: Path, path: Path) -> Path:
 
 def find_fault(request: VideoRequest) -> BadReference | None:
     """Give what is wrong with the first bad local file of a request, as far as its first bytes and its size tell."""
-    return next(_faults(request), None)
+    for field, path, judge in _files(request):
+        if fault := _fault(field, path, judge):
+            return fault
+    return None
 
 
-def check_references(request: VideoRequest) -> list[BadReference]:
-    """Give what is wrong with the local files that a request refers to: an error for each; an empty list if all is well.
+def check_references(request: VideoRequest, *, seen: Seen | None = None) -> list[BadReference]:
+    """Give what is wrong with the local files that a request refers to, an error for each; [] if all is well.
 
-    Looks at sizes and first bytes, and at the length of a video where the extra `media` is installed. Blocking.
+    Looks at sizes and first bytes, and at the length of a video where the extra `media` is installed. Blocking. Who
+    checks many requests gives one dict as `seen` for all of them, so that each file is looked at just once.
     """
-    faults = list(_faults(request))
-    video = request.video_file
-    if video is not None and all(fault.path != str(video) for fault in faults):
-        try:
-            _check_length(video, length_of(video))
-        except BadReference as fault:
-            faults.append(fault)
-    return faults
+    seen = {} if seen is None else seen
+    for field, path, judge in _files(request):
+        if (field, path) not in seen:
+            fault = _fault(field, path, judge)
+            seen[field, path] = _length_fault(path) if fault is None and field == "video" else fault
+    return [fault for field, path, _ in _files(request) if (fault := seen[field, path]) is not None]
 
 
-def _faults(request: VideoRequest) -> Iterator[BadReference]:
-    files = [("images", path, references.image_fault) for path in request.image_files]
+def _files(request: VideoRequest) -> list[tuple[str, Path, Judge]]:
+    """Give each local file of a request once, with the field that names it, and who judges it."""
+    files: list[tuple[str, Path, Judge]] = [
+        ("images", path, references.image_fault) for path in dict.fromkeys(request.image_files)
+    ]
     if request.video_file is not None:
         files.append(("video", request.video_file, references.video_fault))
-    for field, path, judge in files:
-        try:
-            _look(path, judge)
-        except BadReference as fault:
-            fault.args = (f"{field}: {fault}",)
-            yield fault
+    return files
+
+
+def _fault(field: str, path: Path, judge: Judge) -> BadReference | None:
+    try:
+        _look(path, judge)
+    except BadReference as fault:
+        return BadReference(f"{field}: {fault}", path=fault.path)
+    return None
+
+
+def _length_fault(path: Path) -> BadReference | None:
+    try:
+        _check_length(path, length_of(path))
+    except BadReference as fault:
+        return BadReference(f"video: {fault}", path=fault.path)
+    return None
 
 
 def check_image(path: Path) -> None:
@@ -91,7 +109,7 @@ def check_image(path: Path) -> None:
     _look(path, references.image_fault)
 
 
-def _look(path: Path, judge: Callable[[int, bytes], str]) -> None:
+def _look(path: Path, judge: Judge) -> None:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
             raise BadReference(f"{path} is no file", path=str(path))
@@ -171,7 +189,7 @@ def length_of(path: Path) -> float | None:
 
 def _check_length(path: Path, seconds: float | None) -> None:
     if seconds is not None and (fault := references.length_fault(seconds)):
-        raise BadReference(f"video: {path} {fault}", path=str(path))
+        raise BadReference(f"{path} {fault}", path=str(path))
 
 
 def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, more: dict[str, str]) -> bytes | None:

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from ._roster import Roster
 
 
+class Unready(Exception):
+    """A local file of a job has changed since it was made ready: the job goes back to the line."""
+
+
 @dataclass(slots=True)
 class OnWire:
     """A POST that is on its way, since then; what has been sent must be recorded, so it is shielded."""
@@ -46,7 +50,11 @@ class Post:
 
     async def record(self, job: Job) -> None:
         """Make it durable that this job is now being sent. Raises `LedgerError` and `Unready`: then it must not be."""
-        if (parcel := await self._references.pack(job, _parent(job))) is not None:
+        parcel = None
+        if self._references.is_ready(job):
+            parcel = await self._references.pack(job, _parent(job))
+            if parcel is None:
+                raise Unready
             self._parcels[job] = parcel
         submits, is_in_doubt = job._record.submits + 1, job.status is not JobStatus.WAITING
         if is_in_doubt:  # what counts is when the server may have heard of this idempotency key first

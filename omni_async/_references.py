@@ -2,7 +2,7 @@
 
 Theory of operation. The submitter asks about the first in its line; a job with local files that are not ready is taken
 out of it, so that nobody waits behind it, and rejoins it at its old place once its pictures have links and its video
-has been looked at. So many jobs are made ready ahead of the gate, and no more: nothing is uploaded for a job that is far
+has been looked at. So many jobs are made ready ahead of the gate, and no more: nothing is uploaded for one that is far
 from being sent. What a job in doubt has sent before (`sent_as`) is sent again as it was, or not at all.
 """
 
@@ -38,10 +38,6 @@ VIDEOS = 2  # of them that have a local video: it is in memory, several times ov
 _MARK = "sha256:"
 
 _log = logging.getLogger("omni_async.references")
-
-
-class Unready(Exception):
-    """A file has changed since its job was made ready."""
 
 
 class WayOut(Protocol):
@@ -111,20 +107,20 @@ class References:
         self._bell.ring()
         return True
 
-    async def pack(self, job: Job, more: dict[str, str]) -> Parcel | None:
-        """Give what to send for a job that is ready, with `more` fields; None for one without local files.
+    def is_ready(self, job: Job) -> bool:
+        """Tell whether this job has local files, and they are ready."""
+        return job in self._ready
 
-        Raises `Unready` where a file has changed meanwhile.
-        """
-        ready, request = self._ready.get(job), job.request
-        if ready is None or request is None:
-            return None
+    async def pack(self, job: Job, more: dict[str, str]) -> Parcel | None:
+        """Give what to send for a job that is ready, with `more` fields; None where a file has changed meanwhile."""
+        ready, request = self._ready[job], job.request
+        assert request is not None
         if not ready.video_digest:
             return Parcel(wire.encode(request.body(ready.links) | more), ready.sent_as)
         body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, more)
         if body is None:
             self._drop(job)
-            raise Unready
+            return None
         return Parcel(body, ready.sent_as)
 
     def sent(self, job: Job) -> None:

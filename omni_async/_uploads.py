@@ -2,7 +2,7 @@
 
 Theory of operation. Whoever wants a picture there hashes it and asks the ledger for a link that lives long enough. If
 there is none, the first who comes uploads it, in the asyncio task in which it asked, and all others with the same
-content wait for the outcome. If the first is cut short, the next of them takes over: nothing runs that nobody waits for.
+content wait for the outcome. If the first is cut short, the next takes over: nothing runs that nobody waits for.
 """
 
 from __future__ import annotations

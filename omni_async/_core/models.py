@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, field_validator, model_validator
 
 from .references import MOST_IMAGES
 
@@ -30,6 +30,57 @@ _SET_BY_FIELD = (
     "extend_from_task_id",
 )
 _SET_BY_FILES = {"image_urls": "images", "video_urls": "video"}
+
+
+def _is_link(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and not any(c.isspace() for c in url)
+    except ValueError:
+        return False
+
+
+def _shorten(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+def _file_or_link(value: object, what: str) -> Path | str:
+    if isinstance(value, PurePath):
+        return Path(value)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(
+            f"{what} must be a file or an http(s) URL, not {_shorten(str(value)) if value else repr(value)}"
+        )
+    if _is_link(value):
+        return value
+    if "://" in value or value.startswith("data:"):
+        raise ValueError(f"{_shorten(value)} is neither a file nor an http(s) URL")
+    return Path(value)
+
+
+def _files_or_links(value: object) -> tuple[Path | str, ...]:
+    if isinstance(value, (str, PurePath)):
+        value = (value,)
+    if not isinstance(value, (list, tuple)):
+        raise ValueError("images must be a list of files and http(s) URLs")  # noqa: TRY004 - pydantic wants it
+    return tuple(_file_or_link(one, "a picture") for one in value)
+
+
+def _video(value: object) -> Path | str | None:
+    if value is None or (isinstance(value, str) and value.startswith("data:video/")):
+        return value
+    return _file_or_link(value, "a video")
+
+
+# Written out by hand: pydantic would have to guess again and again whether a text is a path or a link.
+_Images = Annotated[
+    tuple[Path | str, ...],
+    PlainValidator(_files_or_links),
+    PlainSerializer(lambda images: [*map(str, images)], when_used="json"),
+]
+_OneVideo = Annotated[
+    Path | str | None, PlainValidator(_video), PlainSerializer(lambda video: video and str(video), when_used="json")
+]
 
 
 class VideoRequest(BaseModel):
@@ -58,24 +109,8 @@ class VideoRequest(BaseModel):
     extend_from_task_id: str | None = Field(default=None, min_length=1)
     extra: dict[str, Any] = Field(default_factory=dict)
     """Fields that the page does not name, passed through as they are (for other models, or newer pages)."""
-    images: tuple[Path | str, ...] = ()
-    video: Path | str | None = None
-
-    @field_validator("images", mode="before")
-    @classmethod
-    def _images_are_files_or_links(cls, value: object) -> tuple[Path | str, ...]:
-        if isinstance(value, (str, PurePath)):
-            value = (value,)
-        if not isinstance(value, (list, tuple)):
-            raise ValueError("images must be a list of files and http(s) URLs")  # noqa: TRY004 - pydantic wants it
-        return tuple(_file_or_link(one, "a picture") for one in value)
-
-    @field_validator("video", mode="before")
-    @classmethod
-    def _video_is_a_file_or_a_link(cls, value: object) -> Path | str | None:
-        if value is None or (isinstance(value, str) and value.startswith("data:video/")):
-            return value
-        return _file_or_link(value, "a video")
+    images: _Images = ()
+    video: _OneVideo = None
 
     @field_validator("image_urls", "video_urls", mode="before")
     @classmethod
@@ -96,7 +131,7 @@ class VideoRequest(BaseModel):
         for url in urls:
             if not _is_link(url) and not url.startswith("data:video/"):
                 raise ValueError(
-                    f"{_shorten(url)} is neither an http(s) URL nor a data:video/... URI; a local video is given in video"
+                    f"{_shorten(url)} is neither an http(s) URL nor a data:video/... URI; a local one is given in video"
                 )
         return urls
 
@@ -171,32 +206,6 @@ class VideoRequest(BaseModel):
     def as_json(self) -> str:
         """Give one text for one request: equal requests, and only those, give equal texts."""
         return self.model_dump_json(exclude_defaults=True)
-
-
-def _is_link(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and not any(c.isspace() for c in url)
-    except ValueError:
-        return False
-
-
-def _file_or_link(value: object, what: str) -> Path | str:
-    if isinstance(value, PurePath):
-        return Path(value)
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(
-            f"{what} must be a file or an http(s) URL, not {_shorten(str(value)) if value else repr(value)}"
-        )
-    if _is_link(value):
-        return value
-    if "://" in value or value.startswith("data:"):
-        raise ValueError(f"{_shorten(value)} is neither a file nor an http(s) URL")
-    return Path(value)
-
-
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
 class TaskState(Enum):

@@ -35,7 +35,7 @@ class JobRecord:
     the server has said that it cannot tell what became of that; `took` is how many seconds the server worked on it.
     `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear. A job that a person has let be
     bought again keeps what was known of the times before in `earlier_task_ids` and `earlier_cost`. `sent_as` tells what
-    stood in the body that was sent for each local file of the request: the link of a picture, ``sha256:...`` of a video.
+    stood in the body that was sent for each local file of the request: a picture's link, ``sha256:...`` of a video.
     """
 
     key: str

@@ -66,8 +66,8 @@ def video_fault(size: int, head: bytes) -> str:
         return "is no MP4, MOV or WebM video, whatever its name says"
     if size > LARGEST_VIDEO:
         return (
-            f"has {size} bytes; a local video travels within the request, which takes at most {LARGEST_VIDEO} (20 MiB). "
-            "Cut it, or give an http(s) URL"
+            f"has {size} bytes; a local video travels within the request and may have {LARGEST_VIDEO} (20 MiB): cut it "
+            "or give an http(s) URL"
         )
     return ""
 

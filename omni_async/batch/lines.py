@@ -12,13 +12,16 @@ from pydantic import ValidationError
 
 from .._core.models import VideoRequest
 from .._core.paths import slug
+from .._local_files import check_references, located
 from .formats import FIELDS, CannotGoOnError, Problem, kind, records, unknown
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from pydantic_core import ErrorDetails
+
+    from .._local_files import Seen
 
 _LONGEST_ID = 200
 
@@ -41,17 +44,18 @@ class BadFile(ValueError):
         self.problems = problems
 
 
-def read(path: str | os.PathLike[str]) -> list[Line]:
-    """Read and check the whole file.
+def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambda _: False) -> list[Line]:
+    """Read and check the whole file, and the local files that its lines refer to.
 
     A line's key is its ``id``, else it is made from what the line asks for, so that the same line has the same key
-    wherever it stands; equal lines are numbered ``~2``, ``~3``, ...
+    wherever it stands; equal lines are numbered ``~2``, ``~3``, ... Paths in a line are relative to the folder of the
+    file. The files of lines for whose keys `is_done` gives true need not be there any more.
 
     Raises:
         BadFile: with every bad line and its reason, not only the first.
     """
     path = Path(path)
-    check = _Check()
+    check = _Check(path.parent)
     try:
         for record in records(path):
             check.add(record)
@@ -63,9 +67,15 @@ def read(path: str | os.PathLike[str]) -> list[Line]:
         check.links()
     if not check.lines and not check.problems:
         check.problems.append(Problem(0, "holds no requests"))
+    lines = _with_keys(check.lines, check.ids)
+    seen: Seen = {}
+    for line in lines:
+        if (line.request.image_files or line.request.video_file) and not is_done(line.key):
+            faults = check_references(line.request, seen=seen)
+            check.problems.extend(Problem(line.number, str(fault)) for fault in faults)
     if check.problems:
         raise _bad_file(path, check.problems)
-    return _with_keys(check.lines, check.ids)
+    return lines
 
 
 def _bad_file(path: Path, problems: list[Problem]) -> BadFile:
@@ -78,7 +88,8 @@ def _bad_file(path: Path, problems: list[Problem]) -> BadFile:
 class _Check:
     """What has been found in a file so far. Lines without an id have no key yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
         self.ids: dict[str, int] = {}  # number of the line; also of bad lines, so that nobody is told twice
@@ -100,6 +111,7 @@ class _Check:
             reasons.append("extend_from and extend_from_task_id exclude each other")
         try:
             request = VideoRequest(**{name: value for name, value in fields.items() if name in FIELDS})
+            request = located(request, self._folder)
         except ValidationError as error:
             faults = error.errors(include_url=False)
             reasons += [_in_words(fault) for fault in faults if fault["loc"] or not reasons]

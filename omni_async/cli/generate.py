@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from omni_async import DEFAULT_MODEL, VideoRequest
+from omni_async import DEFAULT_MODEL, VideoRequest, check_references
 
 from .ending import Commands
 from .ledger import ledger_of
 from .options import Folder, Pace, Server, Style  # noqa: TC001 - typer looks at them
 from .output import Output
-from .references import check_images, image_links, video_link
 from .run import Plan, Run
 from .status import Misuse, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
 
     from omni_async import Job, OmniClient
 
@@ -50,21 +51,19 @@ def generate(
     style: Style,
 ) -> Status:
     """Make one clip and print its path."""
-    images = image or []
-    if not (prompt and prompt.strip()) and not images and not video:
+    if not (prompt and prompt.strip()) and not image and not video:
         raise Misuse("give a prompt, --image or --video; at least one of them is needed")
-    check_images(images)
-    fields = {
-        "model": model,
-        "prompt": prompt,
-        "aspect_ratio": aspect_ratio and aspect_ratio.value,
-        "extend_from_task_id": extend_from,
-    }
+    request = _request(
+        model=model,
+        prompt=prompt,
+        images=image or (),
+        video=video or None,
+        aspect_ratio=aspect_ratio and aspect_ratio.value,
+        extend_from_task_id=extend_from,
+    )
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
-        videos = [await video_link(video)] if video else []  # first, because what is wrong with it costs no upload
-        pictures = await image_links(client, images)
-        return [client.submit(_request(fields | {"image_urls": pictures, "video_urls": videos}))]
+        return [client.submit(request)]
 
     ledger = ledger_of(output, sandbox=server.sandbox)
     plan = Plan(total=1, ledger=ledger, jobs=jobs, commands=_commands(output, server), is_sum=False)
@@ -78,9 +77,26 @@ def _commands(folder: Path, server: Server) -> Commands:
     return Commands(go_on=again, unknown=(*again, "--unknown"))
 
 
-def _request(fields: dict[str, Any]) -> VideoRequest:
+def _request(**fields: Any) -> VideoRequest:
+    """Give the request, checked together with its files. Raises `Misuse`."""
     try:
-        return VideoRequest(**fields)
+        request = VideoRequest(**fields)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        raise Misuse(*(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)) from None
+        raise Misuse(*map(_in_words, error.errors(include_url=False, include_input=False))) from None
+    if faults := check_references(request):
+        raise Misuse(*(_as_options(str(fault)) for fault in faults))
+    return request
+
+
+def _in_words(fault: ErrorDetails) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    text = str(fault.get("ctx", {}).get("error", fault["msg"]))
+    return _as_options(f"{place}: {text}" if place and not text.startswith(place) else text)
+
+
+def _as_options(text: str) -> str:
+    """Name the options in place of the fields."""
+    for field, option in (("images: ", "--image: "), ("video: ", "--video: "), ("images and image_urls ", "--image ")):
+        if text.startswith(field):
+            text = option + text.removeprefix(field)
+    return text
