@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,7 +97,5 @@ def _in_words(fault: ErrorDetails) -> str:
 
 def _as_options(text: str) -> str:
     """Name the options in place of the fields."""
-    for field, option in (("images: ", "--image: "), ("video: ", "--video: "), ("images and image_urls ", "--image ")):
-        if text.startswith(field):
-            text = option + text.removeprefix(field)
-    return text
+    text = text.replace("images and image_urls take", "--image takes").replace(" together,", ",")
+    return re.sub("^images: ", "--image: ", re.sub("^video: ", "--video: ", text))

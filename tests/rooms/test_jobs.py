@@ -669,7 +669,7 @@ async def test_a_picture_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")
     async with FakeClient(Server(), tmp_path) as client:
         os.truncate(picture, 20 * 1024 * 1024)
-        assert await client.upload_image(picture) == "https://upload.test/large.png"
+        assert await client.upload_image(picture) == "https://upload.test/1/large.png"
         os.truncate(picture, 20 * 1024 * 1024 + 1)
         with pytest.raises(InvalidRequest, match="20971521"):
             await client.upload_image(picture)
