@@ -177,6 +177,8 @@ class Intake:
             self._line_up(job)
             return
         if existing.status is not JobStatus.COMPLETED:
+            for link in existing.sent_as:  # it may have failed because nobody could fetch it
+                self._roster.ledger.forget_upload(link)
             self._roster.begin_again(job, idempotency_key)
         await self._direct(job)
 

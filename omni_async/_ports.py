@@ -91,6 +91,9 @@ class Ledger(Protocol):
     def keep_upload(self, server: str, digest: str, upload: Upload) -> Awaitable[None]:
         """Remember an upload; others whose links are dead by then may be forgotten."""
 
+    def forget_upload(self, url: str) -> Awaitable[None]:
+        """Forget where an upload is: a request that named it came to nothing."""
+
     def remember(self, name: str, value: str) -> Awaitable[None]:
         """Keep a fact about the server under a name, in place of the one before."""
 

@@ -123,7 +123,7 @@ class Uploads:
 
     async def _persist(self, path: Path, content: Content, longest: float) -> Upload | Judgement | None:
         """Upload until it is there, or there is a clear no or no more time."""
-        started, attempt = self._now(), 0
+        attempt, trouble_since = 0, float("inf")
         while True:
             await anyio.sleep(max(0.0, self._not_before - self._now()))
             began_at = self._roster.wall()
@@ -136,7 +136,8 @@ class Uploads:
                 return upload
             pause = obey(judgement.retry_after, attempt, self._retry, self._dice())
             patience = min(longest, upload_patience(judgement.verdict, self._retry))
-            if self._now() + pause - started > patience:
+            trouble_since = min(trouble_since, self._now())  # a first try may take long by itself
+            if self._now() + pause - trouble_since > patience:
                 return judgement
             if judgement.verdict is Verdict.LATER:
                 self._not_before = max(self._not_before, self._now() + pause)

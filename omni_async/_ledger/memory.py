@@ -71,6 +71,11 @@ class MemoryLedger:
         self._uploads[server, digest] = upload
         return _Sure(None)
 
+    def forget_upload(self, url: str) -> _Sure[None]:
+        """Forget where an upload is."""
+        self._uploads = {name: upload for name, upload in self._uploads.items() if upload.url != url}
+        return _Sure(None)
+
     def remember(self, name: str, value: str) -> _Sure[None]:
         """Keep a fact about the server under a name."""
         self._facts[name] = value

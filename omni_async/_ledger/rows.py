@@ -79,6 +79,11 @@ def keep_upload(db: sqlite3.Connection, server: str, digest: str, upload: Upload
     db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", (server, digest, upload.url, upload.expires_at))
 
 
+def forget_upload(db: sqlite3.Connection, url: str) -> None:
+    """Forget where an upload is."""
+    db.execute("DELETE FROM uploads WHERE url = ?", (url,))
+
+
 def remember(db: sqlite3.Connection, name: str, value: str) -> None:
     """Keep a fact under a name, in place of the one before."""
     db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))

@@ -71,6 +71,7 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (server, digest)
     ) WITHOUT ROWID;
     CREATE INDEX uploads_by_end ON uploads (expires_at);
+    CREATE INDEX uploads_by_url ON uploads (url);
     """,
 )
 

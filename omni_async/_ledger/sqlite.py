@@ -92,6 +92,10 @@ class SqliteLedger:
         """Remember an upload."""
         return self._add(_Ticket(lambda db: rows.keep_upload(db, server, digest, upload)))
 
+    def forget_upload(self, url: str) -> _Ticket[None]:
+        """Forget where an upload is."""
+        return self._add(_Ticket(lambda db: rows.forget_upload(db, url)))
+
     def remember(self, name: str, value: str) -> _Ticket[None]:
         """Keep a fact about the server under a name."""
         return self._add(_Ticket(lambda db: rows.remember(db, name, value)))

@@ -7,11 +7,11 @@ import os
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+import av
 import pytest
 from PIL import Image
 
 from omni_async import LedgerReader
-from omni_async.sandbox.studio.film import Script, shoot
 
 from .shell import ended, until
 
@@ -32,8 +32,14 @@ def picture(path: Path, colour: str = "red") -> None:
 
 
 def clip(path: Path, seconds: int) -> None:
-    """Write a film of so many seconds."""
-    shoot(Script(path=str(path), prompt="a source", task_id="none", seconds=seconds, coarseness=40))
+    """Write a small film of so many seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        for _ in range(seconds):
+            container.mux(stream.encode(av.VideoFrame(64, 64, "yuv420p")))
+        container.mux(stream.encode(None))
 
 
 def forty_lines() -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from omni_async import (
     ServerError,
     SubmitUnknown,
     TransportError,
+    TransportTimeout,
     VideoRequest,
 )
 from omni_async._core.references import Upload
@@ -569,6 +570,29 @@ async def test_what_is_bought_again_is_made_ready_anew(tmp_path: Path) -> None:
         png(tmp_path)
         assert (await client.again("k")).is_file()
     assert (len(server.posts), len(server.uploads)) == (1, 1)
+
+
+async def test_a_link_that_came_to_nothing_is_not_used_again(tmp_path: Path) -> None:
+    """Of jobs that failed on the server and are bought again, the shared picture is brought anew, and once."""
+    picture, server = png(tmp_path), Server()
+    async with FakeClient(server, tmp_path / "clips") as client:
+        jobs = [client.submit("p", images=[picture], key=f"{number}") for number in range(3)]
+        await asyncio.gather(*(job.accepted() for job in jobs))
+        for task in server.tasks.values():
+            task.fails = True
+        for job in jobs:
+            await error_of(job)
+        await asyncio.gather(*(client.again(job.key) for job in jobs))
+    assert [url.split("/")[3] for post in server.posts for url in links(post)] == ["1"] * 3 + ["2"] * 3
+
+
+async def test_an_upload_that_hangs_is_tried_once_more(tmp_path: Path) -> None:
+    """However long the first try took, the budget counts from its end."""
+    server = Server(upload_latency=300.0)
+    server.upload_script = script([TransportTimeout("no answer within 300 s")])
+    async with FakeClient(server, tmp_path / "clips") as client:
+        assert (await client.submit("p", images=[png(tmp_path)])).is_file()
+    assert len(server.uploads) == 2
 
 
 async def test_a_single_upload_does_not_wait_for_ever(tmp_path: Path) -> None:
