@@ -29,6 +29,7 @@ _SET_BY_FIELD = (
     "resolution",
     "extend_from_task_id",
 )
+_NOT_SENT = {"extra", "images", "video"}  # as they are
 _SET_BY_FILES = {"image_urls": "images", "video_urls": "video"}
 
 
@@ -149,22 +150,22 @@ class VideoRequest(BaseModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        references = (*self.images, *self.image_urls, *self.video_urls, self.video)
-        if not (self.prompt and self.prompt.strip()) and not any(references):
+        references = self.image_urls or self.video_urls or self.images or self.video
+        if not (self.prompt and self.prompt.strip()) and not references:
             raise ValueError("give a prompt, images or a video; at least one of them is needed")
         if twice := [name for name in _SET_BY_FIELD if name in self.extra and getattr(self, name)]:
             raise ValueError(f"{', '.join(twice)} is set twice: as a field and in extra")
-        if twice := [name for name in _SET_BY_FILES if name in self.extra and getattr(self, _SET_BY_FILES[name])]:
-            raise ValueError(f"{', '.join(twice)} is set twice: by {_SET_BY_FILES[twice[0]]} and in extra")
+        if self.images or self.video is not None:
+            self._check_files()
         return self
 
-    @model_validator(mode="after")
-    def _refers_to_so_many(self) -> Self:
+    def _check_files(self) -> None:
+        if twice := [name for name in _SET_BY_FILES if name in self.extra and getattr(self, _SET_BY_FILES[name])]:
+            raise ValueError(f"{', '.join(twice)} is set twice: by {_SET_BY_FILES[twice[0]]} and in extra")
         if (number := len(self.images) + len(self.image_urls)) > MOST_IMAGES:
             raise ValueError(f"images and image_urls take at most {MOST_IMAGES} together, not {number}")
         if self.video is not None and self.video_urls:
             raise ValueError("video and video_urls exclude each other: a request refers to one video at most")
-        return self
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
@@ -177,7 +178,7 @@ class VideoRequest(BaseModel):
     @property
     def image_files(self) -> tuple[Path, ...]:
         """The local pictures that it refers to, in order."""
-        return tuple(image for image in self.images if isinstance(image, Path))
+        return tuple(image for image in self.images if isinstance(image, Path)) if self.images else ()
 
     @property
     def video_file(self) -> Path | None:
@@ -192,10 +193,11 @@ class VideoRequest(BaseModel):
         """
         if len(links) != len(self.image_files) or bool(video) != bool(self.video_file):
             raise ValueError("a local reference has no link yet; hand the request to OmniClient.submit")
-        fields = self.model_dump(mode="json", exclude={"extra", "images", "video"}, exclude_none=True)
-        given = iter(links)
-        images = [next(given) if isinstance(image, Path) else image for image in self.images]
-        fields["image_urls"] = [*images, *fields["image_urls"]]
+        fields = self.model_dump(mode="json", exclude=_NOT_SENT, exclude_none=True)
+        if self.images:
+            given = iter(links)
+            images = [next(given) if isinstance(image, Path) else image for image in self.images]
+            fields["image_urls"] = [*images, *fields["image_urls"]]
         if self.video is not None:
             fields["video_urls"] = [video or str(self.video)]
         return {name: value for name, value in fields.items() if value} | self.extra
