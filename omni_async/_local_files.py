@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._core.models import VideoRequest
 
 _CHUNK = 1024 * 1024
+_TRIPLES = 3 * 256 * 1024  # bytes: whole triples become base64 without padding
 
 Signature = tuple[int, int, int]
 Judge: TypeAlias = "Callable[[int, bytes], str]"
@@ -192,15 +193,26 @@ def _check_length(path: Path, seconds: float | None) -> None:
 
 
 def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, more: dict[str, str]) -> bytes | None:
-    """Give the bytes of a request's body with its local video in it; None if that is not what it was any more."""
+    """Give the bytes of a request's body with its local video in it; None if that is not what it was any more.
+
+    The video is put between the two halves of the body, piece by piece: as one text it would be in memory four times,
+    and to write that as JSON would hold up every other thread.
+    """
     path = request.video_file
     assert path is not None
     try:
-        content = path.read_bytes() if path.stat().st_size <= references.LARGEST_VIDEO else b""
+        with path.open("rb") as file:
+            kind, pieces = references.video_kind(file.read(references.HEAD)), []
+            file.seek(0)
+            whole = hashlib.sha256()
+            while (chunk := file.read(_TRIPLES)) and len(pieces) * _TRIPLES < references.LARGEST_VIDEO:
+                whole.update(chunk)
+                pieces.append(base64.b64encode(chunk))
     except OSError:
         return None
-    if hashlib.sha256(content).hexdigest() != digest:
+    if whole.hexdigest() != digest:
         return None
-    kind = references.video_kind(content[: references.HEAD])
-    video = f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-    return wire.encode(request.body(links, video) | more)
+    head, mark = f"data:{kind};base64,", f'{digest}"'
+    before, found, after = wire.encode(request.body(links, head + digest) | more).partition(f"{head}{mark}".encode())
+    assert found
+    return b"".join([before, head.encode(), *pieces, b'"', after])
