@@ -202,8 +202,9 @@ def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, mo
     assert path is not None
     try:
         with path.open("rb") as file:
-            kind, pieces = references.video_kind(file.read(references.HEAD)), []
+            kind = references.video_kind(file.read(references.HEAD))
             file.seek(0)
+            pieces: list[bytes] = []
             whole = hashlib.sha256()
             while (chunk := file.read(_TRIPLES)) and len(pieces) * _TRIPLES < references.LARGEST_VIDEO:
                 whole.update(chunk)
