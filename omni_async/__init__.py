@@ -7,6 +7,7 @@ from ._core.connection import Connection
 from ._core.errors import (
     APIError,
     AuthenticationError,
+    BadReference,
     ClientClosed,
     Conflict,
     CostLimitReached,
@@ -37,6 +38,7 @@ from ._core.record import JobEvent, JobRecord, LedgerTotals, PartMark, Statistic
 from ._core.settings import Limits, Polling, Retry
 from ._job import Job
 from ._ledger import LEDGER_NAME, LedgerReader
+from ._local_files import check_references
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -45,6 +47,7 @@ __all__ = [
     "MODELS",
     "APIError",
     "AuthenticationError",
+    "BadReference",
     "Balance",
     "ClientClosed",
     "Conflict",
@@ -87,4 +90,5 @@ __all__ = [
     "UnknownModelWarning",
     "Video",
     "VideoRequest",
+    "check_references",
 ]

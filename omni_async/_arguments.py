@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 import warnings
 from ipaddress import ip_address
 from typing import Any
@@ -14,6 +15,8 @@ from ._core.catalog import unknown_model
 from ._core.errors import AuthenticationError, UnknownModelWarning
 from ._core.models import VideoRequest
 from ._core.paths import slug
+from ._core.record import JobRecord
+from ._local_files import located
 
 DEFAULT_BASE_URL = "https://api.apimart.ai"
 
@@ -21,13 +24,17 @@ _LONGEST_KEY = 1000  # characters
 
 
 def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
-    """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says."""
+    """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says.
+
+    Its local files are named by absolute paths, so that they are the same ones in any later run.
+    """
     if isinstance(request, str):
-        return _with_warning(VideoRequest(prompt=request, **fields))
+        return _with_warning(located(VideoRequest(prompt=request, **fields)))
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
     # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
-    return _with_warning(VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields))
+    given = {name: getattr(request, name) for name in request.model_fields_set}
+    return _with_warning(located(VideoRequest(**given | fields)))
 
 
 def _with_warning(request: VideoRequest) -> VideoRequest:
@@ -35,6 +42,17 @@ def _with_warning(request: VideoRequest) -> VideoRequest:
     if text := unknown_model(request.model):
         warnings.warn(text, UnknownModelWarning, stacklevel=1)
     return request
+
+
+def new_record(request: VideoRequest, key: str | None, parent: str | None) -> JobRecord:
+    """Give the record of a job that is to be made."""
+    return JobRecord(
+        key=checked_key(key) or new_key(request),
+        idempotency_key=new_idempotency_key(),
+        request=request.as_json(),
+        parent=parent,
+        created_at=time.time(),
+    )
 
 
 def checked_key(key: str | None) -> str | None:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ._arguments import as_request, checked_api_key, checked_key, checked_url, new_idempotency_key, new_key
+from ._arguments import as_request, checked_api_key, checked_key, checked_url, new_idempotency_key, new_record
 from ._completion import Completion
 from ._core.connection import Connection
 from ._core.errors import ClientClosed, OmniError
@@ -18,6 +18,7 @@ from ._endings import key_reused, stand_behind
 from ._house import House
 from ._job import Job
 from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
+from ._local_files import find_fault, is_missing
 from ._questions import Questions
 from ._transport import HttpTransport
 
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._completion import Wanted
+    from ._core.errors import BadReference
     from ._core.models import VideoRequest
     from ._desk import Desk
     from ._ports import Ledger, Transport
+    from ._uploads import Uploads
 
 
 class OmniClient(Questions):
@@ -131,8 +134,9 @@ class OmniClient(Questions):
         request gives the same job, which is never paid twice; awaiting a job whose key names another request raises
         `KeyReused`, and nothing is sent.
 
-        Raises `pydantic.ValidationError` or `ValueError` for a bad request or key, and `ClientClosed` outside of
-        ``async with``, before anything is recorded or sent.
+        Raises `pydantic.ValidationError` or `ValueError` for a bad request or key, `BadReference` (one of these) for a
+        local file that cannot be sent, by size and first bytes, and `ClientClosed` outside of ``async with``, before
+        anything is recorded or sent. Only of a missing file under a given key the job itself tells, unless it is done.
         """
         self._open()
         return self._take(as_request(request, fields), key)
@@ -246,22 +250,21 @@ class OmniClient(Questions):
     # Inside
 
     def _take(self, request: VideoRequest, key: str | None, parent: Job | None = None) -> Job:
-        record = JobRecord(
-            key=checked_key(key) or new_key(request),
-            idempotency_key=new_idempotency_key(),
-            request=request.as_json(),
-            parent=parent.key if parent else None,
-            created_at=time.time(),
-        )
-        return self._enter(self._open(), record, parent)
+        fault = find_fault(request)
+        if fault is not None and (key is None or not is_missing(fault)):
+            raise fault  # but under a key a later run may ask for what is done already, its pictures long gone
+        record = new_record(request, key, parent.key if parent else None)
+        return self._enter(self._open(), record, parent, fault)
 
-    def _enter(self, house: House, record: JobRecord, parent: Job | None = None) -> Job:
+    def _enter(
+        self, house: House, record: JobRecord, parent: Job | None = None, fault: BadReference | None = None
+    ) -> Job:
         live = house.roster.find(record.key)
         if live is not None and live._record.is_same_work(record):
             return live
         job = Job(self, record, parent)
         if live is None:
-            house.intake.take(job)
+            house.intake.take(job, fault)
         elif live._is_unread:
             stand_behind(job, live)
         else:
@@ -270,6 +273,9 @@ class OmniClient(Questions):
 
     def _asks(self) -> Desk:
         return self._open().desk
+
+    def _uploads(self) -> Uploads:
+        return self._open().uploads
 
     def _open(self) -> House:
         """Give the house, if it is open and this is its loop."""

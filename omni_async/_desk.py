@@ -1,4 +1,4 @@
-"""Single questions to the server: a task, the balance, the models, an upload. They cost nothing and are repeated."""
+"""Single questions to the server: a task, the balance, the models. They cost nothing and are repeated."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from urllib.parse import quote
 import anyio
 
 from ._core import wire
-from ._core.errors import InvalidRequest, RateLimited, ServerError, TransportError
+from ._core.errors import RateLimited, ServerError, TransportError
 from ._core.retry import obey
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-    from pathlib import Path
 
     from ._core.models import Balance, Task
     from ._core.settings import BalanceScope, Retry
@@ -27,7 +26,6 @@ _T = TypeVar("_T")
 
 _LONGEST = 60.0  # seconds that a single question is repeated: somebody sits and waits
 _BALANCES = {"key": "/v1/balance", "account": "/v1/user/balance"}
-_LARGEST_IMAGE = 20 * 1024 * 1024  # bytes, the upload's own limit
 
 
 class Desk:
@@ -58,13 +56,6 @@ class Desk:
         """Ask what the server says of a model."""
         path = f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
         return await self._ask(f"model {model}", lambda: self._transport.ask(path), wire.read_schema)
-
-    async def upload_image(self, path: Path) -> str:
-        """Upload a picture; gives its URL."""
-        size = (await anyio.Path(path).stat()).st_size
-        if size > _LARGEST_IMAGE:
-            raise InvalidRequest(f"{path} has {size} bytes; the upload takes at most {_LARGEST_IMAGE}")
-        return await self._ask(f"upload of {path}", lambda: self._transport.upload(path), wire.read_upload)
 
     async def _ask(
         self, about: str, question: Callable[[], Awaitable[Reply]], read: Callable[[Reply], _T | None]

@@ -15,8 +15,11 @@ from ._downloader import Downloader
 from ._intake import Intake
 from ._limits import FoundLimits
 from ._poller import Poller
+from ._post import Post
+from ._references import References
 from ._roster import Roster
 from ._submitter import GRACE, Submitter
+from ._uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -59,12 +62,18 @@ class House:
         self.is_over = False  # also where somebody has cancelled every asyncio task of the loop
         self.roster = Roster(ledger, on_event)
         self.desk = Desk(transport, retry)
+        self.uploads = Uploads(transport, self.roster, server, retry=retry)
+        self.references = References(self.uploads, self.roster)
         self.downloader = Downloader(transport, self.roster, folder, limits=limits, retry=retry)
         self.poller = Poller(
             transport, self.roster, limits=limits, retry=retry, polling=polling, landed=self._land, left=self._leave
         )
-        self.submitter = Submitter(
-            transport, self.roster, limits=limits, retry=retry, follow=self.poller.follow, found=self._note_limits
+        self.submitter = self.references.way_out = Submitter(
+            *(Post(transport, self.roster, self.references), self.roster),
+            limits=limits,
+            retry=retry,
+            follow=self.poller.follow,
+            found=self._note_limits,
         )
         self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=self.roster.wall)
         self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
@@ -131,7 +140,7 @@ class House:
             async with anyio.create_task_group() as group:
                 self._group = group
                 self._opened.set()
-                for room in (self.intake, self.submitter, self.poller, self.downloader):
+                for room in (self.intake, self.references, self.submitter, self.poller, self.downloader):
                     group.start_soon(room.run, name=f"omni_async {type(room).__name__.lower()}")
                 await self._leaving.wait()
                 group.cancel_scope.cancel()

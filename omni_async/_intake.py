@@ -24,6 +24,7 @@ from ._job import Job
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
 
+    from ._core.errors import OmniError
     from ._core.record import JobRecord
     from ._core.settings import Retry
     from ._downloader import Downloader
@@ -38,11 +39,15 @@ _EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.U
 
 @dataclass(frozen=True, slots=True)
 class _Arrival:
-    """A job at the door, with what the ledger says of it; with a new idempotency key if it is to be bought again."""
+    """A job at the door, with what the ledger says of it; with a new idempotency key if it is to be bought again.
+
+    One with a `fault` may come in only if the ledger knows it already.
+    """
 
     job: Job
     row: Awaitable[JobRecord | None]
     new_idempotency_key: str = ""
+    fault: OmniError | None = None
 
 
 class _Known:
@@ -70,9 +75,11 @@ class Intake:
         self._coming: deque[_Arrival] = deque()
         self._bell = Bell()
 
-    def take(self, job: Job) -> None:
-        """Take in a job that has just been made."""
-        self._enter(_Arrival(job, self._roster.ledger.insert(job._record)))
+    def take(self, job: Job, fault: OmniError | None = None) -> None:
+        """Take in a job that has just been made; one with a fault only where the ledger knows it."""
+        ledger = self._roster.ledger
+        row = ledger.find(job.key) if fault else ledger.insert(job._record)
+        self._enter(_Arrival(job, row, fault=fault))
 
     def resume(self, job: Job) -> None:
         """Take in a job that was made from its row in the ledger."""
@@ -132,6 +139,8 @@ class Intake:
             self._withdraw(job, existing)
         elif arrival.new_idempotency_key:
             await self._begin_again(job, existing, arrival.new_idempotency_key)
+        elif existing is None and arrival.fault is not None:
+            self._roster.send_away(job, arrival.fault)
         elif existing is None:
             self._roster.admit(job)
             await self._direct_new(job)
@@ -168,6 +177,8 @@ class Intake:
             self._line_up(job)
             return
         if existing.status is not JobStatus.COMPLETED:
+            for link in existing.sent_as:  # it may have failed because nobody could fetch it
+                self._roster.ledger.forget_upload(link)
             self._roster.begin_again(job, idempotency_key)
         await self._direct(job)
 

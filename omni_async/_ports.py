@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ._core.budget import Spent
     from ._core.record import JobRecord
+    from ._core.references import Upload
     from ._core.wire import Reply
 
 
@@ -42,7 +43,7 @@ class Transport(Protocol):
         """Get any other page of the API, such as `/v1/balance`."""
 
     async def upload(self, path: Path) -> Reply:
-        """Upload a picture."""
+        """Upload a picture, piece by piece. Raises `OSError` for a file that cannot be opened."""
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Transfer]:
         """Get bytes from any host; the API key goes along only to the API's own."""
@@ -83,6 +84,15 @@ class Ledger(Protocol):
 
     def durations(self) -> Awaitable[list[JobRecord]]:
         """Give the latest jobs of which it is known how long the server took, oldest first."""
+
+    def find_upload(self, server: str, digest: str) -> Awaitable[Upload | None]:
+        """Give the last upload of this content (SHA-256) to a server."""
+
+    def keep_upload(self, server: str, digest: str, upload: Upload) -> Awaitable[None]:
+        """Remember an upload; others whose links are dead by then may be forgotten."""
+
+    def forget_upload(self, url: str) -> Awaitable[None]:
+        """Forget where an upload is: a request that named it came to nothing."""
 
     def remember(self, name: str, value: str) -> Awaitable[None]:
         """Keep a fact about the server under a name, in place of the one before."""

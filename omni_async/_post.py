@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
+from ._arguments import new_idempotency_key
 from ._core import wire
 from ._core.errors import LedgerError, TransportError
 from ._core.lifecycle import JobStatus
@@ -15,9 +16,15 @@ from ._core.retry import Judgement, is_remembered, judge_submit
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from ._core.record import JobRecord
     from ._job import Job
     from ._ports import Transport
+    from ._references import Parcel, References
     from ._roster import Roster
+
+
+class Unready(Exception):
+    """A local file of a job has changed since it was made ready: the job goes back to the line."""
 
 
 @dataclass(slots=True)
@@ -31,18 +38,30 @@ class OnWire:
 class Post:
     """Sends submits one by one; who may be sent when is decided elsewhere."""
 
-    def __init__(self, transport: Transport, roster: Roster) -> None:
+    def __init__(self, transport: Transport, roster: Roster, references: References) -> None:
         self._transport = transport
         self._roster = roster
+        self._references = references
+        self._parcels: dict[Job, Parcel] = {}  # recorded, and on the point of being sent
+
+    def holds(self, job: Job) -> bool:
+        """Tell whether a job has to wait for its local files; if so it rejoins the line by itself."""
+        return self._references.holds(job)
 
     async def record(self, job: Job) -> None:
-        """Make it durable that this job is now being sent. Raises `LedgerError`: then it must not be."""
+        """Make it durable that this job is now being sent. Raises `LedgerError` and `Unready`: then it must not be."""
+        parcel = None
+        if self._references.is_ready(job):
+            parcel = await self._references.pack(job, _parent(job))
+            if parcel is None:
+                raise Unready
+            self._parcels[job] = parcel
         submits, is_in_doubt = job._record.submits + 1, job.status is not JobStatus.WAITING
         if is_in_doubt:  # what counts is when the server may have heard of this idempotency key first
             change = self._roster.note(job, submits=submits)
         else:
-            now = self._roster.wall()
-            change = self._roster.move(job, JobStatus.SUBMITTING, submits=submits, submitted_at=now)
+            facts = {"submits": submits, "submitted_at": self._roster.wall(), **_news(job._record, parcel)}
+            change = self._roster.move(job, JobStatus.SUBMITTING, **facts)
         try:
             await change
         except LedgerError:
@@ -57,18 +76,36 @@ class Post:
     def take_back(self, job: Job, *, is_in_doubt: bool) -> Awaitable[None]:
         """Undo the record of a job that was not sent after all; one in doubt stays so, for an earlier POST."""
         submits = job._record.submits - 1
+        self._parcels.pop(job, None)
         if is_in_doubt:
             return self._roster.note(job, submits=submits)
         return self._roster.move(job, JobStatus.WAITING, submits=submits)
 
     async def send(self, job: Job) -> Judgement:
         """Send it, and tell what became of it."""
-        assert job.request is not None, "a job without a request is never in the line"
-        body = job.request.body()
-        if job._record.parent_task_id:
-            body["extend_from_task_id"] = job._record.parent_task_id
+        parcel = self._parcels.pop(job, None)
+        if parcel is None:
+            assert job.request is not None, "a job without a request is never in the line"
+            body = wire.encode(job.request.body() | _parent(job))
+        else:
+            body = parcel.body
         try:
-            reply = await self._transport.submit(wire.encode(body), job._record.idempotency_key)
+            reply = await self._transport.submit(body, job._record.idempotency_key)
         except TransportError as error:
             return judge_submit(error, now=self._roster.wall())
+        finally:
+            self._references.sent(job)
         return judge_submit(reply, now=self._roster.wall())
+
+
+def _parent(job: Job) -> dict[str, str]:
+    """Give the field that names the task which a job goes on from."""
+    return {"extend_from_task_id": job._record.parent_task_id} if job._record.parent_task_id else {}
+
+
+def _news(record: JobRecord, parcel: Parcel | None) -> dict[str, Any]:
+    """Give what changes for a body with local files: another body than the one that was refused needs another key."""
+    if parcel is None:
+        return {}
+    is_other = bool(record.sent_as) and record.sent_as != parcel.sent_as
+    return {"sent_as": parcel.sent_as} | ({"idempotency_key": new_idempotency_key()} if is_other else {})

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ._core.models import Balance, Task
     from ._core.settings import BalanceScope
     from ._desk import Desk
+    from ._uploads import Uploads
 
 
 class Questions:
@@ -18,6 +19,10 @@ class Questions:
 
     def _asks(self) -> Desk:
         """Give the desk, if the client is open."""
+        raise NotImplementedError
+
+    def _uploads(self) -> Uploads:
+        """Give the room that uploads, if the client is open."""
         raise NotImplementedError
 
     async def task(self, task_id: str) -> Task:
@@ -43,7 +48,8 @@ class Questions:
     async def upload_image(self, path: str | os.PathLike[str]) -> str:
         """Upload a picture (JPEG, PNG, WebP or GIF, at most 20 MiB) and give its URL, which lives for 72 hours.
 
-        Raises `InvalidRequest` for a file that is too large or no picture, `OSError` for one that cannot be read,
-        `APIError` or `TransportError`.
+        One that was uploaded before is not sent again while its URL has more than 26 hours to live. Requests take files
+        as they are (`VideoRequest.images`). Raises `BadReference` for a file that cannot be sent, `APIError` or
+        `TransportError`.
         """
-        return await self._asks().upload_image(Path(path))
+        return await self._uploads().upload_image(Path(path))

@@ -114,8 +114,13 @@ class Roster:
         """End a job whose key stands for something else in the ledger, which stays as it is."""
         if record.status.is_final:
             self._stand(job.key, record.status)
+            self.end(job, reason)
         else:  # nobody follows it here: whoever waits for bills would wait for ever
-            self._standing[self._known.pop(job.key)] -= 1
+            self.send_away(job, reason)
+
+    def send_away(self, job: Job, reason: OmniError) -> None:
+        """End a job that was never taken in, and count it no more."""
+        self._standing[self._known.pop(job.key)] -= 1
         self.end(job, reason)
 
     def begin_again(self, job: Job, idempotency_key: str) -> None:
@@ -124,7 +129,13 @@ class Roster:
         facts: dict[str, Any] = dict.fromkeys(
             ("task_id", "submitted_at", "accepted_at", "finished_at", "took", "cost", "part")
         )
-        facts |= {"error": "", "paths": (), "idempotency_key": idempotency_key, "earlier_cost": before.paid}
+        facts |= {
+            "error": "",
+            "paths": (),
+            "sent_as": (),
+            "idempotency_key": idempotency_key,
+            "earlier_cost": before.paid,
+        }
         if before.task_id is not None:
             facts["earlier_task_ids"] = (*before.earlier_task_ids, before.task_id)
         if before.parent is not None:

@@ -25,7 +25,7 @@ from ._core.learner import Learner
 from ._core.lifecycle import JobStatus
 from ._core.line import Line
 from ._core.retry import Judgement, Verdict, is_rate_limit
-from ._post import OnWire, Post
+from ._post import OnWire, Post, Unready
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from ._core.settings import Limits, Retry
     from ._job import Job
-    from ._ports import Transport
     from ._roster import Roster
 
 WIDTH = 16  # POSTs on the wire at once; so many, and no more, may still be refused when the credit ends
@@ -49,7 +48,7 @@ class Submitter:
 
     def __init__(
         self,
-        transport: Transport,
+        post: Post,
         roster: Roster,
         *,
         limits: Limits,
@@ -61,7 +60,7 @@ class Submitter:
         learner = Learner(retry, is_paced=limits.submits_per_minute is not None)
         self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry, learner=learner)
         self.stopped: OmniError | None = None
-        self._post = Post(transport, roster)
+        self._post = post
         self._roster = roster
         self._retry = retry
         self._follow = follow
@@ -79,7 +78,7 @@ class Submitter:
         """Take a job into the line; one that is recorded as being sent is in doubt from the start."""
         if job.status is JobStatus.SUBMITTING:
             self._note_doubt(job)
-        self._rejoin(job)
+        self.rejoin(job)
 
     def cancel(self, job: Job) -> None:
         """Give up a job that is not accepted yet: at once, or, if it is on the wire, once its answer is recorded."""
@@ -102,7 +101,7 @@ class Submitter:
         for job in self._roster.live():
             is_unsent = job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._on_wire
             if is_unsent and job._is_admitted:  # of one at the door, the ledger may know that it is done
-                self._end(job, error)
+                self.end(job, error)
 
     def reopen(self) -> None:
         """Let jobs out again after a stop, with all patience."""
@@ -135,7 +134,7 @@ class Submitter:
     def _turn_comes_in(self) -> float | None:
         """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
         now = self._now()
-        while (job := self._line.first(now)) is not None and job.done():
+        while (job := self._line.first(now)) is not None and (job.done() or self._post.holds(job)):
             self._line.take()
         back = self._line.next_return()
         if job is None and back is None and not self._on_wire:
@@ -160,11 +159,12 @@ class Submitter:
         self._on_wire[job] = OnWire(now)
         group.start_soon(self._send, job, self.gate.leave(now))
 
-    def _rejoin(self, job: Job) -> None:
+    def rejoin(self, job: Job) -> None:
+        """Take a job back into the line, at its old place."""
         if job._wants_cancel:
             self._give_up(job)
         elif self.stopped is not None:
-            self._end(job, self.stopped)
+            self.end(job, self.stopped)
         elif not self._is_winding_up:
             self._line.put(job)
             self._bell.ring()
@@ -184,7 +184,9 @@ class Submitter:
                 await self._send_recorded(job, permit)
         except LedgerError as error:  # what cannot be recorded must not be bought
             self.stop(error)
-            self._end(job, error)
+            self.end(job, error)
+        except Unready:
+            self.rejoin(job)
         finally:
             del self._on_wire[job]
             self._bell.ring()
@@ -199,7 +201,7 @@ class Submitter:
             await self._post.record(job)
             if job._wants_cancel or self.stopped is not None or self._is_winding_up:  # while it was being recorded
                 await self._post.take_back(job, is_in_doubt=job in self._doubts)
-                self._rejoin(job)
+                self.rejoin(job)
                 return
             judgement = Judgement(Verdict.AMBIGUOUS)  # should the POST be cut short, nothing else is known
             judgement = await self._post.send(job)
@@ -232,7 +234,7 @@ class Submitter:
             case Verdict.NEVER if judgement.error is not None:
                 error = about(f"job {job.key!r}", judgement.error)
                 await self._roster.move(job, JobStatus.FAILED, error=str(error), finished_at=self._roster.wall())
-                self._end(job, error)
+                self.end(job, error)
             case Verdict.AMBIGUOUS:
                 await self._roster.note(job, doubtful=job._record.doubtful + 1)
                 await self._doubt(job, judgement, hold=self._retry.ambiguous == "hold")
@@ -245,7 +247,7 @@ class Submitter:
                     self.stop(judgement.error)
                 if job not in self._doubts:  # else an earlier POST may have been taken
                     await self._roster.move(job, JobStatus.WAITING)
-                self._rejoin(job)
+                self.rejoin(job)
 
     async def _accept(self, job: Job, judgement: Judgement) -> None:
         facts = {"task_id": judgement.task_id, "accepted_at": self._roster.wall()}
@@ -269,18 +271,18 @@ class Submitter:
         elif job._wants_cancel:
             self._give_up(job)
         elif self.stopped is not None:
-            self._end(job, self.stopped)
+            self.end(job, self.stopped)
         elif not self._is_winding_up:
             self._line.put_at(job, now + pause)
 
     def _give_up(self, job: Job) -> None:
-        """Cancel a job, wherever it has got to meanwhile."""
         if job.status is JobStatus.RUNNING:
             self.finished()
         self._forget(job)
         self._roster.cancel(job)
 
-    def _end(self, job: Job, error: OmniError) -> None:
+    def end(self, job: Job, error: OmniError) -> None:
+        """Give the waiters of a job an error; in the ledger it stays as it is."""
         self._forget(job)
         self._roster.end(job, error)
 

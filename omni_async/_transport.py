@@ -7,6 +7,7 @@ import json
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -98,8 +99,7 @@ class HttpTransport:
     async def upload(self, path: Path) -> Reply:
         """POST a picture as multipart form."""
         with path.open("rb") as file:  # opening is quick; aiohttp reads it in a thread
-            form = aiohttp.FormData(quote_fields=False)
-            form.add_field("file", file, filename=path.name)
+            form = aiohttp.FormData({"file": file}, quote_fields=False)
             return await self._call("POST", self._at("/v1/uploads/images"), self._timeouts.upload, form)
 
     @asynccontextmanager
@@ -151,7 +151,7 @@ class HttpTransport:
             async with self._open.request(
                 method,
                 target,
-                data=body,
+                data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK else body,  # piece by piece
                 headers={**(headers or {}), **self._key_for(target)},
                 timeout=limits,
                 allow_redirects=False,

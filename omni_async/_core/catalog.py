@@ -137,6 +137,8 @@ def fault(model: str, name: str, value: Any) -> str:
             text = f"{name} cannot be given; image_urls can"
         case "video_urls" if rules.takes_video_data is False and any(url.startswith("data:") for url in value):
             text = f"{name} takes an http(s) URL, no data: URI"
+        case "video" if rules.takes_video_data is False and not str(value).startswith(("http://", "https://")):
+            text = f"{name} takes an http(s) URL, no local file"
     return f"{text} (model {model})" if text else ""
 
 
@@ -152,7 +154,7 @@ def clashes(model: str, fields: Mapping[str, Any], *, extends: bool = False) -> 
 
 
 def _clash_of_videos(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
-    videos = len(fields.get("video_urls") or ())
+    videos = len(fields.get("video_urls") or ()) + (fields.get("video") is not None)
     if rules.most_videos is not None and videos > rules.most_videos:
         yield f"video_urls takes at most {rules.most_videos}, not {videos}"
     if rules.times_videos is False and videos and fields.get("duration"):
@@ -165,24 +167,30 @@ def _clash_with_parent(rules: ModelRules, fields: Mapping[str, Any], *, extends:
     if rules.extends is False:
         able = " or ".join(other.id for other in _ROWS if other.extends)
         yield f"it cannot go on from another task; name a model that can ({able})"
-    elif rules.extends and fields.get("video_urls"):
-        yield "video_urls and extend_from_task_id exclude each other: a clip goes on from the one or from the other"
+    elif rules.extends and (name := next((name for name in ("video", "video_urls") if fields.get(name)), "")):
+        yield f"{name} and extend_from_task_id exclude each other: a clip goes on from the one or from the other"
 
 
 def _clash_of_pictures(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
-    images, kind = len(fields.get("image_urls") or ()), fields.get("generation_type")
-    roles = _roles(fields.get("extra") or {})
-    frames = [name for name in ("first_frame_image", "last_frame_image") if fields.get(name)]
+    name, images = _pictures(fields)
+    kind, roles = fields.get("generation_type"), _roles(fields.get("extra") or {})
+    frames = [frame for frame in ("first_frame_image", "last_frame_image") if fields.get(frame)]
     if frames == ["last_frame_image"] and "first_frame" not in roles and rules.frames:
         yield "last_frame_image needs first_frame_image as well"
     total = images + len(frames) + len(roles)
-    if wrong := _wrong_count("image_urls", images, rules.image_counts):
+    if wrong := _wrong_count(name, images, rules.image_counts):
         yield wrong
     elif rules.most_pictures is not None and total > rules.most_pictures:
-        yield f"image_urls, frames and image_with_roles together may be {rules.most_pictures}, not {total}"
+        yield f"{name}, frames and image_with_roles together may be {rules.most_pictures}, not {total}"
     counts = (rules.generation_types or {}).get(kind or "")
     if counts is not None and images not in counts:
-        yield f"image_urls must be {_listed(counts)} with generation_type {kind!r}, not {images}"
+        yield f"{name} must be {_listed(counts)} with generation_type {kind!r}, not {images}"
+
+
+def _pictures(fields: Mapping[str, Any]) -> tuple[str, int]:
+    """Give under which names pictures are given, and how many."""
+    counts = {name: len(fields.get(name) or ()) for name in ("images", "image_urls")}
+    return " and ".join(name for name in counts if counts[name]) or "image_urls", sum(counts.values())
 
 
 def _roles(extra: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@
     OmniError
      +- APIError                 the server answered no          .status .code .type .message .request_id
      |   +- InvalidRequest       400 413 422: change the request
+     |   |   +- BadReference     a local file cannot be sent (also a ValueError)   .path
      |   +- AuthenticationError  401: check the API key
      |   +- PaymentRequired      402: top up the account, then run again
      |   +- PermissionDenied     403: this key may not do that
@@ -34,7 +35,7 @@ All of them survive pickling: what they carry are plain attributes.
 from __future__ import annotations
 
 from copy import copy
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 if TYPE_CHECKING:
     from .models import Task
@@ -75,6 +76,14 @@ class APIError(OmniError):
 
 class InvalidRequest(APIError):
     """The request itself is at fault (400, 413, 422, or a 500 that names a parameter): change it."""
+
+
+class BadReference(InvalidRequest, ValueError):
+    """A local file that a request refers to is missing, or is none that can be sent. Nothing was sent, or paid."""
+
+    def __init__(self, text: str, *, path: str = "", **facts: Any) -> None:
+        super().__init__(text, **facts)
+        self.path = path
 
 
 class AuthenticationError(APIError):

@@ -5,25 +5,37 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Self
-from urllib.parse import urlsplit
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from .catalog import DEFAULT_MODEL, clashes, fault
+from .reference_fields import Images, OneVideo, is_link, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _INHERITED = ("model", "aspect_ratio", "resolution")  # what a request that goes on from another takes over from it
 _NEVER_CLASH = frozenset({"model", "prompt", "aspect_ratio", "resolution"})
 
 _RECORDED = {"recorded": True}  # the context in which a request is only read again
+_NOT_SENT = {"extra", "images", "video"}  # as they are
+_SET_BY_FILES = {"image_urls": "images", "video_urls": "video"}
 
 
 class VideoRequest(BaseModel):
     """What one clip shall be, as the API's page puts it. Checked when it is made; frozen afterwards.
 
-    At least one of `prompt` and references is needed. A field left out is left out of what is sent, so that the
+    At least one of `prompt` and the references is needed. A field left out is left out of what is sent, so that the
     server's own default counts. What `model` does not take is refused by the table `omni_async.MODELS`; a model that
     does not stand there is sent what is asked for, and so is anything in `extra`.
+
+    `images` are pictures to refer to, local files (JPEG, PNG, WebP or GIF, at most 20 MiB) or http(s) URLs, in the
+    order in which a prompt may speak of them; `image_urls` come after them. `video` is a local file (MP4, MOV or WebM,
+    at most 20 MiB, 1 to 24 s long) or an http(s) URL. What is handed to a client is looked at before anything is sent
+    (see `OmniClient.submit`); a local picture is uploaded when its job is about to be sent, a local video travels
+    within the request.
 
     Raises `pydantic.ValidationError` (a `ValueError`) that names the field and what it takes.
     """
@@ -44,6 +56,8 @@ class VideoRequest(BaseModel):
     extend_from_task_id: str | None = Field(default=None, min_length=1)
     extra: dict[str, Any] = Field(default_factory=dict)
     """Fields that the page does not name, passed through as they are (for other models, or newer pages)."""
+    images: Images = ()
+    video: OneVideo = None
 
     @field_validator("image_urls", "video_urls", mode="before")
     @classmethod
@@ -54,19 +68,18 @@ class VideoRequest(BaseModel):
     @classmethod
     def _images_are_links(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not _is_link(url):
-                raise ValueError(
-                    f"{_shorten(url)} is not an http(s) URL; upload a local picture with "
-                    "client.upload_image(path) and give the URL that it returns"
-                )
+            if not is_link(url):
+                raise ValueError(f"{shortened(url)} is not an http(s) URL; a local picture is given in images")
         return urls
 
     @field_validator("video_urls")
     @classmethod
     def _videos_are_links_or_data(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not _is_link(url) and not url.startswith("data:video/"):
-                raise ValueError(f"{_shorten(url)} is neither an http(s) URL nor a data:video/... URI")
+            if not is_link(url) and not url.startswith("data:video/"):
+                raise ValueError(
+                    f"{shortened(url)} is neither an http(s) URL nor a data:video URI; a local one is given in video"
+                )
         return urls
 
     @field_validator("first_frame_image", "last_frame_image")
@@ -84,6 +97,7 @@ class VideoRequest(BaseModel):
         "first_frame_image",
         "last_frame_image",
         "generation_type",
+        "video",
     )
     @classmethod
     def _model_takes_it(cls, value: Any, info: ValidationInfo) -> Any:
@@ -109,14 +123,23 @@ class VideoRequest(BaseModel):
     @model_validator(mode="after")
     def _says_something(self) -> Self:
         if not (self.prompt and self.prompt.strip()) and not self._has_references():
-            raise ValueError("give a prompt, image_urls or video_urls; at least one of them is needed")
+            raise ValueError("give a prompt, images or a video; at least one of them is needed")
         if twice := [name for name in _NAMES if name in self.extra and getattr(self, name)]:
             raise ValueError(f"{', '.join(twice)} is set twice: as a field and in extra")
+        if self.images or self.video is not None:
+            self._check_files()
         return self
 
     def _has_references(self) -> bool:
         roles = self.extra.get("image_with_roles")
-        return bool(self.image_urls or self.video_urls or self.first_frame_image or roles)
+        links = self.image_urls or self.video_urls or self.first_frame_image
+        return bool(links or self.images or self.video or roles)
+
+    def _check_files(self) -> None:
+        if twice := [name for name in _SET_BY_FILES if name in self.extra and getattr(self, _SET_BY_FILES[name])]:
+            raise ValueError(f"{', '.join(twice)} is set twice: by {_SET_BY_FILES[twice[0]]} and in extra")
+        if self.video is not None and self.video_urls:
+            raise ValueError("video and video_urls exclude each other: a request refers to one video at most")
 
     @model_validator(mode="after")
     def _fields_go_together(self, info: ValidationInfo) -> Self:
@@ -138,9 +161,31 @@ class VideoRequest(BaseModel):
             raise ValueError(f"it cannot be written as JSON in UTF-8: {str(error)[:200]}") from None
         return self
 
-    def body(self) -> dict[str, Any]:
-        """Give what is sent: the fields that are set, and `extra`."""
-        fields = self.model_dump(mode="json", exclude={"extra"}, exclude_none=True)
+    @property
+    def image_files(self) -> tuple[Path, ...]:
+        """The local pictures that it refers to, in order."""
+        return tuple(image for image in self.images if isinstance(image, Path)) if self.images else ()
+
+    @property
+    def video_file(self) -> Path | None:
+        """The local video that it refers to."""
+        return self.video if isinstance(self.video, Path) else None
+
+    def body(self, links: Sequence[str] = (), video: str = "") -> dict[str, Any]:
+        """Give what is sent: the fields that are set, and `extra`.
+
+        `links` are those of `image_files` once they are uploaded, in order, `video` is `video_file` as a data: URI.
+        Raises `ValueError` where a local file has none.
+        """
+        if len(links) != len(self.image_files) or bool(video) != bool(self.video_file):
+            raise ValueError("a local reference has no link yet; hand the request to OmniClient.submit")
+        fields = self.model_dump(mode="json", exclude=_NOT_SENT, exclude_none=True)
+        if self.images:
+            given = iter(links)
+            images = [next(given) if isinstance(image, Path) else image for image in self.images]
+            fields["image_urls"] = [*images, *fields["image_urls"]]
+        if self.video is not None:
+            fields["video_urls"] = [video or str(self.video)]
         return {name: value for name, value in fields.items() if value} | self.extra
 
     def check_extends(self) -> None:
@@ -164,19 +209,7 @@ class VideoRequest(BaseModel):
         return self.model_dump_json(exclude_defaults=True)
 
 
-def _is_link(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and not any(c.isspace() for c in url)
-    except ValueError:
-        return False
-
-
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")
-
-
-_NAMES = frozenset(VideoRequest.model_fields) - {"extra"}
+_NAMES = frozenset(VideoRequest.model_fields) - _NOT_SENT
 
 
 class TaskState(Enum):

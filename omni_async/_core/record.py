@@ -34,7 +34,8 @@ class JobRecord:
     that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`, which is "" once
     the server has said that it cannot tell what became of that; `took` is how many seconds the server worked on it.
     `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear. A job that a person has let be
-    bought again keeps what was known of the times before in `earlier_task_ids` and `earlier_cost`.
+    bought again keeps what was known of the times before in `earlier_task_ids` and `earlier_cost`. `sent_as` tells what
+    stood in the body that was sent for each local file of the request: a picture's link, ``sha256:...`` of a video.
     """
 
     key: str
@@ -58,6 +59,7 @@ class JobRecord:
     earlier_task_ids: tuple[str, ...] = ()
     earlier_cost: float = 0.0
     part: PartMark | None = None
+    sent_as: tuple[str, ...] = ()
 
     @property
     def paid(self) -> float:

@@ -61,7 +61,8 @@ class Verdict(Enum):
 class Judgement:
     """A verdict with what belongs to it. `for_all` tells whether it concerns every submit or only this one.
 
-    `is_replay` is the server's word that it had accepted this very submit before and has not done so twice.
+    `url` is where an upload that was taken can be fetched. `is_replay` is the server's word that it had accepted this
+    very submit before and has not done so twice.
     """
 
     verdict: Verdict
@@ -70,6 +71,7 @@ class Judgement:
     retry_after: float | None = None
     for_all: bool = False
     is_replay: bool = False
+    url: str = ""
 
 
 def judge_submit(answer: Reply | TransportError, *, now: float) -> Judgement:
@@ -126,6 +128,29 @@ def _as_no_credit(error: APIError) -> APIError:
         message=error.message,
         request_id=error.request_id,
     )
+
+
+def judge_upload(answer: Reply | TransportError, *, now: float, about: str) -> Judgement:
+    """Decide what became of an upload. It costs nothing: an unclear outcome (`AMBIGUOUS`) may simply be tried again."""
+    if isinstance(answer, TransportError):
+        return Judgement(Verdict.AMBIGUOUS if answer.sent else Verdict.NOT_SENT, error=answer)
+    if url := wire.read_upload(answer):
+        return Judgement(Verdict.ACCEPTED, url=url)
+    error = wire.read_error(answer, now=now, about=about)
+    verdict = _verdict_on(error, is_page=wire.is_page(answer))
+    advice = wire.retry_after(answer, now)
+    return Judgement(verdict, error=_as_no_credit(error) if verdict is Verdict.STOP else error, retry_after=advice)
+
+
+def upload_patience(verdict: Verdict, retry: Retry) -> float:
+    """Give for how many seconds an upload is tried again after such outcomes: 0 after a clear no."""
+    match verdict:
+        case Verdict.AMBIGUOUS | Verdict.NOT_SENT | Verdict.INDETERMINATE:
+            return retry.budget
+        case Verdict.LATER:
+            return patience(retry)
+        case _:
+            return 0.0
 
 
 class Look(Enum):

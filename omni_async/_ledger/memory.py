@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from .._core.record import JobRecord
+    from .._core.references import Upload
 
 _T = TypeVar("_T")
 
@@ -23,6 +24,7 @@ class MemoryLedger:
         self._records: dict[str, JobRecord] = {}
         self._names = Names()
         self._facts: dict[str, str] = {}
+        self._uploads: dict[tuple[str, str], Upload] = {}
 
     async def open(self) -> None:
         """Nothing is needed."""
@@ -59,6 +61,20 @@ class MemoryLedger:
     def durations(self) -> _Sure[list[JobRecord]]:
         """Give the jobs of which it is known how long the server took, oldest first."""
         return _Sure([record for record in self._records.values() if record.took is not None])
+
+    def find_upload(self, server: str, digest: str) -> _Sure[Upload | None]:
+        """Give the last upload of this content to a server."""
+        return _Sure(self._uploads.get((server, digest)))
+
+    def keep_upload(self, server: str, digest: str, upload: Upload) -> _Sure[None]:
+        """Remember an upload."""
+        self._uploads[server, digest] = upload
+        return _Sure(None)
+
+    def forget_upload(self, url: str) -> _Sure[None]:
+        """Forget where an upload is."""
+        self._uploads = {name: upload for name, upload in self._uploads.items() if upload.url != url}
+        return _Sure(None)
 
     def remember(self, name: str, value: str) -> _Sure[None]:
         """Keep a fact about the server under a name."""

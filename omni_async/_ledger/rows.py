@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from .._core.budget import Spent, may_be_billed
 from .._core.lifecycle import JobStatus
 from .._core.paths import candidates
+from .._core.references import UPLOAD_LIFETIME, Upload
 from .schema import COLUMNS, SELECT, UNFINISHED, from_row, to_row
 
 if TYPE_CHECKING:
@@ -63,6 +64,24 @@ def durations(db: sqlite3.Connection) -> list[JobRecord]:
     """Give the latest jobs of which it is known how long the server took, oldest first."""
     rows = db.execute(f"{SELECT} WHERE took IS NOT NULL ORDER BY id DESC LIMIT {_LATEST}").fetchall()
     return [from_row(row) for row in reversed(rows)]
+
+
+def find_upload(db: sqlite3.Connection, server: str, digest: str) -> Upload | None:
+    """Give the last upload of a content to a server."""
+    question = "SELECT url, expires_at FROM uploads WHERE server = ? AND digest = ?"
+    row = db.execute(question, (server, digest)).fetchone()
+    return Upload(*row) if row else None
+
+
+def keep_upload(db: sqlite3.Connection, server: str, digest: str, upload: Upload) -> None:
+    """Remember an upload, and forget those that were dead when this one was made."""
+    db.execute("DELETE FROM uploads WHERE expires_at < ?", (upload.expires_at - UPLOAD_LIFETIME,))
+    db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", (server, digest, upload.url, upload.expires_at))
+
+
+def forget_upload(db: sqlite3.Connection, url: str) -> None:
+    """Forget where an upload is."""
+    db.execute("DELETE FROM uploads WHERE url = ?", (url,))
 
 
 def remember(db: sqlite3.Connection, name: str, value: str) -> None:

@@ -60,12 +60,25 @@ MIGRATIONS: tuple[str, ...] = (
     -- Who owns which file, for names without case and ending.
     CREATE TABLE files (name TEXT PRIMARY KEY, key TEXT NOT NULL, video INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    """
+    ALTER TABLE jobs ADD COLUMN sent_as TEXT;  -- a JSON list: what was sent for each local file of the request
+    -- Pictures that were brought to a server, by SHA-256 of their content.
+    CREATE TABLE uploads (
+        server TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        url TEXT NOT NULL,
+        expires_at REAL NOT NULL,
+        PRIMARY KEY (server, digest)
+    ) WITHOUT ROWID;
+    CREATE INDEX uploads_by_end ON uploads (expires_at);
+    CREATE INDEX uploads_by_url ON uploads (url);
+    """,
 )
 
 COLUMNS = (
     *("key", "idempotency_key", "parent", "parent_task_id", "status", "task_id", "created_at", "submitted_at"),
     *("accepted_at", "finished_at", "took", "submits", "doubtful", "cost", "credits", "paths", "error"),
-    *("earlier_task_ids", "earlier_cost", "part"),
+    *("earlier_task_ids", "earlier_cost", "part", "sent_as"),
 )
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, COALESCE(request, '') FROM jobs LEFT JOIN requests ON job = id"
@@ -94,6 +107,7 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         json.dumps(record.earlier_task_ids) if record.earlier_task_ids else None,
         record.earlier_cost,
         json.dumps(asdict(record.part)) if record.part else None,
+        json.dumps(record.sent_as) if record.sent_as else None,
     )
 
 
@@ -103,6 +117,7 @@ def from_row(row: Sequence[Any]) -> JobRecord:
     facts["status"] = JobStatus(facts["status"])
     facts["paths"] = tuple(json.loads(facts["paths"] or "[]"))
     facts["earlier_task_ids"] = tuple(json.loads(facts["earlier_task_ids"] or "[]"))
+    facts["sent_as"] = tuple(json.loads(facts["sent_as"] or "[]"))
     facts["part"] = PartMark(**json.loads(facts["part"])) if facts["part"] else None
     return JobRecord(**facts)
 

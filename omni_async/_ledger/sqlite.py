@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from .._core.budget import Spent
     from .._core.record import JobRecord
+    from .._core.references import Upload
 
 _T = TypeVar("_T")
 
@@ -82,6 +83,18 @@ class SqliteLedger:
     def durations(self) -> _Ticket[list[JobRecord]]:
         """Give the latest jobs of which it is known how long the server took, oldest first."""
         return self._add(_Ticket(rows.durations))
+
+    def find_upload(self, server: str, digest: str) -> _Ticket[Upload | None]:
+        """Give the last upload of this content to a server."""
+        return self._add(_Ticket(lambda db: rows.find_upload(db, server, digest)))
+
+    def keep_upload(self, server: str, digest: str, upload: Upload) -> _Ticket[None]:
+        """Remember an upload."""
+        return self._add(_Ticket(lambda db: rows.keep_upload(db, server, digest, upload)))
+
+    def forget_upload(self, url: str) -> _Ticket[None]:
+        """Forget where an upload is."""
+        return self._add(_Ticket(lambda db: rows.forget_upload(db, url)))
 
     def remember(self, name: str, value: str) -> _Ticket[None]:
         """Keep a fact about the server under a name."""

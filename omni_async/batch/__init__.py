@@ -9,7 +9,8 @@
 
 Formats, by ending: ``.jsonl`` (an object a line: the fields of `VideoRequest`, and if wanted ``id`` and
 ``extend_from``, the id of another line), ``.csv`` (the same names as header; an empty cell is left out; several URLs
-in a cell are separated by spaces; ``extra`` is a JSON object) and ``.txt`` (a prompt a line). All of them in UTF-8.
+in a cell are separated by spaces, ``images`` by semicolons; ``extra`` is a JSON object) and ``.txt`` (a prompt a
+line). All of them in UTF-8. ``images`` and ``video`` take local files, relative to the folder of the file, and URLs.
 """
 
 from .feed import jobs

@@ -121,6 +121,8 @@ def _csv_record(header: list[str], cells: list[str]) -> dict[str, Any]:
     record: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
     for name in {"image_urls", "video_urls"} & record.keys():
         record[name] = record[name].split()
+    if "images" in record:  # the name of a file may hold spaces
+        record["images"] = [name.strip() for name in record["images"].split(";") if name.strip()]
     if "extra" in record:
         record["extra"] = _json_object(record["extra"], "extra")
     return record

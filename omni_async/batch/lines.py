@@ -13,13 +13,17 @@ from pydantic import ValidationError
 from .._core.catalog import DEFAULT_MODEL
 from .._core.models import VideoRequest
 from .._core.paths import slug
+from .._local_files import check_references, located
 from .formats import FIELDS, CannotGoOnError, Problem, kind, records, unknown
 from .links import Links
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from pydantic_core import ErrorDetails
+
+    from .._local_files import Seen
 
 _LONGEST_ID = 200
 
@@ -42,17 +46,18 @@ class BadFile(ValueError):
         self.problems = problems
 
 
-def read(path: str | os.PathLike[str]) -> list[Line]:
-    """Read and check the whole file.
+def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambda _: False) -> list[Line]:
+    """Read and check the whole file, and the local files that its lines refer to.
 
     A line's key is its ``id``, else it is made from what the line asks for, so that the same line has the same key
-    wherever it stands; equal lines are numbered ``~2``, ``~3``, ...
+    wherever it stands; equal lines are numbered ``~2``, ``~3``, ... Paths in a line are relative to the folder of the
+    file. The files of lines for whose keys `is_done` gives true need not be there any more.
 
     Raises:
         BadFile: with every bad line and its reason, not only the first.
     """
     path = Path(path)
-    check = _Check()
+    check = _Check(path.parent)
     try:
         for record in records(path):
             check.add(record)
@@ -64,9 +69,15 @@ def read(path: str | os.PathLike[str]) -> list[Line]:
         check.links()
     if not check.lines and not check.problems:
         check.problems.append(Problem(0, "holds no requests"))
+    lines = _with_keys(check.lines, check.ids)
+    seen: Seen = {}
+    for line in lines:
+        if (line.request.image_files or line.request.video_file) and not is_done(line.key):
+            faults = check_references(line.request, seen=seen)
+            check.problems.extend(Problem(line.number, str(fault)) for fault in faults)
     if check.problems:
         raise _bad_file(path, check.problems)
-    return _with_keys(check.lines, check.ids)
+    return lines
 
 
 def _bad_file(path: Path, problems: list[Problem]) -> BadFile:
@@ -90,7 +101,8 @@ class _Draft:
 class _Check:
     """What has been found in a file so far. Lines without an id have no key yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
         self.ids: dict[str, int] = {}  # number of the line; also of bad lines, so that nobody is told twice
@@ -120,7 +132,7 @@ class _Check:
     def _finish(self, draft: _Draft) -> None:
         reasons = draft.reasons
         try:
-            request = VideoRequest(**draft.fields)
+            request = located(VideoRequest(**draft.fields), self._folder)
             if draft.parent and not reasons:
                 request.check_extends()
         except ValidationError as error:

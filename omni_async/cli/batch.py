@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni_async import LedgerError, LedgerReader
+from omni_async import JobStatus, LedgerError, LedgerReader
 from omni_async import batch as requests
 
 from .ending import Commands
@@ -19,7 +19,7 @@ from .run import Plan, Run
 from .status import Misuse, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from omni_async import Job, JobRecord, OmniClient
 
@@ -52,11 +52,8 @@ def batch(
     job (ledger.db): the same command again goes on where it was, and pays
     for nothing twice.
     """
-    try:
-        lines = requests.read(file)
-    except requests.BadFile as bad:
-        raise Misuse(*(_named(file, problem) for problem in bad.problems)) from None
     ledger = ledger_of(output, sandbox=server.sandbox)
+    lines = _lines(file, ledger, sandbox=server.sandbox)
     before = _standing(file, lines, ledger)
     again = before.to_buy_again(failed=retry_failed, unknown=unknown, sandbox=server.sandbox)
 
@@ -77,6 +74,24 @@ def batch(
 
 def _named(file: Path, problem: requests.Problem) -> str:
     return f"{file}:{problem.number}: {problem.reason}" if problem.number else f"{file}: {problem.reason}"
+
+
+def _lines(file: Path, ledger: Path, *, sandbox: bool) -> list[requests.Line]:
+    """Read and check the file. Raises `Misuse` with everything that is wrong with it."""
+    with ExitStack() as stack:
+        find: Callable[[str], JobRecord | None] = lambda _: None  # noqa: E731
+        with suppress(LedgerError):  # where it cannot be read, the client says so
+            find = stack.enter_context(LedgerReader(ledger)).find
+
+        def is_done(key: str) -> bool:  # or on its way at least: what it refers to has been sent
+            record = find(key)
+            status = record.status if record else JobStatus.WAITING
+            return status is JobStatus.COMPLETED or (status is not JobStatus.WAITING and not sandbox)
+
+        try:
+            return requests.read(file, is_done=is_done)
+        except requests.BadFile as bad:
+            raise Misuse(*(_named(file, problem) for problem in bad.problems)) from None
 
 
 def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> Standing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,18 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from omni_async import DEFAULT_MODEL, VideoRequest
+from omni_async import DEFAULT_MODEL, VideoRequest, check_references
 
 from .ending import Commands
 from .ledger import ledger_of
 from .options import Folder, Pace, Server, Style  # noqa: TC001 - typer looks at them
 from .output import Output
-from .references import check_images, image_links, video_link
 from .run import Plan, Run
 from .status import Misuse, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pydantic_core import ErrorDetails
 
     from omni_async import Job, OmniClient
 
@@ -54,24 +56,21 @@ def generate(
     style: Style,
 ) -> Status:
     """Make one clip and print its path."""
-    images = image or []
-    if not (prompt and prompt.strip()) and not images and not video:
+    if not (prompt and prompt.strip()) and not image and not video:
         raise Misuse("give a prompt, --image or --video; at least one of them is needed")
-    check_images(images)
-    fields = {
-        "model": model,
-        "prompt": prompt,
-        "aspect_ratio": aspect_ratio and aspect_ratio.value,
-        "resolution": resolution,
-        "duration": duration,
-        "extend_from_task_id": extend_from,
-    }
-    _check(fields, images, video)
+    request = _request(
+        model=model,
+        prompt=prompt,
+        images=image or (),
+        video=video or None,
+        aspect_ratio=aspect_ratio and aspect_ratio.value,
+        resolution=resolution,
+        duration=duration,
+        extend_from_task_id=extend_from,
+    )
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
-        videos = [await video_link(video)] if video else []  # first, because what is wrong with it costs no upload
-        pictures = await image_links(client, images)
-        return [client.submit(_request(fields | {"image_urls": pictures, "video_urls": videos}))]
+        return [client.submit(request)]
 
     ledger = ledger_of(output, sandbox=server.sandbox)
     plan = Plan(total=1, ledger=ledger, jobs=jobs, commands=_commands(output, server), is_sum=False)
@@ -84,21 +83,23 @@ def _commands(folder: Path, server: Server) -> Commands:
     return Commands(go_on=again, unknown=(*again, "--unknown"))
 
 
-def _request(fields: dict[str, Any]) -> VideoRequest:
+def _request(**fields: Any) -> VideoRequest:
+    """Give the request, checked together with its files. Raises `Misuse`."""
     try:
-        return VideoRequest(**fields)
+        request = VideoRequest(**fields)
     except ValidationError as error:
-        faults = error.errors(include_url=False, include_input=False)
-        raise Misuse(*(_in_words(".".join(map(str, fault["loc"])), fault["msg"]) for fault in faults)) from None
+        raise Misuse(*map(_in_words, error.errors(include_url=False, include_input=False))) from None
+    if faults := check_references(request):
+        raise Misuse(*(_as_options(str(fault)) for fault in faults))
+    return request
 
 
-def _in_words(name: str, message: str) -> str:
-    text = message.removeprefix("Value error, ")
-    return text if text.startswith(name) else f"{name}: {text}"
+def _in_words(fault: ErrorDetails) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    text = str(fault.get("ctx", {}).get("error", fault["msg"]))
+    return _as_options(f"{place}: {text}" if place and not text.startswith(place) else text)
 
 
-def _check(fields: dict[str, Any], images: list[str], video: str | None) -> None:
-    """Raise `Misuse` for what the model does not take, before files are sent; they become links, or data, later."""
-    links = [image if "://" in image else "https://upload.example/image" for image in images]
-    videos = [video if ":" in video else "data:video/mp4;base64,"] if video else []
-    _request(fields | {"image_urls": links, "video_urls": videos})
+def _as_options(text: str) -> str:
+    """Name the options in place of the fields."""
+    return re.sub("^images", "--image", re.sub("^video: ", "--video: ", text))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,10 @@ class Account:
         kind = _kind(content)
         if kind is None:
             raise _no(400, "unsupported image type: only JPEG, PNG, WebP and GIF are accepted")
+        self._stage.record.pictures[hashlib.sha256(content).hexdigest()] += 1
         url = self._keep(content, *kind)
+        if fault == "hang_upload":
+            await self._stage.hang(request)
         body = {
             "url": url,
             "filename": name,

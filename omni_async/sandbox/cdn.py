@@ -42,6 +42,19 @@ class Link:
         return not self.revoked and time.time() < self.until
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An uploaded picture."""
+
+    content: bytes
+    content_type: str
+    until: float
+
+    def alive(self) -> bool:
+        """Whether its link still leads to it."""
+        return time.time() < self.until
+
+
 @dataclass(slots=True)
 class Links:
     """All links ever given."""
@@ -81,7 +94,7 @@ class Cdn:
 
     def __init__(self, stage: Stage, workshop: Workshop, links: Links) -> None:
         self._stage, self._workshop, self._links = stage, workshop, links
-        self._pictures: dict[str, tuple[bytes, str]] = {}
+        self._pictures: dict[str, Picture] = {}
         self._hops = 0
         self.third = ""  # the third origin, once it is known
 
@@ -106,7 +119,7 @@ class Cdn:
     def keep(self, content: bytes, end: str, content_type: str) -> str:
         """Keep an uploaded picture; the path to it."""
         name = f"{secrets.token_hex(12)}.{end}"
-        self._pictures[name] = (content, content_type)
+        self._pictures[name] = Picture(content, content_type, time.time() + self._stage.settings.upload_lifetime)
         return f"/f/image/{name}"
 
     def find(self, path: str) -> bytes | None:
@@ -116,14 +129,17 @@ class Cdn:
         if link is not None and link.alive():
             clip = self._workshop.tasks[link.task_id].clips[link.index]
             return clip.read(0, clip.size)
-        return self._pictures[name][0] if name in self._pictures else None
+        picture = self._pictures.get(name)
+        return picture.content if picture is not None and picture.alive() else None
 
     async def picture(self, request: web.Request) -> web.StreamResponse:
         """An uploaded picture."""
         found = self._pictures.get(request.match_info["name"])
         if found is None:
             raise refusal(404, "no such picture")
-        return web.Response(body=found[0], content_type=found[1])
+        if not found.alive():
+            raise self._expired()
+        return web.Response(body=found.content, content_type=found.content_type)
 
     async def astray(self, _: web.Request) -> web.StreamResponse:
         """A submit that followed a redirect to where no API is."""

@@ -83,7 +83,11 @@ FAULTS = _table(
     # An upload.
     ("http_429_upload", "upload", "429 to an upload"),
     ("http_500_upload", "upload", "500 to an upload"),
+    ("http_400_upload", "upload", "400 invalid image content, as the real service was seen to say"),
+    ("http_401_upload", "upload", "401 to an upload"),
+    ("http_402_upload", "upload", "402 to an upload"),
     ("drop_upload", "upload", "the connection is closed"),
+    ("hang_upload", "upload", "the picture is kept, and never answered"),
     # What stays with a task.
     ("never_link", "task", "completed, and never a link"),
     ("two_videos", "task", "two videos instead of one: two items, or one item with two urls"),

@@ -54,6 +54,11 @@ ANSWERS: dict[str, Callable[[Stage], Refusal]] = {
     "not_found_check": lambda stage: (
         refusal(404, "task not found") if stage.mischief.either("not_found_check") else refusal(400, "invalid task id")
     ),
+    "http_400_upload": lambda _: Refusal(
+        400, {"error": {"message": "invalid image content", "type": "invalid_request_error"}}
+    ),
+    "http_401_upload": lambda _: bad_key(),
+    "http_402_upload": lambda _: refusal(402, "insufficient account balance, please top up and try again"),
     "http_429_upload": lambda stage: stage.too_many(1.0),
     "http_500_upload": lambda _: Refusal(500, {"error": {"message": "failed to upload image", "type": "server_error"}}),
 }

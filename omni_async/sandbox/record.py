@@ -40,6 +40,7 @@ class Record:
     ranges: int = 0
     bytes_sent: int = 0
     uploads: int = 0
+    pictures: Counter[str] = field(default_factory=Counter)  # how often each was taken, by SHA-256
     webhooks: list[tuple[str, str, int]] = field(default_factory=list)
     in_flight: int = 0
     max_in_flight: int = 0

@@ -71,6 +71,7 @@ class SandboxSettings:
     videos_per_task: int = knob(1, "videos each task makes")
 
     link_lifetime: float = knob(86400.0, "seconds a link to a clip lives")
+    upload_lifetime: float = knob(259200.0, "seconds a link to an uploaded picture lives")
     prerendered: bool = knob(False, "serve one clip for all tasks, made distinct by a trailing box: for loads")
     clip_bytes: int | None = knob(None, "pad every clip to this many bytes")
     cdn_rate: float | None = knob(None, "bytes per second of each transfer")
@@ -141,7 +142,7 @@ RULES: Mapping[str, tuple[Any, str]] = MappingProxyType(
         "seconds": (lambda value: _whole(value) and 3 <= value <= 10, "a whole number, 3 to 10"),
         "seed": (_whole, "a whole number"), "idempotency": FLAG, "prerendered": FLAG, "foreign_parents": FLAG,
         "videos_per_task": AT_LEAST_ONE, "render_workers": AT_LEAST_ONE,
-        "link_lifetime": POSITIVE, "cdn_rate": POSITIVE, "clip_bytes": AT_LEAST_ONE,
+        "link_lifetime": POSITIVE, "upload_lifetime": POSITIVE, "cdn_rate": POSITIVE, "clip_bytes": AT_LEAST_ONE,
     }
     | {
         name: (lambda value, among=among: value in among, "one of " + ", ".join(among))

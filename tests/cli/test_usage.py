@@ -22,13 +22,16 @@ LINK = "https://example.com/a.png"
 WRONG: list[tuple[list[str], str]] = [
     (["generate"], "give a prompt, --image or --video"),
     (["generate", " "], "give a prompt, --image or --video"),
-    (["generate", "a", "--image", "none.png"], "--image none.png: there is no such file"),
-    (["generate", "a", "--image", "data:image/png;base64,AAAA"], "must be a file or an http(s) link"),
-    (["generate", "a", *["--image", LINK] * 17], "--image can be given 16 times, not 17"),
-    (["generate", "a", "--video", "none.mp4"], "--video none.mp4: there is no such file"),
-    (["generate", "a", "--video", "note.txt"], "--video note.txt: is no MP4, MOV or WebM video"),
-    (["generate", "a", "--video", "huge.mp4"], "--video huge.mp4: has 20,971,521 bytes"),
-    (["generate", "a", "--video", "data:text/plain,x"], "is neither an http(s) URL nor a data:video/... URI"),
+    (["generate", "a", "--image", "none.png"], "--image: there is no file none.png"),
+    (
+        ["generate", "a", "--image", "data:image/png;base64,AAAA"],
+        "'data:image/png;base64,AAAA' is neither a file nor an http(s) URL",
+    ),
+    (["generate", "a", *["--image", LINK] * 17], "--image takes at most 16, not 17"),
+    (["generate", "a", "--video", "none.mp4"], "--video: there is no file none.mp4"),
+    (["generate", "a", "--video", "note.txt"], "--video: note.txt is no MP4, MOV or WebM video"),
+    (["generate", "a", "--video", "huge.mp4"], "--video: huge.mp4 has 20971521 bytes"),
+    (["generate", "a", "--video", "data:text/plain,x"], "is neither a file nor an http(s) URL"),
     (["generate", "a", "--extend-from", ""], "extend_from_task_id"),
     (["generate", "a", "--aspect-ratio", "4:3"], "--aspect-ratio"),
     (["generate", "a", "--api-key", "sk-good"], "No such option"),
@@ -86,6 +89,7 @@ def test_what_is_wrong_is_told_before_anything_is_sent(
     (tmp_path / "note.txt").write_text("no video")
     (tmp_path / "good.txt").write_text("a prompt")
     with (tmp_path / "huge.mp4").open("wb") as file:
+        file.write(b"\0\0\0\x18ftypisom")
         file.truncate(20 * 1024 * 1024 + 1)
     said = say(arguments)
     assert complaint in " ".join(said.err.split())

@@ -21,6 +21,7 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("OmniError", (Exception,), {}),
     ("APIError", (errors.OmniError,), _API),
     ("InvalidRequest", (errors.APIError,), _API),
+    ("BadReference", (errors.InvalidRequest, ValueError), {**_API, "path": "/p"}),
     ("AuthenticationError", (errors.APIError,), _API),
     ("PaymentRequired", (errors.APIError,), _API),
     ("PermissionDenied", (errors.APIError,), _API),

@@ -85,7 +85,7 @@ def test_a_request_is_sent_as_it_was_meant(fields: dict[str, Any], body: dict[st
         pytest.param({"extend_from_task_id": "t"}, "prompt", id="only what it extends"),
         pytest.param({"prompt": "x", "image_urls": [_URL] * 17}, "image_urls", id="17 images"),
         pytest.param({"prompt": "x", "video_urls": [_URL] * 2}, "video_urls", id="two videos"),
-        pytest.param({"prompt": "x", "image_urls": ["cat.png"]}, "upload_image", id="a local picture"),
+        pytest.param({"prompt": "x", "image_urls": ["cat.png"]}, "given in images", id="a local picture"),
         pytest.param({"prompt": "x", "image_urls": ["data:image/png;base64,AA"]}, "image_urls", id="a picture as data"),
         pytest.param({"prompt": "x", "image_urls": ["file:///x.png"]}, "image_urls", id="a file"),
         pytest.param({"prompt": "x", "image_urls": ["ftp://h/x.png"]}, "image_urls", id="ftp"),

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"one_clip.py", "many_clips.py", "inside_a_web_app.py", "prompts.jsonl"}
+TESTED = {"one_clip.py", "many_clips.py", "inside_a_web_app.py", "prompts.jsonl", "paper-boat.jpg"}
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async import LedgerError
+from omni_async import JobStatus, LedgerError
+from omni_async._core.references import Upload
 from omni_async._ledger import LedgerReader, SqliteLedger, schema
 
 from .conftest import opened, record_of
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 SECOND = "ALTER TABLE jobs ADD COLUMN mood TEXT; UPDATE jobs SET mood = 'good'; CREATE TABLE learnt (name TEXT);\n"
 
+NOW = len(schema.MIGRATIONS)
+
 
 def _look(path: Path, question: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as db:
@@ -26,7 +30,7 @@ def _look(path: Path, question: str) -> list[tuple[object, ...]]:
 
 @pytest.fixture
 async def old(path: Path) -> Path:
-    """A ledger of the first version with two jobs."""
+    """A ledger of this version with two jobs."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("a"))
         await ledger.insert(record_of("b", submits=2))
@@ -40,7 +44,7 @@ async def test_a_migration_keeps_every_row(old: Path, monkeypatch: pytest.Monkey
         async with opened(old) as ledger:
             assert await ledger.find("b") == record_of("b", submits=2)
     assert _look(old, "SELECT key, mood FROM jobs") == [("a", "good"), ("b", "good")]
-    assert _look(old, "PRAGMA user_version") == [(2,)]
+    assert _look(old, "PRAGMA user_version") == [(NOW + 1,)]
 
 
 async def test_a_new_ledger_gets_all_versions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +52,7 @@ async def test_a_new_ledger_gets_all_versions(path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND, "CREATE TABLE more (x);"))
     async with opened(path):
         pass
-    assert _look(path, "PRAGMA user_version") == [(3,)]
+    assert _look(path, "PRAGMA user_version") == [(NOW + 2,)]
     assert _look(path, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
 
 
@@ -61,10 +65,32 @@ async def test_a_migration_that_fails_leaves_the_old_version(
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND + fault))
         with pytest.raises(LedgerError):
             await SqliteLedger(old).open()
-    assert _look(old, "PRAGMA user_version") == [(1,)]
+    assert _look(old, "PRAGMA user_version") == [(NOW,)]
     assert _look(old, "SELECT count(*) FROM sqlite_master WHERE name = 'learnt'") == [(0,)]
     async with opened(old) as ledger:
         assert [record.key for record in ledger.unfinished()] == ["a", "b"]
+
+
+async def test_a_ledger_of_the_first_version_goes_on(path: Path) -> None:
+    """What it holds is there, and what came later can be kept in it: what local files were sent as, and uploads."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(schema.MIGRATIONS[0])
+        db.execute(
+            "INSERT INTO jobs (key, idempotency_key, status, created_at, submits, doubtful, error, earlier_cost)"
+            " VALUES ('a', 'omni-a', 'submitting', 5.0, 1, 0, '', 0.0)"
+        )
+        db.execute('INSERT INTO requests VALUES (1, \'{"prompt": "a"}\')')
+        db.executescript(f"PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1;")
+    before = record_of("a", status=JobStatus.SUBMITTING, submits=1)
+    async with opened(path) as ledger:
+        assert await ledger.find("a") == before
+        await ledger.save(replace(before, sent_as=("https://u.test/1", "sha256:ab")))
+        await ledger.keep_upload("https://api.test", "cd", Upload("https://u.test/1", 9e9))
+    async with opened(path) as ledger:
+        assert await ledger.find("a") == replace(before, sent_as=("https://u.test/1", "sha256:ab"))
+        assert await ledger.find_upload("https://api.test", "cd") == Upload("https://u.test/1", 9e9)
+        assert await ledger.find_upload("https://other.test", "cd") is None
+    assert _look(path, "PRAGMA user_version") == [(NOW,)]
 
 
 async def test_a_reader_does_not_misread_an_older_version(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,12 +108,19 @@ class Server:
     submit_script: deque[Fault] = field(default_factory=deque)
     check_script: deque[Fault] = field(default_factory=deque)
     fetch_script: deque[Fault] = field(default_factory=deque)
+    # Uploads: when, which file, what it held
+    uploads: list[tuple[float, str, bytes]] = field(default_factory=list)
+    most_uploads_at_once: int = 0
+    upload_latency: float = 0.5
+    upload_script: deque[Fault] = field(default_factory=deque)
+    on_upload: Callable[[Path], Fault] | None = None
 
     def __post_init__(self) -> None:
         self._by_key: dict[str, str] = {}
         self._numbers = count(1)
         self._on_wire: Counter[str] = Counter()
         self._next_free = 0.0
+        self._uploading = 0
 
     @staticmethod
     def now() -> float:
@@ -249,6 +256,26 @@ class Server:
         videos = [{"url": [f"https://cdn.test/{task.task_id}.mp4"], "expires_at": expires_at}]
         return seen | {"status": "completed", "progress": 100, "cost": self.cost, "result": {"videos": videos}}
 
+    # Uploads
+
+    async def upload(self, path: Path) -> Reply:
+        """Deal with an upload; each gets a link of its own."""
+        content = path.read_bytes()
+        self.uploads.append((self.now(), path.name, content))
+        self._uploading += 1
+        self.most_uploads_at_once = max(self.most_uploads_at_once, self._uploading)
+        number = len(self.uploads)
+        try:
+            await anyio.sleep(self.upload_latency)
+        finally:
+            self._uploading -= 1
+        fault = self.upload_script.popleft() if self.upload_script else None
+        if fault is None and self.on_upload:
+            fault = self.on_upload(path)
+        if isinstance(fault, Exception):
+            raise fault
+        return fault if isinstance(fault, Reply) else reply(200, {"url": f"https://upload.test/{number}/{path.name}"})
+
     # Clips
 
     @asynccontextmanager
@@ -319,8 +346,7 @@ class FakeTransport:
 
     async def upload(self, path: Path) -> Reply:
         """POST a picture."""
-        await anyio.sleep(self.server.latency)
-        return reply(200, {"url": f"https://upload.test/{path.name}"})
+        return await self.server.upload(path)
 
     def fetch(self, url: str, headers: Mapping[str, str]) -> Any:
         """GET a clip."""

@@ -666,10 +666,10 @@ async def test_a_single_question_is_given_up_after_a_minute(tmp_path: Path) -> N
 async def test_a_picture_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
     """One byte above 20 MiB is refused here, with its size; 20 MiB go up."""
     picture = tmp_path / "large.png"
-    picture.touch()
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
     async with FakeClient(Server(), tmp_path) as client:
         os.truncate(picture, 20 * 1024 * 1024)
-        assert await client.upload_image(picture) == "https://upload.test/large.png"
+        assert await client.upload_image(picture) == "https://upload.test/1/large.png"
         os.truncate(picture, 20 * 1024 * 1024 + 1)
         with pytest.raises(InvalidRequest, match="20971521"):
             await client.upload_image(picture)

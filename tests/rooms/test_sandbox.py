@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
+from PIL import Image, ImageChops, ImageStat
 
 from omni_async import JobStatus, OmniClient, Polling, Retry
 from omni_async._transport import HttpTransport, Timeouts
@@ -17,13 +18,14 @@ if TYPE_CHECKING:
 
     from omni_async._ports import Transport
 
-pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+av = pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 pytestmark = pytest.mark.timeout(120)
 
 # What ends a job, or the whole line, and rightly so; and what only takes long.
 FINAL = {
     "http_400", "http_401", "http_402", "http_403", "http_500_parameter", "http_401_check", "http_403_check",
     "idempotency_indeterminate", "redirect_submit", "never_link", "error_in_200",
+    "http_400_upload", "http_401_upload", "http_402_upload",
 }  # fmt: skip
 
 
@@ -37,23 +39,66 @@ class Client(OmniClient):
     """The real client with short timeouts."""
 
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
-        return HttpTransport(base_url, api_key, timeouts=Timeouts(connect=2, submit=0.7, check=0.7, idle=0.4))
+        return HttpTransport(
+            base_url, api_key, timeouts=Timeouts(connect=2, submit=0.7, check=0.7, upload=0.7, idle=0.4)
+        )
 
 
 async def test_every_trouble_that_may_pass_passes(tmp_path: Path) -> None:
-    """With each passing fault of the sandbox at three percent, sixty jobs make sixty tasks and sixty whole clips."""
-    faults = dict.fromkeys(sorted(set(FAULTS) - FINAL), 0.03)
+    """With each passing fault of the sandbox at three percent, sixty jobs make sixty tasks and sixty whole clips.
+
+    Every third of them refers to a local picture of its own, and uploads fail more often.
+    """
+    pictures = [tmp_path / f"{number}.png" for number in range(0, 60, 3)]
+    for picture in pictures:
+        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + picture.name.encode())
+    faults = {name: 0.2 if name.endswith("_upload") else 0.03 for name in sorted(set(FAULTS) - FINAL)}
     async with Sandbox(prerendered=True, median=0.5, max_in_flight=20, faults=faults, seed=1) as sandbox:
         retry, polling = Retry(initial=0.05, maximum=0.3, budget=60), Polling(minimum=0.05, maximum=0.3)
         async with Client(
             "sk-fine", base_url=sandbox.base_url, output_dir=tmp_path, ledger=None, retry=retry, polling=polling
         ) as client:
-            jobs = [client.submit(f"p{number}") for number in range(60)]
+            images = {f"{number}": (tmp_path / f"{number}.png",) for number in range(0, 60, 3)}
+            jobs = [client.submit(f"p{number}", images=images.get(f"{number}", ())) for number in range(60)]
             async with asyncio.timeout(90):
                 paths = await asyncio.gather(*jobs)
         assert len(sandbox.record.tasks) == 60
         assert sum(sandbox.record.faults.values()) > 10
         assert not sandbox.record.duplicate_keys
+        assert len(sandbox.record.pictures) == 20 <= sandbox.record.uploads
+        assert sum("image_urls" in task.body for task in sandbox.record.tasks.values()) == 20
         assert sandbox.record.leaked_keys == sandbox.record.redirected_keys == sandbox.record.redirected_submits == 0
     assert all(job.status is JobStatus.COMPLETED for job in jobs)
     assert len(set(paths)) == 60
+
+
+def _first_frame(path: Path, *, last: bool = False) -> Image.Image:
+    with av.open(str(path)) as container:
+        frames: list[Image.Image] = [frame.to_image() for frame in container.decode(video=0)]
+    return frames[-1 if last else 0]
+
+
+def _difference(one: Image.Image, other: Image.Image) -> float:
+    return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3
+
+
+async def test_local_references_are_seen_in_the_clips(tmp_path: Path) -> None:
+    """A local picture is the ground of its clip, a local video that of another; a continuation begins where it was."""
+    Image.new("RGB", (300, 200), (240, 120, 20)).save(tmp_path / "amber.png")
+    async with (
+        Sandbox(median=0.05, seconds=3) as sandbox,
+        OmniClient(sandbox.api_key, base_url=sandbox.base_url, output_dir=tmp_path / "clips", ledger=None) as client,
+    ):
+        amber = client.submit("a", images=[tmp_path / "amber.png"])
+        edited = client.submit("b", video=await amber)
+        plain = client.submit("b")
+        more = amber.extend("c")
+        paths = [await job for job in (amber, edited, plain, more)]
+        assert sandbox.record.uploads == 1
+    corner = (0, 0, 40, 20)  # where nothing is painted over the ground
+    amber_first, edited_first, plain_first, more_first = (_first_frame(path) for path in paths)
+    red, green, blue = amber_first.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
+    assert red > 190 > green > 70 > blue
+    assert _difference(amber_first.crop(corner), edited_first.crop(corner)) < 30
+    assert _difference(amber_first.crop(corner), plain_first.crop(corner)) > 50
+    assert _difference(_first_frame(paths[0], last=True), more_first) < 8

@@ -15,8 +15,11 @@ from omni_async._core.lifecycle import JobStatus
 from omni_async._core.record import JobRecord
 from omni_async._job import Job
 from omni_async._ledger import MemoryLedger
+from omni_async._post import Post as SendsPosts
+from omni_async._references import References
 from omni_async._roster import Roster
 from omni_async._submitter import Submitter
+from omni_async._uploads import Uploads
 
 from ..core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
 from .fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
@@ -102,6 +105,11 @@ class Keeper:
         raise NotImplementedError
 
 
+def post_of(transport: FakeTransport, roster: Roster) -> SendsPosts:
+    """Give what sends POSTs, for jobs without local files."""
+    return SendsPosts(transport, roster, References(Uploads(transport, roster, "", retry=Retry()), roster))
+
+
 async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, says: str, limits: Limits) -> Outcome:
     """Send 100 jobs through a submitter to an account."""
     draw = lognormal(random.Random(seed), typical)
@@ -115,7 +123,7 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
     roster, follower = Roster(MemoryLedger(), None, wall=lambda: EPOCH + server.now()), Follower(server)
     dice = random.Random(seed).random
     submitter = follower.submitter = Submitter(
-        FakeTransport(server), roster, limits=limits, retry=Retry(), follow=follower.follow, dice=dice
+        post_of(FakeTransport(server), roster), roster, limits=limits, retry=Retry(), follow=follower.follow, dice=dice
     )
     async with anyio.create_task_group() as group:
         group.start_soon(submitter.run)

@@ -10,6 +10,7 @@ import pickle
 import socket
 import ssl
 import traceback
+import tracemalloc
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -529,6 +530,51 @@ async def test_an_image_is_uploaded_as_a_form(tmp_path: Path) -> None:
         assert wire.read_upload(await made.upload(picture)) == "https://u.test/1"
     assert got["content"] == picture.read_bytes()
     assert (got["name"], got["filename"], got["key"]) == ("file", picture.name, f"Bearer {KEY}")
+
+
+async def test_an_upload_goes_piece_by_piece(tmp_path: Path) -> None:
+    """Twenty megabytes are sent without twenty megabytes of memory."""
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG" + bytes(20_000_000))
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        size = sum([len(chunk) async for chunk in request.content.iter_chunked(65536)])
+        return web.json_response({"url": f"https://u.test/{size}"})
+
+    async with web_server(handler) as url, transport(url, Timeouts()) as made:
+        await made.check("warm")
+        tracemalloc.start()
+        try:
+            link = wire.read_upload(await made.upload(picture))
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert int((link or "").rsplit("/", 1)[1]) > 20_000_000
+    assert peak < 4_000_000
+
+
+async def test_an_upload_can_be_cut_short(tmp_path: Path) -> None:
+    """In the middle of its bytes; the connection is closed, the file too, and the next request is fine."""
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG" + bytes(20_000_000))
+    came = asyncio.Event()
+
+    async def handler(request: web.BaseRequest) -> web.Response:
+        if request.method == "GET":
+            return web.json_response({})
+        await request.content.readany()
+        came.set()
+        await asyncio.sleep(20)
+        return web.json_response({})
+
+    async with web_server(handler) as url, transport(url, Timeouts()) as made:
+        uploading = asyncio.create_task(made.upload(picture))
+        await came.wait()
+        uploading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await uploading
+        assert (await made.check("a")).status == 200
+        picture.unlink()
 
 
 # Whose key it is

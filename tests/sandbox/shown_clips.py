@@ -140,4 +140,12 @@ TASKS: dict[str, Callable[[dict[str, Any], Talk], Awaitable[None]]] = {
     "numbers_as_strings": all_strings,
     "missing_optionals": bare,
 }
-UPLOADS = {"http_429_upload": 429, "http_500_upload": 500, "drop_upload": None}
+UPLOADS = {
+    "http_400_upload": 400,
+    "http_401_upload": 401,
+    "http_402_upload": 402,
+    "http_429_upload": 429,
+    "http_500_upload": 500,
+    "drop_upload": None,
+    "hang_upload": None,
+}

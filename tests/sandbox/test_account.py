@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 from typing import Any
@@ -82,6 +83,19 @@ async def test_an_upload_becomes_a_picture_on_the_second_origin() -> None:
         assert answer.json["bytes"] == len(PNG)
         assert answer.json["url"].startswith(talk.sandbox.cdn_url)
         assert (await talk.fetch(answer.json["url"])).body == PNG
+        assert talk.sandbox.record.pictures == {hashlib.sha256(PNG).hexdigest(): 1}
+
+
+async def test_the_link_of_an_upload_expires() -> None:
+    """After its time it leads nowhere, neither for a client nor for a task that is to use the picture."""
+    async with talking(upload_lifetime=0.05, prerendered=False) as talk:
+        form = FormData()
+        form.add_field("file", PNG, filename="cat.png", content_type="image/png")
+        url = (await talk.call("POST", "/v1/uploads/images", data=form)).json["url"]
+        await asyncio.sleep(0.06)
+        assert (await talk.fetch(url)).status in (403, 410)
+        task = await talk.ended(await talk.accepted(image_urls=[url]))
+        assert (task["status"], talk.sandbox.record.paid) == ("failed", 0)
 
 
 @pytest.mark.parametrize(

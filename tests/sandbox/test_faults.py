@@ -15,7 +15,7 @@ from omni_async.sandbox import FAULTS
 from omni_async.sandbox.faults import Mischief
 
 from .shown_checks import CHECKS
-from .shown_clips import CLIPS, TASKS, UPLOADS
+from .shown_clips import CLIPS, SLOW, TASKS, UPLOADS
 from .shown_submits import SUBMITS
 from .talk import Answer, Talk, link_of, talking
 
@@ -78,7 +78,11 @@ async def test_faults_of_an_upload(name: str) -> None:
         form = FormData()
         form.add_field("file", b"\xff\xd8\xff" + bytes(64), filename="x.jpg")
         status = UPLOADS[name]
-        if status is None:
+        if name == "hang_upload":
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(talk.call("POST", "/v1/uploads/images", data=form), SLOW)
+            assert talk.sandbox.record.pictures.total() == 1
+        elif status is None:
             with pytest.raises(aiohttp.ClientError):
                 await talk.call("POST", "/v1/uploads/images", data=form)
         else:

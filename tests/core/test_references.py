@@ -1,0 +1,99 @@
+"""What a local file may be, told by its first bytes, its size and its length, and nothing else."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from omni_async._core import references
+from omni_async._core.errors import RateLimited, TransportError
+from omni_async._core.references import image_fault, image_kind, length_advice, length_fault, video_fault, video_kind
+from omni_async._core.retry import Verdict, judge_upload, upload_patience
+from omni_async._core.settings import Retry
+
+from .said import HTML, NO_CHANNEL_500, PAGE_402, PAGE_429, REAL_401, error, reply
+
+_IMAGES = {
+    "image/jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF\0",
+    "image/png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
+    "image/webp": b"RIFF\x24\0\0\0WEBPVP8 ",
+    "image/gif": b"GIF89a\x01\0\x01\0",
+}
+_VIDEOS = {
+    "video/mp4": b"\0\0\0\x20ftypisom",
+    "video/quicktime": b"\0\0\0\x14ftypqt  ",
+    "video/webm": b"\x1aE\xdf\xa3\x9fB\x86\x81",
+}
+
+
+@pytest.mark.parametrize(("kind", "head"), [*_IMAGES.items(), *_VIDEOS.items()])
+def test_a_kind_is_told_by_content(kind: str, head: bytes) -> None:
+    """Each mark is known, and no picture passes for a video, nor a video for a picture."""
+    assert (image_kind(head), video_kind(head)) == ((kind, "") if kind in _IMAGES else ("", kind))
+
+
+@given(st.binary(max_size=16))
+def test_nothing_else_has_a_kind(head: bytes) -> None:
+    """Bytes without a mark are neither."""
+    marks = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"\x1aE\xdf\xa3")
+    if not head.startswith(marks):
+        assert image_kind(head) == ""
+        assert bool(video_kind(head)) == (head[4:8] == b"ftyp")
+
+
+def test_twenty_mebibytes_and_no_more() -> None:
+    """The limits are those of the upload, and of what is sent within a request."""
+    for fault, head in ((image_fault, _IMAGES["image/png"]), (video_fault, _VIDEOS["video/mp4"])):
+        assert fault(20_971_520, head) == ""
+        assert "20971521 bytes" in fault(20_971_521, head)
+        assert fault(0, b"") == "is empty"
+        assert "whatever its name says" in fault(5, b"hello")
+
+
+@pytest.mark.parametrize(("seconds", "is_bad"), [(0.5, True), (1, False), (24.04, False), (24.5, True), (60, True)])
+def test_a_video_has_1_to_24_seconds(seconds: float, is_bad: bool) -> None:
+    """And what is said of it names its length."""
+    assert (f"is {seconds:.1f} s long" in length_fault(seconds)) == is_bad
+
+
+def test_more_than_3_seconds_are_advised_against() -> None:
+    """As the page says."""
+    assert length_advice(3.04) == ""
+    assert "advises 3 s or less" in length_advice(7)
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (reply(200, {"url": "https://u/1"}), Verdict.ACCEPTED),
+        (reply(200, {}), Verdict.AMBIGUOUS),
+        (reply(200, HTML), Verdict.AMBIGUOUS),
+        (reply(400, error("", "unsupported image type")), Verdict.NEVER),
+        (reply(413, error("", "file size 5 exceeds maximum 4 bytes")), Verdict.NEVER),
+        (reply(413, HTML), Verdict.NEVER),
+        (reply(401, REAL_401), Verdict.STOP),
+        (reply(402, PAGE_402), Verdict.STOP),
+        (reply(403, HTML), Verdict.STOP),
+        (reply(429, PAGE_429), Verdict.LATER),
+        (reply(500, error("", "failed to upload image")), Verdict.AMBIGUOUS),
+        (reply(500, NO_CHANNEL_500), Verdict.AMBIGUOUS),
+        (reply(502, HTML), Verdict.AMBIGUOUS),
+        (TransportError("reset"), Verdict.AMBIGUOUS),
+        (TransportError("no way", sent=False), Verdict.NOT_SENT),
+    ],
+)
+def test_what_becomes_of_an_upload(answer: object, verdict: Verdict) -> None:
+    """Only a clear no ends it at once; all else is tried again, for it costs nothing."""
+    judgement = judge_upload(answer, now=0.0, about="upload of x")  # type: ignore[arg-type]
+    assert judgement.verdict is verdict
+    assert (judgement.url == "https://u/1") == (verdict is Verdict.ACCEPTED)
+    is_final = verdict in {Verdict.ACCEPTED, Verdict.NEVER, Verdict.STOP}
+    assert (upload_patience(verdict, Retry(budget=60)) == 0) == is_final
+    assert isinstance(judgement.error, RateLimited) == (verdict is Verdict.LATER)
+
+
+def test_a_link_is_used_while_it_outlives_a_resend() -> None:
+    """Longer than the day for which a request may be sent again."""
+    upload = references.Upload("u", references.UPLOAD_LIFETIME)
+    assert upload.expires_at - upload.good_until > 86_400
