@@ -19,6 +19,7 @@ from ._house import House
 from ._job import Job
 from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
 from ._transport import HttpTransport
+from ._webhook import Webhook
 
 if TYPE_CHECKING:
     import os
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ._completion import Wanted
     from ._core.models import Balance, Task, VideoRequest
     from ._ports import Ledger, Transport
+    from ._webapp import Application
 
 
 class OmniClient:
@@ -70,6 +72,7 @@ class OmniClient:
         self._retry = retry or Retry()
         self._polling = polling or Polling()
         self._on_event = on_event
+        self._webhook = Webhook(self._server)
         self._house: House | None = None
         self._is_closed = False
 
@@ -93,6 +96,7 @@ class OmniClient:
             retry=self._retry,
             polling=self._polling,
             on_event=self._on_event,
+            webhook=self._webhook,
         )
         try:
             await self._house.open()
@@ -180,6 +184,21 @@ class OmniClient:
         house.intake.begin_again(job, new_idempotency_key())
         return job
 
+    def webhook(self, public_url: str) -> Application:
+        """Turn webhooks on; gives an aiohttp.web application to mount in your own server, where `public_url` leads.
+
+        Submits name an unguessable address below it, which the server calls when a task has ended. A call is only
+        ever a hint to check that task now, so forged or repeated ones do no harm. With hooks that come, routine checks
+        become rare; where they stop coming, checks return to their ordinary pace. May be called before entering the
+        client, so that the application can be mounted before the server starts.
+
+        Raises `ValueError` for an address that the API would silently not call.
+        """
+        from ._webapp import application  # noqa: PLC0415 - a server is brought in only where one is wanted
+
+        self._webhook.turn_on(public_url)
+        return application(self._webhook)
+
     # Single questions
 
     async def task(self, task_id: str) -> Task:
@@ -233,22 +252,7 @@ class OmniClient:
 
     def cancel(self, job: Job) -> bool:
         """Give a job up; `Job.cancel` is the way to call it."""
-        house = self._open()
-        if job.done():
-            return False
-        if house.intake.cancel(job):
-            return True
-        match job.status:
-            case JobStatus.WAITING | JobStatus.SUBMITTING:
-                house.submitter.cancel(job)
-            case JobStatus.RUNNING:
-                house.submitter.finished()
-                house.roster.cancel(job)
-            case JobStatus.DOWNLOADING:
-                house.roster.cancel(job)
-            case _:
-                return False
-        return True
+        return self._open().cancel(job)
 
     def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that goes on from another; `Job.extend` is the way to call it."""

@@ -1,34 +1,39 @@
 """Follows every job in flight: one coroutine, one agenda of due times, and what each look makes of a job.
 
-Theory of operation. A job being followed is a `_Watch`. It is either on the agenda, or being looked at by a short-lived
+Theory of operation. A job being followed is a `Watch`. It is either on the agenda, or being looked at by a short-lived
 asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
 the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a failed job.
+
+A webhook is a hint that a look is due now; how far hints make other looks needless is `Trust`'s to say. With batch
+status one question is about many jobs; it only ever tells who is still running, and the others are looked at singly.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 import anyio
 from aiolimiter import AsyncLimiter
 
+from ._batch_status import BatchStatus
 from ._bell import Bell
 from ._core import retry as rules
 from ._core.agenda import Agenda
 from ._core.cadence import Cadence, Course
-from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, TransportTimeout, about
+from ._core.errors import TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
-from ._core.models import DEFAULT_MODEL
 from ._core.retry import Look, Sight
+from ._core.statuses import as_task
+from ._core.trust import Calls, Trust
+from ._ends import Ends, overdue
+from ._watch import Watch, model_of, still
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -38,32 +43,11 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
+    from ._webhook import Webhook
 
 WIDTH = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
-
-_log = logging.getLogger("omni_async.poller")
-
-
-@dataclass(slots=True)
-class _Watch:
-    """A job being followed. Times are of the loop's clock."""
-
-    job: Job
-    since: float
-    course: Course
-    is_foreign: bool  # submitted elsewhere: a 404 for it is the truth, not a delay
-    is_late: bool  # its time was over when it was taken up
-    missed_since: float = 0.0
-    misses: int = 0
-    not_found: int = 0
-    linkless: int = 0
-
-    @property
-    def estimated(self) -> float | None:
-        """How long the server thinks that it takes, in seconds."""
-        return self.job.task.estimated_time if self.job.task else None
 
 
 class Poller:
@@ -79,6 +63,7 @@ class Poller:
         polling: Polling,
         landed: Callable[[Job], None],
         left: Callable[[], None],
+        webhook: Webhook,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._transport = transport
@@ -86,27 +71,46 @@ class Poller:
         self._retry = retry
         self._polling = polling
         self._cadence = Cadence(polling)
-        self._landed = landed
-        self._left = left
         self._dice = dice
+        self._webhook = webhook
+        self._trust = Trust()
+        self._ends = Ends(roster, self._cadence, self._trust, landed=landed, left=left)
+        self._watched: WeakValueDictionary[str, Watch] = WeakValueDictionary()  # by task_id, to be called for
+        self._batch = BatchStatus(transport, roster, polling)
         self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
         self._pace = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
-        self._agenda: Agenda[_Watch] = Agenda(lambda watch: watch.job.status is not JobStatus.RUNNING)
+        self._agenda: Agenda[Watch] = Agenda(lambda watch: watch.is_void or watch.job.status is not JobStatus.RUNNING)
         self._bell = Bell()
 
     def learn(self, records: Iterable[JobRecord]) -> None:
         """Take in from earlier jobs how long the server takes."""
         for record in records:
             if record.took is not None:
-                self._cadence.learn(_model(record), record.took)
+                self._cadence.learn(model_of(record), record.took)
 
     def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
         now = self._now()
-        course = Course(_model(job._record), now - age, now - age, is_watched=not at_once)
+        course = Course(model_of(job._record), now - age, now - age, is_watched=not at_once)
         is_late = age >= self._polling.timeout
-        watch = _Watch(job, now - age, course, is_foreign=not job._record.request, is_late=is_late)
-        self._schedule(watch, 0.0 if at_once else self._cadence.next_gap(course, now))
+        calls = Calls(is_expected=True) if self._webhook.expects(job._record) else None
+        watch = Watch(job, now - age, course, is_foreign=not job._record.request, is_late=is_late, calls=calls)
+        self._watched[str(job.task_id)] = watch
+        self._schedule(watch, 0.0 if at_once else self._gap(watch))
+        if self._trust.has_heard_of(str(job.task_id)):
+            self.hint(str(job.task_id))
+
+    def hint(self, task_id: str) -> None:
+        """Look at a task soon, because somebody says that it has ended; an unknown one costs nothing."""
+        watch = self._watched.get(task_id)
+        if watch is None or watch.job.status is not JobStatus.RUNNING:
+            self._trust.heard(task_id, self._now())
+            return
+        watch.calls = watch.calls or Calls(is_expected=False)
+        now = self._now()
+        if watch.calls.come() and not watch.is_asked and now + watch.calls.look_in(now) < watch.due:
+            fresh = self._watched[task_id] = watch.renewed()
+            self._schedule(fresh, watch.due - now)
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
@@ -124,12 +128,15 @@ class Poller:
 
     # When
 
-    def _schedule(self, watch: _Watch, gap: float) -> None:
+    def _schedule(self, watch: Watch, gap: float) -> None:
         deadline = watch.since + self._polling.timeout
         now = self._now()
+        if watch.calls is not None and watch.calls.is_due:
+            gap = min(gap, watch.calls.look_in(now))
         due = now + gap
         if now < deadline < due:
             due = deadline  # one last look when its time is up
+        watch.due, watch.is_asked = due, False
         if self._agenda.put(watch, due):
             self._bell.ring()
 
@@ -144,22 +151,54 @@ class Poller:
         now = self._now()
         is_scarce = self._pace is not None or self._gate.is_closed
         watch = self._agenda.take(now, self._worth if is_scarce else None)
-        if watch is not None:
-            group.start_soon(self._look, watch, self._gate.leave(now))
+        if watch is None:
+            return
+        together = [watch] if self._gate.is_closed else self._batch.gather(watch, self._agenda, now)
+        permit = self._gate.leave(now)
+        for each in together:
+            each.is_asked, each.crowd = True, len(together)
+        if len(together) > 1:
+            group.start_soon(self._look_at_many, together, permit)
+        else:
+            group.start_soon(self._look, watch, permit)
 
-    def _worth(self, watch: _Watch) -> float:
+    def _gap(self, watch: Watch) -> float:
+        """Give the seconds until the next look that nobody asks for."""
+        is_expected = watch.calls is not None and watch.calls.is_expected
+        ease = (self._trust.ease if is_expected else 1.0) / watch.crowd
+        return self._cadence.next_gap(watch.course, self._now(), watch.estimated, ease=ease)
+
+    def _worth(self, watch: Watch) -> float:
         """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
+        if watch.is_alone or watch.is_called:  # as good as certainly finished
+            return float("inf")
         return self._cadence.wasted(watch.course, self._now())
 
     # One look
 
-    async def _look(self, watch: _Watch, permit: Permit) -> None:
+    async def _look(self, watch: Watch, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
+        watch.is_alone = False
+        if watch.calls is not None:
+            watch.calls.looked(self._now())
         sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
         self._tell_gate(permit, sight)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
+
+    async def _look_at_many(self, watches: Sequence[Watch], permit: Permit) -> None:
+        answer = await self._batch.ask([str(watch.job.task_id) for watch in watches])
+        self._tell_gate(permit, Sight(Look.MISSED, error=answer.error, retry_after=answer.retry_after))
+        for watch in watches:
+            if watch.job.status is not JobStatus.RUNNING:
+                continue
+            word = answer.running.get(str(watch.job.task_id))
+            if word is not None:
+                await self._act(watch, Sight(Look.RUNNING, as_task(watch.job.task_id or "", word, watch.job.task)))
+            else:
+                watch.is_alone = not answer.is_limit
+                self._schedule(watch, 0.0)
 
     async def _ask(self, task_id: str, patience: float | None) -> Sight:
         self._roster.count("checks")
@@ -186,63 +225,39 @@ class Poller:
 
     # What a look makes of a job
 
-    async def _act(self, watch: _Watch, sight: Sight) -> None:
+    async def _act(self, watch: Watch, sight: Sight) -> None:
         if sight.task is not None:
             self._roster.see(watch.job, sight.task)
             watch.misses = watch.not_found = 0
         match sight.look:
             case Look.DONE:
-                await self._finish(watch)
+                await self._ends.finish(watch, self._now())
             case Look.FAILED:
-                await self._fail(watch.job, "the server gave it up")
+                await self._ends.fail(watch, "the server gave it up", self._now())
             case Look.NO_LINK:
                 await self._miss_link(watch)
             case Look.RUNNING:
                 now = self._now()
                 if sight.task is not None:
                     self._cadence.see(watch.course, sight.task, now)
-                await self._look_again(watch, self._cadence.next_gap(watch.course, now, watch.estimated))
+                if watch.calls is not None:
+                    watch.calls.unfinished()
+                await self._look_again(watch, self._gap(watch))
             case Look.DENIED if sight.error is not None:
-                await self._lose(watch, about(f"job {watch.job.key!r}: {_still(watch.job)}", sight.error))
+                await self._ends.lose(watch.job, about(f"job {watch.job.key!r}: {still(watch.job)}", sight.error))
             case _:
                 await self._miss(watch, sight)
 
-    async def _finish(self, watch: _Watch) -> None:
-        job, task = watch.job, watch.job.task
-        assert task is not None
-        self._left()
-        took = self._cadence.finish(watch.course, task, self._now())
-        facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
-        await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, **facts))
-        self._landed(job)
-
-    async def _fail(self, job: Job, what: str) -> None:
-        task = job.task
-        assert task is not None
-        self._left()
-        words = ": ".join(dict.fromkeys(word for word in (task.error_code, task.error) if word))
-        text = f"job {job.key!r} (task {job.task_id}): {what} ({task.status}){': ' if words else ''}{words}"
-        error = JobFailed(text, key=job.key, task_id=job.task_id, task=task)
-        await self._roster.sure(
-            self._roster.move(
-                job,
-                JobStatus.FAILED,
-                cost=task.cost,
-                credits=task.credits_cost,
-                error=text,
-                finished_at=self._roster.wall(),
-            )
-        )
-        self._roster.end(job, error)
-
-    async def _miss_link(self, watch: _Watch) -> None:
+    async def _miss_link(self, watch: Watch) -> None:
         watch.linkless += 1
         if watch.linkless > _LINKLESS_LOOKS:
-            await self._fail(watch.job, f"finished, but {watch.linkless} checks have shown no video to fetch")
+            await self._ends.fail(
+                watch, f"finished, but {watch.linkless} checks have shown no video to fetch", self._now()
+            )
         else:
             self._schedule(watch, self._polling.minimum * 2 ** (watch.linkless - 1))
 
-    async def _miss(self, watch: _Watch, sight: Sight) -> None:
+    async def _miss(self, watch: Watch, sight: Sight) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
         job, now = watch.job, self._now()
         watch.misses += 1
@@ -250,42 +265,26 @@ class Poller:
         watch.not_found = watch.not_found + 1 if sight.look is Look.NOT_FOUND else 0
         if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, self._age(watch))):
             assert sight.error is not None
-            await self._lose(watch, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error))
+            await self._ends.lose(
+                watch.job, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
+            )
         elif rules.gives_up_looking(watch.misses, now - watch.missed_since, self._retry):
             reason = f"{watch.misses} checks in a row have failed, the last with: {sight.error}"
-            await self._lose(watch, self._overdue(job, reason))
+            await self._ends.lose(job, overdue(job, reason))
         else:
             await self._look_again(watch, rules.obey(sight.retry_after, watch.misses - 1, self._retry, self._dice()))
 
-    async def _look_again(self, watch: _Watch, gap: float) -> None:
+    async def _look_again(self, watch: Watch, gap: float) -> None:
         is_unseen = watch.is_late and watch.job.task is None  # its time was over before anybody could look
         if self._age(watch) >= self._polling.timeout and not is_unseen:
             reason = f"it was not seen to finish within {self._polling.timeout:g} s"
-            await self._lose(watch, self._overdue(watch.job, reason))
+            await self._ends.lose(watch.job, overdue(watch.job, reason))
         else:
             self._schedule(watch, gap)
 
-    async def _lose(self, watch: _Watch, error: OmniError) -> None:
-        """Stop following a job that may still be running."""
-        job = watch.job
-        self._left()
-        await self._roster.sure(self._roster.move(job, JobStatus.OVERDUE, error=str(error)))
-        self._roster.end(job, error)
-
-    def _overdue(self, job: Job, reason: str) -> JobOverdue:
-        return JobOverdue(f"job {job.key!r}: {reason}; {_still(job)}", key=job.key, task_id=job.task_id)
-
-    def _age(self, watch: _Watch) -> float:
+    def _age(self, watch: Watch) -> float:
         return self._now() - watch.since
 
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _model(record: JobRecord) -> str:
-    return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
-
-
-def _still(job: Job) -> str:
-    return f"task {job.task_id} may still be running, and can be followed again by that id"

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
+    from ._webhook import Webhook
 
 
 @dataclass(slots=True)
@@ -31,9 +32,10 @@ class OnWire:
 class Post:
     """Sends submits one by one; who may be sent when is decided elsewhere."""
 
-    def __init__(self, transport: Transport, roster: Roster) -> None:
+    def __init__(self, transport: Transport, roster: Roster, webhook: Webhook) -> None:
         self._transport = transport
         self._roster = roster
+        self._webhook = webhook
 
     async def record(self, job: Job) -> None:
         """Make it durable that this job is now being sent. Raises `LedgerError`: then it must not be."""
@@ -42,7 +44,8 @@ class Post:
             change = self._roster.note(job, submits=submits)
         else:
             now = self._roster.wall()
-            change = self._roster.move(job, JobStatus.SUBMITTING, submits=submits, submitted_at=now)
+            facts = {"submits": submits, "submitted_at": now, "webhook": self._webhook_of(job)}
+            change = self._roster.move(job, JobStatus.SUBMITTING, **facts)
         try:
             await change
         except LedgerError:
@@ -61,12 +64,20 @@ class Post:
             return self._roster.note(job, submits=submits)
         return self._roster.move(job, JobStatus.WAITING, submits=submits)
 
+    def _webhook_of(self, job: Job) -> str | None:
+        """Give the address for its hook: chosen with its first POST, and the same in all that follow under its key."""
+        if job._record.submitted_at is not None or job.request is None:
+            return job._record.webhook
+        return self._webhook.address_for(job.request)
+
     async def send(self, job: Job) -> Judgement:
         """Send it, and tell what became of it."""
         assert job.request is not None, "a job without a request is never in the line"
         body = job.request.body()
         if job._record.parent_task_id:
             body["extend_from_task_id"] = job._record.parent_task_id
+        if job._record.webhook:
+            body["webhook"] = job._record.webhook
         try:
             reply = await self._transport.submit(wire.encode(body), job._record.idempotency_key)
         except TransportError as error:

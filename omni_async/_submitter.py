@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
     from ._core.settings import Limits, Retry
     from ._job import Job
-    from ._ports import Transport
     from ._roster import Roster
 
 WIDTH = 16  # POSTs on the wire at once; so many, and no more, may still be refused when the credit ends
@@ -49,7 +48,7 @@ class Submitter:
 
     def __init__(
         self,
-        transport: Transport,
+        post: Post,
         roster: Roster,
         *,
         limits: Limits,
@@ -61,7 +60,7 @@ class Submitter:
         learner = Learner(retry, is_paced=limits.submits_per_minute is not None)
         self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry, learner=learner)
         self.stopped: OmniError | None = None
-        self._post = Post(transport, roster)
+        self._post = post
         self._roster = roster
         self._retry = retry
         self._follow = follow

@@ -73,16 +73,21 @@ class Cadence:
             self.learn(course.model, took)
         return took
 
-    def next_gap(self, course: Course, now: float, estimated_time: float | None = None) -> float:
-        """Give the seconds until the next look; `estimated_time` is the server's own estimate, if it gave one."""
+    def next_gap(self, course: Course, now: float, estimated_time: float | None = None, *, ease: float = 1.0) -> float:
+        """Give the seconds until the next look; `estimated_time` is the server's own estimate, if it gave one.
+
+        `ease` is how many times the cost of a check on its own this one has: more where a hook makes most of them
+        needless, less where one request is shared by many jobs. By the square-root rule gaps go with its root.
+        """
         polling, law = self._polling, self._law(course)
+        check_cost, longest = polling.check_cost * ease, polling.maximum * math.sqrt(ease)
         age = 0.0 if course.is_queued else course.age(now)  # of one that waits there, it may at best begin now
         if law is None:
-            gap, not_before = _guess(course.age(now), estimated_time, polling)
+            gap, not_before = _guess(course.age(now), estimated_time, polling, check_cost)
         else:
-            gap = law.next_look(age, polling.check_cost) - age
+            gap = law.next_look(age, check_cost) - age
             not_before = law.quantile(_POSSIBLE) - age
-        return max(polling.minimum, min(gap, max(polling.maximum, not_before)))
+        return max(polling.minimum, min(gap, max(longest, not_before)))
 
     def wasted(self, course: Course, now: float) -> float:
         """Give how many seconds a job is expected to have been finished without anybody knowing."""
@@ -96,7 +101,7 @@ class Cadence:
         return durations.law() if durations else None
 
 
-def _guess(age: float, estimated_time: float | None, polling: Polling) -> tuple[float, float]:
+def _guess(age: float, estimated_time: float | None, polling: Polling, check_cost: float) -> tuple[float, float]:
     """Give the gap where nothing is known but that a job has lasted for `age`, and how long nothing can be done.
 
     A duration that is known to exceed t, and no more, has the hazard ``h(t) = 2 / t``; the square-root rule makes of
@@ -104,4 +109,4 @@ def _guess(age: float, estimated_time: float | None, polling: Polling) -> tuple[
     """
     estimated_time = max(0.0, estimated_time or 0.0)
     not_before = min(estimated_time * _EARLIEST - age, _TRUST * polling.maximum)
-    return max(math.sqrt(polling.check_cost * max(age, estimated_time)), not_before), not_before
+    return max(math.sqrt(check_cost * max(age, estimated_time)), not_before), not_before

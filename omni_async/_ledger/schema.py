@@ -60,12 +60,13 @@ MIGRATIONS: tuple[str, ...] = (
     -- Who owns which file, for names without case and ending.
     CREATE TABLE files (name TEXT PRIMARY KEY, key TEXT NOT NULL, video INTEGER NOT NULL) WITHOUT ROWID;
     """,
+    "ALTER TABLE jobs ADD COLUMN webhook TEXT",  # the address that its submits name
 )
 
 COLUMNS = (
     *("key", "idempotency_key", "parent", "parent_task_id", "status", "task_id", "created_at", "submitted_at"),
     *("accepted_at", "finished_at", "took", "submits", "doubtful", "cost", "credits", "paths", "error"),
-    *("earlier_task_ids", "earlier_cost", "part"),
+    *("earlier_task_ids", "earlier_cost", "part", "webhook"),
 )
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, COALESCE(request, '') FROM jobs LEFT JOIN requests ON job = id"
@@ -94,6 +95,7 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         json.dumps(record.earlier_task_ids) if record.earlier_task_ids else None,
         record.earlier_cost,
         json.dumps(asdict(record.part)) if record.part else None,
+        record.webhook,
     )
 
 

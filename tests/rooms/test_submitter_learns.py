@@ -15,8 +15,10 @@ from omni_async._core.lifecycle import JobStatus
 from omni_async._core.record import JobRecord
 from omni_async._job import Job
 from omni_async._ledger import MemoryLedger
+from omni_async._post import Post as SentPost
 from omni_async._roster import Roster
 from omni_async._submitter import Submitter
+from omni_async._webhook import Webhook
 
 from ..core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
 from .fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
@@ -114,8 +116,9 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
     server = AccountServer(Account(*account_limits), durations, says=says)
     roster, follower = Roster(MemoryLedger(), None, wall=lambda: EPOCH + server.now()), Follower(server)
     dice = random.Random(seed).random
+    post = SentPost(FakeTransport(server), roster, Webhook("https://api.test"))
     submitter = follower.submitter = Submitter(
-        FakeTransport(server), roster, limits=limits, retry=Retry(), follow=follower.follow, dice=dice
+        post, roster, limits=limits, retry=Retry(), follow=follower.follow, dice=dice
     )
     async with anyio.create_task_group() as group:
         group.start_soon(submitter.run)

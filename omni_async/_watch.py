@@ -1,0 +1,62 @@
+"""A job being followed, with what has been seen of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ._core.models import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from ._core.cadence import Course
+    from ._core.record import JobRecord
+    from ._core.trust import Calls
+    from ._job import Job
+
+
+@dataclass(slots=True, weakref_slot=True, eq=False)
+class Watch:
+    """A job being followed. Times are of the loop's clock."""
+
+    job: Job
+    since: float
+    course: Course
+    is_foreign: bool  # submitted elsewhere: a 404 for it is the truth, not a delay
+    is_late: bool  # its time was over when it was taken up
+    calls: Calls | None  # of webhooks; None where none is expected and none has come
+    due: float = 0.0  # when the next look is, once it is on the agenda
+    missed_since: float = 0.0
+    misses: int = 0
+    not_found: int = 0
+    linkless: int = 0
+    crowd: int = 1  # how many the last question was about
+    is_alone: bool = False  # to be looked at singly next time
+    is_asked: bool = False  # a look is on its way, so it is not on the agenda
+    is_void: bool = False  # another watch stands for the job now
+
+    @property
+    def estimated(self) -> float | None:
+        """How long the server thinks that it takes, in seconds."""
+        return self.job.task.estimated_time if self.job.task else None
+
+    @property
+    def is_called(self) -> bool:
+        """Whether a look is due because a hook has come."""
+        return self.calls is not None and self.calls.is_due
+
+    def renewed(self) -> Watch:
+        """Give a watch in place of this one, whose entry on the agenda is then void."""
+        fresh = replace(self)
+        self.is_void = True
+        return fresh
+
+
+def model_of(record: JobRecord) -> str:
+    """Give the model of a job; "" for one that was submitted elsewhere."""
+    return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
+
+
+def still(job: Job) -> str:
+    """Say that a job is not lost."""
+    return f"task {job.task_id} may still be running, and can be followed again by that id"
