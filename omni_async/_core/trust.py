@@ -77,6 +77,7 @@ class Calls:
     is_expected: bool  # its submit named our address, and no call for it has been in vain
     is_told: bool = False  # one has come, and no look has disproved it yet
     is_due: bool = False  # ... and the look that it asks for has not begun
+    is_answered: bool = False  # the latest look was for a call
     vain: int = 0
     looked_at: float = float("-inf")
 
@@ -92,12 +93,14 @@ class Calls:
 
     def looked(self, now: float) -> None:
         """Take note that a look begins; a call from now on asks for another."""
+        self.is_answered = self.is_due
         if self.is_due:
             self.is_due = False
             self.looked_at = now
 
     def unfinished(self) -> None:
         """Take in a look that found the job unfinished: whoever called, it was not worth waiting for."""
-        if self.is_told and not self.is_due:
-            self.is_told = self.is_expected = False
+        if self.is_answered or (self.is_told and not self.is_due):
             self.vain += 1
+            self.is_expected = False
+            self.is_told = self.is_due
