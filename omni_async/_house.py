@@ -147,7 +147,7 @@ class House:
             await self._ledger.open()
             self.poller.learn(await self._ledger.durations())
             await self._limits.recall()
-            await self._webhook.open(self._ledger, self.poller.hint)
+            await self._webhook.open(self._ledger, self.poller.wakeups.hint)
             if self._counts_cost:
                 self.roster.spent = await self._ledger.spent()
         except LedgerError as error:

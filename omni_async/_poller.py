@@ -4,7 +4,7 @@ Theory of operation. A job being followed is a `Watch`. It is either on the agen
 asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
 the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a failed job.
 
-A webhook is a hint that a look is due now; how far hints make other looks needless is `Trust`'s to say. With batch
+A webhook is a hint that a look is due now (`Wakeups`), and nothing more. With batch
 status one question is about many jobs; it only ever tells who is still running, and the others are looked at singly.
 """
 
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import random
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
 
 import anyio
 from aiolimiter import AsyncLimiter
@@ -28,8 +27,8 @@ from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.retry import Look, Sight
 from ._core.statuses import as_task
-from ._core.trust import Calls, Trust
 from ._ends import Ends, overdue
+from ._wakeups import Wakeups
 from ._watch import Watch, model_of, still
 
 if TYPE_CHECKING:
@@ -72,10 +71,8 @@ class Poller:
         self._polling = polling
         self._cadence = Cadence(polling)
         self._dice = dice
-        self._webhook = webhook
-        self._trust = Trust()
-        self._ends = Ends(roster, self._cadence, self._trust, landed=landed, left=left)
-        self._watched: WeakValueDictionary[str, Watch] = WeakValueDictionary()  # by task_id, to be called for
+        self.wakeups = Wakeups(webhook, schedule=self._schedule, gap=self._gap)
+        self._ends = Ends(roster, self._cadence, self.wakeups.trust, landed=landed, left=left)
         self._batch = BatchStatus(transport, roster, polling)
         self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
         self._pace = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
@@ -93,24 +90,10 @@ class Poller:
         now = self._now()
         course = Course(model_of(job._record), now - age, now - age, is_watched=not at_once)
         is_late = age >= self._polling.timeout
-        calls = Calls(is_expected=True) if self._webhook.expects(job._record) else None
+        calls = self.wakeups.calls_for(job._record)
         watch = Watch(job, now - age, course, is_foreign=not job._record.request, is_late=is_late, calls=calls)
-        self._watched[str(job.task_id)] = watch
         self._schedule(watch, 0.0 if at_once else self._gap(watch))
-        if self._trust.has_heard_of(str(job.task_id)):
-            self.hint(str(job.task_id))
-
-    def hint(self, task_id: str) -> None:
-        """Look at a task soon, because somebody says that it has ended; an unknown one costs nothing."""
-        watch = self._watched.get(task_id)
-        if watch is None or watch.job.status is not JobStatus.RUNNING:
-            self._trust.heard(task_id, self._now())
-            return
-        watch.calls = watch.calls or Calls(is_expected=False)
-        now = self._now()
-        if watch.calls.come() and not watch.is_asked and now + watch.calls.look_in(now) < watch.due:
-            fresh = self._watched[task_id] = watch.renewed()
-            self._schedule(fresh, watch.due - now)
+        self.wakeups.await_call(watch)
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
@@ -164,8 +147,7 @@ class Poller:
 
     def _gap(self, watch: Watch) -> float:
         """Give the seconds until the next look that nobody asks for."""
-        is_expected = watch.calls is not None and watch.calls.is_expected
-        ease = (self._trust.ease if is_expected else 1.0) / watch.crowd
+        ease = self.wakeups.ease(watch) / watch.crowd
         return self._cadence.next_gap(watch.course, self._now(), watch.estimated, ease=ease)
 
     def _worth(self, watch: Watch) -> float:
@@ -186,6 +168,7 @@ class Poller:
         self._tell_gate(permit, sight)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
+        self.wakeups.review()
 
     async def _look_at_many(self, watches: Sequence[Watch], permit: Permit) -> None:
         answer = await self._batch.ask([str(watch.job.task_id) for watch in watches])

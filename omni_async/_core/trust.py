@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 _PRIOR = 0.5  # of an imagined clip with a hook, and of one without: Jeffreys' prior, which is soon outvoted
 _KEPT = 0.97  # of the weight of earlier clips is left after one more: the latest thirty count
+_SHAKEN = 0.7  # of the weight of hooks that came is left after one that did not: rather a check too many than late
 _LEAST = 0.01  # share of lost hooks; nothing is thought surer, so checks are ten times rarer at most
 _GRACE = 5.0  # seconds within which a hook may follow the check that was quicker
 _REMEMBERED = 1000  # tasks that were found without a hook, which may still come
@@ -29,12 +30,19 @@ class Trust:
     def __init__(self) -> None:
         self._came = self._lost = _PRIOR
         self._missing: dict[str, float] = {}  # when a task was found finished without its hook, latest last
+        self._planned = self.ease  # the most that looks may have been put off by
         self._strangers: dict[str, None] = {}  # latest last
 
     @property
     def ease(self) -> float:
         """How many times the cost of an ordinary check a routine check of a job with a hook is thought to have."""
         return (self._came + self._lost) / max(self._lost, _LEAST * (self._came + self._lost))
+
+    def has_fallen(self) -> bool:
+        """Tell, once, whether looks have been put off by far more than hooks are trusted now."""
+        is_far = self.ease < self._planned / 2
+        self._planned = self.ease if is_far else max(self._planned, self.ease)
+        return is_far
 
     def came(self) -> None:
         """Take note of a job whose end its hook has told."""
@@ -44,6 +52,7 @@ class Trust:
     def lost(self, task_id: str, now: float) -> None:
         """Take note of a job that was found finished, though no hook had come."""
         self._fade()
+        self._came = _PRIOR + (self._came - _PRIOR) * _SHAKEN
         self._lost += 1
         self._missing[task_id] = now
         if len(self._missing) > _REMEMBERED:

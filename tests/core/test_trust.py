@@ -50,6 +50,19 @@ def test_hooks_that_stop_coming_are_noticed() -> None:
     assert trust_after(*[True] * 1000, *[False] * 100, *[True] * 100).ease > 10
 
 
+def test_a_fall_is_told_once() -> None:
+    """Each time that trust is less than half of what it was when looks were put off, there is something to mend."""
+    trust = trust_after(*[True] * 100)
+    assert not trust.has_fallen()
+    falls = []
+    for number in range(60):
+        trust.lost(f"task_{number}", 0.0)
+        falls.append(trust.has_fallen())
+    assert 3 <= sum(falls) <= 7
+    assert any(falls[:3])
+    assert not any(falls[40:])
+
+
 def test_a_hook_that_a_check_was_quicker_than_is_not_lost() -> None:
     """One that follows within seconds counts as come, one that follows after a retry's pause does not."""
     quick, slow = trust_after(*[False] * 10), trust_after(*[False] * 10)

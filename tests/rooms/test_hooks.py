@@ -60,7 +60,7 @@ class Hooking(Server):
             assert self.client._webhook.hear(json.dumps({"id": task_id, "status": "completed"}).encode()) == 204
 
     def late(self) -> list[float]:
-        """Give for each task, in the order in which they were accepted, how many seconds passed until a check showed it."""
+        """Give for each task, first accepted first, how many seconds passed until a check showed its end."""
         seen: dict[str, float] = {}
         for at, task_id in self.checks:
             if at + self.latency >= self.tasks[task_id].ready_at:
@@ -115,7 +115,7 @@ async def test_hooks_that_stop_coming_are_not_waited_for(tmp_path: Path) -> None
     _, late = await outcome(tmp_path / "stopped", server, 240)
     assert fmean(late[:120]) < fmean(late_without[:120]) / 5
     assert fmean(late[-80:]) < 1.5 * fmean(late_without[-80:])
-    assert max(late) < 160
+    assert max(late) < 60
 
 
 @pytest.mark.parametrize("lost", [0.1, 0.5])
