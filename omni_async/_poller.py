@@ -4,8 +4,8 @@ Theory of operation. A job being followed is a `Watch`. It is either on the agen
 asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
 the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a failed job.
 
-A webhook is a hint that a look is due now (`Wakeups`), and nothing more. With batch
-status one question is about many jobs; it only ever tells who is still running, and the others are looked at singly.
+A webhook is a hint that a look is due now (see `Wakeups`), and nothing more. With batch status one question is about
+many jobs; it only ever tells who is still running, and the others are looked at singly.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -72,3 +73,20 @@ async def test_a_reader_does_not_misread_an_older_version(old: Path, monkeypatch
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND))
     with pytest.raises(LedgerError, match="older omni_async"):
         LedgerReader(old)
+
+
+async def test_a_ledger_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
+    """What a program before webhooks has written is read, and keeps from then on what it is told."""
+    with closing(sqlite3.connect(path)) as db:
+        db.executescript(
+            f"{schema.MIGRATIONS[0]}; PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1;"
+            "INSERT INTO jobs (key, idempotency_key, status, created_at, submits, doubtful, error, earlier_cost)"
+            " VALUES ('a', 'k', 'submitting', 1.0, 1, 0, '', 0)"
+        )
+    async with opened(path) as ledger:
+        found = await ledger.find("a")
+        assert found is not None
+        assert (found.webhook, found.submits) == (None, 1)
+        await ledger.save(replace(found, webhook="https://example.com/omni/secret"))
+    async with opened(path) as ledger:
+        assert (await ledger.find("a")) == replace(found, webhook="https://example.com/omni/secret")
