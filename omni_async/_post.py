@@ -15,6 +15,7 @@ from ._core.retry import Judgement, is_remembered, judge_submit
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from ._core.record import JobRecord
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
@@ -73,13 +74,15 @@ class Post:
     async def send(self, job: Job) -> Judgement:
         """Send it, and tell what became of it."""
         assert job.request is not None, "a job without a request is never in the line"
-        body = job.request.body()
-        if job._record.parent_task_id:
-            body["extend_from_task_id"] = job._record.parent_task_id
-        if job._record.webhook:
-            body["webhook"] = job._record.webhook
+        body = job.request.body() | _added(job._record)
         try:
             reply = await self._transport.submit(wire.encode(body), job._record.idempotency_key)
         except TransportError as error:
             return judge_submit(error, now=self._roster.wall())
         return judge_submit(reply, now=self._roster.wall())
+
+
+def _added(record: JobRecord) -> dict[str, str]:
+    """Give the fields that are not the request's own: the task that it goes on from, and who is to be called."""
+    fields = {"extend_from_task_id": record.parent_task_id, "webhook": record.webhook}
+    return {name: value for name, value in fields.items() if value}

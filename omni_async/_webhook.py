@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ._core.webhooks import checked_address, named_task
@@ -29,6 +31,7 @@ class Webhook:
         self._secret: str | None = None
         self._ledger: Ledger | None = None
         self._hint: Callable[[str], None] | None = None  # while the client is open
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"<Webhook {self._public_url or 'off'}>"
@@ -48,6 +51,7 @@ class Webhook:
         if self._secret is None and self._public_url is not None:
             await ledger.remember(_FACT, self._new_secret())
         self._ledger = ledger
+        self._loop = asyncio.get_running_loop()
         self._hint = hint
 
     def close(self) -> None:
@@ -74,8 +78,12 @@ class Webhook:
         if task_id is None:
             _log.debug("a webhook named no task (%d bytes)", len(body))
             return 400
-        if self._hint is not None:
-            self._hint(task_id)
+        hint, loop = self._hint, self._loop
+        if hint is not None and loop is asyncio.get_running_loop():
+            hint(task_id)
+        elif hint is not None and loop is not None:  # the user's server runs in another thread
+            with suppress(RuntimeError):  # its loop has just been closed
+                loop.call_soon_threadsafe(hint, task_id)
         return 204
 
     @property

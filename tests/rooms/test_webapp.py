@@ -73,6 +73,22 @@ async def test_a_hook_wakes_its_job(tmp_path: Path, fault: str | None) -> None:
         assert {status for _, _, status in sandbox.record.webhooks} == {204}
 
 
+async def test_the_server_may_run_in_another_thread(tmp_path: Path) -> None:
+    """A call that is heard in another event loop wakes the job in that of its client."""
+    async with house(tmp_path, median=0.5, faults={"lost_webhook": 1.0}) as (client, sandbox, _):
+        job = client.submit("p")
+        body = json.dumps({"id": await job.accepted()}).encode()
+        async with asyncio.timeout(PATIENCE):
+            while sandbox.record.in_flight:
+                await asyncio.sleep(0.02)
+
+            async def hear() -> int:
+                return client._webhook.hear(body)
+
+            assert await asyncio.to_thread(asyncio.run, hear()) == 204
+            await job
+
+
 async def test_a_server_that_was_away_is_called_again(tmp_path: Path) -> None:
     """A call that no open client hears is answered 503, which the caller takes for a reason to come again."""
     async with house(tmp_path, median=0.2, speed=20.0) as (client, sandbox, _):
