@@ -56,7 +56,12 @@ class Wakeups:
             self._replace(watch, watch.due - now)
 
     def review(self) -> None:
-        """Bring forward the looks that were put off for hooks, if these have stopped coming."""
+        """Bring forward the looks that were put off for hooks, if these have stopped coming.
+
+        Never the other way: hooks that come are seen at once, those that are lost only by a look that was planned
+        before. To put such looks off as trust grows would let it grow on what has come alone (measured with every
+        second hook lost and all jobs begun together: 52 s late in place of 2).
+        """
         if not self.trust.has_fallen():
             return
         now = asyncio.get_running_loop().time()
