@@ -70,7 +70,7 @@ class Webhook:
         """Give the HTTP status with which a caller is sent away before its call is read; None if it may speak."""
         if self._hint is None or self._secret is None:
             return 503  # not open, or no more: the server tries again later
-        return None if secrets.compare_digest(secret.encode(), self._secret.encode()) else 404
+        return None if secrets.compare_digest(secret.encode("utf-8", "replace"), self._secret.encode()) else 404
 
     def hear(self, body: bytes) -> int:
         """Take a call's body for a hint, and nothing more; give the HTTP status of the answer."""

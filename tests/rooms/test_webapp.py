@@ -123,6 +123,7 @@ async def test_strangers_and_floods_do_no_harm(tmp_path: Path) -> None:
         assert await call(url, json.dumps({"data": {"id": 7}})) == 400
         assert await call(url, b"\xff\x00") == await call(url, b"") == 400
         assert await call(f"{address}/guessed/callback", forged[0]) == 404
+        assert await call(f"{address}/%ff%80/callback", forged[0]) == 404
         assert await call(address, forged[0]) == await call(url.removesuffix("/callback"), forged[0]) == 404
         assert await call(url, None, "GET") == 405
         assert await oversized(url, length=10_000_000) == 413
