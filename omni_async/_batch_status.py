@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING
 
 from ._core import statuses
 from ._core.errors import TransportError
-from ._core.statuses import MOST, Answer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._core.agenda import Agenda
     from ._core.settings import Polling
+    from ._core.statuses import Answer
     from ._ports import Transport
     from ._roster import Roster
-    from ._watch import Watch
 
 _PATH = "/v1/tasks/batch"
 _SILENCES = 3  # in a row, and it is given up
@@ -30,21 +28,8 @@ class BatchStatus:
     def __init__(self, transport: Transport, roster: Roster, polling: Polling) -> None:
         self._transport = transport
         self._roster = roster
-        self._is_on = polling.batch_status
-        self._early = polling.minimum
+        self.is_on = polling.batch_status
         self._silences = 0
-
-    def gather(self, first: Watch, agenda: Agenda[Watch], now: float) -> list[Watch]:
-        """Take out all that may be asked for together with this one, because they are due soon; only it if none may."""
-        found = [first]
-        while self._is_on and not _is_single(found[-1]) and len(found) < MOST:
-            watch = agenda.take(now + self._early, None)
-            if watch is None:
-                break
-            found.append(watch)
-        if len(found) > 1 and _is_single(found[-1]):
-            agenda.put(found.pop(), now)
-        return found
 
     async def ask(self, task_ids: Sequence[str]) -> Answer:
         """Ask how many tasks stand."""
@@ -60,11 +45,6 @@ class BatchStatus:
 
     def _judge(self, answer: Answer) -> None:
         self._silences = self._silences + 1 if answer.is_silent and not answer.is_limit else 0
-        if self._is_on and (answer.is_odd or self._silences >= _SILENCES):
-            self._is_on = False
+        if self.is_on and (answer.is_odd or self._silences >= _SILENCES):
+            self.is_on = False
             _log.warning("batch status is given up, jobs are checked singly: %s", answer.error or "an odd answer")
-
-
-def _is_single(watch: Watch) -> bool:
-    """Tell whether a job has to be looked at for itself."""
-    return watch.is_alone or watch.is_called

@@ -79,7 +79,7 @@ class Ends:
         calls = watch.calls
         if calls is not None and calls.is_told:
             self._trust.came()
-        elif calls is not None and calls.is_expected and watch.course.is_watched:
+        elif calls is not None and calls.is_expected and watch.course.watched is not None:
             self._trust.lost(str(watch.job.task_id), now)
 
 

@@ -2,7 +2,9 @@
 
 Theory of operation. A job being followed is a `Watch`. It is either on the agenda, or being looked at by a short-lived
 asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
-the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a failed job.
+the next one. The agenda says when a job is to be thought about; whether it is to be looked at then, the cadence says
+with all it knows at that moment. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not
+a failed job.
 
 A webhook is a hint that a look is due now (see `Wakeups`), and nothing more. With batch status one question is about
 many jobs; it only ever tells who is still running, and the others are looked at singly.
@@ -15,18 +17,19 @@ import random
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 from aiolimiter import AsyncLimiter
 
 from ._batch_status import BatchStatus
 from ._bell import Bell
 from ._core import retry as rules
 from ._core.agenda import Agenda
-from ._core.cadence import Cadence, Course
+from ._core.cadence import Cadence
 from ._core.errors import TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.retry import Look, Sight
-from ._core.statuses import as_task
+from ._core.statuses import MOST, as_task
 from ._ends import Ends, overdue
 from ._wakeups import Wakeups
 from ._watch import Watch, model_of, still
@@ -46,6 +49,7 @@ if TYPE_CHECKING:
 
 WIDTH = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
+_THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
 
@@ -71,7 +75,7 @@ class Poller:
         self._polling = polling
         self._cadence = Cadence(polling)
         self._dice = dice
-        self.wakeups = Wakeups(webhook, schedule=self._schedule, gap=self._gap)
+        self.wakeups = Wakeups(webhook, self._plan)
         self._ends = Ends(roster, self._cadence, self.wakeups.trust, landed=landed, left=left)
         self._batch = BatchStatus(transport, roster, polling)
         self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
@@ -88,71 +92,90 @@ class Poller:
     def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
         now = self._now()
-        course = Course(model_of(job._record), now - age, now - age, is_watched=not at_once)
-        is_late = age >= self._polling.timeout
-        calls = self.wakeups.calls_for(job._record)
-        watch = Watch(job, now - age, course, is_foreign=not job._record.request, is_late=is_late, calls=calls)
-        self._schedule(watch, 0.0 if at_once else self._gap(watch))
-        self.wakeups.await_call(watch)
+        course = self._cadence.begin(model_of(job._record), now - age, now, is_watched=not at_once)
+        watch = Watch(job, now - age, course, is_late=age >= self._polling.timeout)
+        self.wakeups.expect(watch)
+        self._plan(watch)
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
         async with anyio.create_task_group() as group:
             while True:
-                wait = self._next_look_in()
+                wait = self._next_thought_in()
                 if wait != 0:
                     await self._bell.wait(wait)
-                elif self._pace is None:
-                    self._start_look(group)
-                else:
+                    continue
+                if self._pace is not None:
                     await self._pace.acquire()
-                    if self._next_look_in() == 0:
-                        self._start_look(group)
+                if self._next_thought_in() != 0 or not self._start_look(group):
+                    await anyio.lowlevel.checkpoint()
 
     # When
 
-    def _schedule(self, watch: Watch, gap: float) -> None:
-        deadline = watch.since + self._polling.timeout
-        now = self._now()
-        if watch.calls is not None and watch.calls.is_due:
-            gap = min(gap, watch.calls.look_in(now))
-        due = now + gap
-        if now < deadline < due:
-            due = deadline  # one last look when its time is up
-        watch.due, watch.is_asked = due, False
-        if self._agenda.put(watch, due):
+    def _plan(self, watch: Watch) -> None:
+        """Put it on the agenda."""
+        now, watch.is_asked = self._now(), False
+        again = self._cadence.think_again_in(watch.course, now, followed=len(self._agenda))
+        jitter = (1 + self._dice()) / 2  # else those that began together would be looked at together, again and again
+        if self._agenda.put(watch, min(self._due(watch), now + again * jitter)):
             self._bell.ring()
 
-    def _next_look_in(self) -> float | None:
-        """Give the seconds until a look may start, 0 for now; None where only an event can bring it about."""
+    def _due(self, watch: Watch) -> float:
+        if watch.is_alone:
+            return watch.rests_until
+        ease = self.wakeups.ease(watch) / watch.crowd
+        due = max(watch.rests_until, self._cadence.next_look(watch.course, ease=ease))
+        deadline = watch.since + self._polling.timeout
+        due = min(due, deadline) if watch.course.seen < deadline else due  # one last look when its time is up
+        return min(due, watch.calls.due_at) if watch.calls is not None and watch.calls.is_due else due
+
+    def _next_thought_in(self) -> float | None:
+        """Give the seconds until a job is to be thought about, 0 for now; None where only an event can change that."""
         due, now = self._agenda.next_due(), self._now()
         if due is None or due > now:
             return None if due is None else due - now
         return self._gate.opens_in(now)
 
-    def _start_look(self, group: TaskGroup) -> None:
+    def _start_look(self, group: TaskGroup) -> bool:
+        """Start the look that is worth most; False if there is none that is due, among the first few."""
         now = self._now()
         is_scarce = self._pace is not None or self._gate.is_closed
-        watch = self._agenda.take(now, self._worth if is_scarce else None)
-        if watch is None:
-            return
-        together = [watch] if self._gate.is_closed else self._batch.gather(watch, self._agenda, now)
-        permit = self._gate.leave(now)
-        for each in together:
-            each.is_asked, each.crowd = True, len(together)
-        if len(together) > 1:
-            group.start_soon(self._look_at_many, together, permit)
-        else:
-            group.start_soon(self._look, watch, permit)
+        for _ in range(_THOUGHTS):
+            watch = self._agenda.take(now, self._worth if is_scarce else None)
+            if watch is None:
+                break
+            if self._due(watch) <= now:
+                self._look_at(self._fellows(watch, now), group, self._gate.leave(now))
+                return True
+            self._plan(watch)
+        return False
 
-    def _gap(self, watch: Watch) -> float:
-        """Give the seconds until the next look that nobody asks for."""
-        ease = self.wakeups.ease(watch) / watch.crowd
-        return self._cadence.next_gap(watch.course, self._now(), watch.estimated, ease=ease)
+    def _fellows(self, first: Watch, now: float) -> list[Watch]:
+        """Give all that may be asked about in one question with this one, because they are due soon; or it alone."""
+        found: list[Watch] = [first]
+        others: list[Watch] = []
+        if self._batch.is_on and not first.is_single and not self._gate.is_closed:
+            soon = now + self._polling.minimum
+            while len(found) < MOST and len(others) < _THOUGHTS:
+                watch = self._agenda.take(soon, None)
+                if watch is None:
+                    break
+                (others if watch.is_single or self._due(watch) > soon else found).append(watch)
+        for watch in others:
+            self._plan(watch)
+        return found
+
+    def _look_at(self, watches: list[Watch], group: TaskGroup, permit: Permit) -> None:
+        for watch in watches:
+            watch.is_asked, watch.crowd = True, len(watches)
+        if len(watches) > 1:
+            group.start_soon(self._look_at_many, watches, permit)
+        else:
+            group.start_soon(self._look, watches[0], permit)
 
     def _worth(self, watch: Watch) -> float:
         """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
-        if watch.is_alone or watch.is_called:  # as good as certainly finished
+        if watch.is_single:  # as good as certainly finished
             return float("inf")
         return self._cadence.wasted(watch.course, self._now())
 
@@ -168,7 +191,6 @@ class Poller:
         self._tell_gate(permit, sight)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
-        self.wakeups.review()
 
     async def _look_at_many(self, watches: Sequence[Watch], permit: Permit) -> None:
         answer = await self._batch.ask([str(watch.job.task_id) for watch in watches])
@@ -181,7 +203,7 @@ class Poller:
                 await self._act(watch, Sight(Look.RUNNING, as_task(watch.job.task_id or "", word, watch.job.task)))
             else:
                 watch.is_alone = not answer.is_limit
-                self._schedule(watch, 0.0)
+                self._plan(watch)
 
     async def _ask(self, task_id: str, patience: float | None) -> Sight:
         self._roster.count("checks")
@@ -220,12 +242,10 @@ class Poller:
             case Look.NO_LINK:
                 await self._miss_link(watch)
             case Look.RUNNING:
-                now = self._now()
                 if sight.task is not None:
-                    self._cadence.see(watch.course, sight.task, now)
-                if watch.calls is not None:
-                    watch.calls.unfinished()
-                await self._look_again(watch, self._gap(watch))
+                    self._cadence.see(watch.course, sight.task, self._now())
+                self.wakeups.see_unfinished(watch)
+                await self._look_again(watch, self._polling.minimum)
             case Look.DENIED if sight.error is not None:
                 await self._ends.lose(watch.job, about(f"job {watch.job.key!r}: {still(watch.job)}", sight.error))
             case _:
@@ -238,7 +258,8 @@ class Poller:
                 watch, f"finished, but {watch.linkless} checks have shown no video to fetch", self._now()
             )
         else:
-            self._schedule(watch, self._polling.minimum * 2 ** (watch.linkless - 1))
+            watch.rests_until = self._now() + self._polling.minimum * 2 ** (watch.linkless - 1)
+            self._plan(watch)
 
     async def _miss(self, watch: Watch, sight: Sight) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
@@ -246,7 +267,7 @@ class Poller:
         watch.misses += 1
         watch.missed_since = now if watch.misses == 1 else watch.missed_since
         watch.not_found = watch.not_found + 1 if sight.look is Look.NOT_FOUND else 0
-        if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, self._age(watch))):
+        if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, watch.age(self._now()))):
             assert sight.error is not None
             await self._ends.lose(
                 watch.job, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
@@ -257,16 +278,14 @@ class Poller:
         else:
             await self._look_again(watch, rules.obey(sight.retry_after, watch.misses - 1, self._retry, self._dice()))
 
-    async def _look_again(self, watch: Watch, gap: float) -> None:
+    async def _look_again(self, watch: Watch, rest: float) -> None:
         is_unseen = watch.is_late and watch.job.task is None  # its time was over before anybody could look
-        if self._age(watch) >= self._polling.timeout and not is_unseen:
+        if watch.age(self._now()) >= self._polling.timeout and not is_unseen:
             reason = f"it was not seen to finish within {self._polling.timeout:g} s"
             await self._ends.lose(watch.job, overdue(watch.job, reason))
         else:
-            self._schedule(watch, gap)
-
-    def _age(self, watch: Watch) -> float:
-        return self._now() - watch.since
+            watch.rests_until = self._now() + rest
+            self._plan(watch)
 
     @staticmethod
     def _now() -> float:

@@ -1,4 +1,4 @@
-"""A job being followed, with what has been seen of it."""
+"""A job being followed, and what its looks have come to."""
 
 from __future__ import annotations
 
@@ -17,33 +17,37 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class Watch:
-    """A job being followed. Times are of the loop's clock."""
+    """A job being followed since it was accepted. Times are of the loop's clock."""
 
     job: Job
     since: float
     course: Course
-    is_foreign: bool  # submitted elsewhere: a 404 for it is the truth, not a delay
     is_late: bool  # its time was over when it was taken up
-    calls: Calls | None  # of webhooks; None where none is expected and none has come
-    due: float = 0.0  # when the next look is, once it is on the agenda
+    rests_until: float = 0.0  # after a look that has shown nothing
     missed_since: float = 0.0
     misses: int = 0
     not_found: int = 0
     linkless: int = 0
+    calls: Calls | None = None  # of webhooks; None where none is expected and none has come
+    eased: float = 1.0  # how far hooks were trusted at the last look
     crowd: int = 1  # how many the last question was about
     is_alone: bool = False  # to be looked at singly next time
     is_asked: bool = False  # a look is on its way, so it is not on the agenda
     is_void: bool = False  # another watch stands for the job now
 
     @property
-    def estimated(self) -> float | None:
-        """How long the server thinks that it takes, in seconds."""
-        return self.job.task.estimated_time if self.job.task else None
+    def is_foreign(self) -> bool:
+        """True where it was submitted elsewhere: a 404 for it is the truth, not a delay."""
+        return not self.job._record.request
 
     @property
-    def is_called(self) -> bool:
-        """Whether a look is due because a hook has come."""
-        return self.calls is not None and self.calls.is_due
+    def is_single(self) -> bool:
+        """True where the next look is for it alone: it has probably ended."""
+        return self.is_alone or (self.calls is not None and self.calls.is_due)
+
+    def age(self, now: float) -> float:
+        """Give for how long the server has had it."""
+        return now - self.since
 
     def renewed(self) -> Watch:
         """Give a watch in place of this one, whose entry on the agenda is then void."""

@@ -30,19 +30,12 @@ class Trust:
     def __init__(self) -> None:
         self._came = self._lost = _PRIOR
         self._missing: dict[str, float] = {}  # when a task was found finished without its hook, latest last
-        self._planned = self.ease  # the most that looks may have been put off by
         self._strangers: dict[str, None] = {}  # latest last
 
     @property
     def ease(self) -> float:
         """How many times the cost of an ordinary check a routine check of a job with a hook is thought to have."""
         return (self._came + self._lost) / max(self._lost, _LEAST * (self._came + self._lost))
-
-    def has_fallen(self) -> bool:
-        """Tell, once, whether looks have been put off by far more than hooks are trusted now."""
-        is_far = self.ease < self._planned / 2
-        self._planned = self.ease if is_far else max(self._planned, self.ease)
-        return is_far
 
     def came(self) -> None:
         """Take note of a job whose end its hook has told."""
@@ -89,16 +82,15 @@ class Calls:
     is_answered: bool = False  # the latest look was for a call
     vain: int = 0
     looked_at: float = float("-inf")
+    due_at: float = 0.0  # when the look that is due may begin
 
-    def come(self) -> bool:
+    def come(self, now: float) -> bool:
         """Take in a call; True if it is news, and a look is due for it."""
-        is_news = not self.is_due
+        if self.is_due:
+            return False
         self.is_told = self.is_due = True
-        return is_news
-
-    def look_in(self, now: float) -> float:
-        """Give the seconds until the look that is due may begin."""
-        return max(0.0, self.looked_at + _GAP * 2.0 ** min(self.vain, _MOST_DOUBLINGS) - now)
+        self.due_at = max(now, self.looked_at + _GAP * 2.0 ** min(self.vain, _MOST_DOUBLINGS))
+        return True
 
     def looked(self, now: float) -> None:
         """Take note that a look begins; a call from now on asks for another."""
