@@ -36,7 +36,7 @@ class Ends:
         self._landed = landed
         self._left = left
 
-    async def finish(self, watch: Watch, now: float) -> None:
+    def finish(self, watch: Watch, now: float) -> None:
         """Pass on a job that is finished on the server."""
         job, task = watch.job, watch.job.task
         assert task is not None
@@ -44,7 +44,7 @@ class Ends:
         self._learn_of_hook(watch, now)
         took = self._cadence.finish(watch.course, task, now)
         facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
-        await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, **facts))
+        self._roster.move(job, JobStatus.DOWNLOADING, **facts)  # nothing rests on it: a crash would only ask once more
         self._landed(job)
 
     async def fail(self, watch: Watch, what: str, now: float) -> None:

@@ -236,7 +236,7 @@ class Poller:
             watch.misses = watch.not_found = 0
         match sight.look:
             case Look.DONE:
-                await self._ends.finish(watch, self._now())
+                self._ends.finish(watch, self._now())
             case Look.FAILED:
                 await self._ends.fail(watch, "the server gave it up", self._now())
             case Look.NO_LINK:
