@@ -121,13 +121,14 @@ class Poller:
             self._bell.ring()
 
     def _due(self, watch: Watch) -> float:
-        if watch.is_alone:
+        is_called = watch.calls is not None and watch.calls.is_due
+        if watch.is_single and not is_called:
             return watch.rests_until
         ease = self.wakeups.ease(watch) / watch.crowd
         due = max(watch.rests_until, self._cadence.next_look(watch.course, ease=ease))
         deadline = watch.since + self._polling.timeout
         due = min(due, deadline) if watch.course.seen < deadline else due  # one last look when its time is up
-        return min(due, watch.calls.due_at) if watch.calls is not None and watch.calls.is_due else due
+        return min(due, watch.calls.due_at) if watch.calls is not None and is_called else due
 
     def _next_thought_in(self) -> float | None:
         """Give the seconds until a job is to be thought about, 0 for now; None where only an event can change that."""

@@ -43,7 +43,7 @@ class Watch:
     @property
     def is_single(self) -> bool:
         """True where the next look is for it alone: it has probably ended."""
-        return self.is_alone or (self.calls is not None and self.calls.is_due)
+        return self.is_alone or self.linkless > 0 or (self.calls is not None and self.calls.is_told)
 
     def age(self, now: float) -> float:
         """Give for how long the server has had it."""

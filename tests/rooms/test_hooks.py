@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async import JobStatus, OmniClient, VideoRequest
+from omni_async import JobStatus, OmniClient, TransportError, VideoRequest
 from omni_async._core.wire import Reply
 from omni_async._ledger import MemoryLedger
 
-from .fakes import FakeClient, Post, Server, left_by_error
+from .fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -177,6 +177,23 @@ async def test_a_hook_may_come_before_the_answer_to_the_submit(tmp_path: Path) -
         await client.submit("p")
     assert server.calls[0] < server.checks[0][0] < 1008.2
     assert len(server.checks) == 1
+
+
+@pytest.mark.parametrize("trouble", [HTML, TransportError("reset"), "no link"], ids=["502", "reset", "no link"])
+async def test_a_hook_is_not_forgotten_when_its_look_shows_nothing(tmp_path: Path, trouble: Fault | str) -> None:
+    """Where looks are rare, one that fails although a hook has come is made up for within seconds."""
+    server = Hooking()
+    async with client_of(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))  # by now, hooks are trusted
+        job = client.submit("last")
+        task = server.tasks[await job.accepted()]
+        bare = {"id": task.task_id, "status": "completed"}
+        fault = reply(200, {"code": 200, "data": bare}) if trouble == "no link" else trouble
+        server.on_check = lambda _: fault if task.ready_at <= server.now() < task.ready_at + 2 else None
+        await job
+    (late,) = server.late()[-1:]
+    assert 0.1 < late < 1  # the first look was in time
+    assert max(at for at, _ in server.checks) < task.ready_at + 8
 
 
 async def test_a_task_of_somewhere_else_may_be_called_for(tmp_path: Path) -> None:
