@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ._core.models import DEFAULT_MODEL
+from ._core.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from ._core.cadence import Course

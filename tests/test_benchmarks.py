@@ -19,6 +19,7 @@ NEEDS = {
     "checks": ("numpy",),
     "hours": (),
     "webhooks": ("av",),
+    "chains": (),
 }
 
 
