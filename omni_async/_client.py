@@ -21,6 +21,7 @@ from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
 from ._local_files import find_fault, is_missing
 from ._questions import Questions
 from ._transport import HttpTransport
+from ._webhook import Webhook
 
 if TYPE_CHECKING:
     import os
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from ._desk import Desk
     from ._ports import Ledger, Transport
     from ._uploads import Uploads
+    from ._webapp import Application
 
 
 class OmniClient(Questions):
@@ -80,6 +82,7 @@ class OmniClient(Questions):
         self._retry = retry or Retry()
         self._polling = polling or Polling()
         self._on_event = on_event
+        self._webhook = Webhook(self._server)
         self._house: House | None = None
         self._is_closed = False
 
@@ -103,6 +106,7 @@ class OmniClient(Questions):
             retry=self._retry,
             polling=self._polling,
             on_event=self._on_event,
+            webhook=self._webhook,
         )
         try:
             await self._house.open()
@@ -191,6 +195,21 @@ class OmniClient(Questions):
         house.intake.begin_again(job, new_idempotency_key())
         return job
 
+    def webhook(self, public_url: str) -> Application:
+        """Turn webhooks on; gives an aiohttp.web application to mount in your own server, where `public_url` leads.
+
+        Submits name an unguessable address below it, which the server calls when a task has ended. A call is only
+        ever a hint to check that task now, so forged or repeated ones do no harm. With hooks that come, routine checks
+        become rare; where they stop coming, checks return to their ordinary pace. May be called before entering the
+        client, so that the application can be mounted before the server starts.
+
+        Raises `ValueError` for an address that the API would silently not call.
+        """
+        from ._webapp import application  # noqa: PLC0415 - a server is brought in only where one is wanted
+
+        self._webhook.turn_on(public_url)
+        return application(self._webhook)
+
     # How it stands
 
     def statistics(self) -> Statistics:
@@ -222,22 +241,7 @@ class OmniClient(Questions):
 
     def cancel(self, job: Job) -> bool:
         """Give a job up; `Job.cancel` is the way to call it."""
-        house = self._open()
-        if job.done():
-            return False
-        if house.intake.cancel(job):
-            return True
-        match job.status:
-            case JobStatus.WAITING | JobStatus.SUBMITTING:
-                house.submitter.cancel(job)
-            case JobStatus.RUNNING:
-                house.submitter.finished()
-                house.roster.cancel(job)
-            case JobStatus.DOWNLOADING:
-                house.roster.cancel(job)
-            case _:
-                return False
-        return True
+        return self._open().cancel(job)
 
     def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that goes on from another; `Job.extend` is the way to call it."""

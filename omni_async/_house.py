@@ -10,6 +10,7 @@ import anyio
 import anyio.lowlevel
 
 from ._core.errors import LedgerError
+from ._core.lifecycle import JobStatus
 from ._desk import Desk
 from ._downloader import Downloader
 from ._intake import Intake
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from ._core.settings import Limits, Polling, Retry
     from ._job import Job
     from ._ports import Ledger, Transport
+    from ._webhook import Webhook
 
 _TURNS = 10  # of the loop, in which those who have just got their clip may hand in what follows from it
 
@@ -56,6 +58,7 @@ class House:
         retry: Retry,
         polling: Polling,
         on_event: Callable[[JobEvent], object] | None,
+        webhook: Webhook,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.crash: BaseException | None = None
@@ -66,25 +69,48 @@ class House:
         self.references = References(self.uploads, self.roster)
         self.downloader = Downloader(transport, self.roster, folder, limits=limits, retry=retry)
         self.poller = Poller(
-            transport, self.roster, limits=limits, retry=retry, polling=polling, landed=self._land, left=self._leave
-        )
-        self.submitter = self.references.way_out = Submitter(
-            *(Post(transport, self.roster, self.references), self.roster),
+            transport,
+            self.roster,
             limits=limits,
             retry=retry,
-            follow=self.poller.follow,
-            found=self._note_limits,
+            polling=polling,
+            landed=self._land,
+            left=self._leave,
+            webhook=webhook,
+        )
+        post = Post(transport, self.roster, self.references, webhook)
+        self.submitter = self.references.way_out = Submitter(
+            post, self.roster, limits=limits, retry=retry, follow=self.poller.follow, found=self._note_limits
         )
         self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=self.roster.wall)
         self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
         self.roster.on_ledger_failure = self.submitter.stop
         self._transport = transport
+        self._webhook = webhook
         self._ledger = ledger
         self._counts_cost = limits.max_cost is not None
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
         self._group: TaskGroup | None = None
         self._keeper = asyncio.create_task(self._keep(), name="omni_async client")
+
+    def cancel(self, job: Job) -> bool:
+        """Give a job up, wherever it has got to; False if it has ended."""
+        if job.done():
+            return False
+        if self.intake.cancel(job):
+            return True
+        match job.status:
+            case JobStatus.WAITING | JobStatus.SUBMITTING:
+                self.submitter.cancel(job)
+            case JobStatus.RUNNING:
+                self.submitter.finished()
+                self.roster.cancel(job)
+            case JobStatus.DOWNLOADING:
+                self.roster.cancel(job)
+            case _:
+                return False
+        return True
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Let something run until it ends or the client is left."""
@@ -125,6 +151,7 @@ class House:
             await self._ledger.open()
             self.poller.learn(await self._ledger.durations())
             await self._limits.recall()
+            await self._webhook.open(self._ledger, self.poller.wakeups.hint)
             if self._counts_cost:
                 self.roster.spent = await self._ledger.spent()
         except LedgerError as error:
@@ -150,6 +177,7 @@ class House:
 
     async def _shut(self) -> None:
         self.is_over = True
+        self._webhook.close()
         self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)
         self._limits.keep(at_last=True)
         with anyio.move_on_after(10, shield=True):

@@ -5,13 +5,14 @@ asyncio task; never both. The coroutine starts the looks that are due, as its ow
 the next one. The agenda says when a job is to be thought about; whether it is to be looked at then, the cadence says
 with all it knows at that moment. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not
 a failed job.
+
+A webhook is a hint that a look is due now (see `Wakeups`), and nothing more. With batch status one question is about
+many jobs; it only ever tells who is still running, and the others are looked at singly.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -19,19 +20,22 @@ import anyio
 import anyio.lowlevel
 from aiolimiter import AsyncLimiter
 
+from ._batch_status import BatchStatus
 from ._bell import Bell
 from ._core import retry as rules
 from ._core.agenda import Agenda
 from ._core.cadence import Cadence
-from ._core.catalog import DEFAULT_MODEL
-from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, TransportTimeout, about
+from ._core.errors import TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.retry import Look, Sight
-from ._watch import Watch
+from ._core.statuses import MOST, as_task
+from ._ends import Ends, overdue
+from ._wakeups import Wakeups
+from ._watch import Watch, model_of, still
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -41,13 +45,12 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
+    from ._webhook import Webhook
 
 WIDTH = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
-
-_log = logging.getLogger("omni_async.poller")
 
 
 class Poller:
@@ -63,6 +66,7 @@ class Poller:
         polling: Polling,
         landed: Callable[[Job], None],
         left: Callable[[], None],
+        webhook: Webhook,
         dice: Callable[[], float] = random.random,
     ) -> None:
         self._transport = transport
@@ -70,25 +74,28 @@ class Poller:
         self._retry = retry
         self._polling = polling
         self._cadence = Cadence(polling)
-        self._landed = landed
-        self._left = left
         self._dice = dice
+        self.wakeups = Wakeups(webhook, self._plan)
+        self._ends = Ends(roster, self._cadence, self.wakeups.trust, landed=landed, left=left)
+        self._batch = BatchStatus(transport, roster, polling)
         self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
         self._pace = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
-        self._agenda: Agenda[Watch] = Agenda(lambda watch: watch.job.status is not JobStatus.RUNNING)
+        self._agenda: Agenda[Watch] = Agenda(lambda watch: watch.is_void or watch.job.status is not JobStatus.RUNNING)
         self._bell = Bell()
 
     def learn(self, records: Iterable[JobRecord]) -> None:
         """Take in from earlier jobs how long the server takes."""
         for record in records:
             if record.took is not None:
-                self._cadence.learn(_model(record), record.took)
+                self._cadence.learn(model_of(record), record.took)
 
     def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
         now = self._now()
-        course = self._cadence.begin(_model(job._record), now - age, now, is_watched=not at_once)
-        self._plan(Watch(job, now - age, course, is_late=age >= self._polling.timeout))
+        course = self._cadence.begin(model_of(job._record), now - age, now, is_watched=not at_once)
+        watch = Watch(job, now - age, course, is_late=age >= self._polling.timeout)
+        self.wakeups.expect(watch)
+        self._plan(watch)
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
@@ -107,16 +114,21 @@ class Poller:
 
     def _plan(self, watch: Watch) -> None:
         """Put it on the agenda."""
-        now = self._now()
+        now, watch.is_asked = self._now(), False
         again = self._cadence.think_again_in(watch.course, now, followed=len(self._agenda))
         jitter = (1 + self._dice()) / 2  # else those that began together would be looked at together, again and again
         if self._agenda.put(watch, min(self._due(watch), now + again * jitter)):
             self._bell.ring()
 
     def _due(self, watch: Watch) -> float:
-        due = max(watch.rests_until, self._cadence.next_look(watch.course))
+        is_called = watch.calls is not None and watch.calls.is_due
+        if watch.is_single and not is_called:
+            return watch.rests_until
+        ease = self.wakeups.ease(watch) / watch.crowd
+        due = max(watch.rests_until, self._cadence.next_look(watch.course, ease=ease))
         deadline = watch.since + self._polling.timeout
-        return min(due, deadline) if watch.course.seen < deadline else due  # one last look when its time is up
+        due = min(due, deadline) if watch.course.seen < deadline else due  # one last look when its time is up
+        return min(due, watch.calls.due_at) if watch.calls is not None and is_called else due
 
     def _next_thought_in(self) -> float | None:
         """Give the seconds until a job is to be thought about, 0 for now; None where only an event can change that."""
@@ -134,13 +146,38 @@ class Poller:
             if watch is None:
                 break
             if self._due(watch) <= now:
-                group.start_soon(self._look, watch, self._gate.leave(now))
+                self._look_at(self._fellows(watch, now), group, self._gate.leave(now))
                 return True
             self._plan(watch)
         return False
 
+    def _fellows(self, first: Watch, now: float) -> list[Watch]:
+        """Give all that may be asked about in one question with this one, because they are due soon; or it alone."""
+        found: list[Watch] = [first]
+        others: list[Watch] = []
+        if self._batch.is_on and not first.is_single and not self._gate.is_closed:
+            soon = now + self._polling.minimum
+            while len(found) < MOST and len(others) < _THOUGHTS:
+                watch = self._agenda.take(soon, None)
+                if watch is None:
+                    break
+                (others if watch.is_single or self._due(watch) > soon else found).append(watch)
+        for watch in others:
+            self._plan(watch)
+        return found
+
+    def _look_at(self, watches: list[Watch], group: TaskGroup, permit: Permit) -> None:
+        for watch in watches:
+            watch.is_asked, watch.crowd = True, len(watches)
+        if len(watches) > 1:
+            group.start_soon(self._look_at_many, watches, permit)
+        else:
+            group.start_soon(self._look, watches[0], permit)
+
     def _worth(self, watch: Watch) -> float:
         """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
+        if watch.is_single:  # as good as certainly finished
+            return float("inf")
         return self._cadence.wasted(watch.course, self._now())
 
     # One look
@@ -148,10 +185,26 @@ class Poller:
     async def _look(self, watch: Watch, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
+        watch.is_alone = False
+        if watch.calls is not None:
+            watch.calls.looked(self._now())
         sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
         self._tell_gate(permit, sight)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
+
+    async def _look_at_many(self, watches: Sequence[Watch], permit: Permit) -> None:
+        answer = await self._batch.ask([str(watch.job.task_id) for watch in watches])
+        self._tell_gate(permit, Sight(Look.MISSED, error=answer.error, retry_after=answer.retry_after))
+        for watch in watches:
+            if watch.job.status is not JobStatus.RUNNING:
+                continue
+            word = answer.running.get(str(watch.job.task_id))
+            if word is not None:
+                await self._act(watch, Sight(Look.RUNNING, as_task(watch.job.task_id or "", word, watch.job.task)))
+            else:
+                watch.is_alone = not answer.is_limit
+                self._plan(watch)
 
     async def _ask(self, task_id: str, patience: float | None) -> Sight:
         self._roster.count("checks")
@@ -184,52 +237,27 @@ class Poller:
             watch.misses = watch.not_found = 0
         match sight.look:
             case Look.DONE:
-                self._finish(watch)
+                self._ends.finish(watch, self._now())
             case Look.FAILED:
-                await self._fail(watch.job, "the server gave it up")
+                await self._ends.fail(watch, "the server gave it up", self._now())
             case Look.NO_LINK:
                 await self._miss_link(watch)
             case Look.RUNNING:
                 if sight.task is not None:
                     self._cadence.see(watch.course, sight.task, self._now())
+                self.wakeups.see_unfinished(watch)
                 await self._look_again(watch, self._polling.minimum)
             case Look.DENIED if sight.error is not None:
-                await self._lose(watch, about(f"job {watch.job.key!r}: {_still(watch.job)}", sight.error))
+                await self._ends.lose(watch.job, about(f"job {watch.job.key!r}: {still(watch.job)}", sight.error))
             case _:
                 await self._miss(watch, sight)
-
-    def _finish(self, watch: Watch) -> None:
-        job, task = watch.job, watch.job.task
-        assert task is not None
-        self._left()
-        took = self._cadence.finish(watch.course, task, self._now())
-        facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
-        self._roster.move(job, JobStatus.DOWNLOADING, **facts)  # nothing rests on it: a crash would only ask once more
-        self._landed(job)
-
-    async def _fail(self, job: Job, what: str) -> None:
-        task = job.task
-        assert task is not None
-        self._left()
-        words = ": ".join(dict.fromkeys(word for word in (task.error_code, task.error) if word))
-        text = f"job {job.key!r} (task {job.task_id}): {what} ({task.status}){': ' if words else ''}{words}"
-        error = JobFailed(text, key=job.key, task_id=job.task_id, task=task)
-        await self._roster.sure(
-            self._roster.move(
-                job,
-                JobStatus.FAILED,
-                cost=task.cost,
-                credits=task.credits_cost,
-                error=text,
-                finished_at=self._roster.wall(),
-            )
-        )
-        self._roster.end(job, error)
 
     async def _miss_link(self, watch: Watch) -> None:
         watch.linkless += 1
         if watch.linkless > _LINKLESS_LOOKS:
-            await self._fail(watch.job, f"finished, but {watch.linkless} checks have shown no video to fetch")
+            await self._ends.fail(
+                watch, f"finished, but {watch.linkless} checks have shown no video to fetch", self._now()
+            )
         else:
             watch.rests_until = self._now() + self._polling.minimum * 2 ** (watch.linkless - 1)
             self._plan(watch)
@@ -242,10 +270,12 @@ class Poller:
         watch.not_found = watch.not_found + 1 if sight.look is Look.NOT_FOUND else 0
         if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, watch.age(self._now()))):
             assert sight.error is not None
-            await self._lose(watch, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error))
+            await self._ends.lose(
+                watch.job, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
+            )
         elif rules.gives_up_looking(watch.misses, now - watch.missed_since, self._retry):
             reason = f"{watch.misses} checks in a row have failed, the last with: {sight.error}"
-            await self._lose(watch, self._overdue(job, reason))
+            await self._ends.lose(job, overdue(job, reason))
         else:
             await self._look_again(watch, rules.obey(sight.retry_after, watch.misses - 1, self._retry, self._dice()))
 
@@ -253,29 +283,11 @@ class Poller:
         is_unseen = watch.is_late and watch.job.task is None  # its time was over before anybody could look
         if watch.age(self._now()) >= self._polling.timeout and not is_unseen:
             reason = f"it was not seen to finish within {self._polling.timeout:g} s"
-            await self._lose(watch, self._overdue(watch.job, reason))
+            await self._ends.lose(watch.job, overdue(watch.job, reason))
         else:
             watch.rests_until = self._now() + rest
             self._plan(watch)
 
-    async def _lose(self, watch: Watch, error: OmniError) -> None:
-        """Stop following a job that may still be running."""
-        job = watch.job
-        self._left()
-        await self._roster.sure(self._roster.move(job, JobStatus.OVERDUE, error=str(error)))
-        self._roster.end(job, error)
-
-    def _overdue(self, job: Job, reason: str) -> JobOverdue:
-        return JobOverdue(f"job {job.key!r}: {reason}; {_still(job)}", key=job.key, task_id=job.task_id)
-
     @staticmethod
     def _now() -> float:
         return asyncio.get_running_loop().time()
-
-
-def _model(record: JobRecord) -> str:
-    return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
-
-
-def _still(job: Job) -> str:
-    return f"task {job.task_id} may still be running, and can be followed again by that id"

@@ -39,8 +39,8 @@ class Transport(Protocol):
     async def check(self, task_id: str) -> Reply:
         """Ask how a task stands."""
 
-    async def ask(self, path: str) -> Reply:
-        """Get any other page of the API, such as `/v1/balance`."""
+    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+        """Get any other page of the API, such as `/v1/balance`; with a body, a question that is posted."""
 
     async def upload(self, path: Path) -> Reply:
         """Upload a picture, piece by piece. Raises `OSError` for a file that cannot be opened."""

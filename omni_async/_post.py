@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ._ports import Transport
     from ._references import Parcel, References
     from ._roster import Roster
+    from ._webhook import Webhook
 
 
 class Unready(Exception):
@@ -38,10 +39,11 @@ class OnWire:
 class Post:
     """Sends submits one by one; who may be sent when is decided elsewhere."""
 
-    def __init__(self, transport: Transport, roster: Roster, references: References) -> None:
+    def __init__(self, transport: Transport, roster: Roster, references: References, webhook: Webhook) -> None:
         self._transport = transport
         self._roster = roster
         self._references = references
+        self._webhook = webhook
         self._parcels: dict[Job, Parcel] = {}  # recorded, and on the point of being sent
 
     def holds(self, job: Job) -> bool:
@@ -50,9 +52,9 @@ class Post:
 
     async def record(self, job: Job) -> None:
         """Make it durable that this job is now being sent. Raises `LedgerError` and `Unready`: then it must not be."""
-        parcel = None
+        parcel, webhook = None, self._webhook_of(job)
         if self._references.is_ready(job):
-            parcel = await self._references.pack(job, _parent(job))
+            parcel = await self._references.pack(job, _added(job._record, webhook))
             if parcel is None:
                 raise Unready
             self._parcels[job] = parcel
@@ -60,7 +62,8 @@ class Post:
         if is_in_doubt:  # what counts is when the server may have heard of this idempotency key first
             change = self._roster.note(job, submits=submits)
         else:
-            facts = {"submits": submits, "submitted_at": self._roster.wall(), **_news(job._record, parcel)}
+            facts = {"submits": submits, "submitted_at": self._roster.wall(), "webhook": webhook}
+            facts |= _news(job._record, parcel)
             change = self._roster.move(job, JobStatus.SUBMITTING, **facts)
         try:
             await change
@@ -81,12 +84,18 @@ class Post:
             return self._roster.note(job, submits=submits)
         return self._roster.move(job, JobStatus.WAITING, submits=submits)
 
+    def _webhook_of(self, job: Job) -> str | None:
+        """Give the address for its hook: chosen with its first POST, and the same in all that follow under its key."""
+        if job._record.submitted_at is not None or job.request is None:
+            return job._record.webhook
+        return self._webhook.address_for(job.request)
+
     async def send(self, job: Job) -> Judgement:
         """Send it, and tell what became of it."""
         parcel = self._parcels.pop(job, None)
         if parcel is None:
             assert job.request is not None, "a job without a request is never in the line"
-            body = wire.encode(job.request.body() | _parent(job))
+            body = wire.encode(job.request.body() | _added(job._record, job._record.webhook))
         else:
             body = parcel.body
         try:
@@ -98,9 +107,10 @@ class Post:
         return judge_submit(reply, now=self._roster.wall())
 
 
-def _parent(job: Job) -> dict[str, str]:
-    """Give the field that names the task which a job goes on from."""
-    return {"extend_from_task_id": job._record.parent_task_id} if job._record.parent_task_id else {}
+def _added(record: JobRecord, webhook: str | None) -> dict[str, str]:
+    """Give the fields that are not the request's own: the task that it goes on from, and who is to be called."""
+    fields = {"extend_from_task_id": record.parent_task_id, "webhook": webhook}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _news(record: JobRecord, parcel: Parcel | None) -> dict[str, Any]:

@@ -127,7 +127,7 @@ class Roster:
         """Let a job be bought once more, because a person says so; what is known of the time before is kept."""
         before = job._record
         facts: dict[str, Any] = dict.fromkeys(
-            ("task_id", "submitted_at", "accepted_at", "finished_at", "took", "cost", "part")
+            ("task_id", "submitted_at", "accepted_at", "finished_at", "took", "cost", "part", "webhook")
         )
         facts |= {
             "error": "",

@@ -92,9 +92,10 @@ class HttpTransport:
         """GET how a task stands."""
         return await self._call("GET", self._at("/v1/tasks/", task_id), self._timeouts.check)
 
-    async def ask(self, path: str) -> Reply:
-        """GET another page of the API."""
-        return await self._call("GET", self._at(path), self._timeouts.check)
+    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+        """GET another page of the API, or POST a question to it."""
+        headers = {"Content-Type": "application/json"} if body else None
+        return await self._call("POST" if body else "GET", self._at(path), self._timeouts.check, body, headers)
 
     async def upload(self, path: Path) -> Reply:
         """POST a picture as multipart form."""
@@ -251,13 +252,12 @@ def _unconnected(error: aiohttp.ClientConnectorError) -> str:
 
 
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
-    pieces, size = [], 0
+    body = bytearray()
     async for piece in answer.content.iter_chunked(_CHUNK):
-        pieces.append(piece)
-        size += len(piece)
-        if size > _LARGEST_REPLY:
+        body += piece
+        if len(body) > _LARGEST_REPLY:
             raise ValueError(f"a reply of more than {_LARGEST_REPLY} bytes")
-    return b"".join(pieces)
+    return bytes(body)
 
 
 def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:

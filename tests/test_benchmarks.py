@@ -18,6 +18,7 @@ NEEDS = {
     "makespan": ("av",),
     "checks": ("numpy",),
     "hours": (),
+    "webhooks": ("av",),
     "chains": (),
 }
 

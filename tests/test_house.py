@@ -156,10 +156,11 @@ def test_no_imports_run_in_a_circle() -> None:
 
 @_ALL
 def test_one_room_speaks_http(name: str) -> None:
-    """Only `_transport` imports aiohttp; the sandbox has a server and a client of its own."""
+    """Only `_transport` imports aiohttp, and `_webapp` its server; the sandbox has a server and a client of its own."""
     if name == "omni_async._transport" or name.startswith("omni_async.sandbox"):
         return
-    assert [line for target, line in imports(name) if target.split(".")[0] in {"aiohttp", "requests", "httpx"}] == []
+    spoken = {target for target, _ in imports(name) if target.split(".")[0] in {"aiohttp", "requests", "httpx"}}
+    assert spoken <= ({"aiohttp", "aiohttp.web"} if name == "omni_async._webapp" else set())
 
 
 @_ALL
@@ -287,6 +288,12 @@ def test_no_extra_is_imported_without_need(name: str) -> None:
     loaded = {module.split(".")[0] for module in done.stdout.split()}
     assert "omni_async" in loaded
     assert loaded & EXTRAS == set()
+
+
+def test_no_server_is_imported_without_need() -> None:
+    """Who asks for no webhooks pays for no web server."""
+    done = _run(sys.executable, "-c", "import sys, omni_async; print('aiohttp.web' in sys.modules)", timeout=60)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_importing_starts_nothing() -> None:

@@ -6,6 +6,7 @@ appointment. It is asked for anew when it has come, and once in a while before t
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -101,19 +102,23 @@ class Cadence:
             self._kind(course.model).ended(course.watched or 0.0, took)
         return took
 
-    def next_look(self, course: Course) -> float:
-        """Give the time of the next look, as far as is known now."""
+    def next_look(self, course: Course, *, ease: float = 1.0) -> float:
+        """Give the time of the next look, as far as is known now.
+
+        `ease` is how many times the cost of a check on its own this one has: more where a hook makes most of them
+        needless, less where one request is shared by many jobs. By the square-root rule gaps go with its root.
+        """
         if course.watched is None:
             return course.seen
         polling, durations = self._polling, self._kind(course.model)
         law = durations.law()
         age = 0.0 if course.is_queued else course.age(course.seen)  # of one that waits there, it may at best begin now
-        gap = law.next_look(age, polling.check_cost) - age
+        gap = law.next_look(age, polling.check_cost * ease) - age
         not_before = law.quantile(_POSSIBLE) - age
         if not durations.is_known:
             not_before = min(not_before, _TRUST * polling.maximum)
             gap = min(gap, age * _SCOUTING) if course.is_scout else gap
-        return course.seen + max(polling.minimum, min(gap, max(polling.maximum, not_before)))
+        return course.seen + max(polling.minimum, min(gap, max(polling.maximum * math.sqrt(ease), not_before)))
 
     def think_again_in(self, course: Course, now: float, *, followed: int) -> float:
         """Give the seconds after which `next_look` may have become earlier, while so many jobs are followed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .lifecycle import JobStatus
@@ -33,6 +33,7 @@ class JobRecord:
     `request` is `VideoRequest.as_json()` ("" for a task that was submitted elsewhere), `parent` the key of the job
     that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`, which is "" once
     the server has said that it cannot tell what became of that; `took` is how many seconds the server worked on it.
+    `webhook` is the address that its submits name, so that each resend under one key is the same to the byte.
     `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear. A job that a person has let be
     bought again keeps what was known of the times before in `earlier_task_ids` and `earlier_cost`. `sent_as` tells what
     stood in the body that was sent for each local file of the request: a picture's link, ``sha256:...`` of a video.
@@ -60,6 +61,7 @@ class JobRecord:
     earlier_cost: float = 0.0
     part: PartMark | None = None
     sent_as: tuple[str, ...] = ()
+    webhook: str | None = field(default=None, repr=False)
 
     @property
     def paid(self) -> float:

@@ -83,13 +83,18 @@ class Polling:
 
     The gap between two checks of a job stays within ``minimum`` and ``maximum``. ``check_cost`` is how many seconds
     of waiting one status request is worth: more means fewer checks. A job not finished ``timeout`` after it was
-    accepted is ``overdue``: no longer followed, never sent again.
+    accepted is ``overdue``: no longer followed, never sent again. With webhooks that do come, gaps grow to at most
+    ten times as much.
+
+    ``batch_status`` asks about many jobs at once by ``POST /v1/tasks/batch``, which is undocumented: on any answer
+    that is not what was seen of it, jobs are checked singly for good.
     """
 
     minimum: float = 1.0
     maximum: float = 15.0
     check_cost: float = 1.0
     timeout: float = 1800.0
+    batch_status: bool = False
 
     def __post_init__(self) -> None:
         for name in ("minimum", "maximum", "check_cost", "timeout"):
@@ -99,3 +104,7 @@ class Polling:
         _check(self, "maximum", least=self.minimum)
         _check(self, "check_cost", least=0, above=True)
         _check(self, "timeout", least=0, above=True)
+        if not isinstance(self.batch_status, bool):
+            raise ValueError(  # noqa: TRY004 - like every other setting
+                f"Polling(batch_status={self.batch_status!r}): batch_status must be True or False"
+            )

@@ -73,12 +73,13 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX uploads_by_end ON uploads (expires_at);
     CREATE INDEX uploads_by_url ON uploads (url);
     """,
+    "ALTER TABLE jobs ADD COLUMN webhook TEXT",  # the address that its submits name
 )
 
 COLUMNS = (
     *("key", "idempotency_key", "parent", "parent_task_id", "status", "task_id", "created_at", "submitted_at"),
     *("accepted_at", "finished_at", "took", "submits", "doubtful", "cost", "credits", "paths", "error"),
-    *("earlier_task_ids", "earlier_cost", "part", "sent_as"),
+    *("earlier_task_ids", "earlier_cost", "part", "sent_as", "webhook"),
 )
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, COALESCE(request, '') FROM jobs LEFT JOIN requests ON job = id"
@@ -108,6 +109,7 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         record.earlier_cost,
         json.dumps(asdict(record.part)) if record.part else None,
         json.dumps(record.sent_as) if record.sent_as else None,
+        record.webhook,
     )
 
 

@@ -118,9 +118,12 @@ class Api:
     async def check_many(self, request: web.Request) -> web.StreamResponse:
         """How many tasks are; like the service, it says no more than their status words."""
         self._stage.record.checks += 1
+        self._stage.record.batches += 1
         api_key = bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
         self._pass(self._check_gates, api_key, self._check_limits)
+        fault = self._stage.mischief.of("batch")
+        harm.instead(self._stage, fault)
         try:
             body = await request.json()
             wanted = body.get("task_ids") or body["ids"]
@@ -128,8 +131,8 @@ class Api:
         except (ValueError, KeyError, TypeError, AttributeError):
             raise refusal(400, "task_ids must be an array of task ids") from None
         now = self._stage.now()
-        data = [{"id": task.task_id, "status": self._views.word(task, now)} for task in tasks if task is not None]
-        return web.json_response({"code": 200, "data": data})
+        found = [{"id": task.task_id, "status": self._views.word(task, now)} for task in tasks if task is not None]
+        return web.json_response({"code": 200, "data": harm.to_batch(fault, found)})
 
     def _cannot(self, task: Task | None) -> tuple[str, ...]:
         if task is None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-KINDS = ("submit", "check", "clip", "upload")
+KINDS = ("submit", "check", "batch", "clip", "upload", "webhook")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,14 @@ FAULTS = _table(
     ("unknown_status", "check", "a status word nobody knows while the task runs"),
     ("upper_status", "check", "the status word in other case: Processing, COMPLETED"),
     ("no_link", "check", "completed, but without a link this time"),
+    # A check of many tasks at once.
+    ("http_404_batch", "batch", "404: there is no such endpoint"),
+    ("http_429_batch", "batch", "429 to a batch check"),
+    ("http_502_batch", "batch", "502 with an HTML page"),
+    ("drop_batch", "batch", "the connection is closed"),
+    ("odd_batch", "batch", "an object of words by id instead of a list of {id, status}"),
+    ("missing_batch", "batch", "every other task is left out"),
+    ("foreign_batch", "batch", "a task is named that nobody asked for"),
     # A clip.
     ("cut_download", "clip", "closed in the middle of the announced body"),
     ("cut_download_clean", "clip", "no length announced, and a clean end too early"),
@@ -88,6 +96,10 @@ FAULTS = _table(
     ("http_402_upload", "upload", "402 to an upload"),
     ("drop_upload", "upload", "the connection is closed"),
     ("hang_upload", "upload", "the picture is kept, and never answered"),
+    # A webhook.
+    ("lost_webhook", "webhook", "never sent, as to an address that the service does not call"),
+    ("late_webhook", "webhook", "the first delivery does not arrive; the next comes after its pause of 10 s"),
+    ("twice_webhook", "webhook", "delivered twice"),
     # What stays with a task.
     ("never_link", "task", "completed, and never a link"),
     ("two_videos", "task", "two videos instead of one: two items, or one item with two urls"),

@@ -55,7 +55,7 @@ class Sandbox:
         self._stack = AsyncExitStack()
 
     def script(self, kind: str, names: Iterable[str | None]) -> None:
-        """Queue faults for the next requests of a kind (submit, check, clip, upload); None lets one pass."""
+        """Queue faults for the next of a kind (submit, check, batch, clip, upload, webhook); None lets one pass."""
         self._mischief.script(kind, names)
 
     async def __aenter__(self) -> Sandbox:
@@ -79,7 +79,7 @@ class Sandbox:
         enter.push_async_callback(self._renderer.aclose)
         session = await enter.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         self._workshop = Workshop(settings, self.record, self._film)
-        self._workshop.on_end = Webhooks(session, self.record, settings.speed, self._view).send
+        self._workshop.on_end = Webhooks(session, stage, self._view).send
         enter.push_async_callback(self._workshop.aclose)
         links = Links(settings.link_lifetime)
         self._cdn = Cdn(stage, self._workshop, links)

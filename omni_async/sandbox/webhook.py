@@ -10,7 +10,7 @@ import aiohttp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .record import Record
+    from .stage import Stage
     from .tasks import Task
 
 PAUSES = (10.0, 30.0, 60.0)
@@ -21,21 +21,28 @@ SCHEMES = ("http://", "https://")
 class Webhooks:
     """Posts the task object to `<base>/callback`; three more tries unless the answer is 2xx or 4xx."""
 
-    def __init__(
-        self, session: aiohttp.ClientSession, record: Record, speed: float, view: Callable[[Task], dict[str, Any]]
-    ) -> None:
-        self._session, self._record, self._speed, self._view = session, record, speed, view
+    def __init__(self, session: aiohttp.ClientSession, stage: Stage, view: Callable[[Task], dict[str, Any]]) -> None:
+        self._session, self._stage, self._view = session, stage, view
 
     async def send(self, task: Task) -> None:
-        """Deliver, if the order wants it."""
+        """Deliver, if the order wants it, and the faults let it through."""
         base = task.order.webhook
         if base is None or not base.startswith(SCHEMES):
             return
+        fault = self._stage.mischief.of("webhook")
+        if fault == "lost_webhook":
+            return
+        if fault == "late_webhook":
+            await asyncio.sleep(PAUSES[0] / self._stage.settings.speed)
+        for _ in range(2 if fault == "twice_webhook" else 1):
+            await self._deliver(f"{base.rstrip('/')}/callback", task)
+
+    async def _deliver(self, url: str, task: Task) -> None:
         for pause in (*PAUSES, None):
-            status = await self._post(f"{base.rstrip('/')}/callback", task)
+            status = await self._post(url, task)
             if 200 <= status < 300 or 400 <= status < 500 or pause is None:
                 return
-            await asyncio.sleep(pause / self._speed)
+            await asyncio.sleep(pause / self._stage.settings.speed)
 
     async def _post(self, url: str, task: Task) -> int:
         try:
@@ -43,5 +50,5 @@ class Webhooks:
                 status = answer.status
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError):
             status = 0
-        self._record.webhooks.append((task.task_id, url, status))
+        self._stage.record.webhooks.append((task.task_id, url, status))
         return status

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"one_clip.py", "many_clips.py", "inside_a_web_app.py", "prompts.jsonl", "paper-boat.jpg"}
+TESTED = {"one_clip.py", "many_clips.py", "inside_a_web_app.py", "prompts.jsonl", "paper-boat.jpg", "webhooks.py"}
 
 
 @pytest.fixture
@@ -93,6 +93,21 @@ async def test_inside_a_web_app(sandbox: SandboxProcess, tmp_path: Path) -> None
         assert answer.status == 200
         (tmp_path / "got.mp4").write_bytes(await answer.read())
     assert_plays(tmp_path / "got.mp4")
+
+
+async def test_webhooks(sandbox: SandboxProcess, tmp_path: Path) -> None:
+    """`webhooks.py` makes its clips, and is called once for each of them."""
+    address, port = "http://127.0.0.1:{0}/omni", str(free_port())
+    program = await started(tmp_path, str(EXAMPLES / "webhooks.py"), address.format(port), port, **variables(sandbox))
+    status, out, err = await ended(program)
+    assert (status, err) == (0, "")
+    clips = clips_in(tmp_path / "clips")
+    assert (await made(sandbox)).keys() == clips.keys()
+    *told, total = out.splitlines()
+    assert set(told) == {str(path.relative_to(tmp_path)) for path in clips.values()}
+    assert re.fullmatch(r"3 clips, \d+ checks", total)
+    called = (await sandbox.record())["webhooks"]
+    assert sorted(task_id for task_id, _, status in called if status == 204) == sorted(clips)
 
 
 @asynccontextmanager

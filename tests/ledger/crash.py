@@ -40,6 +40,8 @@ class Batch:
     chains: int = 0
     ambiguous: str = "retry"
     per_minute: float | None = None
+    has_webhooks: bool = False  # each run but the first names another address
+    runs: int = 0
     hit: Counter[str] = field(default_factory=Counter)  # after how many kills a phase was found in the ledger
     found: Counter[str] = field(default_factory=Counter)  # how many jobs of it, in all
 
@@ -47,6 +49,9 @@ class Batch:
         """Start the driver."""
         names = ("base_url", "jobs", "chains", "ambiguous", "per_minute")
         orders = {name: getattr(self, name) for name in names} | {"folder": str(self.folder)}
+        if self.has_webhooks and self.runs:
+            orders["webhook"] = f"http://127.0.0.1:9/{self.runs}"  # where nobody listens
+        self.runs += 1
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", str(DRIVER), json.dumps(orders)),
             stdout=asyncio.subprocess.PIPE,

@@ -25,6 +25,8 @@ async def main(orders: dict[str, Any]) -> dict[str, Any]:
         retry=retry,
         polling=polling,
     )
+    if orders.get("webhook"):
+        client.webhook(orders["webhook"])
     async with client:
         jobs = [client.submit(f"clip {number}", key=f"k{number:03}") for number in range(orders["jobs"])]
         print("begun", flush=True)  # noqa: T201 - for whoever is to kill it

@@ -158,3 +158,19 @@ async def test_what_a_crash_may_have_paid_twice_is_counted(tmp_path: Path) -> No
     with closing(LedgerReader(tmp_path)) as reader:
         assert reader.totals().possibly_paid_twice == 1
         assert [job.key for job in reader.jobs() if job.doubtful] == [key]
+
+
+@pytest.mark.parametrize("runs", [0, 1], ids=["killed without a webhook", "killed with another webhook"])
+async def test_a_resend_after_a_kill_names_the_address_of_the_first_post(tmp_path: Path, runs: int) -> None:
+    """The server refuses another body under the same idempotency key: what was killed is replayed, and not refused."""
+    async with Sandbox(prerendered=True, median=0.2, latency=0.02) as served:
+        batch = Batch(served.base_url, tmp_path, 5, per_minute=600, has_webhooks=True, runs=runs)
+        key = await _kill_in_the_window(served, batch)
+        told = await batch.run_to_the_end()
+        assert {status for status, *_ in told["ended"].values()} == {"completed"}
+        assert (served.record.accepted, served.record.replayed) == (5, 1)
+        named = {
+            f"k{int(task.prompt.split()[-1]):03}": task.body.get("webhook") for task in served.record.tasks.values()
+        }
+    assert (named[key] is None) == (runs == 0)
+    assert len(set(named.values())) == 2

@@ -95,6 +95,7 @@ class Server:
     cost: float = 0.5
     posts: list[Post] = field(default_factory=list)
     checks: list[tuple[float, str]] = field(default_factory=list)
+    batches: list[tuple[float, list[str]]] = field(default_factory=list)
     fetches: list[tuple[float, str, dict[str, str]]] = field(default_factory=list)
     tasks: dict[str, FakeTask] = field(default_factory=dict)
     most_in_flight: int = 0
@@ -102,6 +103,7 @@ class Server:
     # Called with a request before it is dealt with; what it gives is the fault. Scripts go first.
     on_submit: Callable[[Post], Fault] | None = None
     on_check: Callable[[str], Fault] | None = None
+    on_batch: Callable[[list[dict[str, Any]]], Fault] | None = None
     on_fetch: Callable[[str], Fault] | None = None
     delay_submit: Callable[[Post], float] | None = None
     delay_check: Callable[[str], float] | None = None
@@ -245,6 +247,17 @@ class Server:
             return refusal(404, "invalid_request_error", 404, "task not found")
         return reply(200, {"code": 200, "data": self.view(self.tasks[task_id])})
 
+    async def check_many(self, task_ids: list[str]) -> Reply:
+        """Deal with a question about many tasks: ids and status words."""
+        self.batches.append((self.now(), task_ids))
+        await anyio.sleep(self.latency)
+        views = [self.view(self.tasks[task_id]) for task_id in task_ids if task_id in self.tasks]
+        items = [{name: view[name] for name in ("id", "status")} for view in views]
+        fault = self.on_batch(items) if self.on_batch else None
+        if isinstance(fault, Exception):
+            raise fault
+        return fault if isinstance(fault, Reply) else reply(200, {"code": 200, "data": items})
+
     def view(self, task: FakeTask) -> dict[str, Any]:
         """Give a task as a check shows it."""
         seen: dict[str, Any] = {"id": task.task_id, "created": int(EPOCH + task.accepted_at)}
@@ -339,8 +352,10 @@ class FakeTransport:
         """GET a task."""
         return await self.server.check(task_id)
 
-    async def ask(self, path: str) -> Reply:
-        """GET a page."""
+    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+        """GET a page, or POST a question about many tasks."""
+        if body is not None:
+            return await self.server.check_many(json.loads(body)["task_ids"])
         await anyio.sleep(self.server.latency)
         return reply(200, {"success": True, "remain_balance": 12.5, "used_balance": 1}) if "balance" in path else HTML
 

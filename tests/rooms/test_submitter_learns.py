@@ -20,6 +20,7 @@ from omni_async._references import References
 from omni_async._roster import Roster
 from omni_async._submitter import Submitter
 from omni_async._uploads import Uploads
+from omni_async._webhook import Webhook
 
 from ..core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
 from .fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
@@ -107,7 +108,8 @@ class Keeper:
 
 def post_of(transport: FakeTransport, roster: Roster) -> SendsPosts:
     """Give what sends POSTs, for jobs without local files."""
-    return SendsPosts(transport, roster, References(Uploads(transport, roster, "", retry=Retry()), roster))
+    references = References(Uploads(transport, roster, "", retry=Retry()), roster)
+    return SendsPosts(transport, roster, references, Webhook("https://api.test"))
 
 
 async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, says: str, limits: Limits) -> Outcome:

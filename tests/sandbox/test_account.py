@@ -6,11 +6,11 @@ import asyncio
 import hashlib
 import io
 import json
-from typing import Any
 
 import pytest
-from aiohttp import FormData, web
+from aiohttp import FormData
 
+from .shown_batches import listening
 from .talk import MODEL, talking
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 64
@@ -127,32 +127,13 @@ async def test_an_upload_that_is_no_form() -> None:
 @pytest.mark.parametrize(("answers", "posts"), [([200], 1), ([404], 1), ([500, 503, 200], 3), ([500] * 4, 4)])
 async def test_webhooks(answers: list[int], posts: int) -> None:
     """A finished task is posted, bare, to <base>/callback; 5xx is tried again three times, 4xx never."""
-    got: list[dict[str, Any]] = []
-    enough = asyncio.Event()
-
-    async def callback(request: web.Request) -> web.Response:
-        got.append(await request.json())
-        if len(got) == posts:
-            enough.set()
-        return web.Response(status=answers[len(got) - 1])
-
-    app = web.Application()
-    app.router.add_post("/hook/callback", callback)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        async with talking(speed=1000.0) as talk:
-            task_id = await talk.accepted(webhook=f"http://127.0.0.1:{runner.addresses[0][1]}/hook/")
-            async with asyncio.timeout(10):
-                await enough.wait()
-            await asyncio.sleep(0.1)
-            assert len(got) == posts
-            assert got[0]["id"] == task_id
-            assert got[0]["status"] == "completed"
-            assert [status for _, _, status in talk.sandbox.record.webhooks] == answers
-    finally:
-        await runner.cleanup()
+    async with listening([*answers]) as (address, got), talking(speed=1000.0) as talk:
+        task_id = await talk.accepted(webhook=address)
+        calls = [await asyncio.wait_for(got.get(), 10) for _ in range(posts)]
+        await asyncio.sleep(0.1)
+        assert got.empty()
+        assert {(call["id"], call["status"]) for call in calls} == {(task_id, "completed")}
+        assert [status for _, _, status in talk.sandbox.record.webhooks] == answers
 
 
 async def test_the_record_tells_it_all() -> None:

@@ -14,6 +14,7 @@ from aiohttp import FormData
 from omni_async.sandbox import FAULTS
 from omni_async.sandbox.faults import Mischief
 
+from .shown_batches import BATCHES, HOOKS, listening
 from .shown_checks import CHECKS
 from .shown_clips import CLIPS, SLOW, TASKS, UPLOADS
 from .shown_submits import SUBMITS
@@ -22,7 +23,7 @@ from .talk import Answer, Talk, link_of, talking
 
 def test_every_fault_is_shown_here() -> None:
     """No fault is without a test."""
-    assert set(FAULTS) == {*SUBMITS, *CHECKS, *CLIPS, *TASKS, *UPLOADS}
+    assert set(FAULTS) == {*SUBMITS, *CHECKS, *CLIPS, *TASKS, *UPLOADS, *BATCHES, *HOOKS}
 
 
 @pytest.mark.parametrize("name", SUBMITS)
@@ -87,6 +88,29 @@ async def test_faults_of_an_upload(name: str) -> None:
                 await talk.call("POST", "/v1/uploads/images", data=form)
         else:
             assert (await talk.call("POST", "/v1/uploads/images", data=form)).status == status
+
+
+@pytest.mark.parametrize("name", BATCHES)
+async def test_faults_of_a_batch_check(name: str) -> None:
+    """Each does to a check of many tasks what the table says."""
+    async with talking(faults={name: 1.0}, median=5.0) as talk:
+        await BATCHES[name](talk, [await talk.accepted(str(number)) for number in range(3)])
+        assert talk.sandbox.record.faults[name] == 1
+        assert talk.sandbox.record.batches == 1
+
+
+@pytest.mark.parametrize("name", HOOKS)
+async def test_faults_of_a_webhook(name: str) -> None:
+    """Each does to a delivery what the table says; a late one comes after the pause of a retry."""
+    async with listening([204]) as (address, got), talking(faults={name: 1.0}, speed=200.0) as talk:
+        task_id = await talk.accepted(webhook=address)
+        await talk.ended(task_id)
+        assert got.empty() or name != "late_webhook"
+        calls = [await asyncio.wait_for(got.get(), 10) for _ in range(HOOKS[name])]
+        await asyncio.sleep(0.1)
+        assert got.empty()
+        assert {call["id"] for call in calls} <= {task_id}
+        assert talk.sandbox.record.faults[name] == 1
 
 
 async def test_a_script_is_played_in_order() -> None:
