@@ -30,7 +30,7 @@ from ._core.errors import (
 )
 from ._core.lifecycle import JobStatus
 from ._core.models import DEFAULT_MODEL, Balance, Task, TaskState, Video, VideoRequest
-from ._core.record import JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
+from ._core.record import EventKind, JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._job import Job
 from ._ledger import LEDGER_NAME, LedgerReader
@@ -46,6 +46,7 @@ __all__ = [
     "Conflict",
     "CostLimitReached",
     "DownloadError",
+    "EventKind",
     "InvalidRequest",
     "Job",
     "JobCancelled",

@@ -15,6 +15,7 @@ from ._core.models import INHERITED
 from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._endings import key_reused, stand_behind
+from ._events import checked_listener
 from ._house import House
 from ._job import Job
 from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
@@ -34,8 +35,8 @@ class OmniClient:
     """Turns requests into MP4 files: submits, follows, downloads. Use it with ``async with``, inside one event loop.
 
     `api_key` falls back to the environment's `APIMART_API_KEY`, `base_url` to `APIMART_BASE_URL`, then to
-    `https://api.apimart.ai`. Clips go to `output_dir`. `on_event` is called with one `JobEvent` for each change of a
-    job; what it raises is logged and harms nothing.
+    `https://api.apimart.ai`. Clips go to `output_dir`. `on_event` is called with a `JobEvent` for each thing that
+    happens to a job; what it raises is logged and harms nothing.
 
     `ledger` is the file that remembers every job and what it cost, `<output_dir>/ledger.db` unless given; one process
     may have it open at a time. With it, a job is never lost and never paid twice, whatever happens to the process:
@@ -44,7 +45,8 @@ class OmniClient:
     Leaving the ``async with`` block normally waits for every unfinished job. Leaving it by an exception or by
     cancellation stops within seconds, and whoever still waits for a job gets `ClientClosed`.
 
-    Raises `AuthenticationError` if there is no API key, and `ValueError` if `base_url` is no http(s) URL; entering it
+    Raises `AuthenticationError` if there is no API key, `ValueError` if `base_url` is no http(s) URL, and `TypeError`
+    if `on_event` cannot be called like a function (a coroutine function cannot); entering it
     raises `LedgerError` if the ledger cannot be opened, `LedgerLocked` if another process has it open.
     """
 
@@ -69,7 +71,7 @@ class OmniClient:
         self._limits = limits or Limits()
         self._retry = retry or Retry()
         self._polling = polling or Polling()
-        self._on_event = on_event
+        self._on_event = checked_listener(on_event)
         self._house: House | None = None
         self._is_closed = False
 
@@ -207,7 +209,7 @@ class OmniClient:
     def statistics(self) -> Statistics:
         """Give sums over this client's life so far."""
         house = self._entered()
-        return house.roster.statistics(per_second=house.submitter.gate.learnt().per_second)
+        return house.roster.statistics(house.submitter.gate.learnt(), house.submitter.stopped)
 
     @property
     def stopped(self) -> OmniError | None:

@@ -101,6 +101,7 @@ class Fetch:
         self._part = Part()
         self._written_at = self._marked_at = 0.0
         self._is_marked = False  # the ledger says that a later run may go on from this part file
+        self._came = 0  # bytes, over all requests
 
     async def run(self) -> Path:
         """Give the path of the whole clip. Raises `DownloadError`, or `GivenUp` if the job is cancelled meanwhile."""
@@ -157,7 +158,17 @@ class Fetch:
         return await self._attempt()
 
     async def _attempt(self) -> Trouble | None:
-        """Make one request; None if the clip is whole now, and has its name."""
+        """Make one request, and tell what came of it; None if the clip is whole now, and has its name."""
+        since, before, reason = _now(), self._came, "cut short"
+        try:
+            trouble = await self._request()
+            reason = trouble.reason if trouble else ""
+            return trouble
+        finally:
+            facts = {"bytes": self._came - before, "received": self._part.offset, "size": self._part.total}
+            self._source.roster.events.transferred(self._job, _now() - since, reason, **facts)
+
+    async def _request(self) -> Trouble | None:
         part = self._part
         try:
             async with self._source.transport.fetch(self._video.url, request_headers(part)) as transfer:
@@ -219,7 +230,11 @@ class Fetch:
         if data:
             await self._source.in_thread(self._file.append, data)
             self._part.grew(len(data))
+            self._came += len(data)
             self._source.roster.count("bytes", len(data))
+            self._source.roster.events.received(
+                self._job, bytes=len(data), received=self._part.offset, size=self._part.total
+            )
             self._written_at = _now()
 
     async def _mark(self) -> None:

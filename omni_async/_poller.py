@@ -156,8 +156,10 @@ class Poller:
     async def _look(self, watch: _Watch, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
+        since = self._now()
         sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
         self._tell_gate(permit, sight)
+        self._roster.events.checked(watch.job, self._now() - since, sight.error)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
 

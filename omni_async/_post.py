@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -67,8 +68,19 @@ class Post:
         body = job.request.body()
         if job._record.parent_task_id:
             body["extend_from_task_id"] = job._record.parent_task_id
+        since = _now()
         try:
             reply = await self._transport.submit(wire.encode(body), job._record.idempotency_key)
         except TransportError as error:
-            return judge_submit(error, now=self._roster.wall())
-        return judge_submit(reply, now=self._roster.wall())
+            judgement = judge_submit(error, now=self._roster.wall())
+        except BaseException as cut:
+            self._roster.events.submitted(job, _now() - since, cut)
+            raise
+        else:
+            judgement = judge_submit(reply, now=self._roster.wall())
+        self._roster.events.submitted(job, _now() - since, judgement.error)
+        return judgement
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

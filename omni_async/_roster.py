@@ -7,18 +7,21 @@ import logging
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ._core.budget import Spent
 from ._core.errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitUnknown
 from ._core.lifecycle import HAVE_ENDED, JobStatus, check_move
-from ._core.record import JobEvent, JobRecord, Statistics
+from ._core.record import JobRecord, Statistics
+from ._events import Events
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
+    from ._core.learner import Learnt
     from ._core.models import Task
+    from ._core.record import JobEvent
     from ._job import Job
     from ._ports import Ledger
 
@@ -36,7 +39,7 @@ class Roster:
         self.ledger = ledger
         self.wall = wall
         self.on_ledger_failure: Callable[[LedgerError], None] | None = None
-        self._on_event = on_event
+        self.events = Events(on_event, lambda: self.wall())  # noqa: PLW0108 - the clock may be changed
         self._live: dict[str, Job] = {}
         self._known: dict[str, JobStatus] = {}  # how each key stood last: the sums count it once
         self._standing: Counter[JobStatus] = Counter()
@@ -85,7 +88,7 @@ class Roster:
             self._rename(job, record.key)
             self._stand(record.key, record.status)
             job._record = record
-        self._tell(job, None)
+        self.events.admitted(job)
 
     # What happens to them
 
@@ -136,7 +139,7 @@ class Roster:
         is_news = job._task is None or job._task.progress != task.progress
         job._task = task
         if is_news and task.progress is not None:
-            self._tell(job, job.status)
+            self.events.progressed(job)
 
     def share(self, twin: Job, job: Job) -> None:
         """Give a job the outcome of its twin, which stands for the same task and has just ended."""
@@ -192,6 +195,8 @@ class Roster:
         if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
             _log.debug("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
         job._end(outcome)
+        if isinstance(outcome, BaseException):
+            self.events.unfinished(job, outcome)
         if isinstance(outcome, OmniError):  # of a closed client, each job is told for itself
             for child in self.release(job):
                 self._orphan(child, job, outcome)
@@ -209,8 +214,8 @@ class Roster:
         """True while jobs are followed, or may be on the server, that will tell their cost."""
         return bool(self._standing[JobStatus.RUNNING] or self._standing[JobStatus.SUBMITTING])
 
-    def statistics(self, *, per_second: float | None = None) -> Statistics:
-        """Give all sums as of now; `per_second` is the rate that the gate has found."""
+    def statistics(self, learnt: Learnt, stopped: OmniError | None) -> Statistics:
+        """Give all sums as of now, with the limits that the gate has found, and why the line has stopped."""
         standing = self._standing
         return Statistics(
             waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
@@ -226,7 +231,9 @@ class Roster:
             bytes=self._sums["bytes"],
             cost=round(self._cost, 6),
             credits=round(self._credits, 6),
-            submits_per_minute=None if per_second is None else 60 * per_second,
+            submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
+            at_once=learnt.at_once,
+            line_stopped="" if stopped is None else str(stopped),
         )
 
     def _orphan(self, child: Job, parent: Job, reason: BaseException) -> None:
@@ -249,7 +256,7 @@ class Roster:
         saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
         if status is not before.status:
             self._stand(job.key, status)
-            self._tell(job, before.status)
+            self.events.changed(job, before.status)
         return saved
 
     def _rename(self, job: Job, key: str) -> None:
@@ -265,22 +272,3 @@ class Roster:
             self._standing[before] -= 1
         self._standing[status] += 1
         self._known[key] = status
-
-    def _tell(self, job: Job, previous: JobStatus | None) -> None:
-        if self._on_event is None:
-            return
-        event = JobEvent(
-            at=self.wall(),
-            key=job.key,
-            task_id=job.task_id,
-            status=job.status,
-            previous=previous,
-            progress=job.progress,
-            cost=job.cost,
-            error=job._record.error,
-            path=Path(job._record.paths[0]) if job._record.paths else None,
-        )
-        try:
-            self._on_event(event)
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
-            _log.exception("on_event raised for %r; the job goes on", event)

@@ -7,6 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from omni_async import EventKind
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from .tally import Tally
 
 _OPEN = frozenset({"running", "downloading", "overdue", "undelivered"})
+_LOUD = frozenset({EventKind.CHANGE, EventKind.PROGRESS})  # told in any case; of requests, what went wrong with them
 _WINDOW = 60  # samples, spaced so that they cover about the last two thirds of the run
 _SPACING = 2.0  # seconds between two of them at least
 _ENOUGH = 3  # jobs that must have ended within the window before it says anything
@@ -35,9 +38,10 @@ class Watch:
 
     def hear(self, event: JobEvent) -> None:
         """Take in one event."""
-        self.last = event
-        if self._tell is not None:
-            self._tell(event)
+        if event.kind in _LOUD or event.error:
+            self.last = event
+            if self._tell is not None:
+                self._tell(event)
         if event.task_id is not None and event.status in _OPEN:
             self.accepted.add(event.key)
         else:
