@@ -28,6 +28,7 @@ from ._core.errors import (
     TransportError,
     TransportTimeout,
 )
+from ._core.forecast import Forecast
 from ._core.lifecycle import JobStatus
 from ._core.models import DEFAULT_MODEL, Balance, Task, TaskState, Video, VideoRequest
 from ._core.record import EventKind, JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
@@ -47,6 +48,7 @@ __all__ = [
     "CostLimitReached",
     "DownloadError",
     "EventKind",
+    "Forecast",
     "InvalidRequest",
     "Job",
     "JobCancelled",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._completion import Wanted
+    from ._core.forecast import Forecast
     from ._core.models import Balance, Task, VideoRequest
     from ._ports import Ledger, Transport
 
@@ -45,9 +46,9 @@ class OmniClient:
     Leaving the ``async with`` block normally waits for every unfinished job. Leaving it by an exception or by
     cancellation stops within seconds, and whoever still waits for a job gets `ClientClosed`.
 
-    Raises `AuthenticationError` if there is no API key, `ValueError` if `base_url` is no http(s) URL, and `TypeError`
-    if `on_event` cannot be called like a function (a coroutine function cannot); entering it
-    raises `LedgerError` if the ledger cannot be opened, `LedgerLocked` if another process has it open.
+    Raises `AuthenticationError` without an API key, `ValueError` for a `base_url` that is no http(s) URL, `TypeError`
+    for an `on_event` that is no plain function; entering it raises `LedgerError` if the ledger cannot be opened,
+    `LedgerLocked` if another process has it open.
     """
 
     def __init__(
@@ -208,8 +209,11 @@ class OmniClient:
 
     def statistics(self) -> Statistics:
         """Give sums over this client's life so far."""
-        house = self._entered()
-        return house.roster.statistics(house.submitter.gate.learnt(), house.submitter.stopped)
+        return self._entered().statistics()
+
+    def forecast(self, upcoming: int = 0) -> Forecast:
+        """Tell how long it still takes, and what it will have cost, with `upcoming` jobs that are still to come."""
+        return self._entered().forecast(upcoming)
 
     @property
     def stopped(self) -> OmniError | None:
@@ -288,9 +292,9 @@ class OmniClient:
         """Give the house, if it is open and this is its loop."""
         house = self._entered()
         self.check_loop()
-        if self._is_closed or house.is_over:
-            raise ClientClosed("this client is closed; make another OmniClient") from house.crash
-        return house
+        if not (self._is_closed or house.is_over):
+            return house
+        raise ClientClosed("this client is closed; make another OmniClient") from house.crash
 
     def _entered(self) -> House:
         if self._house is None:

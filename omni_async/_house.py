@@ -14,6 +14,7 @@ from ._desk import Desk
 from ._downloader import Downloader
 from ._intake import Intake
 from ._limits import FoundLimits
+from ._outlook import outlook
 from ._poller import Poller
 from ._roster import Roster
 from ._submitter import GRACE, Submitter
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from ._core.record import JobEvent
+    from ._core.forecast import Forecast
+    from ._core.record import JobEvent, Statistics
     from ._core.settings import Limits, Polling, Retry
     from ._job import Job
     from ._ports import Ledger, Transport
@@ -71,6 +73,7 @@ class House:
         self.roster.on_ledger_failure = self.submitter.stop
         self._transport = transport
         self._ledger = ledger
+        self._told = limits
         self._counts_cost = limits.max_cost is not None
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -99,6 +102,15 @@ class House:
             await self.roster.empty()
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
+
+    def statistics(self) -> Statistics:
+        """Give all sums as of now."""
+        return self.roster.statistics(self.submitter.gate.learnt(), self.submitter.stopped)
+
+    def forecast(self, upcoming: int) -> Forecast:
+        """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
+        rooms = (self.roster, self.submitter, self.poller.cadence, self.downloader)
+        return outlook(*rooms, limits=self._told, upcoming=upcoming)
 
     async def close(self) -> None:
         """Stop at once: POSTs on the wire get a few seconds, all else is cut short, every waiter gets an outcome."""

@@ -85,7 +85,7 @@ class Poller:
         self._roster = roster
         self._retry = retry
         self._polling = polling
-        self._cadence = Cadence(polling)
+        self.cadence = Cadence(polling)
         self._landed = landed
         self._left = left
         self._dice = dice
@@ -98,7 +98,7 @@ class Poller:
         """Take in from earlier jobs how long the server takes."""
         for record in records:
             if record.took is not None:
-                self._cadence.learn(_model(record), record.took)
+                self.cadence.learn(_model(record), record.took)
 
     def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
@@ -106,7 +106,7 @@ class Poller:
         course = Course(_model(job._record), now - age, now - age, is_watched=not at_once)
         is_late = age >= self._polling.timeout
         watch = _Watch(job, now - age, course, is_foreign=not job._record.request, is_late=is_late)
-        self._schedule(watch, 0.0 if at_once else self._cadence.next_gap(course, now))
+        self._schedule(watch, 0.0 if at_once else self.cadence.next_gap(course, now))
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
@@ -149,7 +149,7 @@ class Poller:
 
     def _worth(self, watch: _Watch) -> float:
         """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
-        return self._cadence.wasted(watch.course, self._now())
+        return self.cadence.wasted(watch.course, self._now())
 
     # One look
 
@@ -202,8 +202,8 @@ class Poller:
             case Look.RUNNING:
                 now = self._now()
                 if sight.task is not None:
-                    self._cadence.see(watch.course, sight.task, now)
-                await self._look_again(watch, self._cadence.next_gap(watch.course, now, watch.estimated))
+                    self.cadence.see(watch.course, sight.task, now)
+                await self._look_again(watch, self.cadence.next_gap(watch.course, now, watch.estimated))
             case Look.DENIED if sight.error is not None:
                 await self._lose(watch, about(f"job {watch.job.key!r}: {_still(watch.job)}", sight.error))
             case _:
@@ -213,7 +213,7 @@ class Poller:
         job, task = watch.job, watch.job.task
         assert task is not None
         self._left()
-        took = self._cadence.finish(watch.course, task, self._now())
+        took = self.cadence.finish(watch.course, task, self._now())
         facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
         await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, **facts))
         self._landed(job)

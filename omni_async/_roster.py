@@ -7,6 +7,7 @@ import logging
 import time
 from collections import Counter
 from dataclasses import replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ._core.budget import Spent
@@ -42,9 +43,9 @@ class Roster:
         self.events = Events(on_event, lambda: self.wall())  # noqa: PLW0108 - the clock may be changed
         self._live: dict[str, Job] = {}
         self._known: dict[str, JobStatus] = {}  # how each key stood last: the sums count it once
-        self._standing: Counter[JobStatus] = Counter()
+        self.standing: Counter[JobStatus] = Counter()
         self._sums: Counter[str] = Counter()
-        self._cost = 0.0
+        self.cost = 0.0
         self._credits = 0.0
         self.spent = Spent()
         self._empty = asyncio.Event()
@@ -59,6 +60,11 @@ class Roster:
     def live(self) -> list[Job]:
         """Give all live jobs, oldest first."""
         return list(self._live.values())
+
+    def running(self) -> list[Job]:
+        """Give the live jobs that the server works on, oldest first."""
+        running = (job for job in self._live.values() if job.status is JobStatus.RUNNING)
+        return list(islice(running, self.standing[JobStatus.RUNNING]))
 
     def close(self, reason: str, cause: BaseException | None) -> None:
         """End every job that has no outcome yet: nobody waits for ever."""
@@ -118,7 +124,7 @@ class Roster:
         if record.status.is_final:
             self._stand(job.key, record.status)
         else:  # nobody follows it here: whoever waits for bills would wait for ever
-            self._standing[self._known.pop(job.key)] -= 1
+            self.standing[self._known.pop(job.key)] -= 1
         self.end(job, reason)
 
     def begin_again(self, job: Job, idempotency_key: str) -> None:
@@ -145,7 +151,7 @@ class Roster:
         """Give a job the outcome of its twin, which stands for the same task and has just ended."""
         if twin._outcome is None or job.done():
             return
-        self._standing[self._known.pop(job.key)] -= 1  # its twin is counted
+        self.standing[self._known.pop(job.key)] -= 1  # its twin is counted
         self.end(job, twin._outcome)
         job._record, job._task = twin._record, twin._task
 
@@ -212,11 +218,11 @@ class Roster:
     @property
     def awaits_bills(self) -> bool:
         """True while jobs are followed, or may be on the server, that will tell their cost."""
-        return bool(self._standing[JobStatus.RUNNING] or self._standing[JobStatus.SUBMITTING])
+        return bool(self.standing[JobStatus.RUNNING] or self.standing[JobStatus.SUBMITTING])
 
     def statistics(self, learnt: Learnt, stopped: OmniError | None) -> Statistics:
         """Give all sums as of now, with the limits that the gate has found, and why the line has stopped."""
-        standing = self._standing
+        standing = self.standing
         return Statistics(
             waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
             in_flight=standing[JobStatus.RUNNING],
@@ -229,7 +235,7 @@ class Roster:
             doubtful=self._sums["doubtful"],
             checks=self._sums["checks"],
             bytes=self._sums["bytes"],
-            cost=round(self._cost, 6),
+            cost=round(self.cost, 6),
             credits=round(self._credits, 6),
             submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
             at_once=learnt.at_once,
@@ -250,7 +256,7 @@ class Roster:
         job._record = record = replace(before, status=status, **facts)
         self._sums["submits"] += record.submits - before.submits
         self._sums["doubtful"] += record.doubtful - before.doubtful
-        self._cost += record.paid - before.paid
+        self.cost += record.paid - before.paid
         self._credits += (record.credits or 0.0) - (before.credits or 0.0)
         self.spent += Spent.of(record) - Spent.of(before)
         saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
@@ -262,13 +268,13 @@ class Roster:
     def _rename(self, job: Job, key: str) -> None:
         """Let a job that was attached by its task have the key under which the ledger knows that task."""
         if key != job.key:
-            self._standing[self._known.pop(job.key)] -= 1
+            self.standing[self._known.pop(job.key)] -= 1
             del self._live[job.key]
             self._live[key] = job
 
     def _stand(self, key: str, status: JobStatus) -> None:
         before = self._known.get(key)
         if before is not None:
-            self._standing[before] -= 1
-        self._standing[status] += 1
+            self.standing[before] -= 1
+        self.standing[status] += 1
         self._known[key] = status

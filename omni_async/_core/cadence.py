@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from .durations import Durations
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .durations import Law
     from .models import Task
     from .settings import Polling
@@ -42,6 +44,8 @@ class Cadence:
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
         self._models: dict[str, Durations] = {}
+        self._noticed = 0
+        self._late = 0.0
 
     def learn(self, model: str, seconds: float) -> None:
         """Take in how long a job of a model has taken."""
@@ -71,7 +75,14 @@ class Cadence:
             took = (earliest + latest) / 2
         if took is not None:
             self.learn(course.model, took)
+            self._noticed += 1
+            self._late += max(0.0, latest - took)
         return took
+
+    @property
+    def late(self) -> float:
+        """How long a job that has finished has gone unnoticed so far, in the mean."""
+        return self._late / self._noticed if self._noticed else 0.0
 
     def next_gap(self, course: Course, now: float, estimated_time: float | None = None) -> float:
         """Give the seconds until the next look; `estimated_time` is the server's own estimate, if it gave one."""
@@ -90,6 +101,10 @@ class Cadence:
         if law is None or course.is_queued:
             return now - course.seen
         return law.wasted(course.age(now), course.age(course.seen))
+
+    def logs(self) -> Sequence[float]:
+        """Give the logarithms of the durations of the model of which most is known."""
+        return max((each.logs() for each in self._models.values()), key=len, default=())
 
     def _law(self, course: Course) -> Law | None:
         durations = self._models.get(course.model)

@@ -89,6 +89,10 @@ class Durations:
         self._fresh = 0
         self._law: Law | None = None
 
+    def logs(self) -> Sequence[float]:
+        """Give their natural logarithms, oldest first."""
+        return self._logs
+
     def add(self, seconds: float) -> None:
         """Take in how long a job has taken."""
         self._logs.append(math.log(max(seconds, _SHORTEST)))
