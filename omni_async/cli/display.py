@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 from rich.console import Group
@@ -108,8 +108,12 @@ class Block:
         share = 100 * event.received / event.size if event.size else event.progress
         percent = f" {share:.0f}%" if event.status in {"running", "downloading"} and share else ""
         told = f": {event.error}" if event.error else ""
-        line = Text(f"{event.key} {event.status}{percent}{told}".translate(_ONE_LINE), style="dim", no_wrap=True)
-        line.truncate(options.max_width - len("^C"), overflow="crop" if options.ascii_only else "ellipsis")
+        overflow: Literal["crop", "ellipsis"] = "crop" if options.ascii_only else "ellipsis"
+        room = options.max_width - len("^C")
+        name, news = (Text(part.translate(_ONE_LINE)) for part in (event.key, f" {event.status}{percent}{told}"))
+        name.truncate(max(room // 3, room - news.cell_len), overflow=overflow)  # so that what has happened is seen
+        line = Text.assemble(name, news, style="dim", no_wrap=True)
+        line.truncate(room, overflow=overflow)
         return line
 
 

@@ -89,6 +89,15 @@ def test_the_block_tells_what_there_is_to_know() -> None:
     assert last == "a running 45%"
 
 
+def test_a_long_key_does_not_hide_what_has_happened() -> None:
+    """On a narrow screen the key is cut short, and its news stand behind it; also where the error is long as well."""
+    key = "a-very-long-key-" * 8
+    assert drawn(view(last=event(JobStatus.RUNNING, key=key)), 40)[-1] == f"{key[:25]}… running 45%"
+    assert drawn(view(last=event(JobStatus.FAILED, key=key, error="no " * 40)), 40)[-1].startswith(
+        f"{key[:11]}… failed: no no"
+    )
+
+
 def test_what_is_nothing_is_not_said() -> None:
     """At the start there is no cost, no failure and no estimate to speak of: it says that it learns."""
     start = view(done=0, failed=0, downloading=0, running=0, cost=0.0, elapsed=0.0)
