@@ -66,9 +66,7 @@ class OmniClient:
         self._server = checked_url(base_url)
         self._transport = self._make_transport(self._server, checked_api_key(api_key))
         self._output_dir = Path(output_dir)
-        self._ledger_path = (
-            self._output_dir / LEDGER_NAME if ledger is ... else None if ledger is None else Path(ledger)
-        )
+        self._ledger_path = self._output_dir / LEDGER_NAME if ledger is ... else ledger and Path(ledger)
         self._limits = limits or Limits()
         self._retry = retry or Retry()
         self._polling = polling or Polling()

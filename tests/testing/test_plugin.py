@@ -1,4 +1,4 @@
-"""The pytest plugin in other people's projects: each style of async tests, in a pytest of its own, warnings as errors."""
+"""The pytest plugin in other people's projects: each style of async tests, in a pytest of its own, no warning."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ async def test_its_assertions_tell_what_is_wrong(tmp_path: Path) -> None:
         assert sandbox.paid == pytest.approx(sum(task.price for task in sandbox.tasks))
         with pytest.raises(AssertionError, match=r"'a fox' was bought 2 times .*task_.*, task_"):
             sandbox.assert_paid_once()
-        with pytest.raises(AssertionError, match=r"3 task.*not bought: 'a cat'(?s:.*)not expected: 'a fox'"):
+        with pytest.raises(AssertionError, match=r"3 task.*:\n  not bought: 'a cat'\n.*not expected: 'a fox'"):
             sandbox.assert_bought(["a hen", "a cat", "a fox"])
         await _until_done(sandbox)
         with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid, and nobody fetched them:\n  'a fox'"):
