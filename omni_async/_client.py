@@ -40,15 +40,14 @@ class OmniClient:
     happens to a job; what it raises is logged and harms nothing.
 
     `ledger` is the file that remembers every job and what it cost, `<output_dir>/ledger.db` unless given; one process
-    may have it open at a time. With it, a job is never lost and never paid twice, whatever happens to the process:
-    `submit` the same key again, or `resume`. `ledger=None` keeps the record in memory, for as long as the client lives.
+    may have it open at a time. With it, no job is lost and none paid twice, whatever happens to the process: `submit`
+    the same key again, or `resume`. `ledger=None` keeps the record in memory, for as long as the client lives.
 
-    Leaving the ``async with`` block normally waits for every unfinished job. Leaving it by an exception or by
-    cancellation stops within seconds, and whoever still waits for a job gets `ClientClosed`.
+    Leaving the block normally waits for every unfinished job. Leaving it by an exception or by cancellation stops
+    within seconds, and whoever still waits for a job gets `ClientClosed`.
 
     Raises `AuthenticationError` without an API key, `ValueError` for a `base_url` that is no http(s) URL, `TypeError`
-    for an `on_event` that is no plain function; entering it raises `LedgerError` if the ledger cannot be opened,
-    `LedgerLocked` if another process has it open.
+    for an `on_event` that is no plain function; entering it raises `LedgerError` (`LedgerLocked`: somebody has it).
     """
 
     def __init__(
@@ -66,7 +65,8 @@ class OmniClient:
         self._server = checked_url(base_url)
         self._transport = self._make_transport(self._server, checked_api_key(api_key))
         self._output_dir = Path(output_dir)
-        self._ledger_path = self._output_dir / LEDGER_NAME if ledger is ... else ledger and Path(ledger)
+        ledger = self._output_dir / LEDGER_NAME if ledger is ... else ledger
+        self._ledger_path = None if ledger is None else Path(ledger)
         self._limits = limits or Limits()
         self._retry = retry or Retry()
         self._polling = polling or Polling()
