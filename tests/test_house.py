@@ -22,12 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "omni_async"
 
 IMPURE = {"aiohttp", "aiolimiter", "anyio", "asyncio", "logging", "os", "random", "sqlite3", "threading", "time"}
-EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL"}
+EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL", "opentelemetry"}
 HOUSE = {"pyproject.toml", "README.md", "omni_async", "tests", "benchmarks", "examples"}
 
 # Imports run one way: each floor may use what is on its own and on those below.
 FLOORS = ["_core", "_ports", "rooms", "_house, _client", "front door", "what uses the front door"]
-SIDE_ROOMS = {"batch", "sandbox", "gallery", "cli", "testing", "__main__"}
+SIDE_ROOMS = {"batch", "sandbox", "gallery", "cli", "otel", "testing", "__main__"}
 
 LONGEST_FILE = 300
 LONGEST_FUNCTION = 50
@@ -279,7 +279,7 @@ def _run(*command: str, timeout: float = 240) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-@pytest.mark.parametrize("name", ["omni_async", "omni_async.batch", "omni_async.sandbox"])
+@pytest.mark.parametrize("name", ["omni_async", "omni_async.batch", "omni_async.sandbox", "omni_async.testing"])
 def test_no_extra_is_imported_without_need(name: str) -> None:
     """In a fresh interpreter, the library brings in nothing that only an extra installs."""
     done = _run(sys.executable, "-c", f"import sys, {name}; print(*sorted(sys.modules))", timeout=60)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from .lifecycle import JobStatus
+from .models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,8 +132,8 @@ class JobEvent:
 
     @property
     def model(self) -> str | None:
-        """The model that was asked for, if that is known."""
-        return self._asked("model")
+        """The model that was asked for; None for a task from elsewhere."""
+        return self._asked("model") or DEFAULT_MODEL if self.request else None
 
     def _asked(self, name: str) -> str | None:
         asked: str | None = json.loads(self.request).get(name) if self.request else None

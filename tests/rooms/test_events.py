@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import (
+    DEFAULT_MODEL,
     ClientClosed,
     EventKind,
     JobEvent,
@@ -71,7 +72,7 @@ async def test_each_request_is_told_with_what_was_wrong(tmp_path: Path) -> None:
     assert cut.bytes + whole.bytes == whole.received == sums.bytes
     assert sum(event.bytes for event in heard.of(EventKind.BYTES)) == sums.bytes
     assert all(event.seconds and event.seconds > 0 for event in [*submits, *checks, cut, whole])
-    assert {event.prompt for event in heard} == {"a secret prompt"}
+    assert {(event.prompt, event.model) for event in heard} == {("a secret prompt", DEFAULT_MODEL)}
     assert "secret" not in repr(heard)
 
 
