@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _TURNS = 10  # of the loop, in which those who have just got their clip may hand in what follows from it
 
+logging.getLogger("omni_async").addHandler(logging.NullHandler())  # quiet until the program sets logging up
 _log = logging.getLogger("omni_async.client")
 
 
@@ -74,6 +75,7 @@ class House:
         self._transport = transport
         self._ledger = ledger
         self._told = limits
+        self._server = server
         self._counts_cost = limits.max_cost is not None
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -142,6 +144,7 @@ class House:
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
+                _log.debug("open: %s", self._server)
                 self._opened.set()
                 for room in (self.intake, self.submitter, self.poller, self.downloader):
                     group.start_soon(room.run, name=f"omni_async {type(room).__name__.lower()}")
@@ -153,6 +156,7 @@ class House:
 
     async def _shut(self) -> None:
         self.is_over = True
+        _log.debug("closing, with %d job(s) unfinished", len(self.roster.live()))
         self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)
         self._limits.keep(at_last=True)
         with anyio.move_on_after(10, shield=True):

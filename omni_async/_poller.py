@@ -246,6 +246,7 @@ class Poller:
 
     async def _miss(self, watch: _Watch, sight: Sight) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
+        _log.info("job %r: a check has shown nothing: %s", watch.job.key, sight.error)
         job, now = watch.job, self._now()
         watch.misses += 1
         watch.missed_since = now if watch.misses == 1 else watch.missed_since

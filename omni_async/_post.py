@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
+
+_log = logging.getLogger("omni_async.submitter")
 
 
 @dataclass(slots=True)
@@ -79,6 +82,8 @@ class Post:
         else:
             judgement = judge_submit(reply, now=self._roster.wall())
         self._roster.events.submitted(job, _now() - since, judgement.error)
+        if judgement.error is not None:
+            _log.info("job %r: submit %s: %s", job.key, judgement.verdict.name.lower(), judgement.error)
         return judgement
 
 

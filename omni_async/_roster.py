@@ -262,6 +262,7 @@ class Roster:
         saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
         if status is not before.status:
             self._stand(job.key, status)
+            _log.debug("job %r: %s", job.key, status)
             self.events.changed(job, before.status)
         return saved
 
