@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from omni_async.sandbox import Sandbox, SandboxSettings
 
+from .asserting import Book, Bought
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -22,7 +24,7 @@ _ANSWER = 10.0  # ... to answer what it is asked
 _DEFAULTS: dict[str, Any] = {"median": 0.05, "sigma": 0.0, "prerendered": True}
 
 
-class SandboxThread:
+class SandboxThread(Book):
     """``with SandboxThread(median=0.2) as sandbox: ...``; what the fixture `omni_sandbox` gives.
 
     Takes the settings of `omni_async.sandbox.Sandbox`; unless told otherwise its tasks take a twentieth of a second,
@@ -107,43 +109,18 @@ class SandboxThread:
         """The tasks that were bought, in this order."""
         return list(self.record.tasks.values())
 
-    @property
-    def prompts(self) -> list[str]:
-        """The prompts of these tasks."""
-        return [task.prompt for task in self.tasks]
-
-    def assert_paid_once(self) -> None:
-        """Fail if one job was bought more than once: two tasks of one idempotency key."""
-        __tracebackhide__ = True
+    def bought(self) -> list[Bought]:
+        """Give the tasks that were bought, in this order."""
         record = self.record
-        twice = [
-            f"  {record.tasks[ids[0]].prompt!r} was bought {len(ids)} times (Idempotency-Key {key}): {', '.join(ids)}"
-            for key, ids in record.duplicate_keys.items()
-        ]
-        if twice:
-            raise AssertionError("\n".join([f"{len(twice)} job(s) were paid more than once:", *twice]))
-
-    def assert_bought(self, prompts: Iterable[str]) -> None:
-        """Fail unless exactly these prompts were bought, in any order, each as often as it is named."""
-        __tracebackhide__ = True
-        wanted, bought = sorted(prompts), sorted(self.prompts)
-        missing, extra = _without(wanted, bought), _without(bought, wanted)
-        if missing or extra:
-            told = [f"  not bought: {prompt!r}" for prompt in missing]
-            told += [f"  bought, but not expected: {prompt!r}" for prompt in extra]
-            raise AssertionError("\n".join([f"{len(bought)} task(s) were bought, {len(wanted)} expected:", *told]))
-
-    def assert_fetched(self) -> None:
-        """Fail if a task was finished, and nobody came for its clip."""
-        __tracebackhide__ = True
-        record = self.record
-        left = [
-            f"  {task.prompt!r} ({task.task_id})"
+        return [
+            Bought(
+                task.task_id,
+                task.prompt,
+                task.idempotency_key,
+                task.status == "completed" and not record.downloads_by_task[task.task_id],
+            )
             for task in record.tasks.values()
-            if task.status == "completed" and not record.downloads_by_task[task.task_id]
         ]
-        if left:
-            raise AssertionError("\n".join([f"{len(left)} clip(s) were paid, and nobody fetched them:", *left]))
 
     # The thread
 
@@ -182,12 +159,3 @@ class SandboxThread:
             raise RuntimeError("this sandbox does not serve: ask it within its `with` block")
         self._loop.call_soon_threadsafe(work)
         return answer.result(_ANSWER)
-
-
-def _without(some: list[str], others: list[str]) -> list[str]:
-    """Give what is left of a list when each of the others has taken away one that is equal."""
-    left = list(some)
-    for other in others:
-        if other in left:
-            left.remove(other)
-    return left

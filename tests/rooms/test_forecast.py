@@ -30,13 +30,10 @@ JOBS = 80
 )
 async def test_time_left_and_cost_are_foreseen(tmp_path: Path, account: dict[str, Any], limits: Limits) -> None:
     """It learns at first; then it is within a fifth, or less than one job's time; the cost is exact."""
-    server, dice, loop = Server(**account), random.Random(3), asyncio.get_running_loop()
+    dice, loop = random.Random(3), asyncio.get_running_loop()
+    server = Server(**account, duration=lambda: dice.lognormvariate(math.log(40), 0.2))
     told: list[tuple[float, Forecast]] = []
 
-    def draw(_: object) -> None:
-        server.duration = dice.lognormvariate(math.log(40), 0.35)
-
-    server.on_submit = draw
     began = loop.time()
     async with FakeClient(server, tmp_path, limits=limits) as client:
         assert client.forecast(upcoming=JOBS).is_learning
