@@ -13,6 +13,7 @@ import tomllib
 from typing import TYPE_CHECKING
 
 from omni_async.sandbox import SandboxProcess
+from tests.testing.project import run_pytest
 
 from .reader import ROOT, assert_plays, clips_in, ended, started
 
@@ -68,7 +69,7 @@ async def test_the_first_command_makes_every_clip(tmp_path: Path) -> None:
 
 async def test_its_programs_work(tmp_path: Path) -> None:
     """The first program makes its four clips; the lines about the sandbox make one, and what they assert holds."""
-    first, second = programs()
+    first, second, *_ = programs()
     async with SandboxProcess(median=0.3, seconds=3) as sandbox:
         variables = {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key}
         assert await ended(await started(tmp_path, "-c", first, **variables)) == (0, "", "")
@@ -83,6 +84,15 @@ async def test_its_programs_work(tmp_path: Path) -> None:
     assert await ended(await started(tmp_path / "beside", "-c", whole)) == (0, "", "")
     (clip,) = clips_in(tmp_path / "beside" / "clips").values()
     assert_plays(clip)
+
+
+async def test_its_tests_pass(tmp_path: Path) -> None:
+    """The tests that it shows pass, with the plugin and a program that films scenes."""
+    *_, with_sandbox, in_memory = programs()
+    (tmp_path / "my_app.py").write_text((ROOT / "examples" / "testing" / "storyboard.py").read_text())
+    (tmp_path / "test_it.py").write_text(f"{with_sandbox}\n\n{in_memory}")
+    status, out = await run_pytest(tmp_path, "-o", "anyio_mode=auto", "-p", "no:asyncio")
+    assert (status, "2 passed" in out) == (0, True), out
 
 
 async def test_the_check_runs_the_second_command(tmp_path: Path) -> None:
