@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ class Spread:
 
     def share(self, seconds: float) -> float:
         """Give the share of jobs that have ended by then."""
-        return NormalDist(self.middle, self.width).cdf(math.log(seconds)) if seconds > 0 else 0.0
+        return _below((math.log(seconds) - self.middle) / self.width) if seconds > 0 else 0.0
 
 
 def fitted(logs: Sequence[float], ages: Sequence[float], in_flight: int) -> Spread | None:
@@ -117,11 +116,17 @@ def fitted(logs: Sequence[float], ages: Sequence[float], in_flight: int) -> Spre
     return Spread(middle, width)
 
 
+def _below(z: float) -> float:
+    """Give the share of a standard normal variable up to z."""
+    return (1 + math.erf(z / math.sqrt(2))) / 2
+
+
 def _beyond(bound: float, middle: float, width: float) -> tuple[float, float]:
     """Give the mean of a normal variable, and of its square, given that it exceeds a bound."""
-    normal, z = NormalDist(), (bound - middle) / width
-    rest = 1 - normal.cdf(z)
-    hazard = normal.pdf(z) / rest if rest > _LEAST else z + 1 / z  # far out, the quotient has no digits left
+    z = (bound - middle) / width
+    rest = 1 - _below(z)
+    density = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    hazard = density / rest if rest > _LEAST else z + 1 / z  # far out, the quotient has no digits left
     mean = middle + width * hazard
     return mean, middle**2 + width**2 + width * (bound + middle) * hazard
 
