@@ -78,7 +78,7 @@ class Events:
             self._tell(job, EventKind.CHECK, seconds=seconds, **_about(error))
 
     def received(self, job: Job, **facts: Any) -> None:
-        """More of a clip is on the disk."""
+        """More of a clip has come."""
         if self._listener is not None:
             self._tell(job, EventKind.BYTES, **facts)
 

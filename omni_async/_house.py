@@ -111,7 +111,7 @@ class House:
 
     def forecast(self, upcoming: int) -> Forecast:
         """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
-        rooms = (self.roster, self.submitter, self.poller.cadence, self.downloader)
+        rooms = (self.roster, self.submitter, self.poller.experience, self.downloader)
         return outlook(*rooms, limits=self._told, upcoming=upcoming)
 
     async def close(self) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
 
-from ._core.forecast import Forecast, Load, fitted, seconds_left
+from ._core.forecast import Experience, Forecast, Load, fitted, seconds_left
 from ._core.lifecycle import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ._core.cadence import Cadence
     from ._core.settings import Limits
     from ._downloader import Downloader
     from ._job import Job
@@ -24,7 +23,13 @@ _SLACK = 1.01  # of each interval of a told pace, which the submitter adds
 
 
 def outlook(
-    roster: Roster, submitter: Submitter, cadence: Cadence, downloader: Downloader, *, limits: Limits, upcoming: int
+    roster: Roster,
+    submitter: Submitter,
+    experience: Experience,
+    downloader: Downloader,
+    *,
+    limits: Limits,
+    upcoming: int,
 ) -> Forecast:
     """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
     gate, now = submitter.gate, submitter.now()
@@ -43,8 +48,8 @@ def outlook(
         rate=_least(told, learnt.per_second),
         at_once=at_once,
         flow=gate.flow.per_second(now),
-        spread=fitted(cadence.logs(), ages, standing[JobStatus.RUNNING]),
-        late=cadence.late,
+        spread=fitted(experience.logs(), ages, standing[JobStatus.RUNNING]),
+        late=experience.late,
         fetch=downloader.mean_seconds,
         places=limits.max_downloads,
     )

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_REMEMBERED = 300  # durations of each model
+_SHORTEST = 0.1  # seconds
 _LAST = 64  # jobs: of those that are still to leave, only the last ones can be the last to end
 _SAMPLES = 60  # of the flow, spaced so that they cover about the last two thirds of the time
 _SPACING = 0.5  # seconds between two of them at least
@@ -129,6 +131,31 @@ def _beyond(bound: float, middle: float, width: float) -> tuple[float, float]:
     hazard = density / rest if rest > _LEAST else z + 1 / z  # far out, the quotient has no digits left
     mean = middle + width * hazard
     return mean, middle**2 + width**2 + width * (bound + middle) * hazard
+
+
+class Experience:
+    """How long jobs have taken lately, by model, and how late that was noticed."""
+
+    def __init__(self) -> None:
+        self._logs: dict[str, deque[float]] = {}
+        self._noticed = 0
+        self._late = 0.0
+
+    def add(self, model: str, seconds: float, *, late: float | None = None) -> None:
+        """Take in how long a job has taken, and, if it was followed here, how late that was noticed."""
+        self._logs.setdefault(model, deque(maxlen=_REMEMBERED)).append(math.log(max(seconds, _SHORTEST)))
+        if late is not None:
+            self._noticed += 1
+            self._late += max(0.0, late)
+
+    @property
+    def late(self) -> float:
+        """How long a job that has finished has gone unnoticed, in the mean."""
+        return self._late / self._noticed if self._noticed else 0.0
+
+    def logs(self) -> Sequence[float]:
+        """Give the natural logarithms of the durations of the model of which most is known."""
+        return max(self._logs.values(), key=len, default=())
 
 
 class Flow:

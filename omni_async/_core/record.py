@@ -86,7 +86,7 @@ class EventKind(StrEnum):
     PROGRESS = "progress"  # the server tells another percentage
     SUBMIT = "submit"  # a POST has been answered, or got no answer; `error` says what was wrong
     CHECK = "check"  # a status request has been answered, or got no answer
-    BYTES = "bytes"  # more of its clip is on the disk
+    BYTES = "bytes"  # more of its clip has come
     TRANSFER = "transfer"  # a request for its clip has ended, or broken off; not yet: the whole clip is there
     UNFINISHED = "unfinished"  # nothing more is done for it by this client: the line stopped, or the client was left
 
