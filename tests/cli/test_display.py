@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
@@ -60,6 +60,7 @@ def drawn(moment: View, width: int, encoding: str = "utf-8") -> list[str]:
     return CONTROL.sub("", screen.buffer.getvalue().decode(encoding)).splitlines()
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(40, 200),
     done=st.integers(0, 10**6),
