@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from .catalog import DEFAULT_MODEL
 from .lifecycle import JobStatus
-from .models import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from pathlib import Path

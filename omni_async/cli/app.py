@@ -15,6 +15,7 @@ from .batch import batch
 from .fetch import fetch
 from .generate import generate
 from .interrupt import INTERRUPTS
+from .models import models
 from .options import spread
 from .output import speak_safely
 from .overview import status
@@ -29,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (generate, batch, status, resume, fetch, balance, check):
+for command in (generate, batch, status, resume, fetch, models, balance, check):
     app.command(command.__name__)(spread(command))
 
 

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import shlex
+import ssl
 import stat
 import textwrap
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omni_async.sandbox import SandboxProcess
 from tests.testing.project import run_pytest
@@ -19,6 +20,8 @@ from .reader import ROOT, assert_plays, clips_in, ended, started
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 VENV = "python -m venv .venv"
 
@@ -69,7 +72,7 @@ async def test_the_first_command_makes_every_clip(tmp_path: Path) -> None:
 
 async def test_its_programs_work(tmp_path: Path) -> None:
     """The first program makes its four clips; the lines about the sandbox make one, and what they assert holds."""
-    first, second, *_ = programs()
+    first, second = (next(text for text in programs() if mark in text) for mark in ("asyncio.gather", "import Sandbox"))
     async with SandboxProcess(median=0.3, seconds=3) as sandbox:
         variables = {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key}
         assert await ended(await started(tmp_path, "-c", first, **variables)) == (0, "", "")
@@ -88,11 +91,19 @@ async def test_its_programs_work(tmp_path: Path) -> None:
 
 async def test_its_tests_pass(tmp_path: Path) -> None:
     """The tests that it shows pass, with the plugin and a program that films scenes."""
-    *_, with_sandbox, in_memory = programs()
+    with_sandbox, in_memory = (text for text in programs() if "def test_" in text)
     (tmp_path / "my_app.py").write_text((ROOT / "examples" / "testing" / "storyboard.py").read_text())
     (tmp_path / "test_it.py").write_text(f"{with_sandbox}\n\n{in_memory}")
     status, out = await run_pytest(tmp_path, "-o", "anyio_mode=auto", "-p", "no:asyncio")
     assert (status, "2 passed" in out) == (0, True), out
+
+
+def test_its_connection_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that show every setting of a connection make a client."""
+    monkeypatch.setenv("APIMART_API_KEY", "sk-any")
+    found: dict[str, Any] = {"my_ssl_context": ssl.create_default_context()}
+    exec(next(text for text in programs() if "Connection(" in text), found)
+    assert "not entered" in repr(found["client"])
 
 
 async def test_the_check_runs_the_second_command(tmp_path: Path) -> None:
