@@ -11,18 +11,15 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from unittest.mock import patch
 
-from omni_async import Limits, OmniClient, Polling
 from omni_async._core.wire import Reply
-from omni_async._ledger import MemoryLedger
-from tests.rooms.clock import VirtualTimeLoop, run_sync
+from omni_async.testing import JumpingClock, MemoryClient
+from omni_async.testing.client import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping
-    from typing import Self
 
-EPOCH = 1_800_000_000.0  # unix time when the loop's clock shows zero
+    from omni_async import Limits, OmniClient, Polling
 
 
 def _box(kind: bytes, content: bytes) -> bytes:
@@ -93,7 +90,7 @@ class Account:
         times = f'"completed":{int(EPOCH + life.ready)},"actual_time":{max(1, round(life.ready - life.accepted))}'
         return Reply(200, {}, f'{head}"completed","progress":100,"cost":0.5,{times},{url}}}}}'.encode())
 
-    async def ask(self, path: str) -> Reply:
+    async def ask(self, path: str, body: bytes | None = None) -> Reply:
         """GET another page."""
         return Reply(404, {}, b"{}")
 
@@ -148,26 +145,13 @@ class _Clip:
         yield CLIP
 
 
-class VirtualClient(OmniClient):
+class VirtualClient(MemoryClient):
     """The real client in front of an account in memory; its wall clock goes with the loop's."""
 
     def __init__(
         self, account: Account, folder: Path, *, limits: Limits | None = None, polling: Polling | None = None
     ) -> None:
-        self._account = account
-        super().__init__("sk-virtual", output_dir=folder, limits=limits, polling=polling, ledger=None)
-
-    def _make_transport(self, base_url: str, api_key: str) -> Any:
-        return self._account
-
-    def _make_ledger(self) -> MemoryLedger:
-        return MemoryLedger()
-
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        assert self._house is not None
-        self._house.roster.wall = lambda: EPOCH + _now()
-        return self
+        super().__init__(account, output_dir=folder, limits=limits, polling=polling)
 
 
 def folder_in_memory() -> tempfile.TemporaryDirectory[str]:
@@ -179,12 +163,8 @@ def folder_in_memory() -> tempfile.TemporaryDirectory[str]:
 def on_virtual_time(work: Callable[[Path], Coroutine[Any, Any, None]], seed: int = 7) -> None:
     """Run a coroutine on virtual time, with a folder to put clips in; work for threads is done inline."""
     random.seed(seed)
-    with (
-        folder_in_memory() as folder,
-        patch("anyio.to_thread.run_sync", run_sync),
-        asyncio.Runner(loop_factory=VirtualTimeLoop) as runner,
-    ):
-        runner.run(work(Path(folder)))
+    with folder_in_memory() as folder:
+        JumpingClock().run(work(Path(folder)))
 
 
 async def for_so_long(client: OmniClient, seconds: float, prompt: str = "a clip") -> None:

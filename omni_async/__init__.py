@@ -32,9 +32,10 @@ from ._core.errors import (
     TransportTimeout,
     UnknownModelWarning,
 )
+from ._core.forecast import Forecast
 from ._core.lifecycle import JobStatus
 from ._core.models import Balance, Task, TaskState, Video, VideoRequest
-from ._core.record import JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
+from ._core.record import EventKind, JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._job import Job
 from ._ledger import LEDGER_NAME, LedgerReader
@@ -54,6 +55,8 @@ __all__ = [
     "Connection",
     "CostLimitReached",
     "DownloadError",
+    "EventKind",
+    "Forecast",
     "InvalidRequest",
     "Job",
     "JobCancelled",

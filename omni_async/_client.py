@@ -15,6 +15,7 @@ from ._core.lifecycle import JobStatus
 from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._endings import key_reused, stand_behind
+from ._events import checked_listener
 from ._house import House
 from ._job import Job
 from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from ._completion import Wanted
     from ._core.errors import BadReference
+    from ._core.forecast import Forecast
     from ._core.models import VideoRequest
     from ._desk import Desk
     from ._ports import Ledger, Transport
@@ -41,21 +43,21 @@ class OmniClient(Questions):
     """Turns requests into MP4 files: submits, follows, downloads. Use it with ``async with``, inside one event loop.
 
     `api_key` falls back to the environment's `APIMART_API_KEY`, `base_url` to `APIMART_BASE_URL`, then to
-    `https://api.apimart.ai`. Clips go to `output_dir`. `on_event` is called with one `JobEvent` for each change of a
-    job; what it raises is logged and harms nothing.
+    `https://api.apimart.ai`. Clips go to `output_dir`. `on_event` is called with a `JobEvent` for each thing that
+    happens to a job; what it raises is logged and harms nothing.
 
     `ledger` is the file that remembers every job and what it cost, `<output_dir>/ledger.db` unless given; one process
-    may have it open at a time. With it, a job is never lost and never paid twice, whatever happens to the process:
-    `submit` the same key again, or `resume`. `ledger=None` keeps the record in memory, for as long as the client lives.
+    may have it open at a time. With it, no job is lost and none paid twice, whatever happens to the process: `submit`
+    the same key again, or `resume`. `ledger=None` keeps the record in memory, for as long as the client lives.
 
     `connection` says how the server is reached: extra headers, certificates, proxy (see `Connection`).
 
-    Leaving the ``async with`` block normally waits for every unfinished job. Leaving it by an exception or by
-    cancellation stops within seconds, and whoever still waits for a job gets `ClientClosed`.
+    Leaving the block normally waits for every unfinished job. Leaving it by an exception or by cancellation stops
+    within seconds, and whoever still waits for a job gets `ClientClosed`.
 
-    Raises `AuthenticationError` if there is no API key, and `ValueError` if `base_url` is no https URL (plain http is
-    for this machine alone, unless `Connection(allow_insecure=True)` is given); entering it raises `LedgerError` if the
-    ledger cannot be opened, `LedgerLocked` if another process has it open.
+    Raises `AuthenticationError` without an API key, `ValueError` if `base_url` is no https URL (plain http is for this
+    machine alone, unless `Connection(allow_insecure=True)` is given), `TypeError` for an `on_event` that is no plain
+    function; entering it raises `LedgerError` (`LedgerLocked`: somebody has it).
     """
 
     def __init__(
@@ -75,13 +77,12 @@ class OmniClient(Questions):
         self._server = checked_url(base_url, allow_insecure=self._connection.allow_insecure)
         self._transport = self._make_transport(self._server, checked_api_key(api_key))
         self._output_dir = Path(output_dir)
-        self._ledger_path = (
-            self._output_dir / LEDGER_NAME if ledger is ... else None if ledger is None else Path(ledger)
-        )
+        ledger = self._output_dir / LEDGER_NAME if ledger is ... else ledger
+        self._ledger_path = None if ledger is None else Path(ledger)
         self._limits = limits or Limits()
         self._retry = retry or Retry()
         self._polling = polling or Polling()
-        self._on_event = on_event
+        self._on_event = checked_listener(on_event)
         self._webhook = Webhook(self._server)
         self._house: House | None = None
         self._is_closed = False
@@ -214,8 +215,11 @@ class OmniClient(Questions):
 
     def statistics(self) -> Statistics:
         """Give sums over this client's life so far."""
-        house = self._entered()
-        return house.roster.statistics(per_second=house.submitter.gate.learnt().per_second)
+        return self._entered().statistics()
+
+    def forecast(self, upcoming: int = 0) -> Forecast:
+        """Tell how long it still takes, and what it will have cost, with `upcoming` jobs that are still to come."""
+        return self._entered().forecast(upcoming)
 
     @property
     def stopped(self) -> OmniError | None:
@@ -285,9 +289,9 @@ class OmniClient(Questions):
         """Give the house, if it is open and this is its loop."""
         house = self._entered()
         self.check_loop()
-        if self._is_closed or house.is_over:
-            raise ClientClosed("this client is closed; make another OmniClient") from house.crash
-        return house
+        if not (self._is_closed or house.is_over):
+            return house
+        raise ClientClosed("this client is closed; make another OmniClient") from house.crash
 
     def _entered(self) -> House:
         if self._house is None:

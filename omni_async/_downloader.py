@@ -47,10 +47,17 @@ class Downloader:
         self._places = Places(limits.max_downloads)
         self._waiting: deque[Job] = deque()
         self._bell = Bell()
+        self._fetched = 0  # clips, and the time that they took
+        self._seconds = 0.0
 
     async def prepare(self) -> None:
         """Make the folder and see that files can be put there. Raises `OSError`."""
         await self._source.in_thread(prepare_folder, self._folder)
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """How long a clip has taken on its way so far; None before the first."""
+        return self._seconds / self._fetched if self._fetched else None
 
     def put(self, job: Job) -> None:
         """Fetch the clips of this job; of one that is said to be completed, only if they are not there and whole."""
@@ -93,7 +100,10 @@ class Downloader:
             first = await self._path(job, 0)
             for index in range(await self._count_videos(job, place, first)):
                 path = await self._path(job, index) if index else first
+                since = _now()
                 paths.append(await Fetch(self._source, job, index, path, place).run())
+                self._fetched += 1
+                self._seconds += _now() - since
         except GivenUp:
             return
         except LedgerError as trouble:

@@ -102,6 +102,7 @@ class Fetch:
         self._written_at = self._marked_at = 0.0
         self._unwritten = bytearray()
         self._is_marked = False  # the ledger says that a later run may go on from this part file
+        self._came = 0  # bytes, over all requests
 
     async def run(self) -> Path:
         """Give the path of the whole clip. Raises `DownloadError`, or `GivenUp` if the job is cancelled meanwhile."""
@@ -158,7 +159,17 @@ class Fetch:
         return await self._attempt()
 
     async def _attempt(self) -> Trouble | None:
-        """Make one request; None if the clip is whole now, and has its name."""
+        """Make one request, and tell what came of it; None if the clip is whole now, and has its name."""
+        since, before, reason = _now(), self._came, "cut short"
+        try:
+            trouble = await self._request()
+            reason = trouble.reason if trouble else ""
+            return trouble
+        finally:
+            facts = {"bytes": self._came - before, "received": self._part.offset, "size": self._part.total}
+            self._source.roster.events.transferred(self._job, _now() - since, reason, **facts)
+
+    async def _request(self) -> Trouble | None:
         part = self._part
         self._unwritten = bytearray()
         try:
@@ -223,8 +234,13 @@ class Fetch:
             self._written_at = _now()
 
     def _grew(self, count: int) -> None:
-        self._part.grew(count)
-        self._source.roster.count("bytes", count)
+        if not count:
+            return
+        part, roster = self._part, self._source.roster
+        part.grew(count)
+        self._came += count
+        roster.count("bytes", count)
+        roster.events.received(self._job, bytes=count, received=part.offset, size=part.total)
 
     async def _mark(self) -> None:
         """Once in a while, let a later run go on from here; a clip that comes fast is soon here anyhow."""

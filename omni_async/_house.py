@@ -15,6 +15,7 @@ from ._desk import Desk
 from ._downloader import Downloader
 from ._intake import Intake
 from ._limits import FoundLimits
+from ._outlook import outlook
 from ._poller import Poller
 from ._post import Post
 from ._references import References
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from ._core.record import JobEvent
+    from ._core.forecast import Forecast
+    from ._core.record import JobEvent, Statistics
     from ._core.settings import Limits, Polling, Retry
     from ._job import Job
     from ._ports import Ledger, Transport
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 
 _TURNS = 10  # of the loop, in which those who have just got their clip may hand in what follows from it
 
+logging.getLogger("omni_async").addHandler(logging.NullHandler())  # quiet until the program sets logging up
 _log = logging.getLogger("omni_async.client")
 
 
@@ -88,6 +91,8 @@ class House:
         self._transport = transport
         self._webhook = webhook
         self._ledger = ledger
+        self._told = limits
+        self._server = server
         self._counts_cost = limits.max_cost is not None
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
@@ -135,6 +140,15 @@ class House:
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
 
+    def statistics(self) -> Statistics:
+        """Give all sums as of now."""
+        return self.roster.statistics(self.submitter.gate.learnt(), self.submitter.stopped)
+
+    def forecast(self, upcoming: int) -> Forecast:
+        """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
+        rooms = (self.roster, self.submitter, self.poller.experience, self.downloader)
+        return outlook(*rooms, limits=self._told, upcoming=upcoming)
+
     async def close(self) -> None:
         """Stop at once: POSTs on the wire get a few seconds, all else is cut short, every waiter gets an outcome."""
         self._leaving.set()
@@ -166,6 +180,7 @@ class House:
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
+                _log.debug("open: %s", self._server)
                 self._opened.set()
                 for room in (self.intake, self.references, self.submitter, self.poller, self.downloader):
                     group.start_soon(room.run, name=f"omni_async {type(room).__name__.lower()}")
@@ -178,6 +193,7 @@ class House:
     async def _shut(self) -> None:
         self.is_over = True
         self._webhook.close()
+        _log.debug("closing, with %d job(s) unfinished", len(self.roster.live()))
         self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)
         self._limits.keep(at_last=True)
         with anyio.move_on_after(10, shield=True):

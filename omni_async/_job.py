@@ -39,6 +39,7 @@ class Job:
         "_children",
         "_ended",
         "_is_admitted",
+        "_is_told",
         "_keeper",
         "_outcome",
         "_parent",
@@ -57,6 +58,7 @@ class Job:
         self._children: list[Job] | None = None  # those that wait for this one to be finished on the server
         self._outcome: Path | BaseException | None = None
         self._is_admitted = False  # the ledger has been asked about its key
+        self._is_told = False  # whoever listens has heard of it
         self._wants_cancel = False
         self._accepted: asyncio.Event | None = None  # made when somebody waits
         self._ended: asyncio.Event | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ._ports import Ledger
 
 _NAME = "limits"
+_log = logging.getLogger("omni_async.submitter")
+
 _SELDOM = 10.0  # seconds between two rows about the same thing
 
 
@@ -44,4 +47,5 @@ class FoundLimits:
         learnt, now = self._gate.learnt(), self._wall()
         if learnt != self._kept and (at_last or now - self._kept_at >= _SELDOM):
             self._kept, self._kept_at = learnt, now
+            _log.info("limits found: %s", learnt)
             self._ledger.remember(_NAME, json.dumps({"server": self._server, **asdict(learnt)}))

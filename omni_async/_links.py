@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from ._core.errors import TransportError
 from ._core.retry import Look, judge_check
 
 if TYPE_CHECKING:
+    from ._core.wire import Reply
     from ._job import Job
     from ._ports import Transport
     from ._roster import Roster
@@ -49,10 +51,16 @@ class Links:
         """Ask the task for fresh links; None if there is one for this video now."""
         assert job.task_id is not None
         self._roster.count("checks")
+        since = _now()
+        answer: Reply | TransportError
         try:
-            sight = judge_check(await self._transport.check(job.task_id), job.task_id, now=self._roster.wall())
+            answer = await self._transport.check(job.task_id)
         except TransportError as error:
-            return _missed(f"asking the task for its link: {error}")
+            answer = error
+        sight = judge_check(answer, job.task_id, now=self._roster.wall())
+        self._roster.events.checked(job, _now() - since, sight.error)
+        if isinstance(answer, TransportError):
+            return _missed(f"asking the task for its link: {answer}")
         match sight.look:
             case Look.DONE if sight.task is not None and len(sight.task.videos) > index:
                 self._roster.see(job, sight.task)
@@ -67,3 +75,7 @@ class Links:
 
 def _missed(reason: str, *, is_gone: bool = False, is_final: bool = False, advice: float | None = None) -> Trouble:
     return Trouble(reason, needs_link=True, is_gone=is_gone, is_final=is_final, advice=advice, is_of_look=True)
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

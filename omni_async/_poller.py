@@ -13,6 +13,7 @@ many jobs; it only ever tells who is still running, and the others are looked at
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
+    from ._core.forecast import Experience
     from ._core.record import JobRecord
     from ._core.settings import Limits, Polling, Retry
     from ._core.wire import Reply
@@ -51,6 +53,8 @@ WIDTH = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
+
+_log = logging.getLogger("omni_async.poller")
 
 
 class Poller:
@@ -88,6 +92,11 @@ class Poller:
         for record in records:
             if record.took is not None:
                 self._cadence.learn(model_of(record), record.took)
+
+    @property
+    def experience(self) -> Experience:
+        """How long jobs have taken so far."""
+        return self._cadence.experience
 
     def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
@@ -144,7 +153,7 @@ class Poller:
         for _ in range(_THOUGHTS):
             watch = self._agenda.take(now, self._worth if is_scarce else None)
             if watch is None:
-                break
+                return False
             if self._due(watch) <= now:
                 self._look_at(self._fellows(watch, now), group, self._gate.leave(now))
                 return True
@@ -153,8 +162,7 @@ class Poller:
 
     def _fellows(self, first: Watch, now: float) -> list[Watch]:
         """Give all that may be asked about in one question with this one, because they are due soon; or it alone."""
-        found: list[Watch] = [first]
-        others: list[Watch] = []
+        found, others = [first], list[Watch]()
         if self._batch.is_on and not first.is_single and not self._gate.is_closed:
             soon = now + self._polling.minimum
             while len(found) < MOST and len(others) < _THOUGHTS:
@@ -185,11 +193,12 @@ class Poller:
     async def _look(self, watch: Watch, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
-        watch.is_alone = False
+        watch.is_alone, since = False, self._now()
         if watch.calls is not None:
-            watch.calls.looked(self._now())
+            watch.calls.looked(since)
         sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
         self._tell_gate(permit, sight)
+        self._roster.events.checked(watch.job, self._now() - since, sight.error)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._act(watch, sight)
 
@@ -197,9 +206,9 @@ class Poller:
         answer = await self._batch.ask([str(watch.job.task_id) for watch in watches])
         self._tell_gate(permit, Sight(Look.MISSED, error=answer.error, retry_after=answer.retry_after))
         for watch in watches:
+            word = answer.running.get(str(watch.job.task_id))
             if watch.job.status is not JobStatus.RUNNING:
                 continue
-            word = answer.running.get(str(watch.job.task_id))
             if word is not None:
                 await self._act(watch, Sight(Look.RUNNING, as_task(watch.job.task_id or "", word, watch.job.task)))
             else:
@@ -255,23 +264,21 @@ class Poller:
     async def _miss_link(self, watch: Watch) -> None:
         watch.linkless += 1
         if watch.linkless > _LINKLESS_LOOKS:
-            await self._ends.fail(
-                watch, f"finished, but {watch.linkless} checks have shown no video to fetch", self._now()
-            )
+            what = f"finished, but {watch.linkless} checks have shown no video to fetch"
+            await self._ends.fail(watch, what, self._now())
         else:
             watch.rests_until = self._now() + self._polling.minimum * 2 ** (watch.linkless - 1)
             self._plan(watch)
 
     async def _miss(self, watch: Watch, sight: Sight) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
+        _log.info("job %r: a check has shown nothing: %s", watch.job.key, sight.error)
         job, now = watch.job, self._now()
-        watch.misses += 1
-        watch.missed_since = now if watch.misses == 1 else watch.missed_since
-        watch.not_found = watch.not_found + 1 if sight.look is Look.NOT_FOUND else 0
-        if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, watch.age(self._now()))):
+        watch.miss(now, is_not_found=sight.look is Look.NOT_FOUND)
+        if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, watch.age(now))):
             assert sight.error is not None
             await self._ends.lose(
-                watch.job, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
+                job, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
             )
         elif rules.gives_up_looking(watch.misses, now - watch.missed_since, self._retry):
             reason = f"{watch.misses} checks in a row have failed, the last with: {sight.error}"

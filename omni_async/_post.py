@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
 class Unready(Exception):
     """A local file of a job has changed since it was made ready: the job goes back to the line."""
+
+
+_log = logging.getLogger("omni_async.submitter")
 
 
 @dataclass(slots=True)
@@ -92,7 +97,7 @@ class Post:
 
     async def send(self, job: Job) -> Judgement:
         """Send it, and tell what became of it."""
-        parcel = self._parcels.pop(job, None)
+        parcel, since = self._parcels.pop(job, None), _now()
         if parcel is None:
             assert job.request is not None, "a job without a request is never in the line"
             body = wire.encode(job.request.body() | _added(job._record, job._record.webhook))
@@ -101,10 +106,18 @@ class Post:
         try:
             reply = await self._transport.submit(body, job._record.idempotency_key)
         except TransportError as error:
-            return judge_submit(error, now=self._roster.wall())
+            judgement = judge_submit(error, now=self._roster.wall())
+        except BaseException as cut:
+            self._roster.events.submitted(job, _now() - since, cut)
+            raise
+        else:
+            judgement = judge_submit(reply, now=self._roster.wall())
         finally:
             self._references.sent(job)
-        return judge_submit(reply, now=self._roster.wall())
+        self._roster.events.submitted(job, _now() - since, judgement.error)
+        if judgement.error is not None:
+            _log.info("job %r: submit %s: %s", job.key, judgement.verdict.name.lower(), judgement.error)
+        return judgement
 
 
 def _added(record: JobRecord, webhook: str | None) -> dict[str, str]:
@@ -119,3 +132,7 @@ def _news(record: JobRecord, parcel: Parcel | None) -> dict[str, Any]:
         return {}
     is_other = bool(record.sent_as) and record.sent_as != parcel.sent_as
     return {"sent_as": parcel.sent_as} | ({"idempotency_key": new_idempotency_key()} if is_other else {})
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -7,18 +7,22 @@ import logging
 import time
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ._core.budget import Spent
 from ._core.errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitUnknown
 from ._core.lifecycle import HAVE_ENDED, JobStatus, check_move
-from ._core.record import JobEvent, JobRecord, Statistics
+from ._core.record import JobRecord, Statistics
+from ._events import Events
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from pathlib import Path
 
+    from ._core.learner import Learnt
     from ._core.models import Task
+    from ._core.record import JobEvent
     from ._job import Job
     from ._ports import Ledger
 
@@ -36,12 +40,12 @@ class Roster:
         self.ledger = ledger
         self.wall = wall
         self.on_ledger_failure: Callable[[LedgerError], None] | None = None
-        self._on_event = on_event
+        self.events = Events(on_event, lambda: self.wall())  # noqa: PLW0108 - the clock may be changed
         self._live: dict[str, Job] = {}
         self._known: dict[str, JobStatus] = {}  # how each key stood last: the sums count it once
-        self._standing: Counter[JobStatus] = Counter()
+        self.standing: Counter[JobStatus] = Counter()
         self._sums: Counter[str] = Counter()
-        self._cost = 0.0
+        self.cost = 0.0
         self._credits = 0.0
         self.spent = Spent()
         self._empty = asyncio.Event()
@@ -56,6 +60,11 @@ class Roster:
     def live(self) -> list[Job]:
         """Give all live jobs, oldest first."""
         return list(self._live.values())
+
+    def running(self) -> list[Job]:
+        """Give the live jobs that the server works on, oldest first."""
+        running = (job for job in self._live.values() if job.status is JobStatus.RUNNING)
+        return list(islice(running, self.standing[JobStatus.RUNNING]))
 
     def close(self, reason: str, cause: BaseException | None) -> None:
         """End every job that has no outcome yet: nobody waits for ever."""
@@ -85,7 +94,7 @@ class Roster:
             self._rename(job, record.key)
             self._stand(record.key, record.status)
             job._record = record
-        self._tell(job, None)
+        self.events.admitted(job)
 
     # What happens to them
 
@@ -120,7 +129,7 @@ class Roster:
 
     def send_away(self, job: Job, reason: OmniError) -> None:
         """End a job that was never taken in, and count it no more."""
-        self._standing[self._known.pop(job.key)] -= 1
+        self.standing[self._known.pop(job.key)] -= 1
         self.end(job, reason)
 
     def begin_again(self, job: Job, idempotency_key: str) -> None:
@@ -147,13 +156,13 @@ class Roster:
         is_news = job._task is None or job._task.progress != task.progress
         job._task = task
         if is_news and task.progress is not None:
-            self._tell(job, job.status)
+            self.events.progressed(job)
 
     def share(self, twin: Job, job: Job) -> None:
         """Give a job the outcome of its twin, which stands for the same task and has just ended."""
         if twin._outcome is None or job.done():
             return
-        self._standing[self._known.pop(job.key)] -= 1  # its twin is counted
+        self.standing[self._known.pop(job.key)] -= 1  # its twin is counted
         self.end(job, twin._outcome)
         job._record, job._task = twin._record, twin._task
 
@@ -204,6 +213,8 @@ class Roster:
         if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
             _log.debug("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
         job._end(outcome)
+        if isinstance(outcome, BaseException):
+            self.events.unfinished(job, outcome)
         if isinstance(outcome, OmniError):  # of a closed client, each job is told for itself
             for child in self.release(job):
                 self._orphan(child, job, outcome)
@@ -219,11 +230,11 @@ class Roster:
     @property
     def awaits_bills(self) -> bool:
         """True while jobs are followed, or may be on the server, that will tell their cost."""
-        return bool(self._standing[JobStatus.RUNNING] or self._standing[JobStatus.SUBMITTING])
+        return bool(self.standing[JobStatus.RUNNING] or self.standing[JobStatus.SUBMITTING])
 
-    def statistics(self, *, per_second: float | None = None) -> Statistics:
-        """Give all sums as of now; `per_second` is the rate that the gate has found."""
-        standing = self._standing
+    def statistics(self, learnt: Learnt, stopped: OmniError | None) -> Statistics:
+        """Give all sums as of now, with the limits that the gate has found, and why the line has stopped."""
+        standing = self.standing
         return Statistics(
             waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
             in_flight=standing[JobStatus.RUNNING],
@@ -236,9 +247,11 @@ class Roster:
             doubtful=self._sums["doubtful"],
             checks=self._sums["checks"],
             bytes=self._sums["bytes"],
-            cost=round(self._cost, 6),
+            cost=round(self.cost, 6),
             credits=round(self._credits, 6),
-            submits_per_minute=None if per_second is None else 60 * per_second,
+            submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
+            at_once=learnt.at_once,
+            line_stopped="" if stopped is None else str(stopped),
         )
 
     def _orphan(self, child: Job, parent: Job, reason: BaseException) -> None:
@@ -255,44 +268,26 @@ class Roster:
         job._record = record = replace(before, status=status, **facts)
         self._sums["submits"] += record.submits - before.submits
         self._sums["doubtful"] += record.doubtful - before.doubtful
-        self._cost += record.paid - before.paid
+        self.cost += record.paid - before.paid
         self._credits += (record.credits or 0.0) - (before.credits or 0.0)
         self.spent += Spent.of(record) - Spent.of(before)
         saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
         if status is not before.status:
             self._stand(job.key, status)
-            self._tell(job, before.status)
+            _log.debug("job %r: %s", job.key, status)
+            self.events.changed(job, before.status)
         return saved
 
     def _rename(self, job: Job, key: str) -> None:
         """Let a job that was attached by its task have the key under which the ledger knows that task."""
         if key != job.key:
-            self._standing[self._known.pop(job.key)] -= 1
+            self.standing[self._known.pop(job.key)] -= 1
             del self._live[job.key]
             self._live[key] = job
 
     def _stand(self, key: str, status: JobStatus) -> None:
         before = self._known.get(key)
         if before is not None:
-            self._standing[before] -= 1
-        self._standing[status] += 1
+            self.standing[before] -= 1
+        self.standing[status] += 1
         self._known[key] = status
-
-    def _tell(self, job: Job, previous: JobStatus | None) -> None:
-        if self._on_event is None:
-            return
-        event = JobEvent(
-            at=self.wall(),
-            key=job.key,
-            task_id=job.task_id,
-            status=job.status,
-            previous=previous,
-            progress=job.progress,
-            cost=job.cost,
-            error=job._record.error,
-            path=Path(job._record.paths[0]) if job._record.paths else None,
-        )
-        try:
-            self._on_event(event)
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
-            _log.exception("on_event raised for %r; the job goes on", event)

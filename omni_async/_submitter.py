@@ -88,7 +88,7 @@ class Submitter:
 
     def finished(self) -> None:
         """Take note that a job in flight has ended on the server."""
-        self.gate.finished(self._now())
+        self.gate.finished(self.now())
         self._bell.ring()
 
     def stop(self, error: OmniError) -> None:
@@ -133,7 +133,7 @@ class Submitter:
 
     def _turn_comes_in(self) -> float | None:
         """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
-        now = self._now()
+        now = self.now()
         while (job := self._line.first(now)) is not None and (job.done() or self._post.holds(job)):
             self._line.take()
         back = self._line.next_return()
@@ -155,7 +155,7 @@ class Submitter:
         return not fits
 
     def _let_out(self, group: TaskGroup) -> None:
-        job, now = self._line.take(), self._now()
+        job, now = self._line.take(), self.now()
         self._on_wire[job] = OnWire(now)
         group.start_soon(self._send, job, self.gate.leave(now))
 
@@ -212,7 +212,7 @@ class Submitter:
             self._give_up(job)
 
     def _tell_gate(self, permit: Permit, judgement: Judgement | None) -> None:
-        now, was_closed = self._now(), self.gate.is_closed
+        now, was_closed = self.now(), self.gate.is_closed
         self.gate.judged(permit, judgement, now, dice=self._dice())
         self._found()
         if judgement is None or judgement.error is None:
@@ -261,7 +261,7 @@ class Submitter:
     async def _doubt(self, job: Job, judgement: Judgement, *, hold: bool = False) -> None:
         """Let a job in doubt rest and be sent again, or leave it unknown."""
         self._note_doubt(job)
-        now = self._now()
+        now = self.now()
         took = now - self._on_wire[job].since
         pause = self._doubts.rest(job, took, advice=judgement.retry_after, dice=self._dice())
         if hold or pause is None:
@@ -295,5 +295,6 @@ class Submitter:
         self._doubts.forget(job)
 
     @staticmethod
-    def _now() -> float:
+    def now() -> float:
+        """Give the time of its clock, the gate's."""
         return asyncio.get_running_loop().time()

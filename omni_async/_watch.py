@@ -45,6 +45,12 @@ class Watch:
         """True where the next look is for it alone: it has probably ended."""
         return self.is_alone or self.linkless > 0 or (self.calls is not None and self.calls.is_told)
 
+    def miss(self, now: float, *, is_not_found: bool) -> None:
+        """Take note of a look that has shown nothing."""
+        self.misses += 1
+        self.missed_since = now if self.misses == 1 else self.missed_since
+        self.not_found = self.not_found + 1 if is_not_found else 0
+
     def age(self, now: float) -> float:
         """Give for how long the server has had it."""
         return now - self.since

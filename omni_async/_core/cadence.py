@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .durations import Durations
+from .forecast import Experience
 
 if TYPE_CHECKING:
     from .models import Task
@@ -56,10 +57,12 @@ class Cadence:
         self._polling = polling
         self._kinds: dict[str, Durations] = {}
         self._begun: Counter[str] = Counter()
+        self.experience = Experience()
 
     def learn(self, model: str, seconds: float) -> None:
         """Take in how long a job of a model has taken."""
         self._kind(model).ended(0.0, seconds)
+        self.experience.add(model, seconds)
 
     def begin(self, model: str, since: float, now: float, *, is_watched: bool) -> Course:
         """Take in a job that was accepted at `since`; one that was not watched since then is looked at at once."""
@@ -100,6 +103,7 @@ class Cadence:
             took = (earliest + latest) / 2
         if took is not None:
             self._kind(course.model).ended(course.watched or 0.0, took)
+            self.experience.add(course.model, took, late=latest - took)
         return took
 
     def next_look(self, course: Course, *, ease: float = 1.0) -> float:

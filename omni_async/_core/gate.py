@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
+from .forecast import Flow
 from .learner import Departure, Learner, Learnt
 from .retry import Judgement, Verdict, backoff, obey, patience
 
@@ -55,6 +56,7 @@ class Gate:
 
     def __init__(self, *, capacity: int | None, width: int, retry: Retry, learner: Learner | None = None) -> None:
         self.in_flight = 0
+        self.flow = Flow()
         self._capacity = capacity
         self._width = width
         self._retry = retry
@@ -104,6 +106,7 @@ class Gate:
     def rested(self) -> None:
         """Take note that nobody wants through for now, or that whoever comes next comes with new patience."""
         self._has_rested = True
+        self.flow.rested()
         if self._learner:
             self._learner.rested()
 
@@ -216,6 +219,8 @@ class Gate:
         return now - self._closed_since > patience(self._retry) and self.in_flight == 0
 
     def _learn_acceptance(self, permit: Permit, now: float | None, *, is_late: bool) -> None:
+        if now is not None:
+            self.flow.accepted(now)
         if self._learner is None or permit.departure is None:
             return
         if now is not None:

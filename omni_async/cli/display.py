@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import anyio
 from rich.console import Group
@@ -105,10 +105,15 @@ class Block:
     def _last_line(self, options: ConsoleOptions) -> Text:
         event = self._view.last
         assert event is not None
-        percent = f" {event.progress:.0f}%" if event.status == "running" and event.progress else ""
+        share = 100 * event.received / event.size if event.size else event.progress
+        percent = f" {share:.0f}%" if event.status in {"running", "downloading"} and share else ""
         told = f": {event.error}" if event.error else ""
-        line = Text(f"{event.key} {event.status}{percent}{told}".translate(_ONE_LINE), style="dim", no_wrap=True)
-        line.truncate(options.max_width - len("^C"), overflow="crop" if options.ascii_only else "ellipsis")
+        overflow: Literal["crop", "ellipsis"] = "crop" if options.ascii_only else "ellipsis"
+        room = options.max_width - len("^C")
+        name, news = (Text(part.translate(_ONE_LINE)) for part in (event.key, f" {event.status}{percent}{told}"))
+        name.truncate(max(room // 3, room - news.cell_len), overflow=overflow)  # so that what has happened is seen
+        line = Text.assemble(name, news, style="dim", no_wrap=True)
+        line.truncate(room, overflow=overflow)
         return line
 
 
@@ -125,14 +130,32 @@ def _facts(view: View) -> list[tuple[str, str]]:
         facts.append((f"{view.downloading:,} downloading", "cyan"))
     if view.failed:
         facts.append((f"{view.failed:,} failed", "red"))
-    if view.cost:
-        facts.append((words.money(view.cost), "green"))
+    if view.is_stopped:
+        facts.append(("line stopped", "red"))
+    facts += _money(view)
     if view.per_minute:
-        facts.append((f"{view.per_minute:,.0f}/min", ""))
+        facts.append((f"{view.per_minute:,.{0 if view.per_minute >= 10 else 1}f}/min", ""))
+    if view.at_once:
+        facts.append((f"{view.at_once:,} at once", ""))
     facts.append((words.span(view.elapsed), ""))
-    if view.left is not None and view.ended < view.total:
-        facts.append((f"{words.rough_span(view.left)} left", ""))
+    if view.ended < view.total:
+        facts.append(_time_left(view))
     return facts
+
+
+def _time_left(view: View) -> tuple[str, str]:
+    if view.left is not None:
+        return f"{words.rough_span(view.left)} left", ""
+    return "learning the pace", "dim"
+
+
+def _money(view: View) -> list[tuple[str, str]]:
+    """Give what was spent, and what it will have been in the end where that is more."""
+    if not view.cost:
+        return []
+    is_more = view.projected is not None and view.projected > view.cost and view.ended < view.total
+    expected = f" of {words.rough_money(view.projected)}" if is_more and view.projected is not None else ""
+    return [(words.money(view.cost) + expected, "green")]
 
 
 def _packed(pieces: Iterable[Text], gap: Text, width: int) -> list[Text]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from omni_async import UnknownModelWarning
+from omni_async import EventKind, UnknownModelWarning
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -109,7 +109,8 @@ class Output:
 
     def event(self, event: JobEvent) -> None:
         """Tell a step of a job."""
-        facts = [event.status, event.task_id, f"{event.progress:.0f}%" if event.progress else "", event.error]
+        what = event.status if event.kind in {EventKind.CHANGE, EventKind.PROGRESS} else event.kind
+        facts = [what, event.task_id, f"{event.progress:.0f}%" if event.progress else "", event.error]
         self._aside(f"{event.key}: {', '.join(filter(None, facts))}", style="dim")
 
     def log(self, text: str, *, is_warning: bool) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from omni_async import EventKind, Forecast
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,9 +17,8 @@ if TYPE_CHECKING:
     from .tally import Tally
 
 _OPEN = frozenset({"running", "downloading", "overdue", "undelivered"})
-_WINDOW = 60  # samples, spaced so that they cover about the last two thirds of the run
-_SPACING = 2.0  # seconds between two of them at least
-_ENOUGH = 3  # jobs that must have ended within the window before it says anything
+_LOUD = frozenset({EventKind.CHANGE, EventKind.PROGRESS})  # told in any case; of requests, what went wrong with them
+_FORECAST_EVERY = 1.0  # seconds: an estimate that changes faster is read by nobody
 
 
 class Watch:
@@ -35,9 +35,12 @@ class Watch:
 
     def hear(self, event: JobEvent) -> None:
         """Take in one event."""
-        self.last = event
-        if self._tell is not None:
-            self._tell(event)
+        if event.kind in _LOUD or event.error:
+            self.last = event
+            if self._tell is not None:
+                self._tell(event)
+        elif event.kind is EventKind.BYTES and event.received < (event.size or 0):
+            self.last = event
         if event.task_id is not None and event.status in _OPEN:
             self.accepted.add(event.key)
         else:
@@ -50,7 +53,11 @@ class Watch:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """One moment of a run. Seconds; `left` and `per_minute` are None until they can be told."""
+    """One moment of a run. Seconds; what is None cannot be told yet.
+
+    `left` and `projected` are expected (until the end, and in USD at the end); `per_minute` and `at_once` are the
+    limits that were found.
+    """
 
     total: int
     done: int
@@ -60,7 +67,10 @@ class View:
     cost: float
     elapsed: float
     left: float | None = None
+    projected: float | None = None
     per_minute: float | None = None
+    at_once: int | None = None
+    is_stopped: bool = False
     last: JobEvent | None = None
 
     @property
@@ -75,20 +85,30 @@ class View:
 
 
 class Course:
-    """Turns snapshots into views: knows when the run began, and how fast it goes."""
+    """Turns snapshots into views: knows when the run began, and what is expected of it."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._began = clock()
-        self._samples: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
+        self._asked_at = -_FORECAST_EVERY
+        self._forecast = Forecast()
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
         return self._clock() - self._began
 
-    def view(self, tally: Tally, sums: Statistics, last: JobEvent | None = None) -> View:
-        """Give the run as it stands now."""
+    def view(
+        self,
+        tally: Tally,
+        sums: Statistics,
+        foresee: Callable[[int], Forecast] = lambda _: Forecast(),
+        last: JobEvent | None = None,
+    ) -> View:
+        """Give the run as it stands now; `foresee` tells what is expected, with so many jobs that are still to come."""
+        if self.elapsed - self._asked_at >= _FORECAST_EVERY:
+            self._asked_at = self.elapsed
+            self._forecast = foresee(_upcoming(tally, sums))
         return View(
             total=tally.total,
             done=tally.done,
@@ -97,19 +117,16 @@ class Course:
             downloading=sums.downloading,
             cost=sums.cost,
             elapsed=self.elapsed,
-            left=self._left(tally),
+            left=self._forecast.seconds_left,
+            projected=self._forecast.cost,
             per_minute=sums.submits_per_minute,
+            at_once=sums.at_once,
+            is_stopped=bool(sums.line_stopped),
             last=last,
         )
 
-    def _left(self, tally: Tally) -> float | None:
-        """Estimate the seconds left from how many have ended lately; the wait for the first one tells nothing."""
-        now, ended = self._clock(), tally.ended - tally.there
-        if not ended:
-            return None
-        if not self._samples or now - self._samples[-1][0] >= max(_SPACING, self.elapsed / _WINDOW):
-            self._samples.append((now, ended))
-        since, before = self._samples[0]
-        if ended - before < _ENOUGH or now - since < 2 * _SPACING:
-            return None
-        return max(0, tally.to_make - ended) * (now - since) / (ended - before)
+
+def _upcoming(tally: Tally, sums: Statistics) -> int:
+    """Give how many jobs of the run the client does not have yet, without those that were done before it."""
+    known = sums.waiting + sums.in_flight + sums.downloading + sums.done + sums.failed + sums.stopped
+    return max(0, tally.to_make - max(0, known - tally.there))

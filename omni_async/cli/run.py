@@ -106,8 +106,9 @@ class Run:
                 self._output.result(path)
 
     def _look(self) -> View:
-        statistics = self._client.statistics() if self._client else Statistics()
-        return self._course.view(self._tally, statistics, self._watch.last)
+        if self._client is None:
+            return self._course.view(self._tally, Statistics())
+        return self._course.view(self._tally, self._client.statistics(), self._client.forecast, self._watch.last)
 
     def _ending(self, status: Status, client: OmniClient) -> Ending:
         reason = in_words(client.stopped) if client.stopped else self._tally.reason

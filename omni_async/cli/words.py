@@ -13,6 +13,11 @@ def money(usd: float) -> str:
     return f"${usd:,.2f}" if usd >= 0.01 or not usd else f"${usd:.4f}"
 
 
+def rough_money(usd: float) -> str:
+    """Give an amount that is only estimated: "about $0.90", "about $1,230"."""
+    return f"about {money(usd)}" if usd < 10 else f"about ${usd:,.0f}"
+
+
 def span(seconds: float) -> str:
     """Give "41 s", "3 min 12 s" or "2 h 05 min"."""
     whole = round(seconds)

@@ -108,6 +108,14 @@ FAULTS = _table(
 )
 
 
+def check_chance(name: str, chance: object) -> None:
+    """Raise `ValueError` unless this is a fault, and a probability."""
+    if name not in FAULTS:
+        raise ValueError(f"faults: {name!r} is no fault; the sandbox knows {', '.join(sorted(FAULTS))}")
+    if isinstance(chance, bool) or not isinstance(chance, int | float) or not 0 <= chance <= 1:
+        raise ValueError(f"faults: {name}={chance!r} must be a probability within 0 and 1")
+
+
 class Mischief:
     """Decides which request is hit by which fault: what was scripted first, then the dice."""
 
@@ -128,6 +136,11 @@ class Mischief:
                 fitting = ", ".join(each for each in FAULTS if self._fits(each, kind))
                 raise ValueError(f"{name!r} cannot befall a {kind}; these can: {fitting}")
         self._scripts[kind].extend(names)
+
+    def switch(self, name: str, chance: float) -> None:
+        """Let a fault happen with another probability from now on."""
+        check_chance(name, chance)
+        self._chances = {each: odds for each, odds in {**self._chances, name: chance}.items() if odds > 0}
 
     def of(self, kind: str, *, cannot: tuple[str, ...] = ()) -> str | None:
         """The fault that befalls this request of this kind, if any; the dice never choose what `cannot` be now."""

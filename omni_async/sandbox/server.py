@@ -58,6 +58,10 @@ class Sandbox:
         """Queue faults for the next of a kind (submit, check, batch, clip, upload, webhook); None lets one pass."""
         self._mischief.script(kind, names)
 
+    def fault(self, name: str, chance: float = 1.0) -> None:
+        """Switch a fault on, from now on, with this probability; 0 switches it off."""
+        self._mischief.switch(name, chance)
+
     async def __aenter__(self) -> Sandbox:
         render.require_media()
         try:

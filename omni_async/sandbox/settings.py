@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .faults import FAULTS
+from .faults import check_chance
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,10 +101,7 @@ class SandboxSettings:
 
     def _check_faults(self) -> None:
         for name, chance in self.faults.items():
-            if name not in FAULTS:
-                raise ValueError(f"faults: {name!r} is no fault; the sandbox knows {', '.join(sorted(FAULTS))}")
-            if not _chance(chance):
-                raise ValueError(f"faults: {name}={chance!r} must be a probability within 0 and 1")
+            check_chance(name, chance)
         object.__setattr__(self, "faults", MappingProxyType(dict(self.faults)))
 
     def to_json(self) -> dict[str, Any]:

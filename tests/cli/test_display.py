@@ -9,19 +9,20 @@ import pty
 import re
 import struct
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from omni_async import JobEvent, JobStatus, Statistics
+from omni_async import EventKind, Forecast, JobEvent, JobStatus, Statistics
 from omni_async.cli import words
 from omni_async.cli.display import Block, plain_line
 from omni_async.cli.progress import Course, View, Watch
-from omni_async.cli.tally import Outcome, Tally
+from omni_async.cli.tally import Tally
 
 from .shell import PATIENCE
 
@@ -59,6 +60,7 @@ def drawn(moment: View, width: int, encoding: str = "utf-8") -> list[str]:
     return CONTROL.sub("", screen.buffer.getvalue().decode(encoding)).splitlines()
 
 
+@settings(deadline=None)
 @given(
     width=st.integers(40, 200),
     done=st.integers(0, 10**6),
@@ -71,25 +73,38 @@ def test_the_block_fits_every_width(width: int, done: int, left: float | None, k
     key, error = (text.encode("utf-8", "replace").decode() for text in (key, error))
     last = event(JobStatus.FAILED, key=key, error=error)
     lines = drawn(view(total=10**6, done=done, left=left, per_minute=60.0, last=last), width)
-    assert 3 <= len(lines) <= 6
+    assert 3 <= len(lines) <= 7
     assert all(cell_len(line) <= width for line in lines)
     assert cell_len(lines[-1]) <= width - 2
 
 
 def test_the_block_tells_what_there_is_to_know() -> None:
     """How many of how many, what runs and waits, cost, rate, time gone and left, and the last event."""
-    first, second, last = drawn(view(left=660.0, per_minute=60.4, last=event(JobStatus.RUNNING)), 120)
+    moment = view(left=660.0, projected=620.4, per_minute=60.4, at_once=48, last=event(JobStatus.RUNNING))
+    first, second, last = drawn(moment, 140)
     assert first.endswith("312/1,000 31%")
     assert second == (
-        "40 running · 640 waiting · 8 downloading · 2 failed · $193.05 · 60/min · 5 min 12 s · about 11 min left"
+        "40 running · 640 waiting · 8 downloading · 2 failed · $193.05 of about $620 · 60/min · 48 at once · 5 min 12 s"
+        " · about 11 min left"
     )
     assert last == "a running 45%"
 
 
+def test_a_long_key_does_not_hide_what_has_happened() -> None:
+    """On a narrow screen the key is cut short, and its news stand behind it; also where the error is long as well."""
+    key = "a-very-long-key-" * 8
+    assert drawn(view(last=event(JobStatus.RUNNING, key=key)), 40)[-1] == f"{key[:25]}… running 45%"
+    assert drawn(view(last=event(JobStatus.FAILED, key=key, error="no " * 40)), 40)[-1].startswith(
+        f"{key[:11]}… failed: no no"
+    )
+
+
 def test_what_is_nothing_is_not_said() -> None:
-    """At the start there is no cost, no failure and no estimate to speak of."""
+    """At the start there is no cost, no failure and no estimate to speak of: it says that it learns."""
     start = view(done=0, failed=0, downloading=0, running=0, cost=0.0, elapsed=0.0)
-    assert plain_line(start) == "0 of 1,000 done, 0 running, 1,000 waiting, 0 s"
+    assert plain_line(start) == "0 of 1,000 done, 0 running, 1,000 waiting, 0 s, learning the pace"
+    assert plain_line(view(done=998)).endswith("2 failed, $193.05, 5 min 12 s")
+    assert "line stopped" in plain_line(view(is_stopped=True))
 
 
 def test_an_ascii_screen_gets_ascii() -> None:
@@ -98,20 +113,48 @@ def test_an_ascii_screen_gets_ascii() -> None:
     assert all(line.isascii() for line in lines)
 
 
-def test_time_left_comes_from_what_has_ended() -> None:
-    """No estimate before there is something to estimate from; then the pace of the jobs that have ended, no other."""
+def test_what_is_expected_is_asked_with_what_is_still_to_come() -> None:
+    """The client is asked at most once a second, and told how many jobs of the run it does not have yet."""
     now = 1000.0
     course, tally = Course(clock=lambda: now), Tally(1000, made=frozenset(map(str, range(100))))
+    asked: list[int] = []
+
+    def foresee(upcoming: int) -> Forecast:
+        asked.append(upcoming)
+        return Forecast(seconds_left=60.0 * len(asked), cost=500.0)
+
+    sums = Statistics(waiting=300, in_flight=40, downloading=1, done=150, failed=5, stopped=4)
+    tally.there = 100  # of those done: from before
     seen = []
-    for second in range(400):
-        now = 1000.0 + second
-        if second >= 60:  # nothing ends in the first minute, then two a second
-            for key in "ab":
-                tally.add(Outcome(key=key, line=0, status=JobStatus.COMPLETED))
-        seen.append(course.view(tally, Statistics()).left)
-    assert seen[:62] == [None] * 62
-    remaining = 900 - 2 * 340
-    assert seen[-1] == pytest.approx(remaining / 2, rel=0.05)
+    for tick in range(12):
+        now = 1000.0 + tick / 4
+        moment = course.view(tally, sums, foresee)
+        seen.append((moment.left, moment.projected))
+    assert asked == [500] * 3
+    assert seen == [(60.0, 500.0)] * 4 + [(120.0, 500.0)] * 4 + [(180.0, 500.0)] * 4
+
+
+def test_the_last_line_tells_what_matters() -> None:
+    """A change, a percentage, the share of a clip that comes slowly, and what went wrong with a request; no more."""
+    heard: list[JobEvent] = []
+    watch = Watch(heard.append)
+
+    def line() -> str:
+        return drawn(view(last=watch.last), 100)[-1]
+
+    start = event(JobStatus.RUNNING)
+    watch.hear(start)
+    for kind in (EventKind.SUBMIT, EventKind.CHECK, EventKind.TRANSFER):
+        watch.hear(replace(start, kind=kind, seconds=0.1))
+    assert (line(), heard) == ("a running 45%", [start])
+    watch.hear(replace(start, kind=EventKind.CHECK, error="check: HTTP 502", seconds=0.1))
+    assert line() == "a running 45%: check: HTTP 502"
+    slow = replace(start, status=JobStatus.DOWNLOADING, kind=EventKind.BYTES, received=3_000_000, size=10_000_000)
+    watch.hear(slow)
+    assert line() == "a downloading 30%"
+    watch.hear(replace(slow, received=10_000_000))
+    assert line() == "a downloading 30%"
+    assert len(heard) == 2
 
 
 def test_accepted_are_those_that_are_not_paid_again() -> None:

@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"one_clip.py", "many_clips.py", "inside_a_web_app.py", "prompts.jsonl", "paper-boat.jpg", "webhooks.py"}
+TESTED = {
+    "testing/storyboard.py",
+    "testing/test_storyboard.py",
+    "one_clip.py",
+    "many_clips.py",
+    "inside_a_web_app.py",
+    "paper-boat.jpg",
+    "prompts.jsonl",
+    "webhooks.py",
+}
 
 
 @pytest.fixture
@@ -44,7 +53,9 @@ async def made(sandbox: SandboxProcess) -> dict[str, dict[str, Any]]:
 
 def test_every_example_is_run() -> None:
     """What lies in examples/ is run by a test here or beside."""
-    assert {path.name for path in EXAMPLES.iterdir() if path.is_file()} == TESTED
+    assert {
+        path.relative_to(EXAMPLES).as_posix() for path in EXAMPLES.rglob("*") if path.suffix not in {".pyc", ""}
+    } == TESTED
 
 
 async def test_one_clip(sandbox: SandboxProcess, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from omni_async.sandbox import SandboxProcess
+from tests.testing.project import run_pytest
 
 from .reader import ROOT, assert_plays, clips_in, ended, started
 
@@ -86,6 +87,15 @@ async def test_its_programs_work(tmp_path: Path) -> None:
     assert await ended(await started(tmp_path / "beside", "-c", whole)) == (0, "", "")
     (clip,) = clips_in(tmp_path / "beside" / "clips").values()
     assert_plays(clip)
+
+
+async def test_its_tests_pass(tmp_path: Path) -> None:
+    """The tests that it shows pass, with the plugin and a program that films scenes."""
+    with_sandbox, in_memory = (text for text in programs() if "def test_" in text)
+    (tmp_path / "my_app.py").write_text((ROOT / "examples" / "testing" / "storyboard.py").read_text())
+    (tmp_path / "test_it.py").write_text(f"{with_sandbox}\n\n{in_memory}")
+    status, out = await run_pytest(tmp_path, "-o", "anyio_mode=auto", "-p", "no:asyncio")
+    assert (status, "2 passed" in out) == (0, True), out
 
 
 def test_its_connection_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:

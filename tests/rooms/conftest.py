@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import anyio.to_thread
 import pytest
 
-from .clock import VirtualTimeLoop, run_sync
+from omni_async.testing import JumpingLoop, inline_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
-def anyio_backend(monkeypatch: pytest.MonkeyPatch) -> tuple[str, dict[str, Any]]:
+def anyio_backend() -> Iterator[tuple[str, dict[str, Any]]]:
     """An asyncio loop on virtual time, with work for threads done inline and dice that always fall alike."""
-    monkeypatch.setattr(anyio.to_thread, "run_sync", run_sync)
     random.seed(7)
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
+    with inline_threads():
+        yield "asyncio", {"loop_factory": JumpingLoop}

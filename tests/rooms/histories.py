@@ -19,8 +19,8 @@ from omni_async._ledger import LedgerReader, SqliteLedger, rows
 from omni_async._ledger.schema import open_to_write
 from omni_async._ledger.sqlite import _Ticket
 from omni_async._partfile import is_whole
+from omni_async.testing import JumpingLoop
 
-from .clock import VirtualTimeLoop
 from .fakes import EPOCH, FakeTransport, Fault, Post, Server, mp4
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class World:
         self.check_the_end()
 
     def _run(self, main: Callable[[], Awaitable[_T]]) -> _T:
-        loop = VirtualTimeLoop()
+        loop = JumpingLoop()
         loop._virtual = self.now
         try:
             return loop.run_until_complete(main())

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from omni_async import TransportError
 from omni_async._core.wire import Reply
+from omni_async.testing.clock import run_inline
 
-from .clock import run_sync
 from .fakes import HTML, not_sent, refusal, reply
 from .histories import Crash, Plan, World
 
@@ -84,7 +84,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
 
     async def work_on_files(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         current["world"].passes("file")
-        return await run_sync(work, *args, **options)
+        return await run_inline(work, *args, **options)
 
     monkeypatch.setattr(anyio.to_thread, "run_sync", work_on_files)
     return current

@@ -33,7 +33,7 @@ class Hooking(Server):
     """A server that calls who submitted when a task has ended; how often, and after what, `deliveries` says."""
 
     deliveries: Callable[[], list[float]] = lambda: [0.1]
-    client: OmniClient | None = None
+    called: OmniClient | None = None
     calls: list[float] = field(default_factory=list)
     dice: random.Random = field(default_factory=lambda: random.Random(5))
     median: float = 110.0
@@ -54,10 +54,10 @@ class Hooking(Server):
 
     def call(self, task_id: str) -> None:
         """Call, as the sub-application does."""
-        assert self.client is not None
+        assert self.called is not None
         self.calls.append(self.now())
-        if self.client._webhook.greet(self.client._webhook._secret or "") is None:
-            assert self.client._webhook.hear(json.dumps({"id": task_id, "status": "completed"}).encode()) == 204
+        if self.called._webhook.greet(self.called._webhook._secret or "") is None:
+            assert self.called._webhook.hear(json.dumps({"id": task_id, "status": "completed"}).encode()) == 204
 
     def late(self) -> list[float]:
         """Give for each task, first accepted first, how many seconds passed until a check showed its end."""
@@ -73,7 +73,7 @@ def client_of(
 ) -> FakeClient:
     """Give a client, with webhooks on unless told otherwise."""
     client = FakeClient(server, folder, ledger=ledger)
-    server.client = client
+    server.called = client
     if hooks is not None:
         client.webhook(hooks)
     return client

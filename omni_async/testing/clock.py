@@ -1,16 +1,26 @@
-"""Virtual time: an event loop that jumps to its next timer when nothing is ready; an hour of sleep costs nothing."""
+"""Virtual time: an event loop that jumps to its next timer when nothing is ready; an hour of sleep costs nothing.
+
+What it cannot do. Another process, another thread and the network do not jump: whoever waits for one of them while a
+timer runs sees the timer fire at once. So it is for clients of a `MemoryServer`, and not for those of a sandbox. Files
+are written by threads; `inline_threads` has that done at once, in the loop. A ledger in a file has a thread of its own:
+take ``ledger=None``. `time.time()` and `time.sleep()` do not jump; a client of a `MemoryServer` tells wall time by the
+loop.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import selectors
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
+from unittest.mock import patch
 
 import anyio
 import anyio.lowlevel
+import anyio.to_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Iterator
 
 _T = TypeVar("_T")
 
@@ -25,7 +35,7 @@ class Stuck(RuntimeError):
 class _JumpingSelector(selectors.SelectSelector):
     """Looks at the sockets, and where nothing is ready there moves the clock instead of waiting."""
 
-    loop: VirtualTimeLoop
+    loop: JumpingLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
@@ -34,7 +44,7 @@ class _JumpingSelector(selectors.SelectSelector):
         return found
 
 
-class VirtualTimeLoop(asyncio.SelectorEventLoop):
+class JumpingLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock only jumps. Work for threads must run inline: real threads would lose every race."""
 
     def __init__(self) -> None:
@@ -63,7 +73,26 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
             raise Stuck("a month of virtual time has passed, and it still goes on")
 
 
-async def run_sync(work: Callable[..., _T], *args: Any, **_: Any) -> _T:
+class JumpingClock:
+    """Runs coroutines on virtual time: ``JumpingClock().run(main())``, as `asyncio.run` does on the real one."""
+
+    def run(self, main: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine to its end, in a loop of its own, and give its result. Raises `Stuck` where it would hang."""
+        with inline_threads(), asyncio.Runner(loop_factory=JumpingLoop) as runner:
+            return runner.run(main)
+
+
+@contextmanager
+def inline_threads() -> Iterator[None]:
+    """Have work that is meant for threads done at once, in the loop, for as long as this block lasts.
+
+    For those who bring the `JumpingLoop` to run by other means, such as the fixture `anyio_backend`.
+    """
+    with patch.object(anyio.to_thread, "run_sync", run_inline):
+        yield
+
+
+async def run_inline(work: Callable[..., _T], *args: Any, **_: Any) -> _T:
     """Stand in for `anyio.to_thread.run_sync`: inline, with the same cancellation, and taking a little virtual time."""
     await anyio.lowlevel.checkpoint()
     with anyio.CancelScope(shield=True):

@@ -1,0 +1,24 @@
+"""For tests of programs that use omni_async: a sandbox in a thread, a server in memory, and a clock that jumps."""
+
+from __future__ import annotations
+
+from .client import MemoryClient
+from .clock import JumpingClock, JumpingLoop, Stuck, inline_threads
+from .making import client_maker, settings_of_markers
+from .memory import MemoryServer
+from .orders import MemoryPost, MemoryTask
+from .thread import SandboxThread
+
+__all__ = [
+    "JumpingClock",
+    "JumpingLoop",
+    "MemoryClient",
+    "MemoryPost",
+    "MemoryServer",
+    "MemoryTask",
+    "SandboxThread",
+    "Stuck",
+    "client_maker",
+    "inline_threads",
+    "settings_of_markers",
+]

@@ -1,0 +1,183 @@
+"""What on_event hears: changes, requests, bytes, and who is left unfinished; nothing is made where nobody listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omni_async import (
+    DEFAULT_MODEL,
+    ClientClosed,
+    EventKind,
+    JobEvent,
+    JobStatus,
+    KeyReused,
+    Limits,
+    OmniClient,
+    PaymentRequired,
+    TransportError,
+    VideoRequest,
+    _events,
+)
+
+from .fakes import HTML, FakeClient, Server, left_by_error, refusal, script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class Heard(list[JobEvent]):
+    """A listener that keeps everything."""
+
+    def __call__(self, event: JobEvent) -> None:
+        """Keep it."""
+        self.append(event)
+
+    def of(self, kind: EventKind) -> list[JobEvent]:
+        """Give those of one kind."""
+        return [event for event in self if event.kind is kind]
+
+
+async def test_each_request_is_told_with_what_was_wrong(tmp_path: Path) -> None:
+    """A refused submit, a lost one, a missed check and a cut transfer are told as they end, then what succeeds."""
+    server = Server(
+        submit_script=script([refusal(429, "rate_limit_error", 429), TransportError("gone")]),
+        check_script=script([HTML]),
+        fetch_script=script(["cut"]),
+    )
+    heard = Heard()
+    async with FakeClient(server, tmp_path, on_event=heard) as client:
+        job = client.submit("a secret prompt", key="k")
+        await job
+        sums = client.statistics()
+
+    submits = heard.of(EventKind.SUBMIT)
+    assert [(event.submits, event.error_type, event.http_status) for event in submits] == [
+        (1, "RateLimited", 429),
+        (2, "TransportError", None),
+        (3, "", None),
+    ]
+    assert [bool(event.error) for event in submits] == [True, True, False]
+    checks = heard.of(EventKind.CHECK)
+    assert (checks[0].error_type, checks[0].http_status) == ("ServerError", 502)
+    assert [event.error for event in checks[1:]] == [""] * (sums.checks - 1)
+    cut, whole = heard.of(EventKind.TRANSFER)
+    assert (cut.error, cut.error_type) == ("connection reset", "DownloadError")
+    assert cut.bytes == cut.received
+    assert (whole.error, whole.received) == ("", whole.size)
+    assert cut.bytes + whole.bytes == whole.received == sums.bytes
+    assert sum(event.bytes for event in heard.of(EventKind.BYTES)) == sums.bytes
+    assert all(event.seconds and event.seconds > 0 for event in [*submits, *checks, cut, whole])
+    assert {(event.prompt, event.model) for event in heard} == {("a secret prompt", DEFAULT_MODEL)}
+    assert "secret" not in repr(heard)
+
+
+async def test_only_a_change_has_another_status(tmp_path: Path) -> None:
+    """`previous` differs from `status` with a change alone, and the changes alone make up the job's life."""
+    heard = Heard()
+    async with FakeClient(Server(), tmp_path, on_event=heard) as client:
+        await client.submit("p")
+    assert all((event.kind is EventKind.CHANGE) == (event.previous is not event.status) for event in heard)
+    changes = heard.of(EventKind.CHANGE)
+    assert [event.status for event in changes] == ["waiting", "submitting", "running", "downloading", "completed"]
+    assert [event.previous for event in changes] == [None, *(event.status for event in changes[:-1])]
+    assert {event.kind for event in heard} == set(EventKind) - {EventKind.UNFINISHED}
+    assert [event.at for event in heard] == sorted(event.at for event in heard)
+
+
+async def test_a_line_that_stops_leaves_each_job_unfinished(tmp_path: Path) -> None:
+    """Whoever waits is told to be unfinished, with the error, once; the sums say why, until it goes on."""
+    server = Server(submit_script=script([None, refusal(402, code="payment_required", message="no credit")]))
+    heard = Heard()
+    async with FakeClient(server, tmp_path, on_event=heard, limits=Limits(submits_per_minute=60)) as client:
+        jobs = [client.submit(f"p{number}", key=f"k{number}") for number in range(5)]
+        await asyncio.gather(*jobs, return_exceptions=True)
+        assert "no credit" in client.statistics().line_stopped
+        left = heard.of(EventKind.UNFINISHED)
+        assert Counter(event.key for event in left) == Counter(f"k{number}" for number in range(1, 5))
+        assert {(event.status, event.error_type, event.http_status) for event in left} == {
+            (JobStatus.WAITING, PaymentRequired.__name__, 402)
+        }
+        await asyncio.gather(*client.resume())
+        assert client.statistics().line_stopped == ""
+    assert [event.key for event in heard.of(EventKind.UNFINISHED)] == [event.key for event in left]
+
+
+async def test_a_client_that_is_left_tells_who_is_unfinished(tmp_path: Path) -> None:
+    """Each job that has begun is told with its task; one whose key stood for another request is never told at all."""
+    heard = Heard()
+    async with left_by_error(FakeClient(Server(), tmp_path, on_event=heard)) as client:
+        job = client.submit("p", key="k")
+        with pytest.raises(KeyReused):
+            await client.submit("q", key="k")
+        task_id = await job.accepted()
+    (last,) = heard.of(EventKind.UNFINISHED)
+    assert (last.key, last.task_id, last.error_type) == ("k", task_id, ClientClosed.__name__)
+    assert {event.request for event in heard} == {VideoRequest(prompt="p").as_json()}
+
+
+async def test_nothing_is_made_where_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without on_event not one event comes into being; with it, the same run makes some."""
+    made: list[object] = []
+
+    def make(**facts: Any) -> JobEvent:
+        made.append(facts)
+        return JobEvent(**facts)
+
+    monkeypatch.setattr(_events, "JobEvent", make)
+    async with FakeClient(Server(), tmp_path) as client:
+        await client.submit("p")
+    assert made == []
+    async with FakeClient(Server(), tmp_path / "more", on_event=lambda _: None) as client:
+        await client.submit("p")
+    assert len(made) > 5
+
+
+@pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.UNFINISHED])
+async def test_a_job_may_be_cancelled_at_any_event(tmp_path: Path, kind: EventKind) -> None:
+    """Cancelling from within any event ends the job, the ledger says the same as the job, and the client lives on."""
+    heard = Heard()
+
+    def cancel(event: JobEvent) -> None:
+        heard(event)
+        if event.kind is kind and event.key == "k" and event.status is not JobStatus.WAITING:
+            job.cancel()
+
+    async with FakeClient(Server(), tmp_path, on_event=cancel) as client:
+        job = client.submit("p", key="k")
+        await asyncio.gather(job, return_exceptions=True)
+        await asyncio.sleep(100)
+        assert job.status.is_final
+        assert client.memory._records["k"].status is job.status
+        assert (await client.submit("q")).is_file()
+    assert kind in {event.kind for event in heard}
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_what_nobody_could_call_is_refused_at_once(number: int) -> None:
+    """A coroutine function in any dress, and what is no function, are refused when the client is made."""
+
+    async def listen(event: JobEvent) -> None: ...
+
+    class Listener:
+        async def __call__(self, event: JobEvent) -> None: ...
+
+        async def hear(self, event: JobEvent) -> None: ...
+
+    wrong: list[Any] = [listen, partial(listen), Listener(), Listener().hear, "print"]
+    with pytest.raises(TypeError, match="on_event must be a" + (" plain function" if number < 4 else "")):
+        OmniClient("sk-test", on_event=wrong[number])
+
+
+async def test_a_coroutine_that_slips_through_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A plain function that gives a coroutine is logged as what it is, and leaves no warning of its own."""
+
+    async def listen(_: JobEvent) -> None: ...
+
+    async with FakeClient(Server(), tmp_path, on_event=lambda event: [listen(event)][0]) as client:
+        await client.submit("p")
+    assert "which nobody awaits" in caplog.text

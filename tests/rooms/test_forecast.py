@@ -1,0 +1,76 @@
+"""What a client expects of its run, on virtual time, against what then happens."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import random
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omni_async import Forecast, Limits, PaymentRequired
+
+from .fakes import FakeClient, Server, refusal, script
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+JOBS = 80
+
+
+@pytest.mark.parametrize(
+    ("account", "limits"),
+    [
+        ({"per_second": 0.5}, Limits()),
+        ({"capacity": 10}, Limits()),
+        ({}, Limits(submits_per_minute=30)),
+        ({}, Limits(max_in_flight=10)),
+    ],
+)
+async def test_time_left_and_cost_are_foreseen(tmp_path: Path, account: dict[str, Any], limits: Limits) -> None:
+    """It learns at first; then it is within a fifth, or less than one job's time; the cost is exact."""
+    dice, loop = random.Random(3), asyncio.get_running_loop()
+    server = Server(**account, duration=lambda: dice.lognormvariate(math.log(40), 0.2))
+    told: list[tuple[float, Forecast]] = []
+
+    began = loop.time()
+    async with FakeClient(server, tmp_path, limits=limits) as client:
+        assert client.forecast(upcoming=JOBS).is_learning
+        done = 0
+        async for _ in client.as_completed(f"p{number}" for number in range(JOBS)):
+            done += 1
+            if done % 5 == 0:
+                told.append((loop.time() - began, client.forecast()))
+        assert client.forecast() == Forecast(
+            seconds_left=0.0, per_minute=told[-1][1].per_minute, cost=JOBS * server.cost
+        )
+    end = loop.time() - began
+    middle = [(at, forecast) for at, forecast in told if end / 4 < at < 3 * end / 4]
+    assert len(middle) > 5
+    for at, forecast in middle:
+        assert forecast.seconds_left == pytest.approx(end - at, rel=0.2, abs=30)
+        assert forecast.cost == JOBS * server.cost
+
+
+async def test_jobs_that_are_still_to_come_are_counted(tmp_path: Path) -> None:
+    """With more to come it takes longer and costs more, also where the client is fed bit by bit."""
+    async with FakeClient(Server(), tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(10)))
+        jobs = [client.submit(f"q{number}") for number in range(10)]
+        await asyncio.gather(*(job.accepted() for job in jobs))
+        few, many = client.forecast(), client.forecast(upcoming=1000)
+        assert few.seconds_left is not None
+        assert many.seconds_left is not None
+        assert 0 < few.seconds_left < 60
+        assert many.seconds_left > 1000 / 10 * 20 / 2
+        assert (few.cost, many.cost) == (20 * 0.5, 1020 * 0.5)
+
+
+async def test_a_stopped_line_is_not_waited_for(tmp_path: Path) -> None:
+    """Jobs that nobody sends any more are no part of the time left."""
+    server = Server(submit_script=script([refusal(402, code="payment_required")]))
+    async with FakeClient(server, tmp_path) as client:
+        with pytest.raises(PaymentRequired):
+            await client.submit("p")
+        assert client.forecast(upcoming=50).seconds_left == 0.0

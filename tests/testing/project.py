@@ -1,0 +1,36 @@
+"""Somebody else's project, and pytest run in it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from tests.examples.reader import ROOT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOOR = ROOT / "omni_async" / "testing" / "door"
+
+
+async def run_pytest(folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run pytest in a project; warnings are errors, and no setting of this checkout counts."""
+    paths = os.pathsep.join(map(str, [DOOR, ROOT]))
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "pytest", "-W", "error", "-q", "-c", "/dev/null", "--rootdir", "."),
+        *("-p", "pytest_omni_async", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments),
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": paths, "PYTEST_ADDOPTS": ""},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        out, _ = await asyncio.wait_for(process.communicate(), 120)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode is not None
+    return process.returncode, out.decode()

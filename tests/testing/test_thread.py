@@ -1,0 +1,102 @@
+"""A sandbox in a thread: what it tells of what was asked and paid, what it makes go wrong, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import JobFailed, OmniClient
+from omni_async.testing import SandboxThread, client_maker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[SandboxThread]:
+    """One sandbox for the tests that tell its jobs apart."""
+    with SandboxThread() as sandbox:
+        yield sandbox
+
+
+@pytest.fixture
+def make(shared: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
+    """Makes clients of the shared sandbox."""
+    return client_maker(shared, tmp_path)
+
+
+async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make: Callable[..., OmniClient]) -> None:
+    """A fault with certainty hits every submit from then on, and none once it is off again."""
+    shared.fault("http_400")
+    async with make() as client:
+        jobs = [client.submit(f"switched {number}") for number in range(3)]
+        outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+        assert {type(outcome).__name__ for outcome in outcomes} == {"InvalidRequest"}
+        shared.fault("http_400", 0)
+        assert (await client.submit("switched off")).is_file()
+    assert shared.record.faults["http_400"] == 3
+    for name, chance in [("no such", 1.0), ("http_400", 1.5), ("http_400", True)]:
+        with pytest.raises(ValueError, match="faults: "):
+            shared.fault(name, chance)
+
+
+async def test_its_assertions_tell_what_is_wrong(tmp_path: Path) -> None:
+    """Each passes where all is well, and else names the prompts, tasks and keys."""
+    with SandboxThread(idempotency=False) as sandbox:
+        async with client_maker(sandbox, tmp_path)() as client:
+            await client.submit("a hen")
+            sandbox.assert_paid_once()
+            sandbox.assert_bought(["a hen"])
+            sandbox.assert_fetched()
+            sandbox.script("submit", ["drop_after"])
+            await client.submit("a fox")
+        assert (sandbox.submits, len(sandbox.tasks)) == (3, 3)
+        assert sandbox.paid == pytest.approx(sum(task.price for task in sandbox.tasks))
+        with pytest.raises(AssertionError, match=r"'a fox' was bought 2 times .*task_.*, task_"):
+            sandbox.assert_paid_once()
+        with pytest.raises(AssertionError, match=r"3 task.*:\n  not bought: 'a cat'\n.*not expected: 'a fox'"):
+            sandbox.assert_bought(["a hen", "a cat", "a fox"])
+        await _until_done(sandbox)
+        with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid, and nobody fetched them:\n  'a fox'"):
+            sandbox.assert_fetched()
+
+
+async def _until_done(sandbox: SandboxThread) -> None:
+    while sandbox.record.in_flight:
+        await asyncio.sleep(0.02)
+
+
+async def test_a_failed_task_is_paid_back(shared: SandboxThread, make: Callable[..., OmniClient]) -> None:
+    """What the server gives up is no part of what was paid."""
+    with SandboxThread(fail_rate=1.0) as sandbox:
+        async with make(base_url=sandbox.base_url) as client:
+            with pytest.raises(JobFailed):
+                await client.submit("in vain")
+        assert (sandbox.paid, len(sandbox.tasks)) == (0.0, 1)
+
+
+def test_it_ends_with_its_block() -> None:
+    """No thread is left, and asking it afterwards says what is wrong."""
+    before = threading.active_count()
+    with SandboxThread() as sandbox:
+        assert threading.active_count() == before + 1
+        assert sandbox.submits == 0
+    assert threading.active_count() == before
+    with pytest.raises(RuntimeError, match="within its `with` block"):
+        _ = sandbox.submits
+
+
+def test_what_cannot_start_says_why() -> None:
+    """A bad setting is told at once, and one that only the start shows ends the thread as well."""
+    before = threading.active_count()
+    with pytest.raises(ValueError, match="median=-1"):
+        SandboxThread(median=-1)
+    with SandboxThread() as sandbox:
+        port = int(sandbox.base_url.rsplit(":", 1)[1])
+        with pytest.raises(OSError, match=str(port)), SandboxThread(port=port):
+            pass
+    assert threading.active_count() == before
