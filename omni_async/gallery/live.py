@@ -106,7 +106,6 @@ class LivePage:
 
         return [
             web.get("/", show),
-            web.get("/favicon.ico", lambda _: _nothing()),
             web.get("/events", tell, allow_head=False),
             web.get(f"/{FOLDER}/{{name}}.jpg", self._give_poster),
             web.get("/{name}", give_clip),
@@ -205,10 +204,6 @@ class LivePage:
             self._audience.send_home()
             await self._audience.gone()
             await anyio.to_thread.run_sync(self._posters.save)
-
-
-async def _nothing() -> web.Response:
-    return web.Response(status=204)
 
 
 def _standing(client: OmniClient, total: int | None) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def policy() -> str:
             "default-src 'none'",
             f"style-src '{_digest(_style())}'",
             f"script-src '{_digest(_program())}'",
-            "img-src 'self' file:",  # a page that was opened as a file is no 'self' to every browser
+            "img-src 'self' file: data:",  # a page that was opened as a file is no 'self' to every browser
             "media-src 'self' file:",
             "connect-src 'self'",
             "base-uri 'none'",
