@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from omni_async import LedgerError
@@ -63,20 +63,17 @@ class Exhibit:
         if self._live is None:
             yield
             return
-        try:
-            showing = self._live.serving(client, total=self._total)
-            address = await showing.__aenter__()
-        except OSError as error:
-            raise Misuse(f"--serve: {error.strerror or error}") from None
-        except RuntimeError as error:
-            raise Misuse(str(error)) from None
-        try:
+        async with AsyncExitStack() as stack:
+            try:
+                address = await stack.enter_async_context(self._live.serving(client, total=self._total))
+            except OSError as error:
+                raise Misuse(f"--serve: {error.strerror or error}") from None
+            except RuntimeError as error:
+                raise Misuse(str(error)) from None
             self._output.note(f"to look on: {address}")
             if self._live.is_for_all:
                 self._output.note("anybody who reaches this machine there can look at prompts, clips and costs")
             yield
-        finally:
-            await showing.__aexit__(None, None, None)
 
     def write(self) -> None:
         """Write the page, if one is wanted. The run has ended: what goes wrong here is told and changes nothing."""

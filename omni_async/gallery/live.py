@@ -8,6 +8,8 @@ because it is still on its way to the disk, it is read again.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -20,7 +22,7 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
-from omni_async import LedgerError, LedgerReader
+from omni_async import JobStatus, LedgerError, LedgerReader
 
 from .audience import Audience, message
 from .doors import Doors, Shelf
@@ -37,11 +39,14 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_log = logging.getLogger("omni_async.gallery")
+
 _TICK = 0.5  # seconds between two looks at what has changed
 _HEARTBEAT = 2.0  # seconds after which something is said even if nothing has changed
 _KEPT = 5.0  # seconds for which news are kept for readers who come, and for rows that are late
 _CHUNK = 500  # jobs in a message
 _LAST_WORDS = 2.0  # seconds in which readers may take what is left to say
+_LAST_LOOKS = 10  # at rows that are late
 _MARKS = 2000  # moments with refused submits that are remembered
 
 
@@ -82,13 +87,14 @@ class LivePage:
         """
         page = await anyio.to_thread.run_sync(render, frame_of(self._ledger, is_live=True))
         self._stands = lambda: _standing(client, total)
-        async with self._doors.open(self._routes(page)) as address, anyio.create_task_group() as group:
-            group.start_soon(self._go_on_telling)
+        async with self._doors.open(self._routes(page)) as address:
+            # No task group: what the block raises shall come out as it is.
+            telling = asyncio.create_task(self._go_on_telling(), name="omni_async live page")
             try:
                 yield address
             finally:
-                group.cancel_scope.cancel()
-                await self._say_goodbye()
+                telling.cancel()
+                await self._say_goodbye(telling)
 
     # What is asked for
 
@@ -114,8 +120,8 @@ class LivePage:
     async def _give_poster(self, request: web.Request) -> web.StreamResponse:
         """Give a poster, which is made when it is first asked for: who does not look pays nothing for it."""
         clip = request.match_info["name"]
-        if self._has_posters and not self._posters.find(clip):
-            await self._shelf.clip(clip)  # raises where there is no such clip
+        await self._shelf.clip(clip)  # raises where there is no such clip
+        if self._has_posters:
             await anyio.to_thread.run_sync(self._posters.make, clip, limiter=self._painting)
         return await self._shelf.poster(file_name(clip))
 
@@ -131,7 +137,7 @@ class LivePage:
             if refused > before and len(self._refusals) < _MARKS:
                 self._refusals.append((round(time.time(), 1), refused - before))
             if not self._audience:
-                self._forget_old_news()
+                self._forget_old_news(time.time() - _KEPT)
                 continue
             await self._tell_news()
             now = time.monotonic()
@@ -142,10 +148,9 @@ class LivePage:
     def _run(self, stands: dict[str, Any], *, has_ended: bool = False) -> dict[str, Any]:
         return stands | {"now": round(time.time(), 3), "ended": has_ended, "refusals": self._refusals}
 
-    def _forget_old_news(self) -> None:
-        horizon = time.time() - _KEPT
+    def _forget_old_news(self, before: float) -> None:
         for key, event in list(self._news.items()):
-            if event.at >= horizon:
+            if event.at >= before:
                 return
             del self._news[key]
 
@@ -165,7 +170,8 @@ class LivePage:
         entries = []
         for event in events:
             if record := reader.find(event.key):
-                progress = {"progress": event.progress} if event.progress and record.status == event.status else {}
+                is_running = event.status == record.status == JobStatus.RUNNING
+                progress = {"progress": event.progress} if event.progress and is_running else {}
                 entries.append(self._entry(record) | progress)
         return entries
 
@@ -197,10 +203,20 @@ class LivePage:
             return await anyio.to_thread.run_sync(read)
         return None
 
-    async def _say_goodbye(self) -> None:
+    async def _say_goodbye(self, telling: asyncio.Task[None]) -> None:
         with anyio.move_on_after(_LAST_WORDS, shield=True):
-            await self._tell_news()
-            self._audience.tell("run", self._run(self._stands(), has_ended=True))
+            await asyncio.wait([telling])
+            try:
+                if not telling.cancelled():
+                    telling.result()
+                for _ in range(_LAST_LOOKS):
+                    await self._tell_news()
+                    if not self._news:
+                        break
+                    await asyncio.sleep(_LAST_WORDS / 2 / _LAST_LOOKS)  # a row is still on its way
+                self._audience.tell("run", self._run(self._stands(), has_ended=True))
+            except Exception:  # noqa: BLE001 - whatever is wrong with the page, the run goes on
+                _log.exception("the live page has stopped telling what happens; the run was not harmed")
             self._audience.send_home()
             await self._audience.gone()
             await anyio.to_thread.run_sync(self._posters.save)

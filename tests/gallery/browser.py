@@ -54,7 +54,7 @@ class Browser:
         """Forget what was before: a light screen of usual size, and nothing said."""
         self.driver.get("about:blank")
         self.screen(1400, 1000)
-        self.driver.get_log("browser")
+        self.complaints()
 
     def screen(self, width: int, height: int, *, dark: bool = False, touch: bool = False) -> None:
         """Take another screen."""
@@ -116,4 +116,5 @@ class Browser:
 
     def complaints(self) -> list[str]:
         """Give what the console has said since it was asked last."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] != "INFO"]
+        told = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in told if entry["level"] != "INFO"]

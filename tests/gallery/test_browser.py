@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,9 @@ def test_the_sums_are_those_of_the_ledger(opened: Browser, clips: Path) -> None:
     """Clips, money to the cent, failed and unknown, and a plot of the run; nothing was asked of any network."""
     with LedgerReader(clips) as reader:
         totals = reader.totals()
-    told = opened.run("Object.fromEntries([...totals.children].map(e => [e.className, e.querySelector('dd').innerText]))")
+    told = opened.run(
+        "Object.fromEntries([...totals.children].map(e => [e.className, e.querySelector('dd').innerText]))"
+    )
     assert (told["clips"], told["paid"]) == ("8", f"${totals.cost:.2f}")
     assert (told["failed"], told["unknown"]) == ("1", "1")
     assert opened.run("document.querySelectorAll('#timeline path').length") == 3
@@ -75,7 +78,7 @@ def test_a_prompt_of_markup_stays_text(opened: Browser) -> None:
     """It is read as it was written, on the card and in the large view; nothing of it has run."""
     texts = opened.run("[...document.querySelectorAll('.prompt')].map(element => element.textContent)")
     assert texts[1] == HOSTILE
-    opened.find(f'[data-key={ODD_KEY.replace(chr(34), chr(92) + chr(34)).join([chr(34)] * 2)}] .caption').click()
+    opened.find(f"[data-key={ODD_KEY.replace(chr(34), chr(92) + chr(34)).join([chr(34)] * 2)}] .caption").click()
     assert opened.run("document.querySelector('#viewer .words').textContent") == HOSTILE
     opened.until("document.querySelector('#viewer video').currentTime > 0.2")  # also under an odd name
     assert opened.run("document.title") == "my clips"
@@ -97,7 +100,7 @@ def test_search_filter_and_order(opened: Browser, clips: Path) -> None:
     opened.until(KEYS, wants=lambda keys: keys == ORDER)
     for group, keys in {"failed": ["refused"], "unknown": ["lost"], "clips": ORDER[:8], "all": ORDER}.items():
         opened.find(f"[data-group={group}]").click()
-        opened.until(KEYS, wants=lambda shown, keys=keys: shown == keys)
+        opened.until(KEYS, wants=keys.__eq__)
     opened.find("#direction").click()
     opened.until(KEYS, wants=lambda keys: keys == ORDER[::-1])
     opened.find("#sort option[value=cost]").click()
@@ -200,7 +203,7 @@ def test_shapes_stand_side_by_side_without_holes(browser: Browser, page: Path, w
     gaps = set()
     for column in columns.values():
         column.sort(key=lambda box: box["top"])
-        gaps |= {round(low["top"] - high["bottom"]) for high, low in zip(column, column[1:], strict=False)}
+        gaps |= {round(low["top"] - high["bottom"]) for high, low in pairwise(column)}
     assert len(gaps) == 1
     ends = [column[-1]["bottom"] for column in columns.values()]
     assert max(ends) - min(ends) <= max(box["height"] for box in found) + gaps.pop()
