@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NEEDS = {"imports": (), "download": (), "cpu": ("av",), "makespan": ("av",), "checks": ("numpy",), "hours": ()}
+NEEDS = {
+    "imports": (),
+    "download": (),
+    "cpu": ("av",),
+    "makespan": ("av",),
+    "checks": ("numpy",),
+    "hours": (),
+    "gallery": ("av", "jinja2"),
+}
 
 
 @pytest.mark.parametrize("name", NEEDS)
