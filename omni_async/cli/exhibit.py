@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from .output import Output
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[^:\s/]*):)?(?P<port>\d{1,5})")
+_TELL_EVERY = 10.0  # seconds
 _UNSAID = "-"  # the port that the option is given where the user gives none
 
 
@@ -83,8 +85,16 @@ class Exhibit:
 
 def write_page(ledger: Path, output: Output) -> galleries.Written | None:
     """Write the gallery of a ledger, and tell what came of it; None where it cannot be written."""
+    began = last = time.monotonic()
+
+    def tell(posters: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last >= _TELL_EVERY:
+            last = now
+            output.note(f"{words.count(posters, 'poster')} made in {words.span(now - began)}")
+
     try:
-        written = galleries.write(ledger)
+        written = galleries.write(ledger, tell)
     except (LedgerError, OSError, RuntimeError) as error:
         output.problem(harmless(f"{ledger.parent / galleries.PAGE_NAME} cannot be written: {error}"))
         return None

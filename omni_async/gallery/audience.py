@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 import anyio
 from aiohttp import web
 
+from .doors import SEALS
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 _BACKLOG = 64  # messages that a reader may be behind, at a few a second
-_HEADERS = {"Content-Type": "text/event-stream", "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS = SEALS | {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
 
 
 def message(event: str, data: object) -> bytes:

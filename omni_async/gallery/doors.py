@@ -24,7 +24,7 @@ USUAL_PORT = 8080
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 _GRACE = 1.0  # seconds in which answers under way may end
-_SEALS = {
+SEALS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -71,10 +71,10 @@ class Doors:
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._is_known(request.host):
-            raise web.HTTPForbidden(text="this page is not served under that name\n", headers=_SEALS)
+            raise web.HTTPForbidden(text="this page is not served under that name\n", headers=SEALS)
         response = await handler(request)
         if not response.prepared:
-            response.headers.update(_SEALS)
+            response.headers.update(SEALS)
         return response
 
     def _is_known(self, host: str) -> bool:
@@ -122,8 +122,8 @@ class Shelf:
 
     async def _give(self, folder: Path, name: str, ending: str) -> web.StreamResponse:
         if not await anyio.to_thread.run_sync(_is_within, folder, name, ending):
-            raise web.HTTPNotFound(text="there is no such clip\n", headers=_SEALS)
-        return web.FileResponse(folder / name, headers=_SEALS | {"Cache-Control": "no-cache"})
+            raise web.HTTPNotFound(text="there is no such clip\n", headers=SEALS)
+        return web.FileResponse(folder / name, headers=SEALS | {"Cache-Control": "no-cache"})
 
 
 def _is_within(folder: Path, name: str, ending: str) -> bool:

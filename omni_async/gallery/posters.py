@@ -118,17 +118,18 @@ class Posters:
         clip = self._clips / name
         try:
             found = clip.stat()
-            picture, seconds = _picture_of(clip)
-            width, height = picture.size
-            picture.thumbnail((_LONG_SIDE, _LONG_SIDE))
+            picture, (width, height), seconds = _picture_of(clip)
             store(self.path(name), lambda file: picture.save(file, "JPEG", quality=_QUALITY, optimize=True))
         except (OSError, ValueError, LookupError):
             return None
         return Poster(name, found.st_mtime_ns, found.st_size, width, height, round(seconds, 2))
 
 
-def _picture_of(clip: Path) -> tuple[Image, float]:
-    """Give a picture that stands for a clip, and its length in seconds. Raises `ValueError` where there is none."""
+def _picture_of(clip: Path) -> tuple[Image, tuple[int, int], float]:
+    """Give a small picture that stands for a clip, the size of the clip's own, and its length in seconds.
+
+    Raises `ValueError` where there is none.
+    """
     import av  # noqa: PLC0415 - of an extra
 
     try:
@@ -137,10 +138,18 @@ def _picture_of(clip: Path) -> tuple[Image, float]:
             stream.codec_context.thread_count = 1
             length = container.duration or 0
             container.seek((container.start_time or 0) + length // 3)  # to the last key frame before it
-            pictures: Iterator[Image] = (frame.to_image() for frame in container.decode(stream))  # type: ignore[no-untyped-call]
-            return _first_bright(pictures), length / av.time_base
+            pictures = (_small(frame) for frame in container.decode(stream))
+            return _first_bright(pictures), (stream.width, stream.height), length / av.time_base
     except av.FFmpegError as error:
         raise ValueError(str(error)) from error
+
+
+def _small(frame: Any) -> Image:
+    """Scale a frame before it becomes a picture: that is most of the work."""
+    scale = min(1.0, _LONG_SIDE / max(frame.width, frame.height))
+    width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))
+    picture: Image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_image()
+    return picture
 
 
 def _first_bright(pictures: Iterator[Image]) -> Image:

@@ -176,6 +176,12 @@ byId("foot").append(
   ...(DATA.posters ? [el("span", {}, `For posters: ${DATA.posters}`)] : []),
 );
 
+const openNamed = () => {
+  const named = jobs.byKey.get(decodeURIComponent(location.hash.slice(1)));
+  if (named) open(named);
+};
+addEventListener("hashchange", openNamed);
+
 const listen = () => {
   let timer = 0;
   const soon = () => {
@@ -191,6 +197,7 @@ const listen = () => {
       if (choice.chain) choice.chain = jobs.byKey.get(choice.chain.key) ?? null;
       if (remembered("size") === null) chooseSize(usualSize());
       refresh();
+      if (!viewer.isOpen) openNamed();
     },
     take(entries) {
       entries.forEach((entry) => jobs.put(entry));
@@ -204,9 +211,4 @@ chooseSize(SIZES[chosenSize] ? chosenSize : 1);
 showDirection();
 if (DATA.live) listen();
 refresh();
-const openNamed = () => {
-  const named = jobs.byKey.get(decodeURIComponent(location.hash.slice(1)));
-  if (named) open(named);
-};
-addEventListener("hashchange", openNamed);
 openNamed();
