@@ -1,8 +1,10 @@
 """Follows every job in flight: one coroutine, one agenda of due times, and what each look makes of a job.
 
-Theory of operation. A job being followed is a `_Watch`. It is either on the agenda, or being looked at by a short-lived
+Theory of operation. A job being followed is a `Watch`. It is either on the agenda, or being looked at by a short-lived
 asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
-the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a failed job.
+the next one. The agenda says when a job is to be thought about; whether it is to be looked at then, the cadence says
+with all it knows at that moment. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not
+a failed job.
 """
 
 from __future__ import annotations
@@ -11,21 +13,22 @@ import asyncio
 import json
 import logging
 import random
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.lowlevel
 from aiolimiter import AsyncLimiter
 
 from ._bell import Bell
 from ._core import retry as rules
 from ._core.agenda import Agenda
-from ._core.cadence import Cadence, Course
+from ._core.cadence import Cadence
 from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.models import DEFAULT_MODEL
 from ._core.retry import Look, Sight
+from ._watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -41,29 +44,10 @@ if TYPE_CHECKING:
 
 WIDTH = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
+_THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
 _log = logging.getLogger("omni_async.poller")
-
-
-@dataclass(slots=True)
-class _Watch:
-    """A job being followed. Times are of the loop's clock."""
-
-    job: Job
-    since: float
-    course: Course
-    is_foreign: bool  # submitted elsewhere: a 404 for it is the truth, not a delay
-    is_late: bool  # its time was over when it was taken up
-    missed_since: float = 0.0
-    misses: int = 0
-    not_found: int = 0
-    linkless: int = 0
-
-    @property
-    def estimated(self) -> float | None:
-        """How long the server thinks that it takes, in seconds."""
-        return self.job.task.estimated_time if self.job.task else None
 
 
 class Poller:
@@ -91,7 +75,7 @@ class Poller:
         self._dice = dice
         self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
         self._pace = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
-        self._agenda: Agenda[_Watch] = Agenda(lambda watch: watch.job.status is not JobStatus.RUNNING)
+        self._agenda: Agenda[Watch] = Agenda(lambda watch: watch.job.status is not JobStatus.RUNNING)
         self._bell = Bell()
 
     def learn(self, records: Iterable[JobRecord]) -> None:
@@ -103,57 +87,65 @@ class Poller:
     def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
         now = self._now()
-        course = Course(_model(job._record), now - age, now - age, is_watched=not at_once)
-        is_late = age >= self._polling.timeout
-        watch = _Watch(job, now - age, course, is_foreign=not job._record.request, is_late=is_late)
-        self._schedule(watch, 0.0 if at_once else self._cadence.next_gap(course, now))
+        course = self._cadence.begin(_model(job._record), now - age, now, is_watched=not at_once)
+        self._plan(Watch(job, now - age, course, is_late=age >= self._polling.timeout))
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
         async with anyio.create_task_group() as group:
             while True:
-                wait = self._next_look_in()
+                wait = self._next_thought_in()
                 if wait != 0:
                     await self._bell.wait(wait)
-                elif self._pace is None:
-                    self._start_look(group)
-                else:
+                    continue
+                if self._pace is not None:
                     await self._pace.acquire()
-                    if self._next_look_in() == 0:
-                        self._start_look(group)
+                if self._next_thought_in() != 0 or not self._start_look(group):
+                    await anyio.lowlevel.checkpoint()
 
     # When
 
-    def _schedule(self, watch: _Watch, gap: float) -> None:
-        deadline = watch.since + self._polling.timeout
+    def _plan(self, watch: Watch) -> None:
+        """Put it on the agenda."""
         now = self._now()
-        due = now + gap
-        if now < deadline < due:
-            due = deadline  # one last look when its time is up
-        if self._agenda.put(watch, due):
+        again = self._cadence.think_again_in(watch.course, now, followed=len(self._agenda))
+        jitter = (1 + self._dice()) / 2  # else those that began together would be looked at together, again and again
+        if self._agenda.put(watch, min(self._due(watch), now + again * jitter)):
             self._bell.ring()
 
-    def _next_look_in(self) -> float | None:
-        """Give the seconds until a look may start, 0 for now; None where only an event can bring it about."""
+    def _due(self, watch: Watch) -> float:
+        due = max(watch.rests_until, self._cadence.next_look(watch.course))
+        deadline = watch.since + self._polling.timeout
+        return min(due, deadline) if watch.course.seen < deadline else due  # one last look when its time is up
+
+    def _next_thought_in(self) -> float | None:
+        """Give the seconds until a job is to be thought about, 0 for now; None where only an event can change that."""
         due, now = self._agenda.next_due(), self._now()
         if due is None or due > now:
             return None if due is None else due - now
         return self._gate.opens_in(now)
 
-    def _start_look(self, group: TaskGroup) -> None:
+    def _start_look(self, group: TaskGroup) -> bool:
+        """Start the look that is worth most; False if there is none that is due, among the first few."""
         now = self._now()
         is_scarce = self._pace is not None or self._gate.is_closed
-        watch = self._agenda.take(now, self._worth if is_scarce else None)
-        if watch is not None:
-            group.start_soon(self._look, watch, self._gate.leave(now))
+        for _ in range(_THOUGHTS):
+            watch = self._agenda.take(now, self._worth if is_scarce else None)
+            if watch is None:
+                break
+            if self._due(watch) <= now:
+                group.start_soon(self._look, watch, self._gate.leave(now))
+                return True
+            self._plan(watch)
+        return False
 
-    def _worth(self, watch: _Watch) -> float:
+    def _worth(self, watch: Watch) -> float:
         """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
         return self._cadence.wasted(watch.course, self._now())
 
     # One look
 
-    async def _look(self, watch: _Watch, permit: Permit) -> None:
+    async def _look(self, watch: Watch, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
         sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
@@ -186,7 +178,7 @@ class Poller:
 
     # What a look makes of a job
 
-    async def _act(self, watch: _Watch, sight: Sight) -> None:
+    async def _act(self, watch: Watch, sight: Sight) -> None:
         if sight.task is not None:
             self._roster.see(watch.job, sight.task)
             watch.misses = watch.not_found = 0
@@ -198,16 +190,15 @@ class Poller:
             case Look.NO_LINK:
                 await self._miss_link(watch)
             case Look.RUNNING:
-                now = self._now()
                 if sight.task is not None:
-                    self._cadence.see(watch.course, sight.task, now)
-                await self._look_again(watch, self._cadence.next_gap(watch.course, now, watch.estimated))
+                    self._cadence.see(watch.course, sight.task, self._now())
+                await self._look_again(watch, self._polling.minimum)
             case Look.DENIED if sight.error is not None:
                 await self._lose(watch, about(f"job {watch.job.key!r}: {_still(watch.job)}", sight.error))
             case _:
                 await self._miss(watch, sight)
 
-    async def _finish(self, watch: _Watch) -> None:
+    async def _finish(self, watch: Watch) -> None:
         job, task = watch.job, watch.job.task
         assert task is not None
         self._left()
@@ -235,20 +226,21 @@ class Poller:
         )
         self._roster.end(job, error)
 
-    async def _miss_link(self, watch: _Watch) -> None:
+    async def _miss_link(self, watch: Watch) -> None:
         watch.linkless += 1
         if watch.linkless > _LINKLESS_LOOKS:
             await self._fail(watch.job, f"finished, but {watch.linkless} checks have shown no video to fetch")
         else:
-            self._schedule(watch, self._polling.minimum * 2 ** (watch.linkless - 1))
+            watch.rests_until = self._now() + self._polling.minimum * 2 ** (watch.linkless - 1)
+            self._plan(watch)
 
-    async def _miss(self, watch: _Watch, sight: Sight) -> None:
+    async def _miss(self, watch: Watch, sight: Sight) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
         job, now = watch.job, self._now()
         watch.misses += 1
         watch.missed_since = now if watch.misses == 1 else watch.missed_since
         watch.not_found = watch.not_found + 1 if sight.look is Look.NOT_FOUND else 0
-        if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, self._age(watch))):
+        if watch.not_found and (watch.is_foreign or rules.believes_not_found(watch.not_found, watch.age(self._now()))):
             assert sight.error is not None
             await self._lose(watch, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error))
         elif rules.gives_up_looking(watch.misses, now - watch.missed_since, self._retry):
@@ -257,15 +249,16 @@ class Poller:
         else:
             await self._look_again(watch, rules.obey(sight.retry_after, watch.misses - 1, self._retry, self._dice()))
 
-    async def _look_again(self, watch: _Watch, gap: float) -> None:
+    async def _look_again(self, watch: Watch, rest: float) -> None:
         is_unseen = watch.is_late and watch.job.task is None  # its time was over before anybody could look
-        if self._age(watch) >= self._polling.timeout and not is_unseen:
+        if watch.age(self._now()) >= self._polling.timeout and not is_unseen:
             reason = f"it was not seen to finish within {self._polling.timeout:g} s"
             await self._lose(watch, self._overdue(watch.job, reason))
         else:
-            self._schedule(watch, gap)
+            watch.rests_until = self._now() + rest
+            self._plan(watch)
 
-    async def _lose(self, watch: _Watch, error: OmniError) -> None:
+    async def _lose(self, watch: Watch, error: OmniError) -> None:
         """Stop following a job that may still be running."""
         job = watch.job
         self._left()
@@ -274,9 +267,6 @@ class Poller:
 
     def _overdue(self, job: Job, reason: str) -> JobOverdue:
         return JobOverdue(f"job {job.key!r}: {reason}; {_still(job)}", key=job.key, task_id=job.task_id)
-
-    def _age(self, watch: _Watch) -> float:
-        return self._now() - watch.since
 
     @staticmethod
     def _now() -> float:

@@ -25,6 +25,10 @@ class Agenda(Generic[T]):
         self._chosen: deque[T] = deque()
         self._entries = 0
 
+    def __len__(self) -> int:
+        """Give how many there are, some of which may be over."""
+        return len(self._later) + len(self._due) + len(self._chosen)
+
     def put(self, item: T, due: float) -> bool:
         """Put in; True if it is the next one now."""
         self._entries += 1

@@ -1,16 +1,18 @@
-"""How long jobs of one kind take, learnt from those that were seen to finish.
+"""How long jobs of one kind take, learnt from those that were seen to finish and from those that were seen not to.
 
 A `Law` is a distribution of durations on a grid of times that grow by a constant factor, because durations spread by
-factors and not by seconds. It is fitted to the latest durations by a kernel density estimate of their logarithms
-(Rosenblatt 1956; bandwidth by Silverman, Density Estimation, 1986, eq. 3.31), together with one imagined observation
-spread widely around their middle: so nothing is thought impossible, and the law has a tail.
+factors and not by seconds. For each point of the grid it is counted how many jobs were seen unfinished up to there, and
+how many ended there; the quotient is the chance to end there (Kaplan and Meier, J. Am. Stat. Assoc. 53, 1958). So a
+thousand jobs that began together are not thought to be as quick as the first of them that is done. Both counts are
+spread by a kernel (bandwidth by Silverman, Density Estimation, 1986, eq. 3.31), and one imagined job is added to them:
+so nothing is thought impossible, and there is something to go by where nobody has been yet.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from collections import Counter, deque
+from bisect import bisect_left, bisect_right
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,17 +22,23 @@ _SHORTEST = 0.1  # seconds: where the grid begins
 _STEP = 1.05  # the grid's factor
 _POINTS = 261  # ... and its length: up to nine hours
 _LOG_STEP = math.log(_STEP)
-_LOG_SHORTEST = math.log(_SHORTEST)
 _GRID = tuple(_SHORTEST * _STEP**point for point in range(_POINTS))
 
 # The rule is for a hazard that hardly changes from one look to the next; before the first look it rises from nothing.
 # Against dynamic programming on the true law, one look too early costs 3 to 8 %, and this leaves 1 to 3 %.
 _FIRST = 1.5
 
+_LEFT = 0.02  # of the jobs that were unfinished at the last look: that is hardly any
+
 _REMEMBERED = 300  # durations: more make the law hardly better, and would let it follow a change late
-_FRESH = 0.1  # of the durations being new, the law is fitted anew
+_FRESH = 0.1  # of the looks being new, the law is fitted anew
 _NARROWEST = 0.03  # of the kernel, in logarithms: durations are not known better than that
-_PRIOR_SPREAD = 1.0  # of the imagined observation, in logarithms: a factor of e either way
+_OF_ONE = 0.1  # ... where there is but one
+_PRIOR_SPREAD = 1.0  # of the imagined job, in logarithms: a factor of e either way
+_MOST_WEIGHT = 1e6  # of what is new beside what is old, before all is scaled down
+_ENOUGH = 8  # have ended: from there on their law is trusted
+_FEW = 0.5  # unfinished at a point: fewer, spread there by the kernel, tell nothing
+_LEAST = 1e-12  # share that is left: below that the quotient has no digits
 
 
 class Law:
@@ -52,22 +60,20 @@ class Law:
 
     def quantile(self, share: float) -> float:
         """Give the age by which this share of durations is over."""
-        return _GRID[min(bisect_right(self._share, share), _POINTS - 1)]
+        return min(_where(self._share, share), _GRID[-1])
 
     def next_look(self, age: float, check_cost: float) -> float:
         """Give the age at which to look next, after a look at `age` that found the job unfinished.
 
         Looks come with a density of ``sqrt(h(t) / (2 * check_cost))`` for the hazard h: the square-root rule of
         inspection policies (Keller, Management Science 21(3), 1974, after Barlow, Hunter and Proschan, 1963). The next
-        one is due where the integral of that has grown by one, the first one where it is `_FIRST`.
+        one is due where the integral of that has grown by one, the first one where it is `_FIRST`; at the latest where
+        hardly any job is left, which comes first where all take the same time.
         """
         step = math.sqrt(2 * check_cost)
-        wanted = max(_at(self._looks, age) + step, _FIRST * step)
-        point = bisect_right(self._looks, wanted) - 1
-        if point >= _POINTS - 1:
-            return max(age, _GRID[-1]) * 1.5
-        rest = (wanted - self._looks[point]) / (self._looks[point + 1] - self._looks[point])
-        return _GRID[point] + rest * (_GRID[point + 1] - _GRID[point])
+        by_rule = _where(self._looks, max(_at(self._looks, age) + step, _FIRST * step))
+        nearly_all = _where(self._share, 1 - _LEFT * (1 - self.share(age)))
+        return min(by_rule, max(nearly_all, age))
 
     def wasted(self, age: float, looked_at: float) -> float:
         """Give how many seconds a job is expected to have been finished unnoticed, last seen unfinished at `looked_at`.
@@ -82,54 +88,118 @@ class Law:
 
 
 class Durations:
-    """The latest durations of one kind of job, and the law that they follow."""
+    """What has been seen of one kind of job, and the law that it follows. Ages are in seconds."""
 
     def __init__(self) -> None:
-        self._logs: deque[float] = deque(maxlen=_REMEMBERED)
+        self._ends = [0.0] * _POINTS
+        self._unfinished = [0.0] * (_POINTS + 1)  # how many were seen so, as differences from each point to the next
+        self._weight = 1.0  # of what is seen now; it grows, and so what is old fades
+        self._ended = self._looks = 0.0  # how many there were, each with the weight of its time
         self._fresh = 0
+        self._estimate: float | None = None
         self._law: Law | None = None
 
-    def add(self, seconds: float) -> None:
-        """Take in how long a job has taken."""
-        self._logs.append(math.log(max(seconds, _SHORTEST)))
-        self._fresh += 1
+    def expect(self, seconds: float) -> None:
+        """Take in how long the server thinks that a job takes."""
+        if seconds > 0 and seconds != self._estimate:
+            self._estimate, self._law = seconds, None
 
-    def law(self) -> Law | None:
-        """Give the law as far as it is known; None before the first duration."""
-        if self._fresh and (self._law is None or self._fresh >= _FRESH * len(self._logs)):
-            self._law = _fitted(list(self._logs))
+    def outlasted(self, since: float, age: float) -> None:
+        """Take in that a job, seen unfinished up to the age `since`, was seen so again at `age`."""
+        self._look(since, _point(age))
+
+    def ended(self, since: float, age: float) -> None:
+        """Take in that a job, seen unfinished up to the age `since`, has ended at `age`."""
+        point = _point(age, rounded=True)
+        self._look(since, point)
+        self._ends[point] += self._weight
+        self._ended += self._weight
+        self._weight *= 1 + 1 / _REMEMBERED
+        if self._weight > _MOST_WEIGHT:
+            self._scale_down()
+
+    @property
+    def is_known(self) -> bool:
+        """True once enough have ended to go by."""
+        return self._ended >= _ENOUGH * self._weight
+
+    def law(self) -> Law:
+        """Give the law as far as it is known."""
+        if self._law is None or self._fresh > _FRESH * self._looks / self._weight:
+            self._law = self._fitted()
             self._fresh = 0
         return self._law
 
+    def _look(self, since: float, last: int) -> None:
+        first = _point(since) + 1 if since > 0 else 0
+        self._fresh += 1
+        self._looks += self._weight
+        if first <= last:
+            self._unfinished[first] += self._weight
+            self._unfinished[last + 1] -= self._weight
 
-def _fitted(logs: list[float]) -> Law:
-    logs.sort()
-    middle = logs[len(logs) // 2]
-    density = _bell(middle, _PRIOR_SPREAD)
-    kernel = _kernel(_bandwidth(logs))
+    def _scale_down(self) -> None:
+        self._ends = [each / self._weight for each in self._ends]
+        self._unfinished = [each / self._weight for each in self._unfinished]
+        self._ended, self._looks = self._ended / self._weight, self._looks / self._weight
+        self._weight = 1.0
+
+    def _fitted(self) -> Law:
+        kernel = _kernel(self._bandwidth())
+        ends = _spread([each / self._weight for each in self._ends], kernel)
+        unfinished = list(accumulate(_spread([each / self._weight for each in self._unfinished[:-1]], kernel)))
+        share, left = [], 1.0
+        chances = _imagined(self._middle(ends, unfinished))
+        for end, number, chance in zip(ends, unfinished, chances, strict=True):
+            left *= 1 - (end + chance) / (max(number, end) + 1)
+            share.append(min(1 - left, 1 - 1e-9))
+        return Law(share)
+
+    def _middle(self, ends: list[float], unfinished: list[float]) -> float | None:
+        """Give the age at which half have ended; until that is seen, what the server thinks, or None."""
+        left, furthest = 1.0, 0.0
+        for time, end, number in zip(_GRID, ends, unfinished, strict=True):
+            if number > _FEW:
+                left *= 1 - min(1.0, end / number)
+                furthest = time
+            if left <= 1 / 2:
+                return time
+        return max(self._estimate, furthest) if self._estimate else None
+
+    def _bandwidth(self) -> float:
+        """Give the width of the kernel, in logarithms."""
+        number, total = self._ended / self._weight, self._ended
+        if number < 2:
+            return _OF_ONE if number else _NARROWEST
+        mean = sum(point * weight for point, weight in enumerate(self._ends)) / total
+        variance = sum((point - mean) ** 2 * weight for point, weight in enumerate(self._ends)) / total
+        deviation = math.sqrt(variance * number / (number - 1))
+        gone = list(accumulate(self._ends))
+        quartiles = (bisect_left(gone, total * 0.75) - bisect_left(gone, total * 0.25)) / 1.34
+        return max(_NARROWEST, 0.9 * _LOG_STEP * min(deviation, quartiles or deviation) / math.pow(number, 0.2))
+
+
+def _imagined(middle: float | None) -> list[float]:
+    """Give the chance of the imagined job to end at each point, given that it has come so far.
+
+    Its law is a normal one of the logarithm. Where not even its middle is known: of a duration that exceeds t, and no
+    more is known of it, the hazard is ``h(t) = 2 / t``.
+    """
+    if middle is None:
+        return [2 * _LOG_STEP] * _POINTS
+    left = [math.erfc(math.log(time / middle) / (_PRIOR_SPREAD * math.sqrt(2))) / 2 for time in _GRID]
+    chances = [1 - left[0], *(1 - after / before if before > _LEAST else 1.0 for before, after in pairwise(left))]
+    return [min(chance, 1 / 2) for chance in chances]
+
+
+def _spread(values: list[float], kernel: list[float]) -> list[float]:
     reach = len(kernel) // 2
-    # Many durations share a point of the grid: each point is spread once, with the weight of all of them.
-    for point, number in Counter(round((each - _LOG_SHORTEST) / _LOG_STEP) for each in logs).items():
-        for offset, weight in enumerate(kernel, point - reach):
-            density[min(max(offset, 0), _POINTS - 1)] += number * weight
-    return Law(_cumulated(density, len(logs) + 1))
-
-
-def _bandwidth(logs: list[float]) -> float:
-    number = len(logs)
-    if number == 1:
-        return _PRIOR_SPREAD / 2
-    mean = sum(logs) / number
-    deviation = math.sqrt(sum((each - mean) ** 2 for each in logs) / (number - 1))
-    quartiles = (logs[(3 * number) // 4] - logs[number // 4]) / 1.34
-    return max(_NARROWEST, 0.9 * min(deviation, quartiles or deviation) / math.pow(number, 0.2))
-
-
-def _bell(middle: float, spread: float) -> list[float]:
-    """Give a normal density of logarithms on the grid, its sum being one."""
-    heights = [math.exp(-(((math.log(time) - middle) / spread) ** 2) / 2) for time in _GRID]
-    total = sum(heights)
-    return [height / total for height in heights]
+    spread = [0.0] * _POINTS
+    for point, value in enumerate(values):
+        if value:
+            for at, weight in enumerate(kernel, point - reach):
+                spread[min(max(at, 0), _POINTS - 1)] += value * weight
+    return spread
 
 
 def _kernel(width: float) -> list[float]:
@@ -139,12 +209,11 @@ def _kernel(width: float) -> list[float]:
     return [height / total for height in heights]
 
 
-def _cumulated(density: list[float], total: float) -> list[float]:
-    share, gone = [], 0.0
-    for weight in density:
-        gone += weight
-        share.append(min(gone / total, 1 - 1e-9))
-    return share
+def _point(age: float, *, rounded: bool = False) -> int:
+    if age <= _SHORTEST:
+        return 0
+    place = math.log(age / _SHORTEST) / _LOG_STEP
+    return min(round(place) if rounded else int(place), _POINTS - 1)
 
 
 def _at(values: Sequence[float], age: float) -> float:
@@ -154,3 +223,14 @@ def _at(values: Sequence[float], age: float) -> float:
     point = min(int(math.log(age / _SHORTEST) / _LOG_STEP), _POINTS - 2)
     rest = (age - _GRID[point]) / (_GRID[point + 1] - _GRID[point])
     return values[point] + rest * (values[point + 1] - values[point])
+
+
+def _where(values: Sequence[float], wanted: float) -> float:
+    """Give the age at which values that never fall reach `wanted`; one beyond the grid where they do not."""
+    point = bisect_right(values, wanted) - 1
+    if point >= _POINTS - 1:
+        return _GRID[-1] * 1.5
+    if point < 0:
+        return _GRID[0]
+    rest = (wanted - values[point]) / (values[point + 1] - values[point])
+    return _GRID[point] + rest * (_GRID[point + 1] - _GRID[point])

@@ -24,15 +24,27 @@ _AGES = st.floats(0, 1e6)
 _ESTIMATES = st.none() | st.floats(-10, 1e6)
 
 
-def course(age: float = 0.0) -> Course:
+def course(age: float = 0.0, model: str = "model") -> Course:
     """Give a job that was accepted at 0 and was last seen unfinished `age` seconds later."""
-    return Course("model", 0.0, age)
+    return Course(model, 0.0, age, watched=age)
 
 
 def task(status: str = "processing", **facts: Any) -> Task:
     """Give a reply."""
     state = TaskState.DONE if status == "completed" else TaskState.RUNNING
     return Task(id="t", status=status, state=state, **facts)
+
+
+def gap(cadence: Cadence, of: Course) -> float:
+    """Give the seconds from the last look to the next."""
+    return cadence.next_look(of) - of.seen
+
+
+def told(polling: Polling, estimate: float | None) -> Cadence:
+    """Give a cadence that has heard how long the server thinks that jobs take, and no more."""
+    cadence = Cadence(polling)
+    cadence.see(course(), task(estimated_time=estimate), 0.0)
+    return cadence
 
 
 def taught(polling: Polling, *durations: float) -> Cadence:
@@ -46,37 +58,37 @@ def taught(polling: Polling, *durations: float) -> Cadence:
 @given(_AGES, _ESTIMATES, _POLLING, st.lists(st.floats(0, 1e5), max_size=5))
 def test_a_gap_keeps_its_minimum(age: float, estimate: float | None, polling: Polling, durations: list[float]) -> None:
     """The user's minimum holds for every job, young or old, with or without an estimate, whatever was learnt."""
-    assert taught(polling, *durations).next_gap(course(age), age, estimate) >= polling.minimum
+    cadence = taught(polling, *durations)
+    cadence.see(course(), task(estimated_time=estimate), 0.0)
+    assert gap(cadence, course(age)) >= polling.minimum * (1 - 1e-6)
 
 
 @given(_AGES, st.none() | st.floats(0, 20), _POLLING)
 def test_a_gap_keeps_its_maximum_where_a_job_may_be_done(age: float, estimate: float | None, polling: Polling) -> None:
-    """Past half of its estimate, no job is left alone for longer than the maximum."""
-    age += 10
-    assert Cadence(polling).next_gap(course(age), age, estimate) <= polling.maximum
+    """Once a tenth of such jobs may be done, none is left alone for longer than the maximum."""
+    assert gap(told(polling, estimate), course(age + 10)) <= polling.maximum * (1 + 1e-6)
 
 
 def test_a_wild_estimate_is_not_believed_for_long() -> None:
     """A server that thinks of hours is asked again after four maxima."""
-    assert Cadence(Polling()).next_gap(course(), 0.0, 86_400.0) == 4 * Polling().maximum
+    assert gap(told(Polling(), 86_400.0), course()) == 4 * Polling().maximum
 
 
 @given(_AGES, st.sampled_from([None, 0.0, -5.0]))
 def test_a_senseless_estimate_counts_as_none(age: float, estimate: float | None) -> None:
     """Nothing, zero and less mean the same."""
-    cadence = Cadence(Polling())
-    assert cadence.next_gap(course(age), age, estimate) == cadence.next_gap(course(age), age)
+    assert gap(told(Polling(), estimate), course(age)) == gap(told(Polling(), None), course(age))
 
 
 def test_no_look_comes_before_anything_can_be_done() -> None:
     """A job that is said to take a minute, or of a kind that does, is not looked at in its first seconds."""
-    assert Cadence(Polling()).next_gap(course(), 0.0, 60) >= 20
-    assert taught(Polling(), *[60.0, 70.0, 80.0] * 30).next_gap(course(), 0.0) >= 40
+    assert gap(told(Polling(), 60), course()) >= 12
+    assert gap(taught(Polling(), *[60.0, 70.0, 80.0] * 30), course()) >= 40
 
 
 def test_old_jobs_of_an_unknown_kind_are_looked_at_more_seldom() -> None:
     """The gap grows with the age up to the maximum."""
-    gaps = [Cadence(Polling()).next_gap(course(age), age) for age in range(0, 600, 10)]
+    gaps = [gap(Cadence(Polling()), course(age)) for age in range(0, 600, 10)]
     assert gaps == sorted(gaps)
     assert gaps[-1] == Polling().maximum
 
@@ -85,13 +97,48 @@ def test_old_jobs_of_an_unknown_kind_are_looked_at_more_seldom() -> None:
 def test_dearer_checks_are_made_less_often(durations: list[float]) -> None:
     """`check_cost` is how many seconds of waiting a status request is worth: more means fewer checks."""
     cheap, dear = Polling(check_cost=0.01, maximum=600), Polling(check_cost=100, maximum=600)
-    assert taught(cheap, *durations).next_gap(course(30), 30.0) < taught(dear, *durations).next_gap(course(30), 30.0)
+    assert gap(taught(cheap, *durations), course(30)) < gap(taught(dear, *durations), course(30))
 
 
 def test_what_is_learnt_of_one_model_says_nothing_of_another() -> None:
     """Each model has a law of its own."""
     cadence = taught(Polling(), *[300.0] * 50)
-    assert cadence.next_gap(Course("other", 0.0, 0.0), 0.0) == Cadence(Polling()).next_gap(course(), 0.0)
+    assert gap(cadence, course(model="other")) == gap(Cadence(Polling()), course())
+
+
+def test_a_job_that_nobody_has_watched_is_looked_at_at_once() -> None:
+    """Of one that was accepted in an earlier run nothing is known; once it was seen, it is like any other."""
+    cadence = Cadence(Polling())
+    resumed = cadence.begin("model", 0.0, 50.0, is_watched=False)
+    assert cadence.next_look(resumed) == 50.0
+    cadence.see(resumed, task(), 50.0)
+    assert cadence.next_look(resumed) >= 51.0
+
+
+@pytest.mark.parametrize("word", ["queued", "processing"])
+def test_what_one_job_shows_the_others_need_not_be_asked(word: str) -> None:
+    """Once many were seen unfinished at an age, one like them is looked at later than the first of them was."""
+    cadence, others = Cadence(Polling()), [course() for _ in range(50)]
+    first = cadence.next_look(others[0])
+    for other in others:
+        cadence.see(other, task(word), 30.0)
+    assert (cadence.next_look(course()) > first + 5) is (word == "processing")  # of one in a queue nothing is learnt
+
+
+def test_the_first_to_finish_do_not_stand_for_all() -> None:
+    """Of a thousand jobs that began together, twenty that are done say little of how long the others take."""
+    early, cadence = taught(Polling(), *[30.0] * 20), Cadence(Polling())
+    together = [course() for _ in range(1000)]
+    for each in together[:20]:
+        cadence.finish(each, task("completed", actual_time=30.0), 30.0)
+    for each in together[20:]:
+        cadence.see(each, task(), 31.0)
+    assert gap(cadence, course(28)) > 3 * gap(early, course(28))
+
+
+def test_where_all_take_the_same_time_they_are_looked_at_just_after_it() -> None:
+    """Three hundred jobs took a minute each: the next one is looked at within a tenth of that, before or after."""
+    assert 54 <= gap(taught(Polling(), *[60.0] * 300), course()) <= 66
 
 
 # What a look that found it finished tells
@@ -116,7 +163,7 @@ def test_the_servers_word_counts_where_it_fits(facts: dict[str, float], took: fl
 
 def test_of_a_job_from_an_earlier_run_only_the_servers_word_is_learnt() -> None:
     """Nobody looked while it finished, so when that was is not known."""
-    cadence, resumed = Cadence(Polling()), Course("model", 0.0, 0.0, is_watched=False)
+    cadence, resumed = Cadence(Polling()), Course("model", 0.0, 0.0, watched=None)
     assert cadence.finish(resumed, task("completed"), 5000.0) is None
     assert cadence.finish(resumed, task("completed", actual_time=80.0), 5000.0) == 80.0
 
@@ -126,7 +173,7 @@ def test_time_in_the_servers_queue_is_not_taken_for_work() -> None:
     cadence, queued = taught(Polling(), *[60.0] * 50), course()
     for now in (100.0, 200.0, 300.0):
         cadence.see(queued, task("queued"), now)
-        assert cadence.next_gap(queued, now) >= 40  # at best it begins now
+        assert cadence.next_look(queued) - now >= 40  # at best it begins now
     cadence.see(queued, task("processing"), 320.0)
     assert queued.age(330.0) == 20.0
     assert cadence.finish(queued, task("completed"), 370.0) == pytest.approx(35.0)
@@ -140,12 +187,12 @@ def _checks_and_lateness(cadence: Cadence | None, interval: float, seed: int) ->
     dice, numbers, looks, late, jobs = random.Random(seed), count(), 0, 0.0, 600
     heap: list[tuple[float, int, Course, float]] = []
 
-    def gap(of: Course, now: float) -> float:
-        return interval if cadence is None else cadence.next_gap(of, now, 110.0)
+    def due(of: Course, now: float) -> float:
+        return now + interval if cadence is None else cadence.next_look(of)
 
     def launch(now: float) -> None:
         of = Course("model", now, now)
-        heapq.heappush(heap, (now + gap(of, now), next(numbers), of, now + 110 * math.exp(dice.gauss(0, 0.35))))
+        heapq.heappush(heap, (due(of, now), next(numbers), of, now + 110 * math.exp(dice.gauss(0, 0.35))))
 
     for number in range(50):
         launch(number / 10)
@@ -156,8 +203,8 @@ def _checks_and_lateness(cadence: Cadence | None, interval: float, seed: int) ->
             if now >= ends:
                 break
             if cadence is not None:
-                cadence.see(of, task(), now)
-            heapq.heappush(heap, (now + gap(of, now), next(numbers), of, ends))
+                cadence.see(of, task(estimated_time=110.0), now)
+            heapq.heappush(heap, (due(of, now), next(numbers), of, ends))
         late += now - ends
         if cadence is not None:
             cadence.finish(of, task("completed"), now)
@@ -180,10 +227,10 @@ def _lateness_under_a_budget(*, ranks: bool, seed: int) -> float:
     agenda: Agenda[tuple[Course, float]] = Agenda(lambda _: False)
 
     def launch() -> None:
-        agenda.put((of := Course("model", now, now), now + 110 * math.exp(dice.gauss(0, 0.35))), now + gap(of))
+        agenda.put((of := Course("model", now, now), now + 110 * math.exp(dice.gauss(0, 0.35))), due(of))
 
-    def gap(of: Course) -> float:
-        return cadence.next_gap(of, now) if ranks else 1.0
+    def due(of: Course) -> float:
+        return cadence.next_look(of) if ranks else now + 1.0
 
     def worth(item: tuple[Course, float]) -> float:
         return cadence.wasted(item[0], now)
@@ -198,7 +245,7 @@ def _lateness_under_a_budget(*, ranks: bool, seed: int) -> float:
         of, ends = item
         if now < ends:
             cadence.see(of, task(), now)
-            agenda.put(item, now + gap(of))
+            agenda.put(item, due(of))
             continue
         ended += 1
         late += now - ends if ended > 500 else 0.0
