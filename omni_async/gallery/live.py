@@ -22,7 +22,7 @@ import anyio
 import anyio.to_thread
 from aiohttp import web
 
-from omni_async import JobStatus, LedgerError, LedgerReader
+from omni_async import LedgerError, LedgerReader
 
 from .audience import Audience, message
 from .doors import Doors, Shelf
@@ -65,6 +65,7 @@ class LivePage:
         self._has_posters = can_be_made()
         self._audience = Audience()
         self._news: dict[str, JobEvent] = {}  # the last one of each job, oldest first
+        self._progress: dict[str, float | None] = {}  # in percent
         self._refusals: list[tuple[float, int]] = []
         self._painting = anyio.CapacityLimiter(1)  # posters wait for each other: the run needs the machine more
         self._stands: Callable[[], dict[str, Any]] = dict
@@ -76,8 +77,11 @@ class LivePage:
 
     def hear(self, event: JobEvent) -> None:
         """Take in one event of the client."""
-        self._news.pop(event.key, None)
-        self._news[event.key] = event
+        if event.status is event.previous:  # of this nothing is recorded
+            self._progress[event.key] = event.progress
+        else:
+            self._news.pop(event.key, None)
+            self._news[event.key] = event
 
     @asynccontextmanager
     async def serving(self, client: OmniClient, *, total: int | None = None) -> AsyncIterator[str]:
@@ -136,10 +140,13 @@ class LivePage:
             refused, before = stands["statistics"]["refused"], refused
             if refused > before and len(self._refusals) < _MARKS:
                 self._refusals.append((round(time.time(), 1), refused - before))
+            progress, self._progress = self._progress, {}
             if not self._audience:
                 self._forget_old_news(time.time() - _KEPT)
                 continue
             await self._tell_news()
+            if progress:
+                self._audience.tell("progress", progress)
             now = time.monotonic()
             if stands != told or now - told_at >= _HEARTBEAT:
                 self._audience.tell("run", self._run(stands))
@@ -167,13 +174,8 @@ class LivePage:
                     del self._news[event.key]
 
     def _look_up(self, events: list[JobEvent], reader: LedgerReader) -> list[dict[str, Any]]:
-        entries = []
-        for event in events:
-            if record := reader.find(event.key):
-                is_running = event.status == record.status == JobStatus.RUNNING
-                progress = {"progress": event.progress} if event.progress and is_running else {}
-                entries.append(self._entry(record) | progress)
-        return entries
+        records = (reader.find(event.key) for event in events)
+        return [self._entry(record) for record in records if record]
 
     async def _snapshot(self) -> AsyncIterator[bytes]:
         yield message("begin", frame_of(self._ledger, is_live=True))

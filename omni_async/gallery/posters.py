@@ -27,6 +27,7 @@ _INDEX = "index.json"
 _LONG_SIDE = 640  # pixels: enough for a card on a screen of double density
 _QUALITY = 80
 _DARK = 24  # of 255: a clip that fades in begins with less
+_SAVE_EVERY = 100
 _FADE = 36  # frames in which it should have come out of the dark
 
 
@@ -92,13 +93,15 @@ class Posters:
             for number, poster in enumerate(pool.map(self.make, missing), start=1):
                 made += poster is not None
                 tell(number)
+                if number % _SAVE_EVERY == 0:  # who ends it early need not begin anew
+                    self.save()
         self.save()
         return made
 
     def save(self) -> None:
         """Write down what is known, for the next time."""
         with suppress(OSError):
-            text = json.dumps([asdict(poster) for poster in self._known.values()], ensure_ascii=False)
+            text = json.dumps([asdict(poster) for poster in list(self._known.values())], ensure_ascii=False)
             content = text.encode("utf-8", "backslashreplace")
             store(self._folder / _INDEX, lambda file: file.write_bytes(content))
 

@@ -21,6 +21,7 @@ class Listener:
     def __init__(self, response: aiohttp.ClientResponse) -> None:
         self.response = response
         self.jobs: dict[str, dict[str, Any]] = {}
+        self.progress: dict[str, float] = {}
         self.run: dict[str, Any] = {}
         self.names: list[str] = []
 
@@ -36,6 +37,8 @@ class Listener:
         data = json.loads(facts["data"])
         if facts["event"] == "jobs":
             self.jobs |= {job["key"]: job for job in data}
+        elif facts["event"] == "progress":
+            self.progress |= data
         elif facts["event"] == "run":
             self.run = data
         return True

@@ -87,6 +87,8 @@ async def test_what_it_tells_is_what_the_ledger_says(sandbox: Sandbox, tmp_path:
         await listener
         with LedgerReader(tmp_path) as ledger:
             recorded = {record.key: (record.status, record.task_id, record.cost) for record in ledger.jobs()}
+        assert set(reader.progress) <= set(recorded)
+        assert len(reader.progress) > 0
         told = {key: (job["status"], job["task"], job["cost"]) for key, job in reader.jobs.items()}
         assert told == recorded
         assert len(reader.names) < 40  # changes come together, and not each for itself

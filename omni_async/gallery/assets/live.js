@@ -3,7 +3,7 @@
 const SILENCE = 7000; // ms after which a process that says nothing is taken for stuck
 
 class Live {
-  constructor(line, { begin, take }) {
+  constructor(line, { begin, take, advance }) {
     this.line = line;
     this.state = "open";
     this.run = null;
@@ -21,6 +21,10 @@ class Live {
       const jobs = JSON.parse(event.data);
       if (isWhole) take(jobs);
       else incoming.push(...jobs);
+    });
+    source.addEventListener("progress", (event) => {
+      this.heard();
+      if (isWhole) advance(JSON.parse(event.data));
     });
     source.addEventListener("ready", () => {
       isWhole = true;

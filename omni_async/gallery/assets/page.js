@@ -199,6 +199,13 @@ const listen = () => {
       refresh();
       if (!viewer.isOpen) openNamed();
     },
+    advance(progress) {
+      for (const [key, percent] of Object.entries(progress)) {
+        const job = jobs.byKey.get(key);
+        if (job) jobs.put({ ...job, progress: percent ?? 0 });
+      }
+      soon();
+    },
     take(entries) {
       entries.forEach((entry) => jobs.put(entry));
       soon();
