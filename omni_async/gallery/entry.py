@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+import re
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from omni_async import DEFAULT_MODEL, JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from omni_async import JobRecord
 
     from .posters import Poster
 
+_REFERENCES = ("images", "image_urls", "video", "video_urls", "first_frame_image", "last_frame_image")
+_RATIO = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
+_LINK = re.compile(r"https?://|data:", re.IGNORECASE)
 _LONGEST_REFERENCE = 200  # characters; a data: URI may hold a whole video
 
 
@@ -52,20 +56,33 @@ def _wishes(request: str) -> dict[str, Any]:
         wished = json.loads(request or "{}")
     except ValueError:
         wished = {}
-    references = [*wished.get("image_urls", ()), *wished.get("video_urls", ())]
     return {
         "prompt": wished.get("prompt"),
         "model": wished.get("model", DEFAULT_MODEL) if request else None,
-        "portrait": wished.get("aspect_ratio") == "9:16",
-        "references": [_shortened(str(each)) for each in references],
+        "ratio": _ratio(wished.get("aspect_ratio")),
+        "references": list(_references(wished)),
         "extends": wished.get("extend_from_task_id"),
     }
 
 
-def _shortened(reference: str) -> str:
-    if len(reference) <= _LONGEST_REFERENCE:
-        return reference
-    return f"{reference[:40]}… ({len(reference):,} characters)"
+def _ratio(words: object) -> float | None:
+    """Give how much wider than high it shall be; "9:16" is 0.5625."""
+    found = _RATIO.fullmatch(words) if isinstance(words, str) else None
+    return round(int(found[1]) / int(found[2]), 4) if found else None
+
+
+def _references(wished: dict[str, Any]) -> Iterator[str]:
+    """Give pictures and videos that were handed over; of a file its name only, since the page may be published."""
+    for field in _REFERENCES:
+        given = wished.get(field) or ()
+        for each in (given,) if isinstance(given, str) else given:
+            reference = str(each)
+            if not _LINK.match(reference):
+                yield PurePath(reference).name
+            elif len(reference) <= _LONGEST_REFERENCE:
+                yield reference
+            else:
+                yield f"{reference[:40]}… ({len(reference):,} characters)"
 
 
 def _seconds(record: JobRecord) -> float | None:

@@ -65,7 +65,7 @@ class LivePage:
         self._has_posters = can_be_made()
         self._audience = Audience()
         self._news: dict[str, JobEvent] = {}  # the last one of each job, oldest first
-        self._progress: dict[str, float | None] = {}  # in percent
+        self._progress: dict[str, float] = {}  # in percent
         self._refusals: list[tuple[float, int]] = []
         self._painting = anyio.CapacityLimiter(1)  # posters wait for each other: the run needs the machine more
         self._stands: Callable[[], dict[str, Any]] = dict
@@ -78,7 +78,8 @@ class LivePage:
     def hear(self, event: JobEvent) -> None:
         """Take in one event of the client."""
         if event.status is event.previous:  # of this nothing is recorded
-            self._progress[event.key] = event.progress
+            if event.progress is not None:
+                self._progress[event.key] = event.progress
         else:
             self._news.pop(event.key, None)
             self._news[event.key] = event

@@ -65,7 +65,7 @@ async def test_a_reader_may_come_at_any_time(sandbox: Sandbox, tmp_path: Path) -
             job = client.submit("a pear", key="b", aspect_ratio="9:16")
             await early.until(lambda heard: heard.jobs.get("b", {}).get("status") == "completed")
             told = early.jobs["b"]
-            assert (told["prompt"], told["portrait"], told["cost"]) == ("a pear", True, job.cost)
+            assert (told["prompt"], told["ratio"], told["cost"]) == ("a pear", 0.5625, job.cost)
             assert (told["clips"], told["poster"]) == (["b.mp4"], ".posters/b.mp4.jpg")
 
             late = await stack.enter_async_context(listening(address))

@@ -111,7 +111,7 @@ def test_the_page_tells_what_the_ledger_knows(clips: Path) -> None:
         if job["status"] == "completed":
             assert job["cost"] > 0
             assert job["task"].startswith("task_")
-            assert (job["width"], job["height"]) == ((720, 1280) if job.get("portrait") else (1280, 720))
+            assert (job["width"], job["height"]) == ((720, 1280) if job.get("ratio") == 0.5625 else (1280, 720))
             assert job["seconds"] == pytest.approx(3, abs=0.2)
             for link in (*job["clips"], job["poster"]):
                 assert re.fullmatch(r"[\w.%/~-]+", link), link
@@ -170,9 +170,13 @@ def test_where_there_is_no_ledger_nothing_is_written(tmp_path: Path) -> None:
 
 def test_a_request_of_another_version_is_read_as_far_as_it_goes() -> None:
     """Unknown fields are passed over, long references are cut, and what is no JSON is no prompt."""
-    request = json.dumps({"prompt": "p", "later": 1, "video_urls": ["data:video/mp4;base64," + "A" * 100_000]})
+    video, files = "data:video/mp4;base64," + "A" * 100_000, ["a/secret/place/cat.png", "https://example.com/dog.png"]
+    wishes = {"prompt": "p", "later": 1, "video_urls": [video], "images": files, "aspect_ratio": "4:3"}
+    request = json.dumps(wishes)
     entry = entry_of(JobRecord(key="k", request=request, status=JobStatus.RUNNING), lambda _: None)
     assert entry["prompt"] == "p"
-    assert entry["references"] == ["data:video/mp4;base64,AAAAAAAAAAAAAAAAAA… (100,022 characters)"]
+    assert entry["ratio"] == 1.3333
+    assert entry["references"][:2] == ["cat.png", "https://example.com/dog.png"]  # no path of somebody's machine
+    assert entry["references"][2:] == ["data:video/mp4;base64,AAAAAAAAAAAAAAAAAA… (100,022 characters)"]
     assert "prompt" not in entry_of(JobRecord(key="k", request="{"), lambda _: None)
     assert entry_of(JobRecord(key="k"), lambda _: None) == {"key": "k", "status": "waiting"}

@@ -4,7 +4,7 @@
 const SIZES = [170, 262, 400];
 
 const shapeOf = (job) => {
-  const shape = job.width && job.height ? job.width / job.height : job.portrait ? 9 / 16 : 16 / 9;
+  const shape = job.width && job.height ? job.width / job.height : job.ratio || 16 / 9;
   return Math.min(2.6, Math.max(0.4, shape));
 };
 

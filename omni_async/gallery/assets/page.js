@@ -202,7 +202,7 @@ const listen = () => {
     advance(progress) {
       for (const [key, percent] of Object.entries(progress)) {
         const job = jobs.byKey.get(key);
-        if (job) jobs.put({ ...job, progress: percent ?? 0 });
+        if (job) jobs.put({ ...job, progress: percent });
       }
       soon();
     },
