@@ -57,7 +57,7 @@ class Live {
     const when = this.run ? clock(this.run.now) : "";
     if (hadEnded) {
       this.state = "ended";
-      this.says(`The batch has ended (${when}).`, "Its server is gone with it: to play clips, open the gallery that omni-async gallery writes.");
+      this.says(`The batch has ended (${when}). ${this.head}`, "Its server is gone with it: to play clips, open the gallery that omni-async gallery writes.");
     } else if (this.run) this.says("The batch’s process is gone, or does not answer.", `This is how it stood at ${when}; the same command again goes on.`);
     else this.says("Nothing answers here.");
   }
@@ -77,9 +77,9 @@ class Live {
       sums.cost ? `${money(sums.cost)} in this run` : null,
       stopped ? `No more submits: ${stopped}` : null,
     ];
-    const head = `${number(sums.done)} of ${number(all)} done`;
-    if (ended) this.says(`The batch has ended. ${head}`, ...facts.slice(2));
-    else this.says(head, ...facts);
+    this.head = `${number(sums.done)} of ${number(all)} done`;
+    if (ended) this.says(`The batch has ended. ${this.head}`, ...facts.slice(2));
+    else this.says(this.head, ...facts);
   }
 
   says(head, ...facts) {
