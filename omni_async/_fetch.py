@@ -100,6 +100,7 @@ class Fetch:
         self._file = PartFile(path)
         self._part = Part()
         self._written_at = self._marked_at = 0.0
+        self._unwritten = bytearray()
         self._is_marked = False  # the ledger says that a later run may go on from this part file
 
     async def run(self) -> Path:
@@ -159,16 +160,21 @@ class Fetch:
     async def _attempt(self) -> Trouble | None:
         """Make one request; None if the clip is whole now, and has its name."""
         part = self._part
+        self._unwritten = bytearray()
         try:
             async with self._source.transport.fetch(self._video.url, request_headers(part)) as transfer:
                 trouble = await self._receive(transfer)
         except TransportError as error:
+            await self._write()
             return Trouble(str(error), needs_link=not error.sent)
         if trouble is not None:
             return trouble
+        last, self._unwritten = self._unwritten, bytearray()
+        self._grew(len(last))
         if part.is_short:
+            await self._source.in_thread(self._file.append, last)
             return Trouble(f"the transfer ended at byte {part.offset} of {part.total}")
-        fault = await self._source.in_thread(self._file.finish)
+        fault = await self._source.in_thread(self._file.finish, last)
         if fault is None:
             return None
         await self._start_over()
@@ -194,33 +200,31 @@ class Fetch:
         return await self._pour(transfer)
 
     async def _pour(self, transfer: Transfer) -> Trouble | None:
-        """Write the body to the part file, also what came before it broke off."""
-        gathered = bytearray()
+        """Write the body to the part file, but for the last of it."""
         self._written_at = self._marked_at = _now()
-        try:
-            async with aclosing(transfer.chunks()) as chunks:
-                async for chunk in chunks:
-                    if self._job.done():
-                        raise GivenUp
-                    gathered += chunk
-                    if self._part.offset + len(gathered) > LARGEST:
-                        return _too_large(self._part.offset + len(gathered))
-                    if len(gathered) >= _WRITE or _now() - self._written_at >= _MADE_SURE:
-                        await self._write(gathered)
-                        gathered = bytearray()
-                        await self._mark()
-        except TransportError:
-            await self._write(gathered)
-            raise
-        await self._write(gathered)
+        async with aclosing(transfer.chunks()) as chunks:
+            async for chunk in chunks:
+                if self._job.done():
+                    raise GivenUp
+                self._unwritten += chunk
+                size = self._part.offset + len(self._unwritten)
+                if size > LARGEST:
+                    return _too_large(size)
+                if len(self._unwritten) >= _WRITE or _now() - self._written_at >= _MADE_SURE:
+                    await self._write()
+                    await self._mark()
         return None
 
-    async def _write(self, data: bytearray) -> None:
+    async def _write(self) -> None:
+        data, self._unwritten = self._unwritten, bytearray()
         if data:
             await self._source.in_thread(self._file.append, data)
-            self._part.grew(len(data))
-            self._source.roster.count("bytes", len(data))
+            self._grew(len(data))
             self._written_at = _now()
+
+    def _grew(self, count: int) -> None:
+        self._part.grew(count)
+        self._source.roster.count("bytes", count)
 
     async def _mark(self) -> None:
         """Once in a while, let a later run go on from here; a clip that comes fast is soon here anyhow."""

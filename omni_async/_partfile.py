@@ -58,12 +58,14 @@ class PartFile:
         self._open.seek(0)
         self._open.truncate()
 
-    def finish(self) -> str | None:
-        """Give the clip its name, or say why it is no whole MP4.
+    def finish(self, last: bytes | bytearray = b"") -> str | None:
+        """Write the last bytes and give the clip its name, or say why it is no whole MP4.
 
         All is done in such an order that after a power cut the name holds the whole clip or is not there.
         """
-        fault = _find_fault(self._open)
+        is_in_one_piece = self._file is None and len(last) > 0  # then it need not be read again to be looked at
+        self.append(last)
+        fault = _find_fault_of(last) if is_in_one_piece else _find_fault(self._open)
         if fault is None:
             self.make_sure()
             if _IS_WINDOWS:  # which renames no open file
@@ -108,10 +110,14 @@ class PartFile:
     @property
     def _open(self) -> BinaryIO:
         if self._file is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = file = self._owned()
-            if file.seek(0, os.SEEK_END):  # of an earlier run, which has not made sure of it
-                file.truncate(0)
+            try:
+                self._file = self._owned()
+            except FileNotFoundError:  # the folder has vanished meanwhile
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._file = self._owned()
+            if self._file.seek(0, os.SEEK_END):  # of an earlier run, which has not made sure of it
+                self._file.truncate(0)
+                self._file.seek(0)
         return self._file
 
 
@@ -146,6 +152,10 @@ def is_whole(path: Path) -> bool:
             return _find_fault(file) is None
     except OSError:
         return False
+
+
+def _find_fault_of(clip: bytes | bytearray) -> str | None:
+    return mp4.find_fault(lambda offset, length: bytes(clip[offset : offset + length]), len(clip))
 
 
 def _find_fault(file: BinaryIO) -> str | None:

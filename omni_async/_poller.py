@@ -184,7 +184,7 @@ class Poller:
             watch.misses = watch.not_found = 0
         match sight.look:
             case Look.DONE:
-                await self._finish(watch)
+                self._finish(watch)
             case Look.FAILED:
                 await self._fail(watch.job, "the server gave it up")
             case Look.NO_LINK:
@@ -198,13 +198,13 @@ class Poller:
             case _:
                 await self._miss(watch, sight)
 
-    async def _finish(self, watch: Watch) -> None:
+    def _finish(self, watch: Watch) -> None:
         job, task = watch.job, watch.job.task
         assert task is not None
         self._left()
         took = self._cadence.finish(watch.course, task, self._now())
         facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
-        await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, **facts))
+        self._roster.move(job, JobStatus.DOWNLOADING, **facts)  # nothing rests on it: a crash would only ask once more
         self._landed(job)
 
     async def _fail(self, job: Job, what: str) -> None:

@@ -27,6 +27,7 @@ async def main(orders: dict[str, Any]) -> dict[str, Any]:
     )
     async with client:
         jobs = [client.submit(f"clip {number}", key=f"k{number:03}") for number in range(orders["jobs"])]
+        print("begun", flush=True)  # noqa: T201 - for whoever is to kill it
         jobs += [jobs[number].extend(f"and {number}", key=f"e{number:03}") for number in range(orders["chains"])]
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         submits = client.statistics().submits

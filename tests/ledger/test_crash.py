@@ -35,7 +35,7 @@ async def test_killed_at_random_moments_a_batch_is_whole_and_paid_once(tmp_path:
     """Every clip is there to the byte, as many are paid as there are jobs, and one more run sends nothing."""
     async with sandbox(**KNOBS, seed=3) as served:
         batch = Batch(served.base_url, tmp_path, 12, chains=3, per_minute=600)
-        killed = await kill_again_and_again(batch, kills=4, seed=5, longest=1.6)
+        killed = await kill_again_and_again(batch, kills=4, seed=5, longest=1.2)
         told = await batch.run_to_the_end()
         record = await served.record()
         again = await batch.run_to_the_end()
@@ -57,7 +57,7 @@ async def test_without_idempotency_and_with_hold_nothing_is_paid_twice(tmp_path:
     """Where the server would take every POST for new, a kill leaves its jobs unknown, each of them named."""
     async with sandbox(**KNOBS | {"latency": 0.4}, seed=4, idempotency=False) as served:
         batch = Batch(served.base_url, tmp_path, 12, chains=2, ambiguous="hold", per_minute=600)
-        killed = await kill_again_and_again(batch, kills=4, seed=6, longest=1.4)
+        killed = await kill_again_and_again(batch, kills=4, seed=6, longest=1.0)
         told = await batch.run_to_the_end()
         record = await served.record()
         again = await batch.run_to_the_end()
@@ -127,7 +127,7 @@ async def _kill_in_the_window(served: Sandbox, batch: Batch) -> str:
 async def test_killed_between_acceptance_and_its_row(tmp_path: Path, age: str, ambiguous: str) -> None:
     """Found `submitting`: replayed under its old key and paid once; after a day, or with `hold`, unknown and unsent."""
     async with Sandbox(prerendered=True, median=0.2, latency=0.02) as served:
-        batch = Batch(served.base_url, tmp_path, 5, ambiguous=ambiguous, per_minute=600)
+        batch = Batch(served.base_url, tmp_path, 5, ambiguous=ambiguous, per_minute=240)  # one at a time on the wire
         key = await _kill_in_the_window(served, batch)
         if age != "fresh":
             with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as db:
