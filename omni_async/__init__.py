@@ -2,6 +2,8 @@
 
 from ._arguments import DEFAULT_BASE_URL
 from ._client import OmniClient
+from ._core.catalog import DEFAULT_MODEL, MODELS, ModelRules
+from ._core.connection import Connection
 from ._core.errors import (
     APIError,
     AuthenticationError,
@@ -27,9 +29,10 @@ from ._core.errors import (
     SubmitUnknown,
     TransportError,
     TransportTimeout,
+    UnknownModelWarning,
 )
 from ._core.lifecycle import JobStatus
-from ._core.models import DEFAULT_MODEL, Balance, Task, TaskState, Video, VideoRequest
+from ._core.models import Balance, Task, TaskState, Video, VideoRequest
 from ._core.record import JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._job import Job
@@ -39,11 +42,13 @@ __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_MODEL",
     "LEDGER_NAME",
+    "MODELS",
     "APIError",
     "AuthenticationError",
     "Balance",
     "ClientClosed",
     "Conflict",
+    "Connection",
     "CostLimitReached",
     "DownloadError",
     "InvalidRequest",
@@ -61,6 +66,7 @@ __all__ = [
     "LedgerReader",
     "LedgerTotals",
     "Limits",
+    "ModelRules",
     "NotFound",
     "OmniClient",
     "OmniError",
@@ -78,6 +84,7 @@ __all__ = [
     "TaskState",
     "TransportError",
     "TransportTimeout",
+    "UnknownModelWarning",
     "Video",
     "VideoRequest",
 ]

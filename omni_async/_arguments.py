@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import warnings
+from ipaddress import ip_address
 from typing import Any
 
 from yarl import URL
 
-from ._core.errors import AuthenticationError
+from ._core.catalog import unknown_model
+from ._core.errors import AuthenticationError, UnknownModelWarning
 from ._core.models import VideoRequest
 from ._core.paths import slug
 
@@ -20,11 +23,18 @@ _LONGEST_KEY = 1000  # characters
 def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
     """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says."""
     if isinstance(request, str):
-        return VideoRequest(prompt=request, **fields)
+        return _with_warning(VideoRequest(prompt=request, **fields))
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
     # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
-    return VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields)
+    return _with_warning(VideoRequest(**{name: getattr(request, name) for name in request.model_fields_set} | fields))
+
+
+def _with_warning(request: VideoRequest) -> VideoRequest:
+    """Warn of a model without rules. Python itself shows the same warning of the same place only once a process."""
+    if text := unknown_model(request.model):
+        warnings.warn(text, UnknownModelWarning, stacklevel=1)
+    return request
 
 
 def checked_key(key: str | None) -> str | None:
@@ -48,8 +58,8 @@ def checked_api_key(api_key: str | None) -> str:
     return api_key
 
 
-def checked_url(base_url: str | None) -> str:
-    """Give the address of the API: the one given, the environment's, or the real one."""
+def checked_url(base_url: str | None, *, allow_insecure: bool = False) -> str:
+    """Give the address of the API: the one given, the environment's, or the real one. Plain http shows the key."""
     base_url = base_url or os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL
     try:
         url = URL(base_url)
@@ -60,7 +70,19 @@ def checked_url(base_url: str | None) -> str:
         raise ValueError(f"base_url={base_url!r} is not an http(s) URL such as {DEFAULT_BASE_URL}")
     if url.user is not None or url.query_string or url.fragment:
         raise ValueError("base_url must not hold a user, a password, a query or a fragment")
+    if url.scheme == "http" and not allow_insecure and not _is_this_machine(url.host or ""):
+        raise ValueError(
+            f"base_url={base_url!r} is plain http: whoever is on the way could read the API key. Use https://; if you "
+            "do mean it, say so with Connection(allow_insecure=True), or --allow-insecure on the command line"
+        )
     return base_url.rstrip("/").removesuffix("/v1")  # as programs for the OpenAI protocol are used to give it
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
 
 
 def new_key(request: VideoRequest) -> str:

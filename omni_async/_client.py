@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ._arguments import as_request, checked_api_key, checked_key, checked_url, new_idempotency_key, new_key
 from ._completion import Completion
+from ._core.connection import Connection
 from ._core.errors import ClientClosed, OmniError
 from ._core.lifecycle import JobStatus
-from ._core.models import INHERITED
 from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._endings import key_reused, stand_behind
 from ._house import House
 from ._job import Job
 from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
+from ._questions import Questions
 from ._transport import HttpTransport
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ if TYPE_CHECKING:
     from types import EllipsisType, TracebackType
 
     from ._completion import Wanted
-    from ._core.models import Balance, Task, VideoRequest
+    from ._core.models import VideoRequest
+    from ._desk import Desk
     from ._ports import Ledger, Transport
 
 
-class OmniClient:
+class OmniClient(Questions):
     """Turns requests into MP4 files: submits, follows, downloads. Use it with ``async with``, inside one event loop.
 
     `api_key` falls back to the environment's `APIMART_API_KEY`, `base_url` to `APIMART_BASE_URL`, then to
@@ -41,11 +43,14 @@ class OmniClient:
     may have it open at a time. With it, a job is never lost and never paid twice, whatever happens to the process:
     `submit` the same key again, or `resume`. `ledger=None` keeps the record in memory, for as long as the client lives.
 
+    `connection` says how the server is reached: extra headers, certificates, proxy (see `Connection`).
+
     Leaving the ``async with`` block normally waits for every unfinished job. Leaving it by an exception or by
     cancellation stops within seconds, and whoever still waits for a job gets `ClientClosed`.
 
-    Raises `AuthenticationError` if there is no API key, and `ValueError` if `base_url` is no http(s) URL; entering it
-    raises `LedgerError` if the ledger cannot be opened, `LedgerLocked` if another process has it open.
+    Raises `AuthenticationError` if there is no API key, and `ValueError` if `base_url` is no https URL (plain http is
+    for this machine alone, unless `Connection(allow_insecure=True)` is given); entering it raises `LedgerError` if the
+    ledger cannot be opened, `LedgerLocked` if another process has it open.
     """
 
     def __init__(
@@ -58,9 +63,11 @@ class OmniClient:
         limits: Limits | None = None,
         retry: Retry | None = None,
         polling: Polling | None = None,
+        connection: Connection | None = None,
         on_event: Callable[[JobEvent], object] | None = None,
     ) -> None:
-        self._server = checked_url(base_url)
+        self._connection = connection or Connection()
+        self._server = checked_url(base_url, allow_insecure=self._connection.allow_insecure)
         self._transport = self._make_transport(self._server, checked_api_key(api_key))
         self._output_dir = Path(output_dir)
         self._ledger_path = (
@@ -74,7 +81,7 @@ class OmniClient:
         self._is_closed = False
 
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
-        return HttpTransport(base_url, api_key)
+        return HttpTransport(base_url, api_key, connection=self._connection)
 
     def _make_ledger(self) -> Ledger:
         return SqliteLedger(self._ledger_path) if self._ledger_path else MemoryLedger()
@@ -180,28 +187,6 @@ class OmniClient:
         house.intake.begin_again(job, new_idempotency_key())
         return job
 
-    # Single questions
-
-    async def task(self, task_id: str) -> Task:
-        """Ask how one task stands. Raises `APIError` or `TransportError`."""
-        return await self._open().desk.task(task_id)
-
-    async def balance(self) -> Balance:
-        """Ask what is left to the API key. Raises `APIError` or `TransportError`."""
-        return await self._open().desk.balance()
-
-    async def models(self) -> list[str]:
-        """Ask which model ids the server names. Raises `APIError` or `TransportError`."""
-        return await self._open().desk.models()
-
-    async def upload_image(self, path: str | os.PathLike[str]) -> str:
-        """Upload a picture (JPEG, PNG, WebP or GIF, at most 20 MiB) and give its URL, which lives for 72 hours.
-
-        Raises `InvalidRequest` for a file that is too large or no picture, `OSError` for one that cannot be read,
-        `APIError` or `TransportError`.
-        """
-        return await self._open().desk.upload_image(Path(path))
-
     # How it stands
 
     def statistics(self) -> Statistics:
@@ -253,9 +238,10 @@ class OmniClient:
     def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that goes on from another; `Job.extend` is the way to call it."""
         self._open()
-        before = job.request
-        inherited = {name: getattr(before, name) for name in INHERITED if before and name not in fields}
-        return self._take(as_request(prompt, inherited | fields), key, parent=job)
+        inherited = job.request.passes_on(fields.get("model")) if job.request else {}
+        request = as_request(prompt, inherited | fields)
+        request.check_extends()
+        return self._take(request, key, parent=job)
 
     # Inside
 
@@ -281,6 +267,9 @@ class OmniClient:
         else:
             job._end(key_reused(record.key))
         return job
+
+    def _asks(self) -> Desk:
+        return self._open().desk
 
     def _open(self) -> House:
         """Give the house, if it is open and this is its loop."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 import anyio
 
@@ -18,13 +19,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ._core.models import Balance, Task
-    from ._core.settings import Retry
+    from ._core.settings import BalanceScope, Retry
     from ._core.wire import Reply
     from ._ports import Transport
 
 _T = TypeVar("_T")
 
 _LONGEST = 60.0  # seconds that a single question is repeated: somebody sits and waits
+_BALANCES = {"key": "/v1/balance", "account": "/v1/user/balance"}
 _LARGEST_IMAGE = 20 * 1024 * 1024  # bytes, the upload's own limit
 
 
@@ -41,13 +43,21 @@ class Desk:
             f"task {task_id}", lambda: self._transport.check(task_id), lambda reply: wire.read_task(reply, task_id)
         )
 
-    async def balance(self) -> Balance:
+    async def balance(self, scope: BalanceScope) -> Balance:
         """Ask what is left."""
-        return await self._ask("balance", lambda: self._transport.ask("/v1/balance"), wire.read_balance)
+        path = _BALANCES.get(scope)
+        if path is None:
+            raise ValueError(f"balance({scope!r}): scope must be 'key' or 'account'")
+        return await self._ask(f"balance of the {scope}", lambda: self._transport.ask(path), wire.read_balance)
 
     async def models(self) -> list[str]:
         """Ask which models there are."""
         return await self._ask("models", lambda: self._transport.ask("/v1/models"), wire.read_models)
+
+    async def model_schema(self, model: str) -> dict[str, Any]:
+        """Ask what the server says of a model."""
+        path = f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
+        return await self._ask(f"model {model}", lambda: self._transport.ask(path), wire.read_schema)
 
     async def upload_image(self, path: Path) -> str:
         """Upload a picture; gives its URL."""
@@ -67,6 +77,8 @@ class Desk:
             try:
                 reply = await question()
             except TransportError as error:
+                if error.lasting:
+                    raise
                 trouble: TransportError | ServerError | RateLimited = error
             else:
                 answer = read(reply)

@@ -89,7 +89,7 @@ class Job:
     @property
     def request(self) -> VideoRequest | None:
         """What was asked for; None for a task that was submitted elsewhere."""
-        return VideoRequest.model_validate_json(self._record.request) if self._record.request else None
+        return VideoRequest.recorded(self._record.request) if self._record.request else None
 
     @property
     def task(self) -> Task | None:
@@ -124,8 +124,10 @@ class Job:
     def extend(self, prompt: str, *, key: str | None = None, **fields: Any) -> Job:
         """Submit a job that goes on from this one (`extend_from_task_id`), as soon as the server has finished it.
 
-        Model, aspect ratio and resolution are those of this job unless given. Awaiting it raises `ParentFailed` if
-        this job comes to nothing; then nothing is sent.
+        Model, aspect ratio and resolution are those of this job unless given; to another model, only what that takes
+        is handed down. Awaiting it raises `ParentFailed` if this job comes to nothing; then nothing is sent.
+
+        Raises `ValueError` as `OmniClient.submit` does, also for a model that cannot go on from another clip.
         """
         return self._keeper.extend(self, prompt, key, fields)
 
@@ -172,7 +174,8 @@ class Job:
         if self.done():
             callback(self)
         else:
-            self._callbacks = [*(self._callbacks or ()), callback]
+            self._callbacks = self._callbacks or []
+            self._callbacks.append(callback)
 
     def _announce(self) -> None:
         """Wake those who waited for its task_id."""

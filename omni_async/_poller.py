@@ -23,10 +23,10 @@ from ._bell import Bell
 from ._core import retry as rules
 from ._core.agenda import Agenda
 from ._core.cadence import Cadence
+from ._core.catalog import DEFAULT_MODEL
 from ._core.errors import JobFailed, JobOverdue, OmniError, TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
-from ._core.models import DEFAULT_MODEL
 from ._core.retry import Look, Sight
 from ._watch import Watch
 

@@ -151,7 +151,8 @@ class Roster:
         if isinstance(parent._outcome, BaseException):
             self._orphan(child, parent, parent._outcome)
         else:
-            parent._children = [*(parent._children or ()), child]
+            parent._children = parent._children or []
+            parent._children.append(child)
 
     def release(self, job: Job) -> list[Job]:
         """Give the jobs that waited for this one, which is finished on the server now."""

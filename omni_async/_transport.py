@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from ._core.connection import Connection
 from ._core.errors import TransportError, TransportTimeout
 from ._core.wire import Reply
+from ._proxies import Proxies, ProxyRefusal
+from ._secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -33,25 +36,6 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _KEEP_ALIVE = 4.0
 
 
-class Secret:
-    """A text that shows itself to nobody who does not ask by name."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        raise TypeError("a secret is not pickled")
-
-    def reveal(self) -> str:
-        """Give the text."""
-        return self._text
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
     """Seconds. A submit is waited for long: giving up early makes its outcome unknown."""
@@ -66,12 +50,16 @@ class Timeouts:
 class HttpTransport:
     """Talks to one API origin with one session and one connector."""
 
-    def __init__(self, base_url: str, api_key: str, *, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self, base_url: str, api_key: str, *, connection: Connection | None = None, timeouts: Timeouts | None = None
+    ) -> None:
         self._base = URL(base_url.rstrip("/"))
         self._key = Secret(api_key)
         self._timeouts = timeouts or Timeouts()
-        self._proxies = _Proxies()
+        self._connection = connection or Connection()
+        self._proxies = Proxies(self._connection)
         self._session: aiohttp.ClientSession | None = None
+        self._has_answered = False  # what was in order once is mended by waiting, not by a person
 
     def __repr__(self) -> str:
         return f"<HttpTransport {self._base}>"
@@ -81,7 +69,9 @@ class HttpTransport:
         trace.on_request_headers_sent.append(_note_departure)
         trace.on_request_chunk_sent.append(_note_departure)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60),
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60, ssl=self._connection.ssl or True
+            ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "omni-async"},
             trace_configs=[trace],
@@ -137,6 +127,9 @@ class HttpTransport:
                 allow_redirects=False,
                 proxy=self._proxies.way_to(target),
             )
+            if answer.status == 407:
+                answer.close()
+                raise self._proxies.refusal(target, answer.status, answer.reason or "")
             location = answer.headers.get("Location") or answer.headers.get("URI")
             if answer.status not in _REDIRECTS or not location:
                 return answer
@@ -165,7 +158,7 @@ class HttpTransport:
                 proxy=self._proxies.way_to(target),
                 trace_request_ctx=departure,
             ) as answer:
-                return self._reply(answer, await _read(answer))
+                return self._reply(target, answer, await _read(answer))
         except _FAULTS as error:
             trouble = self._trouble(error, sent=departure.happened)
         raise trouble
@@ -175,25 +168,30 @@ class HttpTransport:
         return URL(f"{self._base}{path}{quote(last, safe='')}", encoded=True)
 
     def _key_for(self, target: URL) -> dict[str, str]:
-        """Give the header with the key, to the API's own origin and nobody else."""
+        """Give the header with the key, and those of the settings, to the API's own origin and nobody else."""
         if target.origin() != self._base.origin():
             return {}
-        return {"Authorization": f"Bearer {self._key.reveal()}"}
+        return {"Authorization": f"Bearer {self._key.reveal()}", **self._connection.sent_along()}
 
     # What a server says may quote the key: in its body, its headers, even in a line that is no HTTP.
 
-    def _reply(self, answer: aiohttp.ClientResponse, body: bytes) -> Reply:
+    def _reply(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Reply:
+        self._proxies.check(target, answer.status, answer.reason, body)
+        self._has_answered = True
         headers = {name: self._censored(value) for name, value in _headers(answer).items()}
         return Reply(answer.status, headers, _unescaped(body).replace(self._key.reveal().encode(), b"***"))
 
     def _trouble(self, error: BaseException, *, sent: bool) -> TransportError:
         """Tell in our words, and without the request's headers, what went wrong."""
-        if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            error = self._proxies.refusal(error.request_info.real_url, error.status, error.message)
+        if isinstance(error, ProxyRefusal):
+            return TransportError(self._censored(str(error)), sent=False, lasting=not self._has_answered)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            lasting = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_answered
+            return TransportError(self._censored(_unconnected(error)), sent=False, lasting=lasting)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
             sent = False
-            if isinstance(error, aiohttp.ClientConnectorError):
-                why = getattr(error, "os_error", None) or error.__cause__  # a bad certificate has none in aiohttp 3.11
-                reason = f"no connection to {error.host}:{error.port}: {getattr(why, 'strerror', None) or why}"
-                return TransportError(self._censored(reason), sent=False)
         kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
         reason, name = self._censored(str(error)), type(error).__name__
         return kind(f"{reason} ({name})" if reason else name, sent=sent)
@@ -241,6 +239,17 @@ async def _note_departure(session: aiohttp.ClientSession, context: SimpleNamespa
         context.trace_request_ctx.happened = True
 
 
+def _unconnected(error: aiohttp.ClientConnectorError) -> str:
+    why = getattr(error, "os_error", None) or error.__cause__  # a bad certificate has none in aiohttp 3.11
+    whom = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+    advice = (
+        "; if you trust its certificate, say so: Connection(ssl=...), --ca-file, or SSL_CERT_FILE in the environment"
+        if isinstance(why, ssl.SSLCertVerificationError)
+        else ""
+    )
+    return f"no connection to {whom}{error.host}:{error.port}: {getattr(why, 'strerror', None) or why}{advice}"
+
+
 async def _read(answer: aiohttp.ClientResponse) -> bytes:
     pieces, size = [], 0
     async for piece in answer.content.iter_chunked(_CHUNK):
@@ -280,21 +289,3 @@ def _unescaped(body: bytes) -> bytes:
         return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "surrogatepass")
     except (ValueError, RecursionError):
         return body
-
-
-class _Proxies:
-    """The proxies that the environment names (`HTTPS_PROXY`, `NO_PROXY`, ...), looked up once for each host.
-
-    aiohttp's own `trust_env` would also look into ~/.netrc, in a thread, at every single request.
-    """
-
-    def __init__(self) -> None:
-        self._ways: dict[tuple[str, str], str | None] = {}
-
-    def way_to(self, target: URL) -> str | None:
-        """Give the proxy's URL; None for a direct way."""
-        origin = (target.scheme, target.host or "")
-        if origin not in self._ways:
-            proxies = {} if proxy_bypass(origin[1]) else getproxies()
-            self._ways[origin] = proxies.get(origin[0]) or proxies.get("all")
-        return self._ways[origin]

@@ -144,7 +144,7 @@ BAD_LINES: list[tuple[str, str]] = [
     ("{}", "give a prompt, image_urls or video_urls"),
     ('{"prompt": "a", "model": ""}', "model must not be empty"),
     ('{"prompt": "a", "aspect_ratio": "4:3"}', "aspect_ratio must be '16:9' or '9:16', not '4:3'"),
-    ('{"prompt": "a", "resolution": 720}', "resolution must be '720p', not the number 720"),
+    ('{"prompt": "a", "resolution": 720}', "resolution must be a text, not the number 720"),
     ('{"prompt": "a", "image_urls": 5}', "image_urls must be a list of texts, not the number 5"),
     ('{"prompt": "a", "image_urls": [5]}', "image_urls must hold texts, not the number 5"),
     ('{"prompt": "a", "image_urls": ["a.png"]}', "image_urls: 'a.png' is not an http(s) URL"),
@@ -276,6 +276,70 @@ def test_a_bad_file_survives_pickling(tmp_path: Path) -> None:
         read(tmp_path, "a.jsonl", "[]\n")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.problems) == (str(caught.value), caught.value.problems)
+
+
+# Models
+
+NEW, EXT = "gemini-omni-1.1-flash", "Omni-Flash-Ext"
+
+
+def test_csv_cells_become_what_the_field_is(tmp_path: Path) -> None:
+    """A duration in a cell is a number in the request."""
+    (line,) = read(tmp_path, "a.csv", f"prompt,model,duration,resolution\na,{EXT},8,1080p\n")
+    assert line.request.body() == {"model": EXT, "prompt": "a", "duration": 8, "resolution": "1080p"}
+
+
+def test_a_line_is_checked_by_the_model_that_it_takes_over(tmp_path: Path) -> None:
+    """A line that extends another is of its model unless it names one, however far up that is named, in any order."""
+    lines = read(
+        tmp_path,
+        "a.jsonl",
+        as_jsonl(
+            {"id": "c", "prompt": "c", "extend_from": "b", "resolution": "4k"},
+            {"id": "b", "prompt": "b", "extend_from": "a"},
+            {"id": "a", "prompt": "a", "model": NEW, "resolution": "1080p"},
+            {"id": "d", "prompt": "d", "extend_from": "c", "model": "gemini-omni-flash-preview"},
+        ),
+    )
+    assert [(line.key, line.number) for line in lines] == [("c", 1), ("b", 2), ("a", 3), ("d", 4)]
+    client = FakeClient()
+    list(feed(client, lines))
+    assert client.fields["b"] == {"model": NEW, "resolution": "1080p"}
+    assert client.fields["c"] == {"model": NEW, "resolution": "4k"}
+    assert client.fields["d"] == {"model": "gemini-omni-flash-preview"}
+
+
+def test_what_a_models_rules_say_is_told_with_its_line(tmp_path: Path) -> None:
+    """The rules of the model, its own or that of the line above it, are kept before anything is sent."""
+    text = as_jsonl(
+        {"id": "a", "prompt": "a"},
+        {"id": "b", "prompt": "b", "extend_from": "a", "resolution": "1080p"},
+        {"id": "c", "prompt": "c", "extend_from": "a", "video_urls": [LINK]},
+        {"id": "d", "prompt": "d", "model": EXT, "duration": 5},
+        {"id": "e", "prompt": "e", "extend_from": "d"},
+        {"id": "f", "prompt": "f", "model": EXT, "extend_from": "a"},
+        {"id": "g", "prompt": "g", "extend_from": "nobody", "resolution": "1080p"},
+        {"id": "h", "prompt": "h", "model": EXT, "duration": "long"},
+        {"id": "i", "prompt": "i", "model": 5, "duration": 5},
+    )
+    assert [(number, reason.partition(" (")[0]) for number, reason in problems(tmp_path, "a.jsonl", text)] == [
+        (2, "resolution must be '720p', not '1080p'"),
+        (3, "video_urls and extend_from_task_id exclude each other: a clip goes on from the one or from the other"),
+        (4, "duration must be 4, 6, 8 or 10, not 5"),
+        (5, "it cannot go on from another task; name a model that can"),
+        (6, "it cannot go on from another task; name a model that can"),
+        (7, "extend_from 'nobody' is the id of no line"),
+        (8, "duration must be a whole number, not 'long'"),
+        (9, "model must be a text, not the number 5"),
+    ]
+
+
+def test_long_chains_of_a_model_are_checked_quickly(tmp_path: Path) -> None:
+    """Each line's model is looked up once: twenty thousand lines, last first, are no trouble."""
+    count = 20_000
+    records = [{"id": i, "prompt": "p", **({"extend_from": i - 1} if i else {"model": NEW})} for i in range(count)]
+    lines = read(tmp_path, "a.jsonl", as_jsonl(*reversed(records)))
+    assert {line.request.model for line in lines} == {NEW}
 
 
 # Keys

@@ -19,6 +19,7 @@ NEEDS = {
     "checks": ("numpy",),
     "hours": (),
     "gallery": ("av", "jinja2"),
+    "chains": (),
 }
 
 

@@ -12,7 +12,7 @@
      |   +- Conflict             409: the idempotency key stands for something else
      |   +- RateLimited          429: wait                        .retry_after
      |   +- ServerError          5xx: the server is in trouble
-     +- TransportError           no usable answer                 .sent
+     +- TransportError           no usable answer                 .sent .lasting
      |   +- TransportTimeout
      +- JobError                 the job itself                   .key .task_id
      |   +- JobFailed            the server gave the job up       .task
@@ -26,6 +26,7 @@
      |   +- LedgerLocked         another process owns it         .pid
      +- CostLimitReached         `Limits(max_cost=)`: one more clip might pass it
     ClientClosed(RuntimeError)   you misused me: open a client with ``async with``
+    UnknownModelWarning(UserWarning)   no error: a model without rules here; given once for each id
 
 All of them survive pickling: what they carry are plain attributes.
 """
@@ -113,11 +114,16 @@ class ServerError(APIError):
 
 
 class TransportError(OmniError):
-    """No usable answer came. ``sent`` is False only where it is certain that no byte of the request left."""
+    """No usable answer came. ``sent`` is False only where it is certain that no byte of the request left.
 
-    def __init__(self, text: str, *, sent: bool = True) -> None:
+    ``lasting`` says that waiting will not help: no answer has ever come this way, and a person has to mend it (a
+    certificate that is not trusted, a proxy that refuses).
+    """
+
+    def __init__(self, text: str, *, sent: bool = True, lasting: bool = False) -> None:
         super().__init__(text)
         self.sent = sent
+        self.lasting = lasting
 
 
 class TransportTimeout(TransportError):
@@ -193,6 +199,10 @@ class ClientClosed(RuntimeError):
         super().__init__(text)
         self.key = key
         self.task_id = task_id
+
+
+class UnknownModelWarning(UserWarning):
+    """A model whose rules are not known here: what it takes is for the server to say. Given once for each id."""
 
 
 _BY_STATUS: dict[int, type[APIError]] = {

@@ -5,31 +5,25 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-DEFAULT_MODEL = "gemini-omni-flash-preview"
+from .catalog import DEFAULT_MODEL, clashes, fault
 
-INHERITED = ("model", "aspect_ratio", "resolution")  # what a request that goes on from another takes over from it
+_INHERITED = ("model", "aspect_ratio", "resolution")  # what a request that goes on from another takes over from it
+_NEVER_CLASH = frozenset({"model", "prompt", "aspect_ratio", "resolution"})
 
-_SET_BY_FIELD = (
-    "model",
-    "prompt",
-    "image_urls",
-    "video_urls",
-    "aspect_ratio",
-    "resolution",
-    "extend_from_task_id",
-)
+_RECORDED = {"recorded": True}  # the context in which a request is only read again
 
 
 class VideoRequest(BaseModel):
     """What one clip shall be, as the API's page puts it. Checked when it is made; frozen afterwards.
 
-    At least one of `prompt`, `image_urls` and `video_urls` is needed. A field left out is left out of what is sent,
-    so that the server's own default counts. The length of the clip (3 to 10 s) is the model's choice.
+    At least one of `prompt` and references is needed. A field left out is left out of what is sent, so that the
+    server's own default counts. What `model` does not take is refused by the table `omni_async.MODELS`; a model that
+    does not stand there is sent what is asked for, and so is anything in `extra`.
 
     Raises `pydantic.ValidationError` (a `ValueError`) that names the field and what it takes.
     """
@@ -38,10 +32,15 @@ class VideoRequest(BaseModel):
 
     model: str = Field(default=DEFAULT_MODEL, min_length=1)
     prompt: str | None = None
-    image_urls: Annotated[tuple[str, ...], Field(max_length=16)] = ()
-    video_urls: Annotated[tuple[str, ...], Field(max_length=1)] = ()
-    aspect_ratio: Literal["16:9", "9:16"] | None = None
-    resolution: Literal["720p"] | None = None
+    image_urls: tuple[str, ...] = ()
+    video_urls: tuple[str, ...] = ()
+    aspect_ratio: str | None = None
+    resolution: str | None = None
+    duration: int | None = None
+    """Seconds, for models that let one choose; `gemini-omni-flash-preview` does not."""
+    first_frame_image: str | None = None
+    last_frame_image: str | None = None
+    generation_type: str | None = None
     extend_from_task_id: str | None = Field(default=None, min_length=1)
     extra: dict[str, Any] = Field(default_factory=dict)
     """Fields that the page does not name, passed through as they are (for other models, or newer pages)."""
@@ -70,6 +69,31 @@ class VideoRequest(BaseModel):
                 raise ValueError(f"{_shorten(url)} is neither an http(s) URL nor a data:video/... URI")
         return urls
 
+    @field_validator("first_frame_image", "last_frame_image")
+    @classmethod
+    def _frames_are_links(cls, url: str | None) -> str | None:
+        if url is not None:
+            cls._images_are_links((url,))
+        return url
+
+    @field_validator(
+        "video_urls",
+        "aspect_ratio",
+        "resolution",
+        "duration",
+        "first_frame_image",
+        "last_frame_image",
+        "generation_type",
+    )
+    @classmethod
+    def _model_takes_it(cls, value: Any, info: ValidationInfo) -> Any:
+        model = info.data.get("model")
+        if value is None or model is None or info.context is _RECORDED:
+            return value
+        if wrong := fault(model, info.field_name or "", value):
+            raise ValueError(wrong)
+        return value
+
     @field_validator("extra")
     @classmethod
     def _extra_is_json(cls, extra: dict[str, Any]) -> dict[str, Any]:
@@ -84,11 +108,27 @@ class VideoRequest(BaseModel):
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
-        if not (self.prompt and self.prompt.strip()) and not self.image_urls and not self.video_urls:
+        if not (self.prompt and self.prompt.strip()) and not self._has_references():
             raise ValueError("give a prompt, image_urls or video_urls; at least one of them is needed")
-        if twice := [name for name in _SET_BY_FIELD if name in self.extra and getattr(self, name)]:
+        if twice := [name for name in _NAMES if name in self.extra and getattr(self, name)]:
             raise ValueError(f"{', '.join(twice)} is set twice: as a field and in extra")
         return self
+
+    def _has_references(self) -> bool:
+        roles = self.extra.get("image_with_roles")
+        return bool(self.image_urls or self.video_urls or self.first_frame_image or roles)
+
+    @model_validator(mode="after")
+    def _fields_go_together(self, info: ValidationInfo) -> Self:
+        is_checked = info.context is not _RECORDED and not self.model_fields_set <= _NEVER_CLASH
+        if is_checked and (wrong := [*clashes(self.model, dict(self))]):
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @classmethod
+    def recorded(cls, text: str) -> Self:
+        """Read what `as_json` gave, also where the rules of its model have changed since."""
+        return cls.model_validate_json(text, context=_RECORDED)
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
@@ -102,6 +142,19 @@ class VideoRequest(BaseModel):
         """Give what is sent: the fields that are set, and `extra`."""
         fields = self.model_dump(mode="json", exclude={"extra"}, exclude_none=True)
         return {name: value for name, value in fields.items() if value} | self.extra
+
+    def check_extends(self) -> None:
+        """Raise `ValueError` if its model would not go on from another task with it."""
+        if wrong := [*clashes(self.model, dict(self), extends=True)]:
+            raise ValueError("; ".join(wrong))
+
+    def passes_on(self, model: str | None = None) -> dict[str, Any]:
+        """Give what a request that goes on from this one takes over; of another `model`, only what that takes."""
+        named = self.model_fields_set
+        fields = {name: value for name in _INHERITED if name in named and (value := getattr(self, name)) is not None}
+        if model is None or model == self.model:
+            return fields
+        return {name: value for name, value in fields.items() if name != "model" and not fault(model, name, value)}
 
     def __hash__(self) -> int:
         return hash(self.as_json())
@@ -121,6 +174,9 @@ def _is_link(url: str) -> bool:
 
 def _shorten(text: str) -> str:
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
+
+
+_NAMES = frozenset(VideoRequest.model_fields) - {"extra"}
 
 
 class TaskState(Enum):

@@ -75,6 +75,8 @@ class Judgement:
 def judge_submit(answer: Reply | TransportError, *, now: float) -> Judgement:
     """Decide what became of a submit from its answer; `now` is in unix seconds."""
     if isinstance(answer, TransportError):
+        if answer.lasting and not answer.sent:
+            return Judgement(Verdict.STOP, error=answer)
         return Judgement(Verdict.AMBIGUOUS if answer.sent else Verdict.NOT_SENT, error=answer, for_all=not answer.sent)
     if task_id := wire.task_id_in(answer):
         is_replay = answer.headers.get("idempotency-replayed", "").strip().lower() in {"true", "1", "yes"}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 Ambiguous = Literal["retry", "hold"]
+BalanceScope = Literal["key", "account"]
 
 _HUGE = 1e15  # above what any setting can mean; also keeps out nan and inf
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from dataclasses import dataclass, field
 from datetime import UTC
@@ -12,6 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from .errors import STATUS_BY_WORD, TOO_MANY, APIError, RateLimited, error_class
 from .models import Balance, Task, TaskState, Video
+from .values import is_yes as _is_yes
+from .values import number as _number
+from .values import progress as _progress
+from .values import text as _text
+from .values import time as _time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -127,6 +131,14 @@ def read_models(reply: Reply) -> list[str] | None:
     if content is None or not 200 <= reply.status < 300 or not isinstance(content.get("data"), list):
         return None
     return [name for item in _mappings(content["data"]) if (name := _text(item.get("id")))]
+
+
+def read_schema(reply: Reply) -> dict[str, Any] | None:
+    """Read what the server says of a model, as it says it; None where the reply holds nothing of the kind."""
+    content = _content(reply)
+    if content is None or not 200 <= reply.status < 300 or _told_no(content):
+        return None
+    return next(_mappings(content.get("data")), content)
 
 
 def read_upload(reply: Reply) -> str | None:
@@ -260,39 +272,3 @@ def _video_items(result: object) -> Iterator[Mapping[str, Any]]:
                 yield item
             elif isinstance(item, str):
                 yield {"url": item, "expires_at": holder.get("expires_at")}
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        text = value.strip()
-        # JSON may hold halves of characters, which could be written nowhere.
-        return text if text.isascii() else text.encode("utf-8", "replace").decode()
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
-
-
-def _number(value: object) -> float | None:
-    """Read a finite number, also out of a text."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-        return None
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _is_yes(value: object) -> bool:
-    return value is True or (isinstance(value, (str, int)) and str(value).strip().lower() in {"true", "1", "yes"})
-
-
-def _progress(value: object) -> float | None:
-    number = _number(value.rstrip("% ") if isinstance(value, str) else value)
-    return None if number is None else min(max(number, 0.0), 100.0)
-
-
-def _time(value: object) -> float | None:
-    """Read a unix time in seconds; some servers count in milliseconds."""
-    number = _number(value)
-    if number is None or number <= 0:
-        return None
-    return number / 1000 if number > 1e11 else number

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from .._core.catalog import DEFAULT_MODEL
 from .._core.models import VideoRequest
 from .._core.paths import slug
 from .formats import FIELDS, CannotGoOnError, Problem, kind, records, unknown
+from .links import Links
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator
 
     from pydantic_core import ErrorDetails
 
@@ -75,6 +76,17 @@ def _bad_file(path: Path, problems: list[Problem]) -> BadFile:
     return BadFile(f"{place}: {first.reason}{more}", problems=(first, *others))
 
 
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A line whose fields are still to be checked, and what is wrong with it already."""
+
+    number: int
+    key: str | None
+    parent: str | None
+    fields: dict[str, Any]
+    reasons: list[str]
+
+
 class _Check:
     """What has been found in a file so far. Lines without an id have no key yet."""
 
@@ -82,7 +94,8 @@ class _Check:
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
         self.ids: dict[str, int] = {}  # number of the line; also of bad lines, so that nobody is told twice
-        self._links: list[tuple[int, str | None, str]] = []  # line number, its id, the id that it extends
+        self._links = Links()
+        self._heirs: list[_Draft] = []  # they take their model over from another line, which may be still to come
 
     def add(self, record: tuple[int, dict[str, Any]] | Problem) -> None:
         """Turn one record into a line, or into the problems that it has."""
@@ -94,28 +107,40 @@ class _Check:
         key, parent = (_id(fields.pop(name, None), name, reasons) for name in ("id", "extend_from"))
         if key and (first := self.ids.setdefault(key, number)) != number:
             reasons.append(f"id {key!r} is taken by line {first}")
-        if parent:
-            self._links.append((number, key, parent))
         if parent and fields.get("extend_from_task_id"):
             reasons.append("extend_from and extend_from_task_id exclude each other")
+        self._links.add(number, key, parent, fields.get("model"))
+        known = {name: value for name, value in fields.items() if name in FIELDS}
+        draft = _Draft(number, key, parent, known, reasons)
+        if parent and "model" not in known:
+            self._heirs.append(draft)
+        else:
+            self._finish(draft)
+
+    def _finish(self, draft: _Draft) -> None:
+        reasons = draft.reasons
         try:
-            request = VideoRequest(**{name: value for name, value in fields.items() if name in FIELDS})
+            request = VideoRequest(**draft.fields)
+            if draft.parent and not reasons:
+                request.check_extends()
         except ValidationError as error:
             faults = error.errors(include_url=False)
             reasons += [_in_words(fault) for fault in faults if fault["loc"] or not reasons]
-        self.problems.extend(Problem(number, reason) for reason in reasons)
+        except ValueError as error:
+            reasons.append(str(error))
+        self.problems.extend(Problem(draft.number, reason) for reason in reasons)
         if not reasons:
-            self.lines.append(Line(number, key or "", request, parent))
+            self.lines.append(Line(draft.number, draft.key or "", request, draft.parent))
 
     def links(self) -> None:
-        """Look whether every line that is extended exists, and that no lines extend each other in a circle."""
-        for number, _, parent in self._links:
-            if parent not in self.ids:
-                self.problems.append(Problem(number, f"extend_from {parent!r} is the id of no line"))
-        for circle in _circles({key: parent for _, key, parent in reversed(self._links) if key is not None}):
-            *others, last = sorted(self.ids[key] for key in circle)
-            listed = f"lines {', '.join(map(str, others))} and {last} extend each other in a circle"
-            self.problems.append(Problem(others[0] if others else last, listed if others else "extends itself"))
+        """Look whether the lines that are extended exist, and check those that take their model over from them."""
+        self.problems.extend(self._links.problems(self.ids))
+        for heir in self._heirs:
+            model = self._links.model_above(heir.parent or "")
+            if model != DEFAULT_MODEL:
+                heir.fields["model"] = model
+            self._finish(heir)
+        self.lines.sort(key=lambda line: line.number)
 
 
 def _id(value: object, name: str, reasons: list[str]) -> str | None:
@@ -129,20 +154,6 @@ def _id(value: object, name: str, reasons: list[str]) -> str | None:
         reasons.append(f"{name} must have 1 to {_LONGEST_ID} characters, not {len(text.strip())}")
         return None
     return text
-
-
-def _circles(parents: dict[str, str]) -> Iterator[list[str]]:
-    """Give the ids in every circle, each circle once."""
-    seen: set[str] = set()
-    for start in parents:
-        walk: list[str] = []
-        key: str | None = start
-        while key is not None and key not in seen:
-            seen.add(key)
-            walk.append(key)
-            key = parents.get(key)
-        if key in walk:
-            yield walk[walk.index(key) :]
 
 
 def _with_keys(lines: list[Line], ids: dict[str, int]) -> list[Line]:
@@ -174,11 +185,8 @@ def _in_words(details: ErrorDetails) -> str:
             return f"{name} must be a list of texts, not {kind(given)}"
         case "dict_type":
             return f"{name} must be an object, not {kind(given)}"
-        case "literal_error":
-            shown = repr(given) if isinstance(given, str) else kind(given)
-            return f"{name} must be {context['expected']}, not {shown}"
-        case "too_long":
-            return f"{name} takes at most {context['max_length']}, not {context['actual_length']}"
+        case "int_type" | "int_parsing" | "int_from_float":
+            return f"{name} must be a whole number, not {repr(given) if isinstance(given, str) else kind(given)}"
         case "string_too_short":
             return f"{name} must not be empty"
         case "value_error":

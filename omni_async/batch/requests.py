@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .._core.models import INHERITED, VideoRequest
+from .._core.models import VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -36,9 +36,8 @@ class Requests:
 
 
 def _extended(parent: VideoRequest, child: VideoRequest) -> VideoRequest:
-    taken = {name: getattr(parent, name) for name in INHERITED if name in parent.model_fields_set}
     given = child.model_dump(exclude_unset=True) | {"prompt": child.prompt or ""}
-    return VideoRequest(**(taken | given))
+    return VideoRequest(**(parent.passes_on(given.get("model")) | given))
 
 
 def known(lines: Iterable[Line], find: Callable[[str], JobRecord | None]) -> Iterator[tuple[Line, JobRecord, bool]]:

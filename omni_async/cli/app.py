@@ -17,6 +17,7 @@ from .fetch import fetch
 from .gallery import gallery
 from .generate import generate
 from .interrupt import INTERRUPTS
+from .models import models
 from .options import spread
 from .output import speak_safely
 from .overview import status
@@ -31,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (generate, batch, status, resume, fetch, gallery, balance, check):
+for command in (generate, batch, status, resume, fetch, gallery, models, balance, check):
     app.command(command.__name__)(spread(command))
 
 

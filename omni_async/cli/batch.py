@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _NAMED = 10  # edited lines
 
+# Of a chain only one job is on its way at a time, while the others wait: so many more are looked after at once.
+_AHEAD, _AHEAD_WITH_CHAINS = 1000, 10_000
+
 
 def batch(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Requests: .jsonl, .csv or .txt.", show_default=False)],
@@ -68,6 +71,7 @@ def batch(
         commands=Commands.same(failed="--retry-failed", unknown="--unknown"),
         lines={line.key: line.number for line in lines},
         before=before,
+        ahead=_AHEAD_WITH_CHAINS if any(line.extend_from for line in lines) else _AHEAD,
     )
     return Run(plan, server, pace, Output(style), money, show=show).run()
 

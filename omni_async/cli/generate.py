@@ -42,8 +42,12 @@ def generate(
     ] = None,
     video: Annotated[str | None, typer.Option(metavar="FILE|URL", help="A video to refer to, or to edit.")] = None,
     aspect_ratio: Annotated[Ratio | None, typer.Option(help="Shape of the picture.")] = None,
+    resolution: Annotated[str | None, typer.Option(metavar="SIZE", help="Size of the picture.")] = None,
+    duration: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Length, where the model lets one choose.")
+    ] = None,
     extend_from: Annotated[str | None, typer.Option(metavar="TASK_ID", help="Go on from this earlier task.")] = None,
-    model: Annotated[str, typer.Option(help="Model id.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(help="Model id; omni-async models shows what each takes.")] = DEFAULT_MODEL,
     output: Folder = Path("clips"),
     server: Server,
     pace: Pace,
@@ -58,8 +62,11 @@ def generate(
         "model": model,
         "prompt": prompt,
         "aspect_ratio": aspect_ratio and aspect_ratio.value,
+        "resolution": resolution,
+        "duration": duration,
         "extend_from_task_id": extend_from,
     }
+    _check(fields, images, video)
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
         videos = [await video_link(video)] if video else []  # first, because what is wrong with it costs no upload
@@ -73,8 +80,7 @@ def generate(
 
 def _commands(folder: Path, server: Server) -> Commands:
     """Give those that go on with this clip: the ledger has it, so it is not asked for a second time."""
-    address = ["--base-url", server.base_url] if server.base_url else []
-    again = ("resume", str(folder), *address, *(["--sandbox"] if server.sandbox else []))
+    again = ("resume", str(folder), *server.again())
     return Commands(go_on=again, unknown=(*again, "--unknown"))
 
 
@@ -83,4 +89,16 @@ def _request(fields: dict[str, Any]) -> VideoRequest:
         return VideoRequest(**fields)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        raise Misuse(*(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in faults)) from None
+        raise Misuse(*(_in_words(".".join(map(str, fault["loc"])), fault["msg"]) for fault in faults)) from None
+
+
+def _in_words(name: str, message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return text if text.startswith(name) else f"{name}: {text}"
+
+
+def _check(fields: dict[str, Any], images: list[str], video: str | None) -> None:
+    """Raise `Misuse` for what the model does not take, before files are sent; they become links, or data, later."""
+    links = [image if "://" in image else "https://upload.example/image" for image in images]
+    videos = [video if ":" in video else "data:video/mp4;base64,"] if video else []
+    _request(fields | {"image_urls": links, "video_urls": videos})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import ssl
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Never, get_type_hints
 
 import typer
 
-from omni_async import Limits, Polling, Retry
+from omni_async import Connection, Limits, Polling, Retry
 
 from .status import Misuse
 
@@ -44,6 +45,40 @@ class Server:
             "--sandbox", help="Use a private sandbox for this run; no key is needed.", rich_help_panel=_SERVER
         ),
     ] = False
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Trust these certificates (PEM) as well.", rich_help_panel=_SERVER),
+    ] = None
+    allow_insecure: Annotated[
+        bool,
+        typer.Option(
+            "--allow-insecure", help="Let the address be plain http: shows the key to the way.", rich_help_panel=_SERVER
+        ),
+    ] = False
+
+    def connection(self) -> Connection:
+        """Give how to reach it. Raises `Misuse` for certificates that cannot be read."""
+        # What the environment says of proxies is about the world, not about a sandbox of our own.
+        return Connection(ssl=self._trusting(), allow_insecure=self.allow_insecure, trust_env=not self.sandbox)
+
+    def again(self) -> list[str]:
+        """Give the options that name the same server once more."""
+        found = ["--base-url", self.base_url] if self.base_url else []
+        found += ["--ca-file", str(self.ca_file)] if self.ca_file else []
+        found += ["--allow-insecure"] if self.allow_insecure else []
+        return found + (["--sandbox"] if self.sandbox else [])
+
+    def _trusting(self) -> ssl.SSLContext | None:
+        if self.ca_file is None:
+            return None
+        context = ssl.create_default_context()
+        try:
+            context.load_verify_locations(cafile=self.ca_file)
+        except ssl.SSLError:
+            raise Misuse(f"--ca-file {self.ca_file}: holds no certificate in PEM format") from None
+        except OSError as error:
+            raise Misuse(f"--ca-file {self.ca_file}: cannot be read: {error.strerror or error}") from None
+        return context
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,19 @@ import json
 import logging
 import os
 import sys
+import warnings
 from contextlib import contextmanager, suppress
+from functools import partial
 from io import StringIO
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
 
+from omni_async import UnknownModelWarning
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from rich.console import RenderableType
 
@@ -87,6 +91,7 @@ class Output:
         level = ours.level
         root.addHandler(handler)
         logging.captureWarnings(capture=True)
+        warnings.showwarning = partial(self._warn, warnings.showwarning)
         ours.setLevel(logging.DEBUG if self.style.verbose else logging.WARNING)
         try:
             yield
@@ -94,6 +99,13 @@ class Output:
             logging.captureWarnings(capture=False)
             root.removeHandler(handler)
             ours.setLevel(level)
+
+    def _warn(self, otherwise: Callable[..., None], message: Warning | str, *where: Any, **more: Any) -> None:
+        """Tell what a user should know in one line; what only programmers understand goes to the log."""
+        if isinstance(message, UnknownModelWarning):
+            self._aside(f"warning: {message}", style="yellow")
+        else:
+            otherwise(message, *where, **more)
 
     def event(self, event: JobEvent) -> None:
         """Tell a step of a job."""

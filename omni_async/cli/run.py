@@ -36,7 +36,7 @@ class Plan:
     """What a run shall do. `jobs` gives them once a client is open; `lines` tells where a key stands in a file.
 
     The result of a run is the path of each clip, or, with `is_sum`, the sum. `before` is how its jobs stood in the
-    ledger.
+    ledger, `ahead` how many unfinished ones are looked after at once.
     """
 
     total: int
@@ -46,6 +46,7 @@ class Plan:
     is_sum: bool = True
     lines: Mapping[str, int] = field(default_factory=dict)
     before: Standing = field(default_factory=Standing)
+    ahead: int = 1000
 
 
 class Run:
@@ -92,7 +93,7 @@ class Run:
         return self._judge()
 
     async def _follow(self, client: OmniClient, jobs: Iterable[Job], scope: anyio.CancelScope) -> None:
-        async for job in client.as_completed(jobs):
+        async for job in client.as_completed(jobs, ahead=self._plan.ahead):
             outcome = await outcome_of(job, self._plan.lines.get(job.key, 0))
             self._tally.add(outcome)
             if not outcome.is_left:

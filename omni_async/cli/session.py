@@ -76,6 +76,7 @@ async def client_for(server: Server, *, ledger: Path | None = None, **settings: 
         settings["output_dir"] = ledger.parent
     async with AsyncExitStack() as stack:
         base_url, key = server.base_url, None
+        settings["connection"] = server.connection()
         if server.sandbox:
             sandbox = await stack.enter_async_context(_started_sandbox())
             base_url, key = sandbox.base_url, sandbox.api_key

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from . import harm
-from .order import MODELS
+from .offers import HEIGHTS, OFFERS, RATIOS, Offer
 from .replies import Refusal, refusal
 from .stage import Stage, bearer
 
@@ -82,9 +82,11 @@ class Account:
 
     async def balance(self, request: web.Request) -> web.StreamResponse:
         """What is left, in dollars and in credits; -1 is without end."""
-        bearer(request, self._stage.settings.api_key)
+        key = bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
-        left, used = self._workshop.remaining, round(self._workshop.spent, 2)
+        of_account = request.path.endswith("/user/balance")
+        left = self._workshop.remaining if of_account else self._workshop.left_to(key)
+        used = round(self._workshop.spent if of_account else self._workshop.spent_by[key], 2)
         return web.json_response(
             {
                 "success": True,
@@ -98,10 +100,12 @@ class Account:
         )
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        """What can be asked for."""
+        """What can be asked for; who has no credit is not even told that."""
         bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
-        data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in MODELS]
+        if self._workshop.remaining is not None and self._workshop.remaining <= 0:
+            raise self._workshop.no_credit()
+        data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in OFFERS]
         return web.json_response({"object": "list", "data": data, "success": True})
 
     async def schema(self, request: web.Request) -> web.StreamResponse:
@@ -109,15 +113,17 @@ class Account:
         bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
         model = request.match_info.get("model") or request.query.get("model", "")
-        if model not in MODELS:
+        if model not in OFFERS:
             raise refusal(404, f"unknown model: {model!r}")
-        return web.json_response({"code": 200, "data": _schema(model, self._stage.settings.idempotency)})
+        return web.json_response({"code": 200, "data": _schema(OFFERS[model], self._stage.settings.idempotency)})
 
 
-def _schema(model: str, idempotency: bool) -> dict[str, Any]:
+def _schema(offer: Offer, idempotency: bool) -> dict[str, Any]:
     texts = {"type": "array", "items": {"type": "string"}}
+    sizes = [name for name in HEIGHTS if name in offer.prices]
+    length = {"duration": {"type": "integer", "enum": list(offer.durations), "default": 6}} if offer.durations else {}
     return {
-        "model": model,
+        "model": offer.name,
         "operation": "video_generation",
         "source": "task_model_registry",
         "schema_version": "2026-07-30",
@@ -128,10 +134,11 @@ def _schema(model: str, idempotency: bool) -> dict[str, Any]:
             "properties": {
                 "model": {"type": "string"},
                 "prompt": {"type": "string"},
-                "image_urls": texts | {"maxItems": 16},
+                "image_urls": texts | {"maxItems": offer.most_images},
                 "video_urls": texts | {"maxItems": 1},
-                "aspect_ratio": {"type": "string", "enum": ["16:9", "9:16"], "default": "16:9"},
-                "resolution": {"type": "string", "enum": ["720p"], "default": "720p"},
+                "aspect_ratio": {"type": "string", "enum": list(RATIOS), "default": "16:9"},
+                "resolution": {"type": "string", "enum": sizes, "default": "720p"},
+                **length,
                 "extend_from_task_id": {"type": "string"},
                 "webhook": {"type": "string"},
             },

@@ -64,14 +64,15 @@ class Api:
             await self._stage.pause()
         if claim.reply is not None:
             self._stage.record.replayed += 1
-            return web.json_response(claim.reply, headers={REPLAYED: "true"})
+            return web.json_response(claim.reply, status=claim.reply["code"], headers={REPLAYED: "true"})
         try:
             task = self._accept(order, scope, fault)
         except Refusal:
             self._keys.release(scope)
             raise
         claim.reply = self._reply(task, request)
-        return await harm.after_accepting(self._stage, fault, request, web.json_response(claim.reply))
+        reply = web.json_response(claim.reply, status=claim.reply["code"])
+        return await harm.after_accepting(self._stage, fault, request, reply)
 
     def _admit(self, raw: bytes, scope: tuple[str, str | None]) -> tuple[Order, Claim]:
         self._pass(self._submit_gates, scope[0], self._submit_limits)
@@ -90,7 +91,7 @@ class Api:
         wanted = request.headers.get(VERSION_HEADER) == OBJECT_VERSION
         if wanted or self._stage.settings.submit_shape == "object":
             data = {"id": task.task_id, "object": "generation.task", "status": "queued", "created": int(task.created)}
-            return {"code": 200, "request_id": f"req_{task.task_id[5:]}", "data": data}
+            return {"code": 202 if wanted else 200, "request_id": f"req_{task.task_id[5:]}", "data": data}
         return {"code": 200, "data": [{"status": "submitted", "task_id": task.task_id}]}
 
     async def check(self, request: web.Request) -> web.StreamResponse:

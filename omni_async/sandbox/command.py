@@ -82,6 +82,8 @@ _KINDS: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": floa
 
 
 def _metavar(name: str, kind: Callable[[str], Any]) -> str:
+    if name in {"cert", "key"}:
+        return "FILE"
     names = {int: "N", float: "X", str: name.upper(), _window: "N/SECONDS"}
     return names[kind]
 
@@ -105,7 +107,8 @@ def _settings(args: dict[str, Any]) -> SandboxSettings:
 def _tell_person(sandbox: Sandbox) -> None:
     line = f"sandbox: {sandbox.base_url}  clips: {sandbox.cdn_url}  key: {sandbox.api_key}  (Ctrl-C ends it)"
     print(line)  # noqa: T201
-    for name, value in (("APIMART_BASE_URL", sandbox.base_url), ("APIMART_API_KEY", sandbox.api_key)):
+    trusted = [("SSL_CERT_FILE", sandbox.settings.cert)] if sandbox.settings.cert else []
+    for name, value in (("APIMART_BASE_URL", sandbox.base_url), ("APIMART_API_KEY", sandbox.api_key), *trusted):
         print(f"export {name}={shlex.quote(value)}", flush=True)  # noqa: T201
 
 

@@ -7,11 +7,12 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from .offers import Offer, offer_of
 from .replies import Refusal, refusal
 
-MODELS = ("gemini-omni-flash-preview", "gemini-omni-1.1-flash")
-MOST_IMAGES = 16
 SHOWN = 200
+MOST = 100  # links of a kind that are looked at
+LINKS = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,12 +20,23 @@ class Order:
     """What a client asks for."""
 
     body: dict[str, Any]
+    offer: Offer
     prompt: str
     images: tuple[str, ...]
     videos: tuple[str, ...]
     portrait: bool
+    resolution: str
     parent_id: str | None
     webhook: str | None
+
+    @property
+    def seconds(self) -> int | None:
+        """How long the clip becomes; None: as long as the model likes."""
+        return self.offer.seconds(self.body)
+
+    def price(self, seconds: int) -> float:
+        """What a clip of so many seconds costs, in USD."""
+        return self.offer.price(self.body, seconds)
 
     @property
     def digest(self) -> str:
@@ -40,23 +52,25 @@ class Order:
 def read_order(raw: bytes) -> Order:
     """The order in these bytes, or a Refusal."""
     body = _object(raw)
-    _model(body)
+    offer = offer_of(body.get("model"))
     prompt = body.get("prompt", "")
     if not isinstance(prompt, str):
         raise _bad("prompt must be a string")
-    images = _urls(body, "image_urls", MOST_IMAGES, ("http://", "https://"))
-    videos = _urls(body, "video_urls", 1, ("http://", "https://", "data:video/"))
-    if not (prompt.strip() or images or videos):
+    images = _urls(body, "image_urls", LINKS)
+    videos = _urls(body, "video_urls", LINKS if offer.per_clip else (*LINKS, "data:video/"))
+    offer.check(body, len(images), len(videos))
+    frames = _frames(body) if offer.frames else ()
+    if not (prompt.strip() or images or videos or frames):
         raise _bad("prompt or a reference (image_urls, video_urls) is required")
-    if body.get("resolution", "720p") != "720p":
-        raise _bad(f"invalid resolution: {body['resolution']!r}, allowed: 720p")
     return Order(
         body=body,
+        offer=offer,
         prompt=prompt,
-        images=images,
+        images=(*frames, *images),
         videos=videos,
-        portrait=body.get("aspect_ratio") == "9:16",
-        parent_id=_text(body, "extend_from_task_id"),
+        portrait=(body.get("aspect_ratio") or body.get("size")) == "9:16",
+        resolution=offer.resolution(body),
+        parent_id=_text(body, "extend_from_task_id") if offer.extends else None,
         webhook=_text(body, "webhook"),
     )
 
@@ -71,21 +85,19 @@ def _object(raw: bytes) -> dict[str, Any]:
     return body
 
 
-def _model(body: dict[str, Any]) -> None:
-    model = body.get("model")
-    if not isinstance(model, str) or not model:
-        raise _bad("model is required")
-    if model not in MODELS:
-        raise _bad(f"unknown model: {model!r}")
+def _frames(body: dict[str, Any]) -> tuple[str, ...]:
+    named = {name: [body[name]] for name in ("first_frame_image", "last_frame_image") if body.get(name)}
+    roles = body.get("image_with_roles")
+    urls = [each.get("url") for each in roles if isinstance(each, dict)] if isinstance(roles, list) else []
+    named["image_with_roles"] = urls
+    return tuple(url for name in named for url in _urls(named, name, LINKS))
 
 
-def _urls(body: dict[str, Any], name: str, most: int, starts: tuple[str, ...]) -> tuple[str, ...]:
+def _urls(body: dict[str, Any], name: str, starts: tuple[str, ...]) -> tuple[str, ...]:
     urls = body.get(name, [])
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
         raise _bad(f"{name} must be an array of strings")
-    if len(urls) > most:
-        raise _bad(f"{name} takes at most {most}, got {len(urls)}")
-    for url in urls:
+    for url in urls[:MOST]:
         if not url.lower().startswith(starts):
             raise _bad(f"{name}: {url[:80]!r} must start with {' or '.join(starts)}")
     return tuple(urls)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import ssl
 import sys
 import tempfile
 from contextlib import suppress
@@ -48,7 +49,7 @@ class SandboxProcess:
     async def record(self) -> dict[str, Any]:
         """What clients did to it so far."""
         async with (
-            aiohttp.ClientSession() as session,
+            self._session() as session,
             session.get(f"{self.base_url}/sandbox/record") as response,
         ):
             response.raise_for_status()
@@ -59,11 +60,15 @@ class SandboxProcess:
         """Queue faults for the next requests of a kind, as `Sandbox.script` does."""
         body = {"kind": kind, "names": list(names)}
         async with (
-            aiohttp.ClientSession() as session,
+            self._session() as session,
             session.post(f"{self.base_url}/sandbox/script", json=body) as response,
         ):
             if response.status != 200:
                 raise ValueError(await response.text())
+
+    def _session(self) -> aiohttp.ClientSession:
+        trusted = ssl.create_default_context(cafile=self.settings.cert) if self.settings.cert else True
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted))
 
     async def _start(self) -> None:
         paths = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from .api import Api
 from .cdn import Cdn, Links
 from .clips import Clip, clip_of, distinct_clip
 from .faults import Mischief
+from .offers import HEIGHTS
 from .record import Record
 from .references import References
 from .replies import refusal
@@ -70,6 +72,7 @@ class Sandbox:
 
     async def _open(self) -> None:
         settings, enter = self.settings, self._stack
+        self._tls = _tls(settings)
         stage = Stage(settings, self.record, self._mischief)
         self._renderer = render.Renderer(settings.render_workers)
         self._prerendering = asyncio.Lock()  # many tasks want it at once; one makes it
@@ -107,8 +110,8 @@ class Sandbox:
         urls = []
         for port in ports:
             seen = len(runner.addresses)
-            await web.TCPSite(runner, self.settings.host, port, backlog=1024).start()
-            urls.append(_url(*runner.addresses[seen][:2]))
+            await web.TCPSite(runner, self.settings.host, port, backlog=1024, ssl_context=self._tls).start()
+            urls.append(_url("https" if self._tls else "http", *runner.addresses[seen][:2]))
         return urls
 
     def _own(self, url: str) -> bytes | None:
@@ -139,6 +142,7 @@ class Sandbox:
                 "task_id": task.task_id,
                 "seconds": task.seconds,
                 "portrait": task.order.portrait,
+                "height": HEIGHTS[task.order.resolution],
                 "seed": self.settings.seed + index,
                 "references": references,
                 "parent": str(parent.clips[0].source) if parent else None,
@@ -169,6 +173,18 @@ class Sandbox:
         return web.json_response({"queued": len(body["names"])})
 
 
-def _url(host: str, port: int) -> str:
+def _url(scheme: str, host: str, port: int) -> str:
     host = EVERYWHERE.get(host, host)
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _tls(settings: SandboxSettings) -> ssl.SSLContext | None:
+    if settings.cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(settings.cert, settings.key)
+    except (ssl.SSLError, OSError) as error:
+        files = " and ".join(filter(None, [settings.cert, settings.key]))
+        raise OSError(f"no certificate with its key in {files}: {error.strerror or error}") from None
+    return context

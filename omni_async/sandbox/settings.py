@@ -36,6 +36,8 @@ class SandboxSettings:
     host: str = knob("127.0.0.1", "address to listen on; loopback only unless told otherwise")
     port: int = knob(0, "port of the API; 0 takes a free one")
     cdn_port: int = knob(0, "port of the origin that serves the clips; 0 takes a free one")
+    cert: str | None = knob(None, "file with a certificate (PEM): serve https, API and clips")
+    key: str | None = knob(None, "file with the certificate's private key, if it is another one")
     api_key: str | None = knob(
         None, "the only right key; without it any key is right that holds neither wrong nor invalid"
     )
@@ -54,6 +56,7 @@ class SandboxSettings:
     )
     fail_rate: float = knob(0.0, "share of tasks that end as failed, at no cost")
     credits: float | None = knob(None, "credits on the account (10 = 1 USD); none is unlimited")
+    key_credits: float | None = knob(None, "credits that each key may spend of these; none is all of them")
     seed: int = knob(0, "same seed, same dice")
     latency: float = knob(0.0, "seconds before each answer of the API")
 
@@ -80,6 +83,8 @@ class SandboxSettings:
                 raise ValueError(f"{each.name}={value!r}: must be {says}")
         self._check_window()
         self._check_faults()
+        if self.key is not None and self.cert is None:
+            raise ValueError("key: a private key needs its certificate, cert=FILE")
 
     def _check_window(self) -> None:
         if self.window is None:
@@ -128,9 +133,10 @@ NAME = (lambda value: isinstance(value, str) and value != "", "a text that is no
 
 RULES: Mapping[str, tuple[Any, str]] = MappingProxyType(
     {
-        "host": NAME, "port": PORT, "cdn_port": PORT, "api_key": NAME,
+        "host": NAME, "port": PORT, "cdn_port": PORT, "api_key": NAME, "cert": NAME, "key": NAME,
         "per_minute": POSITIVE, "burst": AT_LEAST_ONE, "max_in_flight": AT_LEAST_ONE, "checks_per_second": POSITIVE,
         "median": NOT_NEGATIVE, "sigma": NOT_NEGATIVE, "speed": POSITIVE, "credits": NOT_NEGATIVE,
+        "key_credits": NOT_NEGATIVE,
         "fail_rate": (_chance, "a probability within 0 and 1"), "latency": NOT_NEGATIVE,
         "seconds": (lambda value: _whole(value) and 3 <= value <= 10, "a whole number, 3 to 10"),
         "seed": (_whole, "a whole number"), "idempotency": FLAG, "prerendered": FLAG, "foreign_parents": FLAG,

@@ -8,6 +8,7 @@ import math
 import random
 import secrets
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from .order import Order
     from .settings import SandboxSettings
 
-DOLLARS_PER_SECOND = 0.088
 CREDITS_PER_DOLLAR = 10
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 FAILURES: tuple[dict[str, Any], ...] = (
@@ -71,6 +71,7 @@ class Workshop:
     ) -> None:
         self.tasks: dict[str, Task] = {}
         self.spent = 0.0  # credits
+        self.spent_by: defaultdict[str, float] = defaultdict(float)  # the same by API key
         self.on_end: Callable[[Task], Awaitable[None]] | None = None
         self._settings, self._record, self._film = settings, record, film
         self._dice = random.Random(f"{settings.seed}:tasks")
@@ -105,8 +106,9 @@ class Workshop:
     def accept(self, order: Order, api_key: str, idempotency_key: str | None, quirks: frozenset[str]) -> Task:
         """Take an order; raises Refusal (402) if the account cannot pay it."""
         seconds = self._seconds(order)
-        price = round(DOLLARS_PER_SECOND * seconds * self._settings.videos_per_task, 2)
-        if self.remaining is not None and self.remaining < price * CREDITS_PER_DOLLAR - 1e-9:
+        price = round(order.price(seconds) * self._settings.videos_per_task, 2)
+        left = self.left_to(api_key)
+        if left is not None and left < price * CREDITS_PER_DOLLAR - 1e-9:
             raise self.no_credit()
         now, settings = asyncio.get_running_loop().time(), self._settings
         spread = self._dice.gauss(0, 1)
@@ -127,7 +129,7 @@ class Workshop:
 
     def _enter(self, task: Task, idempotency_key: str | None) -> None:
         self.tasks[task.task_id] = task
-        self.spent += task.credits
+        self._charge(task, task.credits)
         self._running.setdefault(task.api_key, {})[task.task_id] = task
         self._record.created(
             TaskRecord(
@@ -161,7 +163,7 @@ class Workshop:
         task.ended = time.time()
         task.status = "failed" if task.error else "completed"
         if task.error:
-            self.spent -= task.credits
+            self._charge(task, -task.credits)
         del self._running[task.api_key][task.task_id]
         self._record.ended(task.task_id, task.status, task.ended)
 
@@ -177,12 +179,24 @@ class Workshop:
         """Credits left; None is without end."""
         return None if self._settings.credits is None else round(self._settings.credits - self.spent, 2)
 
+    def left_to(self, api_key: str) -> float | None:
+        """Credits that this key may still spend; None is without end."""
+        own = self._settings.key_credits
+        left = [] if own is None else [round(own - self.spent_by[api_key], 2)]
+        return min([*left, *(() if self.remaining is None else (self.remaining,))], default=None)
+
+    def _charge(self, task: Task, amount: float) -> None:
+        self.spent += amount
+        self.spent_by[task.api_key] += amount
+
     @staticmethod
     def no_credit() -> Refusal:
         """The account cannot pay."""
         return refusal(402, "insufficient account balance, please top up and try again")
 
     def _seconds(self, order: Order) -> int:
+        if order.seconds is not None:
+            return order.seconds
         if self._settings.seconds is not None:
             return self._settings.seconds
         digest = hashlib.sha256(f"{self._settings.seed}:{order.digest}".encode()).digest()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from .shell import PATIENCE, Shell, ended
 
@@ -24,10 +25,13 @@ async def test_all_is_well(shell: Shell, sandbox: SandboxProcess) -> None:
         ["address", "ok"],
         ["key", "ok"],
         ["credit", "ok"],
+        ["account", "ok"],
         ["model", "ok"],
     ]
+    assert said.out.splitlines()[-1].endswith("a submit sent twice is paid once (Idempotency-Key)")
     balance = await shell.omni("balance", "--json")
     assert balance.records[0]["balance"]["remaining_credits"] == 12.5
+    assert balance.records[0]["account"]["remaining_credits"] == 12.5
     assert "12.5 credits left" in (await shell.omni("balance")).out
     assert (await sandbox.record())["accepted"] == 0
 
@@ -53,7 +57,51 @@ async def test_no_credit_is_named(shell: Shell) -> None:
     """check tells that the credit is used up, with status 3."""
     said = await shell.omni("check", "--json")
     assert said.status == 3
-    assert next(found for found in said.records if not found["ok"])["check"] == "credit"
+    assert [(found["check"], found["ok"]) for found in said.records] == [
+        ("address", True),
+        ("key", True),
+        ("credit", False),
+        ("account", False),
+        ("model", False),
+    ]
+    assert "HTTP 402" in said.records[-1]["found"]
+    assert all("top up" in found["advice"] for found in said.records[2:])
+
+
+@pytest.mark.parametrize("sandbox", [{"credits": 100.0, "key_credits": 0.25}], indirect=True)
+async def test_key_and_account_are_told_apart(shell: Shell) -> None:
+    """A key may have less than its account; each is told in the unit and with the digits that the server gave."""
+    said = await shell.omni("balance")
+    assert said.out.splitlines() == [
+        "this key: 0.025 left, 0.25 credits left, 0 used",
+        "account:  10 left, 100 credits left, 0 used",
+    ]
+    (told,) = (await shell.omni("balance", "--json")).records
+    assert (told["balance"]["remaining_credits"], told["account"]["remaining_credits"]) == (0.25, 100)
+    refused = await shell.omni("generate", "an apple")
+    assert (refused.status, "402" in refused.err) == (3, True)
+
+
+async def test_402_even_to_the_first_question(bare_shell: Shell) -> None:
+    """Where a server answers every question with 402, check says that the key is known and the credit is not there."""
+    answer = {"error": {"code": 402, "message": "insufficient balance", "type": "payment_required"}}
+
+    async def refuse(_: web.BaseRequest) -> web.Response:
+        return web.json_response(answer, status=402)
+
+    runner = web.ServerRunner(web.Server(refuse))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    said = await bare_shell.omni("check", "--json", APIMART_API_KEY="sk-good", APIMART_BASE_URL=url)
+    await runner.cleanup()
+    assert said.status == 3
+    assert [(found["check"], found["ok"]) for found in said.records] == [
+        ("address", True),
+        ("key", True),
+        ("credit", False),
+    ]
+    assert "insufficient balance" in said.records[-1]["found"]
 
 
 async def test_the_sandbox_serves_until_it_is_told_to_end(bare_shell: Shell) -> None:

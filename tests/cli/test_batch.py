@@ -75,7 +75,7 @@ async def test_a_bad_file_is_not_sent(shell: Shell, sandbox: SandboxProcess) -> 
     assert (said.status, said.out) == (2, "")
     assert said.err.splitlines() == [
         "p.jsonl:2: unknown field 'promt'; did you mean 'prompt'?",
-        "p.jsonl:4: aspect_ratio must be '16:9' or '9:16', not '1:1'",
+        "p.jsonl:4: aspect_ratio must be '16:9' or '9:16', not '1:1' (model gemini-omni-flash-preview)",
     ]
     missing = await shell.omni("batch", "none.txt")
     assert (missing.status, missing.err) == (2, "none.txt: cannot be read: No such file or directory\n")

@@ -28,8 +28,8 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("Conflict", (errors.APIError,), _API),
     ("RateLimited", (errors.APIError,), _API),
     ("ServerError", (errors.APIError,), _API),
-    ("TransportError", (errors.OmniError,), {"sent": False}),
-    ("TransportTimeout", (errors.TransportError,), {"sent": False}),
+    ("TransportError", (errors.OmniError,), {"sent": False, "lasting": True}),
+    ("TransportTimeout", (errors.TransportError,), {"sent": False, "lasting": True}),
     ("JobError", (errors.OmniError,), _JOB),
     ("JobFailed", (errors.JobError,), {**_JOB, "task": _TASK}),
     ("JobOverdue", (errors.JobError, TimeoutError), _JOB),
@@ -42,6 +42,7 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("LedgerLocked", (errors.LedgerError,), {"pid": 42}),
     ("CostLimitReached", (errors.OmniError,), {}),
     ("ClientClosed", (RuntimeError,), _JOB),
+    ("UnknownModelWarning", (UserWarning,), {}),
 ]
 _EACH = pytest.mark.parametrize(("name", "bases", "carried"), _TREE, ids=[row[0] for row in _TREE])
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from omni_async._core import wire
-from omni_async._core.models import DEFAULT_MODEL, VideoRequest
+from omni_async._core.catalog import DEFAULT_MODEL
+from omni_async._core.models import VideoRequest
 
 _URL = "https://example.com/x"
 

@@ -154,6 +154,13 @@ def test_no_answer_is_judged_by_what_left(failure: type[TransportError], sent: b
     assert (judgement.verdict, judgement.error) == (verdict, problem)
 
 
+@pytest.mark.parametrize(("sent", "verdict"), [(False, Verdict.STOP), (True, Verdict.AMBIGUOUS)])
+def test_what_only_a_person_can_mend_stops_the_line(sent: bool, verdict: Verdict) -> None:
+    """A certificate that is not trusted, a proxy that refuses: no submit can leave; one that did comes first."""
+    judgement = judge_submit(TransportError("no way", sent=sent, lasting=True), now=NOW)
+    assert judgement.verdict is verdict
+
+
 def test_a_transport_error_that_says_nothing_counts_as_sent() -> None:
     """Forgetting to say whether it was sent never costs a second payment."""
     assert judge_submit(TransportError("x"), now=NOW).verdict is Verdict.AMBIGUOUS

@@ -7,10 +7,11 @@ import json
 import os
 import re
 import shlex
+import ssl
 import stat
 import textwrap
 import tomllib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omni_async.sandbox import SandboxProcess
 
@@ -18,6 +19,8 @@ from .reader import ROOT, assert_plays, clips_in, ended, started
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 VENV = "python -m venv .venv"
 
@@ -79,14 +82,14 @@ async def test_its_programs_work(tmp_path: Path) -> None:
     """The first program makes its four clips; the lines about the sandbox make one, and what they assert holds."""
     async with SandboxProcess(median=0.3, seconds=3) as sandbox:
         variables = {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key}
-        assert await ended(await started(tmp_path, "-c", program_with("extend("), **variables)) == (0, "", "")
+        assert await ended(await started(tmp_path, "-c", program_with("asyncio.gather"), **variables)) == (0, "", "")
         made = {task["prompt"]: task for task in (await sandbox.record())["tasks"].values()}
     assert len(clips_in(tmp_path / "clips")) == len(made) == 4
     assert made["a harbour at dawn"]["body"]["aspect_ratio"] == "9:16"
     assert "extend_from_task_id" in made["now make it snow"]["body"]
 
     (tmp_path / "beside").mkdir()
-    assert await ended(await started(tmp_path / "beside", "-c", program_with("Sandbox("))) == (0, "", "")
+    assert await ended(await started(tmp_path / "beside", "-c", program_with("import Sandbox"))) == (0, "", "")
     (clip,) = clips_in(tmp_path / "beside" / "clips").values()
     assert_plays(clip)
 
@@ -98,6 +101,14 @@ async def test_the_program_of_the_gallery_works(tmp_path: Path) -> None:
         assert await ended(await started(tmp_path, "-c", program_with("LivePage("), **variables)) == (0, "", "")
     assert len(list((tmp_path / "clips").glob("*.mp4"))) == 1
     assert (tmp_path / "clips" / "gallery.html").is_file()
+
+
+def test_its_connection_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines that show every setting of a connection make a client."""
+    monkeypatch.setenv("APIMART_API_KEY", "sk-any")
+    found: dict[str, Any] = {"my_ssl_context": ssl.create_default_context()}
+    exec(next(text for text in programs() if "Connection(" in text), found)
+    assert "not entered" in repr(found["client"])
 
 
 async def test_the_check_runs_the_second_command(tmp_path: Path) -> None:

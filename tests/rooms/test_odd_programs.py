@@ -122,7 +122,7 @@ async def test_a_row_of_another_version_stops_nobody_else(tmp_path: Path, status
         task_id = await client.submit("a prompt", key="scene").accepted()
     row = await ledger.find("scene")
     assert row is not None
-    odd = replace(row, request='{"prompt":"a prompt","resolution":"8k"}', status=status)
+    odd = replace(row, request='{"prompt":"a prompt","shots":3}', status=status)
     await ledger.save(odd if status is JobStatus.RUNNING else replace(odd, task_id=None))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         (job,) = client.resume()

@@ -18,7 +18,8 @@ from aiohttp import web
 
 from omni_async import OmniClient, OmniError, Retry, TransportError, TransportTimeout
 from omni_async._core import wire
-from omni_async._transport import HttpTransport, Secret, Timeouts
+from omni_async._secret import Secret
+from omni_async._transport import HttpTransport, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

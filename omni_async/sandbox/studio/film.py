@@ -43,6 +43,7 @@ class Script:
     seed: int = 0
     references: tuple[tuple[str, str], ...] = ()  # ("picture" or "video", path) or ("stand-in", name)
     parent: str | None = None
+    height: int = 720  # of the shorter side; the picture is drawn at 720 and scaled, as the service is said to do
     coarseness: int = 20  # x264's quantizer; constant, since finding a better one costs more than it saves
 
     @property
@@ -53,8 +54,14 @@ class Script:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height."""
+        """Width and height as drawn."""
         return (720, 1280) if self.portrait else (1280, 720)
+
+    @property
+    def final_size(self) -> tuple[int, int]:
+        """Width and height as delivered."""
+        width, height = (side * self.height // 720 for side in self.size)
+        return width, height
 
 
 class Planes:
@@ -116,7 +123,7 @@ def shoot(script: Script) -> None:
         container.metadata["title"] = script.words[:200]
         container.metadata["comment"] = script.task_id
         video = container.add_stream("libx264", rate=FPS)
-        video.width, video.height = script.size
+        video.width, video.height = width, height = script.final_size
         video.pix_fmt = "yuv420p"
         video.time_base = Fraction(1, FPS)
         video.codec_context.options = {"preset": "ultrafast", "qp": str(script.coarseness), "threads": "1", "g": "48"}
@@ -126,7 +133,8 @@ def shoot(script: Script) -> None:
         audio.bit_rate = 64_000
         sound = _sound_frames(tune(look, script.seconds))
         for number, frame in enumerate(_frames(script, look, before, scene)):
-            container.mux(video.encode(frame))
+            is_right = script.final_size == script.size
+            container.mux(video.encode(frame if is_right else frame.reformat(width=width, height=height)))
             for _ in range(2 if number % 3 == 0 else 1):
                 piece = next(sound, None)
                 if piece is not None:

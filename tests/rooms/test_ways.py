@@ -1,0 +1,306 @@
+"""Ways to the server in real time: a real proxy, a certificate of one's own, mirrors, headers, the newer reply."""
+
+from __future__ import annotations
+
+import ssl
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from omni_async import Connection, OmniClient, OmniError, Retry, TransportError
+from omni_async.sandbox import Sandbox
+
+from .proxies import certificate, free_port, tinyproxy
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+pytestmark = pytest.mark.timeout(120)
+
+KEY = "sk-s3cr3t-0123456789abcdef"
+PASSWORD = "pa55w0rd"
+QUICK: dict[str, Any] = {"median": 0.05, "prerendered": True, "seconds": 3}
+HURRY = Retry(budget=0.2, initial=0.1, maximum=0.1)
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    """Real time; one loop for all, so that they can share a sandbox."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep this machine's own settings out."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(scope="module")
+async def plain() -> AsyncIterator[Sandbox]:
+    """A sandbox that speaks http."""
+    async with Sandbox(**QUICK) as sandbox:
+        yield sandbox
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A self-signed certificate and its key."""
+    return certificate(tmp_path_factory.mktemp("certificate"))
+
+
+@pytest.fixture(scope="module")
+async def secure(own: tuple[str, str]) -> AsyncIterator[Sandbox]:
+    """A sandbox that speaks https with a certificate of its own, for the API and for clips."""
+    async with Sandbox(cert=own[0], key=own[1], **QUICK) as sandbox:
+        yield sandbox
+
+
+def trusting(own: tuple[str, str]) -> ssl.SSLContext:
+    """Trust that certificate alone."""
+    return ssl.create_default_context(cafile=own[0])
+
+
+@asynccontextmanager
+async def client_of(sandbox: Sandbox, folder: Path, **settings: Any) -> AsyncIterator[OmniClient]:
+    """Open a client of a sandbox that gives up soon."""
+    url, retry = settings.pop("base_url", sandbox.base_url), settings.pop("retry", HURRY)
+    connection = Connection(**settings)
+    async with OmniClient(
+        KEY, base_url=url, output_dir=folder, ledger=None, retry=retry, connection=connection
+    ) as client:
+        yield client
+
+
+async def refused(sandbox: Sandbox, folder: Path, *, lasting: bool = True, **settings: Any) -> TransportError:
+    """Give the error of a job that finds no way to the server; it was not sent, and nobody was paid.
+
+    What only a person can mend is told at once, with all the patience of the usual settings left.
+    """
+    before = sandbox.record.submits
+    async with client_of(sandbox, folder, retry=Retry() if lasting else HURRY, **settings) as client:
+        job = client.submit("p")
+        with pytest.raises(TransportError) as caught:
+            await job
+        with pytest.raises(TransportError):
+            await client.balance()
+        assert client.statistics().doubtful == 0
+        assert client.stopped is not None
+    assert (caught.value.sent, caught.value.lasting) == (False, lasting)
+    assert sandbox.record.submits == before
+    assert KEY not in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+    return caught.value
+
+
+# Proxies
+
+
+@pytest.mark.parametrize("how", ["setting", "environment"])
+async def test_http_goes_through_a_proxy(
+    plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Submit, checks and download all go through a real proxy, named as a setting or by the environment."""
+    async with tinyproxy(tmp_path) as proxy:
+        if how == "environment":
+            monkeypatch.setenv("http_proxy", proxy.url)
+        async with client_of(plain, tmp_path, **({"proxy": proxy.url} if how == "setting" else {})) as client:
+            assert (await client.submit("an apple")).is_file()
+        assert "POST http://127.0.0.1" in proxy.said()
+        assert f"GET {plain.cdn_url}/f/video/" in proxy.said()
+
+
+async def test_https_goes_through_a_proxy_unseen(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
+    """To https a real proxy only sees to whom it connects; two tunnels, to the API and to the host of the clips."""
+    async with tinyproxy(tmp_path) as proxy:
+        async with client_of(secure, tmp_path, proxy=proxy.url, ssl=trusting(own)) as client:
+            assert (await client.submit("an apple")).is_file()
+        for origin in (secure.base_url, secure.cdn_url):
+            assert f"CONNECT {origin.removeprefix('https://')}" in proxy.said()
+        assert "/v1/" not in proxy.said()
+        assert KEY not in proxy.said()
+
+
+async def test_a_proxy_with_a_password(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
+    """The user and the password in the proxy's URL open it; without them it says 407, and what to do is told."""
+    async with tinyproxy(tmp_path, f"BasicAuth me {PASSWORD}") as proxy:
+        named = proxy.url.replace("//", f"//me:{PASSWORD}@")
+        async with client_of(secure, tmp_path, proxy=named, ssl=trusting(own)) as client:
+            assert (await client.submit("an apple")).is_file()
+        error = await refused(secure, tmp_path, proxy=proxy.url, ssl=trusting(own))
+        assert f"the proxy {proxy.url} lets nothing through to 127.0.0.1: 407" in str(error)
+        assert "http://user:password@host:port" in str(error)
+        wrong = await refused(secure, tmp_path, proxy=named.replace("me:", "you:"), ssl=trusting(own))
+        assert "lets nothing through" in str(wrong)
+
+
+@pytest.mark.parametrize("kind", ["http", "https"])
+async def test_a_proxy_that_refuses(
+    plain: Sandbox, secure: Sandbox, own: tuple[str, str], tmp_path: Path, kind: str
+) -> None:
+    """A proxy that does not allow this address is named, with its 403; nothing was sent to the server."""
+    (tmp_path / "filter").write_text("only-this-one.example\n")
+    rules = (f'Filter "{tmp_path}/filter"', "FilterDefaultDeny Yes", "ConnectPort 1")
+    async with tinyproxy(tmp_path, *rules) as proxy:
+        sandbox = plain if kind == "http" else secure
+        error = await refused(sandbox, tmp_path, proxy=proxy.url, ssl=trusting(own))
+        assert f"the proxy {proxy.url} lets nothing through to 127.0.0.1: 403" in str(error)
+        assert "NO_PROXY" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["http", "https"])
+async def test_a_proxy_that_is_down(
+    plain: Sandbox, secure: Sandbox, own: tuple[str, str], tmp_path: Path, kind: str
+) -> None:
+    """Nobody listens where the proxy should be: it is named as such, without its password."""
+    port = free_port()
+    sandbox = plain if kind == "http" else secure
+    proxy = f"http://me:{PASSWORD}@127.0.0.1:{port}"
+    error = await refused(sandbox, tmp_path, lasting=False, proxy=proxy, ssl=trusting(own))
+    assert str(error).startswith(f"no connection to the proxy 127.0.0.1:{port}: ")
+
+
+async def test_a_proxy_that_cannot_be_used_is_named(
+    plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A SOCKS proxy of the environment is met with a clear word; `trust_env=False` and NO_PROXY go straight."""
+    monkeypatch.setenv("all_proxy", f"socks5://me:{PASSWORD}@127.0.0.1:1080")
+    error = await refused(plain, tmp_path)
+    assert "the environment's proxy for http: socks5://127.0.0.1:1080 is no HTTP proxy" in str(error)
+    async with client_of(plain, tmp_path, trust_env=False) as client:
+        assert (await client.submit("an apple")).is_file()
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    async with client_of(plain, tmp_path) as client:
+        assert (await client.balance()).unlimited
+
+
+# Certificates
+
+
+async def test_a_certificate_of_its_own(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
+    """With a context that trusts it, everything works, the download too; without, the way to trust it is told."""
+    async with client_of(secure, tmp_path, ssl=trusting(own)) as client:
+        assert (await client.submit("an apple")).is_file()
+    error = await refused(secure, tmp_path)
+    assert str(error).startswith(f"no connection to {secure.base_url.removeprefix('https://')}: ")
+    assert "certificate verify failed" in str(error)
+    assert "Connection(ssl=...), --ca-file, or SSL_CERT_FILE" in str(error)
+
+
+async def test_clip_hosts_are_trusted_no_further(secure: Sandbox, plain: Sandbox, tmp_path: Path) -> None:
+    """The context counts for hosts of clips as well: one that is not trusted sends nothing."""
+    async with client_of(plain, tmp_path) as client:
+        with pytest.raises(TransportError, match="certificate verify failed"):
+            async with client._transport.fetch(f"{secure.cdn_url}/f/video/x", {}):
+                pass
+
+
+async def test_what_was_in_order_once_is_waited_for(
+    plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that refuses after answers have come does not stop the line at once: that may pass by itself."""
+    async with client_of(plain, tmp_path) as client:
+        assert (await client.balance()).unlimited
+        async with tinyproxy(tmp_path, f"BasicAuth me {PASSWORD}") as proxy:
+            proxies = client._transport._proxies  # type: ignore[attr-defined]
+            monkeypatch.setattr(proxies, "_connection", Connection(proxy=proxy.url))
+            with pytest.raises(TransportError, match="407") as caught:
+                await client.balance()
+    assert not caught.value.lasting
+
+
+# Headers
+
+
+@asynccontextmanager
+async def relay(to: Sandbox) -> AsyncIterator[tuple[str, list[web.Request]]]:
+    """A mirror below a path, in front of a sandbox; notes what it was sent."""
+    seen: list[web.Request] = []
+
+    async def pass_on(request: web.Request) -> web.Response:
+        seen.append(request)
+        path = request.rel_url.raw_path_qs.removeprefix("/mirror/apimart")
+        headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
+        async with ClientSession() as session:
+            answer = await session.request(
+                request.method, to.base_url + path, data=await request.read(), headers=headers
+            )
+            kind = answer.headers["Content-Type"].partition(";")[0]
+            return web.Response(status=answer.status, body=await answer.read(), content_type=kind)
+
+    app = web.Application()
+    app.router.add_route("*", "/mirror/apimart/{rest:.*}", pass_on)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/mirror/apimart", seen
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_mirror_below_a_path_and_headers_for_it(plain: Sandbox, tmp_path: Path) -> None:
+    """Submit, checks, single questions and clips work through a mirror; it alone gets the extra headers."""
+    strangers: list[dict[str, str]] = []
+
+    async def clip(request: web.BaseRequest) -> web.Response:
+        strangers.append(dict(request.headers))
+        return web.Response(body=b"x")
+
+    runner = web.ServerRunner(web.Server(clip))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with relay(plain) as (url, seen):
+        headers = {"X-Gateway-Token": PASSWORD, "User-Agent": "studio/1.0"}
+        async with client_of(plain, tmp_path, base_url=f"{url}/v1/", headers=headers) as client:
+            assert (await client.submit("an apple")).is_file()
+            assert (await client.balance("account")).unlimited
+            assert "gemini-omni-flash-preview" in await client.models()
+            link = f"http://127.0.0.1:{runner.addresses[0][1]}/clip"
+            async with client._transport.fetch(link, {}) as transfer:
+                assert transfer.status == 200
+    await runner.cleanup()
+    assert {request.method for request in seen} == {"GET", "POST"}
+    for request in seen:
+        assert request.headers["X-Gateway-Token"] == PASSWORD
+        assert request.headers["User-Agent"] == "studio/1.0"
+        assert request.headers["Authorization"] == f"Bearer {KEY}"
+    assert PASSWORD not in str(strangers)
+    assert KEY not in str(strangers)
+
+
+async def test_the_newer_reply_is_asked_for_and_understood(plain: Sandbox, tmp_path: Path) -> None:
+    """With a response version, the answer to a submit is an object under 202, and a job goes on as ever."""
+    async with (
+        relay(plain) as (url, seen),
+        client_of(plain, tmp_path, base_url=url, response_version="2026-07-27") as client,
+    ):
+        job = client.submit("an apple")
+        assert (await job.accepted()).startswith("task_")
+        assert (await job).is_file()
+    assert {request.headers["X-APIMart-Response-Version"] for request in seen} == {"2026-07-27"}
+    async with ClientSession() as session:
+        answer = await session.post(
+            f"{plain.base_url}/v1/videos/generations",
+            json={"model": "gemini-omni-flash-preview", "prompt": "x"},
+            headers={"Authorization": f"Bearer {KEY}", "X-APIMart-Response-Version": "2026-07-27"},
+        )
+        told = await answer.json()
+    assert (answer.status, told["data"]["status"]) == (202, "queued")
+    assert told["data"]["id"].startswith("task_")
+
+
+async def test_a_model_describes_itself(plain: Sandbox, tmp_path: Path) -> None:
+    """The server's own word on a model: sizes, lengths, idempotency; of one that it does not have, a clear no."""
+    async with client_of(plain, tmp_path) as client:
+        told = await client.model_schema("Omni-Flash-Ext")
+        assert told["input_schema"]["properties"]["duration"]["enum"] == [4, 6, 8, 10]
+        assert told["idempotency"]["supported"] is True
+        with pytest.raises(OmniError, match="unknown model"):
+            await client.model_schema("nobody's/model?&")
+        with pytest.raises(ValueError, match="scope must be 'key' or 'account'"):
+            await client.balance("mine")  # type: ignore[arg-type]
