@@ -20,7 +20,10 @@ mpl.use("Agg")
 from matplotlib import pyplot as plt
 
 _ROOT = Path(__file__).parent.parent
-_NAMES = ("imports", "download", "cpu", "makespan", "checks", "hours", "memory", "ledger", "chains", "webhooks")
+_NAMES = (
+    *("imports", "download", "cpu", "makespan", "checks", "hours", "memory", "ledger", "chains"),
+    *("webhooks", "gallery"),
+)
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: .7rem 0 1.3rem } td, th { padding: .15rem .8rem .15rem 0; text-align: left }

@@ -19,6 +19,7 @@ NEEDS = {
     "checks": ("numpy",),
     "hours": (),
     "webhooks": ("av",),
+    "gallery": ("av", "jinja2"),
     "chains": (),
 }
 

@@ -156,8 +156,8 @@ def test_no_imports_run_in_a_circle() -> None:
 
 @_ALL
 def test_one_room_speaks_http(name: str) -> None:
-    """Only `_transport` imports aiohttp, and `_webapp` its server; the sandbox has a server and a client of its own."""
-    if name == "omni_async._transport" or name.startswith("omni_async.sandbox"):
+    """Only `_transport` imports aiohttp, and `_webapp` its server; sandbox and gallery have servers of their own."""
+    if name == "omni_async._transport" or name.startswith(("omni_async.sandbox", "omni_async.gallery")):
         return
     spoken = {target for target, _ in imports(name) if target.split(".")[0] in {"aiohttp", "requests", "httpx"}}
     assert spoken <= ({"aiohttp", "aiohttp.web"} if name == "omni_async._webapp" else set())
@@ -280,7 +280,10 @@ def _run(*command: str, timeout: float = 240) -> subprocess.CompletedProcess[str
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout, check=False)
 
 
-@pytest.mark.parametrize("name", ["omni_async", "omni_async.batch", "omni_async.sandbox", "omni_async.testing"])
+_PACKAGES = ["omni_async", "omni_async.batch", "omni_async.gallery", "omni_async.sandbox", "omni_async.testing"]
+
+
+@pytest.mark.parametrize("name", _PACKAGES)
 def test_no_extra_is_imported_without_need(name: str) -> None:
     """In a fresh interpreter, the library brings in nothing that only an extra installs."""
     done = _run(sys.executable, "-c", f"import sys, {name}; print(*sorted(sys.modules))", timeout=60)

@@ -12,7 +12,9 @@ from omni_async.sandbox import main as serve_sandbox
 
 from .account import balance, check
 from .batch import batch
+from .exhibit import with_port
 from .fetch import fetch
+from .gallery import gallery
 from .generate import generate
 from .interrupt import INTERRUPTS
 from .models import models
@@ -30,7 +32,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (generate, batch, status, resume, fetch, models, balance, check):
+for command in (generate, batch, status, resume, fetch, gallery, models, balance, check):
     app.command(command.__name__)(spread(command))
 
 
@@ -64,7 +66,7 @@ def run() -> NoReturn:
     INTERRUPTS.install()
     speak_safely()
     try:
-        app()
+        app(with_port(sys.argv[1:]))
     except Misuse as misuse:
         for line in misuse.args:
             typer.echo(line, err=True)

@@ -13,7 +13,7 @@ from omni_async import batch as requests
 
 from .ending import Commands
 from .ledger import Standing, ledger_of
-from .options import Folder, Money, Pace, Server, Style, Unknown  # noqa: TC001 - typer looks at them
+from .options import Folder, Money, Pace, Server, Show, Style, Unknown  # noqa: TC001 - typer looks at them
 from .output import Output
 from .run import Plan, Run
 from .status import Misuse, Status
@@ -40,6 +40,7 @@ def batch(
     money: Money,
     server: Server,
     pace: Pace,
+    show: Show,
     style: Style,
 ) -> Status:
     """Make a clip for every line of a file.
@@ -69,7 +70,7 @@ def batch(
         before=before,
         ahead=_AHEAD_WITH_CHAINS if any(line.extend_from for line in lines) else _AHEAD,
     )
-    return Run(plan, server, pace, Output(style), money).run()
+    return Run(plan, server, pace, Output(style), money, show=show).run()
 
 
 def _named(file: Path, problem: requests.Problem) -> str:

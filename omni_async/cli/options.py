@@ -171,6 +171,26 @@ class Style:
     ] = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Show:
+    """How to look at a run in a browser."""
+
+    gallery: Annotated[
+        bool,
+        typer.Option(
+            "--gallery", help="Write DIR/gallery.html at the end: all clips to look at.", rich_help_panel=_OUTPUT
+        ),
+    ] = False
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            metavar="[PORT]",
+            help="Show the run live in a browser of this machine; HOST:PORT lets others look too.",
+            rich_help_panel=_OUTPUT,
+        ),
+    ] = None
+
+
 Unknown = Annotated[bool, typer.Option("--unknown", help="Send those again of which nobody knows; may pay them twice.")]
 Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
 

@@ -13,7 +13,7 @@ from omni_async import JobStatus
 from . import words
 from .ending import Commands, command
 from .ledger import SANDBOX_LEDGER, UNFINISHED, Standing, ledger_in, ledger_of, reading
-from .options import Money, Pace, Server, Style, Unknown  # noqa: TC001 - typer looks at them
+from .options import Money, Pace, Server, Show, Style, Unknown  # noqa: TC001 - typer looks at them
 from .output import Output
 from .run import Plan, Run
 from .status import Misuse, Status
@@ -32,6 +32,7 @@ def resume(
     money: Money,
     server: Server,
     pace: Pace,
+    show: Show,
     style: Style,
 ) -> Status:
     """Go on with all that is unfinished in a folder.
@@ -61,7 +62,7 @@ def resume(
         return _nothing_to_do(folder, totals, Output(style))
     commands = Commands.same(failed="--failed", unknown="--unknown")
     plan = Plan(total=before.total, ledger=ledger, jobs=jobs, commands=commands, before=before)
-    return Run(plan, server, pace, Output(style), money).run()
+    return Run(plan, server, pace, Output(style), money, show=show).run()
 
 
 def _ledger(folder: Path, *, is_sandbox: bool) -> Path:

@@ -11,6 +11,7 @@ from omni_async import CostLimitReached, DownloadError, LedgerError, Statistics
 
 from .display import shown
 from .ending import Ending
+from .exhibit import Exhibit
 from .ledger import Standing
 from .progress import Course, Watch
 from .session import client_for, in_words, start
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from omni_async import Job, OmniClient
 
     from .ending import Commands
-    from .options import Money, Pace, Server
+    from .options import Money, Pace, Server, Show
     from .output import Output
     from .progress import View
     from .tally import Outcome
@@ -51,13 +52,23 @@ class Plan:
 class Run:
     """One run, from its options to its exit status."""
 
-    def __init__(self, plan: Plan, server: Server, pace: Pace, output: Output, money: Money | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        server: Server,
+        pace: Pace,
+        output: Output,
+        money: Money | None = None,
+        *,
+        show: Show | None = None,
+    ) -> None:
         self._plan = plan
         self._server = server
         self._settings = pace.settings(money)
         self._output = output
         self._tally = Tally(plan.total, made=plan.before.completed)
         self._watch = Watch(output.event if output.style.verbose else None, plan.before)
+        self._exhibit = Exhibit(show, plan.ledger, plan.total, output)
         self._course = Course()
         self._client: OmniClient | None = None
 
@@ -66,14 +77,15 @@ class Run:
         status = start(self._work, self._output)
         if self._client is not None:
             self._ending(status, self._client).tell(self._output)
+            self._exhibit.write()
         elif status is Status.INTERRUPTED:
             self._output.problem("interrupted; nothing has been submitted")
         return status
 
     async def _work(self) -> Status:
-        settings = {**self._settings, "ledger": self._plan.ledger, "on_event": self._watch.hear}
+        settings = {**self._settings, "ledger": self._plan.ledger, "on_event": self._exhibit.heard_by(self._watch.hear)}
         with anyio.CancelScope() as scope:
-            async with client_for(self._server, **settings) as client:
+            async with client_for(self._server, **settings) as client, self._exhibit.opened(client):
                 jobs = await self._plan.jobs(client)
                 self._client = client
                 async with shown(self._output, self._look):

@@ -37,6 +37,15 @@ def programs() -> list[str]:
     return re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(encoding="utf-8"), re.M | re.S)
 
 
+def program_with(word: str) -> str:
+    """Give the first of them that uses a word; what awaits outside of a coroutine is put into one."""
+    found = next(each for each in programs() if word in each)
+    if "asyncio.run" in found:
+        return found
+    imports, body = found.split("\n\n", 1)
+    return f"import asyncio\n{imports}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())"
+
+
 def test_there_are_two_commands_and_each_is_complete() -> None:
     """Each is one line that makes an environment, installs an extra that exists, and runs."""
     metadata = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -72,21 +81,27 @@ async def test_the_first_command_makes_every_clip(tmp_path: Path) -> None:
 
 async def test_its_programs_work(tmp_path: Path) -> None:
     """The first program makes its four clips; the lines about the sandbox make one, and what they assert holds."""
-    first, second = (next(text for text in programs() if mark in text) for mark in ("asyncio.gather", "import Sandbox"))
     async with SandboxProcess(median=0.3, seconds=3) as sandbox:
         variables = {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key}
-        assert await ended(await started(tmp_path, "-c", first, **variables)) == (0, "", "")
+        assert await ended(await started(tmp_path, "-c", program_with("asyncio.gather"), **variables)) == (0, "", "")
         made = {task["prompt"]: task for task in (await sandbox.record())["tasks"].values()}
     assert len(clips_in(tmp_path / "clips")) == len(made) == 4
     assert made["a harbour at dawn"]["body"]["aspect_ratio"] == "9:16"
     assert "extend_from_task_id" in made["now make it snow"]["body"]
 
-    imports, body = second.split("\n\n", 1)
-    whole = f"import asyncio\n{imports}\nasync def main():\n{textwrap.indent(body, '    ')}\nasyncio.run(main())"
     (tmp_path / "beside").mkdir()
-    assert await ended(await started(tmp_path / "beside", "-c", whole)) == (0, "", "")
+    assert await ended(await started(tmp_path / "beside", "-c", program_with("import Sandbox"))) == (0, "", "")
     (clip,) = clips_in(tmp_path / "beside" / "clips").values()
     assert_plays(clip)
+
+
+async def test_the_program_of_the_gallery_works(tmp_path: Path) -> None:
+    """It makes a clip, serves the live page meanwhile, and leaves a gallery."""
+    async with SandboxProcess(median=0.3, prerendered=True) as sandbox:
+        variables = {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key}
+        assert await ended(await started(tmp_path, "-c", program_with("LivePage("), **variables)) == (0, "", "")
+    assert len(list((tmp_path / "clips").glob("*.mp4"))) == 1
+    assert (tmp_path / "clips" / "gallery.html").is_file()
 
 
 async def test_its_tests_pass(tmp_path: Path) -> None:
