@@ -108,6 +108,9 @@ async def test_its_tests_pass(tmp_path: Path) -> None:
     """The tests that it shows pass, with the plugin and a program that films scenes."""
     with_sandbox, in_memory = (text for text in programs() if "def test_" in text)
     (tmp_path / "my_app.py").write_text((ROOT / "examples" / "testing" / "storyboard.py").read_text())
+    (tmp_path / "conftest.py").write_text(
+        "import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n"
+    )
     (tmp_path / "test_it.py").write_text(f"{with_sandbox}\n\n{in_memory}")
     status, out = await run_pytest(tmp_path, "-o", "anyio_mode=auto", "-p", "no:asyncio")
     assert (status, "2 passed" in out) == (0, True), out

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import anyio
 
 from omni_async import Limits, OmniClient, Polling, Retry, TransportError, TransportTimeout
+from omni_async._core.wire import Reply
 from omni_async._ledger import MemoryLedger
 from omni_async.testing.client import EPOCH, MemoryClient
 from omni_async.testing.clips import box, mp4
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from omni_async._core.record import JobRecord
-    from omni_async._core.wire import Reply
 
 __all__ = ["EPOCH", "HTML", "FakeTask", "Fault", "Post", "box", "mp4", "refusal", "reply"]
 
