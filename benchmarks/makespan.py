@@ -1,21 +1,19 @@
 """How long a hundred clips take on accounts whose limits nobody tells, against the least possible; in real time.
 
-All contestants of a round run at the same time, each on an account of its own that gives the same durations in the same
-order: they sleep most of the time.
+Each contestant of a round has an account of its own, which gives the same durations in the same order. The library runs
+on all accounts at the same time, and then each rival does: they sleep most of the time.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import Any
 
 from benchmarks.contest import Entry, Outcome, hold
 from benchmarks.figures import Aim, Figures, by_size, run
 from benchmarks.least import LEAST
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 _ACCOUNTS: dict[str, dict[str, Any]] = {
     "4 a second": {"per_minute": 240, "median": 8.0},
@@ -37,15 +35,18 @@ _AIMS = {  # makespan against the least possible, refused submits for each clip
 }
 
 
-def _entries(jobs: int, seed: int, labels: Iterable[str], speed: float) -> list[Entry]:
-    entries = []
-    for name, limits in _ACCOUNTS.items():
-        account = limits | {"seed": seed, "speed": speed}
-        entries.append(Entry(f"{name}/{_OURS}", "library", jobs, account))
-        if name in _TOLD:
-            entries.append(Entry(f"{name}/{_OURS_TOLD}", "library", jobs, account, {"limits": _TOLD[name]}))
-        entries += [Entry(f"{name}/{label}", _RIVALS[label], jobs, account) for label in labels]
-    return entries
+def _ours(jobs: int, seed: int, speed: float) -> list[Entry]:
+    untold = _on_all_accounts(_OURS, "library", jobs, seed, speed)
+    told = _on_all_accounts(_OURS_TOLD, "library", jobs, seed, speed)
+    known = [(each, _TOLD.get(each.label.split("/")[0])) for each in told]
+    return [*untold, *(replace(each, order={"limits": limits}) for each, limits in known if limits)]
+
+
+def _on_all_accounts(label: str, contestant: str, jobs: int, seed: int, speed: float) -> list[Entry]:
+    return [
+        Entry(f"{name}/{label}", contestant, jobs, limits | {"seed": seed, "speed": speed})
+        for name, limits in _ACCOUNTS.items()
+    ]
 
 
 def _ratio(outcome: Outcome) -> float:
@@ -55,10 +56,11 @@ def _ratio(outcome: Outcome) -> float:
 def measure(figures: Figures) -> None:
     """Hold the rounds."""
     jobs, rounds = by_size(figures, 4, 100, 100), by_size(figures, 1, 1, 5)
-    labels = list(_RIVALS)[: by_size(figures, 0, 9, 9)]
+    speed, rivals = by_size(figures, 20, 1, 1), list(_RIVALS.items())[: by_size(figures, 0, 9, 9)]
     runs: dict[str, list[Outcome]] = defaultdict(list)
     for seed in range(rounds):
-        for outcome in hold(_entries(jobs, seed, labels, by_size(figures, 20, 1, 1))):
+        races = [_ours(jobs, seed, speed), *(_on_all_accounts(*rival, jobs, seed, speed) for rival in rivals)]
+        for outcome in [outcome for race in races for outcome in hold(race)]:
             runs[outcome.entry.label].append(outcome)
     for label, outcomes in runs.items():
         account, contestant = label.split("/")

@@ -88,6 +88,7 @@ class House:
         self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=self.roster.wall)
         self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
         self.roster.on_ledger_failure = self.submitter.stop
+        self.poller.pressure = self._pressure
         self._transport = transport
         self._webhook = webhook
         self._ledger = ledger
@@ -210,6 +211,11 @@ class House:
 
     def _leave(self) -> None:
         self.submitter.finished()
+
+    def _pressure(self) -> float:
+        """Give how many jobs wait for each place on the server; 0 where it is not a place that they wait for."""
+        gate = self.submitter.gate
+        return len(self.submitter.line) / max(1, gate.in_flight) if gate.is_full else 0.0
 
     def _land(self, job: Job) -> None:
         self.downloader.put(job)

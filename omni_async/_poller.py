@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 WIDTH = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
+_MOST_PRESSURE = 16.0  # so many times may a look be worth what it is worth to its own job
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
 _log = logging.getLogger("omni_async.poller")
@@ -79,6 +80,7 @@ class Poller:
         self._polling = polling
         self._cadence = Cadence(polling)
         self._dice = dice
+        self.pressure: Callable[[], float] = float  # how many jobs wait for each that is followed to finish
         self.wakeups = Wakeups(webhook, self._plan)
         self._ends = Ends(roster, self._cadence, self.wakeups.trust, landed=landed, left=left)
         self._batch = BatchStatus(transport, roster, polling)
@@ -133,7 +135,7 @@ class Poller:
         is_called = watch.calls is not None and watch.calls.is_due
         if watch.is_single and not is_called:
             return watch.rests_until
-        ease = self.wakeups.ease(watch) / watch.crowd
+        ease = self.wakeups.ease(watch) / watch.crowd / min(1 + self.pressure(), _MOST_PRESSURE)
         due = max(watch.rests_until, self._cadence.next_look(watch.course, ease=ease))
         deadline = watch.since + self._polling.timeout
         due = min(due, deadline) if watch.course.seen < deadline else due  # one last look when its time is up
@@ -207,11 +209,9 @@ class Poller:
         self._tell_gate(permit, Sight(Look.MISSED, error=answer.error, retry_after=answer.retry_after))
         for watch in watches:
             word = answer.running.get(str(watch.job.task_id))
-            if watch.job.status is not JobStatus.RUNNING:
-                continue
-            if word is not None:
+            if word is not None and watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
                 await self._act(watch, Sight(Look.RUNNING, as_task(watch.job.task_id or "", word, watch.job.task)))
-            else:
+            elif word is None:
                 watch.is_alone = not answer.is_limit
                 self._plan(watch)
 

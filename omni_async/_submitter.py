@@ -67,7 +67,7 @@ class Submitter:
         self._found = found
         self._dice = dice
         self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute * _SLACK) if limits.submits_per_minute else None
-        self._line: Line[Job] = Line()
+        self.line: Line[Job] = Line()
         self._doubts: Doubts[Job] = Doubts(retry)
         self._on_wire: dict[Job, OnWire] = {}
         self._ceiling = limits.max_cost
@@ -97,7 +97,7 @@ class Submitter:
             return
         self.stopped = error
         _log.warning("no more submits: %s", error)
-        self._line.clear()
+        self.line.clear()
         for job in self._roster.live():
             is_unsent = job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._on_wire
             if is_unsent and job._is_admitted:  # of one at the door, the ledger may know that it is done
@@ -134,9 +134,9 @@ class Submitter:
     def _turn_comes_in(self) -> float | None:
         """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
         now = self.now()
-        while (job := self._line.first(now)) is not None and (job.done() or self._post.holds(job)):
-            self._line.take()
-        back = self._line.next_return()
+        while (job := self.line.first(now)) is not None and (job.done() or self._post.holds(job)):
+            self.line.take()
+        back = self.line.next_return()
         if job is None and back is None and not self._on_wire:
             self.gate.rested()
         held = 0 if job in self._doubts else len(self._doubts)
@@ -155,7 +155,7 @@ class Submitter:
         return not fits
 
     def _let_out(self, group: TaskGroup) -> None:
-        job, now = self._line.take(), self.now()
+        job, now = self.line.take(), self.now()
         self._on_wire[job] = OnWire(now)
         group.start_soon(self._send, job, self.gate.leave(now))
 
@@ -166,13 +166,13 @@ class Submitter:
         elif self.stopped is not None:
             self.end(job, self.stopped)
         elif not self._is_winding_up:
-            self._line.put(job)
+            self.line.put(job)
             self._bell.ring()
 
     def _wind_up(self) -> None:
         """Let nothing more out, and give the POSTs on the wire a little time to be answered and recorded."""
         self._is_winding_up = True
-        self._line.clear()
+        self.line.clear()
         for post in self._on_wire.values():
             post.scope.deadline = min(post.scope.deadline, anyio.current_time() + GRACE)
 
@@ -273,7 +273,7 @@ class Submitter:
         elif self.stopped is not None:
             self.end(job, self.stopped)
         elif not self._is_winding_up:
-            self._line.put_at(job, now + pause)
+            self.line.put_at(job, now + pause)
 
     def _give_up(self, job: Job) -> None:
         if job.status is JobStatus.RUNNING:
@@ -288,10 +288,10 @@ class Submitter:
 
     def _note_doubt(self, job: Job) -> None:
         if self._doubts.note(job):
-            self._line.favour(job)  # others may wait for the place that it holds
+            self.line.favour(job)  # others may wait for the place that it holds
 
     def _forget(self, job: Job) -> None:
-        self._line.forget(job)
+        self.line.forget(job)
         self._doubts.forget(job)
 
     @staticmethod

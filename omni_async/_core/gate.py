@@ -99,6 +99,16 @@ class Gate:
         return self._learner.learnt() if self._learner else Learnt()
 
     @property
+    def is_full(self) -> bool:
+        """Tell whether those who want through wait for a job to finish, as far as is known."""
+        if self._learner is None or self._is_full(0):
+            return self._is_full(0)
+        at_once = self._learner.learnt().at_once
+        if self._state is _State.OPEN:
+            return at_once is not None and self.in_flight + self._on_wire >= at_once
+        return self._cause is _Cause.REFUSED and self._learner.may_open_early()
+
+    @property
     def is_closed(self) -> bool:
         """Tell whether something has closed it, and nothing has come through since."""
         return self._state is not _State.OPEN

@@ -18,6 +18,10 @@ class Line(Generic[T]):
         self._first_place = 0
         self._next_place = 0
 
+    def __len__(self) -> int:
+        """Give how many are in it."""
+        return len(self._ready) + len(self._resting)
+
     def put(self, item: T) -> None:
         """Put in: behind all others, or at its old place."""
         heapq.heappush(self._ready, (self._place(item), item))

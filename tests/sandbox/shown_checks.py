@@ -53,7 +53,7 @@ async def check_is_garbage(talk: Talk, task_id: str) -> None:
 
 async def not_found_yet(talk: Talk, task_id: str) -> None:
     """A young task is not found, in two ways; an older one is."""
-    statuses = {(await talk.check(task_id)).status for _ in range(20)}
+    statuses = {answer.status for answer in await asyncio.gather(*(talk.check(task_id) for _ in range(20)))}
     assert statuses == {400, 404}
     await asyncio.sleep(1.05)
     assert (await talk.check(task_id)).status == 200
