@@ -22,7 +22,7 @@ import requests
 
 from benchmarks.contest import child
 from benchmarks.figures import Aim, Figures, by_size, run
-from omni_async import JobEvent, JobStatus, OmniClient
+from omni_async import EventKind, JobEvent, JobStatus, OmniClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -110,7 +110,7 @@ async def _measure(rounds: int, size: int) -> dict[str, list[float]]:
         begun: dict[str, float] = {}
 
         def note(event: JobEvent) -> None:
-            if event.status is JobStatus.DOWNLOADING:
+            if event.status is JobStatus.DOWNLOADING and event.kind is EventKind.CHANGE:
                 begun[event.key] = time.monotonic()
 
         async with child("benchmarks.clip_server") as server:
