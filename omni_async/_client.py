@@ -16,7 +16,7 @@ from ._core.record import JobEvent, JobRecord, Statistics
 from ._core.settings import Limits, Polling, Retry
 from ._endings import key_reused, stand_behind
 from ._events import checked_listener
-from ._house import House
+from ._house import House, warm_up
 from ._job import Job
 from ._ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
 from ._local_files import find_fault, is_missing
@@ -96,6 +96,7 @@ class OmniClient(Questions):
     # In and out
 
     async def __aenter__(self) -> Self:
+        await warm_up()
         if self._house is not None or self._is_closed:
             raise ClientClosed("a client is entered once; make another OmniClient")
         self._house = House(

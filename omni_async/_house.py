@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
+from contextlib import suppress
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -40,6 +43,14 @@ _TURNS = 10  # of the loop, in which those who have just got their clip may hand
 
 logging.getLogger("omni_async").addHandler(logging.NullHandler())  # quiet until the program sets logging up
 _log = logging.getLogger("omni_async.client")
+_BACKEND = "anyio._backends._asyncio"
+
+
+async def warm_up() -> None:
+    """Load, beside the event loop, what anyio loads at its first use: that would hold up the loop for 25 ms."""
+    if _BACKEND not in sys.modules:
+        with suppress(ImportError):
+            await asyncio.to_thread(import_module, _BACKEND)
 
 
 class House:
