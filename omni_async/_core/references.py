@@ -7,7 +7,6 @@ from dataclasses import dataclass
 HEAD = 16  # bytes of a file that tell what it is
 LARGEST_IMAGE = 20 * 1024 * 1024  # bytes, the upload's own limit
 LARGEST_VIDEO = 20 * 1024 * 1024  # bytes; it travels within the request, where it becomes a third larger
-MOST_IMAGES = 16
 SHORTEST, LONGEST, ADVISED = 1.0, 24.0, 3.0  # seconds of a reference video, as the API's page puts it
 
 UPLOAD_LIFETIME = 72 * 3600.0  # seconds that the link of an upload lives
