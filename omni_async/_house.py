@@ -99,7 +99,7 @@ class House:
         self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=self.roster.wall)
         self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
         self.roster.on_ledger_failure = self.submitter.stop
-        self.poller.pressure = self._pressure
+        self.poller.schedule.pressure = self._pressure
         self._transport = transport
         self._webhook = webhook
         self._ledger = ledger
@@ -177,7 +177,7 @@ class House:
             await self._ledger.open()
             self.poller.learn(await self._ledger.durations())
             await self._limits.recall()
-            await self._webhook.open(self._ledger, self.poller.wakeups.hint)
+            await self._webhook.open(self._ledger, self.poller.schedule.wakeups.hint)
             if self._counts_cost:
                 self.roster.spent = await self._ledger.spent()
         except LedgerError as error:

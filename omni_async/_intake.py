@@ -214,7 +214,10 @@ class Intake:
         """Send a new job on, unless what it was to extend was turned away: a later run would extend another's clip."""
         parent = job._parent
         if parent is None or not isinstance(parent._outcome, KeyReused):
-            await self._direct(job)
+            if job.status is JobStatus.WAITING:
+                self._line_up(job)  # its request has just been checked
+            else:
+                await self._direct(job)
             return
         text = f"job {job.key!r}: the job {parent.key!r} that it extends was not taken: {parent._outcome}"
         self._roster.move(job, JobStatus.FAILED, error=text, finished_at=self._roster.wall())

@@ -1,10 +1,9 @@
 """Follows every job in flight: one coroutine, one agenda of due times, and what each look makes of a job.
 
 Theory of operation. A job being followed is a `Watch`. It is either on the agenda, or being looked at by a short-lived
-asyncio task; never both. The coroutine starts the looks that are due, as its own gate and pace allow, and sleeps until
-the next one. The agenda says when a job is to be thought about; whether it is to be looked at then, the cadence says
-with all it knows at that moment. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not
-a failed job.
+asyncio task; never both. The coroutine starts the looks that are due (see `Schedule`), as its own gate and pace allow,
+and sleeps until the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a
+failed job.
 
 A webhook is a hint that a look is due now (see `Wakeups`), and nothing more. With batch status one question is about
 many jobs; it only ever tells who is still running, and the others are looked at singly.
@@ -18,27 +17,23 @@ import random
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.lowlevel
 from aiolimiter import AsyncLimiter
 
 from ._batch_status import BatchStatus
 from ._bell import Bell
 from ._core import retry as rules
-from ._core.agenda import Agenda
 from ._core.cadence import Cadence
 from ._core.errors import TransportError, TransportTimeout, about
 from ._core.gate import Gate, Permit
 from ._core.lifecycle import JobStatus
 from ._core.retry import Look, Sight
-from ._core.statuses import MOST, as_task
+from ._core.statuses import as_task
 from ._ends import Ends, overdue
-from ._wakeups import Wakeups
+from ._schedule import Schedule
 from ._watch import Watch, model_of, still
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-
-    from anyio.abc import TaskGroup
 
     from ._core.forecast import Experience
     from ._core.record import JobRecord
@@ -51,8 +46,6 @@ if TYPE_CHECKING:
 
 WIDTH = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
-_THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
-_MOST_PRESSURE = 16.0  # so many times may a look be worth what it is worth to its own job
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
 _log = logging.getLogger("omni_async.poller")
@@ -80,14 +73,12 @@ class Poller:
         self._polling = polling
         self._cadence = Cadence(polling)
         self._dice = dice
-        self.pressure: Callable[[], float] = float  # how many jobs wait for each that is followed to finish
-        self.wakeups = Wakeups(webhook, self._plan)
-        self._ends = Ends(roster, self._cadence, self.wakeups.trust, landed=landed, left=left)
+        self._bell = Bell()
+        self.schedule = Schedule(polling, self._cadence, self._bell, webhook=webhook, dice=dice)
+        self._ends = Ends(roster, self._cadence, self.schedule.wakeups.trust, landed=landed, left=left)
         self._batch = BatchStatus(transport, roster, polling)
         self._gate = Gate(capacity=None, width=WIDTH, retry=retry)
         self._pace = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
-        self._agenda: Agenda[Watch] = Agenda(lambda watch: watch.is_void or watch.job.status is not JobStatus.RUNNING)
-        self._bell = Bell()
 
     def learn(self, records: Iterable[JobRecord]) -> None:
         """Take in from earlier jobs how long the server takes."""
@@ -105,90 +96,42 @@ class Poller:
         now = self._now()
         course = self._cadence.begin(model_of(job._record), now - age, now, is_watched=not at_once)
         watch = Watch(job, now - age, course, is_late=age >= self._polling.timeout)
-        self.wakeups.expect(watch)
-        self._plan(watch)
+        watch.rests_until = 0.0 if at_once else now + self._polling.minimum
+        self.schedule.wakeups.expect(watch)
+        self.schedule.plan(watch)
 
     async def run(self) -> None:
         """Start looks when they are due, for ever."""
-        async with anyio.create_task_group() as group:
+        async with asyncio.TaskGroup() as group:  # a look needs no scope, and anyio's tasks cost three times as much
             while True:
-                wait = self._next_thought_in()
+                wait = self._opens_in()
                 if wait != 0:
                     await self._bell.wait(wait)
                     continue
                 if self._pace is not None:
                     await self._pace.acquire()
-                if self._next_thought_in() != 0 or not self._start_look(group):
-                    await anyio.lowlevel.checkpoint()
+                if self._opens_in() != 0 or not self._start_look(group):
+                    await asyncio.sleep(0)
 
     # When
 
-    def _plan(self, watch: Watch) -> None:
-        """Put it on the agenda."""
-        now, watch.is_asked = self._now(), False
-        again = self._cadence.think_again_in(watch.course, now, followed=len(self._agenda))
-        jitter = (1 + self._dice()) / 2  # else those that began together would be looked at together, again and again
-        if self._agenda.put(watch, min(self._due(watch), now + again * jitter)):
-            self._bell.ring()
-
-    def _due(self, watch: Watch) -> float:
-        is_called = watch.calls is not None and watch.calls.is_due
-        if watch.is_single and not is_called:
-            return watch.rests_until
-        ease = self.wakeups.ease(watch) / watch.crowd / min(1 + self.pressure(), _MOST_PRESSURE)
-        due = max(watch.rests_until, self._cadence.next_look(watch.course, ease=ease))
-        deadline = watch.since + self._polling.timeout
-        due = min(due, deadline) if watch.course.seen < deadline else due  # one last look when its time is up
-        return min(due, watch.calls.due_at) if watch.calls is not None and is_called else due
-
-    def _next_thought_in(self) -> float | None:
+    def _opens_in(self) -> float | None:
         """Give the seconds until a job is to be thought about, 0 for now; None where only an event can change that."""
-        due, now = self._agenda.next_due(), self._now()
-        if due is None or due > now:
-            return None if due is None else due - now
-        return self._gate.opens_in(now)
+        wait = self.schedule.opens_in()
+        return wait if wait != 0 else self._gate.opens_in(self._now())
 
-    def _start_look(self, group: TaskGroup) -> bool:
+    def _start_look(self, group: asyncio.TaskGroup) -> bool:
         """Start the look that is worth most; False if there is none that is due, among the first few."""
-        now = self._now()
-        is_scarce = self._pace is not None or self._gate.is_closed
-        for _ in range(_THOUGHTS):
-            watch = self._agenda.take(now, self._worth if is_scarce else None)
-            if watch is None:
-                return False
-            if self._due(watch) <= now:
-                self._look_at(self._fellows(watch, now), group, self._gate.leave(now))
-                return True
-            self._plan(watch)
-        return False
-
-    def _fellows(self, first: Watch, now: float) -> list[Watch]:
-        """Give all that may be asked about in one question with this one, because they are due soon; or it alone."""
-        found, others = [first], list[Watch]()
-        if self._batch.is_on and not first.is_single and not self._gate.is_closed:
-            soon = now + self._polling.minimum
-            while len(found) < MOST and len(others) < _THOUGHTS:
-                watch = self._agenda.take(soon, None)
-                if watch is None:
-                    break
-                (others if watch.is_single or self._due(watch) > soon else found).append(watch)
-        for watch in others:
-            self._plan(watch)
-        return found
-
-    def _look_at(self, watches: list[Watch], group: TaskGroup, permit: Permit) -> None:
-        for watch in watches:
-            watch.is_asked, watch.crowd = True, len(watches)
-        if len(watches) > 1:
-            group.start_soon(self._look_at_many, watches, permit)
-        else:
-            group.start_soon(self._look, watches[0], permit)
-
-    def _worth(self, watch: Watch) -> float:
-        """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
-        if watch.is_single:  # as good as certainly finished
-            return float("inf")
-        return self._cadence.wasted(watch.course, self._now())
+        watch = self.schedule.take(is_scarce=self._pace is not None or self._gate.is_closed)
+        if watch is None:
+            return False
+        is_shared = self._batch.is_on and not self._gate.is_closed
+        watches = self.schedule.fellows(watch) if is_shared else [watch]
+        permit = self._gate.leave(self._now())
+        for each in watches:
+            each.is_asked, each.crowd = True, len(watches)
+        group.create_task(self._look_at_many(watches, permit) if len(watches) > 1 else self._look(watch, permit))
+        return True
 
     # One look
 
@@ -213,7 +156,7 @@ class Poller:
                 await self._act(watch, Sight(Look.RUNNING, as_task(watch.job.task_id or "", word, watch.job.task)))
             elif word is None:
                 watch.is_alone = not answer.is_limit
-                self._plan(watch)
+                self.schedule.plan(watch)
 
     async def _ask(self, task_id: str, patience: float | None) -> Sight:
         self._roster.count("checks")
@@ -254,7 +197,7 @@ class Poller:
             case Look.RUNNING:
                 if sight.task is not None:
                     self._cadence.see(watch.course, sight.task, self._now())
-                self.wakeups.see_unfinished(watch)
+                self.schedule.wakeups.see_unfinished(watch)
                 await self._look_again(watch, self._polling.minimum)
             case Look.DENIED if sight.error is not None:
                 await self._ends.lose(watch.job, about(f"job {watch.job.key!r}: {still(watch.job)}", sight.error))
@@ -268,7 +211,7 @@ class Poller:
             await self._ends.fail(watch, what, self._now())
         else:
             watch.rests_until = self._now() + self._polling.minimum * 2 ** (watch.linkless - 1)
-            self._plan(watch)
+            self.schedule.plan(watch)
 
     async def _miss(self, watch: Watch, sight: Sight) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
@@ -293,7 +236,7 @@ class Poller:
             await self._ends.lose(watch.job, overdue(watch.job, reason))
         else:
             watch.rests_until = self._now() + rest
-            self._plan(watch)
+            self.schedule.plan(watch)
 
     @staticmethod
     def _now() -> float:

@@ -91,16 +91,16 @@ class Post:
 
     def _webhook_of(self, job: Job) -> str | None:
         """Give the address for its hook: chosen with its first POST, and the same in all that follow under its key."""
-        if job._record.submitted_at is not None or job.request is None:
-            return job._record.webhook
-        return self._webhook.address_for(job.request)
+        record = job._record
+        return self._webhook.address_for(job) if record.submitted_at is None else record.webhook
 
     async def send(self, job: Job) -> Judgement:
         """Send it, and tell what became of it."""
         parcel, since = self._parcels.pop(job, None), _now()
         if parcel is None:
-            assert job.request is not None, "a job without a request is never in the line"
-            body = wire.encode(job.request.body() | _added(job._record, job._record.webhook))
+            request = job.request
+            assert request is not None, "a job without a request is never in the line"
+            body = wire.encode(request.body() | _added(job._record, job._record.webhook))
         else:
             body = parcel.body
         try:

@@ -268,9 +268,11 @@ class Roster:
         job._record = record = replace(before, status=status, **facts)
         self._sums["submits"] += record.submits - before.submits
         self._sums["doubtful"] += record.doubtful - before.doubtful
-        self.cost += record.paid - before.paid
         self._credits += (record.credits or 0.0) - (before.credits or 0.0)
-        self.spent += Spent.of(record) - Spent.of(before)
+        spent, less = Spent.of(record), Spent.of(before)
+        if spent != less:
+            self.spent += spent - less
+            self.cost += spent.paid - less.paid
         saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
         if status is not before.status:
             self._stand(job.key, status)

@@ -7,6 +7,7 @@ import json
 import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -119,7 +120,7 @@ class HttpTransport:
             answer.close()
 
     async def _follow(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=self._timeouts.connect, sock_read=self._timeouts.idle)
+        timeout = _limits(None, self._timeouts.connect, self._timeouts.idle)
         for _ in range(_MOST_REDIRECTS):
             answer = await self._open.get(
                 target,
@@ -146,15 +147,14 @@ class HttpTransport:
     ) -> Reply:
         """Make one request to the API's own origin and read the whole reply."""
         departure = _Departure()
-        limits = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, self._timeouts.connect))
         # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
         try:
             async with self._open.request(
                 method,
                 target,
                 data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK else body,  # piece by piece
-                headers={**(headers or {}), **self._key_for(target)},
-                timeout=limits,
+                headers={**(headers or {}), **self._own_headers()},
+                timeout=_limits(timeout, self._timeouts.connect),
                 allow_redirects=False,
                 proxy=self._proxies.way_to(target),
                 trace_request_ctx=departure,
@@ -170,8 +170,9 @@ class HttpTransport:
 
     def _key_for(self, target: URL) -> dict[str, str]:
         """Give the header with the key, and those of the settings, to the API's own origin and nobody else."""
-        if target.origin() != self._base.origin():
-            return {}
+        return self._own_headers() if target.origin() == self._base.origin() else {}
+
+    def _own_headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._key.reveal()}", **self._connection.sent_along()}
 
     # What a server says may quote the key: in its body, its headers, even in a line that is no HTTP.
@@ -238,6 +239,13 @@ class _Departure:
 async def _note_departure(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
     if context.trace_request_ctx is not None:
         context.trace_request_ctx.happened = True
+
+
+@cache
+def _limits(total: float | None, connect: float, idle: float | None = None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=total, sock_connect=connect if total is None else min(total, connect), sock_read=idle
+    )
 
 
 def _unconnected(error: aiohttp.ClientConnectorError) -> str:

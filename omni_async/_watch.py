@@ -23,7 +23,7 @@ class Watch:
     since: float
     course: Course
     is_late: bool  # its time was over when it was taken up
-    rests_until: float = 0.0  # after a look that has shown nothing
+    rests_until: float = 0.0  # no look before that, unless a hook says that there is something to see
     missed_since: float = 0.0
     misses: int = 0
     not_found: int = 0

@@ -13,8 +13,8 @@ from ._core.webhooks import checked_address, named_task
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ._core.models import VideoRequest
     from ._core.record import JobRecord
+    from ._job import Job
     from ._ports import Ledger
 
 _FACT = "webhook"  # under this name the ledger keeps the secret: hooks of earlier runs come to the same path
@@ -58,9 +58,12 @@ class Webhook:
         """Listen no more."""
         self._ledger = self._hint = None
 
-    def address_for(self, request: VideoRequest) -> str | None:
-        """Give what a submit of this request names; None where webhooks are off, or the user names an own one."""
-        return None if "webhook" in request.extra else self._address
+    def address_for(self, job: Job) -> str | None:
+        """Give what a submit of this job names; None where webhooks are off, or the user names an own one."""
+        address = self._address
+        if address is None or (request := job.request) is None:
+            return None
+        return None if "webhook" in request.extra else address
 
     def expects(self, record: JobRecord) -> bool:
         """Tell whether a hook for this job would come here."""

@@ -31,7 +31,7 @@ _ONE_OF = 16  # jobs that begin is a scout
 _SCOUTING = 1 / 8  # of its age: after so long a scout is looked at again
 
 _AGAIN = 1 / 5  # of its age: where little is known, a job is thought about anew after so long
-_THOUGHTS = 500  # jobs a second that are thought about anew
+_THOUGHTS = 250  # jobs a second that are thought about anew
 
 
 @dataclass(slots=True)
