@@ -18,7 +18,8 @@ CHECK_EVERY = 5.0
 LONGEST_PAUSE = 60.0
 
 
-async def _submit(session: aiohttp.ClientSession, base_url: str, prompt: str) -> str:
+async def submit(session: aiohttp.ClientSession, base_url: str, prompt: str) -> str:
+    """Send one prompt until it is taken; give its task_id."""
     body = {"model": "gemini-omni-flash-preview", "prompt": prompt}
     for attempt in count():
         async with session.post(f"{base_url}/v1/videos/generations", json=body) as answer:
@@ -31,7 +32,8 @@ async def _submit(session: aiohttp.ClientSession, base_url: str, prompt: str) ->
     raise AssertionError
 
 
-async def _wait(session: aiohttp.ClientSession, base_url: str, task_id: str) -> str:
+async def wait(session: aiohttp.ClientSession, base_url: str, task_id: str) -> str:
+    """Look until it is done; give the link of its clip."""
     while True:
         await asyncio.sleep(CHECK_EVERY)
         async with session.get(f"{base_url}/v1/tasks/{task_id}") as answer:
@@ -59,8 +61,8 @@ async def _run(order: Order) -> None:
 
     async def one(number: int, prompt: str) -> None:
         async with semaphore:
-            task_id = await _submit(session, order.base_url, prompt)
-            url = await _wait(session, order.base_url, task_id)
+            task_id = await submit(session, order.base_url, prompt)
+            url = await wait(session, order.base_url, task_id)
             await _download(session, url, order.path(number))
 
     async with aiohttp.ClientSession(headers=headers, connector=connector) as session:
