@@ -64,8 +64,10 @@ class Account:
 
     # The port
 
-    async def submit(self, body: bytes, idempotency_key: str) -> Reply:
+    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
         """POST."""
+        if left is not None:
+            left()
         await asyncio.sleep(self.latency / 2)
         wait = self._wait()
         if wait:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ._ports import Ledger, Transport
     from ._webhook import Webhook
 
+_ROUNDS = 8.0  # a job that waits counts so much: 12 at once, 100 jobs: 2 % less time for 0.8 more checks a job
 _TURNS = 10  # of the loop, in which those who have just got their clip may hand in what follows from it
 
 logging.getLogger("omni_async").addHandler(logging.NullHandler())  # quiet until the program sets logging up
@@ -224,9 +225,13 @@ class House:
         self.submitter.finished()
 
     def _pressure(self) -> float:
-        """Give how many jobs wait for each place on the server; 0 where it is not a place that they wait for."""
+        """Give how much more it matters to others than to a job itself that its end is noticed.
+
+        That is so where they wait for its place on the server, and the more the longer the line: what a place stands
+        empty is lost for good.
+        """
         gate = self.submitter.gate
-        return len(self.submitter.line) / max(1, gate.in_flight) if gate.is_full else 0.0
+        return _ROUNDS * len(self.submitter.line) / max(1, gate.in_flight) if gate.is_full else 0.0
 
     def _land(self, job: Job) -> None:
         self.downloader.put(job)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Mapping
+    from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
@@ -33,8 +33,8 @@ class Transfer(Protocol):
 class Transport(Protocol):
     """Speaks HTTP. Every method raises `TransportError` where no usable answer came; no answer is an error here."""
 
-    async def submit(self, body: bytes, idempotency_key: str) -> Reply:
-        """Ask for a new task. Never resent, never redirected."""
+    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
+        """Ask for a new task. Never resent, never redirected. `left` is called when it begins to leave."""
 
     async def check(self, task_id: str) -> Reply:
         """Ask how a task stands."""

@@ -16,7 +16,7 @@ from ._core.lifecycle import JobStatus
 from ._core.retry import Judgement, is_remembered, judge_submit
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from ._core.record import JobRecord
     from ._job import Job
@@ -94,8 +94,8 @@ class Post:
         record = job._record
         return self._webhook.address_for(job) if record.submitted_at is None else record.webhook
 
-    async def send(self, job: Job) -> Judgement:
-        """Send it, and tell what became of it."""
+    async def send(self, job: Job, left: Callable[[], object] | None = None) -> Judgement:
+        """Send it, and tell what became of it; `left` is called when it begins to leave."""
         parcel, since = self._parcels.pop(job, None), _now()
         if parcel is None:
             request = job.request
@@ -104,7 +104,7 @@ class Post:
         else:
             body = parcel.body
         try:
-            reply = await self._transport.submit(body, job._record.idempotency_key)
+            reply = await self._transport.submit(body, job._record.idempotency_key, left=left)
         except TransportError as error:
             judgement = judge_submit(error, now=self._roster.wall())
         except BaseException as cut:

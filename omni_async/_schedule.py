@@ -36,7 +36,7 @@ class Schedule:
     def __init__(
         self, polling: Polling, cadence: Cadence, bell: Bell, *, webhook: Webhook, dice: Callable[[], float]
     ) -> None:
-        self.pressure: Callable[[], float] = float  # how many jobs wait for each that is followed to finish
+        self.pressure: Callable[[], float] = float  # how much more a look at a job is worth to those who wait
         self.wakeups = Wakeups(webhook, self.plan)
         self._polling = polling
         self._cadence = cadence

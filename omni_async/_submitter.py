@@ -1,9 +1,8 @@
 """Sends what waits: one line of jobs, let out by the gate and the pace, and what each answer makes of them.
 
 Theory of operation. One coroutine takes the next job when the gate says so and starts its POST; at most `WIDTH` are on
-the wire. A job that is refused for now goes back to its old place, which is the head of the line. A job whose outcome
-is unclear (in doubt) rests for a backoff of its own and is then resent under the same idempotency key; all that while
-its row says `submitting`, because that is the truth.
+the wire. A job that is refused for now goes back to the head of the line. One whose outcome is unclear (in doubt) rests
+for a backoff of its own and is resent under the same idempotency key; till then its row says `submitting`: the truth.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import random
 from typing import TYPE_CHECKING
 
 import anyio
-from aiolimiter import AsyncLimiter
 
 from ._bell import Bell
 from ._core.budget import cost_limit_reached
@@ -25,6 +23,7 @@ from ._core.learner import Learner
 from ._core.lifecycle import JobStatus
 from ._core.line import Line
 from ._core.retry import Judgement, Verdict, is_rate_limit
+from ._pace import Pace
 from ._post import OnWire, Post, Unready
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 
 WIDTH = 16  # POSTs on the wire at once; so many, and no more, may still be refused when the credit ends
 GRACE = 3.0  # seconds in which a POST on the wire may still be answered when the client is left in a hurry
-_SLACK = 1.01  # of each interval of a told pace: a server that keeps it strictly refuses what is a millisecond early
 
 _log = logging.getLogger("omni_async.submitter")
 
@@ -57,7 +55,8 @@ class Submitter:
         found: Callable[[], None] = lambda: None,
         dice: Callable[[], float] = random.random,
     ) -> None:
-        learner = Learner(retry, is_paced=limits.submits_per_minute is not None)
+        per_minute = limits.submits_per_minute
+        learner = Learner(retry, told=per_minute and per_minute / 60)
         self.gate = Gate(capacity=limits.max_in_flight, width=WIDTH, retry=retry, learner=learner)
         self.stopped: OmniError | None = None
         self._post = post
@@ -66,7 +65,7 @@ class Submitter:
         self._follow = follow
         self._found = found
         self._dice = dice
-        self._pace = AsyncLimiter(1, 60 / limits.submits_per_minute * _SLACK) if limits.submits_per_minute else None
+        self._pace = Pace(per_minute) if per_minute else None
         self.line: Line[Job] = Line()
         self._doubts: Doubts[Job] = Doubts(retry)
         self._on_wire: dict[Job, OnWire] = {}
@@ -124,12 +123,11 @@ class Submitter:
         """Wait until a job is there, the gate is open and the pace is kept."""
         is_paced = self._pace is None
         while (wait := self._turn_comes_in()) != 0 or not is_paced:
-            if wait != 0:
+            if wait == 0 and self._pace is not None:
+                await self._pace.turn()  # the gate may close meanwhile: it is asked once more
+            else:
                 await self._bell.wait(wait)
-                is_paced = self._pace is None  # a place in the pace that was not taken is gone
-            elif self._pace is not None:
-                await self._pace.acquire()  # the gate may close meanwhile: it is asked once more
-                is_paced = True
+            is_paced = wait == 0 or self._pace is None  # a turn that was not taken is gone
 
     def _turn_comes_in(self) -> float | None:
         """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
@@ -199,12 +197,14 @@ class Submitter:
                 await self._roster.leave_unknown(job, "the server no longer remembers its idempotency key")
                 return
             await self._post.record(job)
+            if self._pace is not None:
+                await self._pace.departure()
             if job._wants_cancel or self.stopped is not None or self._is_winding_up:  # while it was being recorded
                 await self._post.take_back(job, is_in_doubt=job in self._doubts)
                 self.rejoin(job)
                 return
             judgement = Judgement(Verdict.AMBIGUOUS)  # should the POST be cut short, nothing else is known
-            judgement = await self._post.send(job)
+            judgement = await self._post.send(job, self._pace.left if self._pace else None)
         finally:
             self._tell_gate(permit, judgement)
         await self._act(job, judgement)

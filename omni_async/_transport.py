@@ -19,13 +19,13 @@ from yarl import URL
 from ._core.connection import Connection
 from ._core.errors import TransportError, TransportTimeout
 from ._core.wire import Reply
+from ._departure import Departure, note_departure
 from ._proxies import Proxies, ProxyRefusal
 from ._secret import Secret
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
-    from types import SimpleNamespace
 
 _LARGEST_REPLY = 8 * 1024 * 1024  # bytes; a reply about a task has a few hundred
 _CHUNK = 256 * 1024
@@ -68,8 +68,8 @@ class HttpTransport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(_note_departure)
-        trace.on_request_chunk_sent.append(_note_departure)
+        trace.on_request_headers_sent.append(note_departure)
+        trace.on_request_chunk_sent.append(note_departure)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60, ssl=self._connection.ssl or True
@@ -84,10 +84,11 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
 
-    async def submit(self, body: bytes, idempotency_key: str) -> Reply:
+    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
         """POST a request for a new task; what is known of whether it left is in the error's `sent`."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        return await self._call("POST", self._at("/v1/videos/generations"), self._timeouts.submit, body, headers)
+        target, departure = self._at("/v1/videos/generations"), Departure(left)
+        return await self._call("POST", target, self._timeouts.submit, body, headers, departure=departure)
 
     async def check(self, task_id: str) -> Reply:
         """GET how a task stands."""
@@ -143,10 +144,17 @@ class HttpTransport:
         return None
 
     async def _call(
-        self, method: str, target: URL, timeout: float, body: Any = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        target: URL,
+        timeout: float,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        departure: Departure | None = None,
     ) -> Reply:
         """Make one request to the API's own origin and read the whole reply."""
-        departure = _Departure()
+        departure = departure or Departure()
         # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
         try:
             async with self._open.request(
@@ -227,18 +235,6 @@ class HttpTransfer:
             trouble = self._explain(error, sent=True)
         if trouble:
             raise trouble
-
-
-@dataclass(slots=True)
-class _Departure:
-    """Whether any byte of a request has left."""
-
-    happened: bool = False
-
-
-async def _note_departure(session: aiohttp.ClientSession, context: SimpleNamespace, params: object) -> None:
-    if context.trace_request_ctx is not None:
-        context.trace_request_ctx.happened = True
 
 
 @cache

@@ -43,14 +43,14 @@ class Departure:
 
 
 class Learner:
-    """Finds the limits of one account. `is_paced`: the user told a rate, and somebody else keeps it.
+    """Finds the limits of one account. `told` is a rate, per second, that the user names, and somebody else keeps.
 
     What was learnt at another time is begun with, not believed: it is given up at the first refusals that contradict
     it, and more is asked for after a while, as of any other limit.
     """
 
-    def __init__(self, retry: Retry, *, is_paced: bool = False, learnt: Learnt | None = None) -> None:
-        self._is_paced = is_paced
+    def __init__(self, retry: Retry, *, told: float | None = None, learnt: Learnt | None = None) -> None:
+        self._told = told
         self._retry = retry
         self._before: Rate | None = None  # the rate as it was before refusals that may be the capacity's
         self._in_a_row = 0
@@ -58,8 +58,8 @@ class Learner:
 
     def recall(self, learnt: Learnt) -> None:
         """Begin with what was learnt at another time."""
-        low = 0.0 if self._is_paced else learnt.per_second or 0.0
-        self._rate = Rate(self._retry, is_told=self._is_paced, low=low, burst=learnt.burst)
+        low = 0.0 if self._told else learnt.per_second or 0.0
+        self._rate = Rate(self._retry, told=self._told, low=low, burst=learnt.burst)
         self._capacity = Capacity(self._retry, limit=learnt.at_once)
 
     def learnt(self) -> Learnt:

@@ -47,19 +47,21 @@ _SHARE = 11  # of the requests accepted so far, one in so many may be on the wir
 class Rate:
     """The bracket of one limit, and the pace that follows from it.
 
-    `is_told`: somebody else keeps a pace that is known. `low` and `burst` are what was found at another time: a rate,
-    and how many were let through at once (0: it was no bursty account).
+    `told` is a rate that somebody else keeps. `low` and `burst` are what was found at another time: a rate, and how
+    many were let through at once (0: it was no bursty account).
     """
 
-    def __init__(self, retry: Retry, *, is_told: bool = False, low: float = 0.0, burst: int = 0) -> None:
+    def __init__(self, retry: Retry, *, told: float | None = None, low: float = 0.0, burst: int = 0) -> None:
         self.low = low
         self.high = math.inf
         self.burst = burst
         self.latency = 0.0  # seconds there and back, of the last answer
         self._retry = retry
-        self._start = math.inf if is_told else 1 / retry.initial
+        self._told = told  # None once it was refused
+        self._is_believed = False  # what was told is the pace still, after a refusal
+        self._start = math.inf if told else 1 / retry.initial
         self._pace = low or self._start
-        self._is_ramping = not is_told and not low
+        self._is_ramping = not told and not low
         self._closing: Closing | None = None
         self._left_at = self._accepted_at = -math.inf
         self._opened_at: float | None = None  # the cycle: since when, and how many were accepted in it
@@ -130,7 +132,7 @@ class Rate:
             return
         self._held += 1
         if self._held == (max(_HABIT, self.burst) if self.burst else _PROOF) and pace > self.low:
-            self.low = pace
+            self.low, self._is_believed = pace, False
             self._step = min(self._step * 2, 1 / _RAMP - 1)
             self._go_on(left_at)
 
@@ -154,7 +156,7 @@ class Rate:
             return
         self.high = min(self.high, 1 / gap)
         if not self._see_burst(closing) and self.high < self.low * _EVEN:
-            if is_probe:  # it left when a token should have been there
+            if is_probe or (self._is_believed and closing.had_held < _HABIT):  # where a token should have been there
                 self.low = 0.0
             else:
                 self.low *= _MARGIN if closing.had_held >= _HABIT else 1 / _BURST
@@ -226,6 +228,9 @@ class Rate:
 
     def _measure(self, closing: Closing, opened_at: float, left_at: float) -> float:
         """Give the rate that this cycle shows, or the last gap where the cycle says nothing."""
+        if self._told:  # it is believed once more: the first refusal may have been bad luck
+            told, self._told, self._is_believed = self._told, None, True
+            return told * _MARGIN
         cycle = 0.0 if self._opened_at is None else self._count / max(opened_at - self._opened_at, 1e-3)
         if self.burst and self._count < _HABIT:  # too few to measure: a multiplicative decrease, or the ramp once more
             return max(closing.floor, closing.rate * _RAMP)

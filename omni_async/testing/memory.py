@@ -126,7 +126,7 @@ class MemoryServer(Book):
 
     # POST
 
-    async def submit(self, body: bytes, key: str) -> Reply:
+    async def submit(self, body: bytes, key: str, *, left: Callable[[], object] | None = None) -> Reply:
         """Deal with a POST."""
         post = MemoryPost(self.now(), len(self.posts) + 1, key, json.loads(body))
         self.posts.append(post)
@@ -135,6 +135,8 @@ class MemoryServer(Book):
             self.twice_at_once.append(key)
         try:
             delay = self.delay_submit(post) if self.delay_submit else self.latency
+            if left is not None:
+                left()
             await anyio.sleep(delay / 2)
             answer = await self._judge(post)
             await anyio.sleep(delay / 2)

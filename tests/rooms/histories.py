@@ -88,11 +88,11 @@ class Line(FakeTransport):
         self.world = world
         self.life = world.life
 
-    async def submit(self, body: bytes, idempotency_key: str) -> Reply:
+    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
         """POST."""
         await self._while_alive()
         self.world.check_that_it_is_recorded(idempotency_key)
-        reply = await super().submit(body, idempotency_key)
+        reply = await super().submit(body, idempotency_key, left=left)
         await self._while_alive()
         self.world.heard(reply)
         self.world.passes("reply")

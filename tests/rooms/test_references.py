@@ -451,11 +451,11 @@ async def test_few_videos_are_in_memory_at_once(tmp_path: Path) -> None:
     server.delay_submit = lambda _: 10.0
     held = server.submit
 
-    async def count(body: bytes, key: str) -> Any:
+    async def count(body: bytes, key: str, **more: Any) -> Any:
         now[0] += b"data:video" in body
         most[0] = max(most[0], now[0])
         try:
-            return await held(body, key)
+            return await held(body, key, **more)
         finally:
             now[0] -= b"data:video" in body
 

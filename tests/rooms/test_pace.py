@@ -1,0 +1,46 @@
+"""A told pace is kept where a strict server counts: when requests leave."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import pairwise
+
+from omni_async._pace import Pace
+
+PER_MINUTE = 240.0
+
+
+def now() -> float:
+    """Give the loop's time."""
+    return asyncio.get_running_loop().time()
+
+
+async def departures(delays: list[tuple[float, float]]) -> list[float]:
+    """Let requests out: each is recorded for so long, then connected for so long, and then leaves."""
+    pace, left = Pace(PER_MINUTE), list[float]()
+
+    async def one(recording: float, connecting: float) -> None:
+        await asyncio.sleep(recording)
+        await pace.departure()
+        await asyncio.sleep(connecting)
+        pace.left()
+        left.append(now())
+
+    async with asyncio.TaskGroup() as group:
+        for delay in delays:
+            await pace.turn()
+            group.create_task(one(*delay))
+    return left
+
+
+async def test_no_two_leave_too_close_together() -> None:
+    """Neither a slow disk nor a new connection, for some of them only, brings one closer to the one before."""
+    delays = [(0.0, 0.1), (0.0, 0.0), (0.2, 0.0), (0.01, 0.0), (0.0, 0.0), (0.0, 0.15), (0.0, 0.0)]
+    left = await departures(delays)
+    assert min(after - before for before, after in pairwise(left)) >= 60 / PER_MINUTE
+
+
+async def test_nothing_is_lost_by_it() -> None:
+    """A hundred of them, some of which are late, leave as fast as the pace allows."""
+    left = await departures([(0.05 * (number % 3), 0.0) for number in range(100)])
+    assert left[-1] - left[0] <= 99 * 60 / PER_MINUTE * 1.02
