@@ -1,7 +1,7 @@
 """How long a hundred clips take on accounts whose limits nobody tells, against the least possible; in real time.
 
 Each contestant of a round has an account of its own, which gives the same durations in the same order. The library runs
-on all accounts at the same time, and then each rival does: they sleep most of the time.
+on all accounts at the same time, then the programs do, and then the SDK: they sleep most of the time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TOLD: dict[str, dict[str, Any]] = {
     "4 a second": {"submits_per_minute": 240},
     "12 at once": {"max_in_flight": 12},
 }
-_RIVALS = {"handwritten asyncio": "handwritten", "page's snippet": "snippet", "openai SDK": "sdk"}
+_RIVALS = [[("handwritten asyncio", "handwritten"), ("page's snippet", "snippet")], [("openai SDK", "sdk")]]
 _OURS, _OURS_TOLD = "omni_async", "omni_async, limit told"
 _AIMS = {  # makespan against the least possible, refused submits for each clip
     ("4 a second", _OURS): (1.10, 0.05),
@@ -56,11 +56,11 @@ def _ratio(outcome: Outcome) -> float:
 def measure(figures: Figures) -> None:
     """Hold the rounds."""
     jobs, rounds = by_size(figures, 4, 100, 100), by_size(figures, 1, 1, 5)
-    speed, rivals = by_size(figures, 20, 1, 1), list(_RIVALS.items())[: by_size(figures, 0, 9, 9)]
+    speed, rivals = by_size(figures, 20, 1, 1), _RIVALS[: by_size(figures, 0, 9, 9)]
     runs: dict[str, list[Outcome]] = defaultdict(list)
     for seed in range(rounds):
-        races = [_ours(jobs, seed, speed), *(_on_all_accounts(*rival, jobs, seed, speed) for rival in rivals)]
-        for outcome in [outcome for race in races for outcome in hold(race)]:
+        races = [[entry for each in race for entry in _on_all_accounts(*each, jobs, seed, speed)] for race in rivals]
+        for outcome in [outcome for race in [_ours(jobs, seed, speed), *races] for outcome in hold(race)]:
             runs[outcome.entry.label].append(outcome)
     for label, outcomes in runs.items():
         account, contestant = label.split("/")

@@ -221,8 +221,8 @@ class House:
     def _note_limits(self) -> None:
         self._limits.keep()
 
-    def _leave(self) -> None:
-        self.submitter.finished()
+    def _leave(self, ended_at: float) -> None:
+        self.submitter.finished(ended_at)
 
     def _pressure(self) -> float:
         """Give how much more it matters to others than to a job itself that its end is noticed.

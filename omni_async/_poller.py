@@ -63,7 +63,7 @@ class Poller:
         retry: Retry,
         polling: Polling,
         landed: Callable[[Job], None],
-        left: Callable[[], None],
+        left: Callable[[float], None],
         webhook: Webhook,
         dice: Callable[[], float] = random.random,
     ) -> None:

@@ -85,9 +85,9 @@ class Submitter:
         if job not in self._on_wire:
             self._give_up(job)
 
-    def finished(self) -> None:
-        """Take note that a job in flight has ended on the server."""
-        self.gate.finished(self.now())
+    def finished(self, ended_at: float | None = None) -> None:
+        """Take note that a job in flight has ended on the server, at that time of its clock (None: now)."""
+        self.gate.finished(self.now(), ended_at=ended_at)
         self._bell.ring()
 
     def stop(self, error: OmniError) -> None:
@@ -197,14 +197,13 @@ class Submitter:
                 await self._roster.leave_unknown(job, "the server no longer remembers its idempotency key")
                 return
             await self._post.record(job)
-            if self._pace is not None:
-                await self._pace.departure()
+            left = await self._pace.departure() if self._pace else None
             if job._wants_cancel or self.stopped is not None or self._is_winding_up:  # while it was being recorded
                 await self._post.take_back(job, is_in_doubt=job in self._doubts)
                 self.rejoin(job)
                 return
             judgement = Judgement(Verdict.AMBIGUOUS)  # should the POST be cut short, nothing else is known
-            judgement = await self._post.send(job, self._pace.left if self._pace else None)
+            judgement = await self._post.send(job, left)
         finally:
             self._tell_gate(permit, judgement)
         await self._act(job, judgement)

@@ -12,6 +12,9 @@ what a refusal is charged with is the larger of the counts before and after it, 
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,6 +23,19 @@ if TYPE_CHECKING:
 _SUSPICION = 2  # refusals at one number in flight, with nothing accepted at it, make it the limit
 _DOUBT = 1  # ... and so many more where a rate is known, which may explain them as well
 _HOLD = 10  # first hold, in initial backoffs
+_EVIDENCE = 2  # refusals, in more than one closing, that met about one number when all ends are known
+_LEAST = 8  # jobs at once: smaller numbers are met again by chance
+_NEAR = 5  # accepted with at most two less, which shows that more were wanted than that
+_TRIALS = 64  # that are kept until then
+
+
+@dataclass(slots=True)
+class _Trial:
+    """One request, with so many others in flight as is known by now."""
+
+    at: float
+    in_flight: int
+    is_refused: bool
 
 
 class Capacity:
@@ -35,6 +51,7 @@ class Capacity:
         self._has_grown = False
         self._hold = _HOLD * retry.initial
         self._grows_at: float | None = None
+        self._trials: deque[_Trial] = deque(maxlen=_TRIALS)
 
     def is_full(self, in_flight: int) -> bool:
         """Tell whether one more would be too many."""
@@ -60,8 +77,9 @@ class Capacity:
         """Take note that a job finished, and the next one was refused all the same."""
         self._has_failed = True
 
-    def refused(self, in_flight: int, *, is_first: bool) -> None:
+    def refused(self, in_flight: int, at: float, *, is_first: bool) -> None:
         """Take note of a refusal with so many in flight; `is_first`: no limit of any kind had been met before."""
+        self._trials.append(_Trial(at, in_flight, is_refused=True))
         if in_flight == 0 or (self._suspect is not None and in_flight < self._suspect):
             self._suspect = None  # fewer were refused as well: it is something else
         elif in_flight == self._suspect:
@@ -70,8 +88,9 @@ class Capacity:
             self._suspect, self._refusals = in_flight, 1
             self._enough = _SUSPICION if is_first else _SUSPICION + _DOUBT
 
-    def accepted(self, in_flight: int) -> None:
+    def accepted(self, in_flight: int, at: float) -> None:
         """Take note that one was accepted with so many in flight beside it."""
+        self._trials.append(_Trial(at, in_flight, is_refused=False))
         if self._suspect is not None and in_flight >= self._suspect:
             self._suspect = None
         if self.limit is not None and in_flight >= self.limit:
@@ -83,6 +102,35 @@ class Capacity:
             return False
         self.limit, self._has_grown = self._suspect, False
         self._grows_at = now + self._hold
+        return True
+
+    def ended(self, at: float) -> None:
+        """Take note that a job had ended by then, which nobody knew: those that came after it met one less."""
+        for trial in self._trials:
+            if trial.at > at:
+                trial.in_flight -= 1
+
+    def explains_all(self, now: float) -> bool:
+        """See whether the last refusals, counted right by now, met one number, and all that was accepted met fewer.
+
+        Then that is the limit. One closing of the gate is not enough: nothing need have ended in it.
+        """
+        refusals = [number for number, trial in enumerate(self._trials) if trial.is_refused][-_EVIDENCE:]
+        if self.limit is not None or len(refusals) < _EVIDENCE:
+            return False
+        since = list(islice(self._trials, refusals[0], None))
+        refused = [trial.in_flight for trial in since if trial.is_refused]
+        taken = [trial.in_flight for trial in since if not trial.is_refused]
+        between = islice(self._trials, refusals[0], refusals[-1])
+        most = max(refused)
+        if most < _LEAST or min(refused) < most - 1 or all(trial.is_refused for trial in between):
+            return False
+        near = sum(number >= most - 2 for number in taken)
+        if near < _NEAR or max(taken) >= min(refused):
+            return False
+        self.limit, self._has_grown, self._suspect, self._has_failed = most, False, most, False
+        self._grows_at = now + self._hold
+        self._trials.clear()
         return True
 
     def tried(self, now: float, *, has_grown: bool) -> None:

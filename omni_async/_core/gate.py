@@ -209,9 +209,11 @@ class Gate:
         """Count a job that is in flight without having left through this gate."""
         self.in_flight += 1
 
-    def finished(self, now: float) -> None:
-        """Take note that a job in flight has ended on the server, which may have freed a place."""
+    def finished(self, now: float, *, ended_at: float | None = None) -> None:
+        """Take note that a job in flight has ended on the server (some time ago), which may have freed a place."""
         self.in_flight = max(0, self.in_flight - 1)
+        if self._learner:
+            self._learner.ended(now if ended_at is None else ended_at, now)
         if self._state is _State.CLOSED and self._cause is _Cause.REFUSED and self._early_allowed:
             if self._learner and not self._learner.may_open_early():
                 return

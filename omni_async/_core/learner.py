@@ -16,6 +16,7 @@ from .rate import Rate
 if TYPE_CHECKING:
     from .settings import Retry
 
+_LONELY = 0.6  # with fewer in flight than so much of what a refusal met, it may well have been a capacity's
 _CALM = 5  # requests accepted in a row, after which earlier refusals were the rate's and nobody else's
 
 
@@ -54,6 +55,7 @@ class Learner:
         self._retry = retry
         self._before: Rate | None = None  # the rate as it was before refusals that may be the capacity's
         self._in_a_row = 0
+        self._met = 0  # jobs in flight that the last refusal met
         self.recall(learnt or Learnt())
 
     def recall(self, learnt: Learnt) -> None:
@@ -78,7 +80,8 @@ class Learner:
     def left(self, now: float, *, in_flight: int, on_wire: int, is_probe: bool) -> Departure:
         """Take note that one leaves."""
         is_extra = self._capacity.is_full(in_flight + on_wire) and not is_probe
-        return Departure(now, self._rate.left(now), in_flight, is_extra)
+        is_lonely = in_flight + on_wire < _LONELY * self._met
+        return Departure(now, self._rate.left(now, is_lonely=is_lonely), in_flight, is_extra)
 
     def rested(self) -> None:
         """Take note that nobody wants through for now."""
@@ -95,7 +98,7 @@ class Learner:
         in_flight = min(departure.in_flight, in_flight)
         if departure.is_extra:
             self._capacity.tried(departure.at, has_grown=in_flight >= departure.in_flight)
-        self._capacity.accepted(in_flight)
+        self._capacity.accepted(in_flight, departure.at)
         self._rate.accepted(departure.at, departure.pace)
         self._in_a_row += 1
         if self._in_a_row >= _CALM and not self._capacity.is_suspected:
@@ -117,7 +120,18 @@ class Learner:
             self._rate.resumed(departure.at)
         elif not is_capacity:
             self._rate.reopened(departure.at)
-        self._capacity.accepted(in_flight)
+        self._capacity.accepted(in_flight, departure.at)
+
+    def ended(self, ended_at: float, now: float) -> None:
+        """Take note that a job has ended on the server, which is known only now."""
+        self._capacity.ended(ended_at)
+        self._look_back(now)
+
+    def _look_back(self, now: float) -> None:
+        """See whether the capacity explains all that was refused of late; then the rate has nothing to do with it."""
+        if self._capacity.explains_all(now):
+            self._rate, self._before = self._before or Rate(self._retry, told=self._told), None
+            self._rate.resumed(now)
 
     # Refused
 
@@ -133,8 +147,10 @@ class Learner:
         self._in_a_row = 0
         if self._before is None:
             self._before = copy.copy(self._rate)
-        self._capacity.refused(max(departure.in_flight, in_flight), is_first=self._rate.is_ramping)
+        self._met = max(departure.in_flight, in_flight)
+        self._capacity.refused(self._met, departure.at, is_first=self._rate.is_ramping)
         self._rate.refused(departure.at, self._sensible(advice))
+        self._look_back(departure.at)
 
     def refused_late(self, departure: Departure) -> None:
         """Take note that one was refused which had left before the gate closed."""

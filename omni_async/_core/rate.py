@@ -68,6 +68,7 @@ class Rate:
         self._count = 0
         self._held = 0  # accepted at the present pace
         self._is_growing = False
+        self._may_leap, self._is_leaping = True, False  # to grow by much at once; not again once it was refused
         self._step = _STEP
         self._hold = retry.maximum  # seconds of calm before more is asked for
         self._calm_since = 0.0
@@ -111,12 +112,19 @@ class Rate:
 
     # What it hears while the gate is open
 
-    def left(self, now: float) -> float:
-        """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have."""
+    def left(self, now: float, *, is_lonely: bool = False) -> float:
+        """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have.
+
+        `is_lonely`: far fewer are in flight than a refusal met, so more is asked for sooner. The end of a job is
+        noticed late, and so a capacity may have been taken for a rate that is far too low.
+        """
         if self._opened_at is None:
             self._opened_at = self._calm_since = now
         is_cruising = self.low and not (self._is_ramping or self._is_growing or self._closing)
-        if is_cruising and now - self._calm_since > max(self._hold, _CALM / self.low):
+        if is_cruising and is_lonely and self._may_leap and now - self._calm_since > _PROOF / self.low:
+            self._is_leaping, self._step = True, 1 / _RAMP - 1
+            self._grow()
+        elif is_cruising and now - self._calm_since > max(self._hold, _CALM / self.low):
             self._grow()
         is_on_time = now - self._left_at <= _ON_TIME / self._pace
         self._left_at = now
@@ -213,6 +221,7 @@ class Rate:
         if self._is_growing:
             most = max(self._retry.budget, self._retry.maximum) * (2 if self.burst else 1)  # there, it costs two
             self._hold = min(self._hold * 2, most)
+        self._may_leap, self._is_leaping = self._may_leap and not self._is_leaping, False
         self._is_ramping = self._is_growing = False
         self._step, self._held = _STEP, 0
         return closing

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Wire:
-    """What lies between: seconds there and back, how uneven they are, and how late the end of a job is noticed."""
+    """What lies between: seconds there and back, how uneven they are, and the mean time until an end is noticed."""
 
     latency: float = 0.1
     jitter: float = 0.1
@@ -130,4 +130,6 @@ class Load:
         self.in_flight -= 1
         self.unfinished -= 1
         self.finished_at = self.now
-        self.at(self.now + self.wire.notice, lambda: self.gate.finished(self.now))
+        ended_at = self.now
+        notice = self.wire.notice * self.dice.uniform(0, 2) if self.wire.notice else 0.0
+        self.at(self.now + notice, lambda: self.gate.finished(self.now, ended_at=ended_at))

@@ -174,6 +174,16 @@ def test_the_way_may_be_short_or_long(kind: str, latency: float) -> None:
     assert mean([outcome.refused for outcome in outcomes]) <= 0.08
 
 
+@pytest.mark.parametrize(
+    ("kind", "most"), [("12 at once", 1.38), ("2/s and 10 at once", 2.1), ("4/s and 12 at once", 2.9)]
+)
+def test_ends_that_are_noticed_late_do_not_hide_a_capacity(kind: str, most: float) -> None:
+    """Noticed 1.5 s late on average, tasks of 5 s hold their places for 1.3 times as long; that bounds the first."""
+    outcomes = runs(kind, "seconds", wire=Wire(notice=1.5))
+    assert median(outcome.makespan for outcome in outcomes) <= most
+    assert mean([outcome.refused for outcome in outcomes]) <= 0.16
+
+
 # Told, or known from another time
 
 

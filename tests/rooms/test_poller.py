@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from itertools import pairwise
@@ -340,6 +341,19 @@ async def test_checks_are_few_and_finishing_is_noticed_soon(tmp_path: Path) -> N
     assert len(server.checks) / 100 < 15
     assert sum(late) / 100 < 8
     assert max(late) < 16
+
+
+async def test_jobs_are_looked_at_in_turns(tmp_path: Path) -> None:
+    """Those that are due at about the same time share a turn of the loop, and no job is looked at twice in a second."""
+    dice = random.Random(3)
+    server = Server(duration=lambda: dice.lognormvariate(math.log(30), 0.35), latency=0.0)
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*[client.submit(f"p{number}") for number in range(500)])
+    assert len({round(at, 3) for at, _ in server.checks}) < len(server.checks) / 4
+    looks: dict[str, list[float]] = {}
+    for at, task_id in server.checks:
+        looks.setdefault(task_id, []).append(at)
+    assert min(after - before for times in looks.values() for before, after in pairwise(times)) >= Polling().minimum
 
 
 async def test_no_look_before_anything_can_be_done(tmp_path: Path) -> None:
