@@ -8,6 +8,7 @@ next is asked for at once.
 
 Counting is late at both ends of a request's way: a job may have ended on the server that is still in flight here. So
 what a refusal is charged with is the larger of the counts before and after it, and an acceptance the smaller.
+Once an end is noticed, those that came after it are counted anew; what was taken for a rate may then show as a limit.
 """
 
 from __future__ import annotations
