@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from ._core.errors import JobFailed, JobOverdue, OmniError
@@ -29,7 +28,7 @@ class Ends:
         trust: Trust,
         *,
         landed: Callable[[Job], None],
-        left: Callable[[float], None],
+        left: Callable[[float | None], None],
     ) -> None:
         self._roster = roster
         self._cadence = cadence
@@ -42,7 +41,7 @@ class Ends:
         job, task = watch.job, watch.job.task
         assert task is not None
         took = self._cadence.finish(watch.course, task, now)
-        self._left(now if took is None else min(max(watch.course.since + took, watch.course.seen), now))
+        self._left(None if took is None else min(max(watch.course.since + took, watch.course.seen), now))
         self._learn_of_hook(watch, now)
         facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
         self._roster.move(job, JobStatus.DOWNLOADING, **facts)  # nothing rests on it: a crash would only ask once more
@@ -52,7 +51,7 @@ class Ends:
         """End a job that has failed on the server."""
         job, task = watch.job, watch.job.task
         assert task is not None
-        self._left(now)
+        self._left(None)
         self._learn_of_hook(watch, now)
         words = ": ".join(dict.fromkeys(word for word in (task.error_code, task.error) if word))
         text = f"job {job.key!r} (task {job.task_id}): {what} ({task.status}){': ' if words else ''}{words}"
@@ -71,7 +70,7 @@ class Ends:
 
     async def lose(self, job: Job, error: OmniError) -> None:
         """Stop following a job that may still be running."""
-        self._left(_now())
+        self._left(None)
         await self._roster.sure(self._roster.move(job, JobStatus.OVERDUE, error=str(error)))
         self._roster.end(job, error)
 
@@ -82,10 +81,6 @@ class Ends:
             self._trust.came()
         elif calls is not None and calls.is_expected and watch.course.watched is not None:
             self._trust.lost(str(watch.job.task_id), now)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
 
 
 def overdue(job: Job, reason: str) -> JobOverdue:

@@ -221,7 +221,7 @@ class House:
     def _note_limits(self) -> None:
         self._limits.keep()
 
-    def _leave(self, ended_at: float) -> None:
+    def _leave(self, ended_at: float | None) -> None:
         self.submitter.finished(ended_at)
 
     def _pressure(self) -> float:

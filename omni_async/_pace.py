@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _SLACK = 1.01  # of each interval: a server that keeps the pace strictly refuses what is a millisecond early
-_REMEMBERED = 3
+_REMEMBERED = 3  # of the ways out: one alone may have been a new connection
 
 
 class Pace:

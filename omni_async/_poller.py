@@ -63,7 +63,7 @@ class Poller:
         retry: Retry,
         polling: Polling,
         landed: Callable[[Job], None],
-        left: Callable[[float], None],
+        left: Callable[[float | None], None],
         webhook: Webhook,
         dice: Callable[[], float] = random.random,
     ) -> None:
