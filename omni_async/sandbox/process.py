@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import aiohttp
+import anyio
 
 from .settings import SandboxSettings
 
@@ -96,16 +97,20 @@ class SandboxProcess:
         return self._stderr.read()[-4000:].decode(errors="replace") or "it said nothing"
 
     async def _stop(self, grace: float) -> None:
-        """Close its stdin, which it takes as the word to end; kill it if it does not."""
+        """Close its stdin, which it takes as the word to end; kill it if it does not.
+
+        Shielded: a cancelled scope would cancel each await in turn, and the loop end before the process was seen gone.
+        """
         process: asyncio.subprocess.Process | None = getattr(self, "_process", None)
-        try:
-            if process is not None and process.stdin is not None:
-                process.stdin.close()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(process.communicate(), grace)
-        finally:
-            if process is not None and process.returncode is None:
-                with suppress(ProcessLookupError):
-                    process.kill()
-                await process.communicate()
-            self._stderr.close()
+        with anyio.CancelScope(shield=True):
+            try:
+                if process is not None and process.stdin is not None:
+                    process.stdin.close()
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(process.communicate(), grace)
+            finally:
+                if process is not None and process.returncode is None:
+                    with suppress(ProcessLookupError):
+                        process.kill()
+                    await process.communicate()
+                self._stderr.close()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+import anyio
 from aiohttp import web
 from yarl import URL
 
@@ -67,12 +68,16 @@ class Sandbox:
         try:
             await self._open()
         except BaseException:
-            await self._stack.aclose()
+            await self._close()
             raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
+        with anyio.CancelScope(shield=True):  # a cancelled scope around it would cancel each await of the closing
+            await self._stack.aclose()
 
     async def _open(self) -> None:
         settings, enter = self.settings, self._stack

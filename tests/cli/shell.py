@@ -84,7 +84,7 @@ async def ended(process: asyncio.subprocess.Process) -> Said:
             await process.wait()
     assert process.returncode is not None
     said = Said(process.returncode, out.decode(), err.decode())
-    assert "Traceback" not in said.err
+    assert "Traceback" not in said.err, said.err
     return said
 
 

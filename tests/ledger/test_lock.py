@@ -76,9 +76,9 @@ async def main():
     ledger = SqliteLedger(Path(sys.argv[1]))
     await ledger.open()
     if os.fork() == 0:
+        print("forked", flush=True)  # said here: from now on it has let go
         time.sleep(60)
         os._exit(0)
-    print("forked", flush=True)
     if sys.argv[2] == "left":
         await ledger.aclose()
         print("left", flush=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import anyio
 import pytest
 
 import omni_async.sandbox
@@ -105,6 +106,15 @@ async def test_it_serves_and_tells_and_ends() -> None:
         assert (record["submits"], record["accepted"], record["downloads"]) == (2, 1, 1)
     assert await gone(sandbox.base_url)
     assert folders() == before
+
+
+async def test_a_cancelled_scope_sees_it_end() -> None:
+    """A scope that stays cancelled does not leave the closing half done: the process ends by itself, and is seen to."""
+    with anyio.CancelScope() as scope:
+        async with SandboxProcess(**QUICK) as sandbox:
+            scope.cancel()
+            await asyncio.sleep(PATIENCE)
+    assert sandbox._process.returncode == 0
 
 
 async def test_it_dies_with_a_killed_parent() -> None:
