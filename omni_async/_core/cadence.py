@@ -11,8 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .durations import Durations
+from .durations import Durations, Law
 from .forecast import Experience
+from .foresight import Foresight, Span, foretold, next_look
 
 if TYPE_CHECKING:
     from .models import Task
@@ -30,6 +31,13 @@ _SCOUTS = 8
 _ONE_OF = 16  # jobs that begin is a scout
 _SCOUTING = 1 / 8  # of its age: after so long a scout is looked at again
 
+# Where servers tell how far they are, and have been right so far.
+_WITNESS = 16  # one job of so many is followed as if they had told nothing
+_EARLY = 0.02  # of all durations are over: before that a job is asked how far it is
+_DOUBT = 0.05  # seconds by which the age of a job may be wrong that was watched from its beginning
+_WHOLE = 0.6  # seconds by which the server's word about a duration may be wrong, for it is told in whole ones
+_MARGIN = 1 / 8  # of `Polling.minimum`: who comes a little too early waits for all of it
+
 _AGAIN = 1 / 5  # of its age: where little is known, a job is thought about anew after so long
 _THOUGHTS = 250  # jobs a second that are thought about anew
 
@@ -42,8 +50,12 @@ class Course:
     since: float  # accepted, or first seen not to be queued any more
     seen: float  # the last look that found it unfinished; at first, when it was accepted
     watched: float | None = 0.0  # the age up to which it was watched; None: nobody has looked so far
+    doubt: float = _DOUBT  # seconds by which `since` may be wrong
     is_queued: bool = False
     is_scout: bool = False
+    is_heeded: bool = True  # whether what it tells of its progress is acted on
+    first_word: Span | None = None  # when it would end, by what it told first; None once that was judged
+    word: Span | None = None  # ... and last
 
     def age(self, now: float) -> float:
         """Give for how long the server has been at work."""
@@ -56,6 +68,7 @@ class Cadence:
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
         self._kinds: dict[str, Durations] = {}
+        self._foresights: dict[str, Foresight] = {}
         self._begun: Counter[str] = Counter()
         self.experience = Experience()
 
@@ -69,7 +82,9 @@ class Cadence:
         number = self._begun[model]
         self._begun[model] += 1
         is_scout = number % _ONE_OF == _ONE_OF // 4 and number < _SCOUTS * _ONE_OF
-        return Course(model, since, since if is_watched else now, 0.0 if is_watched else None, is_scout=is_scout)
+        course = Course(model, since, since if is_watched else now, 0.0 if is_watched else None, is_scout=is_scout)
+        course.is_heeded = number % _WITNESS != _WITNESS - 1
+        return course
 
     def see(self, course: Course, task: Task, now: float) -> None:
         """Take in a look that found a job unfinished."""
@@ -81,11 +96,13 @@ class Cadence:
         else:
             if course.is_queued:  # it has begun since the last look
                 course.is_queued = False
-                course.since = (course.seen + now) / 2
+                course.doubt = (now - course.seen) / 2
+                course.since = course.seen + course.doubt
             age = course.age(now)
             if course.watched is not None:
                 durations.outlasted(course.watched, age)
             course.watched = age
+            self._hear(course, task.progress, age)
         course.seen = now
 
     def finish(self, course: Course, task: Task, now: float) -> float | None:
@@ -99,6 +116,7 @@ class Cadence:
         told = [(task.completed or 0) - (task.created or 0)] if is_whole else []
         told += [task.actual_time] if task.actual_time is not None else []
         took = next((time for time in told if earliest - _LATENCY <= time <= latest + _LATENCY and time > 0), None)
+        self._judge(course, Span(earliest, latest), took)
         if took is None and course.watched is not None:
             took = (earliest + latest) / 2
         if took is not None:
@@ -122,7 +140,10 @@ class Cadence:
         if not durations.is_known:
             not_before = min(not_before, _TRUST * polling.maximum)
             gap = min(gap, age * _SCOUTING) if course.is_scout else gap
-        return course.seen + max(polling.minimum, min(gap, max(polling.maximum * math.sqrt(ease), not_before)))
+        gap = min(gap, max(polling.maximum * math.sqrt(ease), not_before))
+        if ease <= 1 and self._is_believed(course):
+            gap = self._foretold_gap(course, law, gap, polling.check_cost * ease)
+        return course.seen + max(polling.minimum, gap)
 
     def think_again_in(self, course: Course, now: float, *, followed: int) -> float:
         """Give the seconds after which `next_look` may have become earlier, while so many jobs are followed."""
@@ -134,9 +155,45 @@ class Cadence:
     def wasted(self, course: Course, now: float) -> float:
         """Give how many seconds a job is expected to have been finished without anybody knowing."""
         durations = self._kind(course.model)
+        if course.word is not None and self._is_believed(course):
+            return min(max(0.0, course.age(now) - course.word.middle), now - course.seen)
         if course.is_queued or not durations.is_known:
             return now - course.seen
         return durations.law().wasted(course.age(now), course.age(course.seen))
+
+    def _is_believed(self, course: Course) -> bool:
+        return course.is_heeded and self._foresight(course.model).is_trusted
+
+    def _foretold_gap(self, course: Course, law: Law, gap: float, check_cost: float) -> float:
+        """Give the gap by what the job has told of its progress; before it has, the one until it should be asked."""
+        minimum, age = self._polling.minimum, course.age(course.seen)
+        if course.word is None:
+            is_new = course.watched == 0.0 and not course.is_queued
+            return min(gap, law.quantile(_EARLY) - minimum) if is_new else gap
+        look = next_look(course.word, age, course.doubt, check_cost=check_cost, minimum=minimum)
+        return min(look + _MARGIN * minimum - age, self._polling.maximum * self._foresight(course.model).odds)
+
+    def _hear(self, course: Course, progress: float | None, age: float) -> None:
+        """Take in how far a job is. One that should have been done by its first word is not heeded any longer."""
+        word, foresight = foretold(age, progress, course.doubt), self._foresight(course.model)
+        if course.first_word is not None and foresight.is_belied(course.first_word, age):
+            foresight.belied()
+            course.is_heeded, course.first_word = False, None
+        elif course.word is None:
+            course.first_word = word
+        course.word = word or course.word
+
+    def _judge(self, course: Course, seen: Span, took: float | None) -> None:
+        """Compare the first word of a job with its end: between two looks, and by the server's word if there is one."""
+        if course.first_word is None:
+            return
+        if took is not None:
+            told = Span(max(seen.earliest, took - _WHOLE), min(seen.latest, took + _WHOLE))
+            seen = told if told.width >= 0 else seen
+        self._foresight(course.model).judge(course.first_word, seen)
+
+    def _foresight(self, model: str) -> Foresight:
+        return self._foresights.setdefault(model, Foresight())
 
     def _kind(self, model: str) -> Durations:
         return self._kinds.setdefault(model, Durations())

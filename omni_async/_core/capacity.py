@@ -15,10 +15,11 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from .settings import Retry
 
 _SUSPICION = 2  # refusals at one number in flight, with nothing accepted at it, make it the limit
@@ -27,6 +28,7 @@ _HOLD = 10  # first hold, in initial backoffs
 _EVIDENCE = 2  # refusals, in more than one closing, that met about one number when all ends are known
 _LEAST = 8  # jobs at once: smaller numbers are met again by chance
 _NEAR = 5  # accepted with at most two less, which shows that more were wanted than that
+_LOOK_BACK = 5  # refusals at most; each one beyond the evidence is worth one that was accepted near it
 _TRIALS = 64  # that are kept until then
 
 
@@ -111,28 +113,35 @@ class Capacity:
             if trial.at > at:
                 trial.in_flight -= 1
 
-    def explains_all(self, now: float) -> bool:
+    def explains_all(self, now: float, *, is_alone: bool) -> bool:
         """See whether the last refusals, counted right by now, met one number, and all that was accepted met fewer.
 
-        Then that is the limit. One closing of the gate is not enough: nothing need have ended in it.
+        Then that is the limit, also where it was thought to be higher. One closing of the gate is not enough: nothing
+        need have ended in it. `is_alone`: no rate explains them.
         """
-        refusals = [number for number, trial in enumerate(self._trials) if trial.is_refused][-_EVIDENCE:]
-        if self.limit is not None or len(refusals) < _EVIDENCE:
-            return False
-        since = list(islice(self._trials, refusals[0], None))
-        refused = [trial.in_flight for trial in since if trial.is_refused]
-        taken = [trial.in_flight for trial in since if not trial.is_refused]
-        between = islice(self._trials, refusals[0], refusals[-1])
-        most = max(refused)
-        if most < _LEAST or min(refused) < most - 1 or all(trial.is_refused for trial in between):
-            return False
-        near = sum(number >= most - 2 for number in taken)
-        if near < _NEAR or max(taken) >= min(refused):
+        evidence = _EVIDENCE if self.limit is None else _EVIDENCE + _DOUBT
+        most = max(self._explanations(evidence, is_alone=is_alone), default=0)
+        if not most or (self.limit is not None and self.limit <= most):
             return False
         self.limit, self._has_grown, self._suspect, self._has_failed = most, False, most, False
         self._grows_at = now + self._hold
         self._trials.clear()
         return True
+
+    def _explanations(self, evidence: int, *, is_alone: bool) -> Iterator[int]:
+        """Give the limits that would explain all that came since one of the last refusals, if it is so many or more."""
+        trials = list(self._trials)
+        starts = [number for number, trial in enumerate(trials) if trial.is_refused]
+        for start in starts[-_LOOK_BACK : 1 - evidence]:
+            since = trials[start:]
+            refused = [trial.in_flight for trial in since if trial.is_refused]
+            taken = [trial.in_flight for trial in since if not trial.is_refused]
+            most = max(refused)
+            if min(refused) < most - 1 or not taken or max(taken) >= min(refused):
+                continue
+            near = sum(number >= most - 2 for number in taken) + len(refused) - _EVIDENCE
+            if most >= _LEAST and (is_alone or near >= _NEAR):
+                yield most
 
     def tried(self, now: float, *, has_grown: bool) -> None:
         """Take note of what became of one more than the limit."""

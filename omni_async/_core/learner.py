@@ -55,6 +55,7 @@ class Learner:
         self._retry = retry
         self._before: Rate | None = None  # the rate as it was before refusals that may be the capacity's
         self._in_a_row = 0
+        self._left_with = 0  # in flight when the last one left, and on the wire
         self._met = 0  # jobs in flight that the last refusal met
         self.recall(learnt or Learnt())
 
@@ -80,7 +81,8 @@ class Learner:
     def left(self, now: float, *, in_flight: int, on_wire: int, is_probe: bool) -> Departure:
         """Take note that one leaves."""
         is_extra = self._capacity.is_full(in_flight + on_wire) and not is_probe
-        is_lonely = in_flight + on_wire < _LONELY * self._met
+        is_lonely = in_flight + on_wire < min(_LONELY * self._met, self._left_with)
+        self._left_with = in_flight + on_wire
         return Departure(now, self._rate.left(now, is_lonely=is_lonely), in_flight, is_extra)
 
     def rested(self) -> None:
@@ -100,6 +102,8 @@ class Learner:
             self._capacity.tried(departure.at, has_grown=in_flight >= departure.in_flight)
         self._capacity.accepted(in_flight, departure.at)
         self._rate.accepted(departure.at, departure.pace)
+        if self._rate.is_refuted:
+            self._look_back(departure.at)
         self._in_a_row += 1
         if self._in_a_row >= _CALM and not self._capacity.is_suspected:
             self._before = None
@@ -129,7 +133,7 @@ class Learner:
 
     def _look_back(self, now: float) -> None:
         """See whether the capacity explains all that was refused of late; then the rate has nothing to do with it."""
-        if self._capacity.explains_all(now):
+        if self._capacity.explains_all(now, is_alone=self._rate.is_refuted):
             self._rate, self._before = self._before or Rate(self._retry, told=self._told), None
             self._rate.resumed(now)
 

@@ -6,6 +6,8 @@ held, and `high`, one that was refused. As long as nothing was refused the pace 
 accepted (slow start, after Jacobson 1988). After that it climbs up the bracket until both ends lie close together, and
 *cruises* at the lower one. Limits may be raised: now and then, ever more seldom, it *grows* by a little, and by much
 more where that is granted (a multiplicative increase, as in scalable TCP, Kelly 2003: the same for slow and fast).
+Where ever fewer are in flight, it may be far too low, and no rate may have been refused at all: then it *leaps*, twice
+as fast with each that is accepted, and what holds far beyond the bracket refutes it.
 
 Two sources feed the bracket. *Gaps*: a request refused x seconds after the last one was accepted shows that a token
 takes longer than x, in any bucket; one accepted at the pace shows that the pace holds. *Cycles*: from one opening of
@@ -31,6 +33,7 @@ _RAMP = 0.7  # each interval of the ramp over the one before: the pace first ref
 _CAUTION = 1 / 3  # of the way up the bracket: a step too small costs less than a refusal
 _CLOSE = 1.08  # a bracket this narrow is not worth another refusal
 _STEP = 0.05  # by which a pace that has held for long is raised
+_LEAP = 2  # times the pace, with each that is accepted in a leap; and what refutes a bracket is so far beyond it
 _MARGIN = 0.97  # of a rate that was computed, not tried: clocks and networks are uneven
 _BURST = 1.1  # a pace that held, and is refused at less than 1/1.1 of itself, was lent by a burst
 _EVEN = 1.01  # two rates closer than this are the same
@@ -68,7 +71,9 @@ class Rate:
         self._count = 0
         self._held = 0  # accepted at the present pace
         self._is_growing = False
-        self._may_leap, self._is_leaping = True, False  # to grow by much at once; not again once it was refused
+        self._leaps_over = 0.0  # the pace beyond which a leap refutes the bracket; 0: it does not leap
+        self._leaps_from = -math.inf  # when it may leap again
+        self._leap_hold = retry.maximum  # seconds until then, once it was refused
         self._step = _STEP
         self._hold = retry.maximum  # seconds of calm before more is asked for
         self._calm_since = 0.0
@@ -84,6 +89,11 @@ class Rate:
     def is_ramping(self) -> bool:
         """Tell whether no limit has been met yet."""
         return self._is_ramping
+
+    @property
+    def is_refuted(self) -> bool:
+        """Tell whether far more has been let through than the bracket allows that was known before."""
+        return 0 < self._leaps_over < self.low
 
     @property
     def is_closed(self) -> bool:
@@ -115,14 +125,15 @@ class Rate:
     def left(self, now: float, *, is_lonely: bool = False) -> float:
         """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have.
 
-        `is_lonely`: far fewer are in flight than a refusal met, so more is asked for sooner. The end of a job is
-        noticed late, and so a capacity may have been taken for a rate that is far too low.
+        `is_lonely`: far fewer are in flight than a refusal met, and ever fewer. The end of a job is noticed late, and
+        so a capacity may have been taken for a rate that is far too low.
         """
         if self._opened_at is None:
             self._opened_at = self._calm_since = now
         is_cruising = self.low and not (self._is_ramping or self._is_growing or self._closing)
-        if is_cruising and is_lonely and self._may_leap and now - self._calm_since > _PROOF / self.low:
-            self._is_leaping, self._step = True, 1 / _RAMP - 1
+        if is_cruising and is_lonely and self._may_leap(now):
+            self._leaps_over = _LEAP * (_LEAP * self.low if math.isinf(self.high) else self.high)
+            self._step = 1 / _RAMP - 1 if self.burst else _LEAP - 1  # what was saved up would let any leap pass
             self._grow()
         elif is_cruising and now - self._calm_since > max(self._hold, _CALM / self.low):
             self._grow()
@@ -137,6 +148,10 @@ class Rate:
             return
         if self._is_ramping:
             self.low, self._pace = pace, pace / _RAMP
+            return
+        if self._leaps_over and not self.burst:
+            self.low, self._is_believed = pace, False
+            self._go_on(left_at)
             return
         self._held += 1
         if self._held == (max(_HABIT, self.burst) if self.burst else _PROOF) and pace > self.low:
@@ -221,7 +236,9 @@ class Rate:
         if self._is_growing:
             most = max(self._retry.budget, self._retry.maximum) * (2 if self.burst else 1)  # there, it costs two
             self._hold = min(self._hold * 2, most)
-        self._may_leap, self._is_leaping = self._may_leap and not self._is_leaping, False
+        if self._leaps_over:
+            self._leaps_from, self._leap_hold = left_at + self._leap_hold, self._leap_hold * 2
+            self._leaps_over = 0.0
         self._is_ramping = self._is_growing = False
         self._step, self._held = _STEP, 0
         return closing
@@ -261,6 +278,10 @@ class Rate:
             self._pace = self.low
         else:
             self._pace = self.low * (self.high / self.low) ** _CAUTION
+
+    def _may_leap(self, now: float) -> bool:
+        is_calm = not self.burst or now - self._calm_since > _PROOF / self.low
+        return is_calm and now >= self._leaps_from
 
     def _grow(self) -> None:
         self._is_growing, self.high, self._held = True, math.inf, 0

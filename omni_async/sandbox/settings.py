@@ -19,6 +19,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "retry_after": ("seconds", "date", "none", "wrong", "huge"),
         "submit_shape": ("list", "object"),
         "url_shape": ("list", "string"),
+        "progress": ("true", "guess", "none"),
     }
 )
 
@@ -67,6 +68,9 @@ class SandboxSettings:
     idempotency: bool = knob(True, "honour Idempotency-Key")
     submit_shape: str = knob("list", "shape of data in the reply to a submit")
     url_shape: str = knob("list", "shape of url in a result")
+    progress: str = knob(
+        "true", "what progress tells: the share of a task's time that is over, that of the estimate, or nothing"
+    )
     seconds: int | None = knob(None, "length of every clip, 3 to 10; without it the model chooses")
     videos_per_task: int = knob(1, "videos each task makes")
 

@@ -33,10 +33,12 @@ class Views:
         view: dict[str, Any] = {
             "id": task.task_id,
             "status": self._word(task, now, fault),
-            "progress": 100 if task.status == "completed" else min(99, int(100 * task.part(now))),
+            "progress": self._progress(task, now),
             "created": int(task.created),
             "estimated_time": self._estimate,
         }
+        if self._settings.progress == "none":
+            del view["progress"]
         if task.ended is not None:
             view["completed"] = int(task.ended)
             view["actual_time"] = max(1, round(task.ended - task.created))
@@ -47,6 +49,12 @@ class Views:
         elif task.status == "completed" and fault != "no_link" and "never_link" not in task.quirks:
             view["result"] = {"videos": self._videos(task, host)}
         return self._quirks(view, task)
+
+    def _progress(self, task: Task, now: float) -> int:
+        if task.status == "completed":
+            return 100
+        share = task.part(now) if self._settings.progress == "true" else (now - task.started) / self._estimate
+        return min(99, int(100 * share))
 
     def _word(self, task: Task, now: float, fault: str | None) -> str:
         word = self.word(task, now)

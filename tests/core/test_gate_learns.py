@@ -175,13 +175,21 @@ def test_the_way_may_be_short_or_long(kind: str, latency: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "most"), [("12 at once", 1.38), ("2/s and 10 at once", 2.1), ("4/s and 12 at once", 2.9)]
+    ("kind", "late", "most", "worst"),
+    [
+        ("12 at once", 0.5, 1.2, 1.45),
+        ("12 at once", 1.5, 1.38, 1.7),
+        ("2/s and 10 at once", 1.5, 1.4, 2.2),
+        ("4/s and 12 at once", 0.5, 1.35, 2.0),
+        ("4/s and 12 at once", 1.5, 1.75, 2.7),
+    ],
 )
-def test_ends_that_are_noticed_late_do_not_hide_a_capacity(kind: str, most: float) -> None:
-    """Noticed 1.5 s late on average, tasks of 5 s hold their places for 1.3 times as long; that bounds the first."""
-    outcomes = runs(kind, "seconds", wire=Wire(notice=1.5))
+def test_ends_that_are_noticed_late_do_not_hide_a_capacity(kind: str, late: float, most: float, worst: float) -> None:
+    """Noticed 1.5 s late on average, tasks of 5 s hold their places for 1.3 times as long; that bounds the second."""
+    outcomes = runs(kind, "seconds", wire=Wire(notice=late))
     assert median(outcome.makespan for outcome in outcomes) <= most
-    assert mean([outcome.refused for outcome in outcomes]) <= 0.16
+    assert max(outcome.makespan for outcome in outcomes) <= worst
+    assert mean([outcome.refused for outcome in outcomes]) <= 0.18
 
 
 # Told, or known from another time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import time
@@ -53,6 +54,19 @@ async def test_a_task_says_only_what_it_knows() -> None:
         assert done["cost"] in {round(0.088 * seconds, 2) for seconds in range(3, 11)}
         assert done["result"]["videos"][0]["url"] == [link_of(done)]
         assert done["result"]["videos"][0]["expires_at"] == pytest.approx(time.time() + 86400, abs=30)
+
+
+@pytest.mark.parametrize("progress", ["true", "guess", "none"])
+async def test_what_progress_tells(progress: str) -> None:
+    """The share of the task's time that is over, that of the estimate (1.5 times the median), or nothing."""
+    async with talking(median=2.0, sigma=0.0, progress=progress) as talk:
+        since, task_id = time.monotonic(), await talk.accepted()
+        await asyncio.sleep(1.0)
+        task = (await talk.check(task_id)).json["data"]
+        share = 100 * (time.monotonic() - since) / {"true": 2, "guess": 3, "none": 1}[progress]
+        assert ("progress" in task) is (progress != "none")
+        assert task.get("progress", share) == pytest.approx(min(share, 99), abs=10)
+        assert (await talk.ended(task_id)).get("progress", 100) == 100
 
 
 async def test_language_is_ignored() -> None:
