@@ -402,3 +402,29 @@ async def test_where_others_wait_for_its_place_a_job_is_noticed_sooner(tmp_path:
         return sum(noticed[task.task_id] - task.ready_at for task in server.tasks.values()) / 100
 
     assert await lateness("counted", counts=True) < 0.6 * await lateness("ignored", counts=False)
+
+
+async def test_progress_that_proves_true_tells_when_to_look(tmp_path: Path) -> None:
+    """Where the percentage is the share of its time, fewer looks find out sooner that a job is done."""
+
+    async def followed(name: str, *, is_true: bool) -> tuple[int, float]:
+        dice = random.Random(7)
+        server = Server(duration=lambda: 60 * dice.lognormvariate(0, 0.35))
+
+        def share(task_id: str) -> int:
+            task = server.tasks[task_id]
+            return int(100 * (server.now() - task.accepted_at) / (task.ready_at - task.accepted_at))
+
+        def show(task_id: str) -> Reply | None:
+            return seen_as(server, task_id, progress=share(task_id)) if is_true and share(task_id) < 100 else None
+
+        server.on_check = show
+        async with FakeClient(server, tmp_path / name, limits=Limits(submits_per_minute=60)) as client:
+            await asyncio.gather(*(client.submit(f"p{number}") for number in range(200)))
+        noticed = {task_id: at for at, task_id in server.checks}
+        return len(server.checks), sum(noticed[task.task_id] - task.ready_at for task in server.tasks.values())
+
+    checks, late = await followed("silent", is_true=False)
+    fewer, sooner = await followed("true", is_true=True)
+    assert fewer < 0.9 * checks
+    assert sooner < 0.6 * late
