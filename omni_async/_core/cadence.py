@@ -36,7 +36,7 @@ _WITNESS = 16  # one job of so many is followed as if they had told nothing
 _EARLY = 0.02  # of all durations are over: before that a job is asked how far it is
 _DOUBT = 0.05  # seconds by which the age of a job may be wrong that was watched from its beginning
 _WHOLE = 0.6  # seconds by which the server's word about a duration may be wrong, for it is told in whole ones
-_MARGIN = 1 / 8  # of `Polling.minimum`: who comes a little too early waits for all of it
+_MARGIN = 1 / 8  # of `Polling.minimum`, half a turn: who comes a little too early waits for all of it
 
 _AGAIN = 1 / 5  # of its age: where little is known, a job is thought about anew after so long
 _THOUGHTS = 250  # jobs a second that are thought about anew
@@ -167,7 +167,7 @@ class Cadence:
     def _foretold_gap(self, course: Course, law: Law, gap: float, check_cost: float) -> float:
         """Give the gap by what the job has told of its progress; before it has, the one until it should be asked."""
         minimum, age = self._polling.minimum, course.age(course.seen)
-        if course.word is None:
+        if course.word is None or age > course.word.latest:
             is_new = course.watched == 0.0 and not course.is_queued
             return min(gap, law.quantile(_EARLY) - minimum) if is_new else gap
         look = next_look(course.word, age, course.doubt, check_cost=check_cost, minimum=minimum)

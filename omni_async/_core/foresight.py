@@ -2,8 +2,8 @@
 
 Theory of operation. A job seen at p percent, at the age a, takes ``100 * a / p`` in all, if its percentage is the share
 of its time that is over. Nobody promises that: there are servers that say 0 until the end, that count up to an estimate
-of theirs, or that slow down. So what the first look at a job foretells is compared with what came of it, and acted
-on only while most of that was right, and for no longer than the odds allow. A few jobs are followed as if they had said
+of theirs, or that slow down. So what the first look at a job foretells is compared with what came of it, and acted on
+only while most of that was right, and for no longer than the odds allow. A few jobs are followed as if they had said
 nothing: else one that is done long before the foretold time would be found there, and seem to prove it.
 """
 
@@ -18,7 +18,7 @@ _ROUNDED = 1.0  # percent: 42.9 is told as 42
 
 _VAGUE = 0.2  # of the time that is foretold may be unclear, or it is no telling
 
-_ENOUGH = 0.75  # of the words were true, one that was not imagined beside them
+_ENOUGH = 0.75  # of the words were true, with one more imagined that was not
 _REMEMBERED = 16  # words
 _NEAR = 0.03  # of its time a job may end before or after what was foretold
 _BLUR = 0.1  # ... and so many seconds, for ages are taken here and not on the server

@@ -235,6 +235,15 @@ def test_a_job_that_should_have_been_done_is_not_heeded_any_longer() -> None:
     assert cadence.next_look(of) == cadence.next_look(silent)
 
 
+def test_a_job_that_tells_no_more_is_not_asked_all_the_time() -> None:
+    """What it told last is over, and it says nothing new: it is looked at as if it had never said anything."""
+    cadence, of = believing(Polling())
+    silent = cadence.begin("model", 0.0, 0.0, is_watched=True)
+    for each in (of, silent):
+        cadence.see(each, reply(), 101.5)
+    assert cadence.next_look(of) == cadence.next_look(silent)
+
+
 def test_where_hooks_come_no_look_is_planned_by_a_word() -> None:
     """The hook tells the end; a look at the foretold time would be made in vain."""
     cadence, of = believing(Polling())
