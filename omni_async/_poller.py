@@ -196,7 +196,7 @@ class Poller:
                 await self._miss_link(watch)
             case Look.RUNNING:
                 if sight.task is not None:
-                    self._cadence.see(watch.course, sight.task, self._now())
+                    self._cadence.see(watch.course, sight.task, self._now(), is_whole=watch.crowd == 1)
                 self.schedule.wakeups.see_unfinished(watch)
                 await self._look_again(watch, self._polling.minimum)
             case Look.DENIED if sight.error is not None:

@@ -34,8 +34,9 @@ _SCOUTING = 1 / 8  # of its age: after so long a scout is looked at again
 # Where servers tell how far they are, and have been right so far.
 _WITNESS = 16  # one job of so many is followed as if they had told nothing
 _EARLY = 0.02  # of all durations are over: before that a job is asked how far it is
-_DOUBT = 0.05  # seconds by which the age of a job may be wrong that was watched from its beginning
+_DOUBT = 0.05  # seconds by which the age of a job may be wrong, unless it waited in a queue
 _WHOLE = 0.6  # seconds by which the server's word about a duration may be wrong, for it is told in whole ones
+_HARDLY_EASED = 1.25  # more, and hooks do come: they tell the end, and not a look at the foretold time
 _MARGIN = 1 / 8  # of `Polling.minimum`, half a turn: who comes a little too early waits for all of it
 
 _AGAIN = 1 / 5  # of its age: where little is known, a job is thought about anew after so long
@@ -86,13 +87,14 @@ class Cadence:
         course.is_heeded = number % _WITNESS != _WITNESS - 1
         return course
 
-    def see(self, course: Course, task: Task, now: float) -> None:
-        """Take in a look that found a job unfinished."""
+    def see(self, course: Course, task: Task, now: float, *, is_whole: bool = True) -> None:
+        """Take in a look that found a job unfinished; of one that was not `is_whole`, only its status is new."""
         durations = self._kind(course.model)
         durations.expect(task.estimated_time or 0.0)
         if task.status in _QUEUED and not task.progress:
             course.is_queued = True
             course.watched = course.watched or 0.0
+            course.word = course.first_word = None
         else:
             if course.is_queued:  # it has begun since the last look
                 course.is_queued = False
@@ -102,7 +104,7 @@ class Cadence:
             if course.watched is not None:
                 durations.outlasted(course.watched, age)
             course.watched = age
-            self._hear(course, task.progress, age)
+            self._hear(course, task.progress if is_whole else None, age)
         course.seen = now
 
     def finish(self, course: Course, task: Task, now: float) -> float | None:
@@ -141,7 +143,7 @@ class Cadence:
             not_before = min(not_before, _TRUST * polling.maximum)
             gap = min(gap, age * _SCOUTING) if course.is_scout else gap
         gap = min(gap, max(polling.maximum * math.sqrt(ease), not_before))
-        if ease <= 1 and self._is_believed(course):
+        if ease <= _HARDLY_EASED and self._is_believed(course):
             gap = self._foretold_gap(course, law, gap, polling.check_cost * ease)
         return course.seen + max(polling.minimum, gap)
 
@@ -174,9 +176,12 @@ class Cadence:
         return min(look + _MARGIN * minimum - age, self._polling.maximum * self._foresight(course.model).odds)
 
     def _hear(self, course: Course, progress: float | None, age: float) -> None:
-        """Take in how far a job is. One that should have been done by its first word is not heeded any longer."""
+        """Take in how far a job is.
+
+        One that should be done by its first word, or says now that it will not be, is not heeded any longer.
+        """
         word, foresight = foretold(age, progress, course.doubt), self._foresight(course.model)
-        if course.first_word is not None and foresight.is_belied(course.first_word, age):
+        if course.first_word is not None and course.first_word.is_over(word.earliest if word else age):
             foresight.belied()
             course.is_heeded, course.first_word = False, None
         elif course.word is None:

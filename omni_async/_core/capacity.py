@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SUSPICION = 2  # refusals at one number in flight, with nothing accepted at it, make it the limit
 _DOUBT = 1  # ... and so many more where a rate is known, which may explain them as well
 _HOLD = 10  # first hold, in initial backoffs
-_EVIDENCE = 2  # refusals, in more than one closing, that met about one number when all ends are known
+_EVIDENCE = 2  # refusals that met about one number when all ends are known
 _LEAST = 8  # jobs at once: smaller numbers are met again by chance
 _NEAR = 5  # accepted with at most two less, which shows that more were wanted than that
 _LOOK_BACK = 5  # refusals at most; each one beyond the evidence is worth one that was accepted near it
@@ -116,8 +116,7 @@ class Capacity:
     def explains_all(self, now: float, *, is_alone: bool) -> bool:
         """See whether the last refusals, counted right by now, met one number, and all that was accepted met fewer.
 
-        Then that is the limit, also where it was thought to be higher. One closing of the gate is not enough: nothing
-        need have ended in it. `is_alone`: no rate explains them.
+        Then that is the limit, also where it was thought to be higher. `is_alone`: no rate explains them.
         """
         evidence = _EVIDENCE if self.limit is None else _EVIDENCE + _DOUBT
         most = max(self._explanations(evidence, is_alone=is_alone), default=0)
@@ -129,7 +128,7 @@ class Capacity:
         return True
 
     def _explanations(self, evidence: int, *, is_alone: bool) -> Iterator[int]:
-        """Give the limits that would explain all that came since one of the last refusals, if it is so many or more."""
+        """Give the limits that would explain all that came since one of the last refusals: `evidence` many, or more."""
         trials = list(self._trials)
         starts = [number for number, trial in enumerate(trials) if trial.is_refused]
         for start in starts[-_LOOK_BACK : 1 - evidence]:

@@ -42,6 +42,15 @@ class Span:
         """Give the age half way."""
         return (self.earliest + self.latest) / 2
 
+    @property
+    def slack(self) -> float:
+        """Give the seconds by which it is missed that still count as met."""
+        return _NEAR * self.latest + _BLUR
+
+    def is_over(self, age: float) -> bool:
+        """Tell whether what has not ended before this age will not end within it."""
+        return age > self.latest + self.slack
+
     def looks(self, check_cost: float, minimum: float) -> int:
         """Give how many looks at even distances find the end for the least cost, if each is to find it unless it did.
 
@@ -103,12 +112,7 @@ class Foresight:
         plain, share = _PLAIN
         if end.width > max(plain, share * word.latest):
             return
-        slack = _NEAR * word.latest + _BLUR
-        self._count(is_right=end.latest >= word.earliest - slack and end.earliest <= word.latest + slack)
-
-    def is_belied(self, word: Span, age: float) -> bool:
-        """Tell whether a job that is unfinished at this age should have been done."""
-        return age > word.latest + _NEAR * word.latest + _BLUR
+        self._count(is_right=end.latest >= word.earliest - word.slack and not word.is_over(end.earliest))
 
     def belied(self) -> None:
         """Take in that one is unfinished which should have been done."""

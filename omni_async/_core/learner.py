@@ -86,7 +86,8 @@ class Learner:
         return Departure(now, self._rate.left(now, is_lonely=is_lonely), in_flight, is_extra)
 
     def rested(self) -> None:
-        """Take note that nobody wants through for now."""
+        """Take note that nobody wants through for now: that fewer are in flight then proves nothing."""
+        self._left_with = 0
         self._rate.rested()
 
     # Accepted

@@ -7,7 +7,8 @@ accepted (slow start, after Jacobson 1988). After that it climbs up the bracket 
 *cruises* at the lower one. Limits may be raised: now and then, ever more seldom, it *grows* by a little, and by much
 more where that is granted (a multiplicative increase, as in scalable TCP, Kelly 2003: the same for slow and fast).
 Where ever fewer are in flight, it may be far too low, and no rate may have been refused at all: then it *leaps*, twice
-as fast with each that is accepted, and what holds far beyond the bracket refutes it.
+as fast with each that is accepted (by less where a burst may be saved up), and what holds far beyond refutes the
+bracket.
 
 Two sources feed the bracket. *Gaps*: a request refused x seconds after the last one was accepted shows that a token
 takes longer than x, in any bucket; one accepted at the pace shows that the pace holds. *Cycles*: from one opening of
@@ -34,6 +35,7 @@ _CAUTION = 1 / 3  # of the way up the bracket: a step too small costs less than 
 _CLOSE = 1.08  # a bracket this narrow is not worth another refusal
 _STEP = 0.05  # by which a pace that has held for long is raised
 _LEAP = 2  # times the pace, with each that is accepted in a leap; and what refutes a bracket is so far beyond it
+_LEAPS_AGAIN = 10  # budgets: at the latest
 _MARGIN = 0.97  # of a rate that was computed, not tried: clocks and networks are uneven
 _BURST = 1.1  # a pace that held, and is refused at less than 1/1.1 of itself, was lent by a burst
 _EVEN = 1.01  # two rates closer than this are the same
@@ -107,7 +109,7 @@ class Rate:
     def width(self, most: int) -> int:
         """Give how many may be on the wire: all those that look for a limit may be refused by it."""
         if self._is_growing:
-            return min(most, 2)
+            return min(most, max(2, math.ceil(self._pace * self.latency) + 1))
         if self._is_ramping:
             return min(most, max(2, self._count // _SHARE, math.ceil(_BRISK * self.latency)))
         return most
@@ -237,7 +239,8 @@ class Rate:
             most = max(self._retry.budget, self._retry.maximum) * (2 if self.burst else 1)  # there, it costs two
             self._hold = min(self._hold * 2, most)
         if self._leaps_over:
-            self._leaps_from, self._leap_hold = left_at + self._leap_hold, self._leap_hold * 2
+            longest = _LEAPS_AGAIN * max(self._retry.budget, self._retry.maximum)
+            self._leaps_from, self._leap_hold = left_at + self._leap_hold, min(self._leap_hold * 2, longest)
             self._leaps_over = 0.0
         self._is_ramping = self._is_growing = False
         self._step, self._held = _STEP, 0

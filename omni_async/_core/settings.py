@@ -83,9 +83,9 @@ class Polling:
 
     The gap between two checks of a job stays within ``minimum`` and, once it may be done, ``maximum``. ``check_cost``
     is how many seconds of waiting one status request is worth: more means fewer checks. A job not finished ``timeout``
-    after it was accepted is ``overdue``: no longer followed, never sent again. Gaps grow to at most ten times as much
-    with webhooks that do come, and to as many times as its word about its progress was right for each time that it was
-    wrong, where the server says that a job is not done yet.
+    after it was accepted is ``overdue``: no longer followed, never sent again. With webhooks that do come, gaps grow to
+    at most ten times as much; and to 17 times ``maximum`` where a job's own progress foretells its end later, and that
+    of others has proved true.
 
     ``batch_status`` asks about many jobs at once by ``POST /v1/tasks/batch``, which is undocumented: on any answer
     that is not what was seen of it, jobs are checked singly for good.

@@ -244,6 +244,40 @@ def test_a_job_that_tells_no_more_is_not_asked_all_the_time() -> None:
     assert cadence.next_look(of) == cadence.next_look(silent)
 
 
+def test_an_old_percentage_is_not_heard_again() -> None:
+    """Of many jobs at once only the status is asked: that half was done a while ago does not make it half now."""
+    cadence, of = believing(Polling())
+    due = cadence.next_look(of)
+    cadence.see(of, reply(progress=50), 90.0, is_whole=False)
+    assert cadence.next_look(of) == due
+
+
+def test_a_job_that_falls_back_is_not_heeded_any_longer() -> None:
+    """One that the server began again says that it will take hours: it is looked at as if it had said nothing."""
+    cadence, of = believing(Polling())
+    silent = cadence.begin("model", 0.0, 0.0, is_watched=True)
+    cadence.see(of, reply(progress=6), 80.0)
+    cadence.see(silent, reply(), 80.0)
+    assert cadence.next_look(of) == cadence.next_look(silent)
+
+
+def test_a_job_that_is_queued_again_tells_anew() -> None:
+    """What it said before is about a start that does not count any more."""
+    cadence, of = believing(Polling())
+    cadence.see(of, reply("queued", progress=0), 60.0)
+    cadence.see(of, reply(progress=2), 62.0)
+    assert cadence.next_look(of) > 62 + 20
+    cadence.see(of, reply(progress=50), 111.0)
+    assert 150 < cadence.next_look(of) < 165
+
+
+@pytest.mark.parametrize("ease", [1.0, 1.02])
+def test_hooks_that_never_come_do_not_switch_it_off(ease: float) -> None:
+    """Where hooks are expected and hardly ever come, looks are planned by words all the same."""
+    cadence, of = believing(Polling())
+    assert 96 < cadence.next_look(of, ease=ease) < 101
+
+
 def test_where_hooks_come_no_look_is_planned_by_a_word() -> None:
     """The hook tells the end; a look at the foretold time would be made in vain."""
     cadence, of = believing(Polling())

@@ -192,6 +192,36 @@ def test_ends_that_are_noticed_late_do_not_hide_a_capacity(kind: str, late: floa
     assert mean([outcome.refused for outcome in outcomes]) <= 0.18
 
 
+@pytest.mark.parametrize(
+    ("kind", "refused"), [("4/s", 10), ("30 in 10 s, fixed", 15), ("4/s, 10 saved up", 25), ("5 a minute", 20)]
+)
+def test_work_that_comes_in_batches_is_hardly_refused(kind: str, refused: int) -> None:
+    """20 jobs every five minutes for two hours: that few are in flight between them is no sign of a rate too low."""
+    for seed in range(4):
+        limits, typical = _KINDS[kind][:2]
+        draw = lognormal(random.Random(seed), typical)
+        gate = Gate(capacity=None, width=16, retry=RETRY, learner=Learner(RETRY))
+        load = Load(gate, Account(*limits(seed)), [draw() for _ in range(480)], seed=seed)
+        load.waiting = 20
+
+        def bring(load: Load = load, gate: Gate = gate) -> None:
+            gate.rested()
+            load.waiting += 20
+
+        for number in range(1, 24):
+            load.at(300.0 * number, bring)
+        load.go()
+        assert len(load.refused_at) <= refused
+
+
+@pytest.mark.parametrize(("kind", "most"), [("12 at once", 1.3), ("4/s, 10 saved up", 1.15), ("4/s", 1.36)])
+def test_a_server_that_answers_late_does_not_hold_it_back(kind: str, most: float) -> None:
+    """Where an answer takes a second, more is asked for all the same, though more of them are on the wire then."""
+    outcomes = runs(kind, "seconds", wire=Wire(latency=1.0, jitter=0.05), jobs=400)
+    assert median(outcome.makespan for outcome in outcomes) <= most
+    assert mean([outcome.refused for outcome in outcomes]) <= 0.1
+
+
 # Told, or known from another time
 
 
@@ -304,7 +334,7 @@ def test_a_limit_that_moves_is_followed(kind: str, advice: str) -> None:
     load.go(stop=10 * hour)
     possible = (60 + 20 + 60) / 3 * 60 * 10
     assert len(load.accepted_at) / possible >= (0.95 if kind == "60 a minute" else 0.92)
-    assert len(load.refused_at) / 10 <= (18 if kind == "60 a minute" else 30)
+    assert len(load.refused_at) / 10 <= (20 if kind == "60 a minute" else 30)
 
 
 @pytest.mark.parametrize("advice", ["seconds", "none"])
