@@ -46,13 +46,17 @@ class Life:
 
 @dataclass
 class Account:
-    """A server in memory. Its limits may be changed while it runs; `duration` draws how long the next task takes."""
+    """A server in memory. Its limits may be changed while it runs; `duration` draws how long the next task takes.
+
+    `tells`: its progress is the share of a task's time that is over, and not always the same.
+    """
 
     duration: Callable[[], float]
     per_second: float | None = None  # a bucket of one
     capacity: int | None = None
     latency: float = 0.05
     retry_after: bool = True
+    tells: bool = False
     lives: list[Life] = field(default_factory=list)
     refused: int = 0
     checks: int = 0
@@ -86,7 +90,8 @@ class Account:
         life.checks += life.noticed is None
         head = f'{{"code":200,"data":{{"id":"{task_id}","created":{int(EPOCH + life.accepted)},"status":'
         if now < life.ready:
-            return Reply(200, {}, f'{head}"processing","progress":50}}}}'.encode())
+            share = (now - life.accepted) / (life.ready - life.accepted) if self.tells else 0.5
+            return Reply(200, {}, f'{head}"processing","progress":{int(100 * share)}}}}}'.encode())
         life.noticed = now if life.noticed is None else life.noticed
         url = f'"result":{{"videos":[{{"url":["https://clips.test/{task_id}.mp4"]}}]}}'
         times = f'"completed":{int(EPOCH + life.ready)},"actual_time":{max(1, round(life.ready - life.accepted))}'
