@@ -83,9 +83,9 @@ class Cadence:
         number = self._begun[model]
         self._begun[model] += 1
         is_scout = number % _ONE_OF == _ONE_OF // 4 and number < _SCOUTS * _ONE_OF
-        course = Course(model, since, since if is_watched else now, 0.0 if is_watched else None, is_scout=is_scout)
-        course.is_heeded = number % _WITNESS != _WITNESS - 1
-        return course
+        is_heeded = number % _WITNESS != _WITNESS - 1
+        seen, watched = (since, 0.0) if is_watched else (now, None)
+        return Course(model, since, seen, watched, is_scout=is_scout, is_heeded=is_heeded)
 
     def see(self, course: Course, task: Task, now: float, *, is_whole: bool = True) -> None:
         """Take in a look that found a job unfinished; of one that was not `is_whole`, only its status is new."""

@@ -35,7 +35,6 @@ _CAUTION = 1 / 3  # of the way up the bracket: a step too small costs less than 
 _CLOSE = 1.08  # a bracket this narrow is not worth another refusal
 _STEP = 0.05  # by which a pace that has held for long is raised
 _LEAP = 2  # times the pace, with each that is accepted in a leap; and what refutes a bracket is so far beyond it
-_LEAPS_AGAIN = 10  # budgets: at the latest
 _MARGIN = 0.97  # of a rate that was computed, not tried: clocks and networks are uneven
 _BURST = 1.1  # a pace that held, and is refused at less than 1/1.1 of itself, was lent by a burst
 _EVEN = 1.01  # two rates closer than this are the same
@@ -75,7 +74,7 @@ class Rate:
         self._is_growing = False
         self._leaps_over = 0.0  # the pace beyond which a leap refutes the bracket; 0: it does not leap
         self._leaps_from = -math.inf  # when it may leap again
-        self._leap_hold = retry.maximum  # seconds until then, once it was refused
+        self._leap_hold = retry.maximum  # seconds until then, once it was refused; twice as long each time
         self._step = _STEP
         self._hold = retry.maximum  # seconds of calm before more is asked for
         self._calm_since = 0.0
@@ -239,8 +238,7 @@ class Rate:
             most = max(self._retry.budget, self._retry.maximum) * (2 if self.burst else 1)  # there, it costs two
             self._hold = min(self._hold * 2, most)
         if self._leaps_over:
-            longest = _LEAPS_AGAIN * max(self._retry.budget, self._retry.maximum)
-            self._leaps_from, self._leap_hold = left_at + self._leap_hold, min(self._leap_hold * 2, longest)
+            self._leaps_from, self._leap_hold = left_at + self._leap_hold, self._leap_hold * 2
             self._leaps_over = 0.0
         self._is_ramping = self._is_growing = False
         self._step, self._held = _STEP, 0

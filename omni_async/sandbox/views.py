@@ -33,12 +33,11 @@ class Views:
         view: dict[str, Any] = {
             "id": task.task_id,
             "status": self._word(task, now, fault),
-            "progress": self._progress(task, now),
             "created": int(task.created),
             "estimated_time": self._estimate,
         }
-        if self._settings.progress == "none":
-            del view["progress"]
+        if self._settings.progress != "none":
+            view["progress"] = self._progress(task, now)
         if task.ended is not None:
             view["completed"] = int(task.ended)
             view["actual_time"] = max(1, round(task.ended - task.created))
