@@ -189,7 +189,7 @@ def test_ends_that_are_noticed_late_do_not_hide_a_capacity(kind: str, late: floa
     outcomes = runs(kind, "seconds", wire=Wire(notice=late))
     assert median(outcome.makespan for outcome in outcomes) <= most
     assert max(outcome.makespan for outcome in outcomes) <= worst
-    assert mean([outcome.refused for outcome in outcomes]) <= 0.18
+    assert mean([outcome.refused for outcome in outcomes]) <= 0.165
 
 
 @pytest.mark.parametrize(
