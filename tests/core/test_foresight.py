@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from omni_async._core.cadence import Cadence
 from omni_async._core.foresight import Foresight, Span, foretold, next_look
-from omni_async._core.models import Task, TaskState
 from omni_async._core.settings import Polling
+
+from .test_cadence import task as reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,12 +59,6 @@ class Cost(NamedTuple):
     def all(self) -> float:
         """A check is worth a second."""
         return self.checks + self.late
-
-
-def reply(status: str = "processing", **facts: Any) -> Task:
-    """Give a reply."""
-    state = TaskState.DONE if status == "completed" else TaskState.RUNNING
-    return Task(id="t", status=status, state=state, **facts)
 
 
 def followed(says: Says, seed: int, *, median: float = MEDIAN, tells: bool = True, queue: float = 0.0) -> Cost:
