@@ -22,8 +22,8 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from omni_async import JobStatus, LedgerReader, Limits, OmniClient, Polling, VideoRequest
-from omni_async._core.record import JobRecord
-from omni_async._ledger import SqliteLedger
+from omni_async.jobs.records import JobRecord
+from omni_async.ledger import SqliteLedger
 from omni_async.sandbox.process import SandboxProcess
 
 if TYPE_CHECKING:

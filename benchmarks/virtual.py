@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni_async._core.wire import Reply
+from omni_async.api.parsing import Reply
 from omni_async.testing import JumpingClock, MemoryClient
-from omni_async.testing.client import EPOCH
+from omni_async.testing.memory_client import EPOCH
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping

@@ -18,14 +18,14 @@ from aiohttp import web
 from benchmarks.contest import child
 from benchmarks.figures import Aim, Figures, by_size, run
 from omni_async import JobEvent, JobStatus, OmniClient, Polling
-from omni_async._transport import HttpTransport
+from omni_async.api.http import HttpTransport
 from omni_async.sandbox import SandboxProcess
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from omni_async._core.wire import Reply
-    from omni_async._ports import Transport
+    from omni_async.api.parsing import Reply
+    from omni_async.api.transport import Transport
 
 _PLAIN, _HOOKS, _HOSTILE = "no webhooks", "webhooks", "webhooks, hostile caller"
 

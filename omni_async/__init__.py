@@ -1,10 +1,12 @@
 """Prompts in, MP4 clips out: an asyncio client for APIMart's asynchronous Gemini Omni Flash video API."""
 
-from ._arguments import DEFAULT_BASE_URL
-from ._client import OmniClient
-from ._core.catalog import DEFAULT_MODEL, MODELS, ModelRules
-from ._core.connection import Connection
-from ._core.errors import (
+from __future__ import annotations
+
+from .api.connection import Connection
+from .client.arguments import DEFAULT_BASE_URL
+from .client.client import OmniClient
+from .client.forecast import Forecast
+from .errors import (
     APIError,
     AuthenticationError,
     BadReference,
@@ -32,14 +34,17 @@ from ._core.errors import (
     TransportTimeout,
     UnknownModelWarning,
 )
-from ._core.forecast import Forecast
-from ._core.lifecycle import JobStatus
-from ._core.models import Balance, Task, TaskState, Video, VideoRequest
-from ._core.record import EventKind, JobEvent, JobRecord, LedgerTotals, PartMark, Statistics
-from ._core.settings import Limits, Polling, Retry
-from ._job import Job
-from ._ledger import LEDGER_NAME, LedgerReader
-from ._local_files import check_references
+from .jobs.events import EventKind, JobEvent
+from .jobs.job import Job
+from .jobs.lifecycle import JobStatus
+from .jobs.records import JobRecord, PartMark
+from .jobs.statistics import LedgerTotals, Statistics
+from .ledger import LEDGER_NAME, LedgerReader
+from .models.catalog import DEFAULT_MODEL, MODELS, ModelRules
+from .models.request import VideoRequest
+from .models.responses import Balance, Task, TaskState, Video
+from .settings import Limits, Polling, Retry
+from .submission.local_files import check_references
 
 __all__ = [
     "DEFAULT_BASE_URL",

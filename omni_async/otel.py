@@ -16,6 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import EventKind, JobEvent, JobStatus
 
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from opentelemetry.util.types import AttributeValue
+
+
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.trace import Link, SpanKind, Status, StatusCode
@@ -23,11 +29,6 @@ except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "the bridge to OpenTelemetry needs opentelemetry-api: pip install 'omni-async[otel]'", name=missing.name
     ) from missing
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from opentelemetry.util.types import AttributeValue
 
 _NAME = "omni_async"
 _NS = 1_000_000_000

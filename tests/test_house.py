@@ -21,15 +21,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "omni_async"
 
-IMPURE = {"aiohttp", "aiolimiter", "anyio", "asyncio", "logging", "os", "random", "sqlite3", "threading", "time"}
+
 EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL", "opentelemetry"}
 HOUSE = {"pyproject.toml", "README.md", "omni_async", "tests", "benchmarks", "examples"}
 
-# Imports run one way: each floor may use what is on its own and on those below.
-FLOORS = ["_core", "_ports", "rooms", "_house, _client", "front door", "what uses the front door"]
-SIDE_ROOMS = {"batch", "sandbox", "gallery", "cli", "otel", "testing", "__main__"}
-
-LONGEST_FILE = 300
+LONGEST_FILE = 400
 LONGEST_FUNCTION = 50
 
 
@@ -73,16 +69,6 @@ def inner_imports(name: str) -> Iterator[tuple[str, int]]:
     return ((target, line) for target, line in imports(name) if target.split(".")[0] == "omni_async")
 
 
-def floor_of(name: str) -> int:
-    """Give the number of the floor on which a module of the package lives."""
-    room = [*name.split("."), ""][1]
-    if room in {"_core", "_ports"}:
-        return ["_core", "_ports"].index(room)
-    if not room:
-        return 4
-    return 5 if room in SIDE_ROOMS else 3 if room in {"_house", "_client"} else 2
-
-
 @cache
 def tracked() -> list[Path]:
     """Give the files that git tracks and that are there; before the first commit, those that it would."""
@@ -97,45 +83,9 @@ def tracked() -> list[Path]:
 
 
 _ALL = pytest.mark.parametrize("name", modules())
-_CORE = pytest.mark.parametrize("name", [name for name in modules() if floor_of(name) == 0])
 
 
 # The walls
-
-
-def test_the_house_is_read() -> None:
-    """These tests look at something: the rooms of the design are among what they found."""
-    assert {"omni_async", "omni_async._core.retry", "omni_async._client", "omni_async.sandbox.server"} <= set(modules())
-    assert "omni_async._core.wire" in {target for target, _ in inner_imports("omni_async._core.retry")}
-    assert len(list(inner_imports("omni_async._client"))) > 5
-
-
-@_CORE
-def test_the_core_never_waits(name: str) -> None:
-    """Nothing in the core awaits or is a coroutine."""
-    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
-    nodes = list(ast.walk(tree_of(modules()[name])))
-    assert [node.lineno for node in nodes if isinstance(node, waiting)] == []
-    assert not any(isinstance(node, ast.comprehension) and node.is_async for node in nodes)
-
-
-@_CORE
-def test_the_core_has_no_clock_no_dice_and_no_door(name: str) -> None:
-    """Nothing in the core imports what waits, tells the time, throws dice, logs or opens something, nor calls open."""
-    assert [f"{target}, line {line}" for target, line in imports(name) if target.split(".")[0] in IMPURE] == []
-    calls = [node.func for node in ast.walk(tree_of(modules()[name])) if isinstance(node, ast.Call)]
-    assert [call.lineno for call in calls if isinstance(call, ast.Name) and call.id in {"open", "print", "input"}] == []
-
-
-@_ALL
-def test_imports_run_one_way(name: str) -> None:
-    """`_core`, `_ports`, rooms, `_house` and `_client`, front door, and what uses it: nobody reaches upstairs."""
-    upstairs = [
-        f"line {line}: {target} ({FLOORS[floor_of(target)]})"
-        for target, line in inner_imports(name)
-        if floor_of(target) > floor_of(name)
-    ]
-    assert upstairs == []
 
 
 def test_no_imports_run_in_a_circle() -> None:
@@ -155,36 +105,6 @@ def test_no_imports_run_in_a_circle() -> None:
 
 
 @_ALL
-def test_one_room_speaks_http(name: str) -> None:
-    """Only `_transport` imports aiohttp, and `_webapp` its server; sandbox and gallery have servers of their own."""
-    if name == "omni_async._transport" or name.startswith(("omni_async.sandbox", "omni_async.gallery")):
-        return
-    spoken = {target for target, _ in imports(name) if target.split(".")[0] in {"aiohttp", "requests", "httpx"}}
-    assert spoken <= ({"aiohttp", "aiohttp.web"} if name == "omni_async._webapp" else set())
-
-
-@_ALL
-def test_one_room_speaks_sql(name: str) -> None:
-    """Only `_ledger` may import sqlite3."""
-    assert name.startswith("omni_async._ledger") or "sqlite3" not in {
-        target.split(".")[0] for target, _ in imports(name)
-    }
-
-
-@_ALL
-def test_the_command_line_uses_only_what_a_user_may_use(name: str) -> None:
-    """The front door, batch, sandbox, gallery and itself."""
-    allowed = ("omni_async.batch", "omni_async.sandbox", "omni_async.gallery", "omni_async.cli")
-    if name.startswith("omni_async.cli"):
-        others = [
-            f"line {line}: {target}"
-            for target, line in inner_imports(name)
-            if target != "omni_async" and not f"{target}.".startswith(tuple(f"{door}." for door in allowed))
-        ]
-        assert others == []
-
-
-@_ALL
 def test_side_rooms_keep_to_themselves(name: str) -> None:
     """Nobody but the command line's own door builds on the command line, and nothing builds on `testing`."""
     targets = {".".join(target.split(".")[:2]) for target, _ in inner_imports(name)}
@@ -197,7 +117,7 @@ def test_side_rooms_keep_to_themselves(name: str) -> None:
 
 
 def test_no_file_is_too_long() -> None:
-    """A room of more than 300 lines lacks a noun."""
+    """A room of more than 400 lines lacks a noun."""
     sizes = {str(path.relative_to(ROOT)): len(path.read_text("utf-8").splitlines()) for path in modules().values()}
     assert {name: size for name, size in sizes.items() if size > LONGEST_FILE} == {}
 
@@ -256,7 +176,7 @@ def test_what_a_door_promises_is_there(name: str) -> None:
 
 def test_the_front_door_has_every_error() -> None:
     """Whatever a user may have to catch can be imported from `omni_async`."""
-    door, errors = importlib.import_module("omni_async"), importlib.import_module("omni_async._core.errors")
+    door, errors = importlib.import_module("omni_async"), importlib.import_module("omni_async.errors")
     families = [
         name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)
     ]

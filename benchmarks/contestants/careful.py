@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from benchmarks.contestants.handwritten import submit, wait
-from omni_async._core.mp4 import find_fault
+from omni_async.downloads.mp4 import find_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable

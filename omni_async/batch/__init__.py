@@ -13,9 +13,11 @@ in a cell are separated by spaces, ``images`` by semicolons; ``extra`` is a JSON
 line). All of them in UTF-8. ``images`` and ``video`` take local files, relative to the folder of the file, and URLs.
 """
 
-from .feed import jobs
+from __future__ import annotations
+
 from .formats import Problem
 from .lines import BadFile, Line, read
-from .requests import known
+from .resolve import known
+from .submit import jobs
 
 __all__ = ["BadFile", "Line", "Problem", "jobs", "known", "read"]

@@ -9,11 +9,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .._core.models import VideoRequest
+from ..models.request import VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
+
 
 FIELDS = ("id", "extend_from", *VideoRequest.model_fields)
 

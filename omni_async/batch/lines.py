@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from .._core.catalog import DEFAULT_MODEL
-from .._core.models import VideoRequest
-from .._core.paths import slug
-from .._local_files import check_references, located
+from ..models.catalog import DEFAULT_MODEL
+from ..models.request import VideoRequest, slug
+from ..submission.local_files import check_references, located
+from .chains import Links
 from .formats import FIELDS, CannotGoOnError, Problem, kind, records, unknown
-from .links import Links
 
 if TYPE_CHECKING:
     import os
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-    from .._local_files import Seen
+    from ..submission.local_files import Seen
+
 
 _LONGEST_ID = 200
 

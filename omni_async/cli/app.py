@@ -8,21 +8,20 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from omni_async.sandbox import main as serve_sandbox
-
-from .account import balance, check
-from .batch import batch
-from .exhibit import with_port
-from .fetch import fetch
-from .gallery import gallery
-from .generate import generate
+from ..sandbox import main as serve_sandbox
+from .commands.account import balance, check
+from .commands.batch import batch
+from .commands.fetch import fetch
+from .commands.gallery import gallery
+from .commands.generate import generate
+from .commands.models import models
+from .commands.resume import resume
+from .commands.status import status
+from .exit_status import Misuse, Status
+from .gallery_page import with_port
 from .interrupt import INTERRUPTS
-from .models import models
 from .options import spread
 from .output import speak_safely
-from .overview import status
-from .resume import resume
-from .status import Misuse, Status
 
 app = typer.Typer(
     name="omni-async",

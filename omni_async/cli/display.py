@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from . import words
+from . import formatting as words
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from .output import Output
     from .progress import View
+
 
 _REDRAW = 0.25  # seconds
 _LINE_EVERY = 10.0

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+
 STATUS = 130
 _SHOW_CURSOR = b"\x1b[?25h\n"
 

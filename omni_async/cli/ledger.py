@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from omni_async import LEDGER_NAME, JobStatus, LedgerError, LedgerReader
 
+from .exit_status import Misuse
 from .output import harmless
-from .status import Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from omni_async import JobRecord
+
 
 SANDBOX_LEDGER = "sandbox.db"  # of private sandboxes, each of which is gone with its run
 

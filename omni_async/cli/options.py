@@ -14,12 +14,13 @@ import typer
 
 from omni_async import Connection, Limits, Polling, Retry
 
-from .status import Misuse
+from .exit_status import Misuse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .status import Status
+    from .exit_status import Status
+
 
 _SERVER, _PACE, _OUTPUT = "Server", "Pace", "Output"
 

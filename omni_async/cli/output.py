@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from .options import Style
 
+
 # What a server or a file has put into a text must not steer the terminal.
 _HARMLESS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from omni_async import JobEvent, Statistics
 
     from .ledger import Standing
-    from .tally import Tally
+    from .results import Tally
+
 
 _OPEN = frozenset({"running", "downloading", "overdue", "undelivered"})
 _LOUD = frozenset({EventKind.CHANGE, EventKind.PROGRESS})  # told in any case; of requests, what went wrong with them

@@ -10,13 +10,13 @@ import anyio
 from omni_async import CostLimitReached, DownloadError, LedgerError, Statistics
 
 from .display import shown
-from .ending import Ending
-from .exhibit import Exhibit
+from .exit_status import Status
+from .gallery_page import Exhibit
 from .ledger import Standing
 from .progress import Course, Watch
+from .results import Tally, outcome_of
 from .session import client_for, in_words, start
-from .status import Status
-from .tally import Tally, outcome_of
+from .summary import Ending
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from omni_async import Job, OmniClient
 
-    from .ending import Commands
     from .options import Money, Pace, Server, Show
     from .output import Output
     from .progress import View
-    from .tally import Outcome
+    from .results import Outcome
+    from .summary import Commands
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,20 +11,12 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from omni_async import (
-    AuthenticationError,
-    InvalidRequest,
-    LedgerError,
-    NotFound,
-    OmniClient,
-    OmniError,
-    TransportError,
-)
-from omni_async.sandbox import SandboxProcess
+from omni_async import AuthenticationError, InvalidRequest, LedgerError, NotFound, OmniClient, OmniError, TransportError
 
+from ..sandbox import SandboxProcess
+from .exit_status import Misuse, Status
 from .interrupt import INTERRUPTS
 from .output import harmless
-from .status import Misuse, Status
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,6 +24,7 @@ if TYPE_CHECKING:
 
     from .options import Server
     from .output import Output
+
 
 _NO_KEY = (
     "there is no API key. Get one at https://apimart.ai/keys, then: export APIMART_API_KEY=...",

@@ -12,6 +12,8 @@ It needs jinja2 (``pip install 'omni-async[cli]'``); posters need PyAV and Pillo
 without which the page draws something in their place.
 """
 
+from __future__ import annotations
+
 from .live import LivePage
 from .posters import HOW_TO_GET
 from .writing import PAGE_NAME, Written, write

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from .posters import Poster
 
+
 _REFERENCES = ("images", "image_urls", "video", "video_urls", "first_frame_image", "last_frame_image")
 _RATIO = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
 _LINK = re.compile(r"https?://|data:", re.IGNORECASE)

@@ -24,11 +24,11 @@ from aiohttp import web
 
 from omni_async import LedgerError, LedgerReader
 
-from .audience import Audience, message
-from .doors import Doors, Shelf
 from .entry import entry_of
 from .page import policy, render
 from .posters import FOLDER, Posters, can_be_made, file_name
+from .serving import Doors, Shelf
+from .subscribers import Audience, message
 from .writing import frame_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from omni_async import JobEvent, JobRecord, OmniClient
+
 
 T = TypeVar("T")
 

@@ -12,13 +12,14 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .storing import store
+from .atomic import store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from PIL.Image import Image
+
 
 FOLDER = ".posters"
 HOW_TO_GET = "pip install 'omni-async[media]'"

@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import LEDGER_NAME, JobStatus, LedgerReader
 
+from .atomic import store
 from .entry import entry_of
 from .page import render
 from .posters import HOW_TO_GET, Posters, can_be_made
-from .storing import store
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable
 
     from omni_async import JobRecord
+
 
 PAGE_NAME = "gallery.html"
 

@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from . import harm
-from .offers import HEIGHTS, OFFERS, RATIOS, Offer
+from . import fault_effects as harm
+from .model_specs import HEIGHTS, OFFERS, RATIOS, Offer
 from .replies import Refusal, refusal
-from .stage import Stage, bearer
+from .state import Stage, bearer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .tasks import Workshop
+
 
 LARGEST_UPLOAD = 20 * 1024 * 1024
 KINDS = (

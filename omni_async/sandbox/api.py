@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from . import harm
+from . import fault_effects as harm
 from .idempotency import HEADER, REPLAYED, Claim, IdempotencyKeys
 from .limits import FixedWindow, Gatekeeper, TokenBucket
-from .order import Order, read_order
 from .replies import Refusal, refusal
-from .stage import Stage, bearer
+from .state import Stage, bearer
+from .submit_body import Order, read_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .limits import Limit
+    from .task_json import Views
     from .tasks import Task, Workshop
-    from .views import Views
+
 
 VERSION_HEADER = "X-APIMart-Response-Version"
 OBJECT_VERSION = "2026-07-27"

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from .harm import HTML_PAGE
+from .fault_effects import HTML_PAGE
 from .replies import Refusal, refusal
 
 if TYPE_CHECKING:
     from .clips import Clip
-    from .stage import Handler, Stage
+    from .state import Handler, Stage
     from .tasks import Task, Workshop
+
 
 CHUNK = 256 * 1024
 RANGE = re.compile(r"bytes=(\d*)-(\d*)")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+
 HEADER = 8  # bytes before the content of an MP4 box
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+
 KINDS = ("submit", "check", "batch", "clip", "upload", "webhook")
 
 

@@ -20,6 +20,7 @@ from .settings import SandboxSettings
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+
 PACKAGES = Path(__file__).parents[2]
 PATIENCE = 30.0  # seconds a new process gets until it serves
 GRACE = 5.0  # seconds it gets to end

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .order import Order
+    from .submit_body import Order
+
 
 TIMEOUT = aiohttp.ClientTimeout(total=6, connect=3)
 LARGEST = {"picture": 20 * 1024 * 1024, "video": 100 * 1024 * 1024}

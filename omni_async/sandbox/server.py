@@ -13,24 +13,25 @@ import anyio
 from aiohttp import web
 from yarl import URL
 
-from . import render
+from . import render_pool as render
 from .account import Account
 from .api import Api
 from .cdn import Cdn, Links
 from .clips import Clip, clip_of, distinct_clip
 from .faults import Mischief
-from .offers import HEIGHTS
+from .model_specs import HEIGHTS
 from .record import Record
 from .references import References
 from .replies import refusal
 from .settings import SandboxSettings
-from .stage import Stage
+from .state import Stage
+from .task_json import Views
 from .tasks import Task, Workshop
-from .views import Views
 from .webhook import Webhooks
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
 
 GRACE = 0.5  # seconds that answers under way get when the sandbox closes
 LARGEST_BODY = 40 * 1024 * 1024

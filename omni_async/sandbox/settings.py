@@ -12,6 +12,7 @@ from .faults import check_chance
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
 T = TypeVar("T")
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(

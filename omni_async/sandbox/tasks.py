@@ -14,15 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 from .record import Record, TaskRecord
 from .references import MissingReference
-from .render import RenderError
+from .render_pool import RenderError
 from .replies import Refusal, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .clips import Clip
-    from .order import Order
     from .settings import SandboxSettings
+    from .submit_body import Order
+
 
 CREDITS_PER_DOLLAR = 10
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"

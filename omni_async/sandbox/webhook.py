@@ -10,8 +10,9 @@ import aiohttp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .stage import Stage
+    from .state import Stage
     from .tasks import Task
+
 
 PAUSES = (10.0, 30.0, 60.0)
 TIMEOUT = aiohttp.ClientTimeout(total=10)

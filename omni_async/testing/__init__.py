@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from .client import MemoryClient
 from .clock import JumpingClock, JumpingLoop, Stuck, inline_threads
-from .making import client_maker, settings_of_markers
-from .memory import MemoryServer
-from .orders import MemoryPost, MemoryTask
-from .thread import SandboxThread
+from .fixtures import client_maker, settings_of_markers
+from .memory_client import MemoryClient
+from .memory_server import MemoryServer
+from .records import MemoryPost, MemoryTask
+from .sandbox_thread import SandboxThread
 
 __all__ = [
     "JumpingClock",

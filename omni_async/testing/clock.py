@@ -22,6 +22,7 @@ import anyio.to_thread
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator
 
+
 _T = TypeVar("_T")
 
 _END_OF_TIME = 30 * 86_400.0

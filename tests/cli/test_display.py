@@ -19,10 +19,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from omni_async import EventKind, Forecast, JobEvent, JobStatus, Statistics
-from omni_async.cli import words
+from omni_async.cli import formatting as words
 from omni_async.cli.display import Block, plain_line
 from omni_async.cli.progress import Course, View, Watch
-from omni_async.cli.tally import Tally
+from omni_async.cli.results import Tally
 
 from .shell import PATIENCE
 

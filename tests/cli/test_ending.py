@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from omni_async import JobStatus, Statistics
-from omni_async.cli.ending import Commands, Ending
-from omni_async.cli.status import Status
-from omni_async.cli.tally import Outcome, Tally
+from omni_async.cli.exit_status import Status
+from omni_async.cli.results import Outcome, Tally
+from omni_async.cli.summary import Commands, Ending
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from omni_async import JobRecord, JobStatus, LedgerTotals
-from omni_async.cli.sheet import Sheet
+from omni_async.cli.job_table import Sheet
 
 from .shell import until
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from omni_async._core.gate import Gate, Permit
-from omni_async._core.settings import Retry
+from omni_async.ratelimit.limiter import Gate, Permit
+from omni_async.settings import Retry
 
 RETRY = Retry()
 

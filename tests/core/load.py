@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from omni_async._core.gate import Gate, Permit
+    from omni_async.ratelimit.limiter import Gate, Permit
 
     from .accounts import Account
 

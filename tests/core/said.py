@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from omni_async._core.wire import Reply
+from omni_async.api.parsing import Reply
 
 NOW = 1_779_246_300.0  # a moment in the life of the page's example
 TASK_ID = "task_01KS1H7ZYSJWH1N779S2FSHTKA"

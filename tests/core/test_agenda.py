@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core.agenda import Agenda
+from omni_async.polling.due_queue import Agenda
 
 
 def agenda(*entries: tuple[str, float], over: frozenset[str] = frozenset()) -> Agenda[str]:

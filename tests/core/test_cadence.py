@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core.agenda import Agenda
-from omni_async._core.cadence import Cadence, Course
-from omni_async._core.models import Task, TaskState
-from omni_async._core.settings import Polling
+from omni_async.models.responses import Task, TaskState
+from omni_async.polling.due_queue import Agenda
+from omni_async.polling.planner import Cadence, Course
+from omni_async.settings import Polling
 
 _POLLING = st.builds(
     lambda minimum, factor: Polling(minimum=minimum, maximum=minimum * factor), st.floats(0.01, 60), st.floats(1, 100)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, MODELS, ModelRules, VideoRequest
-from omni_async._core.catalog import fault, rules_of, unknown_model
+from omni_async.models.catalog import fault, rules_of, unknown_model
 
 NEW, EXT = "gemini-omni-1.1-flash", "Omni-Flash-Ext"
 A, B, C, D = (f"https://example.com/{name}.png" for name in "abcd")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from omni_async._core import errors
-from omni_async._core.errors import APIError, ClientClosed, OmniError, RateLimited, about, error_class
-from omni_async._core.models import Task, TaskState, Video
+from omni_async import errors
+from omni_async.errors import APIError, ClientClosed, OmniError, RateLimited, about, error_class
+from omni_async.models.responses import Task, TaskState, Video
 
 _TASK = Task(id="t", status="failed", state=TaskState.FAILED, videos=(Video("u", 5.0),), error="no")
 _API: dict[str, Any] = {"status": 418, "code": "c", "type": "t", "message": "m", "request_id": "r"}

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
-from omni_async._core.forecast import Flow, Forecast, Load, Spread, fitted, seconds_left
+from omni_async.client.forecast import Forecast, Load, seconds_left
+from omni_async.polling.durations import Spread, fitted
+from omni_async.ratelimit.throughput import Flow
 
 TRUTH = Spread(math.log(40), 0.35)
 

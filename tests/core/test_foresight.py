@@ -12,16 +12,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core.cadence import Cadence
-from omni_async._core.foresight import Foresight, Span, foretold, next_look
-from omni_async._core.settings import Polling
+from omni_async.polling.planner import Cadence
+from omni_async.polling.progress import Foresight, Span, foretold, next_look
+from omni_async.settings import Polling
 
 from .test_cadence import task as reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from omni_async._core.cadence import Course
+    from omni_async.polling.planner import Course
 
     Says = Callable[[float, float], float | None]  # of a task's share that is over, and its age: percent
 

@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from omni_async._core.gate import Gate, Permit
-from omni_async._core.learner import Learner
+from omni_async.ratelimit.adaptive import Learner
+from omni_async.ratelimit.limiter import Gate, Permit
 
 from .gates import RETRY
 

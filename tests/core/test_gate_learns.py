@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from omni_async._core.gate import Gate
-from omni_async._core.learner import Learner, Learnt
-from omni_async._core.settings import Retry
+from omni_async.ratelimit.adaptive import Learner, Learnt
+from omni_async.ratelimit.limiter import Gate
+from omni_async.settings import Retry
 
 from .accounts import (
     ADVICE,

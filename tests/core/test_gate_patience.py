@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from omni_async._core.gate import Gate
-from omni_async._core.retry import patience
-from omni_async._core.settings import Retry
+from omni_async.ratelimit.backoff import patience
+from omni_async.ratelimit.limiter import Gate
+from omni_async.settings import Retry
 
 from .gates import RETRY, a_gate, leave, opens_at
 

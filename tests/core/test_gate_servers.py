@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from omni_async._core.gate import Gate, Permit
-from omni_async._core.learner import Learner
-from omni_async._core.settings import Retry
+from omni_async.ratelimit.adaptive import Learner
+from omni_async.ratelimit.limiter import Gate, Permit
+from omni_async.settings import Retry
 
 if TYPE_CHECKING:
     from collections.abc import Callable

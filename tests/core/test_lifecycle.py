@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omni_async._core.lifecycle import MOVES, IllegalMove, JobStatus, check_move
+from omni_async.jobs.lifecycle import MOVES, IllegalMove, JobStatus, check_move
 
 _DESIGN = {  # design 5, word for word
     "waiting": "submitting cancelled failed",

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from omni_async._core.line import Line
+from omni_async.submission.queue import Line
 
 
 class _Thing:

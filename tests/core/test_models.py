@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from omni_async._core import wire
-from omni_async._core.catalog import DEFAULT_MODEL
-from omni_async._core.models import VideoRequest
+from omni_async.api import parsing as wire
+from omni_async.models.catalog import DEFAULT_MODEL
+from omni_async.models.request import VideoRequest
 
 _URL = "https://example.com/x"
 

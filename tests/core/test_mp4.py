@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core.mp4 import find_fault
+from omni_async.downloads.mp4 import find_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable

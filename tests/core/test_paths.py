@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from omni_async._core.paths import Names, marked, slug, stem
+from omni_async.jobs.filenames import Names, marked, stem
+from omni_async.models.request import slug
 
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
     f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"

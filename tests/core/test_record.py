@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from omni_async._core.lifecycle import JobStatus
-from omni_async._core.models import VideoRequest
-from omni_async._core.record import JobEvent, JobRecord, Statistics
+from omni_async.jobs.events import JobEvent
+from omni_async.jobs.lifecycle import JobStatus
+from omni_async.jobs.records import JobRecord
+from omni_async.jobs.statistics import Statistics
+from omni_async.models.request import VideoRequest
 
 _APPLE, _PEAR = VideoRequest(prompt="an apple").as_json(), VideoRequest(prompt="a pear").as_json()
 

@@ -6,11 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core import references
-from omni_async._core.errors import RateLimited, TransportError
-from omni_async._core.references import image_fault, image_kind, length_advice, length_fault, video_fault, video_kind
-from omni_async._core.retry import Verdict, judge_upload, upload_patience
-from omni_async._core.settings import Retry
+from omni_async.api.outcomes import Verdict, judge_upload, upload_patience
+from omni_async.errors import RateLimited, TransportError
+from omni_async.models import reference_files as references
+from omni_async.models.reference_files import (
+    image_fault,
+    image_kind,
+    length_advice,
+    length_fault,
+    video_fault,
+    video_kind,
+)
+from omni_async.settings import Retry
 
 from .said import HTML, NO_CHANNEL_500, PAGE_402, PAGE_429, REAL_401, error, reply
 

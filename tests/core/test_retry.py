@@ -9,13 +9,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from omni_async._core.errors import (
-    PaymentRequired,
-    TransportError,
-    TransportTimeout,
-)
-from omni_async._core.retry import Verdict, judge_submit
-from omni_async._core.wire import Reply
+from omni_async.api.outcomes import Verdict, judge_submit
+from omni_async.api.parsing import Reply
+from omni_async.errors import PaymentRequired, TransportError, TransportTimeout
 
 from . import said
 from .said import ANY_REPLY, HTML, NOW, TASK_ID, error, reply

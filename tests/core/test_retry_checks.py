@@ -6,17 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core import retry as rules
-from omni_async._core.errors import (
-    APIError,
-    InvalidRequest,
-    PaymentRequired,
-    RateLimited,
-    TransportError,
-)
-from omni_async._core.retry import Look, judge_check
-from omni_async._core.settings import Retry
-from omni_async._core.wire import Reply
+from omni_async.api.outcomes import Look, believes_not_found, gives_up_looking, is_rate_limit, judge_check
+from omni_async.api.parsing import Reply
+from omni_async.errors import APIError, InvalidRequest, PaymentRequired, RateLimited, TransportError
+from omni_async.ratelimit.backoff import backoff, obey, patience
+from omni_async.settings import Retry
 
 from . import said
 from .said import ANY_REPLY, HTML, NOW, TASK_ID, error, reply
@@ -93,7 +87,7 @@ def test_a_check_never_fails_on_what_a_server_says(answer: Reply) -> None:
 )
 def test_only_a_429_slows_everybody(problem: APIError | None, is_limit: bool) -> None:
     """A rate limit is told from everything else."""
-    assert rules.is_rate_limit(problem) is is_limit
+    assert is_rate_limit(problem) is is_limit
 
 
 @pytest.mark.parametrize(
@@ -106,7 +100,7 @@ def test_only_a_429_slows_everybody(problem: APIError | None, is_limit: bool) ->
 )
 def test_not_found_is_believed_of_an_old_task_said_again(in_a_row: int, age: float, believed: bool) -> None:
     """A server may not know yet what it has just accepted."""
-    assert rules.believes_not_found(in_a_row, age) is believed
+    assert believes_not_found(in_a_row, age) is believed
 
 
 @pytest.mark.parametrize(
@@ -120,7 +114,7 @@ def test_not_found_is_believed_of_an_old_task_said_again(in_a_row: int, age: flo
 )
 def test_looking_ends_after_many_misses_for_long(in_a_row: int, seconds: float, given_up: bool) -> None:
     """Both a number and a time must be passed before a job is no longer followed."""
-    assert rules.gives_up_looking(in_a_row, seconds, Retry()) is given_up
+    assert gives_up_looking(in_a_row, seconds, Retry()) is given_up
 
 
 # Delays
@@ -136,13 +130,13 @@ _RETRY = st.builds(
 @given(st.integers(0, 10**6), _RETRY, DICE)
 def test_backoff_keeps_its_bounds(attempt: int, retry: Retry, dice: float) -> None:
     """Every delay lies between half the initial one and the maximum."""
-    assert retry.initial / 2 <= rules.backoff(attempt, retry, dice) <= retry.maximum
+    assert retry.initial / 2 <= backoff(attempt, retry, dice) <= retry.maximum
 
 
 @given(st.integers(0, 100), _RETRY)
 def test_backoff_never_shrinks(attempt: int, retry: Retry) -> None:
     """With the same dice, a later attempt never waits less."""
-    assert rules.backoff(attempt, retry, 0.5) <= rules.backoff(attempt + 1, retry, 0.5)
+    assert backoff(attempt, retry, 0.5) <= backoff(attempt + 1, retry, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -150,14 +144,14 @@ def test_backoff_never_shrinks(attempt: int, retry: Retry) -> None:
 )
 def test_backoff_doubles_with_equal_jitter(attempt: int, low: float, high: float) -> None:
     """The formula of its docstring, at both ends of the dice."""
-    assert rules.backoff(attempt, Retry(), 0.0) == low
-    assert rules.backoff(attempt, Retry(), 1.0) == high
+    assert backoff(attempt, Retry(), 0.0) == low
+    assert backoff(attempt, Retry(), 1.0) == high
 
 
 @given(st.floats(0.001, 300), st.integers(0, 100), DICE)
 def test_sound_advice_is_never_undercut(advice: float, attempt: int, dice: float) -> None:
     """Jitter on the server's own number goes only upward, and by little while it helps."""
-    delay = rules.obey(advice, attempt, Retry(), dice)
+    delay = obey(advice, attempt, Retry(), dice)
     assert delay >= advice
     assert attempt >= 3 or delay <= advice * 1.05
 
@@ -165,19 +159,19 @@ def test_sound_advice_is_never_undercut(advice: float, attempt: int, dice: float
 @given(st.none() | st.floats(allow_nan=False), st.integers(0, 10**6), _RETRY, DICE)
 def test_no_advice_makes_anybody_wait_for_ever(advice: float | None, attempt: int, retry: Retry, dice: float) -> None:
     """Huge or senseless advice is cut to the budget; the delay is always some time, and never endless."""
-    delay = rules.obey(advice, attempt, retry, dice)
+    delay = obey(advice, attempt, retry, dice)
     assert 0 < delay <= max(retry.budget, retry.maximum) * 1.05
 
 
 @pytest.mark.parametrize("advice", [None, 0.0, -5.0])
 def test_without_sound_advice_the_backoff_counts(advice: float | None) -> None:
     """A `Retry-After` of nothing is no licence to hammer."""
-    assert rules.obey(advice, 4, Retry(), 0.5) == rules.backoff(4, Retry(), 0.5)
+    assert obey(advice, 4, Retry(), 0.5) == backoff(4, Retry(), 0.5)
 
 
 def test_advice_that_does_not_help_is_stretched() -> None:
     """A server that says "1" again and again is asked more and more seldom."""
-    delays = [rules.obey(0.1, attempt, Retry(), 0.0) for attempt in range(12)]
+    delays = [obey(0.1, attempt, Retry(), 0.0) for attempt in range(12)]
     assert delays[:3] == [0.1] * 3
     assert delays == sorted(delays)
     assert delays[-1] >= 15
@@ -185,4 +179,4 @@ def test_advice_that_does_not_help_is_stretched() -> None:
 
 def test_patience_is_longer_than_a_budget() -> None:
     """A limit is waited out for longer than an outage."""
-    assert rules.patience(Retry(budget=10)) > 10
+    assert patience(Retry(budget=10)) > 10

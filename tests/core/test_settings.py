@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from omni_async._core.settings import Limits, Polling, Retry
+from omni_async.settings import Limits, Polling, Retry
 
 _NO_NUMBERS: list[Any] = [float("nan"), float("inf"), float("-inf"), -1, "5", True, [], b"1"]
 _BAD: list[tuple[type, str, list[Any]]] = [

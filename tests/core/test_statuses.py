@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_async import Task, TaskState, TransportError
-from omni_async._core import statuses
-from omni_async._core.wire import Reply
+from omni_async.api.parsing import Reply
+from omni_async.polling import batch_answers as statuses
 
 ASKED = ("task_1", "task_2", "task_3")
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core.transfer import Answer, Part, Step, judge_transfer, request_headers
+from omni_async.downloads.ranges import Answer, Part, Step, judge_transfer, request_headers
 
 _ETAG = '"v1"'
 _DATE = "Wed, 21 Oct 2015 07:28:00 GMT"

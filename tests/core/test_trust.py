@@ -7,8 +7,8 @@ from itertools import pairwise
 import pytest
 
 from omni_async import Polling
-from omni_async._core.cadence import Cadence, Course
-from omni_async._core.trust import Calls, Trust
+from omni_async.polling.planner import Cadence, Course
+from omni_async.polling.webhook_reliability import Calls, Trust
 
 
 def trust_after(*ends: bool) -> Trust:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core.webhooks import checked_address, named_task
+from omni_async.polling.webhook_rules import checked_address, named_task
 
 REAL = "https://api.apimart.ai"
 HERE = "http://127.0.0.1:8800"

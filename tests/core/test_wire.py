@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async._core import wire
-from omni_async._core.models import Task, TaskState, Video
+from omni_async.api import parsing as wire
+from omni_async.models.responses import Task, TaskState, Video
 
 from . import said
 from .said import TASK_ID, error, reply

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async._core import wire
-from omni_async._core.errors import (
+from omni_async.api import parsing as wire
+from omni_async.api.parsing import Reply
+from omni_async.errors import (
     APIError,
     AuthenticationError,
     Conflict,
@@ -20,7 +21,6 @@ from omni_async._core.errors import (
     RateLimited,
     ServerError,
 )
-from omni_async._core.wire import Reply
 
 from . import said
 from .said import NOW, error, reply

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async._core import wire
-from omni_async._core.models import Balance, VideoRequest
-from omni_async._core.wire import Reply
+from omni_async.api import parsing as wire
+from omni_async.api.parsing import Reply
+from omni_async.models.request import VideoRequest
+from omni_async.models.responses import Balance
 
 from . import said
 from .said import ANY_REPLY, NOW, TASK_ID, error, reply

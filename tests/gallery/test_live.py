@@ -12,7 +12,8 @@ import pytest
 from yarl import URL
 
 from omni_async import LedgerReader, OmniClient, Polling
-from omni_async.gallery import LivePage, audience
+from omni_async.gallery import LivePage
+from omni_async.gallery import subscribers as audience
 from omni_async.sandbox import Sandbox
 
 from .listening import PATIENCE, listening

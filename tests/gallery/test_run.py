@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async.cli.exhibit import Exhibit, with_port
+from omni_async.cli.exit_status import Misuse
+from omni_async.cli.gallery_page import Exhibit, with_port
 from omni_async.cli.options import Show, Style
 from omni_async.cli.output import Output
-from omni_async.cli.status import Misuse
 from omni_async.sandbox import SandboxProcess
 
 from ..cli.shell import Shell, ended, until

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
-from omni_async._core.record import JobRecord
-from omni_async._ledger import SqliteLedger
+from omni_async.jobs.records import JobRecord
+from omni_async.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator

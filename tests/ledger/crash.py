@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni_async._core import mp4
-from omni_async._ledger import LedgerReader
+from omni_async.downloads import mp4
+from omni_async.ledger import LedgerReader
 from omni_async.sandbox.process import SandboxProcess
 
 if TYPE_CHECKING:

@@ -25,15 +25,15 @@ from omni_async import (
     Polling,
     Retry,
     SubmitUnknown,
-    _submitter,
 )
-from omni_async._ledger import LedgerReader
+from omni_async.ledger import LedgerReader
 from omni_async.sandbox import Sandbox
+from omni_async.submission import submitter as _submitter
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from omni_async._core.record import JobRecord
+    from omni_async.jobs.records import JobRecord
 
 pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 

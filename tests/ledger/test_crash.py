@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import JobStatus
-from omni_async._ledger import LedgerReader
+from omni_async.ledger import LedgerReader
 from omni_async.sandbox import Sandbox
 
 from .crash import Batch, check_clips, kill_again_and_again, sandbox

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import LedgerError
-from omni_async._ledger import LedgerReader, SqliteLedger
+from omni_async.ledger import LedgerReader, SqliteLedger
 
 from .conftest import opened, record_of
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import LedgerError, LedgerLocked, OmniClient
-from omni_async._ledger import SqliteLedger, lock
+from omni_async.ledger import SqliteLedger, lock
 
 from .conftest import opened, record_of
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from omni_async._ledger import SqliteLedger
+from omni_async.ledger import SqliteLedger
 async def main():
     await SqliteLedger(Path(sys.argv[1])).open()
     print("open", flush=True)
@@ -71,7 +71,7 @@ async def test_a_second_process_names_the_first_and_a_kill_frees_it(path: Path) 
 FORKED = """
 import asyncio, os, sys, time
 from pathlib import Path
-from omni_async._ledger import SqliteLedger
+from omni_async.ledger import SqliteLedger
 async def main():
     ledger = SqliteLedger(Path(sys.argv[1]))
     await ledger.open()

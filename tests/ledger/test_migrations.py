@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, LedgerError
-from omni_async._core.references import Upload
-from omni_async._ledger import LedgerReader, SqliteLedger, schema
+from omni_async.ledger import LedgerReader, SqliteLedger, schema
+from omni_async.models.reference_files import Upload
 
 from .conftest import opened, record_of
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import CostLimitReached, DownloadError, JobStatus, LedgerError, Limits, OmniClient
-from omni_async._ledger import SqliteLedger
+from omni_async.ledger import SqliteLedger
 from omni_async.sandbox import Sandbox
 
 from .test_again import Service, slow

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import DownloadError
-from omni_async._core import mp4
+from omni_async.downloads import mp4
 from omni_async.sandbox import Sandbox
 from omni_async.sandbox.clips import distinct_clip
 

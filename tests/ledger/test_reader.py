@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, LedgerError, OmniError
-from omni_async._ledger import LedgerReader, SqliteLedger
-from omni_async._ledger.schema import open_to_write
+from omni_async.ledger import LedgerReader, SqliteLedger
+from omni_async.ledger.schema import open_to_write
 
 from .conftest import opened, record_of
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import LedgerError, OmniClient
-from omni_async._ledger import LedgerReader, SqliteLedger
-from omni_async._ledger.schema import APPLICATION_ID
+from omni_async.ledger import LedgerReader, SqliteLedger
+from omni_async.ledger.schema import APPLICATION_ID
 
 from .conftest import opened, record_of
 

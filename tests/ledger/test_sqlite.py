@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import JobStatus, LedgerError
-from omni_async._core.budget import Spent
-from omni_async._core.record import JobRecord, PartMark
-from omni_async._ledger import LedgerReader, MemoryLedger, SqliteLedger, schema, sqlite
+from omni_async.jobs.records import JobRecord, PartMark
+from omni_async.jobs.spending import Spent
+from omni_async.ledger import LedgerReader, MemoryLedger, SqliteLedger, schema, sqlite
 
 from .conftest import opened, record_of
 
@@ -77,8 +77,8 @@ async def test_what_is_awaited_survives_a_kill(path: Path) -> None:
     program = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from omni_async._core.record import JobRecord
-from omni_async._ledger import SqliteLedger
+from omni_async.jobs.records import JobRecord
+from omni_async.ledger import SqliteLedger
 async def main():
     ledger = SqliteLedger(Path(sys.argv[1]))
     await ledger.open()

@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import anyio
 
 from omni_async import Limits, OmniClient, Polling, Retry, TransportError, TransportTimeout
-from omni_async._core.wire import Reply
-from omni_async._ledger import MemoryLedger
-from omni_async.testing.client import EPOCH, MemoryClient
-from omni_async.testing.clips import box, mp4
-from omni_async.testing.memory import Fault, MemoryServer
-from omni_async.testing.misdeeds import HTML, MISDEEDS, Misdeed, refusal, reply
-from omni_async.testing.orders import MemoryPost, MemoryTask
+from omni_async.api.parsing import Reply
+from omni_async.ledger import MemoryLedger
+from omni_async.testing.fake_clips import box, mp4
+from omni_async.testing.faults import HTML, MISDEEDS, Misdeed, refusal, reply
+from omni_async.testing.memory_client import EPOCH, MemoryClient
+from omni_async.testing.memory_server import Fault, MemoryServer
+from omni_async.testing.records import MemoryPost, MemoryTask
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
-    from omni_async._core.record import JobRecord
+    from omni_async.jobs.records import JobRecord
 
 __all__ = ["EPOCH", "HTML", "FakeTask", "Fault", "Post", "box", "mp4", "refusal", "reply"]
 

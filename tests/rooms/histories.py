@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omni_async import Job, JobStatus, OmniClient, OmniError, Polling, Retry
-from omni_async._ledger import LedgerReader, SqliteLedger, rows
-from omni_async._ledger.schema import open_to_write
-from omni_async._ledger.sqlite import _Ticket
-from omni_async._partfile import is_whole
+from omni_async.downloads.partfile import is_whole
+from omni_async.ledger import LedgerReader, SqliteLedger, rows
+from omni_async.ledger.schema import open_to_write
+from omni_async.ledger.sqlite import _Ticket
 from omni_async.testing import JumpingLoop
 
 from .fakes import EPOCH, FakeTransport, Fault, Post, Server, mp4
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from omni_async._core.record import JobRecord
-    from omni_async._core.wire import Reply
+    from omni_async.api.parsing import Reply
+    from omni_async.jobs.records import JobRecord
 
 _T = TypeVar("_T")
 

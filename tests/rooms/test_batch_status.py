@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from omni_async._core.wire import Reply
+    from omni_async.api.parsing import Reply
 
 pytestmark = pytest.mark.timeout(120)
 

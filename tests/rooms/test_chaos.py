@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, Limits, Polling, Retry, TransportError
-from omni_async._core.wire import Reply
+from omni_async.api.parsing import Reply
 
 from .fakes import HTML, FakeClient, Fault, Server, SlowLedger, left_by_error, left_over, not_sent, refusal, reply
 

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from omni_async import DownloadError, JobStatus, Limits, OmniClient, Polling, Retry
-from omni_async._transport import HttpTransport, Timeouts
+from omni_async.api.http import HttpTransport, Timeouts
 
 from .fakes import box, left_by_error, mp4
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
     from omni_async import Job
-    from omni_async._ports import Transport
+    from omni_async.api.transport import Transport
 
 pytestmark = pytest.mark.timeout(60)
 

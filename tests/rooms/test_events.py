@@ -21,8 +21,8 @@ from omni_async import (
     PaymentRequired,
     TransportError,
     VideoRequest,
-    _events,
 )
+from omni_async.jobs import emitter as _events
 
 from .fakes import HTML, FakeClient, Server, left_by_error, refusal, script
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from omni_async import TransportError
-from omni_async._core.wire import Reply
+from omni_async.api.parsing import Reply
 from omni_async.testing.clock import run_inline
 
 from .fakes import HTML, not_sent, refusal, reply

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, OmniClient, TransportError, VideoRequest
-from omni_async._core.wire import Reply
-from omni_async._ledger import MemoryLedger
+from omni_async.api.parsing import Reply
+from omni_async.ledger import MemoryLedger
 
 from .fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, reply
 

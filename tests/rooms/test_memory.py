@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import DEFAULT_BASE_URL
-from omni_async._ledger import MemoryLedger
+from omni_async.ledger import MemoryLedger
 
 from .fakes import FakeClient, Server
 

@@ -25,9 +25,9 @@ from omni_async import (
     SubmitUnknown,
     VideoRequest,
 )
-from omni_async._arguments import checked_url
-from omni_async._ledger import MemoryLedger
-from omni_async._partfile import PartFile, prepare_folder
+from omni_async.client.arguments import checked_url
+from omni_async.downloads.partfile import PartFile, prepare_folder
+from omni_async.ledger import MemoryLedger
 
 from .fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
 

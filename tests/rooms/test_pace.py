@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from omni_async._pace import Pace
+from omni_async.ratelimit.pacer import Pace
 
 PER_MINUTE = 240.0
 

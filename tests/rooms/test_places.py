@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import DownloadError, Limits, Retry
-from omni_async._places import RESTING, Places
+from omni_async.downloads.slots import RESTING, Places
 
 from .fakes import FakeClient, Server, left_by_error, reply
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from omni_async._core.wire import Reply
+    from omni_async.api.parsing import Reply
 
 ONE = Limits(max_downloads=1)
 

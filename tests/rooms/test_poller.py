@@ -23,8 +23,8 @@ from omni_async import (
     Retry,
     TransportError,
 )
-from omni_async._core.wire import Reply
-from omni_async._poller import PROBE_PATIENCE
+from omni_async.api.parsing import Reply
+from omni_async.polling.poller import PROBE_PATIENCE
 
 from .fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, reply
 

@@ -25,10 +25,10 @@ from omni_async import (
     TransportTimeout,
     VideoRequest,
 )
-from omni_async._core.references import Upload
-from omni_async._ledger import MemoryLedger
-from omni_async._references import AHEAD, VIDEOS
-from omni_async._uploads import AT_ONCE
+from omni_async.ledger import MemoryLedger
+from omni_async.models.reference_files import Upload
+from omni_async.submission.references import AHEAD, VIDEOS
+from omni_async.submission.uploads import AT_ONCE
 
 from .fakes import HTML, FakeClient, Server, left_by_error, mp4, not_sent, refusal, script
 
@@ -54,7 +54,7 @@ def png(folder: Path, name: str = "cat", content: str = "") -> Path:
 @pytest.fixture
 def no_av(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks into videos, as where the extra `media` is not installed."""
-    monkeypatch.setattr("omni_async._local_files.length_of", lambda _: None)
+    monkeypatch.setattr("omni_async.submission.local_files.length_of", lambda _: None)
 
 
 def video(folder: Path, name: str = "clip", size: int = 2000) -> Path:

@@ -9,14 +9,14 @@ import pytest
 from PIL import Image, ImageChops, ImageStat
 
 from omni_async import JobStatus, OmniClient, Polling, Retry
-from omni_async._transport import HttpTransport, Timeouts
+from omni_async.api.http import HttpTransport, Timeouts
 from omni_async.sandbox import Sandbox
 from omni_async.sandbox.faults import FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from omni_async._ports import Transport
+    from omni_async.api.transport import Transport
 
 av = pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 pytestmark = pytest.mark.timeout(120)

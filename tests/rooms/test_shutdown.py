@@ -12,8 +12,8 @@ import anyio
 import pytest
 
 from omni_async import ClientClosed, JobStatus, OmniClient, OmniError
-from omni_async._core.errors import LedgerError
-from omni_async._ledger import MemoryLedger
+from omni_async.errors import LedgerError
+from omni_async.ledger import MemoryLedger
 
 from .fakes import HTML, FakeClient, Fault, Post, Server, SlowLedger, left_by_error, left_over, refusal
 

@@ -22,9 +22,9 @@ from omni_async import (
     TransportError,
     VideoRequest,
 )
-from omni_async._core.record import JobRecord
-from omni_async._ledger import MemoryLedger
-from omni_async._submitter import WIDTH
+from omni_async.jobs.records import JobRecord
+from omni_async.ledger import MemoryLedger
+from omni_async.submission.submitter import WIDTH
 
 from .fakes import (
     EPOCH,

@@ -11,16 +11,16 @@ import anyio
 import pytest
 
 from omni_async import Limits, Retry, VideoRequest
-from omni_async._core.lifecycle import JobStatus
-from omni_async._core.record import JobRecord
-from omni_async._job import Job
-from omni_async._ledger import MemoryLedger
-from omni_async._post import Post as SendsPosts
-from omni_async._references import References
-from omni_async._roster import Roster
-from omni_async._submitter import Submitter
-from omni_async._uploads import Uploads
-from omni_async._webhook import Webhook
+from omni_async.jobs.job import Job
+from omni_async.jobs.lifecycle import JobStatus
+from omni_async.jobs.records import JobRecord
+from omni_async.jobs.registry import Roster
+from omni_async.ledger import MemoryLedger
+from omni_async.polling.webhook import Webhook
+from omni_async.submission.references import References
+from omni_async.submission.sender import Post as SendsPosts
+from omni_async.submission.submitter import Submitter
+from omni_async.submission.uploads import Uploads
 
 from ..core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
 from .fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from omni_async._core.learner import Learnt
-    from omni_async._core.wire import Reply
+    from omni_async.api.parsing import Reply
+    from omni_async.ratelimit.adaptive import Learnt
 
 pytestmark = pytest.mark.timeout(60)
 

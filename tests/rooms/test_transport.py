@@ -18,15 +18,14 @@ import pytest
 from aiohttp import web
 
 from omni_async import OmniClient, OmniError, Retry, TransportError, TransportTimeout
-from omni_async._core import wire
-from omni_async._secret import Secret
-from omni_async._transport import HttpTransport, Timeouts
+from omni_async.api import parsing as wire
+from omni_async.api.http import HttpTransport, Secret, Timeouts
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from omni_async._ports import Transport
+    from omni_async.api.transport import Transport
 
 pytestmark = pytest.mark.timeout(30)
 

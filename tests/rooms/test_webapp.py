@@ -160,7 +160,7 @@ async def oversized(url: str, *, length: int | None) -> int:
 
 async def test_one_who_dribbles_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come to its end is given up, and others are heard meanwhile."""
-    monkeypatch.setattr("omni_async._webapp._PATIENCE", 0.2)
+    monkeypatch.setattr("omni_async.polling.webhook._PATIENCE", 0.2)
     async with house(tmp_path, median=0.3) as (client, sandbox, _):
         await client.submit("p")
         target = URL(callback_of(sandbox))

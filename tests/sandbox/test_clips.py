@@ -20,8 +20,8 @@ from PIL import Image, ImageChops, ImageStat
 
 from omni_async.sandbox import TaskRecord
 from omni_async.sandbox.clips import Clip, clip_of, distinct_clip
-from omni_async.sandbox.studio.lettering import font_for, wrap
-from omni_async.sandbox.studio.look import look_of
+from omni_async.sandbox.rendering.style import look_of
+from omni_async.sandbox.rendering.text import font_for, wrap
 
 from .talk import Talk, link_of, talking
 

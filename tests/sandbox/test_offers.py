@@ -9,7 +9,7 @@ import pytest
 
 from omni_async import MODELS
 from omni_async.sandbox import Sandbox, SandboxSettings
-from omni_async.sandbox.offers import OFFERS
+from omni_async.sandbox.model_specs import OFFERS
 
 from ..rooms.proxies import certificate
 from .talk import talking

@@ -12,7 +12,7 @@ import pytest
 from omni_async import JobOverdue, Limits, PaymentRequired
 from omni_async.sandbox import FAULTS
 from omni_async.testing import JumpingClock, MemoryServer, Stuck
-from omni_async.testing.misdeeds import MISDEEDS
+from omni_async.testing.faults import MISDEEDS
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,1 @@
+"""The HTTP API: transport, requests and what its responses mean."""

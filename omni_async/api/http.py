@@ -1,0 +1,331 @@
+"""`HttpTransport`: the `Transport` port over aiohttp. The only module of the library that sends HTTP requests."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+from yarl import URL
+
+from ..errors import TransportError, TransportTimeout
+from .connection import Connection
+from .parsing import Reply
+from .proxies import Proxies, ProxyRefusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from pathlib import Path
+    from types import SimpleNamespace
+
+
+class Secret:
+    """A text that shows itself to nobody who does not ask by name."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
+        raise TypeError("a secret is not pickled")
+
+    def reveal(self) -> str:
+        """Give the text."""
+        return self._text
+
+
+@dataclass(slots=True)
+class Departure:
+    """Whether any byte of a request has left, and who is to hear of it."""
+
+    listener: Callable[[], object] | None = None
+    happened: bool = False
+
+
+async def note_departure(session: object, context: SimpleNamespace, params: object) -> None:
+    """Tell the `Departure` that is a request's context; called by aiohttp when it has sent something."""
+    departure: Departure | None = context.trace_request_ctx
+    if departure is not None and not departure.happened:
+        departure.happened = True
+        if departure.listener is not None:
+            departure.listener()
+
+
+_LARGEST_REPLY = 8 * 1024 * 1024  # bytes; a reply about a task has a few hundred
+_CHUNK = 256 * 1024
+_MOST_REDIRECTS = 10
+_FAULTS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError)
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+# Many servers close an idle connection after five seconds. A POST sent into one that is just being closed has an
+# unknown outcome, so ours are given up before that.
+_KEEP_ALIVE = 4.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """Seconds. A submit is waited for long: giving up early makes its outcome unknown."""
+
+    connect: float = 20.0
+    submit: float = 120.0
+    check: float = 15.0
+    upload: float = 300.0
+    idle: float = 20.0  # between two pieces of a clip; there is no limit on the whole
+
+
+class HttpTransport:
+    """Talks to one API origin with one session and one connector."""
+
+    def __init__(
+        self, base_url: str, api_key: str, *, connection: Connection | None = None, timeouts: Timeouts | None = None
+    ) -> None:
+        self._base = URL(base_url.rstrip("/"))
+        self._key = Secret(api_key)
+        self._timeouts = timeouts or Timeouts()
+        self._connection = connection or Connection()
+        self._proxies = Proxies(self._connection)
+        self._session: aiohttp.ClientSession | None = None
+        self._has_answered = False  # what was in order once is mended by waiting, not by a person
+
+    def __repr__(self) -> str:
+        return f"<HttpTransport {self._base}>"
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(note_departure)
+        trace.on_request_chunk_sent.append(note_departure)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60, ssl=self._connection.ssl or True
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "omni-async"},
+            trace_configs=[trace],
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
+        """POST a request for a new task; what is known of whether it left is in the error's `sent`."""
+        headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
+        target, departure = self._at("/v1/videos/generations"), Departure(left)
+        return await self._call("POST", target, self._timeouts.submit, body, headers, departure=departure)
+
+    async def check(self, task_id: str) -> Reply:
+        """GET how a task stands."""
+        return await self._call("GET", self._at("/v1/tasks/", task_id), self._timeouts.check)
+
+    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+        """GET another page of the API, or POST a question to it."""
+        headers = {"Content-Type": "application/json"} if body else None
+        return await self._call("POST" if body else "GET", self._at(path), self._timeouts.check, body, headers)
+
+    async def upload(self, path: Path) -> Reply:
+        """POST a picture as multipart form."""
+        with path.open("rb") as file:  # opening is quick; aiohttp reads it in a thread
+            form = aiohttp.FormData({"file": file}, quote_fields=False)
+            return await self._call("POST", self._at("/v1/uploads/images"), self._timeouts.upload, form)
+
+    @asynccontextmanager
+    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpTransfer]:
+        """GET bytes from any http(s) host, following redirects, but never from https down to http."""
+        answer, trouble = None, None
+        try:
+            answer = await self._follow(_target(url), dict(headers))
+        except _FAULTS as error:
+            trouble = self._trouble(error, sent=True)
+        if answer is None:
+            raise trouble or TransportError(f"too many redirects from {_without_query(url)}")
+        try:
+            yield HttpTransfer(answer, self._trouble)
+        finally:
+            answer.close()
+
+    async def _follow(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
+        timeout = _limits(None, self._timeouts.connect, self._timeouts.idle)
+        for _ in range(_MOST_REDIRECTS):
+            answer = await self._open.get(
+                target,
+                headers=headers | self._key_for(target),
+                timeout=timeout,
+                allow_redirects=False,
+                proxy=self._proxies.way_to(target),
+            )
+            if answer.status == 407:
+                answer.close()
+                raise self._proxies.refusal(target, answer.status, answer.reason or "")
+            location = answer.headers.get("Location") or answer.headers.get("URI")
+            if answer.status not in _REDIRECTS or not location:
+                return answer
+            answer.close()
+            following = target.join(_parsed(location))
+            if target.scheme == "https" and following.scheme != "https":
+                raise ValueError(f"{target.host} redirects from https to {following.scheme}, which is refused")
+            target = _target(str(following))
+        return None
+
+    async def _call(
+        self,
+        method: str,
+        target: URL,
+        timeout: float,
+        body: Any = None,
+        headers: Mapping[str, str] | None = None,
+        *,
+        departure: Departure | None = None,
+    ) -> Reply:
+        """Make one request to the API's own origin and read the whole reply."""
+        departure = departure or Departure()
+        # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
+        try:
+            async with self._open.request(
+                method,
+                target,
+                data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK else body,  # piece by piece
+                headers={**(headers or {}), **self._own_headers()},
+                timeout=_limits(timeout, self._timeouts.connect),
+                allow_redirects=False,
+                proxy=self._proxies.way_to(target),
+                trace_request_ctx=departure,
+            ) as answer:
+                return self._reply(target, answer, await _read(answer))
+        except _FAULTS as error:
+            trouble = self._trouble(error, sent=departure.happened)
+        raise trouble
+
+    def _at(self, path: str, last: str = "") -> URL:
+        """Give the address of a page; `last` is its last part, whatever characters it has."""
+        return URL(f"{self._base}{path}{quote(last, safe='')}", encoded=True)
+
+    def _key_for(self, target: URL) -> dict[str, str]:
+        """Give the header with the key, and those of the settings, to the API's own origin and nobody else."""
+        return self._own_headers() if target.origin() == self._base.origin() else {}
+
+    def _own_headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key.reveal()}", **self._connection.sent_along()}
+
+    # What a server says may quote the key: in its body, its headers, even in a line that is no HTTP.
+
+    def _reply(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Reply:
+        self._proxies.check(target, answer.status, answer.reason, body)
+        self._has_answered = True
+        headers = {name: self._censored(value) for name, value in _headers(answer).items()}
+        return Reply(answer.status, headers, _unescaped(body).replace(self._key.reveal().encode(), b"***"))
+
+    def _trouble(self, error: BaseException, *, sent: bool) -> TransportError:
+        """Tell in our words, and without the request's headers, what went wrong."""
+        if isinstance(error, aiohttp.ClientHttpProxyError):
+            error = self._proxies.refusal(error.request_info.real_url, error.status, error.message)
+        if isinstance(error, ProxyRefusal):
+            return TransportError(self._censored(str(error)), sent=False, lasting=not self._has_answered)
+        if isinstance(error, aiohttp.ClientConnectorError):
+            lasting = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_answered
+            return TransportError(self._censored(_unconnected(error)), sent=False, lasting=lasting)
+        if isinstance(error, aiohttp.ConnectionTimeoutError):
+            sent = False
+        kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
+        reason, name = self._censored(str(error)), type(error).__name__
+        return kind(f"{reason} ({name})" if reason else name, sent=sent)
+
+    def _censored(self, text: str) -> str:
+        return text.replace(self._key.reveal(), "***")
+
+    @property
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:  # made late, because it belongs to the loop that runs then
+            self._session = self._open_session()
+        return self._session
+
+
+class HttpTransfer:
+    """The body of one answer, on its way."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, explain: Callable[..., TransportError]) -> None:
+        self._answer = answer
+        self._explain = explain
+        self.status = answer.status
+        self.headers = _headers(answer)
+
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
+        """Give the body piece by piece."""
+        trouble: TransportError | None = None
+        try:
+            async for chunk in self._answer.content.iter_chunked(_CHUNK):
+                yield chunk
+        except _FAULTS as error:
+            trouble = self._explain(error, sent=True)
+        if trouble:
+            raise trouble
+
+
+@cache
+def _limits(total: float | None, connect: float, idle: float | None = None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(
+        total=total, sock_connect=connect if total is None else min(total, connect), sock_read=idle
+    )
+
+
+def _unconnected(error: aiohttp.ClientConnectorError) -> str:
+    why = getattr(error, "os_error", None) or error.__cause__  # a bad certificate has none in aiohttp 3.11
+    whom = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+    advice = (
+        "; if you trust its certificate, say so: Connection(ssl=...), --ca-file, or SSL_CERT_FILE in the environment"
+        if isinstance(why, ssl.SSLCertVerificationError)
+        else ""
+    )
+    return f"no connection to {whom}{error.host}:{error.port}: {getattr(why, 'strerror', None) or why}{advice}"
+
+
+async def _read(answer: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in answer.content.iter_chunked(_CHUNK):
+        body += piece
+        if len(body) > _LARGEST_REPLY:
+            raise ValueError(f"a reply of more than {_LARGEST_REPLY} bytes")
+    return bytes(body)
+
+
+def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in answer.headers.items()}
+
+
+def _target(url: str) -> URL:
+    target = _parsed(url)
+    if target.scheme not in {"http", "https"} or not target.host:
+        raise ValueError(f"{_without_query(url)!r} is not an http(s) URL")
+    return target
+
+
+def _parsed(url: str) -> URL:
+    # A signed link must arrive as it was given; only one that is no proper URL is mended.
+    return URL(url, encoded=url.isascii() and " " not in url)
+
+
+def _without_query(url: str) -> str:
+    """Shorten a link for messages: its query may hold a signature that opens it."""
+    return url.partition("?")[0][:200]
+
+
+def _unescaped(body: bytes) -> bytes:
+    """Write JSON without escapes, so that what is looked for in it is found."""
+    if b"\\" not in body:
+        return body
+    try:
+        return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "surrogatepass")
+    except (ValueError, RecursionError):
+        return body

@@ -1,0 +1,275 @@
+"""What the server's bytes mean: every reply shape known, read with tolerance, and its errors put into classes."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import STATUS_BY_WORD, TOO_MANY, APIError, RateLimited, error_class
+from ..models.responses import Balance, Task, TaskState, Video
+from .json_values import is_yes as _is_yes
+from .json_values import number as _number
+from .json_values import progress as _progress
+from .json_values import text as _text
+from .json_values import time as _time
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+
+_DONE = frozenset({"completed", "succeeded", "success", "finished", "done"})
+_FAILED = frozenset({"failed", "failure", "error", "cancelled", "canceled", "expired", "timeout", "rejected"})
+
+_TASK_ID = re.compile(r"task[_-][\w-]+")
+_REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
+_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer of the server: HTTP status, headers with names in lower case, and the whole body."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+def encode(body: Mapping[str, Any]) -> bytes:
+    """Give the bytes of a request body."""
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+
+
+def task_id_in(reply: Reply) -> str | None:
+    """Give the id of the task that this reply to a submit accepts; None if it names none."""
+    content = _content(reply)
+    if content is None:
+        return None
+    data = content.get("data")
+    if isinstance(data, str) and _TASK_ID.fullmatch(data):
+        return data
+    is_no = _told_no(content) or not 200 <= reply.status < 300
+    for item in _mappings(data):
+        if found := _text(item.get("task_id")):
+            return found
+        if (found := _text(item.get("id"))) and (not is_no or _TASK_ID.fullmatch(found)):
+            return found  # a refusal may name an account or a request by "id"
+    if is_no:
+        return None
+    has_status = isinstance(content.get("status"), str)
+    return _text(content.get("task_id")) or (_text(content.get("id")) if has_status else "") or None
+
+
+def read_task(reply: Reply, task_id: str) -> Task | None:
+    """Read a status reply; None where it holds no task: an error, or nothing that can be read."""
+    content = _content(reply)
+    if content is None or not 200 <= reply.status < 300:
+        return None
+    inner = next(_mappings(content.get("data")), None)
+    if inner is None and "data" not in content:
+        inner = content
+    if inner is None:
+        return None
+    named = _text(inner.get("id")) or _text(inner.get("task_id"))
+    if _TASK_ID.fullmatch(named) and named != task_id:
+        return None  # another task's reply: what it shows is another job's clip
+    if not named and (inner is content or _told_no(content)):
+        return None  # a gateway's {"status": "error"} must not pass for a failed task
+    word = _text(inner.get("status")).lower()
+    if not word or (not named and word in _FAILED and not inner.get("error")):
+        return None
+    return _task(inner, task_id, word)
+
+
+def _task(inner: Mapping[str, Any], task_id: str, word: str) -> Task:
+    credits_cost = _number(inner.get("credits_cost"))
+    cost = _number(inner.get("cost"))
+    if cost is None and credits_cost is not None:
+        cost = credits_cost / 10  # ten credits are one USD
+    message, code, kind = _complaint(inner)
+    return Task(
+        id=task_id,
+        status=word,
+        state=TaskState.DONE if word in _DONE else TaskState.FAILED if word in _FAILED else TaskState.RUNNING,
+        progress=_progress(inner.get("progress")),
+        created=_time(inner.get("created")),
+        completed=_time(inner.get("completed")),
+        estimated_time=_number(inner.get("estimated_time")),
+        actual_time=_number(inner.get("actual_time")),
+        cost=cost,
+        credits_cost=credits_cost,
+        videos=_videos(inner.get("result")),
+        error=message,
+        error_code=code,
+        error_type=kind,
+    )
+
+
+def read_balance(reply: Reply) -> Balance | None:
+    """Read a balance reply; None where it holds none."""
+    content = _content(reply)
+    if content is None or not 200 <= reply.status < 300 or _told_no(content):
+        return None
+    inner = next(_mappings(content.get("data")), content)
+    remaining, credits_left = _number(inner.get("remain_balance")), _number(inner.get("remain_credits"))
+    if remaining is None and credits_left is None and not _is_yes(inner.get("unlimited_quota")):
+        return None
+    return Balance(
+        remaining=remaining,
+        used=_number(inner.get("used_balance")),
+        remaining_credits=credits_left,
+        used_credits=_number(inner.get("used_credits")),
+        unlimited=_is_yes(inner.get("unlimited_quota")) or -1 in (remaining, credits_left),
+    )
+
+
+def read_models(reply: Reply) -> list[str] | None:
+    """Read the ids of a list of models; None where the reply holds no list."""
+    content = _content(reply)
+    if content is None or not 200 <= reply.status < 300 or not isinstance(content.get("data"), list):
+        return None
+    return [name for item in _mappings(content["data"]) if (name := _text(item.get("id")))]
+
+
+def read_schema(reply: Reply) -> dict[str, Any] | None:
+    """Read what the server says of a model, as it says it; None where the reply holds nothing of the kind."""
+    content = _content(reply)
+    if content is None or not 200 <= reply.status < 300 or _told_no(content):
+        return None
+    return next(_mappings(content.get("data")), content)
+
+
+def read_upload(reply: Reply) -> str | None:
+    """Read where an uploaded file can be fetched; None where the reply does not say."""
+    content = _content(reply)
+    if content is None or not 200 <= reply.status < 300:
+        return None
+    inner = next(_mappings(content.get("data")), content)
+    return _text(inner.get("url")) or None
+
+
+def read_error(reply: Reply, *, now: float, about: str) -> APIError:
+    """Put a reply that is not what was asked for into the error class for it; `now` is in unix seconds."""
+    content = _content(reply) or {}
+    message, code, kind = _complaint(content)
+    message = message or _excerpt(reply.body) or "(no message)"
+    status = _status_meant(reply, content, code, kind)
+    family = error_class(status)
+    where = f" ({code})" if code and code != str(status) else ""
+    remedy = f". {family.remedy}" if family.remedy else ""
+    error = family(
+        f"{about}: HTTP {status}{where}: {message}{remedy}",
+        status=status,
+        code=code,
+        type=kind,
+        message=message,
+        request_id=_request_id(reply, content, message),
+    )
+    if isinstance(error, RateLimited):
+        error.retry_after = retry_after(reply, now)
+    return error
+
+
+def retry_after(reply: Reply, now: float) -> float | None:
+    """Give how many seconds the server asks to wait: `Retry-After` as seconds or as an HTTP date; None if senseless."""
+    text = reply.headers.get("retry-after", "").strip()
+    seconds = _number(text)
+    if seconds is None and (then := _date(text)) is not None:
+        # The server's own clock, where it shows it: ours may be wrong.
+        here = _date(reply.headers.get("date", ""))
+        seconds = then - (now if here is None else here)
+    return seconds if seconds is not None and seconds >= 0 else None
+
+
+def _date(text: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP knows no other zone
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def is_page(reply: Reply) -> bool:
+    """Tell whether an answer is a page for people, as gateways and other servers send it, and no word of the API."""
+    return bool(reply.body.strip()) and _content(reply) is None
+
+
+def _content(reply: Reply) -> dict[str, Any] | None:
+    try:
+        content = json.loads(reply.body)
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _mappings(value: object) -> Iterator[dict[str, Any]]:
+    for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, dict):
+            yield item
+
+
+def _told_no(content: Mapping[str, Any]) -> bool:
+    """Tell whether a body under any HTTP status speaks of an error."""
+    code = _number(content.get("code"))
+    return bool(content.get("error")) or content.get("success") is False or (code is not None and code >= 300)
+
+
+def _status_meant(reply: Reply, content: Mapping[str, Any], code: str, kind: str) -> int:
+    """Give the HTTP status; under a 2xx, the one that the body names by number or by word."""
+    is_success = 200 <= reply.status < 300
+    if (is_success or reply.status in {400, 403}) and {code, kind} & TOO_MANY:
+        return 429
+    if not is_success:
+        return reply.status
+    for number in (_number(content.get("code")), _number(code)):
+        if number is not None and 400 <= number < 600:
+            return int(number)
+    return STATUS_BY_WORD.get(kind) or STATUS_BY_WORD.get(code) or reply.status
+
+
+def _complaint(content: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Give message, code and type of an error object, in whichever of its shapes."""
+    error = content.get("error")
+    if isinstance(error, str):
+        return _text(error), _text(content.get("code")), _text(content.get("type"))
+    inner = error if isinstance(error, dict) else content
+    message = _text(inner.get("message")) or _text(content.get("message")) or _text(inner.get("fail_reason"))
+    return message, _text(inner.get("code")), _text(inner.get("type"))
+
+
+def _request_id(reply: Reply, content: Mapping[str, Any], message: str) -> str:
+    named = _text(content.get("request_id"))
+    for name in ("x-oneapi-request-id", "x-request-id"):
+        named = named or reply.headers.get(name, "")
+    found = None if named else _REQUEST_ID.search(message)
+    return found.group(1) if found else named
+
+
+def _excerpt(body: bytes) -> str:
+    text = _TAGS.sub(" ", body[:4096].decode("utf-8", "replace"))
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def _videos(result: object) -> tuple[Video, ...]:
+    found: dict[str, Video] = {}
+    for item in _video_items(result):
+        expires = _time(item.get("expires_at"))
+        urls = item.get("url") or item.get("video_url")
+        for url in urls if isinstance(urls, list) else [urls]:
+            if isinstance(url, str) and (link := _text(url)):
+                found.setdefault(link, Video(link, expires))
+    return tuple(found.values())
+
+
+def _video_items(result: object) -> Iterator[Mapping[str, Any]]:
+    for holder in _mappings(result):
+        videos = holder.get("videos") or holder.get("video") or holder
+        for item in videos if isinstance(videos, list) else [videos]:
+            if isinstance(item, dict):
+                yield item
+            elif isinstance(item, str):
+                yield {"url": item, "expires_at": holder.get("expires_at")}

@@ -1,0 +1,1 @@
+"""The commands of `omni-async`, one module each."""

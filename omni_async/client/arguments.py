@@ -1,0 +1,75 @@
+"""Validates what users pass to the client: requests, API key, base URL."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from ipaddress import ip_address
+from typing import Any
+
+from yarl import URL
+
+from ..errors import AuthenticationError, UnknownModelWarning
+from ..models.catalog import unknown_model
+from ..models.request import VideoRequest
+from ..submission.local_files import located
+
+DEFAULT_BASE_URL = "https://api.apimart.ai"
+
+
+def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
+    """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says.
+
+    Its local files are named by absolute paths, so that they are the same ones in any later run.
+    """
+    if isinstance(request, str):
+        return _with_warning(located(VideoRequest(prompt=request, **fields)))
+    if not isinstance(request, VideoRequest):
+        raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
+    # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
+    given = {name: getattr(request, name) for name in request.model_fields_set}
+    return _with_warning(located(VideoRequest(**given | fields)))
+
+
+def _with_warning(request: VideoRequest) -> VideoRequest:
+    """Warn of a model without rules. Python itself shows the same warning of the same place only once a process."""
+    if text := unknown_model(request.model):
+        warnings.warn(text, UnknownModelWarning, stacklevel=1)
+    return request
+
+
+def checked_api_key(api_key: str | None) -> str:
+    """Give the key without the white space that copying left around it. No message ever shows it."""
+    api_key = (api_key or os.environ.get("APIMART_API_KEY") or "").strip()
+    if not api_key:
+        raise AuthenticationError("there is no API key: give api_key=..., or set APIMART_API_KEY")
+    if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
+        raise AuthenticationError("the API key holds characters that no key has (white space or non-ASCII)")
+    return api_key
+
+
+def checked_url(base_url: str | None, *, allow_insecure: bool = False) -> str:
+    """Give the address of the API: the one given, the environment's, or the real one. Plain http shows the key."""
+    base_url = base_url or os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL
+    try:
+        url = URL(base_url)
+        is_good = url.scheme in {"http", "https"} and bool(url.host)
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError(f"base_url={base_url!r} is not an http(s) URL such as {DEFAULT_BASE_URL}")
+    if url.user is not None or url.query_string or url.fragment:
+        raise ValueError("base_url must not hold a user, a password, a query or a fragment")
+    if url.scheme == "http" and not allow_insecure and not _is_this_machine(url.host or ""):
+        raise ValueError(
+            f"base_url={base_url!r} is plain http: whoever is on the way could read the API key. Use https://; if you "
+            "do mean it, say so with Connection(allow_insecure=True), or --allow-insecure on the command line"
+        )
+    return base_url.rstrip("/").removesuffix("/v1")  # as programs for the OpenAI protocol are used to give it
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"

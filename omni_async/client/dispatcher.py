@@ -1,0 +1,279 @@
+"""Takes jobs in: a new one goes to the line, one that the ledger knows goes on where it stood."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import anyio.lowlevel
+
+from ..api.outcomes import is_remembered, may_resend
+from ..errors import DownloadError, JobError, KeyReused, LedgerError, ParentFailed
+from ..jobs.failures import as_it_ended, key_reused, unreadable
+from ..jobs.job import Job
+from ..jobs.lifecycle import MOVES, JobStatus
+from ..timing import Bell
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Generator
+
+    from ..downloads.downloader import Downloader
+    from ..errors import OmniError
+    from ..jobs.records import JobRecord
+    from ..jobs.registry import Roster
+    from ..polling.poller import Poller
+    from ..settings import Retry
+    from ..submission.submitter import Submitter
+
+
+_AT_A_STRETCH = 64  # jobs taken in before everybody else gets a turn
+
+_EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.UNDELIVERED})
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    """A job at the door, with what the ledger says of it; with a new idempotency key if it is to be bought again.
+
+    One with a `fault` may come in only if the ledger knows it already.
+    """
+
+    job: Job
+    row: Awaitable[JobRecord | None]
+    new_idempotency_key: str = ""
+    fault: OmniError | None = None
+
+
+class _Known:
+    """A row that is there already, for those who await it."""
+
+    def __init__(self, record: JobRecord) -> None:
+        self._record = record
+
+    def __await__(self) -> Generator[None, None, JobRecord]:
+        return self._record
+        yield  # makes this a generator, as `await` needs
+
+
+class Intake:
+    """The way in for every job of one client; it waits for the ledger so that `submit` need not."""
+
+    def __init__(
+        self, roster: Roster, submitter: Submitter, poller: Poller, downloader: Downloader, *, retry: Retry
+    ) -> None:
+        self._roster = roster
+        self._retry = retry
+        self._submitter = submitter
+        self._poller = poller
+        self._downloader = downloader
+        self._coming: deque[_Arrival] = deque()
+        self._bell = Bell()
+
+    def take(self, job: Job, fault: OmniError | None = None) -> None:
+        """Take in a job that has just been made; one with a fault only where the ledger knows it."""
+        ledger = self._roster.ledger
+        row = ledger.find(job.key) if fault else ledger.insert(job._record)
+        self._enter(_Arrival(job, row, fault=fault))
+
+    def resume(self, job: Job) -> None:
+        """Take in a job that was made from its row in the ledger."""
+        self._enter(_Arrival(job, _Known(job._record)))
+
+    def begin_again(self, job: Job, idempotency_key: str) -> None:
+        """Take in a job of which only the key is known, to be bought once more; the ledger must know it."""
+        self._enter(_Arrival(job, self._roster.ledger.find(job.key), new_idempotency_key=idempotency_key))
+
+    def cancel(self, job: Job) -> bool:
+        """Give up a job that is not admitted yet, as soon as it is; False if it is already."""
+        job._wants_cancel = not job._is_admitted
+        return job._wants_cancel
+
+    async def run(self) -> None:
+        """Send each job where it belongs once its row is safe, for ever."""
+        await self._bell.wait(None)
+        await self._prove_folder()
+        while True:
+            for _ in range(min(len(self._coming), _AT_A_STRETCH)):
+                await self._admit(self._coming.popleft())
+            if self._coming:
+                await anyio.lowlevel.checkpoint()
+            else:
+                await self._bell.wait(None)
+
+    async def _prove_folder(self) -> None:
+        """See that clips can be stored, before the first of them is paid."""
+        try:
+            await self._downloader.prepare()
+        except OSError as error:
+            path = str(error.filename or "")
+            text = (
+                f"clips cannot be stored: {error.strerror or error} ({path}). Nothing was sent; choose another folder"
+            )
+            self._submitter.stop(DownloadError(text, path=path))
+
+    def _enter(self, arrival: _Arrival) -> None:
+        self._roster.enter(arrival.job)
+        self._coming.append(arrival)
+        self._bell.ring()
+
+    async def _admit(self, arrival: _Arrival) -> None:
+        job = arrival.job
+        try:
+            existing = await arrival.row
+            await self._find_parent(job, existing)
+        except LedgerError as error:  # what cannot be recorded must not be bought
+            self._submitter.stop(error)
+            self._roster.end(job, error)
+            return
+        finally:
+            job._is_admitted = True
+        if job.done():
+            return  # the line was stopped meanwhile
+        if job._wants_cancel:
+            self._withdraw(job, existing)
+        elif arrival.new_idempotency_key:
+            await self._begin_again(job, existing, arrival.new_idempotency_key)
+        elif existing is None and arrival.fault is not None:
+            self._roster.send_away(job, arrival.fault)
+        elif existing is None:
+            self._roster.admit(job)
+            await self._direct_new(job)
+        elif existing.is_same_work(_as_meant(job)):
+            await self._stand_for(job, existing)
+        else:
+            self._roster.turn_away(job, existing, key_reused(job.key))
+
+    async def _stand_for(self, job: Job, existing: JobRecord) -> None:
+        """Let a job go on where the ledger says that it stands."""
+        twin = self._roster.find(existing.key)
+        if twin is not None and twin is not job:  # it was attached by the task of another job that is live
+            job._twin = twin
+            twin._when_done(lambda twin: self._roster.share(twin, job))
+            return
+        self._roster.admit(job, existing)
+        await self._direct(job)
+
+    async def _begin_again(self, job: Job, existing: JobRecord | None, idempotency_key: str) -> None:
+        """Buy a job once more that came to nothing, or of which nobody knows; any other goes on where it stands."""
+        if existing is None:
+            text = f"job {job.key!r}: the ledger knows no such key, so there is nothing to buy again"
+            self._roster.end(job, JobError(text, key=job.key))
+            return
+        if not existing.request and existing.status is not JobStatus.COMPLETED:
+            text = (
+                f"job {job.key!r}: its task was submitted elsewhere, and nobody here knows the request to buy it again"
+            )
+            self._roster.turn_away(job, existing, JobError(text, key=job.key, task_id=existing.task_id))
+            return
+        self._roster.admit(job, existing)
+        if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_remembered(existing):
+            self._roster.move(job, JobStatus.SUBMITTING, error="", finished_at=None)  # the key still tells them apart
+            self._line_up(job)
+            return
+        if existing.status is not JobStatus.COMPLETED:
+            for link in existing.sent_as:  # it may have failed because nobody could fetch it
+                self._roster.ledger.forget_upload(link)
+            self._roster.begin_again(job, idempotency_key)
+        await self._direct(job)
+
+    def _withdraw(self, job: Job, existing: JobRecord | None) -> None:
+        """Cancel a job at the door; also as the ledger knows it, else a later run would send it after all."""
+        if existing is None:
+            self._roster.cancel(job)
+            return
+        is_same = existing.is_same_work(_as_meant(job)) and self._roster.find(existing.key) in {None, job}
+        if is_same and JobStatus.CANCELLED in MOVES[existing.status]:
+            self._roster.admit(job, existing)
+            self._roster.cancel(job)
+        else:
+            self._roster.turn_away(job, existing, self._roster.cancellation(job))
+
+    async def _find_parent(self, job: Job, existing: JobRecord | None) -> None:
+        """Link a job made from its row to the job that it extends, live or as the ledger knows it."""
+        key = (existing or job._record).parent
+        if job._parent is not None:
+            job._parent = parent = job._parent._twin or job._parent
+            if existing is None and parent.key != key:  # it was attached by a task that the ledger knows by another key
+                self._roster.note(job, parent=parent.key)
+            return
+        if key is None:
+            return
+        job._parent = self._roster.find(key)
+        record = None if job._parent else await self._roster.ledger.find(key)
+        if record is not None:
+            job._parent = parent = Job(job._keeper, record)
+            parent._outcome = None if parent.status in _EXTENDABLE else as_it_ended(parent)
+
+    async def _direct_new(self, job: Job) -> None:
+        """Send a new job on, unless what it was to extend was turned away: a later run would extend another's clip."""
+        parent = job._parent
+        if parent is None or not isinstance(parent._outcome, KeyReused):
+            if job.status is JobStatus.WAITING:
+                self._line_up(job)  # its request has just been checked
+            else:
+                await self._direct(job)
+            return
+        text = f"job {job.key!r}: the job {parent.key!r} that it extends was not taken: {parent._outcome}"
+        self._roster.move(job, JobStatus.FAILED, error=text, finished_at=self._roster.wall())
+        self._roster.end(job, ParentFailed(text, key=job.key))
+
+    async def _direct(self, job: Job) -> None:
+        """Send a job where its status says that it belongs."""
+        if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
+            self._roster.note(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
+        match job.status:
+            case JobStatus.WAITING | JobStatus.SUBMITTING if (fault := unreadable(job)) is not None:
+                self._roster.end(job, fault)
+            case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
+                await self._roster.leave_unknown(job, "it was being sent when an earlier run ended")
+            case JobStatus.WAITING | JobStatus.SUBMITTING:
+                self._line_up(job)
+            case JobStatus.RUNNING | JobStatus.OVERDUE | JobStatus.CANCELLED if job.task_id:
+                self._follow(job)
+            case JobStatus.DOWNLOADING | JobStatus.COMPLETED:
+                self._downloader.put(job)
+            case JobStatus.UNDELIVERED:
+                self._roster.move(job, JobStatus.DOWNLOADING, error="")
+                self._downloader.put(job)
+            case _:
+                self._roster.end(job, as_it_ended(job))
+
+    def _line_up(self, job: Job) -> None:
+        parent = job._parent
+        if job._record.parent is None or job._record.parent_task_id:
+            self._submitter.put(job)
+        elif parent is None:
+            reason = f"job {job.key!r}: the job {job._record.parent!r} that it extends has no result"
+            self._roster.end(job, ParentFailed(reason, key=job.key))
+        elif parent.status in _EXTENDABLE:
+            self.let_extend(job, parent)
+        elif self._submitter.stopped is not None:
+            self._roster.end(job, self._submitter.stopped)
+        else:
+            self._roster.wait_for(job, parent)
+
+    def let_extend(self, job: Job, parent: Job) -> None:
+        """Send a job on its way whose parent is finished on the server."""
+        self._roster.note(job, parent_task_id=parent.task_id)
+        self._submitter.put(job)
+
+    def _follow(self, job: Job) -> None:
+        age = 0.0  # who asks again for a job that was given up or overdue gives it all its time again
+        if job.status is not JobStatus.RUNNING:
+            self._roster.move(job, JobStatus.RUNNING, error="")
+        else:
+            age = self._since(job._record.accepted_at)
+        self._submitter.gate.joined()
+        self._poller.follow(job, age=age, at_once=True)
+
+    def _is_remembered(self, record: JobRecord) -> bool:
+        return is_remembered(self._since(record.submitted_at))
+
+    def _since(self, then: float | None) -> float:
+        return 0.0 if then is None else max(0.0, self._roster.wall() - then)
+
+
+def _as_meant(job: Job) -> JobRecord:
+    """Give the record of a job that was just made, with its parent under the key by which the ledger knows that."""
+    return replace(job._record, parent=job._parent.key) if job._parent else job._record

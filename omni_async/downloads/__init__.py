@@ -1,0 +1,1 @@
+"""The last stage of a job: finished clips become complete MP4 files."""

@@ -1,0 +1,56 @@
+"""How a job ends for what the ledger says of it, and not the server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import JobCancelled, JobError, JobFailed, KeyReused, ParentFailed, SubmitUnknown
+from .lifecycle import JobStatus
+
+if TYPE_CHECKING:
+    from .job import Job
+
+
+_ENDINGS: dict[JobStatus, type[JobError]] = {
+    JobStatus.FAILED: JobFailed,
+    JobStatus.UNKNOWN: SubmitUnknown,
+    JobStatus.CANCELLED: JobCancelled,
+}
+
+
+def as_it_ended(job: Job) -> JobError:
+    """Give the error with which a job ended before, out of its record."""
+    record = job._record
+    family = _ENDINGS.get(job.status, JobError)
+    if family is JobFailed and record.parent is not None and not record.submits:
+        family = ParentFailed  # nothing else can have failed it before it was ever sent
+    return family(record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)
+
+
+def key_reused(key: str) -> KeyReused:
+    """Give the error for a second request under one key."""
+    text = f"job {key!r}: this key already names a job with another request; nothing was sent. Give it a key of its own"
+    return KeyReused(text, key=key)
+
+
+def unreadable(job: Job) -> JobError | None:
+    """Give the error of a row whose request is none for this version; sending it would stop every room."""
+    try:
+        _ = job.request
+    except ValueError as error:
+        return JobError(f"job {job.key!r}: the ledger holds a request that cannot be sent: {error}", key=job.key)
+    return None
+
+
+def stand_behind(job: Job, live: Job) -> None:
+    """Let a job end as the live one does that has its key, and whose request nobody knows before the ledger is read."""
+
+    def end(live: Job) -> None:
+        assert live._outcome is not None
+        is_other = live._record.request and not live._record.is_same_work(job._record)
+        if not is_other:
+            job._record, job._task = live._record, live._task
+        job._end(key_reused(job.key) if is_other else live._outcome)
+
+    job._twin = live
+    live._when_done(end)

@@ -1,0 +1,1 @@
+"""Requests, responses, and the rules of each model."""

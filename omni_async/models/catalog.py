@@ -1,0 +1,220 @@
+"""The models of this API as data: what each takes, so that what it would refuse or ignore is told before it is paid.
+
+A model that stands here is checked by its row; any other by what holds for all. What a request passes in `extra` is
+never checked: it is the way to whatever a newer page of a model allows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+DEFAULT_MODEL = "gemini-omni-flash-preview"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelRules:
+    """What one model takes. Empty: nothing of that kind; None: not known here, and therefore not checked.
+
+    ``image_counts`` are the numbers of ``image_urls`` that it takes, ``generation_types`` those for each
+    ``generation_type``; ``most_pictures`` is the limit of images and frames together. ``length`` says how long a clip
+    becomes where ``durations`` leaves that to the model.
+    """
+
+    id: str
+    aliases: tuple[str, ...] = ()
+    resolutions: tuple[str, ...] | None = None
+    aspect_ratios: tuple[str, ...] | None = None
+    durations: tuple[int, ...] | None = None
+    length: str = ""
+    image_counts: tuple[int, ...] | None = None
+    most_pictures: int | None = None
+    frames: bool | None = None
+    generation_types: Mapping[str, tuple[int, ...]] | None = None
+    most_videos: int | None = None
+    takes_video_data: bool | None = None
+    times_videos: bool | None = None
+    extends: bool | None = None
+    note: str = ""
+
+
+_RATIOS = ("16:9", "9:16")
+_NONE: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+
+_ROWS = (
+    ModelRules(
+        id=DEFAULT_MODEL,
+        resolutions=("720p",),
+        aspect_ratios=_RATIOS,
+        durations=(),
+        length="3 to 10 s, chosen by the model",
+        image_counts=tuple(range(17)),
+        most_pictures=16,
+        frames=False,
+        generation_types=_NONE,
+        most_videos=1,
+        takes_video_data=True,
+        extends=True,
+        note="Google switched it off upstream on 2026-09-30",
+    ),
+    ModelRules(
+        id="gemini-omni-1.1-flash",
+        resolutions=("360p", "720p", "1080p", "4k"),
+        aspect_ratios=_RATIOS,
+        durations=(),
+        length="3 to 10 s, chosen by the model",
+        image_counts=tuple(range(11)),
+        most_pictures=10,
+        frames=True,
+        generation_types=_NONE,
+        most_videos=1,
+        takes_video_data=True,
+        extends=True,
+        note='a lone image is the first frame, unless extra has metadata {"task": "reference_to_video"}',
+    ),
+    ModelRules(
+        id="Omni-Flash-Ext",
+        aliases=("gemini-omni-1.1-flash-ext",),
+        resolutions=("720p", "1080p", "4k"),
+        aspect_ratios=_RATIOS,
+        durations=(4, 6, 8, 10),
+        length="6 s unless duration is given",
+        image_counts=(0, 1, 3),
+        most_pictures=3,
+        frames=False,
+        generation_types=MappingProxyType({"frame": (1,), "reference": (1, 3)}),
+        most_videos=1,
+        takes_video_data=False,
+        times_videos=False,
+        extends=False,
+        note="public links only; no duration beside a video",
+    ),
+)
+
+MODELS: Mapping[str, ModelRules] = MappingProxyType({rules.id: rules for rules in _ROWS})
+"""What is known of each model, by its id."""
+
+_COMMON = ModelRules(id="")
+_BY_NAME = {name: rules for rules in _ROWS for name in (rules.id, *rules.aliases)}
+
+
+def rules_of(model: str) -> ModelRules:
+    """Give what is known of a model; of an unknown one, nothing is."""
+    return _BY_NAME.get(model, _COMMON)
+
+
+@lru_cache(maxsize=64)
+def unknown_model(model: str) -> str:
+    """Say that a model is not in the table, and which one may be meant; an empty text if it is."""
+    if model in _BY_NAME:
+        return ""
+    from difflib import get_close_matches  # noqa: PLC0415 - few need it, and it is heavy
+
+    near = get_close_matches(model.lower(), {name.lower(): name for name in _BY_NAME}, n=1, cutoff=0.85)
+    hint = next((f" (did you mean {name!r}?)" for name in _BY_NAME if near == [name.lower()]), "")
+    return f"model {model!r} is none of those whose rules are known here{hint}: only what holds for all is checked"
+
+
+def fault(model: str, name: str, value: Any) -> str:
+    """Say what is wrong with one field of a request to a model; an empty text if nothing is."""
+    rules = rules_of(model)
+    text = ""
+    match name:
+        case "aspect_ratio":
+            text = _not_among(name, value, rules.aspect_ratios)
+        case "resolution":
+            text = _not_among(name, value, rules.resolutions)
+        case "duration":
+            text = _not_among(name, value, rules.durations, instead=f"a clip has {rules.length}; time it in the prompt")
+        case "generation_type":
+            text = _not_among(name, value, None if rules.generation_types is None else tuple(rules.generation_types))
+        case "first_frame_image" | "last_frame_image" if rules.frames is False:
+            text = f"{name} cannot be given; image_urls can"
+        case "video_urls" if rules.takes_video_data is False and any(url.startswith("data:") for url in value):
+            text = f"{name} takes an http(s) URL, no data: URI"
+        case "video" if rules.takes_video_data is False and not str(value).startswith(("http://", "https://")):
+            text = f"{name} takes an http(s) URL, no local file"
+    return f"{text} (model {model})" if text else ""
+
+
+def clashes(model: str, fields: Mapping[str, Any], *, extends: bool = False) -> Iterator[str]:
+    """Say which fields of a request do not go together; `extends`: it will go on from another task."""
+    rules = rules_of(model)
+    found = [
+        *_clash_with_parent(rules, fields, extends=extends),
+        *_clash_of_pictures(rules, fields),
+        *_clash_of_videos(rules, fields),
+    ]
+    return (f"{text} (model {model})" for text in found)
+
+
+def _clash_of_videos(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
+    videos = len(fields.get("video_urls") or ()) + (fields.get("video") is not None)
+    if rules.most_videos is not None and videos > rules.most_videos:
+        yield f"video_urls takes at most {rules.most_videos}, not {videos}"
+    if rules.times_videos is False and videos and fields.get("duration"):
+        yield "duration cannot be given with video_urls: the clip is as long as the video"
+
+
+def _clash_with_parent(rules: ModelRules, fields: Mapping[str, Any], *, extends: bool) -> Iterator[str]:
+    if not (extends or fields.get("extend_from_task_id")):
+        return
+    if rules.extends is False:
+        able = " or ".join(other.id for other in _ROWS if other.extends)
+        yield f"it cannot go on from another task; name a model that can ({able})"
+    elif rules.extends and (name := next((name for name in ("video", "video_urls") if fields.get(name)), "")):
+        yield f"{name} and extend_from_task_id exclude each other: a clip goes on from the one or from the other"
+
+
+def _clash_of_pictures(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
+    name, images = _pictures(fields)
+    kind, roles = fields.get("generation_type"), _roles(fields.get("extra") or {})
+    frames = [frame for frame in ("first_frame_image", "last_frame_image") if fields.get(frame)]
+    if frames == ["last_frame_image"] and "first_frame" not in roles and rules.frames:
+        yield "last_frame_image needs first_frame_image as well"
+    total = images + len(frames) + len(roles)
+    if wrong := _wrong_count(name, images, rules.image_counts):
+        yield wrong
+    elif rules.most_pictures is not None and total > rules.most_pictures:
+        yield f"{name}, frames and image_with_roles together may be {rules.most_pictures}, not {total}"
+    counts = (rules.generation_types or {}).get(kind or "")
+    if counts is not None and images not in counts:
+        yield f"{name} must be {_listed(counts)} with generation_type {kind!r}, not {images}"
+
+
+def _pictures(fields: Mapping[str, Any]) -> tuple[str, int]:
+    """Give under which names pictures are given, and how many."""
+    counts = {name: len(fields.get(name) or ()) for name in ("images", "image_urls")}
+    return " and ".join(name for name in counts if counts[name]) or "image_urls", sum(counts.values())
+
+
+def _roles(extra: Mapping[str, Any]) -> list[str]:
+    found = extra.get("image_with_roles")
+    return [str(each.get("role")) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+
+
+def _not_among(name: str, value: object, allowed: Sequence[object] | None, *, instead: str = "") -> str:
+    if allowed is None or value in allowed:
+        return ""
+    if not allowed:
+        return f"{name} cannot be given{f': {instead}' if instead else ''}"
+    return f"{name} must be {_listed(allowed)}, not {value!r}"
+
+
+def _wrong_count(name: str, count: int, allowed: Sequence[int] | None) -> str:
+    if allowed is None or count in allowed:
+        return ""
+    if count > allowed[-1]:
+        return f"{name} takes at most {allowed[-1]}, not {count}"
+    return f"{name} takes {_listed(allowed)}, not {count}"
+
+
+def _listed(values: Sequence[object]) -> str:
+    *others, last = (repr(value) for value in values)
+    return f"{', '.join(others)} or {last}" if others else last

@@ -1,0 +1,1 @@
+"""The middle stage of a job: check accepted tasks until they finish."""

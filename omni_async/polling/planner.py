@@ -1,0 +1,204 @@
+"""When a job is checked next: often where it is likely to finish, and not before anything can be done.
+
+What is known changes while a job rests: others like it finish, or are seen not to. So the time of its next look is no
+appointment. It is asked for anew when it has come, and once in a while before that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .durations import Durations, Experience, Law
+from .progress import Foresight, Span, foretold, next_look
+
+if TYPE_CHECKING:
+    from ..models.responses import Task
+    from ..settings import Polling
+
+
+_QUEUED = frozenset({"submitted", "pending", "queued"})  # the words of a server that has not begun yet
+
+_TRUST = 4  # maxima: so long it is believed that nothing is done yet, where no job was seen to finish
+_POSSIBLE = 0.1  # of all durations are over: from there on `Polling.maximum` holds
+_LATENCY = 2.0  # seconds by which the server's word about a duration may differ from what was seen
+
+# Where nothing is known, and a server's estimate may be far off, a few jobs are looked at more often than would be
+# right for themselves alone: what they show, the others need not be asked.
+_SCOUTS = 8
+_ONE_OF = 16  # jobs that begin is a scout
+_SCOUTING = 1 / 8  # of its age: after so long a scout is looked at again
+
+# Where servers tell how far they are, and have been right so far.
+_WITNESS = 16  # one job of so many is followed as if they had told nothing
+_EARLY = 0.02  # of all durations are over: before that a job is asked how far it is
+_DOUBT = 0.05  # seconds by which the age of a job may be wrong, unless it waited in a queue
+_WHOLE = 0.6  # seconds by which the server's word about a duration may be wrong, for it is told in whole ones
+_HARDLY_EASED = 1.25  # more, and hooks do come: they tell the end, and not a look at the foretold time
+_MARGIN = 1 / 8  # of `Polling.minimum`, half a turn: who comes a little too early waits for all of it
+
+_AGAIN = 1 / 5  # of its age: where little is known, a job is thought about anew after so long
+_THOUGHTS = 250  # jobs a second that are thought about anew
+
+
+@dataclass(slots=True)
+class Course:
+    """What has been seen of one job. Times are of any one clock, in seconds."""
+
+    model: str
+    since: float  # accepted, or first seen not to be queued any more
+    seen: float  # the last look that found it unfinished; at first, when it was accepted
+    watched: float | None = 0.0  # the age up to which it was watched; None: nobody has looked so far
+    doubt: float = _DOUBT  # seconds by which `since` may be wrong
+    is_queued: bool = False
+    is_scout: bool = False
+    is_heeded: bool = True  # whether what it tells of its progress is acted on
+    first_word: Span | None = None  # when it would end, by what it told first; None once that was judged
+    word: Span | None = None  # ... and last
+
+    def age(self, now: float) -> float:
+        """Give for how long the server has been at work."""
+        return max(0.0, now - self.since)
+
+
+class Cadence:
+    """Tells when to look at a job, and learns from each look how long they take."""
+
+    def __init__(self, polling: Polling) -> None:
+        self._polling = polling
+        self._kinds: dict[str, Durations] = {}
+        self._foresights: dict[str, Foresight] = {}
+        self._begun: Counter[str] = Counter()
+        self.experience = Experience()
+
+    def learn(self, model: str, seconds: float) -> None:
+        """Take in how long a job of a model has taken."""
+        self._kind(model).ended(0.0, seconds)
+        self.experience.add(model, seconds)
+
+    def begin(self, model: str, since: float, now: float, *, is_watched: bool) -> Course:
+        """Take in a job that was accepted at `since`; one that was not watched since then is looked at at once."""
+        number = self._begun[model]
+        self._begun[model] += 1
+        is_scout = number % _ONE_OF == _ONE_OF // 4 and number < _SCOUTS * _ONE_OF
+        is_heeded = number % _WITNESS != _WITNESS - 1
+        seen, watched = (since, 0.0) if is_watched else (now, None)
+        return Course(model, since, seen, watched, is_scout=is_scout, is_heeded=is_heeded)
+
+    def see(self, course: Course, task: Task, now: float, *, is_whole: bool = True) -> None:
+        """Take in a look that found a job unfinished; of one that was not `is_whole`, only its status is new."""
+        durations = self._kind(course.model)
+        durations.expect(task.estimated_time or 0.0)
+        if task.status in _QUEUED and not task.progress:
+            course.is_queued = True
+            course.watched = course.watched or 0.0
+            course.word = course.first_word = None
+        else:
+            if course.is_queued:  # it has begun since the last look
+                course.is_queued = False
+                course.doubt = (now - course.seen) / 2
+                course.since = course.seen + course.doubt
+            age = course.age(now)
+            if course.watched is not None:
+                durations.outlasted(course.watched, age)
+            course.watched = age
+            self._hear(course, task.progress if is_whole else None, age)
+        course.seen = now
+
+    def finish(self, course: Course, task: Task, now: float) -> float | None:
+        """Take in a look that found a job finished; gives how long the server took, if that can be told.
+
+        The server's word counts where it fits what was seen (clocks may be wrong); else the middle between the last
+        two looks.
+        """
+        earliest, latest = course.age(course.seen), course.age(now)
+        is_whole = task.completed is not None and task.created is not None
+        told = [(task.completed or 0) - (task.created or 0)] if is_whole else []
+        told += [task.actual_time] if task.actual_time is not None else []
+        took = next((time for time in told if earliest - _LATENCY <= time <= latest + _LATENCY and time > 0), None)
+        self._judge(course, Span(earliest, latest), took)
+        if took is None and course.watched is not None:
+            took = (earliest + latest) / 2
+        if took is not None:
+            self._kind(course.model).ended(course.watched or 0.0, took)
+            self.experience.add(course.model, took, late=latest - took)
+        return took
+
+    def next_look(self, course: Course, *, ease: float = 1.0) -> float:
+        """Give the time of the next look, as far as is known now.
+
+        `ease` is how many times the cost of a check on its own this one has: more where a hook makes most of them
+        needless, less where one request is shared by many jobs. By the square-root rule gaps go with its root.
+        """
+        if course.watched is None:
+            return course.seen
+        polling, durations = self._polling, self._kind(course.model)
+        law = durations.law()
+        age = 0.0 if course.is_queued else course.age(course.seen)  # of one that waits there, it may at best begin now
+        gap = law.next_look(age, polling.check_cost * ease) - age
+        not_before = law.quantile(_POSSIBLE) - age
+        if not durations.is_known:
+            not_before = min(not_before, _TRUST * polling.maximum)
+            gap = min(gap, age * _SCOUTING) if course.is_scout else gap
+        gap = min(gap, max(polling.maximum * math.sqrt(ease), not_before))
+        if ease <= _HARDLY_EASED and self._is_believed(course):
+            gap = self._foretold_gap(course, law, gap, polling.check_cost * ease)
+        return course.seen + max(polling.minimum, gap)
+
+    def think_again_in(self, course: Course, now: float, *, followed: int) -> float:
+        """Give the seconds after which `next_look` may have become earlier, while so many jobs are followed."""
+        polling = self._polling
+        if self._kind(course.model).is_known:
+            return polling.maximum
+        return max(polling.minimum, course.age(now) * _AGAIN, followed / _THOUGHTS)
+
+    def wasted(self, course: Course, now: float) -> float:
+        """Give how many seconds a job is expected to have been finished without anybody knowing."""
+        durations = self._kind(course.model)
+        if course.word is not None and self._is_believed(course):
+            return min(max(0.0, course.age(now) - course.word.middle), now - course.seen)
+        if course.is_queued or not durations.is_known:
+            return now - course.seen
+        return durations.law().wasted(course.age(now), course.age(course.seen))
+
+    def _is_believed(self, course: Course) -> bool:
+        return course.is_heeded and self._foresight(course.model).is_trusted
+
+    def _foretold_gap(self, course: Course, law: Law, gap: float, check_cost: float) -> float:
+        """Give the gap by what the job has told of its progress; before it has, the one until it should be asked."""
+        minimum, age = self._polling.minimum, course.age(course.seen)
+        if course.word is None or age > course.word.latest:
+            is_new = course.watched == 0.0 and not course.is_queued
+            return min(gap, law.quantile(_EARLY) - minimum) if is_new else gap
+        look = next_look(course.word, age, course.doubt, check_cost=check_cost, minimum=minimum)
+        return min(look + _MARGIN * minimum - age, self._polling.maximum * self._foresight(course.model).odds)
+
+    def _hear(self, course: Course, progress: float | None, age: float) -> None:
+        """Take in how far a job is.
+
+        One that should be done by its first word, or says now that it will not be, is not heeded any longer.
+        """
+        word, foresight = foretold(age, progress, course.doubt), self._foresight(course.model)
+        if course.first_word is not None and course.first_word.is_over(word.earliest if word else age):
+            foresight.belied()
+            course.is_heeded, course.first_word = False, None
+        elif course.word is None:
+            course.first_word = word
+        course.word = word or course.word
+
+    def _judge(self, course: Course, seen: Span, took: float | None) -> None:
+        """Compare the first word of a job with its end: between two looks, and by the server's word if there is one."""
+        if course.first_word is None:
+            return
+        if took is not None:
+            told = Span(max(seen.earliest, took - _WHOLE), min(seen.latest, took + _WHOLE))
+            seen = told if told.width >= 0 else seen
+        self._foresight(course.model).judge(course.first_word, seen)
+
+    def _foresight(self, model: str) -> Foresight:
+        return self._foresights.setdefault(model, Foresight())
+
+    def _kind(self, model: str) -> Durations:
+        return self._kinds.setdefault(model, Durations())

@@ -1,0 +1,36 @@
+"""Exponential backoff with jitter, and how `Retry-After` is honoured."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..settings import Retry
+
+_PATIENCE = 12  # budgets: how long a gate that hears nothing but 429 keeps asking
+
+
+def patience(retry: Retry) -> float:
+    """Give for how many seconds a gate that hears nothing but 429, with nothing in flight, keeps asking."""
+    return _PATIENCE * retry.budget
+
+
+def backoff(attempt: int, retry: Retry, dice: float) -> float:
+    """Give the delay before attempt number `attempt` + 2, in seconds.
+
+    ``min(maximum, initial * 2**attempt) * (1 + dice) / 2`` with dice from [0, 1): "equal jitter" of M. Brooker,
+    Exponential Backoff and Jitter (AWS Architecture Blog, 2015), so that a crowd does not come back as one.
+    """
+    return min(retry.maximum, retry.initial * 2.0 ** min(attempt, 60)) * (1 + dice) / 2
+
+
+def obey(advice: float | None, attempt: int, retry: Retry, dice: float) -> float:
+    """Give the delay where the server may have named one: its own if it makes sense, never less, at most the budget.
+
+    Advice that does not help (refused again and again after it) is stretched like a backoff.
+    """
+    own = backoff(attempt, retry, dice)
+    if advice is None or advice <= 0:
+        return own
+    stretched = max(advice, backoff(attempt - 3, retry, dice)) if attempt >= 3 else advice
+    return min(stretched, max(retry.budget, retry.maximum)) * (1 + dice / 20)  # jitter only upward

@@ -1,0 +1,106 @@
+"""What both origins of a sandbox share: settings, record, mischief, and how to be silent or leave."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from .limits import RetryAfter
+from .replies import Dropped, Refusal, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .faults import Mischief
+    from .record import Record
+    from .settings import SandboxSettings
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+SLICE = 0.05  # seconds between two looks whether a silent client has left
+RESERVED_WORDS = ("wrong", "invalid")
+
+
+@dataclass(slots=True)
+class Stage:
+    """Shared state of one sandbox, within one event loop."""
+
+    settings: SandboxSettings
+    record: Record
+    mischief: Mischief
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    retry_after: RetryAfter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.retry_after = RetryAfter(self.settings.retry_after)
+
+    @staticmethod
+    def now() -> float:
+        """The loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    async def pause(self) -> None:
+        """The latency of the settings."""
+        if self.settings.latency:
+            await asyncio.sleep(self.settings.latency)
+
+    async def hang(self, request: web.Request) -> None:
+        """Say nothing more until the client leaves or the sandbox closes; then drop the connection."""
+        while not self.closing.is_set() and request.transport is not None and not request.transport.is_closing():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.closing.wait(), SLICE)
+        raise Dropped
+
+    def too_many(self, wait: float) -> Refusal:
+        """429 with the Retry-After of the settings."""
+        headers = self.retry_after.header(wait, time.time())
+        return refusal(429, "too many requests, please try again later", headers)
+
+    @web.middleware
+    async def answer_refusals(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Turn what handlers raise into responses; every response carries a request id."""
+        request_id = uuid.uuid4().hex
+        try:
+            response = await handler(request)
+        except Refusal as no:
+            response = no.response(request_id)
+        except Dropped:
+            if request.transport is not None:
+                request.transport.close()
+            return web.Response()
+        except web.HTTPRequestEntityTooLarge as error:
+            response = refusal(413, f"request body too large: {error.text}").response(request_id)
+        except web.HTTPException:
+            response = refusal(404, f"not found: {request.method} {request.path}").response(request_id)
+        if not response.prepared:
+            response.headers.setdefault("X-Oneapi-Request-Id", request_id)
+        return response
+
+
+def bearer(request: web.Request, only: str | None) -> str:
+    """The API key of a request; raises Refusal (401, 403)."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    key = key.strip()
+    wrong = not key or scheme.lower() != "bearer"
+    if only is not None:
+        wrong = wrong or key != only
+    elif any(word in key.lower() for word in RESERVED_WORDS):
+        wrong = True
+    if wrong:
+        raise bad_key()
+    if only is None and "forbidden" in key.lower():
+        raise refusal(403, "this API key may not use this model")
+    return key
+
+
+def bad_key() -> Refusal:
+    """401 in the shape that the service was seen to use."""
+    message = "invalid API key (request id: <request id>)"
+    return Refusal(401, {"error": {"code": "", "message": message, "param": "", "type": "apimart_error"}})

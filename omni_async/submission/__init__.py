@@ -1,0 +1,1 @@
+"""The first stage of a job: send each request exactly once."""

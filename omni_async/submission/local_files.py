@@ -1,0 +1,221 @@
+"""Looks at local files that requests refer to. All of it waits for the disk: `find_fault` a moment, the rest longer."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from ..api import parsing as wire
+from ..errors import BadReference
+from ..models import reference_files as references
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..models.request import VideoRequest
+
+
+_CHUNK = 1024 * 1024
+_TRIPLES = 3 * 256 * 1024  # bytes: whole triples become base64 without padding
+
+Signature = tuple[int, int, int]
+Judge: TypeAlias = "Callable[[int, bytes], str]"
+Seen: TypeAlias = "dict[tuple[str, Path], BadReference | None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a file holds: its SHA-256, and the length of a video in seconds, where that can be told."""
+
+    signature: Signature
+    digest: str
+    seconds: float | None = None
+
+
+def located(request: VideoRequest, folder: Path | None = None) -> VideoRequest:
+    """Give a request that names its local files by absolute paths: one file, one name, wherever it is asked for from.
+
+    Relative paths are relative to `folder`, else to the current one. A link that stands for a file is not followed.
+    """
+    if not request.image_files and request.video_file is None:
+        return request
+    home = folder or Path()
+    images = [_absolute(home, image) if isinstance(image, Path) else image for image in request.images]
+    fields = {name: getattr(request, name) for name in request.model_fields_set} | {"images": images}
+    if request.video_file is not None:
+        fields["video"] = _absolute(home, request.video_file)
+    return type(request)(**fields)
+
+
+def _absolute(folder: Path, path: Path) -> Path:
+    whole = folder / path
+    try:
+        return whole.parent.resolve() / whole.name
+    except (OSError, RuntimeError):  # links in a circle: nothing is there
+        return whole.absolute()
+
+
+def find_fault(request: VideoRequest) -> BadReference | None:
+    """Give what is wrong with the first bad local file of a request, as far as its first bytes and its size tell."""
+    if not request.images and request.video is None:  # as mostly, and every submit comes by here
+        return None
+    return next(filter(None, (_fault(*file) for file in _files(request))), None)
+
+
+def check_references(request: VideoRequest, *, seen: Seen | None = None) -> list[BadReference]:
+    """Give what is wrong with the local files that a request refers to, an error for each; [] if all is well.
+
+    Looks at sizes and first bytes, and at the length of a video where the extra `media` is installed. Blocking. Who
+    checks many requests gives one dict as `seen` for all of them, so that each file is looked at just once.
+    """
+    seen = {} if seen is None else seen
+    for field, path, judge in _files(request):
+        if (field, path) not in seen:
+            fault = _fault(field, path, judge)
+            seen[field, path] = _length_fault(path) if fault is None and field == "video" else fault
+    return [fault for field, path, _ in _files(request) if (fault := seen[field, path]) is not None]
+
+
+def _files(request: VideoRequest) -> list[tuple[str, Path, Judge]]:
+    """Give each local file of a request once, with the field that names it, and who judges it."""
+    files: list[tuple[str, Path, Judge]] = [
+        ("images", path, references.image_fault) for path in dict.fromkeys(request.image_files)
+    ]
+    if request.video_file is not None:
+        files.append(("video", request.video_file, references.video_fault))
+    return files
+
+
+def _fault(field: str, path: Path, judge: Judge) -> BadReference | None:
+    try:
+        _look(path, judge)
+    except BadReference as fault:
+        return BadReference(f"{field}: {fault}", path=fault.path)
+    return None
+
+
+def _length_fault(path: Path) -> BadReference | None:
+    try:
+        _check_length(path, length_of(path))
+    except BadReference as fault:
+        return BadReference(f"video: {fault}", path=fault.path)
+    return None
+
+
+def check_image(path: Path) -> None:
+    """Raise `BadReference` for what cannot be uploaded as a picture."""
+    _look(path, references.image_fault)
+
+
+def _look(path: Path, judge: Judge) -> None:
+    try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise BadReference(f"{path} is no file", path=str(path))
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(references.HEAD)
+    except FileNotFoundError:
+        raise BadReference(f"there is no file {path}", path=str(path)) from None
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        raise BadReference(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", path=str(path)
+        ) from None
+    if fault := judge(size, head):
+        raise BadReference(f"{path} {fault}", path=str(path))
+
+
+def is_missing(fault: BadReference) -> bool:
+    """Tell whether what is wrong with a file is that there is none."""
+    try:
+        return not Path(fault.path).exists()
+    except (OSError, ValueError):
+        return False
+
+
+# Reading it all
+
+
+def signature_of(path: Path) -> Signature:
+    """Give what changes when a file does, short of reading it."""
+    facts = path.stat()
+    return facts.st_size, facts.st_mtime_ns, facts.st_ino
+
+
+def read_image(path: Path) -> Content:
+    """Check a picture and give its content's hash. Raises `BadReference`."""
+    check_image(path)
+    return _read(path)
+
+
+def read_video(path: Path) -> Content:
+    """Check a video, also its length where that can be told, and give its content's hash. Raises `BadReference`."""
+    _look(path, references.video_fault)
+    content = _read(path)
+    seconds = length_of(path)
+    _check_length(path, seconds)
+    return Content(content.signature, content.digest, seconds)
+
+
+def _read(path: Path) -> Content:
+    try:
+        signature, whole = signature_of(path), hashlib.sha256()
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK):
+                whole.update(chunk)
+    except OSError as error:
+        raise BadReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
+    return Content(signature, whole.hexdigest())
+
+
+def length_of(path: Path) -> float | None:
+    """Give how many seconds a video lasts; None where `av` is not installed. Raises `BadReference`."""
+    if importlib.util.find_spec("av") is None:
+        return None
+    import av  # noqa: PLC0415 - of an extra
+
+    try:
+        with av.open(str(path)) as container:
+            if not container.streams.video:
+                raise BadReference(f"{path} holds no video", path=str(path))
+            stream = container.streams.video[0]
+            if stream.duration and stream.time_base:
+                return float(stream.duration * stream.time_base)
+            return container.duration / av.time_base if container.duration else None
+    except (av.error.FFmpegError, OSError) as error:
+        raise BadReference(f"{path} is a video that cannot be read: {error}", path=str(path)) from None
+
+
+def _check_length(path: Path, seconds: float | None) -> None:
+    if seconds is not None and (fault := references.length_fault(seconds)):
+        raise BadReference(f"{path} {fault}", path=str(path))
+
+
+def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, more: dict[str, str]) -> bytes | None:
+    """Give the bytes of a request's body with its local video in it; None if that is not what it was any more.
+
+    The video is put between the two halves of the body, piece by piece: as one text it would be in memory four times,
+    and to write that as JSON would hold up every other thread.
+    """
+    path = request.video_file
+    assert path is not None
+    try:
+        with path.open("rb") as file:
+            kind = references.video_kind(file.read(references.HEAD))
+            file.seek(0)
+            pieces: list[bytes] = []
+            whole = hashlib.sha256()
+            while (chunk := file.read(_TRIPLES)) and len(pieces) * _TRIPLES < references.LARGEST_VIDEO:
+                whole.update(chunk)
+                pieces.append(base64.b64encode(chunk))
+    except OSError:
+        return None
+    if whole.hexdigest() != digest:
+        return None
+    head, mark = f"data:{kind};base64,", f'{digest}"'
+    before, found, after = wire.encode(request.body(links, head + digest) | more).partition(f"{head}{mark}".encode())
+    assert found
+    return b"".join([before, head.encode(), *pieces, b'"', after])

@@ -1,0 +1,283 @@
+"""Local references made ready: a job that refers to files is held back until what it names is where the server sees it.
+
+Theory of operation. The submitter asks about the first in its line; a job with local files that are not ready is taken
+out of it, so that nobody waits behind it, and rejoins it at its old place once its pictures have links and its video
+has been looked at. So many jobs are made ready ahead of the gate, and no more: nothing is uploaded for one that is far
+from being sent. What a job in doubt has sent before (`sent_as`) is sent again as it was, or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import anyio
+import anyio.to_thread
+
+from ..api import parsing as wire
+from ..api.outcomes import Judgement, Verdict
+from ..errors import BadReference, LedgerError, OmniError, about
+from ..jobs.lifecycle import JobStatus
+from ..models.reference_files import Upload, length_advice
+from ..timing import Bell
+from .local_files import body_with_video, read_video
+from .queue import Line
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..jobs.job import Job
+    from ..jobs.registry import Roster
+    from ..models.request import VideoRequest
+    from .uploads import Uploads
+
+
+AHEAD = 16  # jobs that are being made ready, or are ready and not sent yet
+VIDEOS = 2  # of them that have a local video: it is in memory, several times over, while it is sent
+_MARK = "sha256:"
+
+_log = logging.getLogger("omni_async.references")
+
+
+class WayOut(Protocol):
+    """What this room asks of the submitter."""
+
+    def rejoin(self, job: Job) -> None:
+        """Take a job back into the line, at its old place."""
+
+    def end(self, job: Job, error: OmniError) -> None:
+        """Give a job's waiters an error, and leave the job as it is in the ledger."""
+
+    def stop(self, error: OmniError) -> None:
+        """Let nothing more out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ready:
+    """What a job's local files have become, and until when (unix seconds) that can be sent."""
+
+    links: tuple[str, ...]
+    good_until: float
+    video_digest: str = ""
+
+    @property
+    def sent_as(self) -> tuple[str, ...]:
+        return (*self.links, f"{_MARK}{self.video_digest}") if self.video_digest else self.links
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """The body to send, and what stands in it for each local file."""
+
+    body: bytes
+    sent_as: tuple[str, ...]
+
+
+class References:
+    """Makes jobs ready that refer to local files."""
+
+    way_out: WayOut
+
+    def __init__(self, uploads: Uploads, roster: Roster) -> None:
+        self._uploads = uploads
+        self._roster = roster
+        self._waiting: Line[Job] = Line()
+        self._known: set[Job] = set()
+        self._at_work: dict[Job, anyio.CancelScope] = {}
+        self._ready: dict[Job, _Ready] = {}
+        self._videos = anyio.Semaphore(VIDEOS)
+        self._advised: set[Path] = set()
+        self._bell = Bell()
+
+    def holds(self, job: Job) -> bool:
+        """Tell whether a job has to wait for its local files; if so it rejoins the line by itself."""
+        if not _may_refer(job):
+            return False
+        ready = self._ready.get(job)
+        if ready is not None and self._roster.wall() < ready.good_until:
+            return False
+        if ready is None and not _refers(job):
+            return False
+        self._drop(job)
+        if job not in self._known:
+            self._known.add(job)
+            job._when_done(self._leave)
+        self._waiting.put(job)
+        self._bell.ring()
+        return True
+
+    def is_ready(self, job: Job) -> bool:
+        """Tell whether this job has local files, and they are ready."""
+        return job in self._ready
+
+    async def pack(self, job: Job, more: dict[str, str]) -> Parcel | None:
+        """Give what to send for a job that is ready, with `more` fields; None where a file has changed meanwhile."""
+        ready, request = self._ready[job], job.request
+        assert request is not None
+        if not ready.video_digest:
+            return Parcel(wire.encode(request.body(ready.links) | more), ready.sent_as)
+        body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, more)
+        if body is None:
+            self._drop(job)
+            return None
+        return Parcel(body, ready.sent_as)
+
+    def sent(self, job: Job) -> None:
+        """Take note that a job has left; if it comes back, it is made ready anew."""
+        self._drop(job)
+
+    async def run(self) -> None:
+        """Make jobs ready in the order in which they came, some of them at once, for ever."""
+        async with anyio.create_task_group() as group:
+            while True:
+                while len(self._at_work) + len(self._ready) < AHEAD and (job := self._next()) is not None:
+                    self._at_work[job] = anyio.CancelScope()
+                    group.start_soon(self._prepare, job)
+                await self._bell.wait(None)
+
+    def _next(self) -> Job | None:
+        while (job := self._waiting.first(0.0)) is not None:
+            self._waiting.take()
+            if not job.done():
+                return job
+        return None
+
+    def _drop(self, job: Job) -> None:
+        ready = self._ready.pop(job, None)
+        if ready is not None:
+            if ready.video_digest:
+                self._videos.release()
+            self._bell.ring()
+
+    def _leave(self, job: Job) -> None:
+        """Let go of a job that has ended."""
+        self._known.discard(job)
+        self._waiting.forget(job)
+        self._drop(job)
+        if job in self._at_work:
+            self._at_work[job].cancel()
+        self._bell.ring()
+
+    # One job
+
+    async def _prepare(self, job: Job) -> None:
+        try:
+            with self._at_work[job]:
+                await self._make_ready(job)
+        except LedgerError as error:  # what cannot be recorded must not be bought
+            self.way_out.stop(error)
+        finally:
+            del self._at_work[job]
+            self._bell.ring()
+
+    async def _make_ready(self, job: Job) -> None:
+        request = job.request
+        assert request is not None, "a job without a request is never in the line"
+        is_in_doubt = job.status is JobStatus.SUBMITTING and bool(job._record.sent_as)
+        try:
+            found = await (self._as_before(job, request) if is_in_doubt else self._anew(request))
+        except BadReference as fault:
+            await self._refuse(job, fault, is_in_doubt=is_in_doubt)
+            return
+        if isinstance(found, Judgement):
+            await self._turn_down(job, found)
+        elif job.done():  # its end came while nobody could hear of it
+            self._ready[job] = found
+            self._drop(job)
+        else:
+            self._ready[job] = found
+            self.way_out.rejoin(job)
+
+    async def _anew(self, request: VideoRequest) -> _Ready | Judgement:
+        links, good_until = [], float("inf")
+        for found in await self._bring(request.image_files):
+            if isinstance(found, Judgement):
+                return found
+            links.append(found.url)
+            good_until = min(good_until, found.good_until)
+        return _Ready(tuple(links), good_until, await self._look_at(request.video_file))
+
+    async def _as_before(self, job: Job, request: VideoRequest) -> _Ready:
+        """Give what a job in doubt was sent with. Raises `BadReference` if that is not there any more."""
+        *links, last = job._record.sent_as
+        if not last.startswith(_MARK):
+            return _Ready((*links, last), float("inf"))
+        digest = await self._look_at(request.video_file)
+        if f"{_MARK}{digest}" == last:
+            return _Ready(tuple(links), float("inf"), digest)
+        self._videos.release()
+        raise BadReference(f"{request.video_file} has changed since", path=str(request.video_file))
+
+    async def _bring(self, paths: tuple[Path, ...]) -> list[Upload | Judgement]:
+        """Bring all pictures of a request to the server. Raises `BadReference` and `LedgerError`."""
+        found: dict[Path, Upload | Judgement | BadReference | LedgerError] = {}
+
+        async def bring(path: Path) -> None:
+            try:
+                found[path] = await self._uploads.bring(path)
+            except (BadReference, LedgerError) as error:
+                found[path] = error
+
+        async with anyio.create_task_group() as group:
+            for path in dict.fromkeys(paths):
+                group.start_soon(bring, path)
+        links = []
+        for path in paths:
+            one = found[path]
+            if isinstance(one, (BadReference, LedgerError)):
+                raise one
+            links.append(one)
+        return links
+
+    async def _look_at(self, video: Path | None) -> str:
+        """Give the hash of a video, with a place for it that it keeps until it is sent; "" if there is none."""
+        if video is None:
+            return ""
+        await self._videos.acquire()
+        try:
+            content = await self._uploads.content(video, read_video)
+        except BaseException:
+            self._videos.release()
+            raise
+        if content.seconds is not None and (advice := length_advice(content.seconds)) and video not in self._advised:
+            self._advised.add(video)
+            _log.warning("the reference video %s %s", video, advice)
+        return content.digest
+
+    # What cannot be sent
+
+    async def _refuse(self, job: Job, fault: OmniError, *, is_in_doubt: bool) -> None:
+        """End a job whose files cannot be sent: unpaid, but for one in doubt, of which nobody knows."""
+        if is_in_doubt:
+            await self._roster.leave_unknown(job, f"the same request cannot be sent again: {fault}")
+            self.way_out.end(job, fault)
+            return
+        error = about(f"job {job.key!r}", fault)
+        await self._roster.move(job, JobStatus.FAILED, error=str(error), finished_at=self._roster.wall())
+        self.way_out.end(job, error)
+
+    async def _turn_down(self, job: Job, judgement: Judgement) -> None:
+        error = judgement.error
+        assert error is not None
+        match judgement.verdict:
+            case Verdict.STOP | Verdict.NOT_SENT:
+                self.way_out.stop(error)
+            case Verdict.NEVER:
+                await self._refuse(job, error, is_in_doubt=False)
+            case _:  # a later run may find the upload well again
+                self.way_out.end(job, about(f"job {job.key!r}", error))
+
+
+def _may_refer(job: Job) -> bool:
+    """Tell at a glance whether a request may have local files: within its texts, each quote has a stroke before it."""
+    text = job._record.request
+    return '"images":' in text or '"video":' in text
+
+
+def _refers(job: Job) -> bool:
+    request = None
+    with suppress(ValueError):
+        request = job.request
+    return request is not None and bool(request.image_files or request.video_file)
