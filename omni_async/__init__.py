@@ -44,7 +44,7 @@ from .models.catalog import DEFAULT_MODEL, MODELS, ModelRules
 from .models.request import VideoRequest
 from .models.responses import Balance, Task, TaskState, Video
 from .settings import Limits, Polling, Retry
-from .submission.local_files import check_references
+from .submission.local_files import check_references, resolve_references
 
 __all__ = [
     "DEFAULT_BASE_URL",
@@ -99,4 +99,5 @@ __all__ = [
     "Video",
     "VideoRequest",
     "check_references",
+    "resolve_references",
 ]

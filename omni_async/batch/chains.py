@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..models.catalog import DEFAULT_MODEL
+from omni_async import DEFAULT_MODEL
+
 from .formats import Problem
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..models.request import VideoRequest
+from omni_async import VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

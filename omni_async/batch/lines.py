@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from ..models.catalog import DEFAULT_MODEL
-from ..models.request import VideoRequest, slug
-from ..submission.local_files import check_references, located
+from omni_async import DEFAULT_MODEL, BadReference, VideoRequest, check_references, resolve_references
+
 from .chains import Links
 from .formats import FIELDS, CannotGoOnError, Problem, kind, records, unknown
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pydantic_core import ErrorDetails
-
-    from ..submission.local_files import Seen
 
 
 _LONGEST_ID = 200
@@ -70,7 +67,7 @@ def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambd
     if not check.lines and not check.problems:
         check.problems.append(Problem(0, "holds no requests"))
     lines = _with_keys(check.lines, check.ids)
-    seen: Seen = {}
+    seen: dict[tuple[str, Path], BadReference | None] = {}
     for line in lines:
         if (line.request.image_files or line.request.video_file) and not is_done(line.key):
             faults = check_references(line.request, seen=seen)
@@ -132,7 +129,7 @@ class _Check:
     def _finish(self, draft: _Draft) -> None:
         reasons = draft.reasons
         try:
-            request = located(VideoRequest(**draft.fields), self._folder)
+            request = resolve_references(VideoRequest(**draft.fields), self._folder)
             if draft.parent and not reasons:
                 request.check_extends()
         except ValidationError as error:
@@ -183,7 +180,7 @@ def _with_keys(lines: list[Line], ids: dict[str, int]) -> list[Line]:
 
 def _key(line: Line) -> str:
     content = f"{line.request.as_json()}\n{line.extend_from or ''}"
-    return f"{slug(line.request.prompt or '')}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+    return f"{line.request.slug}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 
 def _in_words(details: ErrorDetails) -> str:

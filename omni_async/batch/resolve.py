@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..models.request import VideoRequest
+from omni_async import VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .. import JobRecord
+    from omni_async import JobRecord
+
     from .lines import Line
 
 

@@ -10,7 +10,8 @@ from .resolve import Requests
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
 
-    from .. import Job, OmniClient, VideoRequest
+    from omni_async import Job, OmniClient, VideoRequest
+
     from .lines import Line
 
 

@@ -12,7 +12,7 @@ from yarl import URL
 from ..errors import AuthenticationError, UnknownModelWarning
 from ..models.catalog import unknown_model
 from ..models.request import VideoRequest
-from ..submission.local_files import located
+from ..submission.local_files import resolve_references
 
 DEFAULT_BASE_URL = "https://api.apimart.ai"
 
@@ -23,12 +23,12 @@ def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequ
     Its local files are named by absolute paths, so that they are the same ones in any later run.
     """
     if isinstance(request, str):
-        return _with_warning(located(VideoRequest(prompt=request, **fields)))
+        return _with_warning(resolve_references(VideoRequest(prompt=request, **fields)))
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
     # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
     given = {name: getattr(request, name) for name in request.model_fields_set}
-    return _with_warning(located(VideoRequest(**given | fields)))
+    return _with_warning(resolve_references(VideoRequest(**given | fields)))
 
 
 def _with_warning(request: VideoRequest) -> VideoRequest:

@@ -151,7 +151,7 @@ class House:
             left=self._leave,
             webhook=webhook,
         )
-        post = Post(transport, self.roster, self.references, webhook)
+        post = Post(transport, self.roster, self.references, webhook.address_for)
         self.submitter = self.references.way_out = Submitter(
             post, self.roster, limits=limits, retry=retry, follow=self.poller.follow, found=self._note_limits
         )
@@ -213,7 +213,12 @@ class House:
 
     def statistics(self) -> Statistics:
         """Give all sums as of now."""
-        return self.roster.statistics(self.submitter.gate.learnt(), self.submitter.stopped)
+        learnt = self.submitter.gate.learnt()
+        return self.roster.statistics(
+            submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
+            at_once=learnt.at_once,
+            stopped=self.submitter.stopped,
+        )
 
     def forecast(self, upcoming: int) -> Forecast:
         """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""

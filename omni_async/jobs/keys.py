@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import secrets
 import time
+from typing import TYPE_CHECKING
 
-from ..models.request import VideoRequest, slug
 from .records import JobRecord
+
+if TYPE_CHECKING:
+    from ..models.request import VideoRequest
 
 _LONGEST_KEY = 1000  # characters
 
@@ -35,7 +38,7 @@ def checked_key(key: str | None) -> str | None:
 
 def new_key(request: VideoRequest) -> str:
     """Give a key that tells what a job is about, and that no other job has."""
-    return f"{slug(request.prompt or '')}-{secrets.token_hex(4)}"
+    return f"{request.slug}-{secrets.token_hex(4)}"
 
 
 def new_idempotency_key() -> str:

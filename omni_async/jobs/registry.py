@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..models.responses import Task
-    from ..ratelimit.adaptive import Learnt
     from .events import JobEvent
     from .job import Job
     from .records import JobRecord
@@ -234,7 +233,9 @@ class Roster:
         """True while jobs are followed, or may be on the server, that will tell their cost."""
         return bool(self.standing[JobStatus.RUNNING] or self.standing[JobStatus.SUBMITTING])
 
-    def statistics(self, learnt: Learnt, stopped: OmniError | None) -> Statistics:
+    def statistics(
+        self, *, submits_per_minute: float | None, at_once: int | None, stopped: OmniError | None
+    ) -> Statistics:
         """Give all sums as of now, with the limits that the gate has found, and why the line has stopped."""
         standing = self.standing
         return Statistics(
@@ -251,8 +252,8 @@ class Roster:
             bytes=self._sums["bytes"],
             cost=round(self.cost, 6),
             credits=round(self._credits, 6),
-            submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
-            at_once=learnt.at_once,
+            submits_per_minute=submits_per_minute,
+            at_once=at_once,
             line_stopped="" if stopped is None else str(stopped),
         )
 

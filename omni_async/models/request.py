@@ -28,13 +28,14 @@ from .catalog import DEFAULT_MODEL, clashes, fault
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_LONGEST_SLUG = 40  # bytes: the start of a prompt is recognisable, and a listing of keys still fits a terminal
 _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
-def slug(text: str, longest: int = 40) -> str:
+def _slug(text: str) -> str:
     """Give a short readable name for a text: its first words, joined by hyphens; "clip" if it has none."""
     words = _NOT_A_WORD.sub("-", unicodedata.normalize("NFC", text).lower()).strip("-")
-    words = _cut(words.encode("utf-8", "ignore").decode(), longest)
+    words = _cut(words.encode("utf-8", "ignore").decode(), _LONGEST_SLUG)
     return words.rstrip("-") or "clip"
 
 
@@ -279,6 +280,11 @@ class VideoRequest(BaseModel):
         if model is None or model == self.model:
             return fields
         return {name: value for name, value in fields.items() if name != "model" and not fault(model, name, value)}
+
+    @property
+    def slug(self) -> str:
+        """The start of the prompt as lower-case words joined by hyphens, at most 40 characters; for keys."""
+        return _slug(self.prompt or "")
 
     def __hash__(self) -> int:
         return hash(self.as_json())

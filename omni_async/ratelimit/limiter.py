@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ..api.outcomes import Judgement, Verdict
 from .adaptive import Departure, Learner, Learnt
 from .backoff import backoff, obey, patience
 from .throughput import Flow
@@ -151,20 +150,6 @@ class Gate:
         self._closed_since = None
         self._early_allowed = True
         self._window = min(self._width, self._window + 1)
-
-    def judged(self, permit: Permit, judgement: Judgement | None, now: float, *, dice: float) -> None:
-        """Take note of what became of a submit; None if it never left."""
-        match judgement:
-            case None:
-                self.withdrawn(permit)
-            case Judgement(verdict=Verdict.NOT_SENT):
-                self.unreachable(permit, now, dice=dice)
-            case Judgement(verdict=Verdict.AMBIGUOUS):
-                self.unclear(permit, now, dice=dice)
-            case Judgement(verdict=Verdict.LATER, for_all=True):
-                self.refused(permit, now, advice=judgement.retry_after, dice=dice)
-            case _:
-                self.passed(permit, now, accepted=judgement.verdict is Verdict.ACCEPTED)
 
     def refused(self, permit: Permit, now: float, *, advice: float | None, dice: float) -> None:
         """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""

@@ -36,7 +36,7 @@ class Content:
     seconds: float | None = None
 
 
-def located(request: VideoRequest, folder: Path | None = None) -> VideoRequest:
+def resolve_references(request: VideoRequest, folder: Path | None = None) -> VideoRequest:
     """Give a request that names its local files by absolute paths: one file, one name, wherever it is asked for from.
 
     Relative paths are relative to `folder`, else to the current one. A link that stands for a file is not followed.

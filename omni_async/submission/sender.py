@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from ..jobs.job import Job
     from ..jobs.records import JobRecord
     from ..jobs.registry import Roster
-    from ..polling.webhook import Webhook
     from .references import Parcel, References
 
 
@@ -44,11 +43,13 @@ class OnWire:
 class Post:
     """Sends submits one by one; who may be sent when is decided elsewhere."""
 
-    def __init__(self, transport: Transport, roster: Roster, references: References, webhook: Webhook) -> None:
+    def __init__(
+        self, transport: Transport, roster: Roster, references: References, webhook_url: Callable[[Job], str | None]
+    ) -> None:
         self._transport = transport
         self._roster = roster
         self._references = references
-        self._webhook = webhook
+        self._webhook_url = webhook_url
         self._parcels: dict[Job, Parcel] = {}  # recorded, and on the point of being sent
 
     def holds(self, job: Job) -> bool:
@@ -92,7 +93,7 @@ class Post:
     def _webhook_of(self, job: Job) -> str | None:
         """Give the address for its hook: chosen with its first POST, and the same in all that follow under its key."""
         record = job._record
-        return self._webhook.address_for(job) if record.submitted_at is None else record.webhook
+        return self._webhook_url(job) if record.submitted_at is None else record.webhook
 
     async def send(self, job: Job, left: Callable[[], object] | None = None) -> Judgement:
         """Send it, and tell what became of it; `left` is called when it begins to leave."""

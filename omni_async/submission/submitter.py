@@ -212,7 +212,7 @@ class Submitter:
 
     def _tell_gate(self, permit: Permit, judgement: Judgement | None) -> None:
         now, was_closed = self.now(), self.gate.is_closed
-        self.gate.judged(permit, judgement, now, dice=self._dice())
+        self._report(permit, judgement, now)
         self._found()
         if judgement is None or judgement.error is None:
             return
@@ -221,6 +221,20 @@ class Submitter:
         self._roster.count("refused", judgement.for_all and is_rate_limit(judgement.error))
         if self.gate.has_lost_patience(now):
             self.stop(judgement.error)
+
+    def _report(self, permit: Permit, judgement: Judgement | None, now: float) -> None:
+        """Tell the gate what became of a submit; None if it never left."""
+        match judgement:
+            case None:
+                self.gate.withdrawn(permit)
+            case Judgement(verdict=Verdict.NOT_SENT):
+                self.gate.unreachable(permit, now, dice=self._dice())
+            case Judgement(verdict=Verdict.AMBIGUOUS):
+                self.gate.unclear(permit, now, dice=self._dice())
+            case Judgement(verdict=Verdict.LATER, for_all=True):
+                self.gate.refused(permit, now, advice=judgement.retry_after, dice=self._dice())
+            case _:
+                self.gate.passed(permit, now, accepted=judgement.verdict is Verdict.ACCEPTED)
 
     # What an answer makes of a job
 

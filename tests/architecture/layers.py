@@ -1,0 +1,136 @@
+"""The layers of the package, as tables. A module imports from its own package and from packages on lines below.
+
+Packages on one line do not import each other. The checks are plain functions of a folder, so that the tests can also
+show that each of them finds what it is for.
+"""
+
+from __future__ import annotations
+
+import ast
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING
+
+from .source import PACKAGE, imports, inner_imports, is_within, modules, package_of, tree_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LAYERS = [  # top to bottom
+    {"__main__"},
+    {"cli"},
+    {"batch", "gallery", "otel", "testing"},  # tools: they stand on the public API
+    {""},  # omni_async/__init__.py
+    {"client"},
+    {"submission", "polling", "downloads", "ledger"},  # the stages of a job, and the JobStore that is shipped
+    {"jobs", "api"},
+    {"ratelimit", "errors"},
+    {"models", "settings", "timing"},
+    {"sandbox"},  # imports nothing of the library: it is the other side of the connection
+]
+
+TOOLS = {  # what a tool may import besides itself; "" is the public API
+    "batch": {""},
+    "gallery": {""},
+    "otel": {""},
+    "sandbox": set[str](),
+    "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
+    "cli": {"", "batch", "gallery", "sandbox"},
+}
+
+ONLY_IN = {  # third-party and stdlib modules that have one home
+    "aiohttp": {"api.http", "polling.webhook", "sandbox", "gallery"},  # polling.webhook: inside a function
+    "sqlite3": {"ledger"},
+    "aiolimiter": {"ratelimit.pacer", "polling.poller"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+    "av": {"submission.local_files", "gallery.posters", "sandbox"},
+    "opentelemetry": {"otel"},
+}
+
+PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functions over values
+    "errors",
+    "settings",
+    "models.*",
+    "api.parsing",
+    "api.json_values",
+    "api.outcomes",
+    "api.connection",
+    "ratelimit.backoff",
+    "ratelimit.limiter",
+    "ratelimit.adaptive",
+    "ratelimit.rate",
+    "ratelimit.concurrency",
+    "ratelimit.throughput",
+    "jobs.lifecycle",
+    "jobs.records",
+    "jobs.events",
+    "jobs.statistics",
+    "jobs.spending",
+    "jobs.filenames",
+    "submission.queue",
+    "polling.due_queue",
+    "polling.planner",
+    "polling.durations",
+    "polling.progress",
+    "polling.webhook_rules",
+    "polling.webhook_reliability",
+    "downloads.ranges",
+    "downloads.mp4",
+    "client.forecast",
+}
+
+IMPURE = {"aiohttp", "aiolimiter", "anyio", "asyncio", "logging", "os", "random", "sqlite3", "threading", "time"}
+
+
+def layer_of(name: str) -> int:
+    """Return the number of the line in LAYERS on which a module's package stands. Raise `KeyError` if on none."""
+    for number, packages in enumerate(LAYERS):
+        if package_of(name) in packages:
+            return number
+    raise KeyError(name)
+
+
+def upward_imports(folder: Path = PACKAGE) -> Iterator[str]:
+    """Yield every import of a package on the same line or on a line above."""
+    for name in modules(folder):
+        for target, line in inner_imports(name, folder):
+            if package_of(target) != package_of(name) and layer_of(target) <= layer_of(name):
+                yield f"{name}:{line} imports {target or folder.name}"
+
+
+def foreign_imports_of_tools(folder: Path = PACKAGE) -> Iterator[str]:
+    """Yield every import of a tool that is not in its line of TOOLS."""
+    for name in modules(folder):
+        tool = package_of(name)
+        for target, line in inner_imports(name, folder):
+            if tool in TOOLS and not any(is_within(target, place) for place in {tool, *TOOLS[tool]}):
+                yield f"{name}:{line} imports {target or folder.name}"
+
+
+def strayed_libraries(folder: Path = PACKAGE) -> Iterator[str]:
+    """Yield every import of a library outside of its home in ONLY_IN."""
+    for name in modules(folder):
+        for target, line in imports(name, folder):
+            homes = ONLY_IN.get(package_of(target))
+            if homes is not None and not any(is_within(name, home) for home in homes):
+                yield f"{name}:{line} imports {target}"
+
+
+def impurities(folder: Path = PACKAGE) -> Iterator[str]:
+    """Yield what a module of PURE may not have: impure imports, coroutines, awaits, files, output."""
+    waiting = (ast.Await, ast.AsyncFunctionDef, ast.AsyncFor, ast.AsyncWith)
+    for name, path in modules(folder).items():
+        if not any(fnmatch(name, pattern) for pattern in PURE):
+            continue
+        yield from (
+            f"{name}:{line} imports {target}" for target, line in imports(name, folder) if package_of(target) in IMPURE
+        )
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, waiting) or (isinstance(node, ast.comprehension) and node.is_async):
+                yield f"{name}:{getattr(node, 'lineno', 0)} waits"
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in _EFFECTS:
+                yield f"{name}:{node.lineno} calls {node.func.id}"
+
+
+_EFFECTS = {"open", "print", "input"}

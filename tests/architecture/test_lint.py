@@ -1,0 +1,42 @@
+"""The linter, the formatter and the type checker have nothing to report."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+
+import pytest
+
+from .source import ROOT
+
+pytestmark = [pytest.mark.lint, pytest.mark.slow]
+
+
+def _run(tool: str, *arguments: str) -> None:
+    if importlib.util.find_spec(tool) is None:
+        pytest.skip(f"{tool} is not installed: pip install 'omni-async[dev]'")
+    command = (sys.executable, "-m", tool, *arguments)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_ruff_finds_nothing() -> None:
+    """The whole checkout passes the linter."""
+    _run("ruff", "check", "--no-cache", ".")
+
+
+def test_everything_is_formatted() -> None:
+    """The whole checkout is as the formatter writes it."""
+    _run("ruff", "format", "--no-cache", "--check", ".")
+
+
+def test_everything_is_typed() -> None:
+    """Package, tests, examples and benchmarks pass mypy in strict mode."""
+    folders = [name for name in ("omni_async", "tests", "examples", "benchmarks") if any((ROOT / name).rglob("*.py"))]
+    _run("mypy", "--strict", *folders)
+
+
+def test_every_public_type_is_known() -> None:
+    """A type checker knows the type of every public name, parameter and attribute."""
+    _run("pyright", "--verifytypes", "omni_async", "--ignoreexternal")
