@@ -11,9 +11,8 @@ from omni_async.api.parsing import Reply
 from omni_async.errors import APIError, InvalidRequest, PaymentRequired, RateLimited, TransportError
 from omni_async.ratelimit.backoff import backoff, obey, patience
 from omni_async.settings import Retry
-
-from . import said
-from .said import ANY_REPLY, HTML, NOW, TASK_ID, error, reply
+from tests.support import replies as said
+from tests.support.replies import ANY_REPLY, HTML, NOW, TASK_ID, error, reply
 
 DICE = st.floats(min_value=0, max_value=1, exclude_max=True)
 

@@ -11,8 +11,7 @@ from aiohttp import ClientSession, web
 
 from omni_async import Connection, OmniClient, OmniError, Retry, TransportError
 from omni_async.sandbox import Sandbox
-
-from .proxies import certificate, free_port, tinyproxy
+from tests.support.proxies import certificate, free_port, tinyproxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from omni_async.api.outcomes import Verdict, judge_submit
 from omni_async.api.parsing import Reply
 from omni_async.errors import PaymentRequired, TransportError, TransportTimeout
-
-from . import said
-from .said import ANY_REPLY, HTML, NOW, TASK_ID, error, reply
+from tests.support import replies as said
+from tests.support.replies import ANY_REPLY, HTML, NOW, TASK_ID, error, reply
 
 # Submits: design 6.3, a row for each outcome
 

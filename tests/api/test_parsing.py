@@ -8,9 +8,8 @@ import pytest
 
 from omni_async.api import parsing as wire
 from omni_async.models.responses import Task, TaskState, Video
-
-from . import said
-from .said import TASK_ID, error, reply
+from tests.support import replies as said
+from tests.support.replies import TASK_ID, error, reply
 
 if TYPE_CHECKING:
     pass

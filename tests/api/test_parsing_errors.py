@@ -21,9 +21,8 @@ from omni_async.errors import (
     RateLimited,
     ServerError,
 )
-
-from . import said
-from .said import NOW, error, reply
+from tests.support import replies as said
+from tests.support.replies import NOW, error, reply
 
 if TYPE_CHECKING:
     pass

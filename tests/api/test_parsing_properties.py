@@ -13,9 +13,8 @@ from omni_async.api import parsing as wire
 from omni_async.api.parsing import Reply
 from omni_async.models.request import VideoRequest
 from omni_async.models.responses import Balance
-
-from . import said
-from .said import ANY_REPLY, NOW, TASK_ID, error, reply
+from tests.support import replies as said
+from tests.support.replies import ANY_REPLY, NOW, TASK_ID, error, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

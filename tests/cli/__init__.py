@@ -1,1 +1,1 @@
-"""The command line as a user meets it: processes, exit status, streams, signals, and a terminal."""
+"""Tests of the command line."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async.sandbox import SandboxProcess
-
-from .shell import Shell
+from tests.support.shell import Shell
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -10,7 +10,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from .shell import PATIENCE, Shell, ended
+from tests.support.shell import PATIENCE, Shell, ended
 
 if TYPE_CHECKING:
     from omni_async.sandbox import SandboxProcess

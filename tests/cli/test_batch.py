@@ -12,8 +12,7 @@ from omni_async import batch
 
 if TYPE_CHECKING:
     from omni_async.sandbox import SandboxProcess
-
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 
 def as_jsonl(*records: object) -> str:

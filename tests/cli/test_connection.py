@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ..rooms.proxies import certificate, free_port
+from tests.support.proxies import certificate, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from omni_async.sandbox import SandboxProcess
-
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 
 def as_jsonl(*records: object) -> str:

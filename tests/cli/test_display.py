@@ -23,11 +23,10 @@ from omni_async.cli import formatting as words
 from omni_async.cli.display import Block, plain_line
 from omni_async.cli.progress import Course, View, Watch
 from omni_async.cli.results import Tally
-
-from .shell import PATIENCE
+from tests.support.shell import PATIENCE
 
 if TYPE_CHECKING:
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

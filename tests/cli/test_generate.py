@@ -9,8 +9,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from omni_async.sandbox import SandboxProcess
-
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 
 async def test_it_prints_the_path_of_the_clip(shell: Shell) -> None:

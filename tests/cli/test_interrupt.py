@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .shell import ended, until
+from tests.support.shell import ended, until
 
 if TYPE_CHECKING:
     from omni_async.sandbox import SandboxProcess
-
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 SLOW = {"median": 30.0, "sigma": 0.0}
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from omni_async import MODELS
 
 if TYPE_CHECKING:
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 
 async def test_the_table_needs_no_key_and_no_network(bare_shell: Shell) -> None:

@@ -12,15 +12,13 @@ import pytest
 from PIL import Image
 
 from omni_async import LedgerReader
-
-from .shell import ended, until
+from tests.support.shell import ended, until
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from omni_async.sandbox import SandboxProcess
-
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 COLOURS = ("red", "green", "blue", "gold", "navy")
 

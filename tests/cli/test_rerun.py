@@ -13,16 +13,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import LedgerReader
-
-from .shell import PATIENCE, ended, until
+from tests.support.shell import PATIENCE, ended, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from omni_async.sandbox import SandboxProcess
-
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 
 def as_jsonl(*records: object) -> str:

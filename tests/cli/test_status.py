@@ -16,13 +16,11 @@ from rich.console import Console
 
 from omni_async import JobRecord, JobStatus, LedgerTotals
 from omni_async.cli.job_table import Sheet
-
-from .shell import until
+from tests.support.shell import until
 
 if TYPE_CHECKING:
     from omni_async.sandbox import SandboxProcess
-
-    from .shell import Shell
+    from tests.support.shell import Shell
 
 JOB = {
     *("key", "status", "task_id", "path", "paths", "cost", "credits", "error", "submits", "doubtful"),

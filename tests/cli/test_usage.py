@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async.cli.app import run
-
-from .shell import Said, Shell, ended
+from tests.support.shell import Said, Shell, ended
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -18,8 +18,7 @@ from omni_async import (
     PaymentRequired,
     VideoRequest,
 )
-
-from .fakes import FakeClient, Server, left_by_error, left_over, refusal
+from tests.support.fakes import FakeClient, Server, left_by_error, left_over, refusal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

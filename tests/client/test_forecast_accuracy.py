@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import Forecast, Limits, PaymentRequired
-
-from .fakes import FakeClient, Server, refusal, script
+from tests.support.fakes import FakeClient, Server, refusal, script
 
 if TYPE_CHECKING:
     from pathlib import Path

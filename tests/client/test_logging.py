@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from omni_async import OmniError, TransportError
-
-from .fakes import HTML, FakeClient, Server, refusal, script
+from tests.support.fakes import HTML, FakeClient, Server, refusal, script
 
 ROOT = Path(__file__).parents[2]
 SIGNED = "https://cdn.test/clip.mp4?signature=SIGNED"

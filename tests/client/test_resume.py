@@ -40,6 +40,12 @@ pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 DAY = 86_400.0
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"
+
+
 class LeftInAHurryError(Exception):
     """What a block is left by: the client stops at once, as it does for Ctrl-C."""
 

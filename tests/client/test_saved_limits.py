@@ -10,8 +10,7 @@ import pytest
 
 from omni_async import DEFAULT_BASE_URL
 from omni_async.ledger import MemoryLedger
-
-from .fakes import FakeClient, Server
+from tests.support.fakes import FakeClient, Server
 
 if TYPE_CHECKING:
     from pathlib import Path

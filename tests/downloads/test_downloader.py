@@ -15,8 +15,7 @@ from aiohttp import web
 
 from omni_async import DownloadError, JobStatus, Limits, OmniClient, Polling, Retry
 from omni_async.api.http import HttpTransport, Timeouts
-
-from .fakes import box, left_by_error, mp4
+from tests.support.fakes import box, left_by_error, mp4
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable

@@ -16,9 +16,8 @@ from omni_async import DownloadError
 from omni_async.downloads import mp4
 from omni_async.sandbox import Sandbox
 from omni_async.sandbox.clips import distinct_clip
-
-from .crash import DRIVER
-from .test_again import Service
+from tests.client.test_resume import Service
+from tests.support.crash import DRIVER
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -29,6 +28,12 @@ if TYPE_CHECKING:
 pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 
 SIZE = 900_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"
 
 
 @pytest.fixture

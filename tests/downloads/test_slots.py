@@ -10,8 +10,7 @@ import pytest
 
 from omni_async import DownloadError, Limits, Retry
 from omni_async.downloads.slots import RESTING, Places
-
-from .fakes import FakeClient, Server, left_by_error, reply
+from tests.support.fakes import FakeClient, Server, left_by_error, reply
 
 if TYPE_CHECKING:
     from pathlib import Path

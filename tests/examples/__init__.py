@@ -1,1 +1,1 @@
-"""The programs of examples/ and the commands of the README, run as their reader would run them."""
+"""Tests of the programs in examples/ and in the READMEs."""

@@ -14,8 +14,7 @@ import aiohttp
 import pytest
 
 from omni_async.sandbox import SandboxProcess
-
-from .reader import ROOT, assert_plays, clips_in, ended, started, task_of
+from tests.support.processes import ROOT, assert_plays, clips_in, ended, started, task_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

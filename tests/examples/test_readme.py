@@ -14,9 +14,8 @@ import tomllib
 from typing import TYPE_CHECKING, Any
 
 from omni_async.sandbox import SandboxProcess
-from tests.testing.project import run_pytest
-
-from .reader import ROOT, assert_plays, clips_in, ended, started
+from tests.support.processes import ROOT, assert_plays, clips_in, ended, started
+from tests.support.projects import run_pytest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +55,7 @@ def test_there_are_two_commands_and_each_is_complete() -> None:
         (extra,) = re.fullmatch(r"\.venv/bin/pip install -e '\.\[(\w+)\]'", install).groups()  # type: ignore[union-attr]
         assert extra in metadata["optional-dependencies"]
         assert run.split()[0] in {".venv/bin/python", *(f".venv/bin/{name}" for name in metadata["scripts"])}
-    assert commands()[1].endswith(" -m pytest")
+    assert commands()[1].endswith(" -m pytest -n auto")
 
 
 async def test_the_first_command_makes_every_clip(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""The gallery: pages as files, pages that are served, and both of them in a real browser."""
+"""Tests of the gallery page."""

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .browser import Browser, why_not
-from .folder import make_folder
+from tests.support.browser import Browser, why_not
+from tests.support.gallery_folder import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,3 +55,9 @@ def browser(chromium: Browser) -> Iterator[Browser]:
     chromium.begin()
     yield chromium
     assert chromium.complaints() == []
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"

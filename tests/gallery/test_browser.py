@@ -13,13 +13,12 @@ import pytest
 from selenium.webdriver.common.keys import Keys
 
 from omni_async import LedgerReader, gallery
-
-from .folder import HOSTILE, ODD_KEY
+from tests.support.gallery_folder import HOSTILE, ODD_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from .browser import Browser
+    from tests.support.browser import Browser
 
 KEYS = "[...document.querySelectorAll('.card')].map(card => card.dataset.key)"
 FOCUSED = "document.activeElement.dataset.key"

@@ -15,8 +15,7 @@ from omni_async import LedgerReader, OmniClient, Polling
 from omni_async.gallery import LivePage
 from omni_async.gallery import subscribers as audience
 from omni_async.sandbox import Sandbox
-
-from .listening import PATIENCE, listening
+from tests.support.listening import PATIENCE, listening
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

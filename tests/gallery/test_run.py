@@ -16,14 +16,13 @@ from omni_async.cli.gallery_page import Exhibit, with_port
 from omni_async.cli.options import Show, Style
 from omni_async.cli.output import Output
 from omni_async.sandbox import SandboxProcess
-
-from ..cli.shell import Shell, ended, until
+from tests.support.shell import Shell, ended, until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from .browser import Browser
+    from tests.support.browser import Browser
 
 CLIPS = "Number(document.querySelector('.totals .clips dd').innerText)"
 LINE = "document.getElementById('live').innerText"

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, UnknownModelWarning, VideoRequest, batch
-
-from .fakes import FakeClient, Server, left_by_error
+from tests.support.fakes import FakeClient, Server, left_by_error
 
 if TYPE_CHECKING:
     from pathlib import Path

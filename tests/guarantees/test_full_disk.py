@@ -10,13 +10,24 @@ import pytest
 
 from omni_async import LedgerError
 from omni_async.ledger import LedgerReader, SqliteLedger
-
-from .conftest import opened, record_of
+from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 BIG = "x" * 20_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the ledger of a test is."""
+    return tmp_path / "ledger.db"
 
 
 def _fill(ledger: SqliteLedger) -> None:

@@ -16,9 +16,8 @@ from hypothesis import strategies as st
 from omni_async import TransportError
 from omni_async.api.parsing import Reply
 from omni_async.testing.clock import run_inline
-
-from .fakes import HTML, not_sent, refusal, reply
-from .histories import Crash, Plan, World
+from tests.support.fakes import HTML, not_sent, refusal, reply
+from tests.support.histories import Crash, Plan, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,7 @@ import pytest
 from omni_async import JobStatus
 from omni_async.ledger import LedgerReader
 from omni_async.sandbox import Sandbox
-
-from .crash import Batch, check_clips, kill_again_and_again, sandbox
+from tests.support.crash import Batch, check_clips, kill_again_and_again, sandbox
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +28,12 @@ pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 pytestmark = pytest.mark.timeout(120)
 
 KNOBS: dict[str, Any] = {"latency": 0.15, "median": 0.4, "cdn_rate": 250_000}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"
 
 
 async def test_killed_at_random_moments_a_batch_is_whole_and_paid_once(tmp_path: Path) -> None:

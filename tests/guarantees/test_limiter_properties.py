@@ -8,8 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from omni_async.ratelimit.adaptive import Learner
 from omni_async.ratelimit.limiter import Gate, Permit
-
-from .gates import RETRY
+from tests.support.limiters import RETRY
 
 WIDTH = 4
 DICE = st.floats(0, 1, exclude_max=True)

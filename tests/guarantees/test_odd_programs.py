@@ -28,8 +28,7 @@ from omni_async import (
 from omni_async.client.arguments import checked_url
 from omni_async.downloads.partfile import PartFile, prepare_folder
 from omni_async.ledger import MemoryLedger
-
-from .fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
+from tests.support.fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,8 +10,7 @@ import pytest
 from omni_async import CostLimitReached, DownloadError, JobStatus, LedgerError, Limits, OmniClient
 from omni_async.ledger import SqliteLedger
 from omni_async.sandbox import Sandbox
-
-from .test_again import Service, slow
+from tests.client.test_resume import Service, slow
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -20,6 +19,12 @@ if TYPE_CHECKING:
 pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 
 PRICE = 0.44  # of five seconds
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ import pytest
 from omni_async import ClientClosed, JobStatus, OmniClient, OmniError
 from omni_async.errors import LedgerError
 from omni_async.ledger import MemoryLedger
-
-from .fakes import HTML, FakeClient, Fault, Post, Server, SlowLedger, left_by_error, left_over, refusal
+from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, SlowLedger, left_by_error, left_over, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -10,8 +10,18 @@ import pytest
 
 from omni_async import JobStatus, Limits, Polling, Retry, TransportError
 from omni_async.api.parsing import Reply
-
-from .fakes import HTML, FakeClient, Fault, Server, SlowLedger, left_by_error, left_over, not_sent, refusal, reply
+from tests.support.fakes import (
+    HTML,
+    FakeClient,
+    Fault,
+    Server,
+    SlowLedger,
+    left_by_error,
+    left_over,
+    not_sent,
+    refusal,
+    reply,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -23,8 +23,7 @@ from omni_async import (
     VideoRequest,
 )
 from omni_async.jobs import emitter as _events
-
-from .fakes import HTML, FakeClient, Server, left_by_error, refusal, script
+from tests.support.fakes import HTML, FakeClient, Server, left_by_error, refusal, script
 
 if TYPE_CHECKING:
     from pathlib import Path

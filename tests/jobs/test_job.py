@@ -25,8 +25,7 @@ from omni_async import (
     SubmitUnknown,
     TransportError,
 )
-
-from .fakes import HTML, FakeClient, Fault, Server, not_sent, refusal
+from tests.support.fakes import HTML, FakeClient, Fault, Server, not_sent, refusal
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,7 @@ import pytest
 
 from omni_async import LedgerError, LedgerLocked, OmniClient
 from omni_async.ledger import SqliteLedger, lock
-
-from .conftest import opened, record_of
+from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -12,8 +12,7 @@ import pytest
 from omni_async import JobStatus, LedgerError
 from omni_async.ledger import LedgerReader, SqliteLedger, schema
 from omni_async.models.reference_files import Upload
-
-from .conftest import opened, record_of
+from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
     from pathlib import Path

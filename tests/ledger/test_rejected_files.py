@@ -13,8 +13,7 @@ import pytest
 from omni_async import LedgerError, OmniClient
 from omni_async.ledger import LedgerReader, SqliteLedger
 from omni_async.ledger.schema import APPLICATION_ID
-
-from .conftest import opened, record_of
+from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,8 +17,7 @@ from omni_async import JobStatus, LedgerError
 from omni_async.jobs.records import JobRecord, PartMark
 from omni_async.jobs.spending import Spent
 from omni_async.ledger import LedgerReader, MemoryLedger, SqliteLedger, schema, sqlite
-
-from .conftest import opened, record_of
+from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,7 @@ from omni_async.models.reference_files import (
     video_kind,
 )
 from omni_async.settings import Retry
-
-from .said import HTML, NO_CHANNEL_500, PAGE_402, PAGE_429, REAL_401, error, reply
+from tests.support.replies import HTML, NO_CHANNEL_500, PAGE_402, PAGE_429, REAL_401, error, reply
 
 _IMAGES = {
     "image/jpeg": b"\xff\xd8\xff\xe0\0\x10JFIF\0",

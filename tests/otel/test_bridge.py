@@ -10,9 +10,8 @@ import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
 from omni_async import InvalidRequest, JobEvent, Limits, OmniError, PaymentRequired, TransportError, otel
-
-from .backend import Backend, facts
-from .fakes import EPOCH, HTML, FakeClient, Server, refusal, script
+from tests.support.fakes import EPOCH, HTML, FakeClient, Server, refusal, script
+from tests.support.telemetry import Backend, facts
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import pytest
 from opentelemetry.trace import StatusCode
 
 from omni_async import Limits
 from omni_async.testing import SandboxThread, client_maker
-from tests.rooms.backend import Backend, facts
+from tests.support.telemetry import Backend, facts
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"
 
 
 async def test_the_spans_of_a_real_run(tmp_path: Path) -> None:

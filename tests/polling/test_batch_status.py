@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import Limits, Polling, TransportError
-
-from .fakes import HTML, FakeClient, Fault, Post, Server, refusal, reply
+from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, refusal, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -25,8 +25,7 @@ from omni_async import (
 )
 from omni_async.api.parsing import Reply
 from omni_async.polling.poller import PROBE_PATIENCE
-
-from .fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, reply
+from tests.support.fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, reply
 
 if TYPE_CHECKING:
     from pathlib import Path

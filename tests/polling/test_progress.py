@@ -15,8 +15,7 @@ from hypothesis import strategies as st
 from omni_async.polling.planner import Cadence
 from omni_async.polling.progress import Foresight, Span, foretold, next_look
 from omni_async.settings import Polling
-
-from .test_cadence import task as reply
+from tests.polling.test_planner import task as reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

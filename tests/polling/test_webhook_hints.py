@@ -16,8 +16,7 @@ import pytest
 from omni_async import JobStatus, OmniClient, TransportError, VideoRequest
 from omni_async.api.parsing import Reply
 from omni_async.ledger import MemoryLedger
-
-from .fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, reply
+from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

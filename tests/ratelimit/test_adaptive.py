@@ -11,8 +11,7 @@ import pytest
 from omni_async.ratelimit.adaptive import Learner, Learnt
 from omni_async.ratelimit.limiter import Gate
 from omni_async.settings import Retry
-
-from .accounts import (
+from tests.support.accounts import (
     ADVICE,
     Account,
     Capacity,
@@ -23,7 +22,7 @@ from .accounts import (
     least_makespan,
     lognormal,
 )
-from .load import Load, Wire
+from tests.support.load import Load, Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .gates import RETRY, a_gate, fill, leave, opens_at
+from tests.support.limiters import RETRY, a_gate, fill, leave, opens_at
 
 # The window
 

@@ -7,8 +7,7 @@ import pytest
 from omni_async.ratelimit.backoff import patience
 from omni_async.ratelimit.limiter import Gate
 from omni_async.settings import Retry
-
-from .gates import RETRY, a_gate, leave, opens_at
+from tests.support.limiters import RETRY, a_gate, leave, opens_at
 
 # A job that finishes opens early
 

@@ -1,1 +1,1 @@
-"""Tests of the sandbox, over real sockets."""
+"""Tests of the local server."""

@@ -10,8 +10,8 @@ import json
 import pytest
 from aiohttp import FormData
 
-from .shown_batches import listening
-from .talk import MODEL, talking
+from tests.support.shown_batches import listening
+from tests.support.talk import MODEL, talking
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 64
 

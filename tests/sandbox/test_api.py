@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .talk import MODEL, link_of, talking
+from tests.support.talk import MODEL, link_of, talking
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 64
 

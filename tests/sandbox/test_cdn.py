@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from .talk import link_of, talking
+from tests.support.talk import link_of, talking
 
 
 async def test_a_clip_comes_whole() -> None:

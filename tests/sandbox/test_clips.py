@@ -22,8 +22,7 @@ from omni_async.sandbox import TaskRecord
 from omni_async.sandbox.clips import Clip, clip_of, distinct_clip
 from omni_async.sandbox.rendering.style import look_of
 from omni_async.sandbox.rendering.text import font_for, wrap
-
-from .talk import Talk, link_of, talking
+from tests.support.talk import Talk, link_of, talking
 
 
 async def film(talk: Talk, prompt: str, **fields: Any) -> bytes:

@@ -13,12 +13,11 @@ from aiohttp import FormData
 
 from omni_async.sandbox import FAULTS
 from omni_async.sandbox.faults import Mischief
-
-from .shown_batches import BATCHES, HOOKS, listening
-from .shown_checks import CHECKS
-from .shown_clips import CLIPS, SLOW, TASKS, UPLOADS
-from .shown_submits import SUBMITS
-from .talk import Answer, Talk, link_of, talking
+from tests.support.shown_batches import BATCHES, HOOKS, listening
+from tests.support.shown_checks import CHECKS
+from tests.support.shown_clips import CLIPS, SLOW, TASKS, UPLOADS
+from tests.support.shown_submits import SUBMITS
+from tests.support.talk import Answer, Talk, link_of, talking
 
 
 def test_every_fault_is_shown_here() -> None:

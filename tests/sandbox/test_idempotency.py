@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from .talk import talking
+from tests.support.talk import talking
 
 
 async def test_the_same_key_is_the_same_task() -> None:

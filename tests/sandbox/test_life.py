@@ -15,8 +15,7 @@ import aiohttp
 import pytest
 
 from omni_async.sandbox import Sandbox, SandboxSettings
-
-from .talk import link_of, talking
+from tests.support.talk import link_of, talking
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,7 @@ from email.utils import parsedate_to_datetime
 import pytest
 
 from omni_async.sandbox.limits import FixedWindow, Gatekeeper, RetryAfter, TokenBucket
-
-from .talk import talking
+from tests.support.talk import talking
 
 
 def test_a_bucket_gives_back_at_its_rate() -> None:

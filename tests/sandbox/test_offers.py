@@ -10,15 +10,14 @@ import pytest
 from omni_async import MODELS
 from omni_async.sandbox import Sandbox, SandboxSettings
 from omni_async.sandbox.model_specs import OFFERS
-
-from ..rooms.proxies import certificate
-from .talk import talking
+from tests.support.proxies import certificate
+from tests.support.talk import talking
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-    from .talk import Talk
+    from tests.support.talk import Talk
 
 NEW, EXT = "gemini-omni-1.1-flash", "Omni-Flash-Ext"
 A = "https://example.com/a.png"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from .talk import Talk, talking
+from tests.support.talk import Talk, talking
 
 CURL = """\
 curl --request POST \\

@@ -18,8 +18,7 @@ import pytest
 
 import omni_async.sandbox
 from omni_async.sandbox import FAULTS, Sandbox, SandboxProcess, SandboxSettings, main, serve
-
-from .talk import Talk
+from tests.support.talk import Talk
 
 ROOT = Path(omni_async.sandbox.__file__).parents[2]
 PATIENCE = 20.0

@@ -29,15 +29,13 @@ from omni_async.ledger import MemoryLedger
 from omni_async.models.reference_files import Upload
 from omni_async.submission.references import AHEAD, VIDEOS
 from omni_async.submission.uploads import AT_ONCE
-
-from .fakes import HTML, FakeClient, Server, left_by_error, mp4, not_sent, refusal, script
+from tests.support.fakes import HTML, FakeClient, Server, left_by_error, mp4, not_sent, refusal, script
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from omni_async import Job
-
-    from .fakes import Post
+    from tests.support.fakes import Post
 
 pytestmark = pytest.mark.timeout(30)
 

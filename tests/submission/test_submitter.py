@@ -25,8 +25,7 @@ from omni_async import (
 from omni_async.jobs.records import JobRecord
 from omni_async.ledger import MemoryLedger
 from omni_async.submission.submitter import WIDTH
-
-from .fakes import (
+from tests.support.fakes import (
     EPOCH,
     HTML,
     FakeClient,

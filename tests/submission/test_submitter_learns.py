@@ -16,14 +16,21 @@ from omni_async.jobs.lifecycle import JobStatus
 from omni_async.jobs.records import JobRecord
 from omni_async.jobs.registry import Roster
 from omni_async.ledger import MemoryLedger
-from omni_async.polling.webhook import Webhook
 from omni_async.submission.references import References
 from omni_async.submission.sender import Post as SendsPosts
 from omni_async.submission.submitter import Submitter
 from omni_async.submission.uploads import Uploads
-
-from ..core.accounts import Account, Capacity, FixedWindow, Limit, SlidingWindow, TokenBucket, least_makespan, lognormal
-from .fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
+from tests.support.accounts import (
+    Account,
+    Capacity,
+    FixedWindow,
+    Limit,
+    SlidingWindow,
+    TokenBucket,
+    least_makespan,
+    lognormal,
+)
+from tests.support.fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -109,7 +116,7 @@ class Keeper:
 def post_of(transport: FakeTransport, roster: Roster) -> SendsPosts:
     """Give what sends POSTs, for jobs without local files."""
     references = References(Uploads(transport, roster, "", retry=Retry()), roster)
-    return SendsPosts(transport, roster, references, Webhook("https://api.test"))
+    return SendsPosts(transport, roster, references, lambda _: None)
 
 
 async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, says: str, limits: Limits) -> Outcome:

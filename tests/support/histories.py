@@ -20,8 +20,7 @@ from omni_async.ledger import LedgerReader, SqliteLedger, rows
 from omni_async.ledger.schema import open_to_write
 from omni_async.ledger.sqlite import _Ticket
 from omni_async.testing import JumpingLoop
-
-from .fakes import EPOCH, FakeTransport, Fault, Post, Server, mp4
+from tests.support.fakes import EPOCH, FakeTransport, Fault, Post, Server, mp4
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping

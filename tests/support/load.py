@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from omni_async.ratelimit.limiter import Gate, Permit
-
-    from .accounts import Account
+    from tests.support.accounts import Account
 
 
 @dataclass

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from .talk import Answer, Talk
+from tests.support.talk import Answer, Talk
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

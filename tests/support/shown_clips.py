@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from .talk import Talk, link_of
+from tests.support.talk import Talk, link_of
 
 SLOW = 0.3  # seconds after which a test calls a server silent
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 
-from .talk import Talk
+from tests.support.talk import Talk
 
 SLOW = 0.3  # seconds after which a test calls a server silent
 

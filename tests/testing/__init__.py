@@ -1,1 +1,1 @@
-"""Tests of what others test with: the fixtures, the clock, the server in memory."""
+"""Tests of the helpers for users' own tests."""

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.examples.reader import ROOT
-
-from .project import run_pytest
+from tests.support.processes import ROOT
+from tests.support.projects import run_pytest
 
 if TYPE_CHECKING:
     from pathlib import Path

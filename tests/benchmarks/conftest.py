@@ -1,0 +1,11 @@
+"""Benchmarks are processes: real time."""
+
+from __future__ import annotations
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"

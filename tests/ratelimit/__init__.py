@@ -1,0 +1,1 @@
+"""Tests of the rate limiter and its estimators."""

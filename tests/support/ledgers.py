@@ -1,0 +1,33 @@
+"""A ledger that is open, and a record to put into it."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from omni_async.jobs.records import JobRecord
+from omni_async.ledger import SqliteLedger
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    Opener: TypeAlias = Callable[[Path], AbstractAsyncContextManager[SqliteLedger]]
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[SqliteLedger]:
+    """Open a ledger for this block."""
+    ledger = SqliteLedger(path)
+    await ledger.open()
+    try:
+        yield ledger
+    finally:
+        await ledger.aclose()
+
+
+def record_of(key: str, **facts: Any) -> JobRecord:
+    """Give a record as a submit makes it."""
+    usual: dict[str, Any] = {"request": f'{{"prompt": "{key}"}}', "idempotency_key": f"omni-{key}", "created_at": 5.0}
+    return JobRecord(key=key, **usual | facts)
