@@ -23,13 +23,13 @@ _IN_FLIGHT, _BUDGET = 1000, 10.0
 
 def _mixture(seed: int) -> Callable[[], float]:
     """Most jobs alike, some slow, a few that fail early."""
-    dice = random.Random(seed)
+    jitter = random.Random(seed)
 
     def draw() -> float:
-        which = dice.random()
+        which = jitter.random()
         if which < 0.85:
-            return dice.lognormvariate(4.70, 0.25)  # 110 s
-        return dice.lognormvariate(5.60, 0.30) if which < 0.97 else dice.uniform(5, 30)
+            return jitter.lognormvariate(4.70, 0.25)  # 110 s
+        return jitter.lognormvariate(5.60, 0.30) if which < 0.97 else jitter.uniform(5, 30)
 
     return draw
 
@@ -67,7 +67,7 @@ def _ours(draw: Callable[[], float], jobs: int, *, seed: int, tells: bool = Fals
 
 def _one_law(figures: Figures, law: str, draw: Callable[[int], Callable[[], float]]) -> list[float]:
     jobs, products = by_size(figures, 60, 1500, 3000), []
-    true = [dice() for dice in [draw(-1)] for _ in range(20_000)]
+    true = [jitter() for jitter in [draw(-1)] for _ in range(20_000)]
     best = best_interval(true)
     for seed in range(by_size(figures, 1, 1, 5)):
         ours = _ours(draw(seed), jobs, seed=seed)

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import JobStatus, LedgerReader, Limits, OmniClient, Polling, VideoRequest
 from omni_async.jobs.records import JobRecord
-from omni_async.ledger import SqliteLedger
+from omni_async.ledger import SqliteJobStore
 from omni_async.sandbox.process import SandboxProcess
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def record_of(number: int, status: JobStatus = JobStatus.WAITING, **facts: Any) 
 
 async def _with_writers(path: Path, writers: int, each: int) -> float:
     """Give durable operations per second where so many writers await each of theirs before the next."""
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
 
     async def write(number: int) -> None:
@@ -136,7 +136,7 @@ async def measure_overhead(folder: Path, count: int, turns: int) -> dict[str, An
 
 
 async def _fill(path: Path, count: int, unfinished: int) -> None:
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
     now = time.time()
     last: Any = None

@@ -20,24 +20,24 @@ _AT_ONCE = 50
 _HUGE = 10_000_000
 
 
-def _body(number: int, order: dict[str, Any], dice: random.Random) -> bytes:
+def _body(number: int, order: dict[str, Any], jitter: random.Random) -> bytes:
     if number < order["huge"]:
         return bytes(_HUGE)
-    kind = dice.random()
+    kind = jitter.random()
     if kind < 0.45:
-        return json.dumps({"id": dice.choice(order["task_ids"]), "status": "completed", "result": {}}).encode()
+        return json.dumps({"id": jitter.choice(order["task_ids"]), "status": "completed", "result": {}}).encode()
     if kind < 0.9:
-        return json.dumps({"id": f"task_{dice.randrange(10**26):026d}", "status": "failed"}).encode()
-    return dice.randbytes(dice.randrange(60_000))
+        return json.dumps({"id": f"task_{jitter.randrange(10**26):026d}", "status": "failed"}).encode()
+    return jitter.randbytes(jitter.randrange(60_000))
 
 
 async def _call_all(order: dict[str, Any]) -> Counter[int]:
-    dice, statuses, numbers = random.Random(1), Counter[int](), iter(range(order["calls"]))
+    jitter, statuses, numbers = random.Random(1), Counter[int](), iter(range(order["calls"]))
 
     async def call() -> None:
         for number in numbers:
             try:
-                async with session.post(order["url"], data=_body(number, order, dice)) as answer:
+                async with session.post(order["url"], data=_body(number, order, jitter)) as answer:
                     statuses[answer.status] += 1
             except aiohttp.ClientError:  # hung up on, in the middle of a body that is too large
                 statuses[0] += 1

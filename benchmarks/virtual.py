@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni_async.api.parsing import Reply
+from omni_async.api.parsing import Response
 from omni_async.testing import JumpingClock, MemoryClient
 from omni_async.testing.memory_client import EPOCH
 
@@ -68,10 +68,12 @@ class Account:
 
     # The port
 
-    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
+    async def submit(
+        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+    ) -> Response:
         """POST."""
-        if left is not None:
-            left()
+        if on_sent is not None:
+            on_sent()
         await asyncio.sleep(self.latency / 2)
         wait = self._wait()
         if wait:
@@ -82,7 +84,7 @@ class Account:
         await asyncio.sleep(self.latency / 2)
         return answer
 
-    async def check(self, task_id: str) -> Reply:
+    async def check(self, task_id: str) -> Response:
         """GET a task."""
         self.checks += 1
         await asyncio.sleep(self.latency)
@@ -91,22 +93,22 @@ class Account:
         head = f'{{"code":200,"data":{{"id":"{task_id}","created":{int(EPOCH + life.accepted)},"status":'
         if now < life.ready:
             share = (now - life.accepted) / (life.ready - life.accepted) if self.tells else 0.5
-            return Reply(200, {}, f'{head}"processing","progress":{int(100 * share)}}}}}'.encode())
+            return Response(200, {}, f'{head}"processing","progress":{int(100 * share)}}}}}'.encode())
         life.noticed = now if life.noticed is None else life.noticed
         url = f'"result":{{"videos":[{{"url":["https://clips.test/{task_id}.mp4"]}}]}}'
         times = f'"completed":{int(EPOCH + life.ready)},"actual_time":{max(1, round(life.ready - life.accepted))}'
-        return Reply(200, {}, f'{head}"completed","progress":100,"cost":0.5,{times},{url}}}}}'.encode())
+        return Response(200, {}, f'{head}"completed","progress":100,"cost":0.5,{times},{url}}}}}'.encode())
 
-    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+    async def get(self, path: str, body: bytes | None = None) -> Response:
         """GET another page."""
-        return Reply(404, {}, b"{}")
+        return Response(404, {}, b"{}")
 
-    async def upload(self, path: Path) -> Reply:
+    async def upload(self, path: Path) -> Response:
         """POST a picture."""
-        return Reply(404, {}, b"{}")
+        return Response(404, {}, b"{}")
 
     @asynccontextmanager
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[_Clip]:
+    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[_Clip]:
         """GET a clip."""
         await asyncio.sleep(self.latency)
         yield _Clip()
@@ -130,18 +132,18 @@ class Account:
             self._next_free = now + 1 / self.per_second
         return 0.0
 
-    def _too_many(self, wait: float) -> Reply:
+    def _too_many(self, wait: float) -> Response:
         headers = {"retry-after": str(max(1, round(wait + 0.5)))} if self.retry_after else {}
         body = json.dumps({"error": {"code": 429, "message": "slow down", "type": "rate_limit_error"}}).encode()
-        return Reply(429, headers, body)
+        return Response(429, headers, body)
 
-    def _accept(self) -> Reply:
+    def _accept(self) -> Response:
         now = _now()
         life = Life(now, now + self.duration())
         heapq.heappush(self._running, life.ready)
         self.lives.append(life)
         body = f'{{"code":200,"data":[{{"status":"submitted","task_id":"{len(self.lives) - 1}"}}]}}'
-        return Reply(200, {}, body.encode())
+        return Response(200, {}, body.encode())
 
 
 class _Clip:
@@ -192,9 +194,9 @@ def _without_end(prompt: str) -> Any:
 
 
 def lognormal(median: float, sigma: float, seed: int) -> Callable[[], float]:
-    """Give dice of their own for durations."""
-    dice = random.Random(seed)
-    return lambda: median * pow(2.718281828459045, dice.gauss(0, sigma))
+    """Give jitter of their own for durations."""
+    jitter = random.Random(seed)
+    return lambda: median * pow(2.718281828459045, jitter.gauss(0, sigma))
 
 
 def _now() -> float:

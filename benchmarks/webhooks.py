@@ -24,7 +24,7 @@ from omni_async.sandbox import SandboxProcess
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from omni_async.api.parsing import Reply
+    from omni_async.api.parsing import Response
     from omni_async.api.transport import Transport
 
 _PLAIN, _HOOKS, _HOSTILE = "no webhooks", "webhooks", "webhooks, hostile caller"
@@ -71,7 +71,7 @@ class _Client(OmniClient):
         self.looks = looks = []
 
         class Watched(HttpTransport):
-            async def check(self, task_id: str) -> Reply:
+            async def check(self, task_id: str) -> Response:
                 looks.append((time.time(), task_id))
                 return await super().check(task_id)
 

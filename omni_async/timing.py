@@ -1,17 +1,17 @@
-"""A bell that wakes a room: rung by events, waited for with a limit."""
+"""A wake that wakes a room: rung by events, waited for with a limit."""
 
 from __future__ import annotations
 
 import asyncio
 
 
-class Bell:
+class WakeEvent:
     """Remembers one ring until somebody has heard it. For one waiter at a time."""
 
     def __init__(self) -> None:
         self._rung = asyncio.Event()
 
-    def ring(self) -> None:
+    def set(self) -> None:
         """Wake the waiter, or the next who comes to wait."""
         self._rung.set()
 
@@ -19,7 +19,7 @@ class Bell:
         """Wait for a ring, at most so many seconds (None: without end)."""
         if seconds is None:
             await self._rung.wait()
-        else:  # a bell that rings by itself costs a tenth of a cancel scope
+        else:  # a wake that rings by itself costs a tenth of a cancel scope
             timer = asyncio.get_running_loop().call_later(seconds, self._rung.set)
             try:
                 await self._rung.wait()

@@ -1,1 +1,1 @@
-"""The tests: they mirror the house."""
+"""The tests: they mirror the runtime."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from benchmarks.contestants.handwritten import submit, wait
-from omni_async.downloads.mp4 import find_fault
+from omni_async.downloads.mp4 import find_defect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,7 +57,7 @@ class _Rows:
 
 
 def _store(clip: bytes, path: Path) -> None:
-    fault = find_fault(lambda offset, length: clip[offset : offset + length], len(clip))
+    fault = find_defect(lambda offset, length: clip[offset : offset + length], len(clip))
     if fault is not None:
         raise ValueError(fault)
     part = path.with_suffix(".part")

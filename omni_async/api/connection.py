@@ -63,7 +63,7 @@ class Connection:
         if self.response_version is not None:
             _check_value("response_version", self.response_version)
         if self.proxy is not None:
-            object.__setattr__(self, "proxy", checked_proxy(self.proxy, "Connection(proxy=...)"))
+            object.__setattr__(self, "proxy", validate_proxy(self.proxy, "Connection(proxy=...)"))
         for name in ("trust_env", "allow_insecure"):
             if getattr(self, name) not in {True, False}:
                 raise ValueError(f"Connection({name}={getattr(self, name)!r}): {name} must be True or False")
@@ -77,13 +77,13 @@ class Connection:
         shown += ["allow_insecure=True"] if self.allow_insecure else []
         return f"Connection({', '.join(shown)})"
 
-    def sent_along(self) -> dict[str, str]:
+    def extra_headers(self) -> dict[str, str]:
         """Give all headers that go with every request to the API."""
         version = {} if self.response_version is None else {VERSION_HEADER: self.response_version}
         return {**self.headers, **version}
 
 
-def checked_proxy(url: str, name: str) -> str:
+def validate_proxy(url: str, name: str) -> str:
     """Give the URL of a proxy, as http where it names no scheme. Raises `ValueError`, which shows no password."""
     whole = url if "://" in url else f"http://{url}"
     try:

@@ -18,8 +18,8 @@ from yarl import URL
 
 from ..errors import TransportError, TransportTimeout
 from .connection import Connection
-from .parsing import Reply
-from .proxies import Proxies, ProxyRefusal
+from .parsing import Response
+from .proxies import ProxyRefused, ProxyResolver
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -47,16 +47,16 @@ class Secret:
 
 
 @dataclass(slots=True)
-class Departure:
+class SendTracker:
     """Whether any byte of a request has left, and who is to hear of it."""
 
     listener: Callable[[], object] | None = None
     happened: bool = False
 
 
-async def note_departure(session: object, context: SimpleNamespace, params: object) -> None:
+async def track_sending(session: object, context: SimpleNamespace, params: object) -> None:
     """Tell the `Departure` that is a request's context; called by aiohttp when it has sent something."""
-    departure: Departure | None = context.trace_request_ctx
+    departure: SendTracker | None = context.trace_request_ctx
     if departure is not None and not departure.happened:
         departure.happened = True
         if departure.listener is not None:
@@ -95,7 +95,7 @@ class HttpTransport:
         self._key = Secret(api_key)
         self._timeouts = timeouts or Timeouts()
         self._connection = connection or Connection()
-        self._proxies = Proxies(self._connection)
+        self._proxies = ProxyResolver(self._connection)
         self._session: aiohttp.ClientSession | None = None
         self._has_answered = False  # what was in order once is mended by waiting, not by a person
 
@@ -104,8 +104,8 @@ class HttpTransport:
 
     def _open_session(self) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(note_departure)
-        trace.on_request_chunk_sent.append(note_departure)
+        trace.on_request_headers_sent.append(track_sending)
+        trace.on_request_chunk_sent.append(track_sending)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60, ssl=self._connection.ssl or True
@@ -120,29 +120,31 @@ class HttpTransport:
         if self._session is not None:
             await self._session.close()
 
-    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
+    async def submit(
+        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+    ) -> Response:
         """POST a request for a new task; what is known of whether it left is in the error's `sent`."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        target, departure = self._at("/v1/videos/generations"), Departure(left)
+        target, departure = self._at("/v1/videos/generations"), SendTracker(on_sent)
         return await self._call("POST", target, self._timeouts.submit, body, headers, departure=departure)
 
-    async def check(self, task_id: str) -> Reply:
+    async def check(self, task_id: str) -> Response:
         """GET how a task stands."""
         return await self._call("GET", self._at("/v1/tasks/", task_id), self._timeouts.check)
 
-    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+    async def get(self, path: str, body: bytes | None = None) -> Response:
         """GET another page of the API, or POST a question to it."""
         headers = {"Content-Type": "application/json"} if body else None
         return await self._call("POST" if body else "GET", self._at(path), self._timeouts.check, body, headers)
 
-    async def upload(self, path: Path) -> Reply:
+    async def upload(self, path: Path) -> Response:
         """POST a picture as multipart form."""
         with path.open("rb") as file:  # opening is quick; aiohttp reads it in a thread
             form = aiohttp.FormData({"file": file}, quote_fields=False)
             return await self._call("POST", self._at("/v1/uploads/images"), self._timeouts.upload, form)
 
     @asynccontextmanager
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpTransfer]:
+    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpStreamingResponse]:
         """GET bytes from any http(s) host, following redirects, but never from https down to http."""
         answer, trouble = None, None
         try:
@@ -152,7 +154,7 @@ class HttpTransport:
         if answer is None:
             raise trouble or TransportError(f"too many redirects from {_without_query(url)}")
         try:
-            yield HttpTransfer(answer, self._trouble)
+            yield HttpStreamingResponse(answer, self._trouble)
         finally:
             answer.close()
 
@@ -164,7 +166,7 @@ class HttpTransport:
                 headers=headers | self._key_for(target),
                 timeout=timeout,
                 allow_redirects=False,
-                proxy=self._proxies.way_to(target),
+                proxy=self._proxies.proxy_for(target),
             )
             if answer.status == 407:
                 answer.close()
@@ -187,10 +189,10 @@ class HttpTransport:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         *,
-        departure: Departure | None = None,
-    ) -> Reply:
+        departure: SendTracker | None = None,
+    ) -> Response:
         """Make one request to the API's own origin and read the whole reply."""
-        departure = departure or Departure()
+        departure = departure or SendTracker()
         # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
         try:
             async with self._open.request(
@@ -200,7 +202,7 @@ class HttpTransport:
                 headers={**(headers or {}), **self._own_headers()},
                 timeout=_limits(timeout, self._timeouts.connect),
                 allow_redirects=False,
-                proxy=self._proxies.way_to(target),
+                proxy=self._proxies.proxy_for(target),
                 trace_request_ctx=departure,
             ) as answer:
                 return self._reply(target, answer, await _read(answer))
@@ -217,21 +219,21 @@ class HttpTransport:
         return self._own_headers() if target.origin() == self._base.origin() else {}
 
     def _own_headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key.reveal()}", **self._connection.sent_along()}
+        return {"Authorization": f"Bearer {self._key.reveal()}", **self._connection.extra_headers()}
 
     # What a server says may quote the key: in its body, its headers, even in a line that is no HTTP.
 
-    def _reply(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Reply:
+    def _reply(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Response:
         self._proxies.check(target, answer.status, answer.reason, body)
         self._has_answered = True
         headers = {name: self._censored(value) for name, value in _headers(answer).items()}
-        return Reply(answer.status, headers, _unescaped(body).replace(self._key.reveal().encode(), b"***"))
+        return Response(answer.status, headers, _unescaped(body).replace(self._key.reveal().encode(), b"***"))
 
     def _trouble(self, error: BaseException, *, sent: bool) -> TransportError:
         """Tell in our words, and without the request's headers, what went wrong."""
         if isinstance(error, aiohttp.ClientHttpProxyError):
             error = self._proxies.refusal(error.request_info.real_url, error.status, error.message)
-        if isinstance(error, ProxyRefusal):
+        if isinstance(error, ProxyRefused):
             return TransportError(self._censored(str(error)), sent=False, lasting=not self._has_answered)
         if isinstance(error, aiohttp.ClientConnectorError):
             lasting = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_answered
@@ -252,7 +254,7 @@ class HttpTransport:
         return self._session
 
 
-class HttpTransfer:
+class HttpStreamingResponse:
     """The body of one answer, on its way."""
 
     def __init__(self, answer: aiohttp.ClientResponse, explain: Callable[..., TransportError]) -> None:

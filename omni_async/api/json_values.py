@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 
-def text(value: object) -> str:
+def as_text(value: object) -> str:
     """Read a text, also out of a whole number; an empty one where there is none."""
     if isinstance(value, str):
         stripped = value.strip()
@@ -14,7 +14,7 @@ def text(value: object) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
-def number(value: object) -> float | None:
+def as_number(value: object) -> float | None:
     """Read a finite number, also out of a text."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
@@ -25,20 +25,20 @@ def number(value: object) -> float | None:
     return found if math.isfinite(found) else None
 
 
-def is_yes(value: object) -> bool:
+def as_bool(value: object) -> bool:
     """Tell whether this says yes, as a boolean, a number or a word."""
     return value is True or (isinstance(value, (str, int)) and str(value).strip().lower() in {"true", "1", "yes"})
 
 
-def progress(value: object) -> float | None:
+def as_percent(value: object) -> float | None:
     """Read a percentage, kept within 0 and 100."""
-    found = number(value.rstrip("% ") if isinstance(value, str) else value)
+    found = as_number(value.rstrip("% ") if isinstance(value, str) else value)
     return None if found is None else min(max(found, 0.0), 100.0)
 
 
-def time(value: object) -> float | None:
+def as_timestamp(value: object) -> float | None:
     """Read a unix time in seconds; some servers count in milliseconds."""
-    found = number(value)
+    found = as_number(value)
     if found is None or found <= 0:
         return None
     return found / 1000 if found > 1e11 else found

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import STATUS_BY_WORD, TOO_MANY, APIError, RateLimited, error_class
 from ..models.responses import Balance, Task, TaskState, Video
-from .json_values import is_yes as _is_yes
-from .json_values import number as _number
-from .json_values import progress as _progress
-from .json_values import text as _text
-from .json_values import time as _time
+from .json_values import as_bool as _is_yes
+from .json_values import as_number as _number
+from .json_values import as_percent as _progress
+from .json_values import as_text as _text
+from .json_values import as_timestamp as _time
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ _TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Response:
     """One answer of the server: HTTP status, headers with names in lower case, and the whole body."""
 
     status: int
@@ -43,7 +43,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def task_id_in(reply: Reply) -> str | None:
+def parse_task_id(reply: Response) -> str | None:
     """Give the id of the task that this reply to a submit accepts; None if it names none."""
     content = _content(reply)
     if content is None:
@@ -51,7 +51,7 @@ def task_id_in(reply: Reply) -> str | None:
     data = content.get("data")
     if isinstance(data, str) and _TASK_ID.fullmatch(data):
         return data
-    is_no = _told_no(content) or not 200 <= reply.status < 300
+    is_no = _reports_error(content) or not 200 <= reply.status < 300
     for item in _mappings(data):
         if found := _text(item.get("task_id")):
             return found
@@ -63,7 +63,7 @@ def task_id_in(reply: Reply) -> str | None:
     return _text(content.get("task_id")) or (_text(content.get("id")) if has_status else "") or None
 
 
-def read_task(reply: Reply, task_id: str) -> Task | None:
+def parse_task(reply: Response, task_id: str) -> Task | None:
     """Read a status reply; None where it holds no task: an error, or nothing that can be read."""
     content = _content(reply)
     if content is None or not 200 <= reply.status < 300:
@@ -76,7 +76,7 @@ def read_task(reply: Reply, task_id: str) -> Task | None:
     named = _text(inner.get("id")) or _text(inner.get("task_id"))
     if _TASK_ID.fullmatch(named) and named != task_id:
         return None  # another task's reply: what it shows is another job's clip
-    if not named and (inner is content or _told_no(content)):
+    if not named and (inner is content or _reports_error(content)):
         return None  # a gateway's {"status": "error"} must not pass for a failed task
     word = _text(inner.get("status")).lower()
     if not word or (not named and word in _FAILED and not inner.get("error")):
@@ -89,7 +89,7 @@ def _task(inner: Mapping[str, Any], task_id: str, word: str) -> Task:
     cost = _number(inner.get("cost"))
     if cost is None and credits_cost is not None:
         cost = credits_cost / 10  # ten credits are one USD
-    message, code, kind = _complaint(inner)
+    message, code, kind = _error_fields(inner)
     return Task(
         id=task_id,
         status=word,
@@ -108,10 +108,10 @@ def _task(inner: Mapping[str, Any], task_id: str, word: str) -> Task:
     )
 
 
-def read_balance(reply: Reply) -> Balance | None:
+def parse_balance(reply: Response) -> Balance | None:
     """Read a balance reply; None where it holds none."""
     content = _content(reply)
-    if content is None or not 200 <= reply.status < 300 or _told_no(content):
+    if content is None or not 200 <= reply.status < 300 or _reports_error(content):
         return None
     inner = next(_mappings(content.get("data")), content)
     remaining, credits_left = _number(inner.get("remain_balance")), _number(inner.get("remain_credits"))
@@ -126,7 +126,7 @@ def read_balance(reply: Reply) -> Balance | None:
     )
 
 
-def read_models(reply: Reply) -> list[str] | None:
+def parse_models(reply: Response) -> list[str] | None:
     """Read the ids of a list of models; None where the reply holds no list."""
     content = _content(reply)
     if content is None or not 200 <= reply.status < 300 or not isinstance(content.get("data"), list):
@@ -134,15 +134,15 @@ def read_models(reply: Reply) -> list[str] | None:
     return [name for item in _mappings(content["data"]) if (name := _text(item.get("id")))]
 
 
-def read_schema(reply: Reply) -> dict[str, Any] | None:
+def parse_schema(reply: Response) -> dict[str, Any] | None:
     """Read what the server says of a model, as it says it; None where the reply holds nothing of the kind."""
     content = _content(reply)
-    if content is None or not 200 <= reply.status < 300 or _told_no(content):
+    if content is None or not 200 <= reply.status < 300 or _reports_error(content):
         return None
     return next(_mappings(content.get("data")), content)
 
 
-def read_upload(reply: Reply) -> str | None:
+def parse_upload(reply: Response) -> str | None:
     """Read where an uploaded file can be fetched; None where the reply does not say."""
     content = _content(reply)
     if content is None or not 200 <= reply.status < 300:
@@ -151,10 +151,10 @@ def read_upload(reply: Reply) -> str | None:
     return _text(inner.get("url")) or None
 
 
-def read_error(reply: Reply, *, now: float, about: str) -> APIError:
+def parse_error(reply: Response, *, now: float, about: str) -> APIError:
     """Put a reply that is not what was asked for into the error class for it; `now` is in unix seconds."""
     content = _content(reply) or {}
-    message, code, kind = _complaint(content)
+    message, code, kind = _error_fields(content)
     message = message or _excerpt(reply.body) or "(no message)"
     status = _status_meant(reply, content, code, kind)
     family = error_class(status)
@@ -173,7 +173,7 @@ def read_error(reply: Reply, *, now: float, about: str) -> APIError:
     return error
 
 
-def retry_after(reply: Reply, now: float) -> float | None:
+def retry_after(reply: Response, now: float) -> float | None:
     """Give how many seconds the server asks to wait: `Retry-After` as seconds or as an HTTP date; None if senseless."""
     text = reply.headers.get("retry-after", "").strip()
     seconds = _number(text)
@@ -192,12 +192,12 @@ def _date(text: str) -> float | None:
         return None
 
 
-def is_page(reply: Reply) -> bool:
+def is_not_json(reply: Response) -> bool:
     """Tell whether an answer is a page for people, as gateways and other servers send it, and no word of the API."""
     return bool(reply.body.strip()) and _content(reply) is None
 
 
-def _content(reply: Reply) -> dict[str, Any] | None:
+def _content(reply: Response) -> dict[str, Any] | None:
     try:
         content = json.loads(reply.body)
     except (ValueError, RecursionError):
@@ -211,13 +211,13 @@ def _mappings(value: object) -> Iterator[dict[str, Any]]:
             yield item
 
 
-def _told_no(content: Mapping[str, Any]) -> bool:
+def _reports_error(content: Mapping[str, Any]) -> bool:
     """Tell whether a body under any HTTP status speaks of an error."""
     code = _number(content.get("code"))
     return bool(content.get("error")) or content.get("success") is False or (code is not None and code >= 300)
 
 
-def _status_meant(reply: Reply, content: Mapping[str, Any], code: str, kind: str) -> int:
+def _status_meant(reply: Response, content: Mapping[str, Any], code: str, kind: str) -> int:
     """Give the HTTP status; under a 2xx, the one that the body names by number or by word."""
     is_success = 200 <= reply.status < 300
     if (is_success or reply.status in {400, 403}) and {code, kind} & TOO_MANY:
@@ -230,7 +230,7 @@ def _status_meant(reply: Reply, content: Mapping[str, Any], code: str, kind: str
     return STATUS_BY_WORD.get(kind) or STATUS_BY_WORD.get(code) or reply.status
 
 
-def _complaint(content: Mapping[str, Any]) -> tuple[str, str, str]:
+def _error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
     """Give message, code and type of an error object, in whichever of its shapes."""
     error = content.get("error")
     if isinstance(error, str):
@@ -240,7 +240,7 @@ def _complaint(content: Mapping[str, Any]) -> tuple[str, str, str]:
     return message, _text(inner.get("code")), _text(inner.get("type"))
 
 
-def _request_id(reply: Reply, content: Mapping[str, Any], message: str) -> str:
+def _request_id(reply: Response, content: Mapping[str, Any], message: str) -> str:
     named = _text(content.get("request_id"))
     for name in ("x-oneapi-request-id", "x-request-id"):
         named = named or reply.headers.get(name, "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, proxy_bypass
 
-from .connection import Connection, checked_proxy, without_password
+from .connection import Connection, validate_proxy, without_password
 
 if TYPE_CHECKING:
     from yarl import URL
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 _REFUSED = frozenset({403, 407})
 
 
-class ProxyRefusal(ValueError):
+class ProxyRefused(ValueError):
     """A proxy did not let a request through: what it refused has gone no further."""
 
 
-class Proxies:
+class ProxyResolver:
     """The proxy of the settings, else those that the environment names, looked up once for each host.
 
     aiohttp's own `trust_env` would also look into ~/.netrc, in a thread, at every single request.
@@ -28,7 +28,7 @@ class Proxies:
         self._connection = connection
         self._ways: dict[tuple[str, str], str | None] = {}
 
-    def way_to(self, target: URL) -> str | None:
+    def proxy_for(self, target: URL) -> str | None:
         """Give the proxy's URL; None for a direct way. Raises `ProxyRefusal` for one that cannot be used."""
         if self._connection.proxy is not None or not self._connection.trust_env:
             return self._connection.proxy
@@ -37,25 +37,25 @@ class Proxies:
             try:
                 self._ways[origin] = _named_by_environment(*origin)
             except ValueError as error:
-                raise ProxyRefusal(str(error)) from None
+                raise ProxyRefused(str(error)) from None
         return self._ways[origin]
 
     def check(self, target: URL, status: int, reason: str | None, body: bytes) -> None:
         """Raise `ProxyRefusal` for an answer that is a proxy's own no; through https it never gets this far."""
-        if status not in _REFUSED or target.scheme != "http" or self.way_to(target) is None:
+        if status not in _REFUSED or target.scheme != "http" or self.proxy_for(target) is None:
             return
         if status == 407 or not body.lstrip().startswith(b"{"):  # the API itself refuses in JSON
             raise self.refusal(target, status, reason or "")
 
-    def refusal(self, target: URL, status: int, words: str) -> ProxyRefusal:
+    def refusal(self, target: URL, status: int, words: str) -> ProxyRefused:
         """Say in plain words that the proxy on the way to an address refuses, and what may help."""
-        proxy = without_password(self.way_to(target) or "")
+        proxy = without_password(self.proxy_for(target) or "")
         advice = "it wants a user and a password in its URL: http://user:password@host:port"
         advice = advice if status == 407 else "let it allow this address, or name it in NO_PROXY"
-        return ProxyRefusal(f"the proxy {proxy} lets nothing through to {target.host}: {status} {words}; {advice}")
+        return ProxyRefused(f"the proxy {proxy} lets nothing through to {target.host}: {status} {words}; {advice}")
 
 
 def _named_by_environment(scheme: str, host: str) -> str | None:
     proxies = {} if proxy_bypass(host) else getproxies()
     url = proxies.get(scheme) or proxies.get("all")
-    return checked_proxy(url, f"the environment's proxy for {scheme}") if url else None
+    return validate_proxy(url, f"the environment's proxy for {scheme}") if url else None

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import anyio
 
 from ..errors import RateLimited, ServerError, TransportError
-from ..ratelimit.backoff import obey
+from ..ratelimit.backoff import retry_delay
 from . import parsing as wire
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..models.responses import Balance, Task
     from ..settings import BalanceScope, Retry
-    from .parsing import Reply
+    from .parsing import Response
     from .transport import Transport
 
 
@@ -29,7 +29,7 @@ _LONGEST = 60.0  # seconds that a single question is repeated: somebody sits and
 _BALANCES = {"key": "/v1/balance", "account": "/v1/user/balance"}
 
 
-class Desk:
+class ApiQueries:
     """Asks one thing at a time and tells what came of it."""
 
     def __init__(self, transport: Transport, retry: Retry) -> None:
@@ -39,7 +39,7 @@ class Desk:
     async def task(self, task_id: str) -> Task:
         """Ask how a task stands."""
         return await self._ask(
-            f"task {task_id}", lambda: self._transport.check(task_id), lambda reply: wire.read_task(reply, task_id)
+            f"task {task_id}", lambda: self._transport.check(task_id), lambda reply: wire.parse_task(reply, task_id)
         )
 
     async def balance(self, scope: BalanceScope) -> Balance:
@@ -47,19 +47,19 @@ class Desk:
         path = _BALANCES.get(scope)
         if path is None:
             raise ValueError(f"balance({scope!r}): scope must be 'key' or 'account'")
-        return await self._ask(f"balance of the {scope}", lambda: self._transport.ask(path), wire.read_balance)
+        return await self._ask(f"balance of the {scope}", lambda: self._transport.get(path), wire.parse_balance)
 
     async def models(self) -> list[str]:
         """Ask which models there are."""
-        return await self._ask("models", lambda: self._transport.ask("/v1/models"), wire.read_models)
+        return await self._ask("models", lambda: self._transport.get("/v1/models"), wire.parse_models)
 
     async def model_schema(self, model: str) -> dict[str, Any]:
         """Ask what the server says of a model."""
         path = f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
-        return await self._ask(f"model {model}", lambda: self._transport.ask(path), wire.read_schema)
+        return await self._ask(f"model {model}", lambda: self._transport.get(path), wire.parse_schema)
 
     async def _ask(
-        self, about: str, question: Callable[[], Awaitable[Reply]], read: Callable[[Reply], _T | None]
+        self, about: str, question: Callable[[], Awaitable[Response]], read: Callable[[Response], _T | None]
     ) -> _T:
         """Ask until there is an answer, a clear no, or no more time."""
         ends_at = asyncio.get_running_loop().time() + min(_LONGEST, self._retry.budget)
@@ -76,11 +76,11 @@ class Desk:
                 answer = read(reply)
                 if answer is not None:
                     return answer
-                refusal = wire.read_error(reply, now=time.time(), about=about)
+                refusal = wire.parse_error(reply, now=time.time(), about=about)
                 if not isinstance(refusal, (ServerError, RateLimited)):
                     raise refusal
                 trouble, advice = refusal, wire.retry_after(reply, time.time())
-            pause = obey(advice, attempt, self._retry, random.random())
+            pause = retry_delay(advice, attempt, self._retry, random.random())
             if asyncio.get_running_loop().time() + pause > ends_at:
                 raise trouble
             attempt += 1

@@ -9,10 +9,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    from .parsing import Reply
+    from .parsing import Response
 
 
-class Transfer(Protocol):
+class StreamingResponse(Protocol):
     """The body of one answer, on its way: its head is here, its bytes come as they are asked for."""
 
     @property
@@ -30,19 +30,21 @@ class Transfer(Protocol):
 class Transport(Protocol):
     """Speaks HTTP. Every method raises `TransportError` where no usable answer came; no answer is an error here."""
 
-    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
+    async def submit(
+        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+    ) -> Response:
         """Ask for a new task. Never resent, never redirected. `left` is called when it begins to leave."""
 
-    async def check(self, task_id: str) -> Reply:
+    async def check(self, task_id: str) -> Response:
         """Ask how a task stands."""
 
-    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+    async def get(self, path: str, body: bytes | None = None) -> Response:
         """Get any other page of the API, such as `/v1/balance`; with a body, a question that is posted."""
 
-    async def upload(self, path: Path) -> Reply:
+    async def upload(self, path: Path) -> Response:
         """Upload a picture, piece by piece. Raises `OSError` for a file that cannot be opened."""
 
-    def fetch(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[Transfer]:
+    def stream(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[StreamingResponse]:
         """Get bytes from any host; the API key goes along only to the API's own."""
 
     async def aclose(self) -> None:

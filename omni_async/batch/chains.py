@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _UNKNOWN = "unknown"  # a model without rules: of a line whose chain leads nowhere, only that is told
 
 
-class Links:
+class ChainGraph:
     """The links between the lines of a file, by their ids."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Links:
         if key and (model is not None or not parent):
             self._models.setdefault(key, model or DEFAULT_MODEL)
 
-    def model_above(self, key: str) -> object:
+    def inherited_model(self, key: str) -> object:
         """Give the model of a line, its own or that of the nearest line above it which names one."""
         way: dict[str, None] = {}
         while key not in self._models and key not in way and key in self._parents:

@@ -30,7 +30,7 @@ class Problem:
     reason: str
 
 
-class CannotGoOnError(Exception):
+class UnreadableFile(Exception):
     """What comes after this problem cannot be read at all."""
 
     def __init__(self, number: int, reason: str) -> None:
@@ -49,9 +49,9 @@ def records(path: Path) -> Iterator[Record | Problem]:
     if ending not in _READERS:
         hint = " (one JSON object a line is .jsonl)" if ending == ".json" else ""
         *others, last = _READERS
-        raise CannotGoOnError(0, f"the name must end in {', '.join(others)} or {last}{hint}")
+        raise UnreadableFile(0, f"the name must end in {', '.join(others)} or {last}{hint}")
     if path.is_dir():
-        raise CannotGoOnError(0, "is a folder, not a file")
+        raise UnreadableFile(0, "is a folder, not a file")
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
         yield from _READERS[ending](_numbered(file))
 
@@ -63,7 +63,7 @@ def _numbered(file: Iterable[str]) -> Iterator[tuple[int, str]]:
         except UnicodeEncodeError as error:
             byte = ord(text[error.start]) & 0xFF
             place = f"byte {byte:#04x} at column {error.start + 1}"
-            raise CannotGoOnError(number, f"{place} is not UTF-8; save the file as UTF-8") from None
+            raise UnreadableFile(number, f"{place} is not UTF-8; save the file as UTF-8") from None
         yield number, text
 
 
@@ -108,11 +108,11 @@ def _from_csv(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
 
 def _csv_header(number: int, cells: list[str]) -> list[str]:
     if len(cells) == 1 and (other := next((mark for mark in ";\t" if mark in cells[0]), None)):
-        raise CannotGoOnError(number, f"columns must be separated by commas, not by {other!r}")
+        raise UnreadableFile(number, f"columns must be separated by commas, not by {other!r}")
     faults = [unknown(name, "column") for name in cells if name not in FIELDS]
     faults += [f"column {name!r} stands there twice" for name, times in Counter(cells).items() if times > 1]
     if faults:
-        raise CannotGoOnError(number, f"the first line must name the columns: {'; '.join(faults)}")
+        raise UnreadableFile(number, f"the first line must name the columns: {'; '.join(faults)}")
     return cells
 
 

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, BadReference, VideoRequest, check_references, resolve_references
 
-from .chains import Links
-from .formats import FIELDS, CannotGoOnError, Problem, kind, records, unknown
+from .chains import ChainGraph
+from .formats import FIELDS, Problem, UnreadableFile, kind, records, unknown
 
 if TYPE_CHECKING:
     import os
@@ -58,7 +58,7 @@ def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambd
     try:
         for record in records(path):
             check.add(record)
-    except CannotGoOnError as stop:
+    except UnreadableFile as stop:
         check.problems.append(stop.problem)
     except OSError as error:
         check.problems.append(Problem(0, f"cannot be read: {error.strerror or error}"))
@@ -103,8 +103,8 @@ class _Check:
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
         self.ids: dict[str, int] = {}  # number of the line; also of bad lines, so that nobody is told twice
-        self._links = Links()
-        self._heirs: list[_Draft] = []  # they take their model over from another line, which may be still to come
+        self._links = ChainGraph()
+        self._inheriting: list[_Draft] = []  # they take their model over from another line, which may be still to come
 
     def add(self, record: tuple[int, dict[str, Any]] | Problem) -> None:
         """Turn one record into a line, or into the problems that it has."""
@@ -122,7 +122,7 @@ class _Check:
         known = {name: value for name, value in fields.items() if name in FIELDS}
         draft = _Draft(number, key, parent, known, reasons)
         if parent and "model" not in known:
-            self._heirs.append(draft)
+            self._inheriting.append(draft)
         else:
             self._finish(draft)
 
@@ -144,8 +144,8 @@ class _Check:
     def links(self) -> None:
         """Look whether the lines that are extended exist, and check those that take their model over from them."""
         self.problems.extend(self._links.problems(self.ids))
-        for heir in self._heirs:
-            model = self._links.model_above(heir.parent or "")
+        for heir in self._inheriting:
+            model = self._links.inherited_model(heir.parent or "")
             if model != DEFAULT_MODEL:
                 heir.fields["model"] = model
             self._finish(heir)

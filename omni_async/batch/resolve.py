@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .lines import Line
 
 
-class Requests:
+class ResolvedRequests:
     """The requests of a file's lines with what each takes over from the line that it extends.
 
     Worked out from the file alone, so that they are the same whether or not the other line has been sent yet.
@@ -47,7 +47,7 @@ def known(lines: Iterable[Line], find: Callable[[str], JobRecord | None]) -> Ite
     `find` is that of a `LedgerReader`. A line that asks for something else under its key would raise `KeyReused`.
     """
     lines = tuple(lines)
-    requests = Requests(lines)
+    requests = ResolvedRequests(lines)
     for line in lines:
         if (record := find(line.key)) is not None:
             is_same = (record.request, record.parent) == (requests.of(line).as_json(), line.extend_from)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from .resolve import Requests
+from .resolve import ResolvedRequests
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator, Sequence
@@ -24,7 +24,7 @@ def jobs(client: OmniClient, lines: Sequence[Line], *, again: Container[str] = (
     look after. Jobs that have been handed out are kept only as long as a line that extends them is still to come.
     """
     by_key = {line.key: line for line in lines}
-    requests = Requests(lines)
+    requests = ResolvedRequests(lines)
     children = Counter(line.extend_from for line in lines if line.extend_from is not None)
     parents: dict[str, Job] = {}
     early: set[str] = set()  # submitted before their turn, because an earlier line extends them

@@ -17,7 +17,7 @@ from .commands.generate import generate
 from .commands.models import models
 from .commands.resume import resume
 from .commands.status import status
-from .exit_status import Misuse, Status
+from .exit_status import ExitStatus, UsageError
 from .gallery_page import with_port
 from .interrupt import INTERRUPTS
 from .options import spread
@@ -66,7 +66,7 @@ def run() -> NoReturn:
     speak_safely()
     try:
         app(with_port(sys.argv[1:]))
-    except Misuse as misuse:
+    except UsageError as misuse:
         for line in misuse.args:
             typer.echo(line, err=True)
-    sys.exit(Status.USAGE)
+    sys.exit(ExitStatus.USAGE)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from .output import Output
-    from .progress import View
+    from .progress import RunSnapshot
 
 
 _REDRAW = 0.25  # seconds
@@ -28,7 +28,7 @@ _LINE_EVERY = 10.0
 
 
 @asynccontextmanager
-async def shown(output: Output, look: Callable[[], View]) -> AsyncIterator[None]:
+async def shown(output: Output, look: Callable[[], RunSnapshot]) -> AsyncIterator[None]:
     """Show the run, as `look` sees it, for as long as this block lasts."""
     if output.style.quiet:
         yield
@@ -41,9 +41,9 @@ async def shown(output: Output, look: Callable[[], View]) -> AsyncIterator[None]
             group.cancel_scope.cancel()
 
 
-async def _redraw(output: Output, look: Callable[[], View]) -> None:
+async def _redraw(output: Output, look: Callable[[], RunSnapshot]) -> None:
     live = Live(
-        Block(look()),
+        LiveBlock(look()),
         console=output.screen,
         auto_refresh=False,
         transient=True,
@@ -52,11 +52,11 @@ async def _redraw(output: Output, look: Callable[[], View]) -> None:
     )
     with live, output.covered():
         while True:
-            live.update(Block(look()), refresh=True)
+            live.update(LiveBlock(look()), refresh=True)
             await anyio.sleep(_REDRAW)
 
 
-async def _tell(output: Output, look: Callable[[], View]) -> None:
+async def _tell(output: Output, look: Callable[[], RunSnapshot]) -> None:
     try:
         while True:
             await anyio.sleep(_LINE_EVERY)
@@ -66,15 +66,15 @@ async def _tell(output: Output, look: Callable[[], View]) -> None:
             output.note(plain_line(look()))
 
 
-def plain_line(view: View) -> str:
+def plain_line(view: RunSnapshot) -> str:
     """Give the run as one line of text."""
     return ", ".join([f"{view.done:,} of {view.total:,} done", *(text for text, _ in _facts(view))])
 
 
-class Block:
+class LiveBlock:
     """The run as a few lines that fit any width from 40 columns up."""
 
-    def __init__(self, view: View) -> None:
+    def __init__(self, view: RunSnapshot) -> None:
         self._view = view
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -121,7 +121,7 @@ class Block:
 _ONE_LINE = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 
-def _facts(view: View) -> list[tuple[str, str]]:
+def _facts(view: RunSnapshot) -> list[tuple[str, str]]:
     """Give what there is to say, each with its style; what is nothing is not said."""
     facts = [
         (f"{view.running:,} running", "cyan" if view.running else "dim"),
@@ -144,13 +144,13 @@ def _facts(view: View) -> list[tuple[str, str]]:
     return facts
 
 
-def _time_left(view: View) -> tuple[str, str]:
+def _time_left(view: RunSnapshot) -> tuple[str, str]:
     if view.left is not None:
         return f"{words.rough_span(view.left)} left", ""
     return "learning the pace", "dim"
 
 
-def _money(view: View) -> list[tuple[str, str]]:
+def _money(view: RunSnapshot) -> list[tuple[str, str]]:
     """Give what was spent, and what it will have been in the end where that is more."""
     if not view.cost:
         return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 
-class Status(IntEnum):
+class ExitStatus(IntEnum):
     """Exit status of every command."""
 
     DONE = 0  # all clips are there
@@ -15,5 +15,5 @@ class Status(IntEnum):
     INTERRUPTED = 130  # Ctrl-C
 
 
-class Misuse(Exception):
+class UsageError(Exception):
     """What the user asked for cannot be done; nothing has been sent. Each argument is one line to tell."""

@@ -11,7 +11,7 @@ from omni_async import LedgerError
 
 from .. import gallery as galleries
 from . import formatting as words
-from .exit_status import Misuse
+from .exit_status import UsageError
 from .output import harmless
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from omni_async import JobEvent, OmniClient
 
-    from .options import Show
+    from .options import ViewOptions
     from .output import Output
 
 
@@ -38,10 +38,10 @@ def with_port(arguments: Iterable[str]) -> list[str]:
     return filled
 
 
-class Exhibit:
+class GalleryOutput:
     """What a user wants to see of a run, if anything."""
 
-    def __init__(self, show: Show | None, ledger: Path, total: int, output: Output) -> None:
+    def __init__(self, show: ViewOptions | None, ledger: Path, total: int, output: Output) -> None:
         self._wants_page = bool(show and show.gallery)
         self._live = _live_page(ledger, show.serve) if show and show.serve is not None else None
         self._ledger = ledger
@@ -70,9 +70,9 @@ class Exhibit:
             try:
                 address = await stack.enter_async_context(self._live.serving(client, total=self._total))
             except OSError as error:
-                raise Misuse(f"--serve: {error.strerror or error}") from None
+                raise UsageError(f"--serve: {error.strerror or error}") from None
             except RuntimeError as error:
-                raise Misuse(str(error)) from None
+                raise UsageError(str(error)) from None
             self._output.note(f"to look on: {address}")
             if self._live.is_for_all:
                 self._output.note("anybody who reaches this machine there can look at prompts, clips and costs")
@@ -117,6 +117,6 @@ def _live_page(ledger: Path, address: str) -> galleries.LivePage:
         return galleries.LivePage(ledger)
     found = _ADDRESS.fullmatch(address)
     if not found or int(found["port"]) > 65535:
-        raise Misuse(f"--serve {address}: give a port (8080), or an address and a port (0.0.0.0:8080)")
+        raise UsageError(f"--serve {address}: give a port (8080), or an address and a port (0.0.0.0:8080)")
     host = "127.0.0.1" if found["host"] is None else found["host"].strip("[]")
     return galleries.LivePage(ledger, host=host, port=int(found["port"]))

@@ -39,7 +39,7 @@ _GAP = 2
 _INDENT = "  "
 
 
-class Listing:
+class JobTable:
     """Some jobs, laid out for a width. What went wrong with one stands below it."""
 
     def __init__(self, records: Sequence[JobRecord], width: int) -> None:
@@ -125,7 +125,7 @@ _TWICE = (
 )
 
 
-class Sheet:
+class LedgerSummary:
     """The sums of a ledger, and some jobs `of` so many; no more of them than fit, unless it `is_whole`."""
 
     def __init__(
@@ -150,7 +150,7 @@ class Sheet:
         yield from sums
         if not self._records:
             return
-        listing = Listing(self._records, options.max_width)
+        listing = JobTable(self._records, options.max_width)
         around = [*sums, *map(Text, self.advice())]
         taken = _SPACE + sum(len(text.wrap(console, options.max_width)) for text in around)
         room = options.size.height - taken if console.is_terminal and not self._is_whole else None

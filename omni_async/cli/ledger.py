@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from omni_async import LEDGER_NAME, JobStatus, LedgerError, LedgerReader
 
-from .exit_status import Misuse
+from .exit_status import UsageError
 from .output import harmless
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ UNFINISHED = (
 def ledger_of(folder: Path, *, sandbox: bool) -> Path:
     """Give the ledger that a run keeps there. Raises `Misuse` where real clips and a sandbox's would mix."""
     if sandbox and is_there(folder / LEDGER_NAME):
-        raise Misuse(f"{folder} holds real clips ({LEDGER_NAME}); choose another folder for those of a sandbox")
+        raise UsageError(f"{folder} holds real clips ({LEDGER_NAME}); choose another folder for those of a sandbox")
     if not sandbox and is_there(folder / SANDBOX_LEDGER):
-        raise Misuse(
+        raise UsageError(
             f"{folder} holds clips of a private sandbox ({SANDBOX_LEDGER}), which are not real; "
             "choose another folder, or delete that one"
         )
@@ -43,7 +43,7 @@ def ledger_in(folder: Path) -> Path:
     for name in (LEDGER_NAME, SANDBOX_LEDGER):
         if is_there(folder / name):
             return folder / name
-    raise Misuse(f"{folder}: there is no ledger here ({LEDGER_NAME}); no job has been recorded in this folder")
+    raise UsageError(f"{folder}: there is no ledger here ({LEDGER_NAME}); no job has been recorded in this folder")
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def reading(ledger: Path) -> Iterator[LedgerReader]:
         with LedgerReader(ledger) as reader:
             yield reader
     except LedgerError as error:
-        raise Misuse(harmless(str(error))) from None
+        raise UsageError(harmless(str(error))) from None
 
 
 def is_there(path: Path) -> bool:
@@ -65,7 +65,7 @@ def is_there(path: Path) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RecordedJobs:
     """How the jobs of a run stood in the ledger before it, by key."""
 
     completed: set[str] = field(default_factory=set)

@@ -14,12 +14,12 @@ import typer
 
 from omni_async import Connection, Limits, Polling, Retry
 
-from .exit_status import Misuse
+from .exit_status import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .exit_status import Status
+    from .exit_status import ExitStatus
 
 
 _SERVER, _PACE, _OUTPUT = "Server", "Pace", "Output"
@@ -33,7 +33,7 @@ class Ambiguous(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Server:
+class ServerOptions:
     """Whom to talk to. The API key comes from the environment only: options can be seen by every user of a machine."""
 
     base_url: Annotated[
@@ -76,14 +76,14 @@ class Server:
         try:
             context.load_verify_locations(cafile=self.ca_file)
         except ssl.SSLError:
-            raise Misuse(f"--ca-file {self.ca_file}: holds no certificate in PEM format") from None
+            raise UsageError(f"--ca-file {self.ca_file}: holds no certificate in PEM format") from None
         except OSError as error:
-            raise Misuse(f"--ca-file {self.ca_file}: cannot be read: {error.strerror or error}") from None
+            raise UsageError(f"--ca-file {self.ca_file}: cannot be read: {error.strerror or error}") from None
         return context
 
 
 @dataclass(frozen=True, kw_only=True)
-class Money:
+class CostOptions:
     """How much may be spent."""
 
     max_cost: Annotated[
@@ -97,7 +97,7 @@ class Money:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pace:
+class LimitOptions:
     """How fast, and how patiently."""
 
     per_minute: Annotated[
@@ -121,7 +121,7 @@ class Pace:
         typer.Option(metavar="SECONDS", help="Follow a task no longer than this.", rich_help_panel=_PACE),
     ] = None
 
-    def settings(self, money: Money | None = None) -> dict[str, Any]:
+    def settings(self, money: CostOptions | None = None) -> dict[str, Any]:
         """Give the client's settings. Raises `Misuse` for what they do not take."""
         try:
             return {
@@ -135,7 +135,7 @@ class Pace:
                 "polling": Polling() if self.timeout is None else Polling(timeout=self.timeout),
             }
         except ValueError as error:
-            raise Misuse(_as_option(error)) from None
+            raise UsageError(_as_option(error)) from None
 
 
 _OPTIONS = {"submits_per_minute": "--per-minute", "max_in_flight": "--max-in-flight"} | {
@@ -152,7 +152,7 @@ def _as_option(error: ValueError) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Style:
+class OutputOptions:
     """What is told, and how."""
 
     json: Annotated[
@@ -173,7 +173,7 @@ class Style:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Show:
+class ViewOptions:
     """How to look at a run in a browser."""
 
     gallery: Annotated[
@@ -196,7 +196,7 @@ Unknown = Annotated[bool, typer.Option("--unknown", help="Send those again of wh
 Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
 
 
-def spread(command: Callable[..., Status]) -> Callable[..., Never]:
+def spread(command: Callable[..., ExitStatus]) -> Callable[..., Never]:
     """Let a command take whole groups: each argument typed as one becomes that group's options.
 
     What comes out ends with the status that the command gives.

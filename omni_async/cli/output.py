@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from omni_async import JobEvent
 
-    from .options import Style
+    from .options import OutputOptions
 
 
 # What a server or a file has put into a text must not steer the terminal.
@@ -36,7 +36,7 @@ _NO_SCREEN = 4000  # columns
 class Output:
     """The two streams of one command."""
 
-    def __init__(self, style: Style) -> None:
+    def __init__(self, style: OutputOptions) -> None:
         self.style = style
         self.is_live = _is_screen(sys.stdout) and not (style.json or style.quiet)
         self.screen = self._console(sys.stderr if _is_screen(sys.stderr) else sys.stdout)

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
     from omni_async import JobEvent, Statistics
 
-    from .ledger import Standing
-    from .results import Tally
+    from .ledger import RecordedJobs
+    from .results import RunTotals
 
 
 _OPEN = frozenset({"running", "downloading", "overdue", "undelivered"})
@@ -22,13 +22,13 @@ _LOUD = frozenset({EventKind.CHANGE, EventKind.PROGRESS})  # told in any case; o
 _FORECAST_EVERY = 1.0  # seconds: an estimate that changes faster is read by nobody
 
 
-class Watch:
+class RunObserver:
     """Hears every event, and keeps what a display and the last words need: the last one, and what is on the server.
 
     It begins with what the ledger knew before the run.
     """
 
-    def __init__(self, tell: Callable[[JobEvent], object] | None = None, before: Standing | None = None) -> None:
+    def __init__(self, tell: Callable[[JobEvent], object] | None = None, before: RecordedJobs | None = None) -> None:
         self._tell = tell
         self.last: JobEvent | None = None
         self.accepted = set(before.accepted if before else ())  # keys: accepted, and not yet on disk
@@ -53,7 +53,7 @@ class Watch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class View:
+class RunSnapshot:
     """One moment of a run. Seconds; what is None cannot be told yet.
 
     `left` and `projected` are expected (until the end, and in USD at the end); `per_minute` and `at_once` are the
@@ -85,7 +85,7 @@ class View:
         return max(0, self.total - self.ended - self.running - self.downloading)
 
 
-class Course:
+class RunProgress:
     """Turns snapshots into views: knows when the run began, and what is expected of it."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -101,16 +101,16 @@ class Course:
 
     def view(
         self,
-        tally: Tally,
+        tally: RunTotals,
         sums: Statistics,
         foresee: Callable[[int], Forecast] = lambda _: Forecast(),
         last: JobEvent | None = None,
-    ) -> View:
+    ) -> RunSnapshot:
         """Give the run as it stands now; `foresee` tells what is expected, with so many jobs that are still to come."""
         if self.elapsed - self._asked_at >= _FORECAST_EVERY:
             self._asked_at = self.elapsed
             self._forecast = foresee(_upcoming(tally, sums))
-        return View(
+        return RunSnapshot(
             total=tally.total,
             done=tally.done,
             failed=tally.failed + tally.unknown,
@@ -127,7 +127,7 @@ class Course:
         )
 
 
-def _upcoming(tally: Tally, sums: Statistics) -> int:
+def _upcoming(tally: RunTotals, sums: Statistics) -> int:
     """Give how many jobs of the run the client does not have yet, without those that were done before it."""
     known = sums.waiting + sums.in_flight + sums.downloading + sums.done + sums.failed + sums.stopped
     return max(0, tally.to_make - max(0, known - tally.there))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import ClientClosed, JobStatus, KeyReused, NotFound, OmniError
 
-from .exit_status import Status
+from .exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -20,7 +20,7 @@ _RESUMABLE = frozenset({JobStatus.OVERDUE, JobStatus.UNDELIVERED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class JobResult:
     """How one job ended. `line` is its line in the file, 0 where there is none."""
 
     key: str
@@ -33,7 +33,7 @@ class Outcome:
     error_type: str = ""
     is_left: bool = False  # not sent, or not brought home: running or fetching again goes on with it
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Give what went wrong, beginning with the line of the file, if there is one; names the job just once."""
         place = f"line {self.line}" if self.line else ""
         name = "" if self.key in self.error else f"({self.key})" if place else self.key
@@ -55,7 +55,7 @@ class Outcome:
         }
 
 
-async def outcome_of(job: Job, line: int = 0) -> Outcome:
+async def outcome_of(job: Job, line: int = 0) -> JobResult:
     """Give how a job ended, once it has."""
     error: Exception | None = None
     try:
@@ -63,7 +63,7 @@ async def outcome_of(job: Job, line: int = 0) -> Outcome:
     except (OmniError, ClientClosed) as trouble:
         error = trouble
     is_final = error is None or isinstance(error, (NotFound, KeyReused))
-    return Outcome(
+    return JobResult(
         key=job.key,
         line=line,
         status=job.status,
@@ -80,7 +80,7 @@ def _has_more_to_come(status: JobStatus) -> bool:
     return not status.is_final or status in _RESUMABLE
 
 
-class Tally:
+class RunTotals:
     """The sums of a run of `total` jobs; keeps only the first few failures.
 
     `made` holds the keys of those that were done before it.
@@ -92,11 +92,11 @@ class Tally:
         self.there = 0  # of those done: from before
         self.unknown = 0
         self.failed = 0  # without the unknown ones
-        self.failures: list[Outcome] = []
+        self.failures: list[JobResult] = []
         self.reason = ""  # why something is left, if a job has told
         self._made = made
 
-    def add(self, outcome: Outcome) -> None:
+    def add(self, outcome: JobResult) -> None:
         """Count one job."""
         if not outcome.error:
             self.done += 1
@@ -125,8 +125,8 @@ class Tally:
         """Jobs that were not done before this run."""
         return self.total - len(self._made)
 
-    def status(self) -> Status:
+    def status(self) -> ExitStatus:
         """Judge a run that was not interrupted."""
         if self.left:
-            return Status.STOPPED
-        return Status.FAILED if self.failed or self.unknown else Status.DONE
+            return ExitStatus.STOPPED
+        return ExitStatus.FAILED if self.failed or self.unknown else ExitStatus.DONE

@@ -10,13 +10,13 @@ import anyio
 from omni_async import CostLimitReached, DownloadError, LedgerError, Statistics
 
 from .display import shown
-from .exit_status import Status
-from .gallery_page import Exhibit
-from .ledger import Standing
-from .progress import Course, Watch
-from .results import Tally, outcome_of
-from .session import client_for, in_words, start
-from .summary import Ending
+from .exit_status import ExitStatus
+from .gallery_page import GalleryOutput
+from .ledger import RecordedJobs
+from .progress import RunObserver, RunProgress
+from .results import RunTotals, outcome_of
+from .session import client_for, describe, start
+from .summary import RunSummary
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
     from omni_async import Job, OmniClient
 
-    from .options import Money, Pace, Server, Show
+    from .options import CostOptions, LimitOptions, ServerOptions, ViewOptions
     from .output import Output
-    from .progress import View
-    from .results import Outcome
-    from .summary import Commands
+    from .progress import RunSnapshot
+    from .results import JobResult
+    from .summary import FollowUpCommands
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class RunPlan:
     """What a run shall do. `jobs` gives them once a client is open; `lines` tells where a key stands in a file.
 
     The result of a run is the path of each clip, or, with `is_sum`, the sum. `before` is how its jobs stood in the
@@ -42,10 +42,10 @@ class Plan:
     total: int
     ledger: Path
     jobs: Callable[[OmniClient], Awaitable[Iterable[Job]]]
-    commands: Commands
+    commands: FollowUpCommands
     is_sum: bool = True
     lines: Mapping[str, int] = field(default_factory=dict)
-    before: Standing = field(default_factory=Standing)
+    before: RecordedJobs = field(default_factory=RecordedJobs)
     ahead: int = 1000
 
 
@@ -54,35 +54,35 @@ class Run:
 
     def __init__(
         self,
-        plan: Plan,
-        server: Server,
-        pace: Pace,
+        plan: RunPlan,
+        server: ServerOptions,
+        pace: LimitOptions,
         output: Output,
-        money: Money | None = None,
+        money: CostOptions | None = None,
         *,
-        show: Show | None = None,
+        show: ViewOptions | None = None,
     ) -> None:
         self._plan = plan
         self._server = server
         self._settings = pace.settings(money)
         self._output = output
-        self._tally = Tally(plan.total, made=plan.before.completed)
-        self._watch = Watch(output.event if output.style.verbose else None, plan.before)
-        self._exhibit = Exhibit(show, plan.ledger, plan.total, output)
-        self._course = Course()
+        self._tally = RunTotals(plan.total, made=plan.before.completed)
+        self._watch = RunObserver(output.event if output.style.verbose else None, plan.before)
+        self._exhibit = GalleryOutput(show, plan.ledger, plan.total, output)
+        self._course = RunProgress()
         self._client: OmniClient | None = None
 
-    def run(self) -> Status:
+    def run(self) -> ExitStatus:
         """Do it, and tell what came of it."""
         status = start(self._work, self._output)
         if self._client is not None:
-            self._ending(status, self._client).tell(self._output)
+            self._ending(status, self._client).report(self._output)
             self._exhibit.write()
-        elif status is Status.INTERRUPTED:
+        elif status is ExitStatus.INTERRUPTED:
             self._output.problem("interrupted; nothing has been submitted")
         return status
 
-    async def _work(self) -> Status:
+    async def _work(self) -> ExitStatus:
         settings = {**self._settings, "ledger": self._plan.ledger, "on_event": self._exhibit.heard_by(self._watch.hear)}
         with anyio.CancelScope() as scope:
             async with client_for(self._server, **settings) as client, self._exhibit.opened(client):
@@ -103,28 +103,28 @@ class Run:
                 scope.cancel()
                 return
 
-    def _judge(self) -> Status:
+    def _judge(self) -> ExitStatus:
         assert self._client is not None
         is_of_disk = isinstance(self._client.stopped, (LedgerError, DownloadError))
         if is_of_disk and not self._client.statistics().submits and not self._tally.done:
-            return Status.USAGE
-        return self._tally.status() if not self._output.broken else Status.STOPPED
+            return ExitStatus.USAGE
+        return self._tally.status() if not self._output.broken else ExitStatus.STOPPED
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _tell(self, outcome: JobResult) -> None:
         if self._output.style.json:
             self._output.record(outcome.as_json())
         elif not self._plan.is_sum:
             for path in outcome.paths:
                 self._output.result(path)
 
-    def _look(self) -> View:
+    def _look(self) -> RunSnapshot:
         if self._client is None:
             return self._course.view(self._tally, Statistics())
         return self._course.view(self._tally, self._client.statistics(), self._client.forecast, self._watch.last)
 
-    def _ending(self, status: Status, client: OmniClient) -> Ending:
-        reason = in_words(client.stopped) if client.stopped else self._tally.reason
-        return Ending(
+    def _ending(self, status: ExitStatus, client: OmniClient) -> RunSummary:
+        reason = describe(client.stopped) if client.stopped else self._tally.reason
+        return RunSummary(
             status=status,
             is_stopped=bool(client.stopped or self._output.broken),
             is_limit=isinstance(client.stopped, CostLimitReached),

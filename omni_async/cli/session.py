@@ -14,7 +14,7 @@ import anyio.to_thread
 from omni_async import AuthenticationError, InvalidRequest, LedgerError, NotFound, OmniClient, OmniError, TransportError
 
 from ..sandbox import SandboxProcess
-from .exit_status import Misuse, Status
+from .exit_status import ExitStatus, UsageError
 from .interrupt import INTERRUPTS
 from .output import harmless
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from .options import Server
+    from .options import ServerOptions
     from .output import Output
 
 
@@ -32,21 +32,21 @@ _NO_KEY = (
 )
 
 
-def start(work: Callable[[], Awaitable[Status]], output: Output) -> Status:
+def start(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:
     """Run a command's work in an event loop of its own, until it is done or interrupted."""
     with output.logging():
         try:
             return anyio.run(_until_interrupted, work, output)
-        except Misuse as misuse:
+        except UsageError as misuse:
             for line in misuse.args:
                 output.problem(line)
-            return Status.USAGE
+            return ExitStatus.USAGE
         except OmniError as error:
-            output.problem(in_words(error))
-            return Status.USAGE if isinstance(error, (InvalidRequest, NotFound)) else Status.STOPPED
+            output.problem(describe(error))
+            return ExitStatus.USAGE if isinstance(error, (InvalidRequest, NotFound)) else ExitStatus.STOPPED
 
 
-async def _until_interrupted(work: Callable[[], Awaitable[Status]], output: Output) -> Status:
+async def _until_interrupted(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:
     loop = asyncio.get_running_loop()
     with anyio.CancelScope() as scope:
 
@@ -56,11 +56,13 @@ async def _until_interrupted(work: Callable[[], Awaitable[Status]], output: Outp
 
         with INTERRUPTS.asking(lambda: loop.call_soon_threadsafe(stop)):
             return await work()
-    return Status.INTERRUPTED
+    return ExitStatus.INTERRUPTED
 
 
 @asynccontextmanager
-async def client_for(server: Server, *, ledger: Path | None = None, **settings: Any) -> AsyncIterator[OmniClient]:
+async def client_for(
+    server: ServerOptions, *, ledger: Path | None = None, **settings: Any
+) -> AsyncIterator[OmniClient]:
     """Open a client to whom the options name; a private sandbox lives as long as the client.
 
     Clips go to the folder of the ledger. Raises `Misuse` for whatever keeps it from being opened.
@@ -79,9 +81,9 @@ async def client_for(server: Server, *, ledger: Path | None = None, **settings: 
                 await anyio.to_thread.run_sync(_make_ready, ledger.parent)
             await stack.enter_async_context(client)
         except AuthenticationError as error:
-            raise Misuse(*_NO_KEY if not os.environ.get("APIMART_API_KEY", "").strip() else [str(error)]) from None
+            raise UsageError(*_NO_KEY if not os.environ.get("APIMART_API_KEY", "").strip() else [str(error)]) from None
         except (ValueError, OSError, LedgerError) as error:
-            raise Misuse(harmless(str(error))) from None
+            raise UsageError(harmless(str(error))) from None
         yield client
 
 
@@ -92,7 +94,7 @@ def _make_ready(folder: Path) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise Misuse(f"-o {folder}: no clip can be stored there: {error.strerror or error}") from None
+        raise UsageError(f"-o {folder}: no clip can be stored there: {error.strerror or error}") from None
 
 
 @asynccontextmanager
@@ -101,11 +103,11 @@ async def _started_sandbox() -> AsyncIterator[SandboxProcess]:
         try:
             process = await stack.enter_async_context(SandboxProcess(foreign_parents=True))
         except (RuntimeError, OSError) as error:
-            raise Misuse(f"the sandbox does not start: {error}") from None
+            raise UsageError(f"the sandbox does not start: {error}") from None
         yield process
 
 
-def in_words(error: OmniError) -> str:
+def describe(error: OmniError) -> str:
     """Give what went wrong and what to do about it; most errors say so themselves."""
     is_mute = isinstance(error, TransportError)
     return f"{error}. Check the network and the address (--base-url, APIMART_BASE_URL)" if is_mute else str(error)

@@ -9,28 +9,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import formatting as words
-from .exit_status import Status
+from .exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from omni_async import Statistics
 
     from .output import Output
-    from .results import Tally
+    from .results import RunTotals
 
 
 @dataclass(frozen=True, kw_only=True)
-class Commands:
+class FollowUpCommands:
     """The arguments with which a run goes on, and with which it buys again what failed or is unknown; () for none."""
 
-    go_on: tuple[str, ...]
+    resume: tuple[str, ...]
     failed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
     @classmethod
-    def same(cls, *, failed: str = "", unknown: str = "") -> Commands:
+    def same(cls, *, failed: str = "", unknown: str = "") -> FollowUpCommands:
         """Give those of a run that goes on by being run again; with such options it buys again."""
         again = tuple(sys.argv[1:])
-        return cls(go_on=again, failed=_with(again, failed), unknown=_with(again, unknown))
+        return cls(resume=again, failed=_with(again, failed), unknown=_with(again, unknown))
 
 
 def _with(arguments: tuple[str, ...], option: str) -> tuple[str, ...]:
@@ -38,42 +38,42 @@ def _with(arguments: tuple[str, ...], option: str) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ending:
+class RunSummary:
     """How a run ended. `is_sum` tells that the sum itself is the result.
 
     Of the jobs that are left, so many are `accepted` by the server, and so many `in_doubt`.
     """
 
-    status: Status
+    status: ExitStatus
     reason: str
     is_stopped: bool
     is_limit: bool = False  # what stopped it is the user's own ceiling on the cost
     is_sandbox: bool = False
-    tally: Tally
+    tally: RunTotals
     sums: Statistics
     elapsed: float
     folder: Path
     accepted: int
     in_doubt: int
-    commands: Commands
+    commands: FollowUpCommands
     is_sum: bool
 
-    def tell(self, output: Output) -> None:
+    def report(self, output: Output) -> None:
         """Tell all of it: the sum first, then failures, then how to go on."""
         if output.style.json:
             output.record({"summary": self.as_json()})
         elif self.is_sum and not output.style.quiet:
-            output.result(self.in_words())
+            output.result(self.describe())
         else:
-            output.note(self.in_words())
+            output.note(self.describe())
         for outcome in self.tally.failures:
-            output.problem(outcome.in_words())
+            output.problem(outcome.describe())
         if (more := self.tally.failed + self.tally.unknown - len(self.tally.failures)) > 0:
             output.problem(f"... and {more:,} more failed")
         for line in self.how_to_go_on():
             output.problem(line)
 
-    def in_words(self) -> str:
+    def describe(self) -> str:
         """Give the sum as one line."""
         tally = self.tally
         parts = [
@@ -112,7 +112,7 @@ class Ending:
         """Say why it ended early, if it did, and with which commands it goes on."""
         lines = [self._why()] if self._why() else []
         if self.tally.left:
-            go_on = _with_open_limit(self.commands.go_on) if self.is_limit else self.commands.go_on
+            go_on = _with_open_limit(self.commands.resume) if self.is_limit else self.commands.resume
             lines += [f"{self._whats_left()}. Go on{' with a higher limit' if self.is_limit else ''}:"]
             lines += [f"  {command(*go_on)}"]
             return lines
@@ -137,11 +137,11 @@ class Ending:
 
     def _why(self) -> str:
         match self.status:
-            case Status.INTERRUPTED:
+            case ExitStatus.INTERRUPTED:
                 return "interrupted"
-            case Status.STOPPED if self.reason:
+            case ExitStatus.STOPPED if self.reason:
                 return f"{'stopped early' if self.is_stopped else 'not all was fetched'}: {self.reason}"
-            case Status.USAGE:
+            case ExitStatus.USAGE:
                 return f"stopped before anything was sent: {self.reason}"
             case _:
                 return ""

@@ -17,7 +17,7 @@ from ..submission.local_files import resolve_references
 DEFAULT_BASE_URL = "https://api.apimart.ai"
 
 
-def as_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
+def build_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
     """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says.
 
     Its local files are named by absolute paths, so that they are the same ones in any later run.
@@ -38,7 +38,7 @@ def _with_warning(request: VideoRequest) -> VideoRequest:
     return request
 
 
-def checked_api_key(api_key: str | None) -> str:
+def validate_api_key(api_key: str | None) -> str:
     """Give the key without the white space that copying left around it. No message ever shows it."""
     api_key = (api_key or os.environ.get("APIMART_API_KEY") or "").strip()
     if not api_key:
@@ -48,7 +48,7 @@ def checked_api_key(api_key: str | None) -> str:
     return api_key
 
 
-def checked_url(base_url: str | None, *, allow_insecure: bool = False) -> str:
+def validate_base_url(base_url: str | None, *, allow_insecure: bool = False) -> str:
     """Give the address of the API: the one given, the environment's, or the real one. Plain http shows the key."""
     base_url = base_url or os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL
     try:

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from ..models.request import VideoRequest
 
 
-Wanted: TypeAlias = "VideoRequest | str | Job"
+Submittable: TypeAlias = "VideoRequest | str | Job"
 
 _AT_A_STRETCH = 64  # items taken from an iterable before everybody else gets a turn
 
 
-class Completion(AsyncIterator[Job]):
+class AsCompletedIterator(AsyncIterator[Job]):
     """What `OmniClient.as_completed` returns."""
 
     def __init__(
         self,
-        wanted: Iterable[Wanted] | AsyncIterable[Wanted],
+        wanted: Iterable[Submittable] | AsyncIterable[Submittable],
         *,
         ahead: int,
         submit: Callable[[VideoRequest | str], Job],
@@ -40,7 +40,7 @@ class Completion(AsyncIterator[Job]):
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._is_exhausted = False
-        self._source: Iterator[Wanted] | None = None
+        self._source: Iterator[Submittable] | None = None
         if isinstance(wanted, AsyncIterable):
             # Its items may come slowly, and what finishes meanwhile must not wait for them: so it has a task.
             spawn(lambda: self._pump(wanted))
@@ -63,7 +63,7 @@ class Completion(AsyncIterator[Job]):
             self._news.clear()
             await self._news.wait()
 
-    async def _feed(self, source: Iterator[Wanted]) -> None:
+    async def _feed(self, source: Iterator[Submittable]) -> None:
         """Take in as many items as there is room for."""
         taken = 0
         while not self._is_exhausted and self._has_room():
@@ -78,7 +78,7 @@ class Completion(AsyncIterator[Job]):
             if taken % _AT_A_STRETCH == 0:
                 await asyncio.sleep(0)
 
-    async def _pump(self, source: AsyncIterable[Wanted]) -> None:
+    async def _pump(self, source: AsyncIterable[Submittable]) -> None:
         try:
             async with _closing(source):
                 async for item in source:
@@ -96,10 +96,10 @@ class Completion(AsyncIterator[Job]):
         """Tell whether one more may be taken. What has finished but was not asked for yet takes room as well."""
         return self._unfinished + len(self._finished) < self._ahead
 
-    def _take(self, item: Wanted) -> None:
+    def _take(self, item: Submittable) -> None:
         job = item if isinstance(item, Job) else self._submit(item)
         self._unfinished += 1
-        job._when_done(self._note_finished)
+        job._add_done_callback(self._note_finished)
 
     def _note_finished(self, job: Job) -> None:
         self._unfinished -= 1
@@ -107,6 +107,6 @@ class Completion(AsyncIterator[Job]):
         self._news.set()
 
 
-def _closing(source: AsyncIterable[Wanted]) -> AbstractAsyncContextManager[object]:
+def _closing(source: AsyncIterable[Submittable]) -> AbstractAsyncContextManager[object]:
     """Close an async generator when done with it; other sources have nothing to close."""
     return aclosing(source) if isinstance(source, AsyncGenerator) else nullcontext()

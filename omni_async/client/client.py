@@ -1,4 +1,4 @@
-"""The client: what a user types. The work is done in the rooms of its house."""
+"""The client: what a user types. The work is done in the rooms of its runtime."""
 
 from __future__ import annotations
 
@@ -10,48 +10,48 @@ from typing import TYPE_CHECKING, Any, Self
 from ..api.connection import Connection
 from ..api.http import HttpTransport
 from ..errors import ClientClosed, OmniError
-from ..jobs.emitter import checked_listener
-from ..jobs.failures import key_reused, stand_behind
+from ..jobs.emitter import validate_listener
+from ..jobs.failures import follow_duplicate, key_reused
 from ..jobs.job import Job
-from ..jobs.keys import checked_key, new_idempotency_key, new_record
+from ..jobs.keys import new_idempotency_key, new_record, validate_key
 from ..jobs.lifecycle import JobStatus
 from ..jobs.records import JobRecord
-from ..ledger import LEDGER_NAME, MemoryLedger, SqliteLedger
-from ..polling.webhook import Webhook, application
+from ..ledger import LEDGER_NAME, MemoryJobStore, SqliteJobStore
+from ..polling.webhook import WebhookReceiver, application
 from ..settings import Limits, Polling, Retry
-from ..submission.local_files import find_fault, is_missing
-from .arguments import as_request, checked_api_key, checked_url
-from .as_completed import Completion
-from .runtime import House, warm_up
+from ..submission.local_files import first_reference_error, is_missing
+from .arguments import build_request, validate_api_key, validate_base_url
+from .as_completed import AsCompletedIterator
+from .runtime import ClientRuntime, preload_backend
 
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
     from types import EllipsisType, TracebackType
 
-    from ..api.queries import Desk
+    from ..api.queries import ApiQueries
     from ..api.transport import Transport
     from ..errors import BadReference
     from ..jobs.events import JobEvent
     from ..jobs.statistics import Statistics
-    from ..jobs.store import Ledger
+    from ..jobs.store import JobStore
     from ..models.request import VideoRequest
     from ..models.responses import Balance, Task
     from ..polling.webhook import Application
     from ..settings import BalanceScope
-    from ..submission.uploads import Uploads
-    from .as_completed import Wanted
+    from ..submission.uploads import ImageUploader
+    from .as_completed import Submittable
     from .forecast import Forecast
 
 
 class Questions:
     """What a client can be asked; `OmniClient` is one."""
 
-    def _asks(self) -> Desk:
-        """Give the desk, if the client is open."""
+    def _asks(self) -> ApiQueries:
+        """Give the queries, if the client is open."""
         raise NotImplementedError
 
-    def _uploads(self) -> Uploads:
+    def _uploads(self) -> ImageUploader:
         """Give the room that uploads, if the client is open."""
         raise NotImplementedError
 
@@ -120,32 +120,32 @@ class OmniClient(Questions):
         on_event: Callable[[JobEvent], object] | None = None,
     ) -> None:
         self._connection = connection or Connection()
-        self._server = checked_url(base_url, allow_insecure=self._connection.allow_insecure)
-        self._transport = self._make_transport(self._server, checked_api_key(api_key))
+        self._server = validate_base_url(base_url, allow_insecure=self._connection.allow_insecure)
+        self._transport = self._make_transport(self._server, validate_api_key(api_key))
         self._output_dir = Path(output_dir)
         ledger = self._output_dir / LEDGER_NAME if ledger is ... else ledger
         self._ledger_path = None if ledger is None else Path(ledger)
         self._limits = limits or Limits()
         self._retry = retry or Retry()
         self._polling = polling or Polling()
-        self._on_event = checked_listener(on_event)
-        self._webhook = Webhook(self._server)
-        self._house: House | None = None
+        self._on_event = validate_listener(on_event)
+        self._webhook = WebhookReceiver(self._server)
+        self._runtime: ClientRuntime | None = None
         self._is_closed = False
 
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
         return HttpTransport(base_url, api_key, connection=self._connection)
 
-    def _make_ledger(self) -> Ledger:
-        return SqliteLedger(self._ledger_path) if self._ledger_path else MemoryLedger()
+    def _make_ledger(self) -> JobStore:
+        return SqliteJobStore(self._ledger_path) if self._ledger_path else MemoryJobStore()
 
     # In and out
 
     async def __aenter__(self) -> Self:
-        await warm_up()
-        if self._house is not None or self._is_closed:
+        await preload_backend()
+        if self._runtime is not None or self._is_closed:
             raise ClientClosed("a client is entered once; make another OmniClient")
-        self._house = House(
+        self._runtime = ClientRuntime(
             self._transport,
             self._make_ledger(),
             self._output_dir,
@@ -157,7 +157,7 @@ class OmniClient(Questions):
             webhook=self._webhook,
         )
         try:
-            await self._house.open()
+            await self._runtime.open()
         except BaseException:
             self._is_closed = True
             raise
@@ -166,16 +166,16 @@ class OmniClient(Questions):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        house = self._entered()
+        runtime = self._entered()
         self.check_loop()
         try:
             if error is None:
-                await house.idle()
+                await runtime.wait_until_idle()
         finally:
             self._is_closed = True
-            await house.close()
-        if error is None and house.crash is not None:
-            raise house.crash
+            await runtime.close()
+        if error is None and runtime.failure is not None:
+            raise runtime.failure
 
     # Jobs
 
@@ -191,39 +191,39 @@ class OmniClient(Questions):
         anything is recorded or sent. Only of a missing file under a given key the job itself tells, unless it is done.
         """
         self._open()
-        return self._take(as_request(request, fields), key)
+        return self._take(build_request(request, fields), key)
 
     def as_completed(
-        self, requests: Iterable[Wanted] | AsyncIterable[Wanted], *, ahead: int = 1000
+        self, requests: Iterable[Submittable] | AsyncIterable[Submittable], *, ahead: int = 1000
     ) -> AsyncIterator[Job]:
         """Submit all of an iterable and iterate over its jobs as they finish; a failed one raises when awaited.
 
         Takes `VideoRequest`, prompts, or jobs (of a generator that submits, with keys, as it is asked). Items are
         taken only as fast as jobs finish: never more than `ahead` are unfinished, so the iterable may be endless.
         """
-        house = self._open()
-        return Completion(requests, ahead=ahead, submit=self.submit, spawn=house.spawn)
+        runtime = self._open()
+        return AsCompletedIterator(requests, ahead=ahead, submit=self.submit, spawn=runtime.spawn)
 
     def attach(self, task_id: str, *, key: str | None = None) -> Job:
         """Follow a task that was submitted elsewhere, or earlier; its clip is named by `key`, else by `task_id`."""
-        house = self._open()
+        runtime = self._open()
         if not task_id or not task_id.isprintable():
             raise ValueError(f"attach({task_id!r}): give the task_id that the server gave")
         record = JobRecord(
-            key=checked_key(key) or task_id, status=JobStatus.RUNNING, task_id=task_id, created_at=time.time()
+            key=validate_key(key) or task_id, status=JobStatus.RUNNING, task_id=task_id, created_at=time.time()
         )
-        return self._enter(house, record)
+        return self._enter(runtime, record)
 
     def resume(self) -> list[Job]:
         """Take up every job of the ledger that has something left to do, and let submits leave again after a stop."""
-        house = self._open()
-        house.submitter.reopen()
+        runtime = self._open()
+        runtime.submitter.resume()
         jobs = []
-        for record in house.roster.ledger.unfinished():
-            job = house.roster.find(record.key)
+        for record in runtime.registry.store.unfinished():
+            job = runtime.registry.find(record.key)
             if job is None:
                 job = Job(self, record)
-                house.intake.resume(job)
+                runtime.dispatcher.resume(job)
             jobs.append(job)
         return jobs
 
@@ -235,12 +235,12 @@ class OmniClient(Questions):
         A completed job gives its clip as ever; one that is merely unfinished is given up for the new one (`resume` is
         for those). Awaiting it raises `JobError` if the ledger has no such key.
         """
-        house = self._open()
-        live = house.roster.find(key)
+        runtime = self._open()
+        live = runtime.registry.find(key)
         if live is not None:
             return live
         job = Job(self, JobRecord(key=key, created_at=time.time()))
-        house.intake.begin_again(job, new_idempotency_key())
+        runtime.dispatcher.resubmit(job, new_idempotency_key())
         return job
 
     def webhook(self, public_url: str) -> Application:
@@ -253,7 +253,7 @@ class OmniClient(Questions):
 
         Raises `ValueError` for an address that the API would silently not call.
         """
-        self._webhook.turn_on(public_url)
+        self._webhook.enable(public_url)
         return application(self._webhook)
 
     # How it stands
@@ -272,17 +272,17 @@ class OmniClient(Questions):
 
         Jobs that were accepted are still followed to their end. `resume` lets submits leave again.
         """
-        return self._entered().submitter.stopped
+        return self._entered().submitter.stop_error
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else "open" if self._house else "not entered"
+        state = "closed" if self._is_closed else "open" if self._runtime else "not entered"
         return f"<OmniClient {state}, output_dir={str(self._output_dir)!r}>"
 
     # What its jobs ask of it
 
     def check_loop(self) -> None:
         """Raise `RuntimeError` in another event loop than the one in which the client was entered."""
-        if self._house is not None and asyncio.get_running_loop() is not self._house.loop:
+        if self._runtime is not None and asyncio.get_running_loop() is not self._runtime.loop:
             raise RuntimeError(
                 "this OmniClient belongs to another event loop; open one with `async with OmniClient()` in each loop "
                 "(each asyncio.run makes a new one)"
@@ -296,49 +296,49 @@ class OmniClient(Questions):
         """Submit a job that goes on from another; `Job.extend` is the way to call it."""
         self._open()
         inherited = job.request.passes_on(fields.get("model")) if job.request else {}
-        request = as_request(prompt, inherited | fields)
+        request = build_request(prompt, inherited | fields)
         request.check_extends()
         return self._take(request, key, parent=job)
 
     # Inside
 
     def _take(self, request: VideoRequest, key: str | None, parent: Job | None = None) -> Job:
-        fault = find_fault(request)
+        fault = first_reference_error(request)
         if fault is not None and (key is None or not is_missing(fault)):
             raise fault  # but under a key a later run may ask for what is done already, its pictures long gone
         record = new_record(request, key, parent.key if parent else None)
         return self._enter(self._open(), record, parent, fault)
 
     def _enter(
-        self, house: House, record: JobRecord, parent: Job | None = None, fault: BadReference | None = None
+        self, runtime: ClientRuntime, record: JobRecord, parent: Job | None = None, fault: BadReference | None = None
     ) -> Job:
-        live = house.roster.find(record.key)
+        live = runtime.registry.find(record.key)
         if live is not None and live._record.is_same_work(record):
             return live
         job = Job(self, record, parent)
         if live is None:
-            house.intake.take(job, fault)
+            runtime.dispatcher.admit(job, fault)
         elif live._is_unread:
-            stand_behind(job, live)
+            follow_duplicate(job, live)
         else:
-            job._end(key_reused(record.key))
+            job._resolve(key_reused(record.key))
         return job
 
-    def _asks(self) -> Desk:
-        return self._open().desk
+    def _asks(self) -> ApiQueries:
+        return self._open().queries
 
-    def _uploads(self) -> Uploads:
+    def _uploads(self) -> ImageUploader:
         return self._open().uploads
 
-    def _open(self) -> House:
-        """Give the house, if it is open and this is its loop."""
-        house = self._entered()
+    def _open(self) -> ClientRuntime:
+        """Give the runtime, if it is open and this is its loop."""
+        runtime = self._entered()
         self.check_loop()
-        if not (self._is_closed or house.is_over):
-            return house
-        raise ClientClosed("this client is closed; make another OmniClient") from house.crash
+        if not (self._is_closed or runtime.is_closed):
+            return runtime
+        raise ClientClosed("this client is closed; make another OmniClient") from runtime.failure
 
-    def _entered(self) -> House:
-        if self._house is None:
+    def _entered(self) -> ClientRuntime:
+        if self._runtime is None:
             raise ClientClosed("this client is not open; use it inside `async with OmniClient(...) as client:`")
-        return self._house
+        return self._runtime

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from ..api.outcomes import is_remembered, may_resend
+from ..api.outcomes import is_key_valid, may_resend
 from ..errors import DownloadError, JobError, KeyReused, LedgerError, ParentFailed
-from ..jobs.failures import as_it_ended, key_reused, unreadable
+from ..jobs.failures import error_from_record, key_reused, unreadable_request_error
 from ..jobs.job import Job
-from ..jobs.lifecycle import MOVES, JobStatus
-from ..timing import Bell
+from ..jobs.lifecycle import TRANSITIONS, JobStatus
+from ..timing import WakeEvent
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Generator
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..downloads.downloader import Downloader
     from ..errors import OmniError
     from ..jobs.records import JobRecord
-    from ..jobs.registry import Roster
+    from ..jobs.registry import JobRegistry
     from ..polling.poller import Poller
     from ..settings import Retry
     from ..submission.submitter import Submitter
@@ -33,7 +33,7 @@ _EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.U
 
 
 @dataclass(frozen=True, slots=True)
-class _Arrival:
+class _Admission:
     """A job at the door, with what the ledger says of it; with a new idempotency key if it is to be bought again.
 
     One with a `fault` may come in only if the ledger knows it already.
@@ -45,7 +45,7 @@ class _Arrival:
     fault: OmniError | None = None
 
 
-class _Known:
+class _Resolved:
     """A row that is there already, for those who await it."""
 
     def __init__(self, record: JobRecord) -> None:
@@ -56,52 +56,52 @@ class _Known:
         yield  # makes this a generator, as `await` needs
 
 
-class Intake:
+class Dispatcher:
     """The way in for every job of one client; it waits for the ledger so that `submit` need not."""
 
     def __init__(
-        self, roster: Roster, submitter: Submitter, poller: Poller, downloader: Downloader, *, retry: Retry
+        self, registry: JobRegistry, submitter: Submitter, poller: Poller, downloader: Downloader, *, retry: Retry
     ) -> None:
-        self._roster = roster
+        self._registry = registry
         self._retry = retry
         self._submitter = submitter
         self._poller = poller
         self._downloader = downloader
-        self._coming: deque[_Arrival] = deque()
-        self._bell = Bell()
+        self._coming: deque[_Admission] = deque()
+        self._wake = WakeEvent()
 
-    def take(self, job: Job, fault: OmniError | None = None) -> None:
+    def admit(self, job: Job, fault: OmniError | None = None) -> None:
         """Take in a job that has just been made; one with a fault only where the ledger knows it."""
-        ledger = self._roster.ledger
+        ledger = self._registry.store
         row = ledger.find(job.key) if fault else ledger.insert(job._record)
-        self._enter(_Arrival(job, row, fault=fault))
+        self._enter(_Admission(job, row, fault=fault))
 
     def resume(self, job: Job) -> None:
         """Take in a job that was made from its row in the ledger."""
-        self._enter(_Arrival(job, _Known(job._record)))
+        self._enter(_Admission(job, _Resolved(job._record)))
 
-    def begin_again(self, job: Job, idempotency_key: str) -> None:
+    def resubmit(self, job: Job, idempotency_key: str) -> None:
         """Take in a job of which only the key is known, to be bought once more; the ledger must know it."""
-        self._enter(_Arrival(job, self._roster.ledger.find(job.key), new_idempotency_key=idempotency_key))
+        self._enter(_Admission(job, self._registry.store.find(job.key), new_idempotency_key=idempotency_key))
 
     def cancel(self, job: Job) -> bool:
         """Give up a job that is not admitted yet, as soon as it is; False if it is already."""
-        job._wants_cancel = not job._is_admitted
-        return job._wants_cancel
+        job._cancel_requested = not job._is_admitted
+        return job._cancel_requested
 
     async def run(self) -> None:
         """Send each job where it belongs once its row is safe, for ever."""
-        await self._bell.wait(None)
-        await self._prove_folder()
+        await self._wake.wait(None)
+        await self._check_output_dir()
         while True:
             for _ in range(min(len(self._coming), _AT_A_STRETCH)):
                 await self._admit(self._coming.popleft())
             if self._coming:
                 await anyio.lowlevel.checkpoint()
             else:
-                await self._bell.wait(None)
+                await self._wake.wait(None)
 
-    async def _prove_folder(self) -> None:
+    async def _check_output_dir(self) -> None:
         """See that clips can be stored, before the first of them is paid."""
         try:
             await self._downloader.prepare()
@@ -112,166 +112,168 @@ class Intake:
             )
             self._submitter.stop(DownloadError(text, path=path))
 
-    def _enter(self, arrival: _Arrival) -> None:
-        self._roster.enter(arrival.job)
+    def _enter(self, arrival: _Admission) -> None:
+        self._registry.add(arrival.job)
         self._coming.append(arrival)
-        self._bell.ring()
+        self._wake.set()
 
-    async def _admit(self, arrival: _Arrival) -> None:
+    async def _admit(self, arrival: _Admission) -> None:
         job = arrival.job
         try:
             existing = await arrival.row
             await self._find_parent(job, existing)
         except LedgerError as error:  # what cannot be recorded must not be bought
             self._submitter.stop(error)
-            self._roster.end(job, error)
+            self._registry.resolve(job, error)
             return
         finally:
             job._is_admitted = True
         if job.done():
             return  # the line was stopped meanwhile
-        if job._wants_cancel:
-            self._withdraw(job, existing)
+        if job._cancel_requested:
+            self._cancel_before_admission(job, existing)
         elif arrival.new_idempotency_key:
-            await self._begin_again(job, existing, arrival.new_idempotency_key)
+            await self._resubmit(job, existing, arrival.new_idempotency_key)
         elif existing is None and arrival.fault is not None:
-            self._roster.send_away(job, arrival.fault)
+            self._registry.discard(job, arrival.fault)
         elif existing is None:
-            self._roster.admit(job)
-            await self._direct_new(job)
+            self._registry.admit(job)
+            await self._route_new(job)
         elif existing.is_same_work(_as_meant(job)):
-            await self._stand_for(job, existing)
+            await self._adopt_record(job, existing)
         else:
-            self._roster.turn_away(job, existing, key_reused(job.key))
+            self._registry.reject(job, existing, key_reused(job.key))
 
-    async def _stand_for(self, job: Job, existing: JobRecord) -> None:
+    async def _adopt_record(self, job: Job, existing: JobRecord) -> None:
         """Let a job go on where the ledger says that it stands."""
-        twin = self._roster.find(existing.key)
+        twin = self._registry.find(existing.key)
         if twin is not None and twin is not job:  # it was attached by the task of another job that is live
-            job._twin = twin
-            twin._when_done(lambda twin: self._roster.share(twin, job))
+            job._duplicate_of = twin
+            twin._add_done_callback(lambda twin: self._registry.copy_outcome(twin, job))
             return
-        self._roster.admit(job, existing)
-        await self._direct(job)
+        self._registry.admit(job, existing)
+        await self._route(job)
 
-    async def _begin_again(self, job: Job, existing: JobRecord | None, idempotency_key: str) -> None:
+    async def _resubmit(self, job: Job, existing: JobRecord | None, idempotency_key: str) -> None:
         """Buy a job once more that came to nothing, or of which nobody knows; any other goes on where it stands."""
         if existing is None:
             text = f"job {job.key!r}: the ledger knows no such key, so there is nothing to buy again"
-            self._roster.end(job, JobError(text, key=job.key))
+            self._registry.resolve(job, JobError(text, key=job.key))
             return
         if not existing.request and existing.status is not JobStatus.COMPLETED:
             text = (
                 f"job {job.key!r}: its task was submitted elsewhere, and nobody here knows the request to buy it again"
             )
-            self._roster.turn_away(job, existing, JobError(text, key=job.key, task_id=existing.task_id))
+            self._registry.reject(job, existing, JobError(text, key=job.key, task_id=existing.task_id))
             return
-        self._roster.admit(job, existing)
+        self._registry.admit(job, existing)
         if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_remembered(existing):
-            self._roster.move(job, JobStatus.SUBMITTING, error="", finished_at=None)  # the key still tells them apart
-            self._line_up(job)
+            self._registry.transition(
+                job, JobStatus.SUBMITTING, error="", finished_at=None
+            )  # the key still tells them apart
+            self._enqueue(job)
             return
         if existing.status is not JobStatus.COMPLETED:
             for link in existing.sent_as:  # it may have failed because nobody could fetch it
-                self._roster.ledger.forget_upload(link)
-            self._roster.begin_again(job, idempotency_key)
-        await self._direct(job)
+                self._registry.store.forget_upload(link)
+            self._registry.reset_for_resubmit(job, idempotency_key)
+        await self._route(job)
 
-    def _withdraw(self, job: Job, existing: JobRecord | None) -> None:
+    def _cancel_before_admission(self, job: Job, existing: JobRecord | None) -> None:
         """Cancel a job at the door; also as the ledger knows it, else a later run would send it after all."""
         if existing is None:
-            self._roster.cancel(job)
+            self._registry.cancel(job)
             return
-        is_same = existing.is_same_work(_as_meant(job)) and self._roster.find(existing.key) in {None, job}
-        if is_same and JobStatus.CANCELLED in MOVES[existing.status]:
-            self._roster.admit(job, existing)
-            self._roster.cancel(job)
+        is_same = existing.is_same_work(_as_meant(job)) and self._registry.find(existing.key) in {None, job}
+        if is_same and JobStatus.CANCELLED in TRANSITIONS[existing.status]:
+            self._registry.admit(job, existing)
+            self._registry.cancel(job)
         else:
-            self._roster.turn_away(job, existing, self._roster.cancellation(job))
+            self._registry.reject(job, existing, self._registry.cancellation(job))
 
     async def _find_parent(self, job: Job, existing: JobRecord | None) -> None:
         """Link a job made from its row to the job that it extends, live or as the ledger knows it."""
         key = (existing or job._record).parent
         if job._parent is not None:
-            job._parent = parent = job._parent._twin or job._parent
+            job._parent = parent = job._parent._duplicate_of or job._parent
             if existing is None and parent.key != key:  # it was attached by a task that the ledger knows by another key
-                self._roster.note(job, parent=parent.key)
+                self._registry.update(job, parent=parent.key)
             return
         if key is None:
             return
-        job._parent = self._roster.find(key)
-        record = None if job._parent else await self._roster.ledger.find(key)
+        job._parent = self._registry.find(key)
+        record = None if job._parent else await self._registry.store.find(key)
         if record is not None:
-            job._parent = parent = Job(job._keeper, record)
-            parent._outcome = None if parent.status in _EXTENDABLE else as_it_ended(parent)
+            job._parent = parent = Job(job._owner, record)
+            parent._outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
 
-    async def _direct_new(self, job: Job) -> None:
+    async def _route_new(self, job: Job) -> None:
         """Send a new job on, unless what it was to extend was turned away: a later run would extend another's clip."""
         parent = job._parent
         if parent is None or not isinstance(parent._outcome, KeyReused):
             if job.status is JobStatus.WAITING:
-                self._line_up(job)  # its request has just been checked
+                self._enqueue(job)  # its request has just been checked
             else:
-                await self._direct(job)
+                await self._route(job)
             return
         text = f"job {job.key!r}: the job {parent.key!r} that it extends was not taken: {parent._outcome}"
-        self._roster.move(job, JobStatus.FAILED, error=text, finished_at=self._roster.wall())
-        self._roster.end(job, ParentFailed(text, key=job.key))
+        self._registry.transition(job, JobStatus.FAILED, error=text, finished_at=self._registry.wall())
+        self._registry.resolve(job, ParentFailed(text, key=job.key))
 
-    async def _direct(self, job: Job) -> None:
+    async def _route(self, job: Job) -> None:
         """Send a job where its status says that it belongs."""
         if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
-            self._roster.note(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
+            self._registry.update(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
         match job.status:
-            case JobStatus.WAITING | JobStatus.SUBMITTING if (fault := unreadable(job)) is not None:
-                self._roster.end(job, fault)
+            case JobStatus.WAITING | JobStatus.SUBMITTING if (fault := unreadable_request_error(job)) is not None:
+                self._registry.resolve(job, fault)
             case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
-                await self._roster.leave_unknown(job, "it was being sent when an earlier run ended")
+                await self._registry.mark_unknown(job, "it was being sent when an earlier run ended")
             case JobStatus.WAITING | JobStatus.SUBMITTING:
-                self._line_up(job)
+                self._enqueue(job)
             case JobStatus.RUNNING | JobStatus.OVERDUE | JobStatus.CANCELLED if job.task_id:
                 self._follow(job)
             case JobStatus.DOWNLOADING | JobStatus.COMPLETED:
-                self._downloader.put(job)
+                self._downloader.add(job)
             case JobStatus.UNDELIVERED:
-                self._roster.move(job, JobStatus.DOWNLOADING, error="")
-                self._downloader.put(job)
+                self._registry.transition(job, JobStatus.DOWNLOADING, error="")
+                self._downloader.add(job)
             case _:
-                self._roster.end(job, as_it_ended(job))
+                self._registry.resolve(job, error_from_record(job))
 
-    def _line_up(self, job: Job) -> None:
+    def _enqueue(self, job: Job) -> None:
         parent = job._parent
         if job._record.parent is None or job._record.parent_task_id:
-            self._submitter.put(job)
+            self._submitter.add(job)
         elif parent is None:
             reason = f"job {job.key!r}: the job {job._record.parent!r} that it extends has no result"
-            self._roster.end(job, ParentFailed(reason, key=job.key))
+            self._registry.resolve(job, ParentFailed(reason, key=job.key))
         elif parent.status in _EXTENDABLE:
-            self.let_extend(job, parent)
-        elif self._submitter.stopped is not None:
-            self._roster.end(job, self._submitter.stopped)
+            self.release_child(job, parent)
+        elif self._submitter.stop_error is not None:
+            self._registry.resolve(job, self._submitter.stop_error)
         else:
-            self._roster.wait_for(job, parent)
+            self._registry.add_child(job, parent)
 
-    def let_extend(self, job: Job, parent: Job) -> None:
+    def release_child(self, job: Job, parent: Job) -> None:
         """Send a job on its way whose parent is finished on the server."""
-        self._roster.note(job, parent_task_id=parent.task_id)
-        self._submitter.put(job)
+        self._registry.update(job, parent_task_id=parent.task_id)
+        self._submitter.add(job)
 
     def _follow(self, job: Job) -> None:
         age = 0.0  # who asks again for a job that was given up or overdue gives it all its time again
         if job.status is not JobStatus.RUNNING:
-            self._roster.move(job, JobStatus.RUNNING, error="")
+            self._registry.transition(job, JobStatus.RUNNING, error="")
         else:
             age = self._since(job._record.accepted_at)
-        self._submitter.gate.joined()
+        self._submitter.limiter.job_started()
         self._poller.follow(job, age=age, at_once=True)
 
     def _is_remembered(self, record: JobRecord) -> bool:
-        return is_remembered(self._since(record.submitted_at))
+        return is_key_valid(self._since(record.submitted_at))
 
     def _since(self, then: float | None) -> float:
-        return 0.0 if then is None else max(0.0, self._roster.wall() - then)
+        return 0.0 if then is None else max(0.0, self._registry.wall() - then)
 
 
 def _as_meant(job: Job) -> JobRecord:

@@ -37,7 +37,7 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Workload:
     """What there is to do, and all that is known of how fast it goes. Rates are per second, times in seconds.
 
     `ages` are those of the jobs in flight, or of a fair sample of them. `late` is how long a job that has finished goes
@@ -49,41 +49,41 @@ class Load:
     ages: Sequence[float] = ()
     downloading: int = 0
     rate: float | None = None
-    at_once: int | None = None
-    flow: float | None = None
-    spread: Spread | None = None
-    late: float = 0.0
-    fetch: float | None = None
-    places: int = 8
+    max_in_flight: int | None = None
+    throughput_now: float | None = None
+    durations: Spread | None = None
+    detection_delay: float = 0.0
+    download_seconds: float | None = None
+    download_slots: int = 8
 
     @property
     def throughput(self) -> float | None:
         """How many jobs leave in a second, once those that find a free place have left; None where it is not known."""
-        known = [self.rate, self.flow]
-        if self.at_once is not None and self.spread is not None:
-            known.append(self.at_once / (self.spread.mean + self.late))
+        known = [self.rate, self.throughput_now]
+        if self.max_in_flight is not None and self.durations is not None:
+            known.append(self.max_in_flight / (self.durations.mean + self.detection_delay))
         return min((each for each in known if each), default=None)
 
 
-def seconds_left(load: Load) -> float | None:
+def seconds_left(load: Workload) -> float | None:
     """Give the seconds until all are done, None while too little is known."""
     fetched = _fetched_in(load)
     if not load.waiting and not load.in_flight:
         return fetched
-    if load.spread is None or (load.waiting and not load.throughput):
+    if load.durations is None or (load.waiting and not load.throughput):
         return None
-    return max(_ended_in(load, load.spread) + load.late + (load.fetch or 0.0), fetched or 0.0)
+    return max(_ended_in(load, load.durations) + load.detection_delay + (load.download_seconds or 0.0), fetched or 0.0)
 
 
-def _fetched_in(load: Load) -> float | None:
+def _fetched_in(load: Workload) -> float | None:
     """Give for how long the places for transfers have work, if nothing else holds it up."""
     clips = load.waiting + load.in_flight + load.downloading
-    if load.fetch is None:
+    if load.download_seconds is None:
         return None if clips else 0.0
-    return load.fetch * max(clips / load.places, 1.0 if clips else 0.0)
+    return load.download_seconds * max(clips / load.download_slots, 1.0 if clips else 0.0)
 
 
-def _ended_in(load: Load, law: Spread) -> float:
+def _ended_in(load: Workload, law: Spread) -> float:
     """Give the seconds by which, at even odds, the last job has ended on the server."""
     starts = _last_starts(load)
     last = max(starts, default=0.0)
@@ -106,13 +106,15 @@ def _ended_in(load: Load, law: Spread) -> float:
     return high
 
 
-def _last_starts(load: Load) -> list[float]:
+def _last_starts(load: Workload) -> list[float]:
     """Give the seconds until the last of those that wait leave."""
     throughput = load.throughput
     if not load.waiting or throughput is None:
         return []
-    free = 0 if load.at_once is None else min(load.waiting, max(0, load.at_once - load.in_flight))
-    pace = min((each for each in (load.rate, load.flow) if each), default=math.inf)  # in which free places are taken
+    free = 0 if load.max_in_flight is None else min(load.waiting, max(0, load.max_in_flight - load.in_flight))
+    pace = min(
+        (each for each in (load.rate, load.throughput_now) if each), default=math.inf
+    )  # in which free places are taken
     until = free / pace + (load.waiting - free) / throughput
     number = min(load.waiting, _LAST)
     return [until - each / (throughput if each < load.waiting - free else pace) for each in range(number)]

@@ -12,20 +12,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.lowlevel
 
-from ..api.queries import Desk
+from ..api.queries import ApiQueries
 from ..downloads.downloader import Downloader
 from ..errors import LedgerError
 from ..jobs.lifecycle import JobStatus
-from ..jobs.registry import Roster
+from ..jobs.registry import JobRegistry
 from ..polling.durations import Experience, fitted
 from ..polling.poller import Poller
-from ..submission.references import References
-from ..submission.saved_limits import FoundLimits
-from ..submission.sender import Post
+from ..submission.references import ReferencePreparer
+from ..submission.saved_limits import SavedLimits
+from ..submission.sender import Sender
 from ..submission.submitter import GRACE, Submitter
-from ..submission.uploads import Uploads
-from .dispatcher import Intake
-from .forecast import Forecast, Load, seconds_left
+from ..submission.uploads import ImageUploader
+from .dispatcher import Dispatcher
+from .forecast import Forecast, Workload, seconds_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from ..jobs.events import JobEvent
     from ..jobs.job import Job
     from ..jobs.statistics import Statistics
-    from ..jobs.store import Ledger
-    from ..polling.webhook import Webhook
+    from ..jobs.store import JobStore
+    from ..polling.webhook import WebhookReceiver
     from ..settings import Limits, Polling, Retry
 
 
@@ -48,8 +48,8 @@ _SAMPLE = 64  # jobs in flight whose ages stand for all
 _SLACK = 1.01  # of each interval of a told pace, which the submitter adds
 
 
-def outlook(
-    roster: Roster,
+def forecast_of(
+    registry: JobRegistry,
     submitter: Submitter,
     experience: Experience,
     downloader: Downloader,
@@ -58,32 +58,32 @@ def outlook(
     upcoming: int,
 ) -> Forecast:
     """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
-    gate, now = submitter.gate, submitter.now()
-    learnt, standing = gate.learnt(), roster.standing
+    gate, now = submitter.limiter, submitter.now()
+    learnt, standing = gate.learned(), registry.counts
     waiting = standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING]
-    at_once = _least(limits.max_in_flight, learnt.at_once)
+    at_once = _least(limits.max_in_flight, learnt.max_in_flight)
     if upcoming and not waiting:  # whoever feeds the client bit by bit sets a limit of his own
         at_once = _least(at_once, standing[JobStatus.RUNNING] + standing[JobStatus.DOWNLOADING])
-    ages = _ages(roster.running(), roster.wall())
+    ages = _ages(registry.running(), registry.wall())
     told = limits.submits_per_minute and limits.submits_per_minute / 60 / _SLACK
-    load = Load(
-        waiting=0 if submitter.stopped else waiting + upcoming,  # else they wait for a person
+    load = Workload(
+        waiting=0 if submitter.stop_error else waiting + upcoming,  # else they wait for a person
         in_flight=standing[JobStatus.RUNNING],
         ages=ages,
         downloading=standing[JobStatus.DOWNLOADING],
         rate=_least(told, learnt.per_second),
-        at_once=at_once,
-        flow=gate.flow.per_second(now),
-        spread=fitted(experience.logs(), ages, standing[JobStatus.RUNNING]),
-        late=experience.late,
-        fetch=downloader.mean_seconds,
-        places=limits.max_downloads,
+        max_in_flight=at_once,
+        throughput_now=gate.throughput.per_second(now),
+        durations=fitted(experience.logs(), ages, standing[JobStatus.RUNNING]),
+        detection_delay=experience.late,
+        download_seconds=downloader.mean_seconds,
+        download_slots=limits.max_downloads,
     )
-    bill = roster.spent.mean_cost * (load.waiting + load.in_flight)
+    bill = registry.spending.mean_cost * (load.waiting + load.in_flight)
     return Forecast(
         seconds_left=seconds_left(load),
         per_minute=load.throughput and 60 * load.throughput,
-        cost=round(roster.cost + bill, 6) if roster.spent.bills else None,
+        cost=round(registry.cost + bill, 6) if registry.spending.priced_jobs else None,
     )
 
 
@@ -105,14 +105,14 @@ _log = logging.getLogger("omni_async.client")
 _BACKEND = "anyio._backends._asyncio"
 
 
-async def warm_up() -> None:
+async def preload_backend() -> None:
     """Load, beside the event loop, what anyio loads at its first use: that would hold up the loop for 25 ms."""
     if _BACKEND not in sys.modules:
         with suppress(ImportError):
             await asyncio.to_thread(import_module, _BACKEND)
 
 
-class House:
+class ClientRuntime:
     """Everything that lives from entering a client to leaving it. Made within the event loop that it belongs to.
 
     The rooms run in an asyncio task of their own, and not in the one that entered the client: so what the user's block
@@ -123,7 +123,7 @@ class House:
     def __init__(
         self,
         transport: Transport,
-        ledger: Ledger,
+        ledger: JobStore,
         folder: Path,
         server: str,
         *,
@@ -131,59 +131,64 @@ class House:
         retry: Retry,
         polling: Polling,
         on_event: Callable[[JobEvent], object] | None,
-        webhook: Webhook,
+        webhook: WebhookReceiver,
     ) -> None:
         self.loop = asyncio.get_running_loop()
-        self.crash: BaseException | None = None
-        self.is_over = False  # also where somebody has cancelled every asyncio task of the loop
-        self.roster = Roster(ledger, on_event)
-        self.desk = Desk(transport, retry)
-        self.uploads = Uploads(transport, self.roster, server, retry=retry)
-        self.references = References(self.uploads, self.roster)
-        self.downloader = Downloader(transport, self.roster, folder, limits=limits, retry=retry)
+        self.failure: BaseException | None = None
+        self.is_closed = False  # also where somebody has cancelled every asyncio task of the loop
+        self.registry = JobRegistry(ledger, on_event)
+        self.queries = ApiQueries(transport, retry)
+        self.uploads = ImageUploader(transport, self.registry, server, retry=retry)
+        self.references = ReferencePreparer(self.uploads, self.registry)
+        self.downloader = Downloader(transport, self.registry, folder, limits=limits, retry=retry)
         self.poller = Poller(
             transport,
-            self.roster,
+            self.registry,
             limits=limits,
             retry=retry,
             polling=polling,
-            landed=self._land,
-            left=self._leave,
+            on_finished=self._on_task_finished,
+            on_slot_freed=self._on_slot_freed,
             webhook=webhook,
         )
-        post = Post(transport, self.roster, self.references, webhook.address_for)
+        post = Sender(transport, self.registry, self.references, webhook.url_for)
         self.submitter = self.references.way_out = Submitter(
-            post, self.roster, limits=limits, retry=retry, follow=self.poller.follow, found=self._note_limits
+            post,
+            self.registry,
+            limits=limits,
+            retry=retry,
+            on_accepted=self.poller.follow,
+            on_limits_learned=self._note_limits,
         )
-        self._limits = FoundLimits(ledger, self.submitter.gate, server, wall=self.roster.wall)
-        self.intake = Intake(self.roster, self.submitter, self.poller, self.downloader, retry=retry)
-        self.roster.on_ledger_failure = self.submitter.stop
-        self.poller.schedule.pressure = self._pressure
+        self._saved_limits = SavedLimits(ledger, self.submitter.limiter, server, wall=self.registry.wall)
+        self.dispatcher = Dispatcher(self.registry, self.submitter, self.poller, self.downloader, retry=retry)
+        self.registry.on_store_failure = self.submitter.stop
+        self.poller.schedule.pressure = self._queue_pressure
         self._transport = transport
         self._webhook = webhook
         self._ledger = ledger
-        self._told = limits
+        self._configured = limits
         self._server = server
         self._counts_cost = limits.max_cost is not None
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
         self._group: TaskGroup | None = None
-        self._keeper = asyncio.create_task(self._keep(), name="omni_async client")
+        self._supervisor = asyncio.create_task(self._run(), name="omni_async client")
 
     def cancel(self, job: Job) -> bool:
         """Give a job up, wherever it has got to; False if it has ended."""
         if job.done():
             return False
-        if self.intake.cancel(job):
+        if self.dispatcher.cancel(job):
             return True
         match job.status:
             case JobStatus.WAITING | JobStatus.SUBMITTING:
                 self.submitter.cancel(job)
             case JobStatus.RUNNING:
-                self.submitter.finished()
-                self.roster.cancel(job)
+                self.submitter.job_finished()
+                self.registry.cancel(job)
             case JobStatus.DOWNLOADING:
-                self.roster.cancel(job)
+                self.registry.cancel(job)
             case _:
                 return False
         return True
@@ -200,106 +205,106 @@ class House:
         except BaseException:
             await self.close()
             raise
-        if self.crash is not None:
+        if self.failure is not None:
             await self.close()
-            raise self.crash
+            raise self.failure
 
-    async def idle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Wait until there is nothing left to do."""
-        while self.roster.live():
-            await self.roster.empty()
+        while self.registry.live():
+            await self.registry.wait_until_empty()
             for _ in range(_TURNS):
                 await anyio.lowlevel.checkpoint()
 
     def statistics(self) -> Statistics:
         """Give all sums as of now."""
-        learnt = self.submitter.gate.learnt()
-        return self.roster.statistics(
+        learnt = self.submitter.limiter.learned()
+        return self.registry.statistics(
             submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
-            at_once=learnt.at_once,
-            stopped=self.submitter.stopped,
+            at_once=learnt.max_in_flight,
+            stopped=self.submitter.stop_error,
         )
 
     def forecast(self, upcoming: int) -> Forecast:
         """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
-        rooms = (self.roster, self.submitter, self.poller.experience, self.downloader)
-        return outlook(*rooms, limits=self._told, upcoming=upcoming)
+        rooms = (self.registry, self.submitter, self.poller.experience, self.downloader)
+        return forecast_of(*rooms, limits=self._configured, upcoming=upcoming)
 
     async def close(self) -> None:
         """Stop at once: POSTs on the wire get a few seconds, all else is cut short, every waiter gets an outcome."""
         self._leaving.set()
         with anyio.CancelScope(shield=True):
             try:
-                await asyncio.wait({self._keeper})
+                await asyncio.wait({self._supervisor})
             except asyncio.CancelledError:  # asked a second time: in a hurry
-                self._keeper.cancel()
-                await asyncio.wait({self._keeper}, timeout=GRACE + 1)
+                self._supervisor.cancel()
+                await asyncio.wait({self._supervisor}, timeout=GRACE + 1)
                 raise
 
-    async def _keep(self) -> None:
+    async def _run(self) -> None:
         try:
             await self._ledger.open()
-            self.poller.learn(await self._ledger.durations())
-            await self._limits.recall()
-            await self._webhook.open(self._ledger, self.poller.schedule.wakeups.hint)
+            self.poller.seed(await self._ledger.durations())
+            await self._saved_limits.load()
+            await self._webhook.open(self._ledger, self.poller.schedule.hints.on_call)
             if self._counts_cost:
-                self.roster.spent = await self._ledger.spent()
+                self.registry.spending = await self._ledger.spending()
         except LedgerError as error:
-            self.crash = error
+            self.failure = error
         else:
-            await self._live()
+            await self._run_stages()
         finally:
             self._opened.set()
-            await self._shut()
+            await self._shut_down()
 
-    async def _live(self) -> None:
+    async def _run_stages(self) -> None:
         try:
             async with anyio.create_task_group() as group:
                 self._group = group
                 _log.debug("open: %s", self._server)
                 self._opened.set()
-                for room in (self.intake, self.references, self.submitter, self.poller, self.downloader):
+                for room in (self.dispatcher, self.references, self.submitter, self.poller, self.downloader):
                     group.start_soon(room.run, name=f"omni_async {type(room).__name__.lower()}")
                 await self._leaving.wait()
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as group_of_errors:
-            self.crash = _first_of(group_of_errors)
-            _log.critical("a room has broken down; the client stops", exc_info=self.crash)
+            self.failure = _first_of(group_of_errors)
+            _log.critical("a room has broken down; the client stops", exc_info=self.failure)
 
-    async def _shut(self) -> None:
-        self.is_over = True
+    async def _shut_down(self) -> None:
+        self.is_closed = True
         self._webhook.close()
-        _log.debug("closing, with %d job(s) unfinished", len(self.roster.live()))
-        self.roster.close("the client broke down" if self.crash else "the client was left", self.crash)
-        self._limits.keep(at_last=True)
+        _log.debug("closing, with %d job(s) unfinished", len(self.registry.live()))
+        self.registry.close("the client broke down" if self.failure else "the client was left", self.failure)
+        self._saved_limits.save(at_last=True)
         with anyio.move_on_after(10, shield=True):
             await self._transport.aclose()
             try:
                 await self._ledger.aclose()
             except LedgerError as error:
-                self.crash = self.crash or error
+                self.failure = self.failure or error
 
     # What passes between the rooms
 
     def _note_limits(self) -> None:
-        self._limits.keep()
+        self._saved_limits.save()
 
-    def _leave(self, ended_at: float | None) -> None:
-        self.submitter.finished(ended_at)
+    def _on_slot_freed(self, ended_at: float | None) -> None:
+        self.submitter.job_finished(ended_at)
 
-    def _pressure(self) -> float:
+    def _queue_pressure(self) -> float:
         """Give how much more it matters to others than to a job itself that its end is noticed.
 
         That is so where they wait for its place on the server, and the more the longer the line: what a place stands
         empty is lost for good.
         """
-        gate = self.submitter.gate
-        return _ROUNDS * len(self.submitter.line) / max(1, gate.in_flight) if gate.is_full else 0.0
+        gate = self.submitter.limiter
+        return _ROUNDS * len(self.submitter.queue) / max(1, gate.in_flight) if gate.is_full else 0.0
 
-    def _land(self, job: Job) -> None:
-        self.downloader.put(job)
-        for child in self.roster.release(job):
-            self.intake.let_extend(child, job)
+    def _on_task_finished(self, job: Job) -> None:
+        self.downloader.add(job)
+        for child in self.registry.pop_children(job):
+            self.dispatcher.release_child(child, job)
 
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -11,10 +11,10 @@ import anyio
 
 from ..errors import DownloadError, LedgerError
 from ..jobs.lifecycle import JobStatus
-from ..timing import Bell
-from .download import Fetch, GivenUp, Source, undelivered
-from .partfile import is_whole, prepare_folder
-from .slots import Places
+from ..timing import WakeEvent
+from .download import ClipDownload, DownloadCancelled, DownloadContext, download_failed
+from .partfile import is_complete, prepare_folder
+from .slots import DownloadSlots
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from ..api.transport import Transport
     from ..jobs.job import Job
-    from ..jobs.registry import Roster
+    from ..jobs.registry import JobRegistry
     from ..settings import Limits, Retry
-    from .slots import Place
+    from .slots import DownloadSlot
 
 
 class Downloader:
@@ -33,67 +33,69 @@ class Downloader:
     def __init__(
         self,
         transport: Transport,
-        roster: Roster,
+        registry: JobRegistry,
         folder: Path,
         *,
         limits: Limits,
         retry: Retry,
-        dice: Callable[[], float] = random.random,
+        jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._roster = roster
+        self._registry = registry
         self._folder = folder
         self._retry = retry
-        self._source = Source(transport, roster, retry=retry, at_once=limits.max_downloads, dice=dice)
-        self._places = Places(limits.max_downloads)
+        self._context = DownloadContext(
+            transport, registry, retry=retry, max_threads=limits.max_downloads, jitter=jitter
+        )
+        self._slots = DownloadSlots(limits.max_downloads)
         self._waiting: deque[Job] = deque()
-        self._bell = Bell()
+        self._wake = WakeEvent()
         self._fetched = 0  # clips, and the time that they took
         self._seconds = 0.0
 
     async def prepare(self) -> None:
         """Make the folder and see that files can be put there. Raises `OSError`."""
-        await self._source.in_thread(prepare_folder, self._folder)
+        await self._context.in_thread(prepare_folder, self._folder)
 
     @property
     def mean_seconds(self) -> float | None:
         """How long a clip has taken on its way so far; None before the first."""
         return self._seconds / self._fetched if self._fetched else None
 
-    def put(self, job: Job) -> None:
+    def add(self, job: Job) -> None:
         """Fetch the clips of this job; of one that is said to be completed, only if they are not there and whole."""
         self._waiting.append(job)
-        self._bell.ring()
+        self._wake.set()
 
     async def run(self) -> None:
         """Fetch what comes, for ever."""
         async with anyio.create_task_group() as group:
             while True:
                 while self._waiting:
-                    place = await self._places.take()
+                    place = await self._slots.take()
                     group.start_soon(self._serve, self._waiting.popleft(), place)
-                await self._bell.wait(None)
+                await self._wake.wait(None)
 
-    async def _serve(self, job: Job, place: Place) -> None:
-        job._when_done(lambda _: place.end())
+    async def _serve(self, job: Job, place: DownloadSlot) -> None:
+        job._add_done_callback(lambda _: place.end())
         try:
             if job.status is JobStatus.COMPLETED and not await self._stands(job):
-                await self._roster.sure(self._roster.move(job, JobStatus.DOWNLOADING, paths=()))
+                await self._registry.persist(self._registry.transition(job, JobStatus.DOWNLOADING, paths=()))
             if job.status is JobStatus.DOWNLOADING:
                 await self._deliver(job, place)
         finally:
-            place.leave()
+            place.release()
 
     async def _stands(self, job: Job) -> bool:
         """End a completed job with its files, if they still stand and are whole: where they were put, or moved to."""
         for paths in (job.paths, tuple(self._folder / path.name for path in job.paths)):
-            if paths and all([await self._source.in_thread(is_whole, path) for path in paths]):
+            if paths and all([await self._context.in_thread(is_complete, path) for path in paths]):
                 if paths != job.paths:
-                    await self._roster.sure(self._roster.note(job, paths=tuple(map(str, paths))))
-                self._roster.end(job, paths[0])
+                    await self._registry.persist(self._registry.update(job, paths=tuple(map(str, paths))))
+                self._registry.resolve(job, paths[0])
                 return True
         return False
 
-    async def _deliver(self, job: Job, place: Place) -> None:
+    async def _deliver(self, job: Job, place: DownloadSlot) -> None:
         error: DownloadError | None = None
         paths: list[Path] = []
         try:
@@ -101,42 +103,42 @@ class Downloader:
             for index in range(await self._count_videos(job, place, first)):
                 path = await self._path(job, index) if index else first
                 since = _now()
-                paths.append(await Fetch(self._source, job, index, path, place).run())
+                paths.append(await ClipDownload(self._context, job, index, path, place).run())
                 self._fetched += 1
                 self._seconds += _now() - since
-        except GivenUp:
+        except DownloadCancelled:
             return
         except LedgerError as trouble:
-            error = undelivered(job, self._folder, str(trouble))
+            error = download_failed(job, self._folder, str(trouble))
         except DownloadError as failure:
             error = failure
         if job.done():  # cancelled at the last moment
             return
         if error is not None:
-            await self._roster.sure(self._roster.move(job, JobStatus.UNDELIVERED, error=str(error)))
-            self._roster.end(job, error)
+            await self._registry.persist(self._registry.transition(job, JobStatus.UNDELIVERED, error=str(error)))
+            self._registry.resolve(job, error)
         else:
-            facts = {"paths": tuple(map(str, paths)), "finished_at": self._roster.wall(), "error": "", "part": None}
-            await self._roster.sure(self._roster.move(job, JobStatus.COMPLETED, **facts))
-            self._roster.end(job, paths[0])
+            facts = {"paths": tuple(map(str, paths)), "finished_at": self._registry.wall(), "error": "", "part": None}
+            await self._registry.persist(self._registry.transition(job, JobStatus.COMPLETED, **facts))
+            self._registry.resolve(job, paths[0])
 
-    async def _count_videos(self, job: Job, place: Place, path: Path) -> int:
+    async def _count_videos(self, job: Job, place: DownloadSlot, path: Path) -> int:
         """Give how many videos there are to fetch, asking the task if that is not known."""
         attempts, since = 0, _now()
         while job.task is None or not job.task.videos:
-            trouble = await self._source.links.renew(job)
+            trouble = await self._context.urls.refresh(job)
             if trouble is None:
                 continue
-            if trouble.is_hopeless(attempts) or _now() - since > self._retry.budget:
-                raise undelivered(job, path, trouble.reason)
-            since += await self._source.rest(place, trouble, attempts)
+            if trouble.is_final_after(attempts) or _now() - since > self._retry.budget:
+                raise download_failed(job, path, trouble.reason)
+            since += await self._context.back_off(place, trouble, attempts)
             if job.done():
-                raise GivenUp
+                raise DownloadCancelled
             attempts += 1
         return len(job.task.videos)
 
     async def _path(self, job: Job, index: int) -> Path:
-        return self._folder / await self._roster.ledger.claim(job.key, index)
+        return self._folder / await self._registry.store.claim_filename(job.key, index)
 
 
 def _now() -> float:

@@ -6,76 +6,80 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..api.outcomes import Look, judge_check
+from ..api.outcomes import CheckOutcome, classify_check
 from ..errors import TransportError
 
 if TYPE_CHECKING:
-    from ..api.parsing import Reply
+    from ..api.parsing import Response
     from ..api.transport import Transport
     from ..jobs.job import Job
-    from ..jobs.registry import Roster
+    from ..jobs.registry import JobRegistry
 
 
 _BELIEVED_GONE = 3  # so many times that a task does not exist are believed
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class AttemptFailure:
     """Why an attempt has brought no whole clip."""
 
     reason: str
-    needs_link: bool = False  # the next attempt needs a fresh link
+    needs_url: bool = False  # the next attempt needs a fresh link
     is_final: bool = False  # no attempt can help
     is_gone: bool = False  # final if it is said again and again
-    advice: float | None = None  # seconds to wait, as the server puts it
+    retry_after: float | None = None  # seconds to wait, as the server puts it
     is_of_look: bool = False  # it was asking for a link that failed: that tells nothing about the clip's host
 
-    def is_hopeless(self, looks: int) -> bool:
+    def is_final_after(self, looks: int) -> bool:
         """Tell whether to give up after so many looks in a row before this one, whatever time is left."""
         return self.is_final or (self.is_gone and looks >= _BELIEVED_GONE)
 
 
-class Links:
+class UrlRefresher:
     """Asks tasks for the links to their videos. That costs nothing and never causes a submit."""
 
-    def __init__(self, transport: Transport, roster: Roster) -> None:
+    def __init__(self, transport: Transport, registry: JobRegistry) -> None:
         self._transport = transport
-        self._roster = roster
+        self._registry = registry
 
     def has_expired(self, job: Job, index: int) -> bool:
         """Tell whether the link to this video says itself that its time is over."""
         assert job.task is not None
         expires_at = job.task.videos[index].expires_at
-        return expires_at is not None and expires_at <= self._roster.wall()
+        return expires_at is not None and expires_at <= self._registry.wall()
 
-    async def renew(self, job: Job, index: int = 0) -> Trouble | None:
+    async def refresh(self, job: Job, index: int = 0) -> AttemptFailure | None:
         """Ask the task for fresh links; None if there is one for this video now."""
         assert job.task_id is not None
-        self._roster.count("checks")
+        self._registry.count("checks")
         since = _now()
-        answer: Reply | TransportError
+        answer: Response | TransportError
         try:
             answer = await self._transport.check(job.task_id)
         except TransportError as error:
             answer = error
-        sight = judge_check(answer, job.task_id, now=self._roster.wall())
-        self._roster.events.checked(job, _now() - since, sight.error)
+        sight = classify_check(answer, job.task_id, now=self._registry.wall())
+        self._registry.events.checked(job, _now() - since, sight.error)
         if isinstance(answer, TransportError):
             return _missed(f"asking the task for its link: {answer}")
-        match sight.look:
-            case Look.DONE if sight.task is not None and len(sight.task.videos) > index:
-                self._roster.see(job, sight.task)
+        match sight.outcome:
+            case CheckOutcome.FINISHED if sight.task is not None and len(sight.task.videos) > index:
+                self._registry.record_check(job, sight.task)
                 return None
-            case Look.FAILED | Look.DENIED | Look.NOT_FOUND as look:
+            case CheckOutcome.FAILED | CheckOutcome.DENIED | CheckOutcome.NOT_FOUND as look:
                 said = sight.error or (sight.task and sight.task.error) or "the task has failed"
                 reason = f"there is no link (any more), and the task gives no other: {said}"
-                is_gone = look is Look.NOT_FOUND
+                is_gone = look is CheckOutcome.NOT_FOUND
                 return _missed(reason, is_gone=is_gone, is_final=not is_gone)
-        return _missed(f"the task names no link: {sight.error or sight.look.name}", advice=sight.retry_after)
+        return _missed(f"the task names no link: {sight.error or sight.outcome.name}", advice=sight.retry_after)
 
 
-def _missed(reason: str, *, is_gone: bool = False, is_final: bool = False, advice: float | None = None) -> Trouble:
-    return Trouble(reason, needs_link=True, is_gone=is_gone, is_final=is_final, advice=advice, is_of_look=True)
+def _missed(
+    reason: str, *, is_gone: bool = False, is_final: bool = False, advice: float | None = None
+) -> AttemptFailure:
+    return AttemptFailure(
+        reason, needs_url=True, is_gone=is_gone, is_final=is_final, retry_after=advice, is_of_look=True
+    )
 
 
 def _now() -> float:

@@ -13,7 +13,7 @@ _LONG_HEADER = 16
 _MOST_BOXES = 100_000  # a real clip has a handful; fragmented ones a few per second
 
 
-def find_fault(read: Callable[[int, int], bytes], size: int) -> str | None:
+def find_defect(read: Callable[[int, int], bytes], size: int) -> str | None:
     """Say what is wrong with a file of `size` bytes, or None if it is a whole MP4.
 
     Whole means: an `ftyp` box first, a `moov` box, and top-level boxes that end exactly at the end of the file.

@@ -50,16 +50,16 @@ class PartFile:
         while view:
             view = view[self._open.write(view) :]
 
-    def make_sure(self) -> None:
+    def sync(self) -> None:
         """Have all that was written so far survive a power cut."""
         os.fsync(self._open.fileno())
 
-    def empty(self) -> None:
+    def truncate(self) -> None:
         """Throw away what is there."""
         self._open.seek(0)
         self._open.truncate()
 
-    def finish(self, last: bytes | bytearray = b"") -> str | None:
+    def commit(self, last: bytes | bytearray = b"") -> str | None:
         """Write the last bytes and give the clip its name, or say why it is no whole MP4.
 
         All is done in such an order that after a power cut the name holds the whole clip or is not there.
@@ -68,7 +68,7 @@ class PartFile:
         self.append(last)
         fault = _find_fault_of(last) if is_in_one_piece else _find_fault(self._open)
         if fault is None:
-            self.make_sure()
+            self.sync()
             if _IS_WINDOWS:  # which renames no open file
                 self.close()
             self._part.replace(self.path)
@@ -80,7 +80,7 @@ class PartFile:
         """Close it and leave what is there for another day."""
         file, self._file = self._file, None
         if file is not None:
-            _disown(file)
+            _unlock(file)
             file.close()
 
     def discard(self) -> None:
@@ -98,7 +98,7 @@ class PartFile:
         while True:
             file = os.fdopen(os.open(self._part, _READ_WRITE_CREATE, 0o666), "r+b", buffering=0)
             try:
-                if not _own(file):
+                if not _try_lock(file):
                     raise BlockingIOError(errno.EBUSY, "another client is writing it", str(self._part))
                 with suppress(FileNotFoundError):
                     if os.path.samestat(os.fstat(file.fileno()), self._part.stat()):
@@ -122,7 +122,7 @@ class PartFile:
         return self._file
 
 
-def _own(file: BinaryIO) -> bool:
+def _try_lock(file: BinaryIO) -> bool:
     """Lock a file; False if somebody else has it. Where a file system knows no locks, there are none."""
     try:
         if not _IS_WINDOWS:
@@ -132,7 +132,7 @@ def _own(file: BinaryIO) -> bool:
     return True
 
 
-def _disown(file: BinaryIO) -> None:
+def _unlock(file: BinaryIO) -> None:
     with suppress(OSError):
         if not _IS_WINDOWS:
             fcntl.flock(file.fileno(), fcntl.LOCK_UN)  # closing alone would leave it to a process forked meanwhile
@@ -146,7 +146,7 @@ def prepare_folder(folder: Path) -> None:
     probe.unlink(missing_ok=True)  # another client of this process may prove the same folder at this moment
 
 
-def is_whole(path: Path) -> bool:
+def is_complete(path: Path) -> bool:
     """Tell whether a file is there and is a whole MP4."""
     try:
         with path.open("rb") as file:
@@ -156,7 +156,7 @@ def is_whole(path: Path) -> bool:
 
 
 def _find_fault_of(clip: bytes | bytearray) -> str | None:
-    return mp4.find_fault(lambda offset, length: bytes(clip[offset : offset + length]), len(clip))
+    return mp4.find_defect(lambda offset, length: bytes(clip[offset : offset + length]), len(clip))
 
 
 def _find_fault(file: BinaryIO) -> str | None:
@@ -164,7 +164,7 @@ def _find_fault(file: BinaryIO) -> str | None:
         file.seek(offset)
         return file.read(length)
 
-    return mp4.find_fault(read, file.seek(0, os.SEEK_END))
+    return mp4.find_defect(read, file.seek(0, os.SEEK_END))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -18,28 +18,28 @@ _DEAD_LINK = frozenset({400, 401, 403, 404, 410})  # 400: some storage says so o
 _RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 
 
-class Step(Enum):
+class TransferStep(Enum):
     """What to do with an answer."""
 
-    WHOLE = auto()  # the body is the clip from its first byte
-    REST = auto()  # the body goes on where the part file ends
-    START_OVER = auto()  # what is here does not fit what is there: throw it away, ask anew
-    FRESH_LINK = auto()  # the link does not work (any more): ask the task for another
-    LATER = auto()  # trouble that may pass
+    FULL = auto()  # the body is the clip from its first byte
+    CONTINUE = auto()  # the body goes on where the part file ends
+    RESTART = auto()  # what is here does not fit what is there: throw it away, ask anew
+    REFRESH_URL = auto()  # the link does not work (any more): ask the task for another
+    RETRY_LATER = auto()  # trouble that may pass
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TransferDecision:
     """How to go on, with the total size in bytes (None: not announced) and the validator for the next `If-Range`."""
 
-    step: Step
+    step: TransferStep
     total: int | None = None
     validator: str = ""
     etag: str = ""
 
 
 @dataclass(slots=True)
-class Part:
+class PartState:
     """What is known of a part file: bytes it holds, the size announced, the validator, the furthest it ever got."""
 
     offset: int = 0
@@ -65,7 +65,7 @@ class Part:
         return self.total is not None and self.offset < self.total
 
 
-def request_headers(part: Part) -> dict[str, str]:
+def request_headers(part: PartState) -> dict[str, str]:
     """Give the headers that ask for the rest of a clip, or for all of it."""
     # A compressed body could neither be measured nor resumed.
     headers = {"Accept-Encoding": "identity", "Accept": "video/mp4, */*;q=0.1"}
@@ -76,28 +76,30 @@ def request_headers(part: Part) -> dict[str, str]:
     return headers
 
 
-def judge_transfer(status: int, headers: Mapping[str, str], part: Part) -> Answer:
+def classify_transfer(status: int, headers: Mapping[str, str], part: PartState) -> TransferDecision:
     """Decide how to go on after the head of an answer; header names are in lower case."""
     if status == 200:
-        return Answer(Step.WHOLE, _announced(headers), _validator(headers), _etag(headers))
+        return TransferDecision(TransferStep.FULL, _announced(headers), _validator(headers), _etag(headers))
     if status == 206:
-        return _judge_range(headers, part)
+        return _classify_range(headers, part)
     if status == 416 and part.offset:
-        return Answer(Step.START_OVER)
-    return Answer(Step.FRESH_LINK if status in _DEAD_LINK else Step.LATER)
+        return TransferDecision(TransferStep.RESTART)
+    return TransferDecision(TransferStep.REFRESH_URL if status in _DEAD_LINK else TransferStep.RETRY_LATER)
 
 
-def _judge_range(headers: Mapping[str, str], part: Part) -> Answer:
+def _classify_range(headers: Mapping[str, str], part: PartState) -> TransferDecision:
     found = _RANGE.match(headers.get("content-range", "").strip())
     if found is None or _is_encoded(headers) or int(found.group(1)) != part.offset:
-        return Answer(Step.START_OVER)
+        return TransferDecision(TransferStep.RESTART)
     total = None if found.group(3) == "*" else int(found.group(3))
     etag, validator = _etag(headers), _validator(headers)
     is_other_tag = bool(part.etag and etag and part.etag != etag)
     is_other = is_other_tag or bool(part.validator and validator and part.validator != validator)
     if is_other or (part.total is not None and total is not None and total != part.total):
-        return Answer(Step.START_OVER)
-    return Answer(Step.REST, part.total if total is None else total, validator or part.validator, etag or part.etag)
+        return TransferDecision(TransferStep.RESTART)
+    return TransferDecision(
+        TransferStep.CONTINUE, part.total if total is None else total, validator or part.validator, etag or part.etag
+    )
 
 
 def _announced(headers: Mapping[str, str]) -> int | None:

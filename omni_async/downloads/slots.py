@@ -9,17 +9,17 @@ import anyio
 RESTING = 64  # that may rest without a place: each keeps a file open
 
 
-class Places:
+class DownloadSlots:
     """Hands out places for transfers, and counts who rests without one."""
 
     def __init__(self, most: int) -> None:
         self._free = anyio.Semaphore(most)
         self._resting = 0
 
-    async def take(self) -> Place:
+    async def take(self) -> DownloadSlot:
         """Wait for a place, and give it."""
         await self.wait()
-        return Place(self)
+        return DownloadSlot(self)
 
     # What its places ask of it
 
@@ -43,10 +43,10 @@ class Places:
         await self._free.acquire()
 
 
-class Place:
+class DownloadSlot:
     """One place, until it is left."""
 
-    def __init__(self, places: Places) -> None:
+    def __init__(self, places: DownloadSlots) -> None:
         self._places = places
         self._is_held = True
         self._is_over = asyncio.Event()
@@ -55,18 +55,18 @@ class Place:
         """Let no rest go on: whoever has it needs none any more."""
         self._is_over.set()
 
-    def leave(self) -> None:
+    def release(self) -> None:
         """Give it back."""
         if self._is_held:
             self._is_held = False
             self._places.give_back()
 
-    async def rest(self, seconds: float) -> float:
+    async def back_off(self, seconds: float) -> float:
         """Let others have it for so long. Gives the seconds that it then took to get one again: nobody's failure."""
         if not self._places.may_rest():
             await self._sleep(seconds)
             return 0.0
-        self.leave()
+        self.release()
         try:
             await self._sleep(seconds)
         finally:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def store(path: Path, write: Callable[[Path], object]) -> None:
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a file that takes its name only when it is done. Raises `OSError`."""
     path.parent.mkdir(exist_ok=True)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")

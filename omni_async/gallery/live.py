@@ -27,8 +27,8 @@ from omni_async import LedgerError, LedgerReader
 from .entry import entry_of
 from .page import policy, render
 from .posters import FOLDER, Posters, can_be_made, file_name
-from .serving import Doors, Shelf
-from .subscribers import Audience, message
+from .serving import ClipFiles, Listener
+from .subscribers import Subscribers, message
 from .writing import frame_of
 
 if TYPE_CHECKING:
@@ -60,11 +60,11 @@ class LivePage:
 
     def __init__(self, ledger: str | os.PathLike[str], *, host: str = "127.0.0.1", port: int | None = None) -> None:
         self._ledger = Path(ledger)
-        self._doors = Doors(host, port)
-        self._shelf = Shelf(self._ledger.parent)
+        self._doors = Listener(host, port)
+        self._shelf = ClipFiles(self._ledger.parent)
         self._posters = Posters(self._ledger.parent)
         self._has_posters = can_be_made()
-        self._audience = Audience()
+        self._audience = Subscribers()
         self._news: dict[str, JobEvent] = {}  # the last one of each job, oldest first
         self._progress: dict[str, float] = {}  # in percent
         self._refusals: list[tuple[float, int]] = []
@@ -111,7 +111,7 @@ class LivePage:
             return web.Response(body=page, content_type="text/html", charset="utf-8", headers=headers)
 
         async def tell(request: web.Request) -> web.StreamResponse:
-            return await self._audience.seat(request, self._snapshot)
+            return await self._audience.subscribe(request, self._snapshot)
 
         async def give_clip(request: web.Request) -> web.StreamResponse:
             return await self._shelf.clip(request.match_info["name"])
@@ -221,7 +221,7 @@ class LivePage:
                 self._audience.tell("run", self._run(self._stands(), has_ended=True))
             except Exception:  # noqa: BLE001 - whatever is wrong with the page, the run goes on
                 _log.exception("the live page has stopped telling what happens; the run was not harmed")
-            self._audience.send_home()
+            self._audience.close()
             await self._audience.gone()
             await anyio.to_thread.run_sync(self._posters.save)
 

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .atomic import store
+from .atomic import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -104,7 +104,7 @@ class Posters:
         with suppress(OSError):
             text = json.dumps([asdict(poster) for poster in list(self._known.values())], ensure_ascii=False)
             content = text.encode("utf-8", "backslashreplace")
-            store(self._folder / _INDEX, lambda file: file.write_bytes(content))
+            write_atomically(self._folder / _INDEX, lambda file: file.write_bytes(content))
 
     def path(self, name: str) -> Path:
         """Give where the poster of a clip is."""
@@ -123,7 +123,7 @@ class Posters:
         try:
             found = clip.stat()
             picture, (width, height), seconds = _picture_of(clip)
-            store(self.path(name), lambda file: picture.save(file, "JPEG", quality=_QUALITY, optimize=True))
+            write_atomically(self.path(name), lambda file: picture.save(file, "JPEG", quality=_QUALITY, optimize=True))
         except (OSError, ValueError, LookupError):
             return None
         return Poster(name, found.st_mtime_ns, found.st_size, width, height, round(seconds, 2))

@@ -25,7 +25,7 @@ USUAL_PORT = 8080
 
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104
 _GRACE = 1.0  # seconds in which answers under way may end
-SEALS = {
+SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
@@ -34,7 +34,7 @@ SEALS = {
 }
 
 
-class Doors:
+class Listener:
     """An address of this machine. Without a port it takes the usual one, or, where that is taken, a free one."""
 
     def __init__(self, host: str, port: int | None) -> None:
@@ -72,10 +72,10 @@ class Doors:
     @web.middleware
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if not self._is_known(request.host):
-            raise web.HTTPForbidden(text="this page is not served under that name\n", headers=SEALS)
+            raise web.HTTPForbidden(text="this page is not served under that name\n", headers=SECURITY_HEADERS)
         response = await handler(request)
         if not response.prepared:
-            response.headers.update(SEALS)
+            response.headers.update(SECURITY_HEADERS)
         return response
 
     def _is_known(self, host: str) -> bool:
@@ -107,7 +107,7 @@ def _is_address(host: str) -> bool:
     return True
 
 
-class Shelf:
+class ClipFiles:
     """The files that a page may show: clips of one folder, and their posters. Everything else is not there."""
 
     def __init__(self, folder: Path) -> None:
@@ -123,8 +123,8 @@ class Shelf:
 
     async def _give(self, folder: Path, name: str, ending: str) -> web.StreamResponse:
         if not await anyio.to_thread.run_sync(_is_within, folder, name, ending):
-            raise web.HTTPNotFound(text="there is no such clip\n", headers=SEALS)
-        return web.FileResponse(folder / name, headers=SEALS | {"Cache-Control": "no-cache"})
+            raise web.HTTPNotFound(text="there is no such clip\n", headers=SECURITY_HEADERS)
+        return web.FileResponse(folder / name, headers=SECURITY_HEADERS | {"Cache-Control": "no-cache"})
 
 
 def _is_within(folder: Path, name: str, ending: str) -> bool:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import anyio
 from aiohttp import web
 
-from .serving import SEALS
+from .serving import SECURITY_HEADERS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
 
 _BACKLOG = 64  # messages that a reader may be behind, at a few a second
-_HEADERS = SEALS | {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+_HEADERS = SECURITY_HEADERS | {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
 
 
 def message(event: str, data: object) -> bytes:
@@ -37,7 +37,7 @@ class _Reader:
             self.scope.cancel()  # its browser connects again, and begins with a fresh snapshot
 
 
-class Audience:
+class Subscribers:
     """All readers of one live page."""
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class Audience:
             for reader in self._readers:
                 reader.take(content)
 
-    def send_home(self) -> None:
+    def close(self) -> None:
         """Let everybody go who has heard all of it."""
         for reader in self._readers:
             reader.take(None)
@@ -64,7 +64,7 @@ class Audience:
         """Wait until nobody is left."""
         await self._empty.wait()
 
-    async def seat(self, request: web.Request, snapshot: Callable[[], AsyncIterator[bytes]]) -> web.StreamResponse:
+    async def subscribe(self, request: web.Request, snapshot: Callable[[], AsyncIterator[bytes]]) -> web.StreamResponse:
         """Tell a new reader how it stands, and then all that is told, until it leaves."""
         response = web.StreamResponse(headers=_HEADERS)
         reader = _Reader()

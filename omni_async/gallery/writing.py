@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import LEDGER_NAME, JobStatus, LedgerReader
 
-from .atomic import store
+from .atomic import write_atomically
 from .entry import entry_of
 from .page import render
 from .posters import HOW_TO_GET, Posters, can_be_made
@@ -55,7 +55,7 @@ def write(ledger: str | os.PathLike[str], tell: Callable[[int], object] = lambda
     entries = [_described(record, posters, folder) for record in records]
     path = folder / PAGE_NAME
     page = render(frame_of(ledger) | {"jobs": entries})
-    store(path, lambda file: file.write_bytes(page))
+    write_atomically(path, lambda file: file.write_bytes(page))
     bare = sum("poster" not in entry for entry in entries if "clips" in entry)
     return Written(path=path, jobs=len(records), clips=len(names), posters=made, bare=bare, can_have_posters=is_able)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger("omni_async.events")
 
 
-def checked_listener(on_event: Callable[[JobEvent], object] | None) -> Callable[[JobEvent], object] | None:
+def validate_listener(on_event: Callable[[JobEvent], object] | None) -> Callable[[JobEvent], object] | None:
     """Give what is to hear events, if it can: a plain function, since nobody would await a coroutine."""
     if on_event is None:
         return None
@@ -36,7 +36,7 @@ def checked_listener(on_event: Callable[[JobEvent], object] | None) -> Callable[
     return on_event
 
 
-class Events:
+class EventEmitter:
     """Makes the events of one client and hands each to its listener, in the order in which things happen."""
 
     def __init__(self, listener: Callable[[JobEvent], object] | None, wall: Callable[[], float]) -> None:
@@ -49,47 +49,47 @@ class Events:
         """A job is new here."""
         if self._listener is not None:
             job._is_told = True
-            self._tell(job, EventKind.CHANGE, previous=None)
+            self._emit(job, EventKind.CHANGE, previous=None)
 
     def changed(self, job: Job, previous: JobStatus) -> None:
         """A job has another status."""
         if self._listener is not None:
-            self._tell(job, EventKind.CHANGE, previous=previous)
+            self._emit(job, EventKind.CHANGE, previous=previous)
 
-    def progressed(self, job: Job) -> None:
+    def progress_changed(self, job: Job) -> None:
         """The server tells another percentage."""
         if self._listener is not None:
-            self._tell(job, EventKind.PROGRESS)
+            self._emit(job, EventKind.PROGRESS)
 
-    def unfinished(self, job: Job, reason: BaseException) -> None:
+    def abandoned(self, job: Job, reason: BaseException) -> None:
         """A job's waiters get an error; this tells it, unless its status has told that it ended."""
         if self._listener is not None and job._is_told and not job.status.is_final:
-            self._tell(job, EventKind.UNFINISHED, **_about(reason))
+            self._emit(job, EventKind.UNFINISHED, **_about(reason))
 
     # Requests, each when it is over
 
     def submitted(self, job: Job, seconds: float, error: BaseException | None) -> None:
         """A POST is over."""
         if self._listener is not None:
-            self._tell(job, EventKind.SUBMIT, seconds=seconds, **_about(error))
+            self._emit(job, EventKind.SUBMIT, seconds=seconds, **_about(error))
 
     def checked(self, job: Job, seconds: float, error: BaseException | None) -> None:
         """A status request is over."""
         if self._listener is not None:
-            self._tell(job, EventKind.CHECK, seconds=seconds, **_about(error))
+            self._emit(job, EventKind.CHECK, seconds=seconds, **_about(error))
 
-    def received(self, job: Job, **facts: Any) -> None:
+    def bytes_received(self, job: Job, **facts: Any) -> None:
         """More of a clip has come."""
         if self._listener is not None:
-            self._tell(job, EventKind.BYTES, **facts)
+            self._emit(job, EventKind.BYTES, **facts)
 
-    def transferred(self, job: Job, seconds: float, reason: str, **facts: Any) -> None:
+    def downloaded(self, job: Job, seconds: float, reason: str, **facts: Any) -> None:
         """A request for a clip is over; `reason` says why the whole clip is not here yet."""
         if self._listener is not None:
             kind = "DownloadError" if reason else ""
-            self._tell(job, EventKind.TRANSFER, seconds=seconds, error=reason, error_type=kind, **facts)
+            self._emit(job, EventKind.TRANSFER, seconds=seconds, error=reason, error_type=kind, **facts)
 
-    def _tell(self, job: Job, kind: EventKind, **facts: Any) -> None:
+    def _emit(self, job: Job, kind: EventKind, **facts: Any) -> None:
         assert self._listener is not None
         record = job._record
         common: dict[str, Any] = {"previous": record.status, "error": record.error}

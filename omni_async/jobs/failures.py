@@ -18,7 +18,7 @@ _ENDINGS: dict[JobStatus, type[JobError]] = {
 }
 
 
-def as_it_ended(job: Job) -> JobError:
+def error_from_record(job: Job) -> JobError:
     """Give the error with which a job ended before, out of its record."""
     record = job._record
     family = _ENDINGS.get(job.status, JobError)
@@ -33,7 +33,7 @@ def key_reused(key: str) -> KeyReused:
     return KeyReused(text, key=key)
 
 
-def unreadable(job: Job) -> JobError | None:
+def unreadable_request_error(job: Job) -> JobError | None:
     """Give the error of a row whose request is none for this version; sending it would stop every room."""
     try:
         _ = job.request
@@ -42,7 +42,7 @@ def unreadable(job: Job) -> JobError | None:
     return None
 
 
-def stand_behind(job: Job, live: Job) -> None:
+def follow_duplicate(job: Job, live: Job) -> None:
     """Let a job end as the live one does that has its key, and whose request nobody knows before the ledger is read."""
 
     def end(live: Job) -> None:
@@ -50,7 +50,7 @@ def stand_behind(job: Job, live: Job) -> None:
         is_other = live._record.request and not live._record.is_same_work(job._record)
         if not is_other:
             job._record, job._task = live._record, live._task
-        job._end(key_reused(job.key) if is_other else live._outcome)
+        job._resolve(key_reused(job.key) if is_other else live._outcome)
 
-    job._twin = live
-    live._when_done(end)
+    job._duplicate_of = live
+    live._add_done_callback(end)

@@ -17,10 +17,10 @@ def stem(key: str) -> str:
     name = _UNSAFE.sub("_", name)
     if name == key and len(name.encode()) <= _LONGEST and not _RESERVED.fullmatch(name):
         return name
-    return marked(key)
+    return stem_with_hash(key)
 
 
-def marked(key: str) -> str:
+def stem_with_hash(key: str) -> str:
     """Give the safe name of a key with its hash, which no other key has."""
     name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
     mark = f"-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
@@ -41,10 +41,10 @@ def candidates(key: str, index: int = 0) -> tuple[str, ...]:
     The last two hold a hash of the key, which no other key has.
     """
     number = f"-{index + 1}" if index else ""
-    return f"{stem(key)}{number}", f"{marked(key)}{number}", f"{marked(key)}.{index + 1}"
+    return f"{stem(key)}{number}", f"{stem_with_hash(key)}{number}", f"{stem_with_hash(key)}.{index + 1}"
 
 
-class Names:
+class FileNames:
     """Hands out file names: the same one always for the same video of the same key, and to no other.
 
     Names are compared without case, for file systems that cannot tell "A" from "a".

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .records import JobRecord
 
 
-class _Keeper(Protocol):
+class JobOwner(Protocol):
     """What a job asks of the client it belongs to."""
 
     def check_loop(self) -> None: ...
@@ -36,30 +36,30 @@ class Job:
         "__weakref__",
         "_accepted",
         "_callbacks",
+        "_cancel_requested",
         "_children",
+        "_duplicate_of",
         "_ended",
         "_is_admitted",
         "_is_told",
-        "_keeper",
         "_outcome",
+        "_owner",
         "_parent",
         "_record",
         "_task",
-        "_twin",
-        "_wants_cancel",
     )
 
-    def __init__(self, keeper: _Keeper, record: JobRecord, parent: Job | None = None) -> None:
-        self._keeper = keeper
+    def __init__(self, keeper: JobOwner, record: JobRecord, parent: Job | None = None) -> None:
+        self._owner = keeper
         self._record = record
         self._task: Task | None = None
         self._parent = parent
-        self._twin: Job | None = None  # the live job of the same task, whose end will be this one's
+        self._duplicate_of: Job | None = None  # the live job of the same task, whose end will be this one's
         self._children: list[Job] | None = None  # those that wait for this one to be finished on the server
         self._outcome: Path | BaseException | None = None
         self._is_admitted = False  # the ledger has been asked about its key
         self._is_told = False  # whoever listens has heard of it
-        self._wants_cancel = False
+        self._cancel_requested = False
         self._accepted: asyncio.Event | None = None  # made when somebody waits
         self._ended: asyncio.Event | None = None
         self._callbacks: list[Callable[[Job], None]] | None = None
@@ -121,7 +121,7 @@ class Job:
         way to stop it; its `task_id` stays known, and `OmniClient.attach` can follow it again. Awaiting it raises
         `JobCancelled`.
         """
-        return not self.done() and self._keeper.cancel(self._twin or self)
+        return not self.done() and self._owner.cancel(self._duplicate_of or self)
 
     def extend(self, prompt: str, *, key: str | None = None, **fields: Any) -> Job:
         """Submit a job that goes on from this one (`extend_from_task_id`), as soon as the server has finished it.
@@ -131,12 +131,12 @@ class Job:
 
         Raises `ValueError` as `OmniClient.submit` does, also for a model that cannot go on from another clip.
         """
-        return self._keeper.extend(self, prompt, key, fields)
+        return self._owner.extend(self, prompt, key, fields)
 
     async def accepted(self) -> str:
         """Wait until the server has accepted it, and give its task_id; raises what went wrong before that."""
         while self.task_id is None and not self.done():
-            self._keeper.check_loop()
+            self._owner.check_loop()
             self._accepted = self._accepted or asyncio.Event()
             await self._accepted.wait()
         if self.task_id is None:
@@ -150,7 +150,7 @@ class Job:
         return self._result()
 
     async def _wait(self) -> None:
-        self._keeper.check_loop()
+        self._owner.check_loop()
         self._ended = self._ended or asyncio.Event()
         await self._ended.wait()
 
@@ -171,7 +171,7 @@ class Job:
         """True while nothing but its key is known: it is to be bought again, and the ledger has not been asked yet."""
         return not self._is_admitted and not self._record.request and self._record.task_id is None
 
-    def _when_done(self, callback: Callable[[Job], None]) -> None:
+    def _add_done_callback(self, callback: Callable[[Job], None]) -> None:
         """Call this once it is done: at once if it is."""
         if self.done():
             callback(self)
@@ -179,17 +179,17 @@ class Job:
             self._callbacks = self._callbacks or []
             self._callbacks.append(callback)
 
-    def _announce(self) -> None:
+    def _notify_accepted(self) -> None:
         """Wake those who waited for its task_id."""
         waited_for, self._accepted = self._accepted, None  # an Event is a quarter of what a job weighs
         if waited_for is not None:
             waited_for.set()
 
-    def _end(self, outcome: Path | BaseException) -> None:
+    def _resolve(self, outcome: Path | BaseException) -> None:
         self._outcome = outcome
         self._parent = None
         callbacks, self._callbacks = self._callbacks or (), None
-        self._announce()
+        self._notify_accepted()
         if self._ended is not None:
             self._ended.set()
         for callback in callbacks:

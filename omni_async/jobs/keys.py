@@ -17,7 +17,7 @@ _LONGEST_KEY = 1000  # characters
 def new_record(request: VideoRequest, key: str | None, parent: str | None) -> JobRecord:
     """Give the record of a job that is to be made."""
     return JobRecord(
-        key=checked_key(key) or new_key(request),
+        key=validate_key(key) or new_key(request),
         idempotency_key=new_idempotency_key(),
         request=request.as_json(),
         parent=parent,
@@ -25,7 +25,7 @@ def new_record(request: VideoRequest, key: str | None, parent: str | None) -> Jo
     )
 
 
-def checked_key(key: str | None) -> str | None:
+def validate_key(key: str | None) -> str | None:
     """Give a job's key as it is, if it can be one."""
     if key is None:
         return None

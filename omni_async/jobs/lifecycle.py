@@ -25,7 +25,7 @@ class JobStatus(StrEnum):
         return self not in _ACTIVE
 
 
-class IllegalMove(RuntimeError):
+class InvalidTransition(RuntimeError):
     """A job was asked to go where the table has no way; a bug in this library, never a user's fault."""
 
 
@@ -36,7 +36,7 @@ _ACTIVE = frozenset({_S.WAITING, _S.SUBMITTING, _S.RUNNING, _S.DOWNLOADING})
 # Nothing is left to do about these by itself, also not in a later run.
 HAVE_ENDED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.UNKNOWN})
 
-MOVES: dict[JobStatus, frozenset[JobStatus]] = {
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     _S.WAITING: frozenset({_S.SUBMITTING, _S.CANCELLED, _S.FAILED}),
     _S.SUBMITTING: frozenset({_S.RUNNING, _S.WAITING, _S.UNKNOWN, _S.FAILED, _S.CANCELLED}),
     _S.RUNNING: frozenset({_S.DOWNLOADING, _S.FAILED, _S.OVERDUE, _S.CANCELLED}),
@@ -50,8 +50,8 @@ MOVES: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
-def check_move(current: JobStatus, following: JobStatus) -> None:
-    """Raise `IllegalMove` unless the table lets a job go from `current` to `following`."""
-    if following not in MOVES[current]:
-        ways = ", ".join(sorted(MOVES[current])) or "nowhere"
-        raise IllegalMove(f"a job cannot go from {current} to {following}; from {current} it goes to {ways}")
+def check_transition(current: JobStatus, following: JobStatus) -> None:
+    """Raise `InvalidTransition` unless the table lets a job go from `current` to `following`."""
+    if following not in TRANSITIONS[current]:
+        ways = ", ".join(sorted(TRANSITIONS[current])) or "nowhere"
+        raise InvalidTransition(f"a job cannot go from {current} to {following}; from {current} it goes to {ways}")

@@ -11,9 +11,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitUnknown
-from .emitter import Events
-from .lifecycle import HAVE_ENDED, JobStatus, check_move
-from .spending import Spent
+from .emitter import EventEmitter
+from .lifecycle import HAVE_ENDED, JobStatus, check_transition
+from .spending import Spending
 from .statistics import Statistics
 
 if TYPE_CHECKING:
@@ -24,31 +24,31 @@ if TYPE_CHECKING:
     from .events import JobEvent
     from .job import Job
     from .records import JobRecord
-    from .store import Ledger
+    from .store import JobStore
 
 
-_log = logging.getLogger("omni_async.roster")
+_log = logging.getLogger("omni_async.registry")
 
 _STOPPED = (JobStatus.UNKNOWN, JobStatus.OVERDUE, JobStatus.UNDELIVERED, JobStatus.CANCELLED)
 
 
-class Roster:
+class JobRegistry:
     """Knows every job whose waiters have no outcome yet, by key."""
 
     def __init__(
-        self, ledger: Ledger, on_event: Callable[[JobEvent], object] | None, *, wall: Callable[[], float] = time.time
+        self, ledger: JobStore, on_event: Callable[[JobEvent], object] | None, *, wall: Callable[[], float] = time.time
     ) -> None:
-        self.ledger = ledger
+        self.store = ledger
         self.wall = wall
-        self.on_ledger_failure: Callable[[LedgerError], None] | None = None
-        self.events = Events(on_event, lambda: self.wall())  # noqa: PLW0108 - the clock may be changed
+        self.on_store_failure: Callable[[LedgerError], None] | None = None
+        self.events = EventEmitter(on_event, lambda: self.wall())  # noqa: PLW0108 - the clock may be changed
         self._live: dict[str, Job] = {}
         self._known: dict[str, JobStatus] = {}  # how each key stood last: the sums count it once
-        self.standing: Counter[JobStatus] = Counter()
+        self.counts: Counter[JobStatus] = Counter()
         self._sums: Counter[str] = Counter()
         self.cost = 0.0
         self._credits = 0.0
-        self.spent = Spent()
+        self.spending = Spending()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -65,7 +65,7 @@ class Roster:
     def running(self) -> list[Job]:
         """Give the live jobs that the server works on, oldest first."""
         running = (job for job in self._live.values() if job.status is JobStatus.RUNNING)
-        return list(islice(running, self.standing[JobStatus.RUNNING]))
+        return list(islice(running, self.counts[JobStatus.RUNNING]))
 
     def close(self, reason: str, cause: BaseException | None) -> None:
         """End every job that has no outcome yet: nobody waits for ever."""
@@ -74,66 +74,66 @@ class Roster:
             text = f"{reason} before job {job.key!r} ({job.status}) was finished{task}"
             error = ClientClosed(text, key=job.key, task_id=job.task_id)
             error.__cause__ = cause
-            self.end(job, error)
+            self.resolve(job, error)
 
-    async def empty(self) -> None:
+    async def wait_until_empty(self) -> None:
         """Wait until no job is live."""
         await self._empty.wait()
 
-    def enter(self, job: Job) -> None:
+    def add(self, job: Job) -> None:
         """Take a job in, which the ledger may know already under its key."""
         self._live[job.key] = job
         self._empty.clear()
         if job.key not in self._known:
-            self._stand(job.key, job.status)
+            self._set_status(job.key, job.status)
 
     def admit(self, job: Job, record: JobRecord | None = None) -> None:
         """Let a job in for good: it is new, or it stands for what the ledger already knew."""
         if record is None:
-            self.spent += Spent.of(job._record)
+            self.spending += Spending.of(job._record)
         else:
             self._rename(job, record.key)
-            self._stand(record.key, record.status)
+            self._set_status(record.key, record.status)
             job._record = record
         self.events.admitted(job)
 
     # What happens to them
 
-    def move(self, job: Job, status: JobStatus, **facts: Any) -> Awaitable[None]:
+    def transition(self, job: Job, status: JobStatus, **facts: Any) -> Awaitable[None]:
         """Move a job on the table and record it; awaiting what this gives makes it durable.
 
-        Raises `IllegalMove` (and changes nothing) where the table has no such way.
+        Raises `InvalidTransition` (and changes nothing) where the table has no such way.
         """
-        check_move(job.status, status)
+        check_transition(job.status, status)
         return self._change(job, status, facts)
 
-    def note(self, job: Job, **facts: Any) -> Awaitable[None]:
+    def update(self, job: Job, **facts: Any) -> Awaitable[None]:
         """Record facts about a job that stays where it is."""
         return self._change(job, job.status, facts)
 
-    async def sure(self, change: Awaitable[None]) -> None:
+    async def persist(self, change: Awaitable[None]) -> None:
         """Make a change durable. Where the ledger fails, what is paid still goes on; nothing new is bought."""
         try:
             await change
         except LedgerError as error:
             _log.critical("could not be recorded: %s", error)
-            if self.on_ledger_failure is not None:
-                self.on_ledger_failure(error)
+            if self.on_store_failure is not None:
+                self.on_store_failure(error)
 
-    def turn_away(self, job: Job, record: JobRecord, reason: OmniError) -> None:
+    def reject(self, job: Job, record: JobRecord, reason: OmniError) -> None:
         """End a job whose key stands for something else in the ledger, which stays as it is."""
         if record.status.is_final:
-            self._stand(job.key, record.status)
-            self.end(job, reason)
+            self._set_status(job.key, record.status)
+            self.resolve(job, reason)
         else:  # nobody follows it here: whoever waits for bills would wait for ever
-            self.send_away(job, reason)
+            self.discard(job, reason)
 
-    def send_away(self, job: Job, reason: OmniError) -> None:
+    def discard(self, job: Job, reason: OmniError) -> None:
         """End a job that was never taken in, and count it no more."""
-        self.standing[self._known.pop(job.key)] -= 1
-        self.end(job, reason)
+        self.counts[self._known.pop(job.key)] -= 1
+        self.resolve(job, reason)
 
-    def begin_again(self, job: Job, idempotency_key: str) -> None:
+    def reset_for_resubmit(self, job: Job, idempotency_key: str) -> None:
         """Let a job be bought once more, because a person says so; what is known of the time before is kept."""
         before = job._record
         facts: dict[str, Any] = dict.fromkeys(
@@ -152,30 +152,30 @@ class Roster:
             facts["parent_task_id"] = None
         self._change(job, JobStatus.WAITING, facts)
 
-    def see(self, job: Job, task: Task) -> None:
+    def record_check(self, job: Job, task: Task) -> None:
         """Take in what a check has shown."""
         is_news = job._task is None or job._task.progress != task.progress
         job._task = task
         if is_news and task.progress is not None:
-            self.events.progressed(job)
+            self.events.progress_changed(job)
 
-    def share(self, twin: Job, job: Job) -> None:
+    def copy_outcome(self, original: Job, job: Job) -> None:
         """Give a job the outcome of its twin, which stands for the same task and has just ended."""
-        if twin._outcome is None or job.done():
+        if original._outcome is None or job.done():
             return
-        self.standing[self._known.pop(job.key)] -= 1  # its twin is counted
-        self.end(job, twin._outcome)
-        job._record, job._task = twin._record, twin._task
+        self.counts[self._known.pop(job.key)] -= 1  # its twin is counted
+        self.resolve(job, original._outcome)
+        job._record, job._task = original._record, original._task
 
-    def wait_for(self, child: Job, parent: Job) -> None:
+    def add_child(self, child: Job, parent: Job) -> None:
         """Let a job wait until its parent is finished on the server, or comes to nothing."""
         if isinstance(parent._outcome, BaseException):
-            self._orphan(child, parent, parent._outcome)
+            self._fail_child(child, parent, parent._outcome)
         else:
             parent._children = parent._children or []
             parent._children.append(child)
 
-    def release(self, job: Job) -> list[Job]:
+    def pop_children(self, job: Job) -> list[Job]:
         """Give the jobs that waited for this one, which is finished on the server now."""
         children, job._children = job._children or [], None
         return [child for child in children if not child.done()]
@@ -183,8 +183,8 @@ class Roster:
     def cancel(self, job: Job) -> None:
         """Give a job up, wherever it has got to."""
         error = self.cancellation(job)
-        self.move(job, JobStatus.CANCELLED, error=str(error), finished_at=self.wall())
-        self.end(job, error)
+        self.transition(job, JobStatus.CANCELLED, error=str(error), finished_at=self.wall())
+        self.resolve(job, error)
 
     def cancellation(self, job: Job) -> JobCancelled:
         """Give the error of a job that is given up."""
@@ -195,7 +195,7 @@ class Roster:
             bill = "; a submit of it had no clear answer: the server may have taken it, and would bill it"
         return JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
 
-    async def leave_unknown(self, job: Job, reason: str, *, is_key_spent: bool = False) -> None:
+    async def mark_unknown(self, job: Job, reason: str, *, is_key_spent: bool = False) -> None:
         """End a job of which nobody can know whether the server took it; nor will it say more under a spent key."""
         text = (
             f"job {job.key!r}: nobody can know whether the server took it (and bills it): {reason}. It was sent "
@@ -203,22 +203,22 @@ class Roster:
         )
         key = "" if is_key_spent else job._record.idempotency_key
         facts = {"error": text, "finished_at": self.wall(), "idempotency_key": key}
-        await self.sure(self.move(job, JobStatus.UNKNOWN, **facts))
-        self.end(job, SubmitUnknown(text, key=job.key))
+        await self.persist(self.transition(job, JobStatus.UNKNOWN, **facts))
+        self.resolve(job, SubmitUnknown(text, key=job.key))
 
-    def end(self, job: Job, outcome: Path | BaseException) -> None:
+    def resolve(self, job: Job, outcome: Path | BaseException) -> None:
         """Give a job's waiters their outcome."""
         if job.done():
             return
         del self._live[job.key]
         if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
             _log.debug("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
-        job._end(outcome)
+        job._resolve(outcome)
         if isinstance(outcome, BaseException):
-            self.events.unfinished(job, outcome)
+            self.events.abandoned(job, outcome)
         if isinstance(outcome, OmniError):  # of a closed client, each job is told for itself
-            for child in self.release(job):
-                self._orphan(child, job, outcome)
+            for child in self.pop_children(job):
+                self._fail_child(child, job, outcome)
         if not self._live:
             self._empty.set()
 
@@ -229,15 +229,15 @@ class Roster:
         self._sums[name] += number
 
     @property
-    def awaits_bills(self) -> bool:
+    def awaits_prices(self) -> bool:
         """True while jobs are followed, or may be on the server, that will tell their cost."""
-        return bool(self.standing[JobStatus.RUNNING] or self.standing[JobStatus.SUBMITTING])
+        return bool(self.counts[JobStatus.RUNNING] or self.counts[JobStatus.SUBMITTING])
 
     def statistics(
         self, *, submits_per_minute: float | None, at_once: int | None, stopped: OmniError | None
     ) -> Statistics:
         """Give all sums as of now, with the limits that the gate has found, and why the line has stopped."""
-        standing = self.standing
+        standing = self.counts
         return Statistics(
             waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
             in_flight=standing[JobStatus.RUNNING],
@@ -257,14 +257,14 @@ class Roster:
             line_stopped="" if stopped is None else str(stopped),
         )
 
-    def _orphan(self, child: Job, parent: Job, reason: BaseException) -> None:
+    def _fail_child(self, child: Job, parent: Job, reason: BaseException) -> None:
         """End a job whose parent has come to nothing; where the parent may go on one day, so may the child."""
         if parent.status.is_final:
             text = f"job {child.key!r}: the job {parent.key!r} that it extends has no result: {reason}"
             reason = ParentFailed(text, key=child.key)
             if parent.status in HAVE_ENDED:
-                self.move(child, JobStatus.FAILED, error=text, finished_at=self.wall())
-        self.end(child, reason)
+                self.transition(child, JobStatus.FAILED, error=text, finished_at=self.wall())
+        self.resolve(child, reason)
 
     def _change(self, job: Job, status: JobStatus, facts: dict[str, Any]) -> Awaitable[None]:
         before = job._record
@@ -272,13 +272,13 @@ class Roster:
         self._sums["submits"] += record.submits - before.submits
         self._sums["doubtful"] += record.doubtful - before.doubtful
         self._credits += (record.credits or 0.0) - (before.credits or 0.0)
-        spent, less = Spent.of(record), Spent.of(before)
+        spent, less = Spending.of(record), Spending.of(before)
         if spent != less:
-            self.spent += spent - less
+            self.spending += spent - less
             self.cost += spent.paid - less.paid
-        saved = self.ledger.save(record)  # before anybody hears of it, who might change it again
+        saved = self.store.save(record)  # before anybody hears of it, who might change it again
         if status is not before.status:
-            self._stand(job.key, status)
+            self._set_status(job.key, status)
             _log.debug("job %r: %s", job.key, status)
             self.events.changed(job, before.status)
         return saved
@@ -286,13 +286,13 @@ class Roster:
     def _rename(self, job: Job, key: str) -> None:
         """Let a job that was attached by its task have the key under which the ledger knows that task."""
         if key != job.key:
-            self.standing[self._known.pop(job.key)] -= 1
+            self.counts[self._known.pop(job.key)] -= 1
             del self._live[job.key]
             self._live[key] = job
 
-    def _stand(self, key: str, status: JobStatus) -> None:
+    def _set_status(self, key: str, status: JobStatus) -> None:
         before = self._known.get(key)
         if before is not None:
-            self.standing[before] -= 1
-        self.standing[status] += 1
+            self.counts[before] -= 1
+        self.counts[status] += 1
         self._known[key] = status

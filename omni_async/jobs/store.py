@@ -9,10 +9,10 @@ if TYPE_CHECKING:
 
     from ..models.reference_files import Upload
     from .records import JobRecord
-    from .spending import Spent
+    from .spending import Spending
 
 
-class Ledger(Protocol):
+class JobStore(Protocol):
     """Remembers jobs. Writing is queued at the call, in the order of calls; awaiting what it gives makes it sure.
 
     Awaiting may raise `LedgerError`; the call itself never does.
@@ -33,13 +33,13 @@ class Ledger(Protocol):
     def find(self, key: str) -> Awaitable[JobRecord | None]:
         """Give what is recorded under a key."""
 
-    def claim(self, key: str, index: int) -> Awaitable[str]:
+    def claim_filename(self, key: str, index: int) -> Awaitable[str]:
         """Give the file name of video number `index` (from 0) of a job: always the same, and to no other job."""
 
     def unfinished(self) -> list[JobRecord]:
         """Give the jobs with something left to do, oldest first. May wait for the disk."""
 
-    def spent(self) -> Awaitable[Spent]:
+    def spending(self) -> Awaitable[Spending]:
         """Give what all jobs recorded here have cost so far."""
 
     def durations(self) -> Awaitable[list[JobRecord]]:
@@ -48,16 +48,16 @@ class Ledger(Protocol):
     def find_upload(self, server: str, digest: str) -> Awaitable[Upload | None]:
         """Give the last upload of this content (SHA-256) to a server."""
 
-    def keep_upload(self, server: str, digest: str, upload: Upload) -> Awaitable[None]:
+    def save_upload(self, server: str, digest: str, upload: Upload) -> Awaitable[None]:
         """Remember an upload; others whose links are dead by then may be forgotten."""
 
     def forget_upload(self, url: str) -> Awaitable[None]:
         """Forget where an upload is: a request that named it came to nothing."""
 
-    def remember(self, name: str, value: str) -> Awaitable[None]:
+    def set_fact(self, name: str, value: str) -> Awaitable[None]:
         """Keep a fact about the server under a name, in place of the one before."""
 
-    def recall(self, name: str) -> Awaitable[str | None]:
+    def get_fact(self, name: str) -> Awaitable[str | None]:
         """Give the fact that was kept under a name."""
 
     async def aclose(self) -> None:

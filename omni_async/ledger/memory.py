@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from ..jobs.filenames import Names
+from ..jobs.filenames import FileNames
 from ..jobs.lifecycle import HAVE_ENDED
-from ..jobs.spending import Spent
+from ..jobs.spending import Spending
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -18,73 +18,73 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class MemoryLedger:
+class MemoryJobStore:
     """Keeps records in a dict: each change is made at the call."""
 
     def __init__(self) -> None:
         self._records: dict[str, JobRecord] = {}
-        self._names = Names()
+        self._names = FileNames()
         self._facts: dict[str, str] = {}
         self._uploads: dict[tuple[str, str], Upload] = {}
 
     async def open(self) -> None:
         """Nothing is needed."""
 
-    def insert(self, record: JobRecord) -> _Sure[JobRecord | None]:
+    def insert(self, record: JobRecord) -> _Completed[JobRecord | None]:
         """Record a new job, or give the one that stands for the same key or task already."""
         existing = self._records.get(record.key) or self._of_same_task(record)
         if existing is None:
             self._records[record.key] = record
             self._names.claim(record.key)
-        return _Sure(existing)
+        return _Completed(existing)
 
-    def save(self, record: JobRecord) -> _Sure[None]:
+    def save(self, record: JobRecord) -> _Completed[None]:
         """Record how a job stands now."""
         self._records[record.key] = record
-        return _Sure(None)
+        return _Completed(None)
 
-    def find(self, key: str) -> _Sure[JobRecord | None]:
+    def find(self, key: str) -> _Completed[JobRecord | None]:
         """Give what is recorded under a key."""
-        return _Sure(self._records.get(key))
+        return _Completed(self._records.get(key))
 
-    def claim(self, key: str, index: int) -> _Sure[str]:
+    def claim_filename(self, key: str, index: int) -> _Completed[str]:
         """Give the file name of video number `index` of a job."""
-        return _Sure(self._names.claim(key, index))
+        return _Completed(self._names.claim(key, index))
 
     def unfinished(self) -> list[JobRecord]:
         """Give the jobs with something left to do, oldest first."""
         return [record for record in self._records.values() if record.status not in HAVE_ENDED]
 
-    def spent(self) -> _Sure[Spent]:
+    def spending(self) -> _Completed[Spending]:
         """Give what all jobs here have cost so far."""
-        return _Sure(sum((Spent.of(record) for record in self._records.values()), Spent()))
+        return _Completed(sum((Spending.of(record) for record in self._records.values()), Spending()))
 
-    def durations(self) -> _Sure[list[JobRecord]]:
+    def durations(self) -> _Completed[list[JobRecord]]:
         """Give the jobs of which it is known how long the server took, oldest first."""
-        return _Sure([record for record in self._records.values() if record.took is not None])
+        return _Completed([record for record in self._records.values() if record.took is not None])
 
-    def find_upload(self, server: str, digest: str) -> _Sure[Upload | None]:
+    def find_upload(self, server: str, digest: str) -> _Completed[Upload | None]:
         """Give the last upload of this content to a server."""
-        return _Sure(self._uploads.get((server, digest)))
+        return _Completed(self._uploads.get((server, digest)))
 
-    def keep_upload(self, server: str, digest: str, upload: Upload) -> _Sure[None]:
+    def save_upload(self, server: str, digest: str, upload: Upload) -> _Completed[None]:
         """Remember an upload."""
         self._uploads[server, digest] = upload
-        return _Sure(None)
+        return _Completed(None)
 
-    def forget_upload(self, url: str) -> _Sure[None]:
+    def forget_upload(self, url: str) -> _Completed[None]:
         """Forget where an upload is."""
         self._uploads = {name: upload for name, upload in self._uploads.items() if upload.url != url}
-        return _Sure(None)
+        return _Completed(None)
 
-    def remember(self, name: str, value: str) -> _Sure[None]:
+    def set_fact(self, name: str, value: str) -> _Completed[None]:
         """Keep a fact about the server under a name."""
         self._facts[name] = value
-        return _Sure(None)
+        return _Completed(None)
 
-    def recall(self, name: str) -> _Sure[str | None]:
+    def get_fact(self, name: str) -> _Completed[str | None]:
         """Give the fact that was kept under a name."""
-        return _Sure(self._facts.get(name))
+        return _Completed(self._facts.get(name))
 
     async def aclose(self) -> None:
         """Let go of nothing: there is nothing to make sure."""
@@ -95,7 +95,7 @@ class MemoryLedger:
         return next((each for each in self._records.values() if each.task_id == record.task_id), None)
 
 
-class _Sure(Generic[_T]):
+class _Completed(Generic[_T]):
     """What is so already, for those who await it."""
 
     __slots__ = ("_value",)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..jobs.filenames import candidates
 from ..jobs.lifecycle import JobStatus
-from ..jobs.spending import Spent, may_be_billed
+from ..jobs.spending import Spending, may_be_billed
 from ..models.reference_files import UPLOAD_LIFETIME, Upload
 from .schema import COLUMNS, SELECT, UNFINISHED, from_row, to_row
 
@@ -30,7 +30,7 @@ def insert(db: sqlite3.Connection, record: JobRecord) -> JobRecord | None:
         existing = from_row(row) if row else None
     if existing is None:
         _write_new(db, record)
-        claim(db, record.key, 0)
+        claim_filename(db, record.key, 0)
     return existing
 
 
@@ -46,7 +46,7 @@ def find(db: sqlite3.Connection, key: str) -> JobRecord | None:
     return from_row(row) if row else None
 
 
-def claim(db: sqlite3.Connection, key: str, index: int) -> str:
+def claim_filename(db: sqlite3.Connection, key: str, index: int) -> str:
     """Give the file name of video number `index` of a key: the same one always, and to no other."""
     for name in candidates(key, index):
         folded = name.casefold()
@@ -74,7 +74,7 @@ def find_upload(db: sqlite3.Connection, server: str, digest: str) -> Upload | No
     return Upload(*row) if row else None
 
 
-def keep_upload(db: sqlite3.Connection, server: str, digest: str, upload: Upload) -> None:
+def save_upload(db: sqlite3.Connection, server: str, digest: str, upload: Upload) -> None:
     """Remember an upload, and forget those that were dead when this one was made."""
     db.execute("DELETE FROM uploads WHERE expires_at < ?", (upload.expires_at - UPLOAD_LIFETIME,))
     db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", (server, digest, upload.url, upload.expires_at))
@@ -85,26 +85,26 @@ def forget_upload(db: sqlite3.Connection, url: str) -> None:
     db.execute("DELETE FROM uploads WHERE url = ?", (url,))
 
 
-def remember(db: sqlite3.Connection, name: str, value: str) -> None:
+def set_fact(db: sqlite3.Connection, name: str, value: str) -> None:
     """Keep a fact under a name, in place of the one before."""
     db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
-def recall(db: sqlite3.Connection, name: str) -> str | None:
+def get_fact(db: sqlite3.Connection, name: str) -> str | None:
     """Give the fact that was kept under a name."""
     row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     return row[0] if row else None
 
 
-def spent(db: sqlite3.Connection) -> Spent:
+def spending(db: sqlite3.Connection) -> Spending:
     """Give what all jobs have cost so far."""
-    whole = Spent()
+    whole = Spending()
     for status, task_id, is_open, jobs, paid, bills in db.execute(
         "SELECT status, max(task_id), cost IS NULL, count(*), total(cost) + total(earlier_cost),"
         " total(ifnull(cost, 0) + earlier_cost > 0) FROM jobs GROUP BY status, task_id IS NULL, cost IS NULL"
     ):
         taken = jobs if is_open and may_be_billed(JobStatus(status), task_id) else 0
-        whole += Spent(paid, int(bills), taken)
+        whole += Spending(paid, int(bills), taken)
     return whole
 
 

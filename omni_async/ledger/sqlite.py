@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..jobs.records import JobRecord
-    from ..jobs.spending import Spent
+    from ..jobs.spending import Spending
     from ..models.reference_files import Upload
 
 
@@ -37,14 +37,14 @@ _T = TypeVar("_T")
 _log = logging.getLogger("omni_async.ledger")
 
 
-class SqliteLedger:
+class SqliteJobStore:
     """The `Ledger` port over one SQLite file, for the event loop in which it is opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._unsaved: dict[str, JobRecord] = {}  # could not be written so far
         self._condition = threading.Condition()
-        self._gathering = _Group()
+        self._gathering = _CommitGroup()
         self._is_closing = False
         self._closed: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="omni_async ledger", daemon=True)
@@ -53,61 +53,61 @@ class SqliteLedger:
         """Open the file, or make it. Raises `LedgerError`; `LedgerLocked` where somebody else has it open."""
         self._loop = asyncio.get_running_loop()
         self._closed = asyncio.Event()
-        opened = self._add(_Ticket(lambda _: None))
+        opened = self._add(_Operation(lambda _: None))
         self._thread.start()
         await opened
 
-    def insert(self, record: JobRecord) -> _Ticket[JobRecord | None]:
+    def insert(self, record: JobRecord) -> _Operation[JobRecord | None]:
         """Record a new job, or give the one that stands for the same key or task already."""
-        return self._add(_Ticket(lambda db: rows.insert(db, record)))
+        return self._add(_Operation(lambda db: rows.insert(db, record)))
 
-    def save(self, record: JobRecord) -> _Ticket[None]:
+    def save(self, record: JobRecord) -> _Operation[None]:
         """Record how a job stands now."""
         return self._add(_Save(record))
 
-    def find(self, key: str) -> _Ticket[JobRecord | None]:
+    def find(self, key: str) -> _Operation[JobRecord | None]:
         """Give what is recorded under a key."""
-        return self._add(_Ticket(lambda db: rows.find(db, key)))
+        return self._add(_Operation(lambda db: rows.find(db, key)))
 
-    def claim(self, key: str, index: int) -> _Ticket[str]:
+    def claim_filename(self, key: str, index: int) -> _Operation[str]:
         """Give the file name of video number `index` of a job."""
-        return self._add(_Ticket(lambda db: rows.claim(db, key, index)))
+        return self._add(_Operation(lambda db: rows.claim_filename(db, key, index)))
 
     def unfinished(self) -> list[JobRecord]:
         """Give the jobs with something left to do, oldest first. Waits for the disk: some 10 µs for each of them."""
-        return self._add(_Ticket(rows.unfinished)).wait_here()
+        return self._add(_Operation(rows.unfinished)).wait_here()
 
-    def spent(self) -> _Ticket[Spent]:
+    def spending(self) -> _Operation[Spending]:
         """Give what all jobs here have cost so far."""
-        return self._add(_Ticket(rows.spent))
+        return self._add(_Operation(rows.spending))
 
-    def durations(self) -> _Ticket[list[JobRecord]]:
+    def durations(self) -> _Operation[list[JobRecord]]:
         """Give the latest jobs of which it is known how long the server took, oldest first."""
-        return self._add(_Ticket(rows.durations))
+        return self._add(_Operation(rows.durations))
 
-    def find_upload(self, server: str, digest: str) -> _Ticket[Upload | None]:
+    def find_upload(self, server: str, digest: str) -> _Operation[Upload | None]:
         """Give the last upload of this content to a server."""
-        return self._add(_Ticket(lambda db: rows.find_upload(db, server, digest)))
+        return self._add(_Operation(lambda db: rows.find_upload(db, server, digest)))
 
-    def keep_upload(self, server: str, digest: str, upload: Upload) -> _Ticket[None]:
+    def save_upload(self, server: str, digest: str, upload: Upload) -> _Operation[None]:
         """Remember an upload."""
-        return self._add(_Ticket(lambda db: rows.keep_upload(db, server, digest, upload)))
+        return self._add(_Operation(lambda db: rows.save_upload(db, server, digest, upload)))
 
-    def forget_upload(self, url: str) -> _Ticket[None]:
+    def forget_upload(self, url: str) -> _Operation[None]:
         """Forget where an upload is."""
-        return self._add(_Ticket(lambda db: rows.forget_upload(db, url)))
+        return self._add(_Operation(lambda db: rows.forget_upload(db, url)))
 
-    def remember(self, name: str, value: str) -> _Ticket[None]:
+    def set_fact(self, name: str, value: str) -> _Operation[None]:
         """Keep a fact about the server under a name."""
-        return self._add(_Ticket(lambda db: rows.remember(db, name, value)))
+        return self._add(_Operation(lambda db: rows.set_fact(db, name, value)))
 
-    def recall(self, name: str) -> _Ticket[str | None]:
+    def get_fact(self, name: str) -> _Operation[str | None]:
         """Give the fact that was kept under a name."""
-        return self._add(_Ticket(lambda db: rows.recall(db, name)))
+        return self._add(_Operation(lambda db: rows.get_fact(db, name)))
 
     async def aclose(self) -> None:
         """Make everything sure, and close. Raises `LedgerError` where something could not be written to the end."""
-        last = self._add(_Ticket(lambda _: None))
+        last = self._add(_Operation(lambda _: None))
         with self._condition:
             self._is_closing = True
             self._condition.notify()
@@ -120,11 +120,11 @@ class SqliteLedger:
                 f"the last changes of {len(self._unsaved)} job(s) ({keys}) could not be written to {self.path}"
             )
 
-    def _add(self, ticket: _Ticket[_T]) -> _Ticket[_T]:
+    def _add(self, ticket: _Operation[_T]) -> _Operation[_T]:
         with self._condition:
             ticket.group = self._gathering
             if self._is_closing:
-                ticket.group = _Group(error=LedgerError(f"the ledger {self.path} is closed"), is_done=True)
+                ticket.group = _CommitGroup(error=LedgerError(f"the ledger {self.path} is closed"), is_done=True)
             else:
                 self._gathering.tickets.append(ticket)
                 if len(self._gathering.tickets) == 1:
@@ -135,7 +135,7 @@ class SqliteLedger:
 
     def _run(self) -> None:
         try:
-            path = _made_ready(self.path)
+            path = _prepare_path(self.path)
             lock = Lock(path)
             try:
                 with closing(open_to_write(path)) as self._db:
@@ -152,7 +152,7 @@ class SqliteLedger:
         """Tell all who wait, and all who will come, that there is no ledger (any more)."""
         with self._condition:
             self._is_closing = True
-            group, self._gathering = self._gathering, _Group()
+            group, self._gathering = self._gathering, _CommitGroup()
         group.error = error if isinstance(error, LedgerError) else cannot_open(self.path, repr(error))
         self._tell(group)
 
@@ -162,11 +162,11 @@ class SqliteLedger:
             with self._condition:
                 while not self._gathering.tickets and not self._is_closing:
                     self._condition.wait()
-                group, self._gathering = self._gathering, _Group()
+                group, self._gathering = self._gathering, _CommitGroup()
                 is_last = self._is_closing
             self._settle(group)
 
-    def _settle(self, group: _Group) -> None:
+    def _settle(self, group: _CommitGroup) -> None:
         try:
             self._commit(group)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
@@ -174,7 +174,7 @@ class SqliteLedger:
             self._unsaved |= {ticket.record.key: ticket.record for ticket in group.tickets if isinstance(ticket, _Save)}
         self._tell(group)
 
-    def _tell(self, group: _Group) -> None:
+    def _tell(self, group: _CommitGroup) -> None:
         group.is_carried_out.set()
         self._call(group.finish)
 
@@ -185,7 +185,7 @@ class SqliteLedger:
         except RuntimeError:  # the loop is closed: nobody is left who waits
             _log.debug("nobody heard that %s was written", self.path)
 
-    def _commit(self, group: _Group) -> None:
+    def _commit(self, group: _CommitGroup) -> None:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -201,11 +201,11 @@ class SqliteLedger:
         self._unsaved.clear()
 
 
-class _Group:
+class _CommitGroup:
     """Operations that are committed together."""
 
     def __init__(self, error: LedgerError | None = None, *, is_done: bool = False) -> None:
-        self.tickets: list[_Ticket[Any]] = []
+        self.tickets: list[_Operation[Any]] = []
         self.error = error
         self.is_done = is_done  # changed in the event loop only
         self.is_carried_out = threading.Event()
@@ -226,12 +226,12 @@ class _Group:
         await self._waiters.wait()
 
 
-class _Ticket(Generic[_T]):
+class _Operation(Generic[_T]):
     """One operation, and its result for whoever awaits it."""
 
     __slots__ = ("_value", "_work", "group")
 
-    group: _Group
+    group: _CommitGroup
     _value: _T
 
     def __init__(self, work: Callable[[sqlite3.Connection], _T]) -> None:
@@ -261,7 +261,7 @@ class _Ticket(Generic[_T]):
         return self._value
 
 
-class _Save(_Ticket[None]):
+class _Save(_Operation[None]):
     """A `save`, which is kept where it fails."""
 
     __slots__ = ("record",)
@@ -279,7 +279,7 @@ def cannot_write(path: Path, error: Exception) -> LedgerError:
     return wrapped
 
 
-def _made_ready(path: Path) -> Path:
+def _prepare_path(path: Path) -> Path:
     """Make the folder, and give the path without links, so that one file has one lock. Raises `LedgerError`."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ def encode(task_ids: Collection[str]) -> bytes:
     return wire.encode({"task_ids": list(task_ids)})
 
 
-def judge(reply: wire.Reply | TransportError, asked: Collection[str], *, now: float) -> Answer:
+def judge(reply: wire.Response | TransportError, asked: Collection[str], *, now: float) -> Answer:
     """Decide what an answer says about the tasks that were asked for; `now` is in unix seconds."""
     if isinstance(reply, TransportError):
         return Answer(error=reply)
@@ -57,7 +57,7 @@ def judge(reply: wire.Reply | TransportError, asked: Collection[str], *, now: fl
     if words is not None:
         fits = bool(words) and words.keys() <= set(asked)
         return Answer({name: word for name, word in words.items() if word in _RUNNING} if fits else {}, not fits)
-    error = wire.read_error(reply, now=now, about="batch status")
+    error = wire.parse_error(reply, now=now, about="batch status")
     may_pass = is_rate_limit(error) or error.status >= 500
     return Answer(is_odd=not may_pass, error=error, retry_after=wire.retry_after(reply, now))
 
@@ -69,7 +69,7 @@ def as_task(task_id: str, word: str, known: Task | None) -> Task:
     return Task(id=task_id, status=word, state=TaskState.RUNNING)
 
 
-def _words(reply: wire.Reply) -> dict[str, str] | None:
+def _words(reply: wire.Response) -> dict[str, str] | None:
     """Give the status word of each task that is named; None where it is not a plain list of them."""
     try:
         content: Any = json.loads(reply.body)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..api.transport import Transport
-    from ..jobs.registry import Roster
+    from ..jobs.registry import JobRegistry
     from ..settings import Polling
     from .batch_answers import Answer
 
@@ -26,21 +26,21 @@ _log = logging.getLogger("omni_async.poller")
 class BatchStatus:
     """One question about all that are due soon. Once given up, it stays so: single checks always work."""
 
-    def __init__(self, transport: Transport, roster: Roster, polling: Polling) -> None:
+    def __init__(self, transport: Transport, registry: JobRegistry, polling: Polling) -> None:
         self._transport = transport
-        self._roster = roster
+        self._registry = registry
         self.is_on = polling.batch_status
         self._silences = 0
 
     async def ask(self, task_ids: Sequence[str]) -> Answer:
         """Ask how many tasks stand."""
-        self._roster.count("checks")
+        self._registry.count("checks")
         try:
-            reply = await self._transport.ask(_PATH, statuses.encode(task_ids))
+            reply = await self._transport.get(_PATH, statuses.encode(task_ids))
         except TransportError as error:
-            answer = statuses.judge(error, task_ids, now=self._roster.wall())
+            answer = statuses.judge(error, task_ids, now=self._registry.wall())
         else:
-            answer = statuses.judge(reply, task_ids, now=self._roster.wall())
+            answer = statuses.judge(reply, task_ids, now=self._registry.wall())
         self._judge(answer)
         return answer
 

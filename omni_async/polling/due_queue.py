@@ -16,7 +16,7 @@ _SHARE = 20  # of what is due, one part in so many is chosen at a time: ranking 
 _LEAST = 16
 
 
-class Agenda(Generic[T]):
+class DueQueue(Generic[T]):
     """Items with times of any one clock. `is_over` tells which of them need not be done any more."""
 
     def __init__(self, is_over: Callable[[T], bool]) -> None:
@@ -46,14 +46,14 @@ class Agenda(Generic[T]):
             heapq.heappop(self._later)
         return self._later[0][0] if self._later else None
 
-    def take(self, now: float, worth: Callable[[T], float] | None) -> T | None:
+    def pop(self, now: float, priority: Callable[[T], float] | None) -> T | None:
         """Take out what comes first of all that is due by now: what is due first, or what is worth most.
 
         None if there is nothing that need be done.
         """
         while True:
             if not self._chosen:
-                self._choose(now, worth)
+                self._choose(now, priority)
             if not self._chosen:
                 return None
             item = self._chosen.popleft()

@@ -44,7 +44,7 @@ _FEW = 0.5  # unfinished at a point: fewer, spread there by the kernel, tell not
 _LEAST = 1e-12  # share that is left: below that the quotient has no digits
 
 
-class Law:
+class DurationDistribution:
     """A distribution of durations: `share(t)` is how much of them is over by t, in seconds."""
 
     def __init__(self, share: Sequence[float]) -> None:
@@ -57,15 +57,15 @@ class Law:
             self._area.append(self._area[-1] + width * (share[point] + share[point + 1]) / 2)
             self._looks.append(self._looks[-1] + math.sqrt(max(0.0, math.log(left / right)) * width))
 
-    def share(self, age: float) -> float:
+    def cdf(self, age: float) -> float:
         """Give the share of durations up to `age`."""
-        return _at(self._share, age)
+        return _interpolate(self._share, age)
 
     def quantile(self, share: float) -> float:
         """Give the age by which this share of durations is over."""
-        return min(_where(self._share, share), _GRID[-1])
+        return min(_inverse(self._share, share), _GRID[-1])
 
-    def next_look(self, age: float, check_cost: float) -> float:
+    def next_check(self, age: float, check_cost: float) -> float:
         """Give the age at which to look next, after a look at `age` that found the job unfinished.
 
         Looks come with a density of ``sqrt(h(t) / (2 * check_cost))`` for the hazard h: the square-root rule of
@@ -74,23 +74,23 @@ class Law:
         hardly any job is left, which comes first where all take the same time.
         """
         step = math.sqrt(2 * check_cost)
-        by_rule = _where(self._looks, max(_at(self._looks, age) + step, _FIRST * step))
-        nearly_all = _where(self._share, 1 - _LEFT * (1 - self.share(age)))
+        by_rule = _inverse(self._looks, max(_interpolate(self._looks, age) + step, _FIRST * step))
+        nearly_all = _inverse(self._share, 1 - _LEFT * (1 - self.cdf(age)))
         return min(by_rule, max(nearly_all, age))
 
-    def wasted(self, age: float, looked_at: float) -> float:
+    def expected_delay(self, age: float, looked_at: float) -> float:
         """Give how many seconds a job is expected to have been finished unnoticed, last seen unfinished at `looked_at`.
 
         It is the integral of ``(F(t) - F(l)) / (1 - F(l))`` from l = `looked_at` to `age`.
         """
-        before = self.share(looked_at)
-        gone = _at(self._area, age) - _at(self._area, looked_at) - before * (age - looked_at)
+        before = self.cdf(looked_at)
+        gone = _interpolate(self._area, age) - _interpolate(self._area, looked_at) - before * (age - looked_at)
         return min(
             max(0.0, gone / (1 - before)), age - looked_at
         )  # far out in the tail the numbers have no digits left
 
 
-class Durations:
+class DurationEstimator:
     """What has been seen of one kind of job, and the law that it follows. Ages are in seconds."""
 
     def __init__(self) -> None:
@@ -100,21 +100,21 @@ class Durations:
         self._ended = self._looks = 0.0  # how many there were, each with the weight of its time
         self._fresh = 0
         self._estimate: float | None = None
-        self._law: Law | None = None
+        self._law: DurationDistribution | None = None
 
-    def expect(self, seconds: float) -> None:
+    def set_server_estimate(self, seconds: float) -> None:
         """Take in how long the server thinks that a job takes."""
         if seconds > 0 and seconds != self._estimate:
             self._estimate, self._law = seconds, None
 
-    def outlasted(self, since: float, age: float) -> None:
+    def observe_running(self, since: float, age: float) -> None:
         """Take in that a job, seen unfinished up to the age `since`, was seen so again at `age`."""
-        self._look(since, _point(age))
+        self._observe_check(since, _point(age))
 
-    def ended(self, since: float, age: float) -> None:
+    def observe_end(self, since: float, age: float) -> None:
         """Take in that a job, seen unfinished up to the age `since`, has ended at `age`."""
         point = _point(age, rounded=True)
-        self._look(since, point)
+        self._observe_check(since, point)
         self._ends[point] += self._weight
         self._ended += self._weight
         self._weight *= 1 + 1 / _REMEMBERED
@@ -126,14 +126,14 @@ class Durations:
         """True once enough have ended to go by."""
         return self._ended >= _ENOUGH * self._weight
 
-    def law(self) -> Law:
+    def distribution(self) -> DurationDistribution:
         """Give the law as far as it is known."""
         if self._law is None or self._fresh > _FRESH * self._looks / self._weight:
             self._law = self._fitted()
             self._fresh = 0
         return self._law
 
-    def _look(self, since: float, last: int) -> None:
+    def _observe_check(self, since: float, last: int) -> None:
         first = _point(since) + 1 if since > 0 else 0
         self._fresh += 1
         self._looks += self._weight
@@ -147,16 +147,16 @@ class Durations:
         self._ended, self._looks = self._ended / self._weight, self._looks / self._weight
         self._weight = 1.0
 
-    def _fitted(self) -> Law:
+    def _fitted(self) -> DurationDistribution:
         kernel = _kernel(self._bandwidth())
         ends = _spread([each / self._weight for each in self._ends], kernel)
         unfinished = list(accumulate(_spread([each / self._weight for each in self._unfinished[:-1]], kernel)))
         share, left = [], 1.0
-        chances = _imagined(self._middle(ends, unfinished))
+        chances = _prior_hazards(self._middle(ends, unfinished))
         for end, number, chance in zip(ends, unfinished, chances, strict=True):
             left *= 1 - (end + chance) / (max(number, end) + 1)
             share.append(min(1 - left, 1 - 1e-9))
-        return Law(share)
+        return DurationDistribution(share)
 
     def _middle(self, ends: list[float], unfinished: list[float]) -> float | None:
         """Give the age at which half have ended; until that is seen, what the server thinks, or None."""
@@ -182,7 +182,7 @@ class Durations:
         return max(_NARROWEST, 0.9 * _LOG_STEP * min(deviation, quartiles or deviation) / math.pow(number, 0.2))
 
 
-def _imagined(middle: float | None) -> list[float]:
+def _prior_hazards(middle: float | None) -> list[float]:
     """Give the chance of the imagined job to end at each point, given that it has come so far.
 
     Its law is a normal one of the logarithm. Where not even its middle is known: of a duration that exceeds t, and no
@@ -219,7 +219,7 @@ def _point(age: float, *, rounded: bool = False) -> int:
     return min(round(place) if rounded else int(place), _POINTS - 1)
 
 
-def _at(values: Sequence[float], age: float) -> float:
+def _interpolate(values: Sequence[float], age: float) -> float:
     """Give what lies between the points of the grid on a straight line."""
     if age <= _SHORTEST:
         return values[0] * max(0.0, age) / _SHORTEST
@@ -228,7 +228,7 @@ def _at(values: Sequence[float], age: float) -> float:
     return values[point] + rest * (values[point + 1] - values[point])
 
 
-def _where(values: Sequence[float], wanted: float) -> float:
+def _inverse(values: Sequence[float], wanted: float) -> float:
     """Give the age at which values that never fall reach `wanted`; one beyond the grid where they do not."""
     point = bisect_right(values, wanted) - 1
     if point >= _POINTS - 1:

@@ -11,8 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .durations import Durations, Experience, Law
-from .progress import Foresight, Span, foretold, next_look
+from .durations import DurationDistribution, DurationEstimator, Experience
+from .progress import FinishWindow, PredictionAccuracy, next_check, predict_finish
 
 if TYPE_CHECKING:
     from ..models.responses import Task
@@ -44,7 +44,7 @@ _THOUGHTS = 250  # jobs a second that are thought about anew
 
 
 @dataclass(slots=True)
-class Course:
+class CheckHistory:
     """What has been seen of one job. Times are of any one clock, in seconds."""
 
     model: str
@@ -53,48 +53,48 @@ class Course:
     watched: float | None = 0.0  # the age up to which it was watched; None: nobody has looked so far
     doubt: float = _DOUBT  # seconds by which `since` may be wrong
     is_queued: bool = False
-    is_scout: bool = False
-    is_heeded: bool = True  # whether what it tells of its progress is acted on
-    first_word: Span | None = None  # when it would end, by what it told first; None once that was judged
-    word: Span | None = None  # ... and last
+    is_sample: bool = False
+    uses_progress: bool = True  # whether what it tells of its progress is acted on
+    first_prediction: FinishWindow | None = None  # when it would end, by what it told first; None once that was judged
+    prediction: FinishWindow | None = None  # ... and last
 
     def age(self, now: float) -> float:
         """Give for how long the server has been at work."""
         return max(0.0, now - self.since)
 
 
-class Cadence:
+class CheckPlanner:
     """Tells when to look at a job, and learns from each look how long they take."""
 
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
-        self._kinds: dict[str, Durations] = {}
-        self._foresights: dict[str, Foresight] = {}
+        self._kinds: dict[str, DurationEstimator] = {}
+        self._accuracies: dict[str, PredictionAccuracy] = {}
         self._begun: Counter[str] = Counter()
         self.experience = Experience()
 
-    def learn(self, model: str, seconds: float) -> None:
+    def seed(self, model: str, seconds: float) -> None:
         """Take in how long a job of a model has taken."""
-        self._kind(model).ended(0.0, seconds)
+        self._kind(model).observe_end(0.0, seconds)
         self.experience.add(model, seconds)
 
-    def begin(self, model: str, since: float, now: float, *, is_watched: bool) -> Course:
+    def begin(self, model: str, since: float, now: float, *, is_watched: bool) -> CheckHistory:
         """Take in a job that was accepted at `since`; one that was not watched since then is looked at at once."""
         number = self._begun[model]
         self._begun[model] += 1
         is_scout = number % _ONE_OF == _ONE_OF // 4 and number < _SCOUTS * _ONE_OF
         is_heeded = number % _WITNESS != _WITNESS - 1
         seen, watched = (since, 0.0) if is_watched else (now, None)
-        return Course(model, since, seen, watched, is_scout=is_scout, is_heeded=is_heeded)
+        return CheckHistory(model, since, seen, watched, is_sample=is_scout, uses_progress=is_heeded)
 
-    def see(self, course: Course, task: Task, now: float, *, is_whole: bool = True) -> None:
+    def observe_running(self, course: CheckHistory, task: Task, now: float, *, is_whole: bool = True) -> None:
         """Take in a look that found a job unfinished; of one that was not `is_whole`, only its status is new."""
         durations = self._kind(course.model)
-        durations.expect(task.estimated_time or 0.0)
+        durations.set_server_estimate(task.estimated_time or 0.0)
         if task.status in _QUEUED and not task.progress:
             course.is_queued = True
             course.watched = course.watched or 0.0
-            course.word = course.first_word = None
+            course.prediction = course.first_prediction = None
         else:
             if course.is_queued:  # it has begun since the last look
                 course.is_queued = False
@@ -102,12 +102,12 @@ class Cadence:
                 course.since = course.seen + course.doubt
             age = course.age(now)
             if course.watched is not None:
-                durations.outlasted(course.watched, age)
+                durations.observe_running(course.watched, age)
             course.watched = age
-            self._hear(course, task.progress if is_whole else None, age)
+            self._observe_progress(course, task.progress if is_whole else None, age)
         course.seen = now
 
-    def finish(self, course: Course, task: Task, now: float) -> float | None:
+    def observe_finished(self, course: CheckHistory, task: Task, now: float) -> float | None:
         """Take in a look that found a job finished; gives how long the server took, if that can be told.
 
         The server's word counts where it fits what was seen (clocks may be wrong); else the middle between the last
@@ -118,15 +118,15 @@ class Cadence:
         told = [(task.completed or 0) - (task.created or 0)] if is_whole else []
         told += [task.actual_time] if task.actual_time is not None else []
         took = next((time for time in told if earliest - _LATENCY <= time <= latest + _LATENCY and time > 0), None)
-        self._judge(course, Span(earliest, latest), took)
+        self._judge(course, FinishWindow(earliest, latest), took)
         if took is None and course.watched is not None:
             took = (earliest + latest) / 2
         if took is not None:
-            self._kind(course.model).ended(course.watched or 0.0, took)
+            self._kind(course.model).observe_end(course.watched or 0.0, took)
             self.experience.add(course.model, took, late=latest - took)
         return took
 
-    def next_look(self, course: Course, *, ease: float = 1.0) -> float:
+    def next_check(self, course: CheckHistory, *, cost_factor: float = 1.0) -> float:
         """Give the time of the next look, as far as is known now.
 
         `ease` is how many times the cost of a check on its own this one has: more where a hook makes most of them
@@ -135,70 +135,70 @@ class Cadence:
         if course.watched is None:
             return course.seen
         polling, durations = self._polling, self._kind(course.model)
-        law = durations.law()
+        law = durations.distribution()
         age = 0.0 if course.is_queued else course.age(course.seen)  # of one that waits there, it may at best begin now
-        gap = law.next_look(age, polling.check_cost * ease) - age
+        gap = law.next_check(age, polling.check_cost * cost_factor) - age
         not_before = law.quantile(_POSSIBLE) - age
         if not durations.is_known:
             not_before = min(not_before, _TRUST * polling.maximum)
-            gap = min(gap, age * _SCOUTING) if course.is_scout else gap
-        gap = min(gap, max(polling.maximum * math.sqrt(ease), not_before))
-        if ease <= _HARDLY_EASED and self._is_believed(course):
-            gap = self._foretold_gap(course, law, gap, polling.check_cost * ease)
+            gap = min(gap, age * _SCOUTING) if course.is_sample else gap
+        gap = min(gap, max(polling.maximum * math.sqrt(cost_factor), not_before))
+        if cost_factor <= _HARDLY_EASED and self._uses_progress(course):
+            gap = self._predicted_gap(course, law, gap, polling.check_cost * cost_factor)
         return course.seen + max(polling.minimum, gap)
 
-    def think_again_in(self, course: Course, now: float, *, followed: int) -> float:
+    def reevaluate_in(self, course: CheckHistory, now: float, *, followed: int) -> float:
         """Give the seconds after which `next_look` may have become earlier, while so many jobs are followed."""
         polling = self._polling
         if self._kind(course.model).is_known:
             return polling.maximum
         return max(polling.minimum, course.age(now) * _AGAIN, followed / _THOUGHTS)
 
-    def wasted(self, course: Course, now: float) -> float:
+    def expected_delay(self, course: CheckHistory, now: float) -> float:
         """Give how many seconds a job is expected to have been finished without anybody knowing."""
         durations = self._kind(course.model)
-        if course.word is not None and self._is_believed(course):
-            return min(max(0.0, course.age(now) - course.word.middle), now - course.seen)
+        if course.prediction is not None and self._uses_progress(course):
+            return min(max(0.0, course.age(now) - course.prediction.middle), now - course.seen)
         if course.is_queued or not durations.is_known:
             return now - course.seen
-        return durations.law().wasted(course.age(now), course.age(course.seen))
+        return durations.distribution().expected_delay(course.age(now), course.age(course.seen))
 
-    def _is_believed(self, course: Course) -> bool:
-        return course.is_heeded and self._foresight(course.model).is_trusted
+    def _uses_progress(self, course: CheckHistory) -> bool:
+        return course.uses_progress and self._accuracy(course.model).is_reliable
 
-    def _foretold_gap(self, course: Course, law: Law, gap: float, check_cost: float) -> float:
+    def _predicted_gap(self, course: CheckHistory, law: DurationDistribution, gap: float, check_cost: float) -> float:
         """Give the gap by what the job has told of its progress; before it has, the one until it should be asked."""
         minimum, age = self._polling.minimum, course.age(course.seen)
-        if course.word is None or age > course.word.latest:
+        if course.prediction is None or age > course.prediction.latest:
             is_new = course.watched == 0.0 and not course.is_queued
             return min(gap, law.quantile(_EARLY) - minimum) if is_new else gap
-        look = next_look(course.word, age, course.doubt, check_cost=check_cost, minimum=minimum)
-        return min(look + _MARGIN * minimum - age, self._polling.maximum * self._foresight(course.model).odds)
+        look = next_check(course.prediction, age, course.doubt, check_cost=check_cost, minimum=minimum)
+        return min(look + _MARGIN * minimum - age, self._polling.maximum * self._accuracy(course.model).odds)
 
-    def _hear(self, course: Course, progress: float | None, age: float) -> None:
+    def _observe_progress(self, course: CheckHistory, progress: float | None, age: float) -> None:
         """Take in how far a job is.
 
         One that should be done by its first word, or says now that it will not be, is not heeded any longer.
         """
-        word, foresight = foretold(age, progress, course.doubt), self._foresight(course.model)
-        if course.first_word is not None and course.first_word.is_over(word.earliest if word else age):
-            foresight.belied()
-            course.is_heeded, course.first_word = False, None
-        elif course.word is None:
-            course.first_word = word
-        course.word = word or course.word
+        word, foresight = predict_finish(age, progress, course.doubt), self._accuracy(course.model)
+        if course.first_prediction is not None and course.first_prediction.is_over(word.earliest if word else age):
+            foresight.record_miss()
+            course.uses_progress, course.first_prediction = False, None
+        elif course.prediction is None:
+            course.first_prediction = word
+        course.prediction = word or course.prediction
 
-    def _judge(self, course: Course, seen: Span, took: float | None) -> None:
+    def _judge(self, course: CheckHistory, seen: FinishWindow, took: float | None) -> None:
         """Compare the first word of a job with its end: between two looks, and by the server's word if there is one."""
-        if course.first_word is None:
+        if course.first_prediction is None:
             return
         if took is not None:
-            told = Span(max(seen.earliest, took - _WHOLE), min(seen.latest, took + _WHOLE))
+            told = FinishWindow(max(seen.earliest, took - _WHOLE), min(seen.latest, took + _WHOLE))
             seen = told if told.width >= 0 else seen
-        self._foresight(course.model).judge(course.first_word, seen)
+        self._accuracy(course.model).judge(course.first_prediction, seen)
 
-    def _foresight(self, model: str) -> Foresight:
-        return self._foresights.setdefault(model, Foresight())
+    def _accuracy(self, model: str) -> PredictionAccuracy:
+        return self._accuracies.setdefault(model, PredictionAccuracy())
 
-    def _kind(self, model: str) -> Durations:
-        return self._kinds.setdefault(model, Durations())
+    def _kind(self, model: str) -> DurationEstimator:
+        return self._kinds.setdefault(model, DurationEstimator())

@@ -26,7 +26,7 @@ _PLAIN = (1.3, 0.15)  # seconds, or that share of its time: if its end is known 
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class FinishWindow:
     """The ages between which a job will end, or has ended."""
 
     earliest: float
@@ -43,13 +43,13 @@ class Span:
         return (self.earliest + self.latest) / 2
 
     @property
-    def slack(self) -> float:
+    def tolerance(self) -> float:
         """Give the seconds by which it is missed that still count as met."""
         return _NEAR * self.latest + _BLUR
 
     def is_over(self, age: float) -> bool:
         """Tell whether what has not ended before this age will not end within it."""
-        return age > self.latest + self.slack
+        return age > self.latest + self.tolerance
 
     def looks(self, check_cost: float, minimum: float) -> int:
         """Give how many looks at even distances find the end for the least cost, if each is to find it unless it did.
@@ -65,7 +65,7 @@ class Span:
         return looks * check_cost + self.width / (2 * looks)
 
 
-def foretold(age: float, progress: float | None, doubt: float) -> Span | None:
+def predict_finish(age: float, progress: float | None, doubt: float) -> FinishWindow | None:
     """Give when a job will end that has got so far at this age, which may be wrong by `doubt` seconds.
 
     None where it tells nothing of its progress, or too little.
@@ -74,31 +74,31 @@ def foretold(age: float, progress: float | None, doubt: float) -> Span | None:
         return None
     progress = min(progress, _MOST)
     begun = doubt * (100 / progress - 1)
-    word = Span(max(age, 100 * age / (progress + _ROUNDED) - begun), 100 * age / progress + begun)
+    word = FinishWindow(max(age, 100 * age / (progress + _ROUNDED) - begun), 100 * age / progress + begun)
     return word if word.width <= _VAGUE * word.latest else None
 
 
-def next_look(word: Span, age: float, doubt: float, *, check_cost: float, minimum: float) -> float:
+def next_check(word: FinishWindow, age: float, doubt: float, *, check_cost: float, minimum: float) -> float:
     """Give the age at which to look next at a job that was last asked at `age`, and foretold this.
 
     That is where it should have ended; or, where that is worth a look, shortly before, when it can tell it better.
     """
     before = word.earliest - minimum
     if before >= age + minimum:
-        better = foretold(before, 100 * before / word.middle, doubt)
+        better = predict_finish(before, 100 * before / word.middle, doubt)
         if better is not None and check_cost + better.cost(check_cost, minimum) < word.cost(check_cost, minimum):
             return before
     return word.earliest + word.width / word.looks(check_cost, minimum)
 
 
-class Foresight:
+class PredictionAccuracy:
     """How far the words of one kind of job have been true."""
 
     def __init__(self) -> None:
         self._right = self._wrong = 0.0
 
     @property
-    def is_trusted(self) -> bool:
+    def is_reliable(self) -> bool:
         """True while they are worth being acted on."""
         return self._right >= _ENOUGH * (self._right + self._wrong + 1)
 
@@ -107,14 +107,14 @@ class Foresight:
         """Give how many have been right for each that was wrong, with one of both imagined beside them."""
         return (self._right + 1) / (self._wrong + 1)
 
-    def judge(self, word: Span, end: Span) -> None:
+    def judge(self, word: FinishWindow, end: FinishWindow) -> None:
         """Compare what a job's first word foretold with when it ended."""
         plain, share = _PLAIN
         if end.width > max(plain, share * word.latest):
             return
-        self._count(is_right=end.latest >= word.earliest - word.slack and not word.is_over(end.earliest))
+        self._count(is_right=end.latest >= word.earliest - word.tolerance and not word.is_over(end.earliest))
 
-    def belied(self) -> None:
+    def record_miss(self) -> None:
         """Take in that one is unfinished which should have been done."""
         self._count(is_right=False)
 

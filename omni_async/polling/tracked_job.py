@@ -11,39 +11,43 @@ from ..models.catalog import DEFAULT_MODEL
 if TYPE_CHECKING:
     from ..jobs.job import Job
     from ..jobs.records import JobRecord
-    from .planner import Course
-    from .webhook_reliability import Calls
+    from .planner import CheckHistory
+    from .webhook_reliability import WebhookCalls
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
-class Watch:
+class TrackedJob:
     """A job being followed since it was accepted. Times are of the loop's clock."""
 
     job: Job
     since: float
-    course: Course
+    history: CheckHistory
     is_late: bool  # its time was over when it was taken up
-    rests_until: float = 0.0  # no look before that, unless a hook says that there is something to see
+    not_before: float = 0.0  # no look before that, unless a hook says that there is something to see
     missed_since: float = 0.0
     misses: int = 0
     not_found: int = 0
-    linkless: int = 0
-    calls: Calls | None = None  # of webhooks; None where none is expected and none has come
-    eased: float = 1.0  # how far hooks were trusted at the last look
+    checks_without_url: int = 0
+    webhook_calls: WebhookCalls | None = None  # of webhooks; None where none is expected and none has come
+    cost_factor: float = 1.0  # how far hooks were trusted at the last look
     crowd: int = 1  # how many the last question was about
     is_alone: bool = False  # to be looked at singly next time
-    is_asked: bool = False  # a look is on its way, so it is not on the agenda
-    is_void: bool = False  # another watch stands for the job now
+    is_asked: bool = False  # a look is on its way, so it is not on the queue
+    is_superseded: bool = False  # another watch stands for the job now
 
     @property
-    def is_foreign(self) -> bool:
+    def is_external(self) -> bool:
         """True where it was submitted elsewhere: a 404 for it is the truth, not a delay."""
         return not self.job._record.request
 
     @property
     def is_single(self) -> bool:
         """True where the next look is for it alone: it has probably ended."""
-        return self.is_alone or self.linkless > 0 or (self.calls is not None and self.calls.is_told)
+        return (
+            self.is_alone
+            or self.checks_without_url > 0
+            or (self.webhook_calls is not None and self.webhook_calls.is_told)
+        )
 
     def miss(self, now: float, *, is_not_found: bool) -> None:
         """Take note of a look that has shown nothing."""
@@ -55,10 +59,10 @@ class Watch:
         """Give for how long the server has had it."""
         return now - self.since
 
-    def renewed(self) -> Watch:
-        """Give a watch in place of this one, whose entry on the agenda is then void."""
+    def replace(self) -> TrackedJob:
+        """Give a watch in place of this one, whose entry on the queue is then void."""
         fresh = replace(self)
-        self.is_void = True
+        self.is_superseded = True
         return fresh
 
 

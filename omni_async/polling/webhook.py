@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from .webhook_rules import LARGEST_CALL, checked_address, named_task
+from .webhook_rules import LARGEST_CALL, parse_call, validate_callback_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ..jobs.job import Job
     from ..jobs.records import JobRecord
-    from ..jobs.store import Ledger
+    from ..jobs.store import JobStore
 
     Application: TypeAlias = web.Application
 
@@ -29,34 +29,34 @@ _FACT = "webhook"  # under this name the ledger keeps the secret: hooks of earli
 _log = logging.getLogger("omni_async.webhook")
 
 
-class Webhook:
+class WebhookReceiver:
     """Off until it is told an address. The secret in its path keeps strangers out; it is no proof of anything."""
 
     def __init__(self, server: str) -> None:
         self._server = server
         self._public_url: str | None = None
         self._secret: str | None = None
-        self._ledger: Ledger | None = None
+        self._ledger: JobStore | None = None
         self._hint: Callable[[str], None] | None = None  # while the client is open
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
         return f"<Webhook {self._public_url or 'off'}>"
 
-    def turn_on(self, public_url: str) -> None:
+    def enable(self, public_url: str) -> None:
         """Let submits name this address from now on. Raises `ValueError` for one that the server would not call."""
-        address = checked_address(public_url, self._server)
+        address = validate_callback_url(public_url, self._server)
         if self._public_url not in {None, address}:
             raise ValueError(f"webhook({public_url!r}): this client has one at {self._public_url} already")
         self._public_url = address
         if self._ledger is not None and self._secret is None:
-            self._ledger.remember(_FACT, self._new_secret())
+            self._ledger.set_fact(_FACT, self._new_secret())
 
-    async def open(self, ledger: Ledger, hint: Callable[[str], None]) -> None:
+    async def open(self, ledger: JobStore, hint: Callable[[str], None]) -> None:
         """Begin to listen: `hint` is called with the id of each task that a call names. Raises `LedgerError`."""
-        self._secret = await ledger.recall(_FACT)
+        self._secret = await ledger.get_fact(_FACT)
         if self._secret is None and self._public_url is not None:
-            await ledger.remember(_FACT, self._new_secret())
+            await ledger.set_fact(_FACT, self._new_secret())
         self._ledger = ledger
         self._loop = asyncio.get_running_loop()
         self._hint = hint
@@ -65,26 +65,26 @@ class Webhook:
         """Listen no more."""
         self._ledger = self._hint = None
 
-    def address_for(self, job: Job) -> str | None:
+    def url_for(self, job: Job) -> str | None:
         """Give what a submit of this job names; None where webhooks are off, or the user names an own one."""
-        address = self._address
+        address = self._url
         if address is None or (request := job.request) is None:
             return None
         return None if "webhook" in request.extra else address
 
     def expects(self, record: JobRecord) -> bool:
         """Tell whether a hook for this job would come here."""
-        return record.webhook is not None and record.webhook == self._address
+        return record.webhook is not None and record.webhook == self._url
 
-    def greet(self, secret: str) -> int | None:
+    def authorize(self, secret: str) -> int | None:
         """Give the HTTP status with which a caller is sent away before its call is read; None if it may speak."""
         if self._hint is None or self._secret is None:
             return 503  # not open, or no more: the server tries again later
         return None if secrets.compare_digest(secret.encode("utf-8", "replace"), self._secret.encode()) else 404
 
-    def hear(self, body: bytes) -> int:
+    def handle_call(self, body: bytes) -> int:
         """Take a call's body for a hint, and nothing more; give the HTTP status of the answer."""
-        task_id = named_task(body)
+        task_id = parse_call(body)
         if task_id is None:
             _log.debug("a webhook named no task (%d bytes)", len(body))
             return 400
@@ -97,7 +97,7 @@ class Webhook:
         return 204
 
     @property
-    def _address(self) -> str | None:
+    def _url(self) -> str | None:
         return f"{self._public_url}/{self._secret}" if self._public_url and self._secret else None
 
     def _new_secret(self) -> str:
@@ -108,15 +108,15 @@ class Webhook:
 _PATIENCE = 10.0  # seconds in which a call must have arrived; the server waits no longer for an answer
 
 
-def application(webhook: Webhook) -> Application:
+def application(webhook: WebhookReceiver) -> Application:
     """Give a sub-application that answers `POST /<secret>/callback`."""
     from aiohttp import web  # noqa: PLC0415 - loading the server takes time that only users of webhooks should pay
 
     async def callback(request: web.Request) -> web.Response:
-        status = webhook.greet(request.match_info["secret"])
+        status = webhook.authorize(request.match_info["secret"])
         if status is None:
             body = await _read(request)
-            status = webhook.hear(body) if isinstance(body, bytes) else body
+            status = webhook.handle_call(body) if isinstance(body, bytes) else body
         response = web.Response(status=status)
         if not request.content.at_eof():
             response.force_close()  # what it still has to say is not wanted

@@ -7,59 +7,59 @@ from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 from ..jobs.lifecycle import JobStatus
-from .webhook_reliability import Calls, Trust
+from .webhook_reliability import WebhookCalls, WebhookReliability
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tracked_job import Watch
-    from .webhook import Webhook
+    from .tracked_job import TrackedJob
+    from .webhook import WebhookReceiver
 
 
-class Wakeups:
-    """Finds the watch that a call is about; one that is on the agenda already gets its new place by a fresh copy."""
+class WebhookHints:
+    """Finds the watch that a call is about; one that is on the queue already gets its new place by a fresh copy."""
 
-    def __init__(self, webhook: Webhook, plan: Callable[[Watch], None]) -> None:
-        self.trust = Trust()
+    def __init__(self, webhook: WebhookReceiver, plan: Callable[[TrackedJob], None]) -> None:
+        self.reliability = WebhookReliability()
         self._webhook = webhook
         self._plan = plan
-        self._watched: WeakValueDictionary[str, Watch] = WeakValueDictionary()  # by task_id
+        self._watched: WeakValueDictionary[str, TrackedJob] = WeakValueDictionary()  # by task_id
 
-    def expect(self, watch: Watch) -> None:
+    def expect(self, watch: TrackedJob) -> None:
         """Let a job be called for from now on; perhaps it has been already."""
         task_id, now = str(watch.job.task_id), asyncio.get_running_loop().time()
         if self._webhook.expects(watch.job._record):
-            watch.calls = Calls(is_expected=True)
-        watch.eased = self.trust.ease
+            watch.webhook_calls = WebhookCalls(is_expected=True)
+        watch.cost_factor = self.reliability.cost_factor
         self._watched[task_id] = watch
-        if self.trust.has_heard_of(task_id):
-            watch.calls = watch.calls or Calls(is_expected=False)
-            watch.calls.come(now)
+        if self.reliability.has_heard_of(task_id):
+            watch.webhook_calls = watch.webhook_calls or WebhookCalls(is_expected=False)
+            watch.webhook_calls.come(now)
 
-    def hint(self, task_id: str) -> None:
+    def on_call(self, task_id: str) -> None:
         """Look at a task soon, because somebody says that it has ended; an unknown one costs nothing."""
         now = asyncio.get_running_loop().time()
         watch = self._watched.get(task_id)
         if watch is None or watch.job.status is not JobStatus.RUNNING:
-            self.trust.heard(task_id, now)
+            self.reliability.record_unmatched(task_id, now)
             return
-        watch.calls = watch.calls or Calls(is_expected=False)
-        if watch.calls.come(now) and not watch.is_asked:
-            fresh = self._watched[task_id] = watch.renewed()
+        watch.webhook_calls = watch.webhook_calls or WebhookCalls(is_expected=False)
+        if watch.webhook_calls.come(now) and not watch.is_asked:
+            fresh = self._watched[task_id] = watch.replace()
             self._plan(fresh)
 
-    def see_unfinished(self, watch: Watch) -> None:
+    def observe_unfinished(self, watch: TrackedJob) -> None:
         """Take note of a look that has found a job unfinished."""
-        watch.eased = self.trust.ease
-        if watch.calls is not None:
-            watch.calls.unfinished()
+        watch.cost_factor = self.reliability.cost_factor
+        if watch.webhook_calls is not None:
+            watch.webhook_calls.unfinished()
 
-    def ease(self, watch: Watch) -> float:
+    def cost_factor(self, watch: TrackedJob) -> float:
         """Give how many times its cost an ordinary look at this job is thought to have.
 
         No look is put off any more once trust has grown: hooks that come are seen at once, those that are lost only
         by a look, so trust would grow on what has come alone (measured with every second hook lost and all jobs begun
         together: 52 s late in place of 2). Where trust has fallen, it comes forward.
         """
-        is_expected = watch.calls is not None and watch.calls.is_expected
-        return min(watch.eased, self.trust.ease) if is_expected else 1.0
+        is_expected = watch.webhook_calls is not None and watch.webhook_calls.is_expected
+        return min(watch.cost_factor, self.reliability.cost_factor) if is_expected else 1.0

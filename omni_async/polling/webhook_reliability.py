@@ -18,31 +18,31 @@ _SHAKEN = 0.7  # of the weight of hooks that came is left after one that did not
 _LEAST = 0.01  # share of lost hooks; nothing is thought surer, so checks are ten times rarer at most
 _GRACE = 5.0  # seconds within which a hook may follow the check that was quicker
 _REMEMBERED = 1000  # tasks that were found without a hook, which may still come
-_STRANGERS = 256  # tasks that were called for and that nobody follows: a hook may be quicker than the submit's answer
+_UNMATCHED = 256  # tasks that were called for and that nobody follows: a hook may be quicker than the submit's answer
 
 _GAP = 1.0  # seconds between two checks of one job that hooks ask for; doubles with each that showed nothing
 _MOST_DOUBLINGS = 10
 
 
-class Trust:
+class WebhookReliability:
     """Learns from each job that ends what share of the hooks is lost. Times are of any one clock."""
 
     def __init__(self) -> None:
         self._came = self._lost = _PRIOR
         self._missing: dict[str, float] = {}  # when a task was found finished without its hook, latest last
-        self._strangers: dict[str, None] = {}  # latest last
+        self._unmatched: dict[str, None] = {}  # latest last
 
     @property
-    def ease(self) -> float:
+    def cost_factor(self) -> float:
         """How many times the cost of an ordinary check a routine check of a job with a hook is thought to have."""
         return (self._came + self._lost) / max(self._lost, _LEAST * (self._came + self._lost))
 
-    def came(self) -> None:
+    def record_received(self) -> None:
         """Take note of a job whose end its hook has told."""
         self._fade()
         self._came += 1
 
-    def lost(self, task_id: str, now: float) -> None:
+    def record_lost(self, task_id: str, now: float) -> None:
         """Take note of a job that was found finished, though no hook had come."""
         self._fade()
         self._came = _PRIOR + (self._came - _PRIOR) * _SHAKEN
@@ -51,20 +51,20 @@ class Trust:
         if len(self._missing) > _REMEMBERED:
             del self._missing[next(iter(self._missing))]
 
-    def heard(self, task_id: str, now: float) -> None:
+    def record_unmatched(self, task_id: str, now: float) -> None:
         """Take note of a hook for a task that nobody follows: no more, because a check was quicker, or not yet."""
         since = self._missing.pop(task_id, None)
         if since is None:
-            self._strangers[task_id] = None
-            if len(self._strangers) > _STRANGERS:
-                del self._strangers[next(iter(self._strangers))]
+            self._unmatched[task_id] = None
+            if len(self._unmatched) > _UNMATCHED:
+                del self._unmatched[next(iter(self._unmatched))]
         elif now - since <= _GRACE:
             self._lost = max(_PRIOR, self._lost - 1)
             self._came += 1
 
     def has_heard_of(self, task_id: str) -> bool:
         """Tell, once, whether a hook has come for this task before anybody followed it."""
-        return self._strangers.pop(task_id, self) is None
+        return self._unmatched.pop(task_id, self) is None
 
     def _fade(self) -> None:
         """Let what was learnt count less, so that a change is followed; what was imagined keeps its weight."""
@@ -73,7 +73,7 @@ class Trust:
 
 
 @dataclass(slots=True)
-class Calls:
+class WebhookCalls:
     """What hooks have said about one job. Duplicates and forgeries cost at most one check a second, soon fewer."""
 
     is_expected: bool  # its submit named our address, and no call for it has been in vain

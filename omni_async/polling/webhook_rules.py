@@ -17,7 +17,7 @@ _PORTS = {"http": 80, "https": 443}
 _APIMART = ("apimart.ai", "apib.ai", "aiuxu.com", "aishuch.com")  # the service, and its other names
 
 
-def checked_address(public_url: str, server: str) -> str:
+def validate_callback_url(public_url: str, server: str) -> str:
     """Give the address as it is sent, without a slash at its end.
 
     Raises `ValueError` for one that the API at `server` would drop without a word. A server on this machine may be
@@ -30,7 +30,7 @@ def checked_address(public_url: str, server: str) -> str:
         raise ValueError("webhook(public_url): it must hold no user, password, query or fragment")
     if any(character.isspace() for character in public_url) or not public_url.isascii():
         raise _refused(public_url, "it holds white space, or characters that an address has only when encoded")
-    if not is_here(_host(server)):
+    if not is_this_machine(_host(server)):
         _check_reach(public_url, parts, _host(server))
     return public_url.rstrip("/")
 
@@ -42,11 +42,11 @@ def _check_reach(public_url: str, parts: SplitResult, server: str) -> None:
         raise _refused(public_url, f"APIMart calls ports 80 and 443 only, not {parts.port}; put a proxy before it")
     if host == server or any(f".{host}".endswith(f".{name}") for name in _APIMART):
         raise _refused(public_url, "APIMart does not call its own hosts; give the address of your own server")
-    if is_here(host) or not _is_public(host):
+    if is_this_machine(host) or not _is_public(host):
         raise _refused(public_url, f"{host} cannot be reached from outside; give the address that the internet knows")
 
 
-def is_here(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
     """Tell whether a host is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -54,7 +54,7 @@ def is_here(host: str) -> bool:
     return address is not None and address.is_loopback
 
 
-def named_task(body: bytes) -> str | None:
+def parse_call(body: bytes) -> str | None:
     """Give the id of the task that a call names: the task object bare, or in an envelope as a check has it."""
     try:
         content = json.loads(body)

@@ -10,8 +10,8 @@ import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .concurrency import Capacity
-from .rate import Rate
+from .concurrency import ConcurrencyEstimator
+from .rate import RateEstimator
 
 if TYPE_CHECKING:
     from ..settings import Retry
@@ -22,7 +22,7 @@ _CALM = 5  # requests accepted in a row, after which earlier refusals were the r
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Learnt:
+class LearnedLimits:
     """Limits that were found, as plain numbers to be kept and begun with another time.
 
     `per_second` and `at_once` are None where no such limit was met. `burst` is how many were let through before the
@@ -30,15 +30,15 @@ class Learnt:
     """
 
     per_second: float | None = None
-    at_once: int | None = None
+    max_in_flight: int | None = None
     burst: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Departure:
+class SendSample:
     """How one request left."""
 
-    at: float
+    sent_at: float
     pace: float  # that it kept; 0 if it left later than it might have
     in_flight: int
     is_extra: bool  # beyond the capacity, to see whether that has grown
@@ -51,136 +51,136 @@ class Learner:
     it, and more is asked for after a while, as of any other limit.
     """
 
-    def __init__(self, retry: Retry, *, told: float | None = None, learnt: Learnt | None = None) -> None:
-        self._told = told
+    def __init__(self, retry: Retry, *, configured: float | None = None, learned: LearnedLimits | None = None) -> None:
+        self._configured = configured
         self._retry = retry
-        self._before: Rate | None = None  # the rate as it was before refusals that may be the capacity's
+        self._before: RateEstimator | None = None  # the rate as it was before refusals that may be the capacity's
         self._in_a_row = 0
         self._left_with = 0  # in flight when the last one left, and on the wire
         self._met = 0  # jobs in flight that the last refusal met
-        self.recall(learnt or Learnt())
+        self.load(learned or LearnedLimits())
 
-    def recall(self, learnt: Learnt) -> None:
+    def load(self, learned: LearnedLimits) -> None:
         """Begin with what was learnt at another time."""
-        low = 0.0 if self._told else learnt.per_second or 0.0
-        self._rate = Rate(self._retry, told=self._told, low=low, burst=learnt.burst)
-        self._capacity = Capacity(self._retry, limit=learnt.at_once)
+        low = 0.0 if self._configured else learned.per_second or 0.0
+        self._rate = RateEstimator(self._retry, configured=self._configured, lower=low, burst=learned.burst)
+        self._concurrency = ConcurrencyEstimator(self._retry, limit=learned.max_in_flight)
 
-    def learnt(self) -> Learnt:
+    def learned(self) -> LearnedLimits:
         """Give what has been found."""
-        return Learnt(per_second=self._rate.found, at_once=self._capacity.limit, burst=self._rate.burst)
+        return LearnedLimits(per_second=self._rate.found, max_in_flight=self._concurrency.limit, burst=self._rate.burst)
 
-    def opens_in(self, now: float, *, in_flight: int, on_wire: int, window: int) -> float | None:
+    def delay(self, now: float, *, in_flight: int, sending: int, window: int) -> float | None:
         """Give the seconds until one more may leave, as far as the limits are known; None if not before an event."""
-        if on_wire >= self._rate.width(window):
+        if sending >= self._rate.max_concurrent(window):
             return None
-        wait = self._rate.opens_in(now)
-        if not self._capacity.is_full(in_flight + on_wire):
+        wait = self._rate.delay(now)
+        if not self._concurrency.is_full(in_flight + sending):
             return wait
-        return None if on_wire else max(wait, self._capacity.grows_in(now))
+        return None if sending else max(wait, self._concurrency.delay_before_trial(now))
 
-    def left(self, now: float, *, in_flight: int, on_wire: int, is_probe: bool) -> Departure:
+    def on_send(self, now: float, *, in_flight: int, sending: int, is_probe: bool) -> SendSample:
         """Take note that one leaves."""
-        is_extra = self._capacity.is_full(in_flight + on_wire) and not is_probe
-        is_lonely = in_flight + on_wire < min(_LONELY * self._met, self._left_with)
-        self._left_with = in_flight + on_wire
-        return Departure(now, self._rate.left(now, is_lonely=is_lonely), in_flight, is_extra)
+        is_extra = self._concurrency.is_full(in_flight + sending) and not is_probe
+        is_lonely = in_flight + sending < min(_LONELY * self._met, self._left_with)
+        self._left_with = in_flight + sending
+        return SendSample(now, self._rate.on_send(now, is_lonely=is_lonely), in_flight, is_extra)
 
-    def rested(self) -> None:
+    def on_idle(self) -> None:
         """Take note that nobody wants through for now: that fewer are in flight then proves nothing."""
         self._left_with = 0
-        self._rate.rested()
+        self._rate.on_idle()
 
     # Accepted
 
-    def answered(self, departure: Departure, now: float) -> None:
+    def on_answer(self, departure: SendSample, now: float) -> None:
         """Take note that an answer came."""
-        self._rate.latency = now - departure.at
+        self._rate.latency = now - departure.sent_at
 
-    def accepted(self, departure: Departure, in_flight: int) -> None:
+    def on_accepted(self, departure: SendSample, in_flight: int) -> None:
         """Take note that it was accepted, while the gate was open; so many others are in flight now."""
         in_flight = min(departure.in_flight, in_flight)
         if departure.is_extra:
-            self._capacity.tried(departure.at, has_grown=in_flight >= departure.in_flight)
-        self._capacity.accepted(in_flight, departure.at)
-        self._rate.accepted(departure.at, departure.pace)
+            self._concurrency.on_trial(departure.sent_at, has_grown=in_flight >= departure.in_flight)
+        self._concurrency.on_accepted(in_flight, departure.sent_at)
+        self._rate.on_accepted(departure.sent_at, departure.pace)
         if self._rate.is_refuted:
-            self._look_back(departure.at)
+            self._look_back(departure.sent_at)
         self._in_a_row += 1
-        if self._in_a_row >= _CALM and not self._capacity.is_suspected:
+        if self._in_a_row >= _CALM and not self._concurrency.has_candidate:
             self._before = None
 
-    def accepted_late(self, departure: Departure) -> None:
+    def on_accepted_late(self, departure: SendSample) -> None:
         """Take note that one was accepted which had left before the gate closed."""
-        self._rate.counted(departure.at)
+        self._rate.on_accepted_late(departure.sent_at)
 
-    def reopened(self, departure: Departure, in_flight: int) -> None:
+    def on_probe_accepted(self, departure: SendSample, in_flight: int) -> None:
         """Take note that the probe was accepted; so many others are in flight now."""
-        if not self._rate.is_closed:  # what had closed the gate was no refusal
-            self.accepted(departure, in_flight)
+        if not self._rate.is_paused:  # what had closed the gate was no refusal
+            self.on_accepted(departure, in_flight)
             return
         in_flight = min(departure.in_flight, in_flight)
-        is_capacity = self._capacity.reopened(in_flight, departure.at)
+        is_capacity = self._concurrency.on_probe_accepted(in_flight, departure.sent_at)
         if is_capacity and self._before is not None:
             self._rate, self._before = self._before, None
-            self._rate.resumed(departure.at)
+            self._rate.resume(departure.sent_at)
         elif not is_capacity:
-            self._rate.reopened(departure.at)
-        self._capacity.accepted(in_flight, departure.at)
+            self._rate.on_resumed(departure.sent_at)
+        self._concurrency.on_accepted(in_flight, departure.sent_at)
 
-    def ended(self, ended_at: float, now: float) -> None:
+    def on_job_ended(self, ended_at: float, now: float) -> None:
         """Take note that a job has ended on the server, which is known only now."""
-        self._capacity.ended(ended_at)
+        self._concurrency.on_job_ended(ended_at)
         self._look_back(now)
 
     def _look_back(self, now: float) -> None:
         """See whether the capacity explains all that was refused of late; then the rate has nothing to do with it."""
-        if self._capacity.explains_all(now, is_alone=self._rate.is_refuted):
-            self._rate, self._before = self._before or Rate(self._retry, told=self._told), None
-            self._rate.resumed(now)
+        if self._concurrency.explains_all(now, is_alone=self._rate.is_refuted):
+            self._rate, self._before = self._before or RateEstimator(self._retry, configured=self._configured), None
+            self._rate.resume(now)
 
     # Refused
 
-    def is_harmless(self, departure: Departure, in_flight: int, now: float, *, is_late: bool) -> bool:
+    def is_harmless(self, departure: SendSample, in_flight: int, now: float, *, is_late: bool) -> bool:
         """Tell whether a refusal only shows that the capacity has not grown: the next job that finishes mends it."""
         if departure.is_extra:
-            self._capacity.tried(now, has_grown=False)
+            self._concurrency.on_trial(now, has_grown=False)
             return True
-        return not is_late and self._capacity.takes_back(max(departure.in_flight, in_flight), now)
+        return not is_late and self._concurrency.revises(max(departure.in_flight, in_flight), now)
 
-    def refused(self, departure: Departure, in_flight: int, advice: float | None) -> None:
+    def on_rate_limited(self, departure: SendSample, in_flight: int, retry_after: float | None) -> None:
         """Take note that one was refused, with so many others in flight."""
         self._in_a_row = 0
         if self._before is None:
             self._before = copy.copy(self._rate)
         self._met = max(departure.in_flight, in_flight)
-        self._capacity.refused(self._met, departure.at, is_first=self._rate.is_ramping)
-        self._rate.refused(departure.at, self._sensible(advice))
-        self._look_back(departure.at)
+        self._concurrency.on_rate_limited(self._met, departure.sent_at, is_first=self._rate.is_ramping)
+        self._rate.on_rate_limited(departure.sent_at, self._sensible(retry_after))
+        self._look_back(departure.sent_at)
 
-    def refused_late(self, departure: Departure) -> None:
+    def on_rate_limited_late(self, departure: SendSample) -> None:
         """Take note that one was refused which had left before the gate closed."""
-        self._rate.refused_too(departure.at)
+        self._rate.on_rate_limited_late(departure.sent_at)
 
-    def may_open_early(self) -> bool:
+    def may_probe_early(self) -> bool:
         """Tell whether a job that finishes is worth a probe."""
-        return self._capacity.may_open
+        return self._concurrency.may_probe_early
 
-    def opened_in_vain(self) -> None:
+    def on_early_probe_refused(self) -> None:
         """Take note that such a probe was refused."""
-        self._capacity.failed()
+        self._concurrency.on_early_probe_refused()
 
-    def pause(self, now: float, advice: float | None, in_a_row: int, dice: float) -> float:
+    def pause_length(self, now: float, retry_after: float | None, in_a_row: int, jitter: float) -> float:
         """Give the seconds until a probe should leave: as advised, or, where that did not help, as computed."""
-        own = self._rate.pause(now, in_a_row, dice)
-        sensible = self._sensible(advice)
+        own = self._rate.pause_length(now, in_a_row, jitter)
+        sensible = self._sensible(retry_after)
         if sensible is not None:
-            return max(sensible * (1 + dice / 20), own if in_a_row else 0.0)
+            return max(sensible * (1 + jitter / 20), own if in_a_row else 0.0)
         stretched = self._retry.initial * 2.0 ** min(in_a_row, 60)
-        if not advice or advice < 0 or stretched <= self._retry.maximum:
+        if not retry_after or retry_after < 0 or stretched <= self._retry.maximum:
             return own
         return max(own, min(stretched, self._retry.budget))  # not believed at first, but it seems to be true
 
-    def _sensible(self, advice: float | None) -> float | None:
+    def _sensible(self, retry_after: float | None) -> float | None:
         """Give the advice if anybody would wait for so long. What no budget bears says no more than none."""
-        return advice if advice and 0 < advice <= self._retry.budget else None
+        return retry_after if retry_after and 0 < retry_after <= self._retry.budget else None

@@ -10,27 +10,27 @@ if TYPE_CHECKING:
 _PATIENCE = 12  # budgets: how long a gate that hears nothing but 429 keeps asking
 
 
-def patience(retry: Retry) -> float:
+def give_up_after(retry: Retry) -> float:
     """Give for how many seconds a gate that hears nothing but 429, with nothing in flight, keeps asking."""
     return _PATIENCE * retry.budget
 
 
-def backoff(attempt: int, retry: Retry, dice: float) -> float:
+def backoff(attempt: int, retry: Retry, jitter: float) -> float:
     """Give the delay before attempt number `attempt` + 2, in seconds.
 
-    ``min(maximum, initial * 2**attempt) * (1 + dice) / 2`` with dice from [0, 1): "equal jitter" of M. Brooker,
+    ``min(maximum, initial * 2**attempt) * (1 + jitter) / 2`` with jitter from [0, 1): "equal jitter" of M. Brooker,
     Exponential Backoff and Jitter (AWS Architecture Blog, 2015), so that a crowd does not come back as one.
     """
-    return min(retry.maximum, retry.initial * 2.0 ** min(attempt, 60)) * (1 + dice) / 2
+    return min(retry.maximum, retry.initial * 2.0 ** min(attempt, 60)) * (1 + jitter) / 2
 
 
-def obey(advice: float | None, attempt: int, retry: Retry, dice: float) -> float:
+def retry_delay(retry_after: float | None, attempt: int, retry: Retry, jitter: float) -> float:
     """Give the delay where the server may have named one: its own if it makes sense, never less, at most the budget.
 
     Advice that does not help (refused again and again after it) is stretched like a backoff.
     """
-    own = backoff(attempt, retry, dice)
-    if advice is None or advice <= 0:
+    own = backoff(attempt, retry, jitter)
+    if retry_after is None or retry_after <= 0:
         return own
-    stretched = max(advice, backoff(attempt - 3, retry, dice)) if attempt >= 3 else advice
-    return min(stretched, max(retry.budget, retry.maximum)) * (1 + dice / 20)  # jitter only upward
+    stretched = max(retry_after, backoff(attempt - 3, retry, jitter)) if attempt >= 3 else retry_after
+    return min(stretched, max(retry.budget, retry.maximum)) * (1 + jitter / 20)  # jitter only upward

@@ -42,13 +42,13 @@ class _Trial:
     is_refused: bool
 
 
-class Capacity:
+class ConcurrencyEstimator:
     """The limit of jobs at once, if there is one; `limit` is one that was found at another time."""
 
     def __init__(self, retry: Retry, *, limit: int | None = None) -> None:
         self.limit = limit
         self._retry = retry
-        self._suspect: int | None = None
+        self._candidate: int | None = None
         self._refusals = 0
         self._enough = _SUSPICION
         self._has_failed = False
@@ -61,54 +61,54 @@ class Capacity:
         """Tell whether one more would be too many."""
         return self.limit is not None and in_flight >= self.limit
 
-    def grows_in(self, now: float) -> float:
+    def delay_before_trial(self, now: float) -> float:
         """Give the seconds until one more than the limit is asked for."""
         if self._grows_at is None:  # one that was found at another time is tried like any other
             self._grows_at = now + self._hold
         return max(0.0, self._grows_at - now)
 
     @property
-    def is_suspected(self) -> bool:
+    def has_candidate(self) -> bool:
         """Tell whether the last refusals may have been its own."""
-        return self._suspect is not None
+        return self._candidate is not None
 
     @property
-    def may_open(self) -> bool:
+    def may_probe_early(self) -> bool:
         """Tell whether a job that finishes is worth a probe: always once, and later where there is more to it."""
-        return self._suspect is not None and (not self._has_failed or self._refusals >= _SUSPICION)
+        return self._candidate is not None and (not self._has_failed or self._refusals >= _SUSPICION)
 
-    def failed(self) -> None:
+    def on_early_probe_refused(self) -> None:
         """Take note that a job finished, and the next one was refused all the same."""
         self._has_failed = True
 
-    def refused(self, in_flight: int, at: float, *, is_first: bool) -> None:
+    def on_rate_limited(self, in_flight: int, at: float, *, is_first: bool) -> None:
         """Take note of a refusal with so many in flight; `is_first`: no limit of any kind had been met before."""
         self._trials.append(_Trial(at, in_flight, is_refused=True))
-        if in_flight == 0 or (self._suspect is not None and in_flight < self._suspect):
-            self._suspect = None  # fewer were refused as well: it is something else
-        elif in_flight == self._suspect:
+        if in_flight == 0 or (self._candidate is not None and in_flight < self._candidate):
+            self._candidate = None  # fewer were refused as well: it is something else
+        elif in_flight == self._candidate:
             self._refusals += 1
         else:
-            self._suspect, self._refusals = in_flight, 1
+            self._candidate, self._refusals = in_flight, 1
             self._enough = _SUSPICION if is_first else _SUSPICION + _DOUBT
 
-    def accepted(self, in_flight: int, at: float) -> None:
+    def on_accepted(self, in_flight: int, at: float) -> None:
         """Take note that one was accepted with so many in flight beside it."""
         self._trials.append(_Trial(at, in_flight, is_refused=False))
-        if self._suspect is not None and in_flight >= self._suspect:
-            self._suspect = None
+        if self._candidate is not None and in_flight >= self._candidate:
+            self._candidate = None
         if self.limit is not None and in_flight >= self.limit:
             self.limit, self._has_grown = in_flight + 1, True
 
-    def reopened(self, in_flight: int, now: float) -> bool:
+    def on_probe_accepted(self, in_flight: int, now: float) -> bool:
         """Take note that a probe was accepted; True if that, and what came before, shows this limit."""
-        if self._suspect is None or in_flight >= self._suspect or self._refusals < self._enough:
+        if self._candidate is None or in_flight >= self._candidate or self._refusals < self._enough:
             return False
-        self.limit, self._has_grown = self._suspect, False
+        self.limit, self._has_grown = self._candidate, False
         self._grows_at = now + self._hold
         return True
 
-    def ended(self, at: float) -> None:
+    def on_job_ended(self, at: float) -> None:
         """Take note that a job had ended by then, which nobody knew: those that came after it met one less."""
         for trial in self._trials:
             if trial.at > at:
@@ -123,7 +123,7 @@ class Capacity:
         most = max(self._explanations(evidence, is_alone=is_alone), default=0)
         if not most or (self.limit is not None and self.limit <= most):
             return False
-        self.limit, self._has_grown, self._suspect, self._has_failed = most, False, most, False
+        self.limit, self._has_grown, self._candidate, self._has_failed = most, False, most, False
         self._grows_at = now + self._hold
         self._trials.clear()
         return True
@@ -143,7 +143,7 @@ class Capacity:
             if most >= _LEAST and (is_alone or near >= _NEAR):
                 yield most
 
-    def tried(self, now: float, *, has_grown: bool) -> None:
+    def on_trial(self, now: float, *, has_grown: bool) -> None:
         """Take note of what became of one more than the limit."""
         if has_grown:
             self._hold, self._grows_at = _HOLD * self._retry.initial, now
@@ -151,10 +151,10 @@ class Capacity:
             self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum))
             self._grows_at = now + self._hold
 
-    def takes_back(self, in_flight: int, now: float) -> bool:
+    def revises(self, in_flight: int, now: float) -> bool:
         """Take back the last place that was added, if a refusal next to it shows that it never was there."""
         if not self._has_grown or self.limit is None or in_flight < self.limit - 1:
             return False
         self.limit, self._has_grown = max(1, in_flight), False
-        self.tried(now, has_grown=False)
+        self.on_trial(now, has_grown=False)
         return True

@@ -17,7 +17,7 @@ _SLACK = 1.01  # of each interval: a server that keeps the pace strictly refuses
 _REMEMBERED = 3  # of the ways out: one alone may have been a new connection
 
 
-class Pace:
+class Pacer:
     """Gives turns, and spaces what leaves after them."""
 
     def __init__(self, per_minute: float) -> None:
@@ -26,11 +26,11 @@ class Pace:
         self._left_at = float("-inf")
         self._needed: deque[float] = deque(maxlen=_REMEMBERED)  # seconds from a departure until it had really left
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait for a turn."""
         await self._turns.acquire()
 
-    async def departure(self) -> Callable[[], None]:
+    async def wait_for_interval(self) -> Callable[[], None]:
         """Wait, after a turn, until enough time has passed since the one before has left.
 
         What is done after a turn (a row on the disk, a new connection) takes now longer and now less long; that must

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Closing:
+class Pause:
     """What a closing is judged by. Times are those at which requests left."""
 
     from_ramp: bool  # no limit had been met before
@@ -41,25 +41,25 @@ class Closing:
     floor: float  # a rate that is good for sure: more than it was tried, and that was refused
     scale: float  # the first pause where nothing is known of the rate, in seconds
     refused_at: float = 0.0
-    advised_at: float | None = None  # when it is over, as the last refusal said
+    retry_at: float | None = None  # when it is over, as the last refusal said
 
-    def refused(self, left_at: float, advice: float | None) -> Closing:
+    def refused(self, left_at: float, retry_after: float | None) -> Pause:
         """Give this closing after another refusal."""
         # Advice comes in whole seconds, rounded up: on average it is half a second late.
-        over = None if advice is None else left_at + advice - min(advice, 1) / 2
-        return replace(self, refused_at=left_at, advised_at=over)
+        over = None if retry_after is None else left_at + retry_after - min(retry_after, 1) / 2
+        return replace(self, refused_at=left_at, retry_at=over)
 
-    def opened_at(self, left_at: float) -> float:
+    def resumed_at(self, left_at: float) -> float:
         """Give when it was over, the probe that left then being the first that was accepted."""
         between = (self.refused_at + left_at) / 2  # without advice: some time after the last refusal
-        return min(left_at, between if self.advised_at is None else self.advised_at)
+        return min(left_at, between if self.retry_at is None else self.retry_at)
 
 
 _RAMP = 0.7  # each interval of the ramp over the one before: the pace first refused is at most 1/0.7 of the limit
 _CAUTION = 1 / 3  # of the way up the bracket: a step too small costs less than a refusal
 _CLOSE = 1.08  # a bracket this narrow is not worth another refusal
 _STEP = 0.05  # by which a pace that has held for long is raised
-_LEAP = 2  # times the pace, with each that is accepted in a leap; and what refutes a bracket is so far beyond it
+_JUMP = 2  # times the pace, with each that is accepted in a leap; and what refutes a bracket is so far beyond it
 _MARGIN = 0.97  # of a rate that was computed, not tried: clocks and networks are uneven
 _BURST = 1.1  # a pace that held, and is refused at less than 1/1.1 of itself, was lent by a burst
 _EVEN = 1.01  # two rates closer than this are the same
@@ -73,33 +73,33 @@ _BRISK = 5  # requests a second that the ramp may reach however long the way to 
 _SHARE = 11  # of the requests accepted so far, one in so many may be on the wire to meet an unknown limit
 
 
-class Rate:
+class RateEstimator:
     """The bracket of one limit, and the pace that follows from it.
 
     `told` is a rate that somebody else keeps. `low` and `burst` are what was found at another time: a rate, and how
     many were let through at once (0: it was no bursty account).
     """
 
-    def __init__(self, retry: Retry, *, told: float | None = None, low: float = 0.0, burst: int = 0) -> None:
-        self.low = low
-        self.high = math.inf
+    def __init__(self, retry: Retry, *, configured: float | None = None, lower: float = 0.0, burst: int = 0) -> None:
+        self.lower = lower
+        self.upper = math.inf
         self.burst = burst
         self.latency = 0.0  # seconds there and back, of the last answer
         self._retry = retry
-        self._told = told  # None once it was refused
+        self._configured = configured  # None once it was refused
         self._is_believed = False  # what was told is the pace still, after a refusal
-        self._start = math.inf if told else 1 / retry.initial
-        self._pace = low or self._start
-        self._is_ramping = not told and not low
-        self._closing: Closing | None = None
+        self._start = math.inf if configured else 1 / retry.initial
+        self._pace = lower or self._start
+        self._is_ramping = not configured and not lower
+        self._pause: Pause | None = None
         self._left_at = self._accepted_at = -math.inf
-        self._opened_at: float | None = None  # the cycle: since when, and how many were accepted in it
+        self._resumed_at: float | None = None  # the cycle: since when, and how many were accepted in it
         self._count = 0
         self._held = 0  # accepted at the present pace
         self._is_growing = False
-        self._leaps_over = 0.0  # the pace beyond which a leap refutes the bracket; 0: it does not leap
-        self._leaps_from = -math.inf  # when it may leap again
-        self._leap_hold = retry.maximum  # seconds until then, once it was refused; twice as long each time
+        self._jump_target = 0.0  # the pace beyond which a leap refutes the bracket; 0: it does not leap
+        self._jump_origin = -math.inf  # when it may leap again
+        self._jump_hold = retry.maximum  # seconds until then, once it was refused; twice as long each time
         self._step = _STEP
         self._hold = retry.maximum  # seconds of calm before more is asked for
         self._calm_since = 0.0
@@ -109,7 +109,7 @@ class Rate:
     @property
     def found(self) -> float | None:
         """The rate that holds, per second; None until a refusal has shown that there is a limit."""
-        return None if self._is_ramping else self.low or None
+        return None if self._is_ramping else self.lower or None
 
     @property
     def is_ramping(self) -> bool:
@@ -119,18 +119,18 @@ class Rate:
     @property
     def is_refuted(self) -> bool:
         """Tell whether far more has been let through than the bracket allows that was known before."""
-        return 0 < self._leaps_over < self.low
+        return 0 < self._jump_target < self.lower
 
     @property
-    def is_closed(self) -> bool:
+    def is_paused(self) -> bool:
         """Tell whether the last thing that it heard was a refusal."""
-        return self._closing is not None
+        return self._pause is not None
 
-    def opens_in(self, now: float) -> float:
+    def delay(self, now: float) -> float:
         """Give the seconds until the pace lets the next one leave."""
         return max(0.0, self._left_at + 1 / self._pace - now)
 
-    def width(self, most: int) -> int:
+    def max_concurrent(self, most: int) -> int:
         """Give how many may be on the wire: all those that look for a limit may be refused by it."""
         if self._is_growing:
             return min(most, max(2, math.ceil(self._pace * self.latency) + 1))
@@ -138,155 +138,155 @@ class Rate:
             return min(most, max(2, self._count // _SHARE, math.ceil(_BRISK * self.latency)))
         return most
 
-    def pause(self, now: float, in_a_row: int, dice: float) -> float:
+    def pause_length(self, now: float, in_a_row: int, jitter: float) -> float:
         """Give the seconds until a token should be there; each time it is not, twice as long."""
-        if self.low and self._accepted_at > -math.inf:
-            return min(max(0.0, self._accepted_at + 1 / self.low - now), self._retry.budget)
-        first = self._closing.scale if self._closing else self._retry.initial
+        if self.lower and self._accepted_at > -math.inf:
+            return min(max(0.0, self._accepted_at + 1 / self.lower - now), self._retry.budget)
+        first = self._pause.scale if self._pause else self._retry.initial
         most = min(max(self._retry.maximum, first), max(self._retry.budget, self._retry.maximum))
-        return min(most, first * 2.0 ** min(in_a_row, 60)) * (1 + dice) / 2
+        return min(most, first * 2.0 ** min(in_a_row, 60)) * (1 + jitter) / 2
 
     # What it hears while the gate is open
 
-    def left(self, now: float, *, is_lonely: bool = False) -> float:
+    def on_send(self, now: float, *, is_lonely: bool = False) -> float:
         """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have.
 
         `is_lonely`: far fewer are in flight than a refusal met, and ever fewer. The end of a job is noticed late, and
         so a capacity may have been taken for a rate that is far too low.
         """
-        if self._opened_at is None:
-            self._opened_at = self._calm_since = now
-        is_cruising = self.low and not (self._is_ramping or self._is_growing or self._closing)
-        if is_cruising and is_lonely and self._may_leap(now):
-            self._leaps_over = _LEAP * (_LEAP * self.low if math.isinf(self.high) else self.high)
-            self._step = 1 / _RAMP - 1 if self.burst else _LEAP - 1  # what was saved up would let any leap pass
+        if self._resumed_at is None:
+            self._resumed_at = self._calm_since = now
+        is_cruising = self.lower and not (self._is_ramping or self._is_growing or self._pause)
+        if is_cruising and is_lonely and self._may_jump(now):
+            self._jump_target = _JUMP * (_JUMP * self.lower if math.isinf(self.upper) else self.upper)
+            self._step = 1 / _RAMP - 1 if self.burst else _JUMP - 1  # what was saved up would let any leap pass
             self._grow()
-        elif is_cruising and now - self._calm_since > max(self._hold, _CALM / self.low):
+        elif is_cruising and now - self._calm_since > max(self._hold, _CALM / self.lower):
             self._grow()
         is_on_time = now - self._left_at <= _ON_TIME / self._pace
         self._left_at = now
         return self._pace if is_on_time else 0.0
 
-    def accepted(self, left_at: float, pace: float) -> None:
+    def on_accepted(self, left_at: float, pace: float) -> None:
         """Take note that one which left then, at that pace, was accepted."""
-        self.counted(left_at)
+        self.on_accepted_late(left_at)
         if pace < self._pace:
             return
         if self._is_ramping:
-            self.low, self._pace = pace, pace / _RAMP
+            self.lower, self._pace = pace, pace / _RAMP
             return
-        if self._leaps_over and not self.burst:
-            self.low, self._is_believed = pace, False
+        if self._jump_target and not self.burst:
+            self.lower, self._is_believed = pace, False
             self._go_on(left_at)
             return
         self._held += 1
-        if self._held == (max(_HABIT, self.burst) if self.burst else _PROOF) and pace > self.low:
-            self.low, self._is_believed = pace, False
+        if self._held == (max(_HABIT, self.burst) if self.burst else _PROOF) and pace > self.lower:
+            self.lower, self._is_believed = pace, False
             self._step = min(self._step * 2, 1 / _RAMP - 1)
             self._go_on(left_at)
 
-    def counted(self, left_at: float) -> None:
+    def on_accepted_late(self, left_at: float) -> None:
         """Take note that one was accepted, of which nothing more can be learnt."""
         self._count += 1
         self._accepted_at = max(self._accepted_at, left_at)
 
-    def rested(self) -> None:
+    def on_idle(self) -> None:
         """Take note that nobody wants through: what is counted from here on begins with the next."""
-        self._opened_at, self._count = None, 0
+        self._resumed_at, self._count = None, 0
 
     # Closing and opening
 
-    def refused(self, left_at: float, advice: float | None) -> None:
+    def on_rate_limited(self, left_at: float, retry_after: float | None) -> None:
         """Take note that one which left then was refused, until `advice` seconds later."""
-        is_probe = self._closing is not None
-        closing = self._closing = (self._closing or self._close(left_at)).refused(left_at, advice)
+        is_probe = self._pause is not None
+        closing = self._pause = (self._pause or self._start_pause(left_at)).refused(left_at, retry_after)
         gap = left_at - self._accepted_at
         if not 0 < gap < math.inf:
             return
-        self.high = min(self.high, 1 / gap)
-        if not self._see_burst(closing) and self.high < self.low * _EVEN:
+        self.upper = min(self.upper, 1 / gap)
+        if not self._see_burst(closing) and self.upper < self.lower * _EVEN:
             if is_probe or (self._is_believed and closing.had_held < _HABIT):  # where a token should have been there
-                self.low = 0.0
+                self.lower = 0.0
             else:
-                self.low *= _MARGIN if closing.had_held >= _HABIT else 1 / _BURST
+                self.lower *= _MARGIN if closing.had_held >= _HABIT else 1 / _BURST
         if self.burst:
-            self.low = 0.0
-        if advice is not None and 1 / (gap + max(0.0, advice - 1)) > self.low:  # whole seconds, rounded up
-            self.high = min(self.high, 1 / (gap + max(0.0, advice - 1)))
+            self.lower = 0.0
+        if retry_after is not None and 1 / (gap + max(0.0, retry_after - 1)) > self.lower:  # whole seconds, rounded up
+            self.upper = min(self.upper, 1 / (gap + max(0.0, retry_after - 1)))
 
-    def refused_too(self, left_at: float) -> None:
+    def on_rate_limited_late(self, left_at: float) -> None:
         """Take note that one was refused which had left before the refusal that closed the gate was known."""
         gap = left_at - self._accepted_at
-        if self._closing and 0 < gap < math.inf:
-            self.high = min(self.high, 1 / gap)
-            self._see_burst(self._closing)
+        if self._pause and 0 < gap < math.inf:
+            self.upper = min(self.upper, 1 / gap)
+            self._see_burst(self._pause)
 
-    def reopened(self, left_at: float) -> None:
+    def on_resumed(self, left_at: float) -> None:
         """Take note that the probe which left then was accepted, after refusals."""
-        assert self._closing is not None, "what is open cannot be reopened"
-        opened_at = self._closing.opened_at(left_at)
-        is_rough = self._opened_at is not None and left_at - opened_at > (left_at - self._opened_at) / 10
-        if not self.low:
-            self.low = self._measure(self._closing, opened_at, left_at)
-        if self.burst or self.high <= self.low:
-            self.high = math.inf
-        if self._opened_at is None or self._count >= _HABIT:
-            self._opened_at, self._count = opened_at, 0
-        self._closing = None
-        self.counted(left_at)
+        assert self._pause is not None, "what is open cannot be reopened"
+        opened_at = self._pause.resumed_at(left_at)
+        is_rough = self._resumed_at is not None and left_at - opened_at > (left_at - self._resumed_at) / 10
+        if not self.lower:
+            self.lower = self._measure(self._pause, opened_at, left_at)
+        if self.burst or self.upper <= self.lower:
+            self.upper = math.inf
+        if self._resumed_at is None or self._count >= _HABIT:
+            self._resumed_at, self._count = opened_at, 0
+        self._pause = None
+        self.on_accepted_late(left_at)
         self._go_on(left_at)
         if (
             self.burst and is_rough and not self._is_ramping
         ):  # it came late, by nobody knows how much: see soon whether there is much more
-            self._calm_since = left_at - max(self._hold, _CALM / self.low) + _HABIT / self.low
+            self._calm_since = left_at - max(self._hold, _CALM / self.lower) + _HABIT / self.lower
             self._step = 1 / _RAMP - 1
 
-    def resumed(self, left_at: float) -> None:
+    def resume(self, left_at: float) -> None:
         """Take note that all refusals since it was as it is now were not its doing; this one was accepted."""
-        self._left_at = self._accepted_at = self._opened_at = self._calm_since = left_at
+        self._left_at = self._accepted_at = self._resumed_at = self._calm_since = left_at
         self._count = 1
 
     # How it decides
 
-    def _close(self, left_at: float) -> Closing:
+    def _start_pause(self, left_at: float) -> Pause:
         """End what was going on, and keep what the closing will be judged by."""
-        elapsed = 0.0 if self._opened_at is None else min(left_at - self._opened_at, self._retry.maximum)
-        closing = Closing(
+        elapsed = 0.0 if self._resumed_at is None else min(left_at - self._resumed_at, self._retry.maximum)
+        closing = Pause(
             from_ramp=self._is_ramping,
             had_held=self._held,
-            tried=self.low,
-            rate=0.0 if self._is_ramping else self.low,
-            floor=self.low if self._is_growing else 0.0,
+            tried=self.lower,
+            rate=0.0 if self._is_ramping else self.lower,
+            floor=self.lower if self._is_growing else 0.0,
             scale=max(self._retry.initial, elapsed if self._is_ramping else 1 / self._pace),
         )
         if self._is_growing:
             most = max(self._retry.budget, self._retry.maximum) * (2 if self.burst else 1)  # there, it costs two
             self._hold = min(self._hold * 2, most)
-        if self._leaps_over:
-            self._leaps_from, self._leap_hold = left_at + self._leap_hold, self._leap_hold * 2
-            self._leaps_over = 0.0
+        if self._jump_target:
+            self._jump_origin, self._jump_hold = left_at + self._jump_hold, self._jump_hold * 2
+            self._jump_target = 0.0
         self._is_ramping = self._is_growing = False
         self._step, self._held = _STEP, 0
         return closing
 
-    def _see_burst(self, closing: Closing) -> bool:
+    def _see_burst(self, closing: Pause) -> bool:
         """See whether the bracket contradicts itself; if so, nothing is left of its lower end."""
-        if self.high >= closing.tried / _BURST:
+        if self.upper >= closing.tried / _BURST:
             return False
         if closing.from_ramp and not self.burst:
             self.burst = min(max(1, self._count), _LONGEST_PROOF)
-        self.low = 0.0
+        self.lower = 0.0
         return True
 
-    def _measure(self, closing: Closing, opened_at: float, left_at: float) -> float:
+    def _measure(self, closing: Pause, opened_at: float, left_at: float) -> float:
         """Give the rate that this cycle shows, or the last gap where the cycle says nothing."""
-        if self._told:  # it is believed once more: the first refusal may have been bad luck
-            told, self._told, self._is_believed = self._told, None, True
+        if self._configured:  # it is believed once more: the first refusal may have been bad luck
+            told, self._configured, self._is_believed = self._configured, None, True
             return told * _MARGIN
-        cycle = 0.0 if self._opened_at is None else self._count / max(opened_at - self._opened_at, 1e-3)
+        cycle = 0.0 if self._resumed_at is None else self._count / max(opened_at - self._resumed_at, 1e-3)
         if self.burst and self._count < _HABIT:  # too few to measure: a multiplicative decrease, or the ramp once more
             return max(closing.floor, closing.rate * _RAMP)
-        if self.burst or 0 < cycle < self.high:
+        if self.burst or 0 < cycle < self.upper:
             return max(closing.floor, cycle * _MARGIN)
         gap = left_at - self._accepted_at
         return 1 / gap if 0 < gap < math.inf else 0.0
@@ -294,21 +294,21 @@ class Rate:
     def _go_on(self, now: float) -> None:
         """Choose the next pace from the bracket."""
         self._held, self._calm_since = 0, now
-        if not self.low:  # nothing was accepted before the refusals: nothing is known
-            self.high, self._pace, self._is_ramping = math.inf, self._start, math.isfinite(self._start)
+        if not self.lower:  # nothing was accepted before the refusals: nothing is known
+            self.upper, self._pace, self._is_ramping = math.inf, self._start, math.isfinite(self._start)
             return
-        self.low = max(self.low, 1 / max(self._retry.budget, self._retry.maximum))  # nobody waits for ever
+        self.lower = max(self.lower, 1 / max(self._retry.budget, self._retry.maximum))  # nobody waits for ever
         if self._is_growing:
-            self._pace = self.low * (1 + self._step)
-        elif math.isinf(self.high) or self.high / self.low <= _CLOSE:
-            self._pace = self.low
+            self._pace = self.lower * (1 + self._step)
+        elif math.isinf(self.upper) or self.upper / self.lower <= _CLOSE:
+            self._pace = self.lower
         else:
-            self._pace = self.low * (self.high / self.low) ** _CAUTION
+            self._pace = self.lower * (self.upper / self.lower) ** _CAUTION
 
-    def _may_leap(self, now: float) -> bool:
-        is_calm = not self.burst or now - self._calm_since > _PROOF / self.low
-        return is_calm and now >= self._leaps_from
+    def _may_jump(self, now: float) -> bool:
+        is_calm = not self.burst or now - self._calm_since > _PROOF / self.lower
+        return is_calm and now >= self._jump_origin
 
     def _grow(self) -> None:
-        self._is_growing, self.high, self._held = True, math.inf, 0
-        self._pace = self.low * (1 + self._step)
+        self._is_growing, self.upper, self._held = True, math.inf, 0
+        self._pace = self.lower * (1 + self._step)

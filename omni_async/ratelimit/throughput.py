@@ -9,7 +9,7 @@ _SPACING = 0.5  # seconds between two of them at least
 _ENOUGH = 4  # jobs accepted within the samples before they say anything
 
 
-class Flow:
+class Throughput:
     """How fast jobs were accepted lately, as long as some were waiting for it."""
 
     def __init__(self) -> None:
@@ -17,7 +17,7 @@ class Flow:
         self._since = 0.0
         self._count = 0
 
-    def accepted(self, now: float) -> None:
+    def on_accepted(self, now: float) -> None:
         """Take note that one was accepted."""
         self._count += 1
         if not self._samples:
@@ -25,7 +25,7 @@ class Flow:
         if not self._samples or now - self._samples[-1][0] >= max(_SPACING, (now - self._since) / _SAMPLES):
             self._samples.append((now, self._count))
 
-    def rested(self) -> None:
+    def on_idle(self) -> None:
         """Take note that nobody waits: the time from here on tells nothing."""
         self._samples.clear()
 

@@ -1,4 +1,4 @@
-"""What else the API offers: uploads, balance, models."""
+"""What else the API specs: uploads, balance, models."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from . import fault_effects as harm
-from .model_specs import HEIGHTS, OFFERS, RATIOS, Offer
-from .replies import Refusal, refusal
-from .state import Stage, bearer
+from .model_specs import HEIGHTS, MODEL_SPECS, RATIOS, ModelSpec
+from .replies import ErrorReply, refusal
+from .state import SandboxState, bearer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .tasks import Workshop
+    from .tasks import TaskRunner
 
 
 LARGEST_UPLOAD = 20 * 1024 * 1024
@@ -30,8 +30,8 @@ KINDS = (
 class Account:
     """Handlers of everything around the tasks."""
 
-    def __init__(self, stage: Stage, workshop: Workshop, keep: Callable[[bytes, str, str], str]) -> None:
-        self._stage, self._workshop, self._keep = stage, workshop, keep
+    def __init__(self, stage: SandboxState, runner: TaskRunner, keep: Callable[[bytes, str, str], str]) -> None:
+        self._stage, self._runner, self._keep = stage, runner, keep
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers live; the balance has aliases without /v1."""
@@ -48,7 +48,7 @@ class Account:
         """Keep an image and say where it is."""
         self._stage.record.uploads += 1
         bearer(request, self._stage.settings.api_key)
-        fault = self._stage.mischief.of("upload")
+        fault = self._stage.fault_injector.of("upload")
         await self._stage.pause()
         harm.instead(self._stage, fault)
         name, content = await self._file(request)
@@ -90,8 +90,8 @@ class Account:
         key = bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
         of_account = request.path.endswith("/user/balance")
-        left = self._workshop.remaining if of_account else self._workshop.left_to(key)
-        used = round(self._workshop.spent if of_account else self._workshop.spent_by[key], 2)
+        left = self._runner.remaining if of_account else self._runner.left_to(key)
+        used = round(self._runner.spent if of_account else self._runner.spent_by[key], 2)
         return web.json_response(
             {
                 "success": True,
@@ -108,9 +108,9 @@ class Account:
         """What can be asked for; who has no credit is not even told that."""
         bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
-        if self._workshop.remaining is not None and self._workshop.remaining <= 0:
-            raise self._workshop.no_credit()
-        data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in OFFERS]
+        if self._runner.remaining is not None and self._runner.remaining <= 0:
+            raise self._runner.no_credit()
+        data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in MODEL_SPECS]
         return web.json_response({"object": "list", "data": data, "success": True})
 
     async def schema(self, request: web.Request) -> web.StreamResponse:
@@ -118,17 +118,17 @@ class Account:
         bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
         model = request.match_info.get("model") or request.query.get("model", "")
-        if model not in OFFERS:
+        if model not in MODEL_SPECS:
             raise refusal(404, f"unknown model: {model!r}")
-        return web.json_response({"code": 200, "data": _schema(OFFERS[model], self._stage.settings.idempotency)})
+        return web.json_response({"code": 200, "data": _schema(MODEL_SPECS[model], self._stage.settings.idempotency)})
 
 
-def _schema(offer: Offer, idempotency: bool) -> dict[str, Any]:
+def _schema(spec: ModelSpec, idempotency: bool) -> dict[str, Any]:
     texts = {"type": "array", "items": {"type": "string"}}
-    sizes = [name for name in HEIGHTS if name in offer.prices]
-    length = {"duration": {"type": "integer", "enum": list(offer.durations), "default": 6}} if offer.durations else {}
+    sizes = [name for name in HEIGHTS if name in spec.prices]
+    length = {"duration": {"type": "integer", "enum": list(spec.durations), "default": 6}} if spec.durations else {}
     return {
-        "model": offer.name,
+        "model": spec.name,
         "operation": "video_generation",
         "source": "task_model_registry",
         "schema_version": "2026-07-30",
@@ -139,7 +139,7 @@ def _schema(offer: Offer, idempotency: bool) -> dict[str, Any]:
             "properties": {
                 "model": {"type": "string"},
                 "prompt": {"type": "string"},
-                "image_urls": texts | {"maxItems": offer.most_images},
+                "image_urls": texts | {"maxItems": spec.most_images},
                 "video_urls": texts | {"maxItems": 1},
                 "aspect_ratio": {"type": "string", "enum": list(RATIOS), "default": "16:9"},
                 "resolution": {"type": "string", "enum": sizes, "default": "720p"},
@@ -166,6 +166,6 @@ def _kind(content: bytes) -> tuple[str, str] | None:
     return next(((end, kind) for magic, end, kind in KINDS if content.startswith(magic)), None)
 
 
-def _no(status: int, message: str) -> Refusal:
+def _no(status: int, message: str) -> ErrorReply:
     """An error of the uploads: without a code, except on 429."""
-    return Refusal(status, {"error": {"message": message, "type": "invalid_request_error"}})
+    return ErrorReply(status, {"error": {"message": message, "type": "invalid_request_error"}})

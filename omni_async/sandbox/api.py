@@ -10,17 +10,17 @@ from aiohttp import web
 
 from . import fault_effects as harm
 from .idempotency import HEADER, REPLAYED, Claim, IdempotencyKeys
-from .limits import FixedWindow, Gatekeeper, TokenBucket
-from .replies import Refusal, refusal
-from .state import Stage, bearer
-from .submit_body import Order, read_order
+from .limits import FixedWindow, RequestLimiter, TokenBucket
+from .replies import ErrorReply, refusal
+from .state import SandboxState, bearer
+from .submit_body import SubmitBody, parse_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .limits import Limit
-    from .task_json import Views
-    from .tasks import Task, Workshop
+    from .task_json import TaskSerializer
+    from .tasks import Task, TaskRunner
 
 
 VERSION_HEADER = "X-APIMart-Response-Version"
@@ -31,11 +31,13 @@ YOUNG = 1.0  # seconds after acceptance in which a task may not be found yet
 class Api:
     """Handlers of `POST /v1/videos/generations` and of `/v1/tasks/...`."""
 
-    def __init__(self, stage: Stage, workshop: Workshop, views: Views, elsewhere: Callable[[], str]) -> None:
-        self._stage, self._workshop, self._views, self._elsewhere = stage, workshop, views, elsewhere
+    def __init__(
+        self, stage: SandboxState, runner: TaskRunner, views: TaskSerializer, elsewhere: Callable[[], str]
+    ) -> None:
+        self._stage, self._runner, self._views, self._elsewhere = stage, runner, views, elsewhere
         self._keys = IdempotencyKeys(stage.settings.idempotency)
-        self._submit_gates: dict[str, Gatekeeper] = {}
-        self._check_gates: dict[str, Gatekeeper] = {}
+        self._submit_gates: dict[str, RequestLimiter] = {}
+        self._check_gates: dict[str, RequestLimiter] = {}
 
     def routes(self) -> list[web.RouteDef]:
         """Where the handlers live."""
@@ -50,13 +52,13 @@ class Api:
         self._stage.record.submitted(time.time())
         try:
             return await self._submit(request)
-        except Refusal as no:
+        except ErrorReply as no:
             self._stage.record.refused[no.status] += 1
             raise
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
         scope = (bearer(request, self._stage.settings.api_key), request.headers.get(HEADER))
-        fault = self._stage.mischief.of("submit")
+        fault = self._stage.fault_injector.of("submit")
         try:
             await harm.before_accepting(self._stage, fault, self._elsewhere())
             order, claim = self._admit(await request.read(), scope)
@@ -68,25 +70,25 @@ class Api:
             return web.json_response(claim.reply, status=claim.reply["code"], headers={REPLAYED: "true"})
         try:
             task = self._accept(order, scope, fault)
-        except Refusal:
+        except ErrorReply:
             self._keys.release(scope)
             raise
         claim.reply = self._reply(task, request)
         reply = web.json_response(claim.reply, status=claim.reply["code"])
         return await harm.after_accepting(self._stage, fault, request, reply)
 
-    def _admit(self, raw: bytes, scope: tuple[str, str | None]) -> tuple[Order, Claim]:
+    def _admit(self, raw: bytes, scope: tuple[str, str | None]) -> tuple[SubmitBody, Claim]:
         self._pass(self._submit_gates, scope[0], self._submit_limits)
-        order = read_order(raw)
+        order = parse_body(raw)
         claim = self._keys.claim(scope, order.digest, self._stage.now())
         return order, claim
 
-    def _accept(self, order: Order, scope: tuple[str, str | None], fault: str | None) -> Task:
-        wait = self._workshop.room_in(scope[0])
+    def _accept(self, order: SubmitBody, scope: tuple[str, str | None], fault: str | None) -> Task:
+        wait = self._runner.room_in(scope[0])
         if wait:
             raise self._stage.too_many(wait)
-        self._workshop.parent_of(order)
-        return self._workshop.accept(order, *scope, self._stage.mischief.of_task(fault))
+        self._runner.parent_of(order)
+        return self._runner.accept(order, *scope, self._stage.fault_injector.of_task(fault))
 
     def _reply(self, task: Task, request: web.Request) -> dict[str, Any]:
         wanted = request.headers.get(VERSION_HEADER) == OBJECT_VERSION
@@ -100,7 +102,7 @@ class Api:
         self._stage.record.checked(request.match_info["task_id"])
         try:
             return await self._check(request)
-        except Refusal as no:
+        except ErrorReply as no:
             self._stage.record.checks_refused[no.status] += 1
             raise
 
@@ -108,8 +110,8 @@ class Api:
         api_key = bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
         self._pass(self._check_gates, api_key, self._check_limits)
-        task = self._workshop.find(request.match_info["task_id"])
-        fault = self._stage.mischief.of("check", cannot=self._cannot(task))
+        task = self._runner.find(request.match_info["task_id"])
+        fault = self._stage.fault_injector.of("check", cannot=self._cannot(task))
         await harm.to_check(self._stage, fault, request)
         if task is None:
             raise self._unknown(request.match_info["task_id"])
@@ -123,12 +125,12 @@ class Api:
         api_key = bearer(request, self._stage.settings.api_key)
         await self._stage.pause()
         self._pass(self._check_gates, api_key, self._check_limits)
-        fault = self._stage.mischief.of("batch")
+        fault = self._stage.fault_injector.of("batch")
         harm.instead(self._stage, fault)
         try:
             body = await request.json()
             wanted = body.get("task_ids") or body["ids"]
-            tasks = [self._workshop.find(str(task_id)) for task_id in wanted]
+            tasks = [self._runner.find(str(task_id)) for task_id in wanted]
         except (ValueError, KeyError, TypeError, AttributeError):
             raise refusal(400, "task_ids must be an array of task ids") from None
         now = self._stage.now()
@@ -145,14 +147,14 @@ class Api:
         )
 
     @staticmethod
-    def _unknown(task_id: str) -> Refusal:
+    def _unknown(task_id: str) -> ErrorReply:
         known_form = task_id.startswith(("task_", "task-"))
         return refusal(404, "task not found") if known_form else refusal(400, "invalid task id")
 
-    def _pass(self, gates: dict[str, Gatekeeper], api_key: str, limits: Callable[[], tuple[Limit, ...]]) -> None:
+    def _pass(self, gates: dict[str, RequestLimiter], api_key: str, limits: Callable[[], tuple[Limit, ...]]) -> None:
         gate = gates.get(api_key)
         if gate is None:
-            gate = gates[api_key] = Gatekeeper(limits())
+            gate = gates[api_key] = RequestLimiter(limits())
         wait = gate.admit(self._stage.now())
         if wait:
             raise self._stage.too_many(wait)

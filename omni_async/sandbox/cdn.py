@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from .fault_effects import HTML_PAGE
-from .replies import Refusal, refusal
+from .replies import ErrorReply, refusal
 
 if TYPE_CHECKING:
     from .clips import Clip
-    from .state import Handler, Stage
-    from .tasks import Task, Workshop
+    from .state import Handler, SandboxState
+    from .tasks import Task, TaskRunner
 
 
 CHUNK = 256 * 1024
@@ -57,7 +57,7 @@ class Picture:
 
 
 @dataclass(slots=True)
-class Links:
+class LinkTable:
     """All links ever given."""
 
     lifetime: float
@@ -93,8 +93,8 @@ class Cut:
 class Cdn:
     """Handlers of the second origin; its third port is the third origin."""
 
-    def __init__(self, stage: Stage, workshop: Workshop, links: Links) -> None:
-        self._stage, self._workshop, self._links = stage, workshop, links
+    def __init__(self, stage: SandboxState, runner: TaskRunner, links: LinkTable) -> None:
+        self._stage, self._runner, self._links = stage, runner, links
         self._pictures: dict[str, Picture] = {}
         self._hops = 0
         self.third = ""  # the third origin, once it is known
@@ -128,7 +128,7 @@ class Cdn:
         name = path.rsplit("/", 1)[-1]
         link = self._links.by_name.get(name)
         if link is not None and link.alive():
-            clip = self._workshop.tasks[link.task_id].clips[link.index]
+            clip = self._runner.tasks[link.task_id].clips[link.index]
             return clip.read(0, clip.size)
         picture = self._pictures.get(name)
         return picture.content if picture is not None and picture.alive() else None
@@ -154,11 +154,11 @@ class Cdn:
             raise refusal(404, "no such clip")
         moved = request.path.startswith("/f/moved/")
         cannot = (*(() if link.first else ("expired_link",)), *(("redirect_clip",) if moved else ()))
-        fault = self._stage.mischief.of("clip", cannot=cannot)
+        fault = self._stage.fault_injector.of("clip", cannot=cannot)
         self._instead(fault, link)
         if not link.alive():
             raise self._expired()
-        task = self._workshop.tasks[link.task_id]
+        task = self._runner.tasks[link.task_id]
         clip = task.clips[link.index]
         self._stage.record.ranges += "Range" in request.headers
         headers = _headers(clip, task, fault)
@@ -171,18 +171,18 @@ class Cdn:
         elif fault == "redirect_clip":
             self._hops += 1
             origin = self.third if self._hops % 2 == 0 else ""
-            raise Refusal(302, {"message": "found"}, {"Location": f"{origin}/f/moved/{link.name}"})
+            raise ErrorReply(302, {"message": "found"}, {"Location": f"{origin}/f/moved/{link.name}"})
         elif fault == "json_clip":
-            raise Refusal(200, {"error": {"code": 500, "message": "internal server error", "type": "server_error"}})
+            raise ErrorReply(200, {"error": {"code": 500, "message": "internal server error", "type": "server_error"}})
         elif fault == "html_clip":
-            raise Refusal(200, HTML_PAGE)
+            raise ErrorReply(200, HTML_PAGE)
         elif fault == "http_500_clip":
             raise refusal(500, "internal server error")
         elif fault == "http_429_clip":
             raise self._stage.too_many(1.0)
 
-    def _expired(self) -> Refusal:
-        return Refusal(403 if self._stage.mischief.either("expired_link") else 410, EXPIRED)
+    def _expired(self) -> ErrorReply:
+        return ErrorReply(403 if self._stage.fault_injector.either("expired_link") else 410, EXPIRED)
 
     def _cut(self, request: web.Request, clip: Clip, fault: str | None, headers: dict[str, str]) -> tuple[Cut, int]:
         whole = Cut(clip, 0, clip.size, fault)
@@ -195,7 +195,7 @@ class Cdn:
         start = int(first) if first else max(0, clip.size - int(last))
         stop = min(int(last) + 1, clip.size) if first and last else clip.size
         if start >= clip.size or (first and stop <= start):
-            raise Refusal(416, "", {"Content-Range": f"bytes */{clip.size}"})
+            raise ErrorReply(416, "", {"Content-Range": f"bytes */{clip.size}"})
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{clip.size}"
         return Cut(clip, start, stop, fault), 206
 

@@ -7,26 +7,26 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from .replies import Dropped, Refusal, bad_gateway, coded, real, refusal
+from .replies import Dropped, ErrorReply, bad_gateway, coded, real, refusal
 from .state import bad_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .state import Stage
+    from .state import SandboxState
 
 
 HTML_PAGE = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
 LATE = 1.0
 
 
-def _in_200(stage: Stage) -> Refusal:
-    if stage.mischief.either("error_in_200"):
-        return Refusal(200, {"code": 429, "message": "too many requests, please try again later"})
-    return Refusal(200, {"success": False, "message": "system busy, please try again later"})
+def _in_200(stage: SandboxState) -> ErrorReply:
+    if stage.fault_injector.either("error_in_200"):
+        return ErrorReply(200, {"code": 429, "message": "too many requests, please try again later"})
+    return ErrorReply(200, {"success": False, "message": "system busy, please try again later"})
 
 
-ANSWERS: dict[str, Callable[[Stage], Refusal]] = {
+ANSWERS: dict[str, Callable[[SandboxState], ErrorReply]] = {
     "http_400": lambda _: refusal(400, "invalid request parameters"),
     "http_401": lambda _: bad_key(),
     "http_402": lambda _: refusal(402, "insufficient account balance, please top up and try again"),
@@ -51,11 +51,13 @@ ANSWERS: dict[str, Callable[[Stage], Refusal]] = {
     "http_429_check": lambda stage: stage.too_many(1.0),
     "http_500_check": lambda _: refusal(500, "internal server error"),
     "http_502_check": lambda _: bad_gateway(),
-    "html_check": lambda _: Refusal(200, HTML_PAGE),
+    "html_check": lambda _: ErrorReply(200, HTML_PAGE),
     "not_found_check": lambda stage: (
-        refusal(404, "task not found") if stage.mischief.either("not_found_check") else refusal(400, "invalid task id")
+        refusal(404, "task not found")
+        if stage.fault_injector.either("not_found_check")
+        else refusal(400, "invalid task id")
     ),
-    "http_400_upload": lambda _: Refusal(
+    "http_400_upload": lambda _: ErrorReply(
         400, {"error": {"message": "invalid image content", "type": "invalid_request_error"}}
     ),
     "http_401_upload": lambda _: bad_key(),
@@ -64,12 +66,14 @@ ANSWERS: dict[str, Callable[[Stage], Refusal]] = {
     "http_429_batch": lambda stage: stage.too_many(1.0),
     "http_502_batch": lambda _: bad_gateway(),
     "http_429_upload": lambda stage: stage.too_many(1.0),
-    "http_500_upload": lambda _: Refusal(500, {"error": {"message": "failed to upload image", "type": "server_error"}}),
+    "http_500_upload": lambda _: ErrorReply(
+        500, {"error": {"message": "failed to upload image", "type": "server_error"}}
+    ),
 }
 DROPS = ("drop_before", "drop_check", "drop_batch", "drop_upload")
 
 
-def instead(stage: Stage, fault: str | None) -> None:
+def instead(stage: SandboxState, fault: str | None) -> None:
     """Raise what a fault answers instead of the right answer, if it does."""
     if fault in DROPS:
         raise Dropped
@@ -77,15 +81,17 @@ def instead(stage: Stage, fault: str | None) -> None:
         raise ANSWERS[fault](stage)
 
 
-async def before_accepting(stage: Stage, fault: str | None, elsewhere: str) -> None:
+async def before_accepting(stage: SandboxState, fault: str | None, elsewhere: str) -> None:
     """What a fault does to a submit that must not be accepted."""
     if fault == "redirect_submit":
         location = {"Location": f"{elsewhere}/v1/videos/generations"}
-        raise Refusal(307, {"message": "temporary redirect"}, location)
+        raise ErrorReply(307, {"message": "temporary redirect"}, location)
     instead(stage, fault)
 
 
-async def after_accepting(stage: Stage, fault: str | None, request: web.Request, reply: web.Response) -> web.Response:
+async def after_accepting(
+    stage: SandboxState, fault: str | None, request: web.Request, reply: web.Response
+) -> web.Response:
     """What a fault does to the reply of a submit that was accepted."""
     if fault == "drop_after":
         raise Dropped
@@ -96,7 +102,7 @@ async def after_accepting(stage: Stage, fault: str | None, request: web.Request,
     return broken_off(reply) if fault == "garbage_json" else reply
 
 
-async def to_check(stage: Stage, fault: str | None, request: web.Request) -> None:
+async def to_check(stage: SandboxState, fault: str | None, request: web.Request) -> None:
     """What a fault does to a check before it is answered."""
     if fault == "hang_check":
         await stage.hang(request)

@@ -1,4 +1,4 @@
-"""What can go wrong on purpose: every fault by name, and the dice that decide when."""
+"""What can go wrong on purpose: every fault by name, and the jitter that decide when."""
 
 from __future__ import annotations
 
@@ -117,14 +117,14 @@ def check_chance(name: str, chance: object) -> None:
         raise ValueError(f"faults: {name}={chance!r} must be a probability within 0 and 1")
 
 
-class Mischief:
-    """Decides which request is hit by which fault: what was scripted first, then the dice."""
+class FaultInjector:
+    """Decides which request is hit by which fault: what was scripted first, then the jitter."""
 
     def __init__(self, chances: Mapping[str, float], seed: int) -> None:
         self.hits: Counter[str] = Counter()
         self._chances = {name: chance for name, chance in chances.items() if chance > 0}
         # Dice of its own for each fault: adding one leaves the others where they were.
-        self._dice = {name: random.Random(f"{seed}:{name}") for name in FAULTS}
+        self._jitter = {name: random.Random(f"{seed}:{name}") for name in FAULTS}
         self._scripts: dict[str, deque[str | None]] = {kind: deque() for kind in KINDS}
 
     def script(self, kind: str, names: Iterable[str | None]) -> None:
@@ -144,7 +144,7 @@ class Mischief:
         self._chances = {each: odds for each, odds in {**self._chances, name: chance}.items() if odds > 0}
 
     def of(self, kind: str, *, cannot: tuple[str, ...] = ()) -> str | None:
-        """The fault that befalls this request of this kind, if any; the dice never choose what `cannot` be now."""
+        """The fault that befalls this request of this kind, if any; the jitter never choose what `cannot` be now."""
         if self._scripts[kind]:
             name = self._scripts[kind].popleft()
         else:
@@ -164,10 +164,10 @@ class Mischief:
 
     def either(self, name: str) -> bool:
         """One of two ways in which a fault can show."""
-        return self._dice[name].random() < 0.5
+        return self._jitter[name].random() < 0.5
 
     def _rolls(self, name: str) -> bool:
-        return self._dice[name].random() < self._chances[name]
+        return self._jitter[name].random() < self._chances[name]
 
     @staticmethod
     def _fits(name: str, kind: str) -> bool:

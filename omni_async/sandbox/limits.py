@@ -49,7 +49,7 @@ class FixedWindow:
 Limit = TokenBucket | FixedWindow
 
 
-class Gatekeeper:
+class RequestLimiter:
     """All limits of one key on one kind of request: a request passes all or counts on none."""
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:

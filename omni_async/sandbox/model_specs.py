@@ -1,4 +1,4 @@
-"""The models that the sandbox offers, each with what its own page says of it: sizes, lengths, references, prices.
+"""The models that the sandbox specs, each with what its own page says of it: sizes, lengths, references, prices.
 
 Kept apart from the client's own table on purpose: a mistake there shows here.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .replies import TYPES, Refusal, refusal
+from .replies import TYPES, ErrorReply, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,7 @@ RATIOS = ("16:9", "9:16")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Offer:
+class ModelSpec:
     """One model. `prices` are in USD by resolution: per second, or, where `per_clip`, for all of it."""
 
     name: str
@@ -82,9 +82,9 @@ class Offer:
         if self.image_counts and kind is not None and images not in wanted.get(str(kind), ()):
             raise self._no("image", f"generation_type {kind!r} does not take {images} images")
 
-    def _no(self, about: str, message: str) -> Refusal:
+    def _no(self, about: str, message: str) -> ErrorReply:
         error = {"code": 400, "message": message, "type": self.words.get(about, TYPES[400])}
-        return Refusal(400, {"error": error})
+        return ErrorReply(400, {"error": error})
 
 
 _EXT = {
@@ -93,17 +93,17 @@ _EXT = {
     "image": "unsupported_image_count",
     "video": "unsupported_video_count",
 }
-OFFERS: Mapping[str, Offer] = {
+MODEL_SPECS: Mapping[str, ModelSpec] = {
     each.name: each
     for each in (
-        Offer(name="gemini-omni-flash-preview", prices={"720p": 0.088}),
-        Offer(
+        ModelSpec(name="gemini-omni-flash-preview", prices={"720p": 0.088}),
+        ModelSpec(
             name="gemini-omni-1.1-flash",
             prices={"360p": 0.03, "720p": 0.10, "1080p": 0.15, "4k": 0.30},
             most_images=10,
             frames=True,
         ),
-        Offer(
+        ModelSpec(
             name="Omni-Flash-Ext",
             prices={"720p": 0.25, "1080p": 0.40, "4k": 0.40},
             most_images=3,
@@ -118,11 +118,11 @@ OFFERS: Mapping[str, Offer] = {
 _ALIASES = {"gemini-omni-1.1-flash-ext": "Omni-Flash-Ext"}
 
 
-def offer_of(name: object) -> Offer:
+def spec_of(name: object) -> ModelSpec:
     """The model of that name; raises `Refusal` if there is none."""
     if not isinstance(name, str) or not name:
         raise refusal(400, "model is required")
-    found = OFFERS.get(_ALIASES.get(name, name))
+    found = MODEL_SPECS.get(_ALIASES.get(name, name))
     if found is None:
         raise refusal(400, f"unknown model: {name!r}")
     return found

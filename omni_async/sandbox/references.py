@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from .submit_body import Order
+    from .submit_body import SubmitBody
 
 
 TIMEOUT = aiohttp.ClientTimeout(total=6, connect=3)
@@ -31,7 +31,7 @@ class MissingReference(Exception):
 
 
 @dataclass(slots=True)
-class References:
+class ReferenceLoader:
     """Brings the references of orders into a folder."""
 
     session: aiohttp.ClientSession
@@ -39,7 +39,7 @@ class References:
     own: Callable[[str], bytes | None]
     _numbers: count[int] = field(default_factory=count)
 
-    async def fetch(self, order: Order) -> list[Reference]:
+    async def fetch(self, order: SubmitBody) -> list[Reference]:
         """All references of an order, in its order."""
         found = [await self._one("picture", url) for url in order.images]
         return found + [await self._one("video", url) for url in order.videos]

@@ -26,7 +26,7 @@ HTML_502 = (
 )
 
 
-class Refusal(Exception):
+class ErrorReply(Exception):
     """An answer that is not the one asked for."""
 
     def __init__(self, status: int, body: dict[str, Any] | str, headers: dict[str, str] | None = None) -> None:
@@ -46,26 +46,26 @@ class Dropped(Exception):
     """The connection is to be closed without an answer."""
 
 
-def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> Refusal:
+def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
     """An error in the shape of the documentation."""
-    return Refusal(status, {"error": {"code": status, "message": message, "type": TYPES[status]}}, headers)
+    return ErrorReply(status, {"error": {"code": status, "message": message, "type": TYPES[status]}}, headers)
 
 
-def real(status: int, code: str, message: str) -> Refusal:
+def real(status: int, code: str, message: str) -> ErrorReply:
     """An error in the shape that the service was seen to use."""
     error = {"code": code, "message": f"{message} (request id: <request id>)", "param": "", "type": "apimart_error"}
-    return Refusal(status, {"error": error})
+    return ErrorReply(status, {"error": error})
 
 
-def coded(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> Refusal:
+def coded(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
     """An error in the newer shape, with a word for a code."""
     error = {"message": message, "type": TYPES[status], "param": "", "code": code}
-    return Refusal(status, {"request_id": "<request id>", "error": error}, headers)
+    return ErrorReply(status, {"request_id": "<request id>", "error": error}, headers)
 
 
-def bad_gateway() -> Refusal:
+def bad_gateway() -> ErrorReply:
     """The HTML page of a gateway whose upstream is gone."""
-    return Refusal(502, HTML_502)
+    return ErrorReply(502, HTML_502)
 
 
 def _with_request_id(value: Any, request_id: str) -> Any:

@@ -16,17 +16,17 @@ from yarl import URL
 from . import render_pool as render
 from .account import Account
 from .api import Api
-from .cdn import Cdn, Links
+from .cdn import Cdn, LinkTable
 from .clips import Clip, clip_of, distinct_clip
-from .faults import Mischief
+from .faults import FaultInjector
 from .model_specs import HEIGHTS
 from .record import Record
-from .references import References
+from .references import ReferenceLoader
 from .replies import refusal
 from .settings import SandboxSettings
-from .state import Stage
-from .task_json import Views
-from .tasks import Task, Workshop
+from .state import SandboxState
+from .task_json import TaskSerializer
+from .tasks import Task, TaskRunner
 from .webhook import Webhooks
 
 if TYPE_CHECKING:
@@ -52,17 +52,17 @@ class Sandbox:
         self.base_url = ""
         self.cdn_url = ""
         self.api_key = self.settings.api_key or DEFAULT_KEY
-        self._mischief = Mischief(self.settings.faults, self.settings.seed)
-        self.record.faults = self._mischief.hits
+        self._fault_injector = FaultInjector(self.settings.faults, self.settings.seed)
+        self.record.faults = self._fault_injector.hits
         self._stack = AsyncExitStack()
 
     def script(self, kind: str, names: Iterable[str | None]) -> None:
         """Queue faults for the next of a kind (submit, check, batch, clip, upload, webhook); None lets one pass."""
-        self._mischief.script(kind, names)
+        self._fault_injector.script(kind, names)
 
     def fault(self, name: str, chance: float = 1.0) -> None:
         """Switch a fault on, from now on, with this probability; 0 switches it off."""
-        self._mischief.switch(name, chance)
+        self._fault_injector.switch(name, chance)
 
     async def __aenter__(self) -> Sandbox:
         render.require_media()
@@ -83,31 +83,31 @@ class Sandbox:
     async def _open(self) -> None:
         settings, enter = self.settings, self._stack
         self._tls = _tls(settings)
-        stage = Stage(settings, self.record, self._mischief)
+        stage = SandboxState(settings, self.record, self._fault_injector)
         self._renderer = render.Renderer(settings.render_workers)
         self._prerendering = asyncio.Lock()  # many tasks want it at once; one makes it
         enter.push_async_callback(self._renderer.aclose)
         session = await enter.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        self._workshop = Workshop(settings, self.record, self._film)
-        self._workshop.on_end = Webhooks(session, stage, self._view).send
-        enter.push_async_callback(self._workshop.aclose)
-        links = Links(settings.link_lifetime)
-        self._cdn = Cdn(stage, self._workshop, links)
-        self._references = References(session, lambda: self._renderer.folder, self._own)
-        self._views = Views(settings, partial(self._address, links))
+        self._runner = TaskRunner(settings, self.record, self._film)
+        self._runner.on_end = Webhooks(session, stage, self._view).send
+        enter.push_async_callback(self._runner.aclose)
+        links = LinkTable(settings.link_lifetime)
+        self._cdn = Cdn(stage, self._runner, links)
+        self._references = ReferenceLoader(session, lambda: self._renderer.folder, self._own)
+        self._views = TaskSerializer(settings, partial(self._address, links))
         self.cdn_url, self._cdn.third = await self._serve_cdn(stage)
         self.base_url = await self._serve_api(stage)
         enter.callback(stage.closing.set)
 
-    async def _serve_cdn(self, stage: Stage) -> tuple[str, str]:
+    async def _serve_cdn(self, stage: SandboxState) -> tuple[str, str]:
         app = web.Application(middlewares=[self._cdn.watch_keys, stage.answer_refusals])
         app.add_routes(self._cdn.routes())
         urls = await self._listen(app, self.settings.cdn_port, 0)
         return urls[0], urls[1]
 
-    async def _serve_api(self, stage: Stage) -> str:
-        api = Api(stage, self._workshop, self._views, lambda: self._cdn.third)
-        account = Account(stage, self._workshop, lambda *picture: self.cdn_url + self._cdn.keep(*picture))
+    async def _serve_api(self, stage: SandboxState) -> str:
+        api = Api(stage, self._runner, self._views, lambda: self._cdn.third)
+        account = Account(stage, self._runner, lambda *picture: self.cdn_url + self._cdn.keep(*picture))
         app = web.Application(middlewares=[stage.answer_refusals], client_max_size=LARGEST_BODY)
         app.add_routes([*api.routes(), *account.routes()])
         app.add_routes([web.get("/sandbox/record", self._show), web.post("/sandbox/script", self._queue)])
@@ -128,7 +128,7 @@ class Sandbox:
         """What we serve ourselves need not be fetched, nor be counted as if a client had."""
         return self._cdn.find(url.removeprefix(self.cdn_url)) if url.startswith(self.cdn_url) else None
 
-    def _address(self, links: Links, task: Task, index: int, host: str | None) -> tuple[str, float]:
+    def _address(self, links: LinkTable, task: Task, index: int, host: str | None) -> tuple[str, float]:
         link, origin = links.of(task, index), URL(self.cdn_url)
         # Who listens on every address is reached by the name that the client used.
         origin = origin.with_host(host) if host and self.settings.host in EVERYWHERE else origin
@@ -144,7 +144,7 @@ class Sandbox:
             size = self.settings.clip_bytes
             return [distinct_clip(content, f"{task.task_id}#{index}", size) for index in range(videos)]
         references = await self._references.fetch(task.order)
-        parent = self._workshop.parent_of(task.order)
+        parent = self._runner.parent_of(task.order)
         scripts = [
             {
                 "path": str(self._renderer.folder / f"{task.task_id}-{index}.mp4"),

@@ -25,7 +25,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def knob(default: T, says: str) -> T:
+def option(default: T, says: str) -> T:
     """A field with a default and the sentence the command line shows for it."""
     made: T = field(default=default, metadata={"says": says})
     return made
@@ -35,52 +35,52 @@ def knob(default: T, says: str) -> T:
 class SandboxSettings:
     """How a sandbox behaves. `SandboxSettings(per_minute=60, faults={"http_500": 0.1})`."""
 
-    host: str = knob("127.0.0.1", "address to listen on; loopback only unless told otherwise")
-    port: int = knob(0, "port of the API; 0 takes a free one")
-    cdn_port: int = knob(0, "port of the origin that serves the clips; 0 takes a free one")
-    cert: str | None = knob(None, "file with a certificate (PEM): serve https, API and clips")
-    key: str | None = knob(None, "file with the certificate's private key, if it is another one")
-    api_key: str | None = knob(
+    host: str = option("127.0.0.1", "address to listen on; loopback only unless told otherwise")
+    port: int = option(0, "port of the API; 0 takes a free one")
+    cdn_port: int = option(0, "port of the origin that serves the clips; 0 takes a free one")
+    cert: str | None = option(None, "file with a certificate (PEM): serve https, API and clips")
+    key: str | None = option(None, "file with the certificate's private key, if it is another one")
+    api_key: str | None = option(
         None, "the only right key; without it any key is right that holds neither wrong nor invalid"
     )
 
-    per_minute: float | None = knob(None, "submits per minute and key, as a token bucket")
-    burst: int = knob(1, "size of that bucket")
-    window: tuple[int, float] | None = knob(None, "at most N submits in a fixed window of SECONDS")
-    max_in_flight: int | None = knob(None, "tasks at once per key")
-    checks_per_second: float | None = knob(None, "status requests per second and key")
-    retry_after: str = knob("seconds", "what the Retry-After of a 429 says")
+    per_minute: float | None = option(None, "submits per minute and key, as a token bucket")
+    burst: int = option(1, "size of that bucket")
+    window: tuple[int, float] | None = option(None, "at most N submits in a fixed window of SECONDS")
+    max_in_flight: int | None = option(None, "tasks at once per key")
+    checks_per_second: float | None = option(None, "status requests per second and key")
+    retry_after: str = option("seconds", "what the Retry-After of a 429 says")
 
-    median: float = knob(3.0, "seconds half of the tasks are done in")
-    sigma: float = knob(0.35, "spread of these times (lognormal)")
-    speed: float = knob(
+    median: float = option(3.0, "seconds half of the tasks are done in")
+    sigma: float = option(0.35, "spread of these times (lognormal)")
+    speed: float = option(
         1.0, "divides every duration of tasks, their estimates and webhook pauses; limits stay in real time"
     )
-    fail_rate: float = knob(0.0, "share of tasks that end as failed, at no cost")
-    credits: float | None = knob(None, "credits on the account (10 = 1 USD); none is unlimited")
-    key_credits: float | None = knob(None, "credits that each key may spend of these; none is all of them")
-    seed: int = knob(0, "same seed, same dice")
-    latency: float = knob(0.0, "seconds before each answer of the API")
+    fail_rate: float = option(0.0, "share of tasks that end as failed, at no cost")
+    credits: float | None = option(None, "credits on the account (10 = 1 USD); none is unlimited")
+    key_credits: float | None = option(None, "credits that each key may spend of these; none is all of them")
+    seed: int = option(0, "same seed, same jitter")
+    latency: float = option(0.0, "seconds before each answer of the API")
 
     faults: Mapping[str, float] = field(
         default_factory=dict, metadata={"says": "this fault with this probability; 'list' shows all"}
     )
-    foreign_parents: bool = knob(False, "go on from tasks that it does not know, as of an earlier sandbox")
-    idempotency: bool = knob(True, "honour Idempotency-Key")
-    submit_shape: str = knob("list", "shape of data in the reply to a submit")
-    url_shape: str = knob("list", "shape of url in a result")
-    progress: str = knob(
+    foreign_parents: bool = option(False, "go on from tasks that it does not know, as of an earlier sandbox")
+    idempotency: bool = option(True, "honour Idempotency-Key")
+    submit_shape: str = option("list", "shape of data in the reply to a submit")
+    url_shape: str = option("list", "shape of url in a result")
+    progress: str = option(
         "true", "what progress tells: the share of a task's time that is over, that of the estimate, or nothing"
     )
-    seconds: int | None = knob(None, "length of every clip, 3 to 10; without it the model chooses")
-    videos_per_task: int = knob(1, "videos each task makes")
+    seconds: int | None = option(None, "length of every clip, 3 to 10; without it the model chooses")
+    videos_per_task: int = option(1, "videos each task makes")
 
-    link_lifetime: float = knob(86400.0, "seconds a link to a clip lives")
-    upload_lifetime: float = knob(259200.0, "seconds a link to an uploaded picture lives")
-    prerendered: bool = knob(False, "serve one clip for all tasks, made distinct by a trailing box: for loads")
-    clip_bytes: int | None = knob(None, "pad every clip to this many bytes")
-    cdn_rate: float | None = knob(None, "bytes per second of each transfer")
-    render_workers: int = knob(1, "processes that render")
+    link_lifetime: float = option(86400.0, "seconds a link to a clip lives")
+    upload_lifetime: float = option(259200.0, "seconds a link to an uploaded picture lives")
+    prerendered: bool = option(False, "serve one clip for all tasks, made distinct by a trailing box: for loads")
+    clip_bytes: int | None = option(None, "pad every clip to this many bytes")
+    cdn_rate: float | None = option(None, "bytes per second of each transfer")
+    render_workers: int = option(1, "processes that render")
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -1,4 +1,4 @@
-"""What both origins of a sandbox share: settings, record, mischief, and how to be silent or leave."""
+"""What both origins of a sandbox share: settings, record, fault_injector, and how to be silent or leave."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from .limits import RetryAfter
-from .replies import Dropped, Refusal, refusal
+from .replies import Dropped, ErrorReply, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .faults import Mischief
+    from .faults import FaultInjector
     from .record import Record
     from .settings import SandboxSettings
 
@@ -29,12 +29,12 @@ RESERVED_WORDS = ("wrong", "invalid")
 
 
 @dataclass(slots=True)
-class Stage:
+class SandboxState:
     """Shared state of one sandbox, within one event loop."""
 
     settings: SandboxSettings
     record: Record
-    mischief: Mischief
+    fault_injector: FaultInjector
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     retry_after: RetryAfter = field(init=False)
 
@@ -58,7 +58,7 @@ class Stage:
                 await asyncio.wait_for(self.closing.wait(), SLICE)
         raise Dropped
 
-    def too_many(self, wait: float) -> Refusal:
+    def too_many(self, wait: float) -> ErrorReply:
         """429 with the Retry-After of the settings."""
         headers = self.retry_after.header(wait, time.time())
         return refusal(429, "too many requests, please try again later", headers)
@@ -69,7 +69,7 @@ class Stage:
         request_id = uuid.uuid4().hex
         try:
             response = await handler(request)
-        except Refusal as no:
+        except ErrorReply as no:
             response = no.response(request_id)
         except Dropped:
             if request.transport is not None:
@@ -100,7 +100,7 @@ def bearer(request: web.Request, only: str | None) -> str:
     return key
 
 
-def bad_key() -> Refusal:
+def bad_key() -> ErrorReply:
     """401 in the shape that the service was seen to use."""
     message = "invalid API key (request id: <request id>)"
-    return Refusal(401, {"error": {"code": "", "message": message, "param": "", "type": "apimart_error"}})
+    return ErrorReply(401, {"error": {"code": "", "message": message, "param": "", "type": "apimart_error"}})

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .model_specs import Offer, offer_of
-from .replies import Refusal, refusal
+from .model_specs import ModelSpec, spec_of
+from .replies import ErrorReply, refusal
 
 SHOWN = 200
 MOST = 100  # links of a kind that are looked at
@@ -16,11 +16,11 @@ LINKS = ("http://", "https://")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
+class SubmitBody:
     """What a client asks for."""
 
     body: dict[str, Any]
-    offer: Offer
+    spec: ModelSpec
     prompt: str
     images: tuple[str, ...]
     videos: tuple[str, ...]
@@ -32,11 +32,11 @@ class Order:
     @property
     def seconds(self) -> int | None:
         """How long the clip becomes; None: as long as the model likes."""
-        return self.offer.seconds(self.body)
+        return self.spec.seconds(self.body)
 
     def price(self, seconds: int) -> float:
         """What a clip of so many seconds costs, in USD."""
-        return self.offer.price(self.body, seconds)
+        return self.spec.price(self.body, seconds)
 
     @property
     def digest(self) -> str:
@@ -49,28 +49,28 @@ class Order:
         return self.body | ({"video_urls": videos} if videos else {})
 
 
-def read_order(raw: bytes) -> Order:
+def parse_body(raw: bytes) -> SubmitBody:
     """The order in these bytes, or a Refusal."""
     body = _object(raw)
-    offer = offer_of(body.get("model"))
+    spec = spec_of(body.get("model"))
     prompt = body.get("prompt", "")
     if not isinstance(prompt, str):
         raise _bad("prompt must be a string")
     images = _urls(body, "image_urls", LINKS)
-    videos = _urls(body, "video_urls", LINKS if offer.per_clip else (*LINKS, "data:video/"))
-    offer.check(body, len(images), len(videos))
-    frames = _frames(body) if offer.frames else ()
+    videos = _urls(body, "video_urls", LINKS if spec.per_clip else (*LINKS, "data:video/"))
+    spec.check(body, len(images), len(videos))
+    frames = _frames(body) if spec.frames else ()
     if not (prompt.strip() or images or videos or frames):
         raise _bad("prompt or a reference (image_urls, video_urls) is required")
-    return Order(
+    return SubmitBody(
         body=body,
-        offer=offer,
+        spec=spec,
         prompt=prompt,
         images=(*frames, *images),
         videos=videos,
         portrait=(body.get("aspect_ratio") or body.get("size")) == "9:16",
-        resolution=offer.resolution(body),
-        parent_id=_text(body, "extend_from_task_id") if offer.extends else None,
+        resolution=spec.resolution(body),
+        parent_id=_text(body, "extend_from_task_id") if spec.extends else None,
         webhook=_text(body, "webhook"),
     )
 
@@ -110,5 +110,5 @@ def _text(body: dict[str, Any], name: str) -> str | None:
     return value
 
 
-def _bad(message: str) -> Refusal:
+def _bad(message: str) -> ErrorReply:
     return refusal(400, message)

@@ -16,7 +16,7 @@ OPTIONAL = ("progress", "cost", "credits_cost", "completed", "actual_time", "est
 ODD_WORDS = ("rendering", "warming_up", "queued_for_review", "post-processing")
 
 
-class Views:
+class TaskSerializer:
     """Writes the status of tasks as the documentation shows it; a field is there only when it says so."""
 
     def __init__(self, settings: SandboxSettings, link: Callable[[Task, int, str | None], tuple[str, float]]) -> None:

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 from .record import Record, TaskRecord
 from .references import MissingReference
 from .render_pool import RenderError
-from .replies import Refusal, refusal
+from .replies import ErrorReply, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from .clips import Clip
     from .settings import SandboxSettings
-    from .submit_body import Order
+    from .submit_body import SubmitBody
 
 
 CREDITS_PER_DOLLAR = 10
@@ -41,7 +41,7 @@ class Task:
 
     task_id: str
     api_key: str
-    order: Order
+    order: SubmitBody
     seconds: int
     price: float
     created: float
@@ -64,7 +64,7 @@ class Task:
         return min(1.0, (now - self.started) / max(1e-9, self.due - self.started))
 
 
-class Workshop:
+class TaskRunner:
     """All tasks of a sandbox, and the account they are paid from."""
 
     def __init__(
@@ -75,7 +75,7 @@ class Workshop:
         self.spent_by: defaultdict[str, float] = defaultdict(float)  # the same by API key
         self.on_end: Callable[[Task], Awaitable[None]] | None = None
         self._settings, self._record, self._film = settings, record, film
-        self._dice = random.Random(f"{settings.seed}:tasks")
+        self._jitter = random.Random(f"{settings.seed}:tasks")
         self._running: dict[str, dict[str, Task]] = {}  # by API key, then task id
         self._lives: set[asyncio.Task[None]] = set()
 
@@ -91,7 +91,7 @@ class Workshop:
         now = asyncio.get_running_loop().time()
         return max(0.05, min(task.due for task in running.values()) - now)
 
-    def parent_of(self, order: Order) -> Task | None:
+    def parent_of(self, order: SubmitBody) -> Task | None:
         """The task an order goes on from; raises Refusal if there is none, or it is not done."""
         if order.parent_id is None:
             return None
@@ -104,7 +104,7 @@ class Workshop:
             raise refusal(400, f"extend_from_task_id: task {order.parent_id} is {parent.status}, not completed")
         return parent
 
-    def accept(self, order: Order, api_key: str, idempotency_key: str | None, quirks: frozenset[str]) -> Task:
+    def accept(self, order: SubmitBody, api_key: str, idempotency_key: str | None, quirks: frozenset[str]) -> Task:
         """Take an order; raises Refusal (402) if the account cannot pay it."""
         seconds = self._seconds(order)
         price = round(order.price(seconds) * self._settings.videos_per_task, 2)
@@ -112,7 +112,7 @@ class Workshop:
         if left is not None and left < price * CREDITS_PER_DOLLAR - 1e-9:
             raise self.no_credit()
         now, settings = asyncio.get_running_loop().time(), self._settings
-        spread = self._dice.gauss(0, 1)
+        spread = self._jitter.gauss(0, 1)
         task = Task(
             task_id=self._new_id(),
             api_key=api_key,
@@ -123,7 +123,7 @@ class Workshop:
             started=now,
             due=now + settings.median * math.exp(settings.sigma * spread) / settings.speed,
             quirks=quirks,
-            doomed=self._dice.random() < settings.fail_rate,
+            doomed=self._jitter.random() < settings.fail_rate,
         )
         self._enter(task, idempotency_key)
         return task
@@ -149,7 +149,7 @@ class Workshop:
 
     async def _live(self, task: Task) -> None:
         if task.doomed:
-            task.error = self._dice.choice(FAILURES)
+            task.error = self._jitter.choice(FAILURES)
         else:
             try:
                 task.clips = await self._film(task)
@@ -191,11 +191,11 @@ class Workshop:
         self.spent_by[task.api_key] += amount
 
     @staticmethod
-    def no_credit() -> Refusal:
+    def no_credit() -> ErrorReply:
         """The account cannot pay."""
         return refusal(402, "insufficient account balance, please top up and try again")
 
-    def _seconds(self, order: Order) -> int:
+    def _seconds(self, order: SubmitBody) -> int:
         if order.seconds is not None:
             return order.seconds
         if self._settings.seconds is not None:

@@ -10,7 +10,7 @@ import aiohttp
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .state import Stage
+    from .state import SandboxState
     from .tasks import Task
 
 
@@ -22,7 +22,9 @@ SCHEMES = ("http://", "https://")
 class Webhooks:
     """Posts the task object to `<base>/callback`; three more tries unless the answer is 2xx or 4xx."""
 
-    def __init__(self, session: aiohttp.ClientSession, stage: Stage, view: Callable[[Task], dict[str, Any]]) -> None:
+    def __init__(
+        self, session: aiohttp.ClientSession, stage: SandboxState, view: Callable[[Task], dict[str, Any]]
+    ) -> None:
         self._session, self._stage, self._view = session, stage, view
 
     async def send(self, task: Task) -> None:
@@ -30,7 +32,7 @@ class Webhooks:
         base = task.order.webhook
         if base is None or not base.startswith(SCHEMES):
             return
-        fault = self._stage.mischief.of("webhook")
+        fault = self._stage.fault_injector.of("webhook")
         if fault == "lost_webhook":
             return
         if fault == "late_webhook":

@@ -28,7 +28,7 @@ Seen: TypeAlias = "dict[tuple[str, Path], BadReference | None]"
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class FileContent:
     """What a file holds: its SHA-256, and the length of a video in seconds, where that can be told."""
 
     signature: Signature
@@ -59,7 +59,7 @@ def _absolute(folder: Path, path: Path) -> Path:
         return whole.absolute()
 
 
-def find_fault(request: VideoRequest) -> BadReference | None:
+def first_reference_error(request: VideoRequest) -> BadReference | None:
     """Give what is wrong with the first bad local file of a request, as far as its first bytes and its size tell."""
     if not request.images and request.video is None:  # as mostly, and every submit comes by here
         return None
@@ -145,22 +145,22 @@ def signature_of(path: Path) -> Signature:
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
-def read_image(path: Path) -> Content:
+def read_image(path: Path) -> FileContent:
     """Check a picture and give its content's hash. Raises `BadReference`."""
     check_image(path)
     return _read(path)
 
 
-def read_video(path: Path) -> Content:
+def read_video(path: Path) -> FileContent:
     """Check a video, also its length where that can be told, and give its content's hash. Raises `BadReference`."""
     _look(path, references.video_fault)
     content = _read(path)
     seconds = length_of(path)
     _check_length(path, seconds)
-    return Content(content.signature, content.digest, seconds)
+    return FileContent(content.signature, content.digest, seconds)
 
 
-def _read(path: Path) -> Content:
+def _read(path: Path) -> FileContent:
     try:
         signature, whole = signature_of(path), hashlib.sha256()
         with path.open("rb") as file:
@@ -168,7 +168,7 @@ def _read(path: Path) -> Content:
                 whole.update(chunk)
     except OSError as error:
         raise BadReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
-    return Content(signature, whole.hexdigest())
+    return FileContent(signature, whole.hexdigest())
 
 
 def length_of(path: Path) -> float | None:

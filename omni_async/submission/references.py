@@ -17,21 +17,21 @@ import anyio
 import anyio.to_thread
 
 from ..api import parsing as wire
-from ..api.outcomes import Judgement, Verdict
+from ..api.outcomes import SubmitOutcome, SubmitResult
 from ..errors import BadReference, LedgerError, OmniError, about
 from ..jobs.lifecycle import JobStatus
 from ..models.reference_files import Upload, length_advice
-from ..timing import Bell
+from ..timing import WakeEvent
 from .local_files import body_with_video, read_video
-from .queue import Line
+from .queue import SubmitQueue
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..jobs.job import Job
-    from ..jobs.registry import Roster
+    from ..jobs.registry import JobRegistry
     from ..models.request import VideoRequest
-    from .uploads import Uploads
+    from .uploads import ImageUploader
 
 
 AHEAD = 16  # jobs that are being made ready, or are ready and not sent yet
@@ -44,10 +44,10 @@ _log = logging.getLogger("omni_async.references")
 class WayOut(Protocol):
     """What this room asks of the submitter."""
 
-    def rejoin(self, job: Job) -> None:
+    def requeue(self, job: Job) -> None:
         """Take a job back into the line, at its old place."""
 
-    def end(self, job: Job, error: OmniError) -> None:
+    def resolve(self, job: Job, error: OmniError) -> None:
         """Give a job's waiters an error, and leave the job as it is in the ledger."""
 
     def stop(self, error: OmniError) -> None:
@@ -55,7 +55,7 @@ class WayOut(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
+class _Prepared:
     """What a job's local files have become, and until when (unix seconds) that can be sent."""
 
     links: tuple[str, ...]
@@ -68,63 +68,63 @@ class _Ready:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class PreparedBody:
     """The body to send, and what stands in it for each local file."""
 
     body: bytes
     sent_as: tuple[str, ...]
 
 
-class References:
+class ReferencePreparer:
     """Makes jobs ready that refer to local files."""
 
     way_out: WayOut
 
-    def __init__(self, uploads: Uploads, roster: Roster) -> None:
+    def __init__(self, uploads: ImageUploader, registry: JobRegistry) -> None:
         self._uploads = uploads
-        self._roster = roster
-        self._waiting: Line[Job] = Line()
+        self._registry = registry
+        self._waiting: SubmitQueue[Job] = SubmitQueue()
         self._known: set[Job] = set()
         self._at_work: dict[Job, anyio.CancelScope] = {}
-        self._ready: dict[Job, _Ready] = {}
+        self._ready: dict[Job, _Prepared] = {}
         self._videos = anyio.Semaphore(VIDEOS)
         self._advised: set[Path] = set()
-        self._bell = Bell()
+        self._wake = WakeEvent()
 
-    def holds(self, job: Job) -> bool:
+    def must_wait(self, job: Job) -> bool:
         """Tell whether a job has to wait for its local files; if so it rejoins the line by itself."""
         if not _may_refer(job):
             return False
         ready = self._ready.get(job)
-        if ready is not None and self._roster.wall() < ready.good_until:
+        if ready is not None and self._registry.wall() < ready.good_until:
             return False
         if ready is None and not _refers(job):
             return False
         self._drop(job)
         if job not in self._known:
             self._known.add(job)
-            job._when_done(self._leave)
+            job._add_done_callback(self._leave)
         self._waiting.put(job)
-        self._bell.ring()
+        self._wake.set()
         return True
 
     def is_ready(self, job: Job) -> bool:
         """Tell whether this job has local files, and they are ready."""
         return job in self._ready
 
-    async def pack(self, job: Job, more: dict[str, str]) -> Parcel | None:
+    async def build_body(self, job: Job, more: dict[str, str]) -> PreparedBody | None:
         """Give what to send for a job that is ready, with `more` fields; None where a file has changed meanwhile."""
         ready, request = self._ready[job], job.request
         assert request is not None
         if not ready.video_digest:
-            return Parcel(wire.encode(request.body(ready.links) | more), ready.sent_as)
+            return PreparedBody(wire.encode(request.body(ready.links) | more), ready.sent_as)
         body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, more)
         if body is None:
             self._drop(job)
             return None
-        return Parcel(body, ready.sent_as)
+        return PreparedBody(body, ready.sent_as)
 
-    def sent(self, job: Job) -> None:
+    def on_sent(self, job: Job) -> None:
         """Take note that a job has left; if it comes back, it is made ready anew."""
         self._drop(job)
 
@@ -135,11 +135,11 @@ class References:
                 while len(self._at_work) + len(self._ready) < AHEAD and (job := self._next()) is not None:
                     self._at_work[job] = anyio.CancelScope()
                     group.start_soon(self._prepare, job)
-                await self._bell.wait(None)
+                await self._wake.wait(None)
 
     def _next(self) -> Job | None:
-        while (job := self._waiting.first(0.0)) is not None:
-            self._waiting.take()
+        while (job := self._waiting.peek(0.0)) is not None:
+            self._waiting.pop()
             if not job.done():
                 return job
         return None
@@ -149,16 +149,16 @@ class References:
         if ready is not None:
             if ready.video_digest:
                 self._videos.release()
-            self._bell.ring()
+            self._wake.set()
 
     def _leave(self, job: Job) -> None:
         """Let go of a job that has ended."""
         self._known.discard(job)
-        self._waiting.forget(job)
+        self._waiting.discard(job)
         self._drop(job)
         if job in self._at_work:
             self._at_work[job].cancel()
-        self._bell.ring()
+        self._wake.set()
 
     # One job
 
@@ -170,53 +170,53 @@ class References:
             self.way_out.stop(error)
         finally:
             del self._at_work[job]
-            self._bell.ring()
+            self._wake.set()
 
     async def _make_ready(self, job: Job) -> None:
         request = job.request
         assert request is not None, "a job without a request is never in the line"
         is_in_doubt = job.status is JobStatus.SUBMITTING and bool(job._record.sent_as)
         try:
-            found = await (self._as_before(job, request) if is_in_doubt else self._anew(request))
+            found = await (self._reuse_sent(job, request) if is_in_doubt else self._prepare_files(request))
         except BadReference as fault:
             await self._refuse(job, fault, is_in_doubt=is_in_doubt)
             return
-        if isinstance(found, Judgement):
-            await self._turn_down(job, found)
+        if isinstance(found, SubmitResult):
+            await self._fail(job, found)
         elif job.done():  # its end came while nobody could hear of it
             self._ready[job] = found
             self._drop(job)
         else:
             self._ready[job] = found
-            self.way_out.rejoin(job)
+            self.way_out.requeue(job)
 
-    async def _anew(self, request: VideoRequest) -> _Ready | Judgement:
+    async def _prepare_files(self, request: VideoRequest) -> _Prepared | SubmitResult:
         links, good_until = [], float("inf")
-        for found in await self._bring(request.image_files):
-            if isinstance(found, Judgement):
+        for found in await self._upload_all(request.image_files):
+            if isinstance(found, SubmitResult):
                 return found
             links.append(found.url)
             good_until = min(good_until, found.good_until)
-        return _Ready(tuple(links), good_until, await self._look_at(request.video_file))
+        return _Prepared(tuple(links), good_until, await self._look_at(request.video_file))
 
-    async def _as_before(self, job: Job, request: VideoRequest) -> _Ready:
+    async def _reuse_sent(self, job: Job, request: VideoRequest) -> _Prepared:
         """Give what a job in doubt was sent with. Raises `BadReference` if that is not there any more."""
         *links, last = job._record.sent_as
         if not last.startswith(_MARK):
-            return _Ready((*links, last), float("inf"))
+            return _Prepared((*links, last), float("inf"))
         digest = await self._look_at(request.video_file)
         if f"{_MARK}{digest}" == last:
-            return _Ready(tuple(links), float("inf"), digest)
+            return _Prepared(tuple(links), float("inf"), digest)
         self._videos.release()
         raise BadReference(f"{request.video_file} has changed since", path=str(request.video_file))
 
-    async def _bring(self, paths: tuple[Path, ...]) -> list[Upload | Judgement]:
+    async def _upload_all(self, paths: tuple[Path, ...]) -> list[Upload | SubmitResult]:
         """Bring all pictures of a request to the server. Raises `BadReference` and `LedgerError`."""
-        found: dict[Path, Upload | Judgement | BadReference | LedgerError] = {}
+        found: dict[Path, Upload | SubmitResult | BadReference | LedgerError] = {}
 
         async def bring(path: Path) -> None:
             try:
-                found[path] = await self._uploads.bring(path)
+                found[path] = await self._uploads.ensure_uploaded(path)
             except (BadReference, LedgerError) as error:
                 found[path] = error
 
@@ -251,23 +251,23 @@ class References:
     async def _refuse(self, job: Job, fault: OmniError, *, is_in_doubt: bool) -> None:
         """End a job whose files cannot be sent: unpaid, but for one in doubt, of which nobody knows."""
         if is_in_doubt:
-            await self._roster.leave_unknown(job, f"the same request cannot be sent again: {fault}")
-            self.way_out.end(job, fault)
+            await self._registry.mark_unknown(job, f"the same request cannot be sent again: {fault}")
+            self.way_out.resolve(job, fault)
             return
         error = about(f"job {job.key!r}", fault)
-        await self._roster.move(job, JobStatus.FAILED, error=str(error), finished_at=self._roster.wall())
-        self.way_out.end(job, error)
+        await self._registry.transition(job, JobStatus.FAILED, error=str(error), finished_at=self._registry.wall())
+        self.way_out.resolve(job, error)
 
-    async def _turn_down(self, job: Job, judgement: Judgement) -> None:
+    async def _fail(self, job: Job, judgement: SubmitResult) -> None:
         error = judgement.error
         assert error is not None
-        match judgement.verdict:
-            case Verdict.STOP | Verdict.NOT_SENT:
+        match judgement.outcome:
+            case SubmitOutcome.STOP_ALL | SubmitOutcome.NOT_SENT:
                 self.way_out.stop(error)
-            case Verdict.NEVER:
+            case SubmitOutcome.REJECTED:
                 await self._refuse(job, error, is_in_doubt=False)
             case _:  # a later run may find the upload well again
-                self.way_out.end(job, about(f"job {job.key!r}", error))
+                self.way_out.resolve(job, about(f"job {job.key!r}", error))
 
 
 def _may_refer(job: Job) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .clock import JumpingClock, JumpingLoop, Stuck, inline_threads
-from .fixtures import client_maker, settings_of_markers
+from .fixtures import client_factory, settings_of_markers
 from .memory_client import MemoryClient
 from .memory_server import MemoryServer
 from .records import MemoryPost, MemoryTask
@@ -18,7 +18,7 @@ __all__ = [
     "MemoryTask",
     "SandboxThread",
     "Stuck",
-    "client_maker",
+    "client_factory",
     "inline_threads",
     "settings_of_markers",
 ]

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-class Bought(NamedTuple):
+class PaidTask(NamedTuple):
     """One task that a server has taken."""
 
     task_id: str
@@ -18,11 +18,11 @@ class Bought(NamedTuple):
     is_unfetched: bool  # finished, and nobody came for its clip
 
 
-class Book(ABC):
+class PaymentAssertions(ABC):
     """Whoever keeps a book of what was bought can be asked whether that was right."""
 
     @abstractmethod
-    def bought(self) -> list[Bought]:
+    def bought(self) -> list[PaidTask]:
         """Give the tasks that were bought, in this order."""
 
     @property
@@ -33,7 +33,7 @@ class Book(ABC):
     def assert_paid_once(self) -> None:
         """Fail if one job was bought more than once: two tasks of one idempotency key."""
         __tracebackhide__ = True
-        by_key: dict[str, list[Bought]] = {}
+        by_key: dict[str, list[PaidTask]] = {}
         for task in self.bought():
             by_key.setdefault(task.idempotency_key or task.task_id, []).append(task)
         twice = [

@@ -24,7 +24,7 @@ def mp4(name: str, size: int = 2000) -> bytes:
 
 
 @dataclass
-class MemoryTransfer:
+class MemoryStreamingResponse:
     """The body of one answer."""
 
     status: int

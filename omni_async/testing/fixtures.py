@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 QUICK = Polling(minimum=0.05, maximum=0.5, check_cost=0.05)  # tests wait for their tasks; nobody pays for a check
 
 
-def client_maker(sandbox: SandboxThread, folder: Path) -> Callable[..., OmniClient]:
+def client_factory(sandbox: SandboxThread, folder: Path) -> Callable[..., OmniClient]:
     """Give what makes clients of a sandbox that look often; any argument of `OmniClient` may be given to it."""
 
     def make(**settings: Any) -> OmniClient:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import OmniClient
 
-from ..ledger import MemoryLedger
+from ..ledger import MemoryJobStore
 
 if TYPE_CHECKING:
     import os
@@ -23,11 +23,11 @@ class MemoryClient(OmniClient):
     """The real client in front of a server in memory; its wall clock goes with the loop's."""
 
     def __init__(
-        self, server: Transport, *, ledger: str | os.PathLike[str] | MemoryLedger | None = None, **settings: Any
+        self, server: Transport, *, ledger: str | os.PathLike[str] | MemoryJobStore | None = None, **settings: Any
     ) -> None:
         self._memory_server = server
-        self._memory = ledger if isinstance(ledger, MemoryLedger) else None
-        path = None if isinstance(ledger, MemoryLedger) else ledger
+        self._memory = ledger if isinstance(ledger, MemoryJobStore) else None
+        path = None if isinstance(ledger, MemoryJobStore) else ledger
         super().__init__(**{"api_key": "sk-memory", "base_url": "https://memory.test", "ledger": path} | settings)
 
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
@@ -38,6 +38,6 @@ class MemoryClient(OmniClient):
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        assert self._house is not None
-        self._house.roster.wall = lambda: EPOCH + asyncio.get_running_loop().time()
+        assert self._runtime is not None
+        self._runtime.registry.wall = lambda: EPOCH + asyncio.get_running_loop().time()
         return self

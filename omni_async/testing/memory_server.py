@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import anyio
 
-from .assertions import Book, Bought
-from .fake_clips import MemoryTransfer, mp4
-from .faults import MISDEEDS, Misdeed, refusal, reply
+from .assertions import PaidTask, PaymentAssertions
+from .fake_clips import MemoryStreamingResponse, mp4
+from .faults import MEMORY_FAULTS, MemoryFault, refusal, response
 from .memory_client import EPOCH, MemoryClient
 from .records import MemoryPost, MemoryTask
 
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
-    from ..api.parsing import Reply
+    from ..api.parsing import Response
 
 
 # A fault: its name, or the reply or the exception itself.
-Fault: TypeAlias = "Reply | Exception | str | None"
+Fault: TypeAlias = "Response | Exception | str | None"
 
 
 @dataclass
-class MemoryServer(Book):
+class MemoryServer(PaymentAssertions):
     """An account and its tasks: ``async with MemoryServer(duration=40.0, capacity=5).client(folder) as client``.
 
     Every number may be changed while it runs. Times are seconds of the event loop's clock. `duration` is how long a
@@ -45,7 +45,7 @@ class MemoryServer(Book):
     before it is dealt with, and may give a fault: its name, or the very reply or error; `delay_...` gives its latency.
     """
 
-    misdeeds: ClassVar[Mapping[str, Misdeed]] = MISDEEDS
+    memory_faults: ClassVar[Mapping[str, MemoryFault]] = MEMORY_FAULTS
 
     latency: float = 0.05
     duration: float | Callable[[], float] = 20.0
@@ -90,16 +90,16 @@ class MemoryServer(Book):
 
     def script(self, kind: str, names: Iterable[str | None]) -> None:
         """Queue faults for the next requests of a kind (submit, check, clip); None lets one pass."""
-        names = [name if name is None or self.misdeed_named(kind, name) else None for name in names]
+        names = [name if name is None or self.fault_named(kind, name) else None for name in names]
         {"submit": self.submit_script, "check": self.check_script, "clip": self.fetch_script}[kind].extend(names)
 
-    def bought(self) -> list[Bought]:
+    def bought(self) -> list[PaidTask]:
         """Give the tasks that were bought, in this order."""
         with suppress(RuntimeError):  # asked after the run, when there is no loop, it is as late as it was at its end
             self._asked_at = self.now()
         fetched = {url.rsplit("/", 1)[-1].removesuffix(".mp4") for _, url, _ in self.fetches}
         return [
-            Bought(
+            PaidTask(
                 task.task_id,
                 str(task.body.get("prompt", "")),
                 task.idempotency_key,
@@ -127,7 +127,7 @@ class MemoryServer(Book):
 
     # POST
 
-    async def submit(self, body: bytes, key: str, *, left: Callable[[], object] | None = None) -> Reply:
+    async def submit(self, body: bytes, key: str, *, on_sent: Callable[[], object] | None = None) -> Response:
         """Deal with a POST."""
         post = MemoryPost(self.now(), len(self.posts) + 1, key, json.loads(body))
         self.posts.append(post)
@@ -136,8 +136,8 @@ class MemoryServer(Book):
             self.twice_at_once.append(key)
         try:
             delay = self.delay_submit(post) if self.delay_submit else self.latency
-            if left is not None:
-                left()
+            if on_sent is not None:
+                on_sent()
             await anyio.sleep(delay / 2)
             answer = await self._judge(post)
             await anyio.sleep(delay / 2)
@@ -148,36 +148,36 @@ class MemoryServer(Book):
             raise answer
         return answer
 
-    async def _judge(self, post: MemoryPost) -> Reply | Exception:
-        misdeed = self._misdeed("submit", self.submit_script, self.on_submit, post)
-        if misdeed is None:
+    async def _judge(self, post: MemoryPost) -> Response | Exception:
+        fault = self._next_fault("submit", self.submit_script, self.on_submit, post)
+        if fault is None:
             return self._refuse() or self._accept(post)
-        if misdeed.is_accepted and self._refuse() is None:
+        if fault.is_accepted and self._refuse() is None:
             self._accept(post)
-        await anyio.sleep(misdeed.hangs)
-        assert misdeed.answer is not None
-        return misdeed.answer
+        await anyio.sleep(fault.hangs)
+        assert fault.answer is not None
+        return fault.answer
 
-    def misdeed_named(self, kind: str, name: str) -> Misdeed:
-        """Give the misdeed of a name, for this kind of request."""
-        misdeed = self.misdeeds.get(name)
-        if misdeed is None or misdeed.kind != kind:
-            fitting = ", ".join(each for each, known in self.misdeeds.items() if known.kind == kind)
+    def fault_named(self, kind: str, name: str) -> MemoryFault:
+        """Give the fault of a name, for this kind of request."""
+        fault = self.memory_faults.get(name)
+        if fault is None or fault.kind != kind:
+            fitting = ", ".join(each for each, known in self.memory_faults.items() if known.kind == kind)
             raise ValueError(f"{name!r} cannot befall a {kind} in memory; these can: {fitting}")
-        return misdeed
+        return fault
 
-    def _misdeed(
+    def _next_fault(
         self, kind: str, script: deque[Fault], hook: Callable[[Any], Fault] | None, request: object
-    ) -> Misdeed | None:
+    ) -> MemoryFault | None:
         """Give what goes wrong with a request: what was scripted first, then what the hook says."""
         fault = script.popleft() if script else None
         if fault is None and hook is not None:
             fault = hook(request)
         if isinstance(fault, str):
-            return self.misdeed_named(kind, fault)
-        return None if fault is None else Misdeed(kind=kind, answer=fault)
+            return self.fault_named(kind, fault)
+        return None if fault is None else MemoryFault(kind=kind, answer=fault)
 
-    def _refuse(self) -> Reply | None:
+    def _refuse(self) -> Response | None:
         now = self.now()
         wait: float | None = None
         if self.per_second:
@@ -194,7 +194,7 @@ class MemoryServer(Book):
             wait = wait or 5.0
         return None if wait is None else self.too_many(wait)
 
-    def too_many(self, wait: float) -> Reply:
+    def too_many(self, wait: float) -> Response:
         """Give a 429 whose Retry-After is told as this server does."""
         advice: dict[str, str] = {}
         match self.retry_after:
@@ -209,7 +209,7 @@ class MemoryServer(Book):
                 advice = {"retry_after": "1e9"}
         return refusal(429, "rate_limit_error", 429, "slow down", **advice)
 
-    def _accept(self, post: MemoryPost) -> Reply:
+    def _accept(self, post: MemoryPost) -> Response:
         replayed = self._by_key.get(post.key) if self.idempotency else None
         task_id = replayed or f"task_{next(self._numbers):026d}"
         post.task_id = task_id
@@ -221,25 +221,25 @@ class MemoryServer(Book):
             self._by_key[post.key] = task_id
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
         headers = {"idempotency_replayed": "true"} if replayed else {}
-        return reply(200, {"code": 200, "data": [{"status": "submitted", "task_id": task_id}]}, **headers)
+        return response(200, {"code": 200, "data": [{"status": "submitted", "task_id": task_id}]}, **headers)
 
     # GET
 
-    async def check(self, task_id: str) -> Reply:
+    async def check(self, task_id: str) -> Response:
         """Deal with a status request."""
         self._asked_at = self.now()
         self.checks.append((self._asked_at, task_id))
         await anyio.sleep(self.delay_check(task_id) if self.delay_check else self.latency)
-        misdeed = self._misdeed("check", self.check_script, self.on_check, task_id)
-        if misdeed is not None:
-            await anyio.sleep(misdeed.hangs)
-            if isinstance(misdeed.answer, Exception):
-                raise misdeed.answer
-            if misdeed.answer is not None:
-                return misdeed.answer
+        fault = self._next_fault("check", self.check_script, self.on_check, task_id)
+        if fault is not None:
+            await anyio.sleep(fault.hangs)
+            if isinstance(fault.answer, Exception):
+                raise fault.answer
+            if fault.answer is not None:
+                return fault.answer
         if task_id not in self.tasks:
             return refusal(404, "invalid_request_error", 404, "task not found")
-        return reply(200, {"code": 200, "data": self.view(self.tasks[task_id])})
+        return response(200, {"code": 200, "data": self.view(self.tasks[task_id])})
 
     def view(self, task: MemoryTask) -> dict[str, Any]:
         """Give a task as a check shows it."""
@@ -259,15 +259,15 @@ class MemoryServer(Book):
     # Clips
 
     @asynccontextmanager
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[MemoryTransfer]:
+    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[MemoryStreamingResponse]:
         """Deal with a download."""
         self.fetches.append((self.now(), url, dict(headers)))
         await anyio.sleep(self.latency)
-        misdeed = self._misdeed("clip", self.fetch_script, self.on_fetch, url) or Misdeed(kind="clip")
-        if isinstance(misdeed.answer, Exception):
-            raise misdeed.answer
-        if misdeed.answer is not None:
-            yield MemoryTransfer(misdeed.answer.status, dict(misdeed.answer.headers), misdeed.answer.body)
+        fault = self._next_fault("clip", self.fetch_script, self.on_fetch, url) or MemoryFault(kind="clip")
+        if isinstance(fault.answer, Exception):
+            raise fault.answer
+        if fault.answer is not None:
+            yield MemoryStreamingResponse(fault.answer.status, dict(fault.answer.headers), fault.answer.body)
             return
         content = mp4(url)
         head = {"content-length": str(len(content)), "etag": '"one"'}
@@ -275,22 +275,22 @@ class MemoryServer(Book):
         if start:
             head["content-range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             head["content-length"] = str(len(content) - start)
-        cut = len(content) // 2 if misdeed.cut else None
-        yield MemoryTransfer(206 if start else 200, head, content[start:], cut=cut, stalls=misdeed.stalls)
+        cut = len(content) // 2 if fault.cut else None
+        yield MemoryStreamingResponse(206 if start else 200, head, content[start:], cut=cut, stalls=fault.stalls)
 
     # The rest of the port
 
-    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+    async def get(self, path: str, body: bytes | None = None) -> Response:
         """Deal with a question about the account; of many tasks at once it says nothing."""
         await anyio.sleep(self.latency)
         if "balance" in path and body is None:
-            return reply(200, {"success": True, "remain_balance": 12.5, "used_balance": 1})
+            return response(200, {"success": True, "remain_balance": 12.5, "used_balance": 1})
         return refusal(404, "invalid_request_error", 404, "no such page")
 
-    async def upload(self, path: Path) -> Reply:
+    async def upload(self, path: Path) -> Response:
         """Deal with a picture."""
         await anyio.sleep(self.latency)
-        return reply(200, {"url": f"https://upload.test/{path.name}"})
+        return response(200, {"url": f"https://upload.test/{path.name}"})
 
     async def aclose(self) -> None:
         """Nothing is open."""

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..sandbox import Sandbox, SandboxSettings
-from .assertions import Book, Bought
+from .assertions import PaidTask, PaymentAssertions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -24,7 +24,7 @@ _ANSWER = 10.0  # ... to answer what it is asked
 _DEFAULTS: dict[str, Any] = {"median": 0.05, "sigma": 0.0, "prerendered": True}
 
 
-class SandboxThread(Book):
+class SandboxThread(PaymentAssertions):
     """``with SandboxThread(median=0.2) as sandbox: ...``; what the fixture `omni_sandbox` gives.
 
     Takes the settings of `omni_async.sandbox.Sandbox`; unless told otherwise its tasks take a twentieth of a second,
@@ -109,11 +109,11 @@ class SandboxThread(Book):
         """The tasks that were bought, in this order."""
         return list(self.record.tasks.values())
 
-    def bought(self) -> list[Bought]:
+    def bought(self) -> list[PaidTask]:
         """Give the tasks that were bought, in this order."""
         record = self.record
         return [
-            Bought(
+            PaidTask(
                 task.task_id,
                 task.prompt,
                 task.idempotency_key,

@@ -66,7 +66,7 @@ def test_it_is_frozen_and_a_copy() -> None:
     headers = {"X-Team": "a"}
     settings = Connection(headers=headers, response_version="2026-07-27")
     headers["X-Team"] = "b"
-    assert settings.sent_along() == {"X-Team": "a", "X-APIMart-Response-Version": "2026-07-27"}
+    assert settings.extra_headers() == {"X-Team": "a", "X-APIMart-Response-Version": "2026-07-27"}
     with pytest.raises(TypeError):
         settings.headers["X-Team"] = "c"  # type: ignore[index]
     with pytest.raises(AttributeError):

@@ -324,7 +324,7 @@ async def test_no_status_is_an_error_of_the_transport(status: int) -> None:
         return web.Response(status=status, text="hello", headers={"Retry-After": "3", "X-Oneapi-Request-Id": "r1"})
 
     async with web_server(handler) as url, transport(url) as made:
-        for reply in (await made.submit(b"{}", "k"), await made.check("t"), await made.ask("/v1/balance")):
+        for reply in (await made.submit(b"{}", "k"), await made.check("t"), await made.get("/v1/balance")):
             assert (reply.status, reply.body) == (status, b"hello")
             assert reply.headers["retry-after"] == "3"
             assert reply.headers["x-oneapi-request-id"] == "r1"
@@ -342,7 +342,7 @@ async def test_no_redirect_is_followed_but_for_clips(status: int) -> None:
     async with web_server(handler) as url, transport(url) as made:
         assert (await made.submit(b"{}", "k")).status == status
         assert (await made.check("t")).status == status
-        assert (await made.ask("/v1/balance")).status == status
+        assert (await made.get("/v1/balance")).status == status
     assert "/elsewhere" not in hits
 
 
@@ -408,7 +408,7 @@ async def test_a_base_url_may_have_a_path(tail: str) -> None:
     fine = says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
     async with raw(fine) as server, transport(server.url + tail) as made:
         await made.submit(b"{}", "k")
-        await made.ask("/v1/balance")
+        await made.get("/v1/balance")
     prefix = tail.rstrip("/")
     assert server.requests[0].startswith(f"POST {prefix}/v1/videos/generations HTTP".encode())
     assert server.requests[1].startswith(f"GET {prefix}/v1/balance HTTP".encode())
@@ -526,7 +526,7 @@ async def test_an_image_is_uploaded_as_a_form(tmp_path: Path) -> None:
         return web.json_response({"url": "https://u.test/1"})
 
     async with web_server(handler) as url, transport(url) as made:
-        assert wire.read_upload(await made.upload(picture)) == "https://u.test/1"
+        assert wire.parse_upload(await made.upload(picture)) == "https://u.test/1"
     assert got["content"] == picture.read_bytes()
     assert (got["name"], got["filename"], got["key"]) == ("file", picture.name, f"Bearer {KEY}")
 
@@ -544,7 +544,7 @@ async def test_an_upload_goes_piece_by_piece(tmp_path: Path) -> None:
         await made.check("warm")
         tracemalloc.start()
         try:
-            link = wire.read_upload(await made.upload(picture))
+            link = wire.parse_upload(await made.upload(picture))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -610,7 +610,7 @@ async def origins() -> AsyncIterator[tuple[Origins, HttpTransport]]:
 
 async def fetched(made: HttpTransport, url: str) -> bytes:
     """Give the body of a link."""
-    async with made.fetch(url, {"Accept-Encoding": "identity"}) as transfer:
+    async with made.stream(url, {"Accept-Encoding": "identity"}) as transfer:
         return b"".join([chunk async for chunk in transfer.chunks()])
 
 

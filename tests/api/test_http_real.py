@@ -194,7 +194,7 @@ async def test_clip_hosts_are_trusted_no_further(secure: Sandbox, plain: Sandbox
     """The context counts for hosts of clips as well: one that is not trusted sends nothing."""
     async with client_of(plain, tmp_path) as client:
         with pytest.raises(TransportError, match="certificate verify failed"):
-            async with client._transport.fetch(f"{secure.cdn_url}/f/video/x", {}):
+            async with client._transport.stream(f"{secure.cdn_url}/f/video/x", {}):
                 pass
 
 
@@ -260,7 +260,7 @@ async def test_a_mirror_below_a_path_and_headers_for_it(plain: Sandbox, tmp_path
             assert (await client.balance("account")).unlimited
             assert "gemini-omni-flash-preview" in await client.models()
             link = f"http://127.0.0.1:{runner.addresses[0][1]}/clip"
-            async with client._transport.fetch(link, {}) as transfer:
+            async with client._transport.stream(link, {}) as transfer:
                 assert transfer.status == 200
     await runner.cleanup()
     assert {request.method for request in seen} == {"GET", "POST"}

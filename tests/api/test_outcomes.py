@@ -9,8 +9,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from omni_async.api.outcomes import Verdict, judge_submit
-from omni_async.api.parsing import Reply
+from omni_async.api.outcomes import SubmitOutcome, classify_submit
+from omni_async.api.parsing import Response
 from omni_async.errors import PaymentRequired, TransportError, TransportTimeout
 from tests.support import replies as said
 from tests.support.replies import ANY_REPLY, HTML, NOW, TASK_ID, error, reply
@@ -97,68 +97,68 @@ _AMBIGUOUS = [
 _INDETERMINATE = [pytest.param(409, said.INDETERMINATE_409, id="409 idempotency_result_indeterminate")]
 
 
-def _judged(status: int, content: object) -> Verdict:
-    judgement = judge_submit(reply(status, content), now=NOW)
-    assert (judgement.task_id is not None) is (judgement.verdict is Verdict.ACCEPTED)
-    assert (judgement.error is None) is (judgement.verdict is Verdict.ACCEPTED)
-    return judgement.verdict
+def _judged(status: int, content: object) -> SubmitOutcome:
+    judgement = classify_submit(reply(status, content), now=NOW)
+    assert (judgement.task_id is not None) is (judgement.outcome is SubmitOutcome.ACCEPTED)
+    assert (judgement.error is None) is (judgement.outcome is SubmitOutcome.ACCEPTED)
+    return judgement.outcome
 
 
 @pytest.mark.parametrize(("status", "content"), _ACCEPTED)
 def test_a_submit_with_a_task_is_accepted(status: int, content: object) -> None:
     """Where a task is named, it is taken, whatever else the reply says."""
-    assert _judged(status, content) is Verdict.ACCEPTED
+    assert _judged(status, content) is SubmitOutcome.ACCEPTED
 
 
 @pytest.mark.parametrize(("status", "content"), _LATER)
 def test_refused_for_now(status: int, content: object) -> None:
     """These prove that the request was not executed, and may be sent again with the same key."""
-    assert _judged(status, content) is Verdict.LATER
+    assert _judged(status, content) is SubmitOutcome.RETRY_LATER
 
 
 @pytest.mark.parametrize(("status", "content"), _NEVER)
 def test_refused_for_good(status: int, content: object) -> None:
     """These prove that the request can never be taken: the job fails."""
-    assert _judged(status, content) is Verdict.NEVER
+    assert _judged(status, content) is SubmitOutcome.REJECTED
 
 
 @pytest.mark.parametrize(("status", "content"), _STOP)
 def test_no_submit_can_succeed(status: int, content: object) -> None:
     """Bad key or no credit stops the line: one request, not five hundred."""
-    assert _judged(status, content) is Verdict.STOP
+    assert _judged(status, content) is SubmitOutcome.STOP_ALL
 
 
 @pytest.mark.parametrize(("status", "content"), _AMBIGUOUS)
 def test_the_server_may_have_taken_it(status: int, content: object) -> None:
     """These prove nothing: the job may be running, and be billed."""
-    assert _judged(status, content) is Verdict.AMBIGUOUS
+    assert _judged(status, content) is SubmitOutcome.AMBIGUOUS
 
 
 @pytest.mark.parametrize(("status", "content"), _INDETERMINATE)
 def test_the_server_itself_does_not_know(status: int, content: object) -> None:
     """Such a submit is never sent again."""
-    assert _judged(status, content) is Verdict.INDETERMINATE
+    assert _judged(status, content) is SubmitOutcome.INDETERMINATE
 
 
 @pytest.mark.parametrize("failure", [TransportError, TransportTimeout])
-@pytest.mark.parametrize(("sent", "verdict"), [(False, Verdict.NOT_SENT), (True, Verdict.AMBIGUOUS)])
-def test_no_answer_is_judged_by_what_left(failure: type[TransportError], sent: bool, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("sent", "verdict"), [(False, SubmitOutcome.NOT_SENT), (True, SubmitOutcome.AMBIGUOUS)])
+def test_no_answer_is_judged_by_what_left(failure: type[TransportError], sent: bool, verdict: SubmitOutcome) -> None:
     """Only where no byte left is a submit without an answer resent freely."""
     problem = failure("x", sent=sent)
-    judgement = judge_submit(problem, now=NOW)
-    assert (judgement.verdict, judgement.error) == (verdict, problem)
+    judgement = classify_submit(problem, now=NOW)
+    assert (judgement.outcome, judgement.error) == (verdict, problem)
 
 
-@pytest.mark.parametrize(("sent", "verdict"), [(False, Verdict.STOP), (True, Verdict.AMBIGUOUS)])
-def test_what_only_a_person_can_mend_stops_the_line(sent: bool, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("sent", "verdict"), [(False, SubmitOutcome.STOP_ALL), (True, SubmitOutcome.AMBIGUOUS)])
+def test_what_only_a_person_can_mend_stops_the_line(sent: bool, verdict: SubmitOutcome) -> None:
     """A certificate that is not trusted, a proxy that refuses: no submit can leave; one that did comes first."""
-    judgement = judge_submit(TransportError("no way", sent=sent, lasting=True), now=NOW)
-    assert judgement.verdict is verdict
+    judgement = classify_submit(TransportError("no way", sent=sent, lasting=True), now=NOW)
+    assert judgement.outcome is verdict
 
 
 def test_a_transport_error_that_says_nothing_counts_as_sent() -> None:
     """Forgetting to say whether it was sent never costs a second payment."""
-    assert judge_submit(TransportError("x"), now=NOW).verdict is Verdict.AMBIGUOUS
+    assert classify_submit(TransportError("x"), now=NOW).outcome is SubmitOutcome.AMBIGUOUS
 
 
 @pytest.mark.parametrize(
@@ -173,13 +173,13 @@ def test_a_transport_error_that_says_nothing_counts_as_sent() -> None:
 )
 def test_what_concerns_all_and_what_only_one(status: int, content: object, for_all: bool) -> None:
     """A 429 closes the gate for everybody; a key that is still being worked on concerns its own job."""
-    assert judge_submit(reply(status, content), now=NOW).for_all is for_all
+    assert classify_submit(reply(status, content), now=NOW).applies_to_all is for_all
 
 
 @pytest.mark.parametrize("status", [409, 429, 502, 503])
 def test_advice_is_kept_with_every_refusal(status: int) -> None:
     """`Retry-After` reaches whoever has to wait."""
-    assert judge_submit(reply(status, HTML, retry_after="9"), now=NOW).retry_after == 9
+    assert classify_submit(reply(status, HTML, retry_after="9"), now=NOW).retry_after == 9
 
 
 @pytest.mark.parametrize(
@@ -188,30 +188,30 @@ def test_advice_is_kept_with_every_refusal(status: int) -> None:
 )
 def test_a_replay_is_told(words: str, is_replay: bool) -> None:
     """`Idempotency-Replayed` says that the server has not taken the submit a second time."""
-    assert judge_submit(reply(200, said.SUBMITTED, idempotency_replayed=words), now=NOW).is_replay is is_replay
+    assert classify_submit(reply(200, said.SUBMITTED, idempotency_replayed=words), now=NOW).is_replay is is_replay
 
 
 @pytest.mark.parametrize("status", [403, 429])
 def test_no_money_is_told_as_such(status: int) -> None:
     """Whatever status the server chose, the reader is told to top up, with the server's words kept."""
-    found = judge_submit(reply(status, error("insufficient_quota", "no money")), now=NOW).error
+    found = classify_submit(reply(status, error("insufficient_quota", "no money")), now=NOW).error
     assert isinstance(found, PaymentRequired)
     assert (found.status, found.code, found.message) == (status, "insufficient_quota", "no money")
 
 
 @given(ANY_REPLY)
-def test_no_reply_counts_as_not_sent(answer: Reply) -> None:
+def test_no_reply_counts_as_not_sent(answer: Response) -> None:
     """Whoever answers has got it: a reply never makes a submit free to resend as if it had not left."""
-    judgement = judge_submit(answer, now=NOW)
-    assert judgement.verdict is not Verdict.NOT_SENT
-    assert (judgement.verdict is Verdict.ACCEPTED) is bool(judgement.task_id)
+    judgement = classify_submit(answer, now=NOW)
+    assert judgement.outcome is not SubmitOutcome.NOT_SENT
+    assert (judgement.outcome is SubmitOutcome.ACCEPTED) is bool(judgement.task_id)
 
 
 @given(ANY_REPLY)
-def test_a_reply_without_any_id_is_never_accepted(answer: Reply) -> None:
+def test_a_reply_without_any_id_is_never_accepted(answer: Response) -> None:
     """Where neither `task_id` nor `id` stands anywhere, there is no task."""
     assume(b'"task_id"' not in answer.body and b'"id"' not in answer.body and TASK_ID.encode() not in answer.body)
-    assert judge_submit(answer, now=NOW).verdict is not Verdict.ACCEPTED
+    assert classify_submit(answer, now=NOW).outcome is not SubmitOutcome.ACCEPTED
 
 
 @given(st.integers(500, 599), st.text(max_size=30), st.text(max_size=30))
@@ -219,7 +219,7 @@ def test_a_server_error_in_free_words_proves_nothing(status: int, code: str, mes
     """A 5xx is ambiguous unless it says in the documented words that nothing was executed."""
     assume("idempotency_unavailable" not in code + message)
     verdict = _judged(status, error(f"x{code}", f"x{message}"))
-    assert verdict is Verdict.AMBIGUOUS
+    assert verdict is SubmitOutcome.AMBIGUOUS
 
 
 @given(st.binary(max_size=80), st.sampled_from([200, 201, 202, 204]))
@@ -227,7 +227,7 @@ def test_an_answer_that_cannot_be_read_proves_nothing(body: bytes, status: int) 
     """Garbage under a 2xx may well be an accepted submit."""
     with suppress(ValueError):
         assume(not isinstance(json.loads(body), dict))
-    assert _judged(status, body) is Verdict.AMBIGUOUS
+    assert _judged(status, body) is SubmitOutcome.AMBIGUOUS
 
 
 _CODES = ["", 429, "429", "rate_limit_error", "insufficient_quota", "server_error", "idempotency_key_reused"]
@@ -241,4 +241,4 @@ def test_only_proof_of_a_refusal_lets_a_submit_be_resent_as_refused(status: int,
     is_word = status in {200, 400} and code == "rate_limit_error"
     is_limit = status in {425, 429} or is_word or (status == 200 and code in {429, "429"})
     is_proof = (status, code) in {(503, "idempotency_unavailable"), (409, "idempotency_in_progress")}
-    assert (verdict is Verdict.LATER) is ((is_limit and code != "insufficient_quota") or is_proof)
+    assert (verdict is SubmitOutcome.RETRY_LATER) is ((is_limit and code != "insufficient_quota") or is_proof)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_async.api import parsing as wire
-from omni_async.api.parsing import Reply
+from omni_async.api.parsing import Response
 from omni_async.models.request import VideoRequest
 from omni_async.models.responses import Balance
 from tests.support import replies as said
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 )
 def test_a_balance_is_read(content: object, balance: Balance | None) -> None:
     """What is left is read in both shapes, and a refusal under 200 is no balance."""
-    assert wire.read_balance(reply(200, content)) == balance
+    assert wire.parse_balance(reply(200, content)) == balance
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_balance_is_read(content: object, balance: Balance | None) -> None:
 )
 def test_an_upload_gives_its_link(status: int, content: object, url: str | None) -> None:
     """The five documented fields have no envelope; an error has no link."""
-    assert wire.read_upload(reply(status, content)) == url
+    assert wire.parse_upload(reply(status, content)) == url
 
 
 @pytest.mark.parametrize(
@@ -84,24 +84,24 @@ def test_an_upload_gives_its_link(status: int, content: object, url: str | None)
 )
 def test_models_are_read(content: object, names: list[str] | None) -> None:
     """A list of models is a list of ids."""
-    assert wire.read_models(reply(200, content)) == names
+    assert wire.parse_models(reply(200, content)) == names
 
 
 # Laws
 
-_READERS: list[Callable[[Reply], object]] = [
-    wire.task_id_in,
-    lambda answer: wire.read_task(answer, TASK_ID),
-    wire.read_balance,
-    wire.read_models,
-    wire.read_upload,
-    lambda answer: wire.read_error(answer, now=NOW, about="x"),
+_READERS: list[Callable[[Response], object]] = [
+    wire.parse_task_id,
+    lambda answer: wire.parse_task(answer, TASK_ID),
+    wire.parse_balance,
+    wire.parse_models,
+    wire.parse_upload,
+    lambda answer: wire.parse_error(answer, now=NOW, about="x"),
     lambda answer: wire.retry_after(answer, NOW),
 ]
 
 
 @given(ANY_REPLY)
-def test_nothing_that_a_server_says_makes_the_reading_fail(answer: Reply) -> None:
+def test_nothing_that_a_server_says_makes_the_reading_fail(answer: Response) -> None:
     """Any bytes, any JSON and any headers are read without raising."""
     for read in _READERS:
         read(answer)
@@ -117,10 +117,10 @@ def test_nothing_that_a_server_says_makes_the_reading_fail(answer: Reply) -> Non
 )
 def test_what_was_read_can_be_written_down(content: object) -> None:
     """JSON may hold halves of characters; what comes out of here goes into the ledger, a URL and a terminal."""
-    answer = Reply(400, {}, json.dumps(content).encode())
-    task = wire.read_task(Reply(200, {}, answer.body), TASK_ID)
-    complaint = wire.read_error(answer, now=NOW, about="x")
-    for found in (wire.task_id_in(answer) or "", task.error if task else "", complaint.message, str(complaint)):
+    answer = Response(400, {}, json.dumps(content).encode())
+    task = wire.parse_task(Response(200, {}, answer.body), TASK_ID)
+    complaint = wire.parse_error(answer, now=NOW, about="x")
+    for found in (wire.parse_task_id(answer) or "", task.error if task else "", complaint.message, str(complaint)):
         found.encode()
 
 

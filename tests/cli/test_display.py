@@ -20,9 +20,9 @@ from rich.console import Console
 
 from omni_async import EventKind, Forecast, JobEvent, JobStatus, Statistics
 from omni_async.cli import formatting as words
-from omni_async.cli.display import Block, plain_line
-from omni_async.cli.progress import Course, View, Watch
-from omni_async.cli.results import Tally
+from omni_async.cli.display import LiveBlock, plain_line
+from omni_async.cli.progress import RunObserver, RunProgress, RunSnapshot
+from omni_async.cli.results import RunTotals
 from tests.support.shell import PATIENCE
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def event(status: JobStatus, key: str = "a", task_id: str | None = "task_1", err
     return JobEvent(at=0.0, key=key, task_id=task_id, status=status, progress=45.0, error=error)
 
 
-def view(**changes: Any) -> View:
+def view(**changes: Any) -> RunSnapshot:
     """Make a moment of a run."""
     facts: dict[str, Any] = {
         "total": 1000,
@@ -47,14 +47,14 @@ def view(**changes: Any) -> View:
         "cost": 193.05,
         "elapsed": 312.0,
     }
-    return View(**(facts | changes))
+    return RunSnapshot(**(facts | changes))
 
 
-def drawn(moment: View, width: int, encoding: str = "utf-8") -> list[str]:
+def drawn(moment: RunSnapshot, width: int, encoding: str = "utf-8") -> list[str]:
     """Draw a moment on a screen of this width."""
     screen = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     console = Console(file=screen, width=width, force_terminal=True, no_color=True, legacy_windows=False)
-    console.print(Block(moment))
+    console.print(LiveBlock(moment))
     screen.flush()
     return CONTROL.sub("", screen.buffer.getvalue().decode(encoding)).splitlines()
 
@@ -115,7 +115,7 @@ def test_an_ascii_screen_gets_ascii() -> None:
 def test_what_is_expected_is_asked_with_what_is_still_to_come() -> None:
     """The client is asked at most once a second, and told how many jobs of the run it does not have yet."""
     now = 1000.0
-    course, tally = Course(clock=lambda: now), Tally(1000, made=frozenset(map(str, range(100))))
+    course, tally = RunProgress(clock=lambda: now), RunTotals(1000, made=frozenset(map(str, range(100))))
     asked: list[int] = []
 
     def foresee(upcoming: int) -> Forecast:
@@ -136,7 +136,7 @@ def test_what_is_expected_is_asked_with_what_is_still_to_come() -> None:
 def test_the_last_line_tells_what_matters() -> None:
     """A change, a percentage, the share of a clip that comes slowly, and what went wrong with a request; no more."""
     heard: list[JobEvent] = []
-    watch = Watch(heard.append)
+    watch = RunObserver(heard.append)
 
     def line() -> str:
         return drawn(view(last=watch.last), 100)[-1]
@@ -161,7 +161,7 @@ def test_accepted_are_those_that_are_not_paid_again() -> None:
 
     A job is in doubt while it is sent and not answered.
     """
-    watch = Watch()
+    watch = RunObserver()
     for key, status in {
         "a": JobStatus.RUNNING,
         "b": JobStatus.OVERDUE,

@@ -15,7 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from omni_async import JobRecord, JobStatus, LedgerTotals
-from omni_async.cli.job_table import Sheet
+from omni_async.cli.job_table import LedgerSummary
 from tests.support.shell import until
 
 if TYPE_CHECKING:
@@ -143,7 +143,7 @@ def drawn(records: list[JobRecord], width: int, *, height: int = 40, of: int = 0
         cost=123456.789,
         credits=1234567.89,
     )
-    sheet = Sheet(Path("clips/ledger.db"), totals, records, of=totals.jobs, is_whole=False, is_sandbox=False)
+    sheet = LedgerSummary(Path("clips/ledger.db"), totals, records, of=totals.jobs, is_whole=False, is_sandbox=False)
     screen = io.StringIO()
     Console(file=screen, width=width, height=height, force_terminal=True, color_system=None).print(sheet)
     return screen.getvalue().splitlines()

@@ -55,8 +55,8 @@ class Source:
 
 def unfinished(client: FakeClient) -> int:
     """Give the number of jobs that are not done."""
-    assert client._house is not None
-    return len(client._house.roster.live())
+    assert client._runtime is not None
+    return len(client._runtime.registry.live())
 
 
 async def test_every_job_comes_once_in_order_of_completion(tmp_path: Path) -> None:

@@ -10,41 +10,41 @@ from typing import Any
 
 import pytest
 
-from omni_async.client.forecast import Forecast, Load, seconds_left
+from omni_async.client.forecast import Forecast, Workload, seconds_left
 from omni_async.polling.durations import Spread, fitted
-from omni_async.ratelimit.throughput import Flow
+from omni_async.ratelimit.throughput import Throughput
 
 TRUTH = Spread(math.log(40), 0.35)
 
 
-def draw(dice: random.Random, age: float = 0.0) -> float:
+def draw(jitter: random.Random, age: float = 0.0) -> float:
     """Draw a duration that is longer than an age."""
-    while (seconds := dice.lognormvariate(TRUTH.middle, TRUTH.width)) <= age:
+    while (seconds := jitter.lognormvariate(TRUTH.middle, TRUTH.width)) <= age:
         pass
     return seconds
 
 
-def ends(dice: random.Random, load: Load) -> float:
+def ends(jitter: random.Random, load: Workload) -> float:
     """Let the jobs of a load run on a server with these limits, and give when the last one ends."""
-    running = [draw(dice, age) - age for age in load.ages]
+    running = [draw(jitter, age) - age for age in load.ages]
     heapq.heapify(running)
     last, now = max(running, default=0.0), 0.0
     for _ in range(load.waiting):
         now += 1 / load.rate if load.rate else 0.0
-        if load.at_once is not None and len(running) >= load.at_once:
+        if load.max_in_flight is not None and len(running) >= load.max_in_flight:
             now = max(now, heapq.heappop(running))
-        heapq.heappush(running, now + draw(dice))
+        heapq.heappush(running, now + draw(jitter))
         last = max(last, *running)
     return last
 
 
-def steady_ages(dice: random.Random, number: int) -> tuple[float, ...]:
+def steady_ages(jitter: random.Random, number: int) -> tuple[float, ...]:
     """Give the ages of jobs in flight on a server that has been at work for long."""
     ages: list[float] = []
     while len(ages) < number:
-        seconds = draw(dice)
-        if dice.random() < seconds / 400:  # longer ones are met more often
-            ages.append(dice.uniform(0, seconds))
+        seconds = draw(jitter)
+        if jitter.random() < seconds / 400:  # longer ones are met more often
+            ages.append(jitter.uniform(0, seconds))
     return tuple(ages)
 
 
@@ -63,21 +63,23 @@ LOADS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("name", LOADS)
 def test_the_forecast_is_near_the_truth(name: str) -> None:
     """Of 300 courses that a load may take, the median is within a tenth of the forecast, or a few seconds of it."""
-    dice = random.Random(name)
+    jitter = random.Random(name)
     facts = LOADS[name]
-    ages = steady_ages(dice, facts["in_flight"])
-    load = Load(**facts, ages=ages, spread=fitted([math.log(draw(dice)) for _ in range(200)], (), 0), fetch=0.0)
-    truth = median(ends(dice, load) for _ in range(300))
+    ages = steady_ages(jitter, facts["in_flight"])
+    load = Workload(
+        **facts, ages=ages, durations=fitted([math.log(draw(jitter)) for _ in range(200)], (), 0), download_seconds=0.0
+    )
+    truth = median(ends(jitter, load) for _ in range(300))
     told = seconds_left(load)
     assert told == pytest.approx(truth, rel=0.1, abs=5)
 
 
 def test_the_first_to_end_do_not_mislead() -> None:
     """The first three of thirty jobs are the shortest; with those that go on, the middle comes out within a fifth."""
-    dice = random.Random(5)
+    jitter = random.Random(5)
     errors = []
     for _ in range(50):
-        seconds = sorted(draw(dice) for _ in range(30))
+        seconds = sorted(draw(jitter) for _ in range(30))
         now = seconds[2]
         spread = fitted([math.log(each) for each in seconds[:3]], [now] * 27, 27)
         naive = fitted([math.log(each) for each in seconds[:3]], (), 0)
@@ -90,17 +92,26 @@ def test_the_first_to_end_do_not_mislead() -> None:
 
 def test_a_sample_stands_for_all() -> None:
     """A tenth of the ages tells the same of three hundred jobs in flight as all of them, within a tenth."""
-    dice = random.Random(2)
-    ages = sorted(steady_ages(dice, 300))
+    jitter = random.Random(2)
+    ages = sorted(steady_ages(jitter, 300))
     whole, sample = (
-        seconds_left(Load(waiting=0, in_flight=300, ages=some, spread=TRUTH, fetch=0.0)) for some in (ages, ages[::10])
+        seconds_left(Workload(waiting=0, in_flight=300, ages=some, durations=TRUTH, download_seconds=0.0))
+        for some in (ages, ages[::10])
     )
     assert sample == pytest.approx(whole, rel=0.1)
 
 
 def test_downloads_may_be_what_takes_longest() -> None:
     """With slow transfers the time left is what all clips take in the places there are."""
-    load = Load(waiting=0, in_flight=20, ages=[35.0] * 20, downloading=20, spread=TRUTH, fetch=60.0, places=4)
+    load = Workload(
+        waiting=0,
+        in_flight=20,
+        ages=[35.0] * 20,
+        downloading=20,
+        durations=TRUTH,
+        download_seconds=60.0,
+        download_slots=4,
+    )
     assert seconds_left(load) == 40 * 60 / 4
 
 
@@ -108,7 +119,9 @@ def test_one_that_was_accepted_days_ago_harms_nothing() -> None:
     """A job from an earlier run, at which nobody has looked yet, leaves the forecast finite and sensible."""
     logs = [math.log(40)] * 20
     ages = [86_400.0 * 3, 10.0]
-    told = seconds_left(Load(waiting=0, in_flight=2, ages=ages, spread=fitted(logs, ages, 2), fetch=1.0))
+    told = seconds_left(
+        Workload(waiting=0, in_flight=2, ages=ages, durations=fitted(logs, ages, 2), download_seconds=1.0)
+    )
     assert told is not None
     assert 20 < told < 200
 
@@ -127,29 +140,31 @@ def test_one_that_was_accepted_days_ago_harms_nothing() -> None:
 )
 def test_nothing_is_told_before_it_is_known(facts: dict[str, Any], told: float | None) -> None:
     """It learns until limits and durations are known, as far as they matter; with nothing to do nothing is left."""
-    assert seconds_left(Load(**facts)) == told
+    assert seconds_left(Workload(**facts)) == told
     assert Forecast(seconds_left=told).is_learning == (told is None)
 
 
 def test_what_was_seen_bounds_what_the_limits_promise() -> None:
     """A throughput seen lately that is below the rate found is what counts."""
-    assert Load(waiting=1, rate=2.0, flow=0.5).throughput == 0.5
-    assert Load(waiting=1, rate=0.4, flow=0.5).throughput == 0.4
-    assert Load(waiting=1, at_once=10, spread=Spread(math.log(20), 0.0001)).throughput == pytest.approx(0.5)
-    assert Load(waiting=1).throughput is None
+    assert Workload(waiting=1, rate=2.0, throughput_now=0.5).throughput == 0.5
+    assert Workload(waiting=1, rate=0.4, throughput_now=0.5).throughput == 0.4
+    assert Workload(waiting=1, max_in_flight=10, durations=Spread(math.log(20), 0.0001)).throughput == pytest.approx(
+        0.5
+    )
+    assert Workload(waiting=1).throughput is None
 
 
 def test_the_flow_is_that_of_late() -> None:
     """It says nothing at first, then the rate; a change shows within a run as long as the one before; rest wipes it."""
-    flow = Flow()
+    flow = Throughput()
     for number in range(4):
-        flow.accepted(float(number))
+        flow.on_accepted(float(number))
     assert flow.per_second(3.0) is None
     for number in range(4, 600):
-        flow.accepted(float(number))
+        flow.on_accepted(float(number))
     assert flow.per_second(599.0) == pytest.approx(1.0, rel=0.02)
     for number in range(600):
-        flow.accepted(600 + 4.0 * number)
+        flow.on_accepted(600 + 4.0 * number)
     assert flow.per_second(3000.0) == pytest.approx(0.25, rel=0.1)
-    flow.rested()
+    flow.on_idle()
     assert flow.per_second(3000.0) is None

@@ -29,8 +29,8 @@ JOBS = 80
 )
 async def test_time_left_and_cost_are_foreseen(tmp_path: Path, account: dict[str, Any], limits: Limits) -> None:
     """It learns at first; then it is within a fifth, or less than one job's time; the cost is exact."""
-    dice, loop = random.Random(3), asyncio.get_running_loop()
-    server = Server(**account, duration=lambda: dice.lognormvariate(math.log(40), 0.2))
+    jitter, loop = random.Random(3), asyncio.get_running_loop()
+    server = Server(**account, duration=lambda: jitter.lognormvariate(math.log(40), 0.2))
     told: list[tuple[float, Forecast]] = []
 
     began = loop.time()

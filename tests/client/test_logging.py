@@ -55,7 +55,7 @@ async def test_each_room_tells_its_trouble_and_no_secret(tmp_path: Path, caplog:
         "omni_async.submitter WARNING",
         "omni_async.poller INFO",
         "omni_async.downloader INFO",
-        "omni_async.roster DEBUG",
+        "omni_async.registry DEBUG",
         "omni_async.events ERROR",
     }
     assert {" ".join(each) for each in said} == rooms

@@ -178,7 +178,7 @@ async def test_where_link_and_task_are_gone_it_says_so(service: Service) -> None
     async with service.client() as client:
         path = await client.submit("a fox", key="fox")
     path.unlink()
-    service.sandbox._workshop.tasks.clear()
+    service.sandbox._runner.tasks.clear()
     for _ in range(2):
         async with service.client() as client:
             with pytest.raises(DownloadError, match=r"no link.*task not found") as caught:
@@ -231,7 +231,7 @@ async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -
         service.sandbox.script("submit", ["http_429"] * 50)
         client.submit("a hen", key="waiting")
         await asyncio.sleep(0.2)
-    service.sandbox._mischief._scripts["submit"].clear()
+    service.sandbox._fault_injector._scripts["submit"].clear()
     assert [service.row(key).status for key in ("late", "running", "waiting")] == ["overdue", "running", "waiting"]
     async with service.client() as client:
         jobs = client.resume()
@@ -449,7 +449,7 @@ async def test_a_job_cancelled_before_the_ledger_was_asked_stays_cancelled(servi
     async with service.cut_short() as client:
         client.submit("a fox", key="fox")
         await asyncio.sleep(0.1)
-    service.sandbox._mischief._scripts["submit"].clear()
+    service.sandbox._fault_injector._scripts["submit"].clear()
     assert service.row("fox").status is JobStatus.WAITING
     async with service.client() as client:
         for request, key in (("a fox", "fox"), ("another fox", "fox")):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.downloads.mp4 import find_fault
+from omni_async.downloads.mp4 import find_defect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ def _reader(data: bytes) -> Callable[[int, int], bytes]:
 
 
 def _fault(data: bytes) -> str | None:
-    return find_fault(_reader(data), len(data))
+    return find_defect(_reader(data), len(data))
 
 
 def _box(kind: bytes, content: bytes = b"", *, is_long: bool = False) -> bytes:
@@ -128,7 +128,7 @@ def test_no_bytes_make_the_reading_fail(tail: bytes, head: bytes) -> None:
         assert length <= 16
         return data[offset : offset + length]
 
-    fault = find_fault(read, len(data))
+    fault = find_defect(read, len(data))
     assert fault is None or fault
     assert reads <= len(data) // 8 + 1
 
@@ -137,4 +137,4 @@ def test_no_bytes_make_the_reading_fail(tail: bytes, head: bytes) -> None:
 def test_a_file_that_shrinks_meanwhile_is_no_clip(kept: int) -> None:
     """Fewer bytes than the size says are a fault, not a crash."""
     data = FTYP + MDAT + MOOV
-    assert find_fault(_reader(data[:kept]), len(data)) is not None
+    assert find_defect(_reader(data[:kept]), len(data)) is not None

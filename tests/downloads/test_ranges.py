@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.downloads.ranges import Answer, Part, Step, judge_transfer, request_headers
+from omni_async.downloads.ranges import PartState, TransferDecision, TransferStep, classify_transfer, request_headers
 
 _ETAG = '"v1"'
 _DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 
 
-def _part(offset: int = 0, total: int | None = None, validator: str = "", etag: str = "") -> Part:
-    return Part(offset=offset, total=total, validator=validator, etag=etag, furthest=offset)
+def _part(offset: int = 0, total: int | None = None, validator: str = "", etag: str = "") -> PartState:
+    return PartState(offset=offset, total=total, validator=validator, etag=etag, furthest=offset)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def _part(offset: int = 0, total: int | None = None, validator: str = "", etag: 
         pytest.param(_part(5), {}, id="nothing to tell whether it is the same"),
     ],
 )
-def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: Part, expected: dict[str, str]) -> None:
+def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState, expected: dict[str, str]) -> None:
     """`Range` goes with something to compare, and the body always comes as it is."""
     headers = request_headers(part)
     assert {name: value for name, value in headers.items() if name in {"Range", "If-Range"}} == expected
@@ -39,103 +39,155 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: Part, expe
     ("status", "headers", "part", "answer"),
     [
         pytest.param(
-            200, {"content-length": "100", "etag": _ETAG}, _part(), Answer(Step.WHOLE, 100, _ETAG), id="whole"
+            200,
+            {"content-length": "100", "etag": _ETAG},
+            _part(),
+            TransferDecision(TransferStep.FULL, 100, _ETAG),
+            id="whole",
         ),
-        pytest.param(200, {}, _part(), Answer(Step.WHOLE), id="whole, size unknown"),
-        pytest.param(200, {"content-length": "x"}, _part(), Answer(Step.WHOLE), id="a size that is none"),
-        pytest.param(200, {"content-length": "-5"}, _part(), Answer(Step.WHOLE), id="a negative size"),
+        pytest.param(200, {}, _part(), TransferDecision(TransferStep.FULL), id="whole, size unknown"),
+        pytest.param(
+            200, {"content-length": "x"}, _part(), TransferDecision(TransferStep.FULL), id="a size that is none"
+        ),
+        pytest.param(200, {"content-length": "-5"}, _part(), TransferDecision(TransferStep.FULL), id="a negative size"),
         pytest.param(
             200,
             {"content-length": "60", "content-encoding": "gzip"},
             _part(),
-            Answer(Step.WHOLE),
+            TransferDecision(TransferStep.FULL),
             id="encoded: no size",
         ),
         pytest.param(
-            200, {"content-length": "9", "content-encoding": "Identity"}, _part(), Answer(Step.WHOLE, 9), id="identity"
+            200,
+            {"content-length": "9", "content-encoding": "Identity"},
+            _part(),
+            TransferDecision(TransferStep.FULL, 9),
+            id="identity",
         ),
         pytest.param(
-            200, {"content-length": "100"}, _part(5, 100, _ETAG), Answer(Step.WHOLE, 100), id="200 instead of 206"
+            200,
+            {"content-length": "100"},
+            _part(5, 100, _ETAG),
+            TransferDecision(TransferStep.FULL, 100),
+            id="200 instead of 206",
         ),
-        pytest.param(200, {"etag": 'W/"x"'}, _part(), Answer(Step.WHOLE), id="a weak tag is none"),
+        pytest.param(200, {"etag": 'W/"x"'}, _part(), TransferDecision(TransferStep.FULL), id="a weak tag is none"),
         pytest.param(
             200,
             {"etag": 'W/"x"', "last-modified": _DATE},
             _part(),
-            Answer(Step.WHOLE, None, _DATE),
+            TransferDecision(TransferStep.FULL, None, _DATE),
             id="the date in its place",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 5-99/100", "etag": _ETAG},
             _part(5, 100, _ETAG),
-            Answer(Step.REST, 100, _ETAG),
+            TransferDecision(TransferStep.CONTINUE, 100, _ETAG),
             id="the rest",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 5-99/100"},
             _part(5, 100, _ETAG),
-            Answer(Step.REST, 100, _ETAG),
+            TransferDecision(TransferStep.CONTINUE, 100, _ETAG),
             id="the rest, no tag: the old one stays",
         ),
         pytest.param(
-            206, {"content-range": "bytes 5-99/*"}, _part(5, 100), Answer(Step.REST, 100), id="the rest, size as before"
-        ),
-        pytest.param(206, {"content-range": "Bytes 5-99/100"}, _part(5), Answer(Step.REST, 100), id="in capitals"),
-        pytest.param(206, {"content-range": "bytes 0-9/100"}, _part(), Answer(Step.REST, 100), id="unasked, from 0"),
-        pytest.param(
-            206, {"content-range": "bytes 5-9/100"}, _part(5, 100), Answer(Step.REST, 100), id="a piece of the rest"
-        ),
-        pytest.param(206, {}, _part(5, 100), Answer(Step.START_OVER), id="206 that does not say where"),
-        pytest.param(206, {"content-range": "bytes */100"}, _part(5, 100), Answer(Step.START_OVER), id="no range"),
-        pytest.param(
-            206, {"content-range": "bytes 4-99/100"}, _part(5, 100), Answer(Step.START_OVER), id="another place, before"
+            206,
+            {"content-range": "bytes 5-99/*"},
+            _part(5, 100),
+            TransferDecision(TransferStep.CONTINUE, 100),
+            id="the rest, size as before",
         ),
         pytest.param(
-            206, {"content-range": "bytes 6-99/100"}, _part(5, 100), Answer(Step.START_OVER), id="another place, after"
+            206,
+            {"content-range": "Bytes 5-99/100"},
+            _part(5),
+            TransferDecision(TransferStep.CONTINUE, 100),
+            id="in capitals",
         ),
         pytest.param(
-            206, {"content-range": "bytes 5-98/99"}, _part(5, 100), Answer(Step.START_OVER), id="another size"
+            206,
+            {"content-range": "bytes 0-9/100"},
+            _part(),
+            TransferDecision(TransferStep.CONTINUE, 100),
+            id="unasked, from 0",
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 5-9/100"},
+            _part(5, 100),
+            TransferDecision(TransferStep.CONTINUE, 100),
+            id="a piece of the rest",
+        ),
+        pytest.param(206, {}, _part(5, 100), TransferDecision(TransferStep.RESTART), id="206 that does not say where"),
+        pytest.param(
+            206, {"content-range": "bytes */100"}, _part(5, 100), TransferDecision(TransferStep.RESTART), id="no range"
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 4-99/100"},
+            _part(5, 100),
+            TransferDecision(TransferStep.RESTART),
+            id="another place, before",
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 6-99/100"},
+            _part(5, 100),
+            TransferDecision(TransferStep.RESTART),
+            id="another place, after",
+        ),
+        pytest.param(
+            206,
+            {"content-range": "bytes 5-98/99"},
+            _part(5, 100),
+            TransferDecision(TransferStep.RESTART),
+            id="another size",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 5-99/100", "etag": 'W/"y"'},
             _part(5, 100, _DATE, 'W/"x"'),
-            Answer(Step.START_OVER),
+            TransferDecision(TransferStep.RESTART),
             id="another weak tag",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 5-99/100", "etag": '"v2"'},
             _part(5, 100, _ETAG),
-            Answer(Step.START_OVER),
+            TransferDecision(TransferStep.RESTART),
             id="another tag",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 5-99/100", "content-encoding": "gzip"},
             _part(5, 100),
-            Answer(Step.START_OVER),
+            TransferDecision(TransferStep.RESTART),
             id="encoded: it cannot be joined",
         ),
-        pytest.param(416, {"content-range": "bytes */100"}, _part(500, 600), Answer(Step.START_OVER), id="416"),
-        pytest.param(416, {}, _part(), Answer(Step.LATER), id="416 to no range"),
+        pytest.param(
+            416, {"content-range": "bytes */100"}, _part(500, 600), TransferDecision(TransferStep.RESTART), id="416"
+        ),
+        pytest.param(416, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id="416 to no range"),
         *[
-            pytest.param(status, {}, _part(5, 9), Answer(Step.FRESH_LINK), id=str(status))
+            pytest.param(status, {}, _part(5, 9), TransferDecision(TransferStep.REFRESH_URL), id=str(status))
             for status in (401, 403, 404, 410)
         ],
         *[
-            pytest.param(status, {}, _part(), Answer(Step.LATER), id=str(status))
+            pytest.param(status, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id=str(status))
             for status in (408, 429, 500, 502, 503)
         ],
-        pytest.param(204, {}, _part(), Answer(Step.LATER), id="204"),
-        pytest.param(304, {}, _part(5, 9), Answer(Step.LATER), id="304"),
+        pytest.param(204, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id="204"),
+        pytest.param(304, {}, _part(5, 9), TransferDecision(TransferStep.RETRY_LATER), id="304"),
     ],
 )
-def test_each_answer_means_one_thing(status: int, headers: dict[str, str], part: Part, answer: Answer) -> None:
+def test_each_answer_means_one_thing(
+    status: int, headers: dict[str, str], part: PartState, answer: TransferDecision
+) -> None:
     """Design 9: what is joined fits, what does not fit starts over, dead links are renewed, trouble passes."""
-    found = judge_transfer(status, headers, part)
+    found = classify_transfer(status, headers, part)
     assert (found.step, found.total, found.validator) == (answer.step, answer.total, answer.validator)
 
 
@@ -149,7 +201,7 @@ def test_each_answer_means_one_thing(status: int, headers: dict[str, str], part:
 )
 def test_numbers_without_end_are_no_crash(status: int, headers: dict[str, str]) -> None:
     """A host of clips is a stranger: whatever number it names, the other downloads go on."""
-    judge_transfer(status, headers, _part())
+    classify_transfer(status, headers, _part())
 
 
 @given(
@@ -160,21 +212,21 @@ def test_numbers_without_end_are_no_crash(status: int, headers: dict[str, str]) 
     ),
     st.builds(_part, st.integers(0, 300), st.none() | st.integers(0, 300), st.sampled_from(["", _ETAG, _DATE])),
 )
-def test_only_what_begins_where_the_part_ends_is_joined(status: int, headers: dict[str, str], part: Part) -> None:
+def test_only_what_begins_where_the_part_ends_is_joined(status: int, headers: dict[str, str], part: PartState) -> None:
     """Whatever a host answers, it is judged; and no byte is ever put in another's place."""
-    answer = judge_transfer(status, headers, part)
-    if answer.step is Step.REST:
+    answer = classify_transfer(status, headers, part)
+    if answer.step is TransferStep.CONTINUE:
         assert status == 206
         assert int(headers["content-range"].split()[1].split("-")[0]) == part.offset
         assert part.total is None or answer.total == part.total
-    if answer.step is Step.WHOLE:
+    if answer.step is TransferStep.FULL:
         assert status == 200
     assert not answer.validator.startswith("W/") or "last-modified" in headers
 
 
 def test_progress_is_to_get_further_than_ever() -> None:
     """Whoever starts over again and again gets nowhere, however many bytes arrive."""
-    part = Part()
+    part = PartState()
     assert part.grew(10)
     part.forget()
     assert (part.offset, part.total, part.validator, part.etag, part.furthest) == (0, None, "", "", 10)

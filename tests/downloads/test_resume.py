@@ -68,7 +68,7 @@ async def kill_in_the_middle(service: Service, seconds: float = 1.7) -> Path:
 
 def only_task(service: Service) -> Task:
     """The one task of the sandbox."""
-    (task,) = service.sandbox._workshop.tasks.values()
+    (task,) = service.sandbox._runner.tasks.values()
     return task
 
 
@@ -162,7 +162,7 @@ async def test_a_rename_without_its_row_is_no_harm(service: Service) -> None:
         (job,) = client.resume()
         assert await job == path
     assert path.read_bytes() == whole(service)
-    assert mp4.find_fault(lambda at, length: path.read_bytes()[at : at + length], SIZE) is None
+    assert mp4.find_defect(lambda at, length: path.read_bytes()[at : at + length], SIZE) is None
     assert service.submits == 1
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import DownloadError, Limits, Retry
-from omni_async.downloads.slots import RESTING, Places
-from tests.support.fakes import FakeClient, Server, left_by_error, reply
+from omni_async.downloads.slots import RESTING, DownloadSlots
+from tests.support.fakes import FakeClient, Server, left_by_error, response
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from omni_async.api.parsing import Reply
+    from omni_async.api.parsing import Response
 
 ONE = Limits(max_downloads=1)
 
@@ -31,7 +31,7 @@ async def test_a_clip_in_trouble_does_not_hold_up_the_others(tmp_path: Path) -> 
     async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(budget=300)) as client:
         lost = client.submit("lost")
         lost_id = await lost.accepted()
-        server.on_fetch = lambda url: reply(503) if lost_id in url else None
+        server.on_fetch = lambda url: response(503) if lost_id in url else None
         jobs = [client.submit(f"prompt {number}") for number in range(20)]
         began = now()
         await asyncio.gather(*jobs)
@@ -47,10 +47,10 @@ async def test_waiting_for_a_place_tries_no_patience(tmp_path: Path) -> None:
     server = Server()
     tried = Counter[str]()
 
-    def trouble(url: str) -> Reply | str | None:
+    def trouble(url: str) -> Response | str | None:
         tried[url] += 1
         if url == next(iter(tried)):
-            return reply(503) if tried[url] <= 2 else None
+            return response(503) if tried[url] <= 2 else None
         return "stall" if tried[url] == 1 else None  # holds the one place for half a minute
 
     server.on_fetch = trouble
@@ -65,15 +65,15 @@ async def test_looks_and_transfers_fail_apart(tmp_path: Path) -> None:
     server = Server(duration=0)
     looks = transfers = 0
 
-    def look(_: str) -> Reply | None:
+    def look(_: str) -> Response | None:
         nonlocal looks
         looks += transfers > 0
-        return reply(502) if looks % 6 else None
+        return response(502) if looks % 6 else None
 
-    def transfer(_: str) -> Reply | None:
+    def transfer(_: str) -> Response | None:
         nonlocal transfers
         transfers += 1
-        return reply(200, {"error": "busy"}) if transfers <= 8 else None
+        return response(200, {"error": "busy"}) if transfers <= 8 else None
 
     server.on_check, server.on_fetch = look, transfer
     async with FakeClient(server, tmp_path, retry=Retry(budget=300)) as client:
@@ -83,27 +83,27 @@ async def test_looks_and_transfers_fail_apart(tmp_path: Path) -> None:
 
 async def test_a_place_at_rest_is_free() -> None:
     """During a rest another takes the place; afterwards the first waits for it, and is told how long."""
-    places = Places(1)
+    places = DownloadSlots(1)
     first = await places.take()
-    rest = asyncio.create_task(first.rest(5))
+    rest = asyncio.create_task(first.back_off(5))
     second = await places.take()
     began = now()
     await asyncio.sleep(12)
     assert not rest.done()
-    second.leave()
+    second.release()
     assert await rest == pytest.approx(7)
     assert now() - began == pytest.approx(12)
 
 
 async def test_a_place_that_is_left_twice_is_one_place() -> None:
     """Leaving again, or leaving after a rest that was cancelled, gives no second place away."""
-    places = Places(1)
+    places = DownloadSlots(1)
     place = await places.take()
-    rest = asyncio.create_task(place.rest(60))
+    rest = asyncio.create_task(place.back_off(60))
     await asyncio.sleep(1)
     rest.cancel()
     await asyncio.wait([rest])
-    place.leave()
+    place.release()
     await places.take()
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(places.take(), 5)
@@ -111,15 +111,15 @@ async def test_a_place_that_is_left_twice_is_one_place() -> None:
 
 async def test_so_many_rest_without_a_place_and_no_more() -> None:
     """One more than may rest keeps its place while it rests: each of them has a file open."""
-    places = Places(1)
-    resting = [asyncio.create_task((await places.take()).rest(1000)) for _ in range(RESTING)]
+    places = DownloadSlots(1)
+    resting = [asyncio.create_task((await places.take()).back_off(1000)) for _ in range(RESTING)]
     last = await places.take()
-    rest = asyncio.create_task(last.rest(10))
+    rest = asyncio.create_task(last.back_off(10))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(places.take(), 500)
     assert await rest == 0.0
     assert not any(each.done() for each in resting)
-    last.leave()
+    last.release()
     await asyncio.wait_for(places.take(), 1)
     for each in resting:
         each.cancel()
@@ -128,7 +128,7 @@ async def test_so_many_rest_without_a_place_and_no_more() -> None:
 async def test_a_rest_ends_with_its_job(tmp_path: Path) -> None:
     """A job that is cancelled while its download rests for long needs no place any more: its part file goes at once."""
     server = Server(duration=0)
-    server.on_fetch = lambda _: "cut" if not server.fetches[1:] else reply(503, retry_after="200")
+    server.on_fetch = lambda _: "cut" if not server.fetches[1:] else response(503, retry_after="200")
     async with left_by_error(FakeClient(server, tmp_path)) as client:
         job = client.submit("p")
         await job.accepted()

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async.cli.exit_status import Misuse
-from omni_async.cli.gallery_page import Exhibit, with_port
-from omni_async.cli.options import Show, Style
+from omni_async.cli.exit_status import UsageError
+from omni_async.cli.gallery_page import GalleryOutput, with_port
+from omni_async.cli.options import OutputOptions, ViewOptions
 from omni_async.cli.output import Output
 from omni_async.sandbox import SandboxProcess
 from tests.support.shell import Shell, ended, until
@@ -165,8 +165,8 @@ async def test_others_are_let_in_only_when_told(shell: Shell) -> None:
 @pytest.mark.parametrize("wrong", ["x", "99999", "a:b:c", ":", "1.2.3.4", "-1"])
 def test_what_is_no_port_is_refused(wrong: str, tmp_path: Path) -> None:
     """The error says what to give."""
-    with pytest.raises(Misuse, match="give a port"):
-        Exhibit(Show(serve=wrong), tmp_path / "ledger.db", 1, Output(Style()))
+    with pytest.raises(UsageError, match="give a port"):
+        GalleryOutput(ViewOptions(serve=wrong), tmp_path / "ledger.db", 1, Output(OutputOptions()))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import LedgerError
-from omni_async.ledger import LedgerReader, SqliteLedger
+from omni_async.ledger import LedgerReader, SqliteJobStore
 from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-def _fill(ledger: SqliteLedger) -> None:
+def _fill(ledger: SqliteJobStore) -> None:
     """Let the file have no page more than it has."""
     (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
     ledger._db.execute(f"PRAGMA max_page_count={pages}")
 
 
-def _make_room(ledger: SqliteLedger) -> None:
+def _make_room(ledger: SqliteJobStore) -> None:
     ledger._db.execute("PRAGMA max_page_count=1000000")
 
 
@@ -84,7 +84,7 @@ async def test_the_newest_state_wins_over_what_failed_before(path: Path) -> None
 
 async def test_what_cannot_be_written_to_the_end_is_named(path: Path) -> None:
     """Closing tries once more, and then raises with the keys; the file is whole, as it was before."""
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.insert(record_of("before"))
     _fill(ledger)

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from omni_async import TransportError
-from omni_async.api.parsing import Reply
+from omni_async.api.parsing import Response
 from omni_async.testing.clock import run_inline
-from tests.support.fakes import HTML, not_sent, refusal, reply
+from tests.support.fakes import HTML, not_sent, refusal, response
 from tests.support.histories import Crash, Plan, World
 
 if TYPE_CHECKING:
@@ -28,12 +28,20 @@ MANY = int(os.environ.get("OMNI_HISTORIES", "0"))
 SUBMITS = [
     "lost", "lost 502", "hang", not_sent(), HTML, TransportError("reset"), refusal(429, retry_after="2"), refusal(429),
     refusal(409, "conflict", "idempotency_in_progress", retry_after="2"), refusal(503, code="idempotency_unavailable"),
-    reply(200, b"{"), refusal(409, "conflict", "idempotency_result_indeterminate"), refusal(400),
+    response(200, b"{"), refusal(409, "conflict", "idempotency_result_indeterminate"), refusal(400),
 ]  # fmt: skip
-CHECKS = [HTML, "hang", not_sent(), reply(200, b""), refusal(429, retry_after="3"), reply(404, b"<html>"), reply(500)]
+CHECKS = [
+    HTML,
+    "hang",
+    not_sent(),
+    response(200, b""),
+    refusal(429, retry_after="3"),
+    response(404, b"<html>"),
+    response(500),
+]
 FETCHES = [
-    "cut", "stall", TransportError("reset"), Reply(403), Reply(500), Reply(200, {}, b"<html>"), Reply(416),
-    Reply(206, {"content-range": "bytes 1-2/3"}, b"xx"),
+    "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"), Response(416),
+    Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
 ]  # fmt: skip
 
 DAY = 86_400.0

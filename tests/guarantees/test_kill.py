@@ -93,8 +93,8 @@ class Window:
 
     def __init__(self, served: Sandbox, number: int) -> None:
         self.pid = 0
-        self._accept, self._left = served._workshop.accept, number
-        served._workshop.accept = self  # type: ignore[assignment]
+        self._accept, self._left = served._runner.accept, number
+        served._runner.accept = self  # type: ignore[assignment]
 
     def __call__(self, *order: Any) -> Task:
         """Accept as ever; when it is time, the client does not live to hear of it."""
@@ -117,7 +117,7 @@ async def _kill_in_the_window(served: Sandbox, batch: Batch) -> str:
     window.pid = process.pid
     await process.communicate()
     assert process.returncode == -signal.SIGKILL
-    last = list(served._workshop.tasks.values())[-1]
+    last = list(served._runner.tasks.values())[-1]
     key = f"k{int((last.order.prompt or '').split()[-1]):03}"
     assert _rows(batch.folder)[key] is JobStatus.SUBMITTING
     with closing(LedgerReader(batch.folder)) as reader:

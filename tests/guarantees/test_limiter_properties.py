@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from omni_async.ratelimit.adaptive import Learner
-from omni_async.ratelimit.limiter import Gate, Permit
+from omni_async.ratelimit.limiter import Permit, RateLimiter
 from tests.support.limiters import RETRY
 
 WIDTH = 4
@@ -27,7 +27,7 @@ class _Life(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         learner = Learner(RETRY) if self.learns else None
-        self.gate = Gate(capacity=self.capacity, width=WIDTH, retry=RETRY, learner=learner)
+        self.gate = RateLimiter(max_in_flight=self.capacity, max_concurrent=WIDTH, retry=RETRY, learner=learner)
         self.out: list[Permit] = []
         self.in_flight = 0
         self.window = 1
@@ -37,7 +37,7 @@ class _Life(RuleBasedStateMachine):
         return self.out.pop(index % len(self.out))
 
     def _is_of_now(self, permit: Permit) -> bool:
-        return permit.closing == self.closings
+        return permit.pause == self.closings
 
     def _note_closing(self, was_of_now: bool) -> None:
         if was_of_now:
@@ -54,8 +54,8 @@ class _Life(RuleBasedStateMachine):
         """One leaves."""
         is_probe_out = any(permit.is_probe and self._is_of_now(permit) for permit in self.out)
         assert not is_probe_out, "while a probe is out, nobody else leaves"
-        permit = self.gate.leave(self.now)
-        assert permit.closing == self.closings
+        permit = self.gate.acquire(self.now)
+        assert permit.pause == self.closings
         of_now = sum(self._is_of_now(other) for other in self.out)
         assert not permit.is_probe or of_now == 0
         self.out.append(permit)
@@ -67,53 +67,53 @@ class _Life(RuleBasedStateMachine):
     def passed(self, index: int, accepted: bool) -> None:
         """The server answers."""
         permit = self._take_back(index)
-        self.gate.passed(permit, accepted=accepted)
+        self.gate.on_success(permit, accepted=accepted)
         self.in_flight += accepted
         if self._is_of_now(permit):
             self.window = min(WIDTH, self.window + 1)
 
     @precondition(lambda self: bool(self.out))
-    @rule(index=st.integers(0, 100), advice=st.none() | st.floats(-5, 1e9), dice=DICE)
-    def refused(self, index: int, advice: float | None, dice: float) -> None:
+    @rule(index=st.integers(0, 100), advice=st.none() | st.floats(-5, 1e9), jitter=DICE)
+    def refused(self, index: int, advice: float | None, jitter: float) -> None:
         """The server says 429."""
         permit = self._take_back(index)
-        self.gate.refused(permit, self.now, advice=advice, dice=dice)
+        self.gate.on_rate_limited(permit, self.now, retry_after=advice, jitter=jitter)
         self._note_closing(self._is_of_now(permit))
 
     @precondition(lambda self: bool(self.out))
-    @rule(index=st.integers(0, 100), dice=DICE)
-    def unreachable(self, index: int, dice: float) -> None:
+    @rule(index=st.integers(0, 100), jitter=DICE)
+    def unreachable(self, index: int, jitter: float) -> None:
         """It could not be sent."""
         permit = self._take_back(index)
-        self.gate.unreachable(permit, self.now, dice=dice)
+        self.gate.on_unreachable(permit, self.now, jitter=jitter)
         self._note_closing(self._is_of_now(permit))
 
     @precondition(lambda self: bool(self.out))
-    @rule(index=st.integers(0, 100), dice=DICE)
-    def unclear(self, index: int, dice: float) -> None:
+    @rule(index=st.integers(0, 100), jitter=DICE)
+    def unclear(self, index: int, jitter: float) -> None:
         """Nobody knows; the gate may take that for a reason to close."""
         permit = self._take_back(index)
-        was_open = not self.gate.is_closed
-        self.gate.unclear(permit, self.now, dice=dice)
-        has_closed = was_open and self.gate.is_closed
+        was_open = not self.gate.is_paused
+        self.gate.on_ambiguous(permit, self.now, jitter=jitter)
+        has_closed = was_open and self.gate.is_paused
         self._note_closing(self._is_of_now(permit) and (permit.is_probe or has_closed))
 
     @precondition(lambda self: bool(self.out))
     @rule(index=st.integers(0, 100))
     def withdrawn(self, index: int) -> None:
         """It never left."""
-        self.gate.withdrawn(self._take_back(index))
+        self.gate.on_not_sent(self._take_back(index))
 
     @rule()
     def joined(self) -> None:
         """A job is resumed."""
-        self.gate.joined()
+        self.gate.job_started()
         self.in_flight += 1
 
     @rule()
     def finished(self) -> None:
         """A job ends on the server."""
-        self.gate.finished(self.now)
+        self.gate.job_finished(self.now)
         self.in_flight = max(0, self.in_flight - 1)
 
     @invariant()
@@ -125,20 +125,20 @@ class _Life(RuleBasedStateMachine):
     @invariant()
     def opens_again(self) -> None:
         """The gate opens after a bounded time, or something is out, or in flight, whose end will open it."""
-        wait = self.gate.opens_in(self.now)
+        wait = self.gate.delay(self.now)
         if wait is None:
             assert self.out or (self.capacity is not None and self.in_flight >= self.capacity)
             return
         assert 0 <= wait <= RETRY.budget * 1.05
-        assert self.gate.opens_in(self.now + wait + 1e-6) == 0
+        assert self.gate.delay(self.now + wait + 1e-6) == 0
 
     def teardown(self) -> None:
         """Once everything has come back, the wire is empty: the next one is let through."""
         for permit in self.out:
-            self.gate.withdrawn(permit)
+            self.gate.on_not_sent(permit)
         for _ in range(self.in_flight):
-            self.gate.finished(self.now)
-        assert self.gate.opens_in(self.now + RETRY.budget * 1.05 + 1) == 0
+            self.gate.job_finished(self.now)
+        assert self.gate.delay(self.now + RETRY.budget * 1.05 + 1) == 0
 
 
 class _FullLife(_Life):

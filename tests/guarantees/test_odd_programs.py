@@ -25,9 +25,9 @@ from omni_async import (
     SubmitUnknown,
     VideoRequest,
 )
-from omni_async.client.arguments import checked_url
+from omni_async.client.arguments import validate_base_url
 from omni_async.downloads.partfile import PartFile, prepare_folder
-from omni_async.ledger import MemoryLedger
+from omni_async.ledger import MemoryJobStore
 from tests.support.fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 async def test_bought_again_and_asked_for_in_one_breath_is_one_job(tmp_path: Path) -> None:
     """`again` and `submit` of the same key at once buy one clip, and both get it; another request is still refused."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     server.submit_script = script([refusal(400, "invalid_request_error")])
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         with pytest.raises(Exception, match="400"):
@@ -58,7 +58,7 @@ async def test_bought_again_and_asked_for_in_one_breath_is_one_job(tmp_path: Pat
 
 async def test_cancelling_a_second_handle_cancels_the_job(tmp_path: Path) -> None:
     """A live task that is attached once more is one job: given up by either handle, it is counted and recorded once."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         job = client.submit("a prompt", key="scene")
         twin = client.attach(await job.accepted())
@@ -84,7 +84,7 @@ async def test_cancelling_what_is_done_after_leaving_is_harmless(tmp_path: Path)
 
 async def test_a_child_of_a_job_that_was_turned_away_is_never_sent(tmp_path: Path) -> None:
     """The key of its parent names another request: no later run may extend that one's clip in its place."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await client.submit("the old prompt", key="scene")
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
@@ -116,7 +116,7 @@ async def test_a_request_copied_with_nonsense_is_refused_at_once(tmp_path: Path)
 @pytest.mark.parametrize("status", [JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING])
 async def test_a_row_of_another_version_stops_nobody_else(tmp_path: Path, status: JobStatus) -> None:
     """A request that this version cannot send ends its own job; what is accepted already is fetched all the same."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         task_id = await client.submit("a prompt", key="scene").accepted()
     row = await ledger.find("scene")
@@ -196,7 +196,7 @@ def test_all_tasks_of_the_loop_cancelled(tmp_path: Path) -> None:
 
 async def test_a_cost_limit_does_not_wait_for_the_bill_of_a_job_nobody_follows(tmp_path: Path) -> None:
     """A key turned away, whose own job runs since an earlier run, is no reason to wait for ever."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         await client.submit("a prompt", key="scene").accepted()
     async with FakeClient(server, tmp_path, ledger=ledger, limits=Limits(max_cost=1.5)) as client:
@@ -215,8 +215,8 @@ async def test_a_key_that_the_server_has_forgotten_is_not_sent_again(tmp_path: P
         job = client.submit("a prompt")
         while not server.posts:
             await anyio.sleep(0.01)
-        assert client._house is not None
-        client._house.roster.wall = lambda: EPOCH + 90_000 + server.now()
+        assert client._runtime is not None
+        client._runtime.registry.wall = lambda: EPOCH + 90_000 + server.now()
         with pytest.raises(SubmitUnknown, match="no longer remembers"):
             await job
         assert await client.submit("another")
@@ -274,7 +274,7 @@ def test_clients_that_prove_one_folder_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/"])
 def test_an_address_as_programs_for_openai_have_it(tail: str) -> None:
     """With or without `/v1` it is the same address: each job would else be refused by a 404, and count as failed."""
-    assert checked_url(f"https://api.test/prefix{tail}") == "https://api.test/prefix"
+    assert validate_base_url(f"https://api.test/prefix{tail}") == "https://api.test/prefix"
 
 
 def test_two_clients_never_write_one_part_file(tmp_path: Path) -> None:
@@ -287,7 +287,7 @@ def test_two_clients_never_write_one_part_file(tmp_path: Path) -> None:
             write()
     second.discard()
     first.append(content[1000:])
-    assert first.finish() is None
+    assert first.commit() is None
     assert second.open(3000) == 0
     second.append(content[:5000])
     second.close()

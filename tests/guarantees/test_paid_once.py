@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import CostLimitReached, DownloadError, JobStatus, LedgerError, Limits, OmniClient
-from omni_async.ledger import SqliteLedger
+from omni_async.ledger import SqliteJobStore
 from omni_async.sandbox import Sandbox
 from tests.client.test_resume import Service, slow
 
@@ -34,11 +34,11 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
         yield Service(sandbox, tmp_path / "clips")
 
 
-def ledger_of(client: OmniClient) -> SqliteLedger:
+def ledger_of(client: OmniClient) -> SqliteJobStore:
     """The ledger of an open client."""
-    assert client._house is not None
-    ledger = client._house.roster.ledger
-    assert isinstance(ledger, SqliteLedger)
+    assert client._runtime is not None
+    ledger = client._runtime.registry.store
+    assert isinstance(ledger, SqliteJobStore)
     return ledger
 
 
@@ -79,15 +79,15 @@ async def test_a_disk_that_fills_up_between_row_and_post_leaves_no_doubt(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The job is recorded, its sending is not: it is not sent, and with room again it says `waiting`."""
-    really_save = SqliteLedger.save
+    really_save = SqliteJobStore.save
 
-    def save(ledger: SqliteLedger, record: Any) -> Any:
+    def save(ledger: SqliteJobStore, record: Any) -> Any:
         if record.status is JobStatus.SUBMITTING and is_full:
             ledger._db.execute("PRAGMA query_only=ON")
         return really_save(ledger, record)
 
     is_full = True
-    monkeypatch.setattr(SqliteLedger, "save", save)
+    monkeypatch.setattr(SqliteJobStore, "save", save)
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
         with pytest.raises(LedgerError):
@@ -108,15 +108,15 @@ async def test_what_was_accepted_on_a_full_disk_is_followed_and_recorded_later(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task_id cannot be written down: the line stops, the clip still comes, and with room the row catches up."""
-    really_save = SqliteLedger.save
+    really_save = SqliteJobStore.save
     is_full = True
 
-    def save(ledger: SqliteLedger, record: Any) -> Any:
+    def save(ledger: SqliteJobStore, record: Any) -> Any:
         if is_full:
             ledger._db.execute(f"PRAGMA query_only={'ON' if record.status is JobStatus.RUNNING else 'OFF'}")
         return really_save(ledger, record)
 
-    monkeypatch.setattr(SqliteLedger, "save", save)
+    monkeypatch.setattr(SqliteJobStore, "save", save)
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
         await job.accepted()

@@ -13,7 +13,7 @@ import pytest
 
 from omni_async import ClientClosed, JobStatus, OmniClient, OmniError
 from omni_async.errors import LedgerError
-from omni_async.ledger import MemoryLedger
+from omni_async.ledger import MemoryJobStore
 from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, SlowLedger, left_by_error, left_over, refusal
 
 if TYPE_CHECKING:
@@ -45,10 +45,13 @@ async def test_leaving_at_a_random_moment(
     tmp_path: Path, seed: int, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Left at any moment of a run of 200 jobs: every waiter has an outcome within seconds, and nothing is left over."""
-    dice = random.Random(seed)
-    server, ledger = Server(duration=dice.uniform(1, 60), latency=dice.uniform(0.01, 2)), SlowLedger(seed % 3 * 0.02)
-    server.on_submit = lambda post: _trouble(dice)
-    server.on_check = lambda task_id: HTML if dice.random() < 0.1 else None
+    jitter = random.Random(seed)
+    server, ledger = (
+        Server(duration=jitter.uniform(1, 60), latency=jitter.uniform(0.01, 2)),
+        SlowLedger(seed % 3 * 0.02),
+    )
+    server.on_submit = lambda post: _trouble(jitter)
+    server.on_check = lambda task_id: HTML if jitter.random() < 0.1 else None
     waiters: list[asyncio.Future[Any]] = []
     jobs: list[Job] = []
 
@@ -63,7 +66,7 @@ async def test_leaving_at_a_random_moment(
                 raise ZeroDivisionError
             await asyncio.sleep(10_000)
 
-    leave_after = dice.choice([0.0, 0.001, dice.uniform(0, 5), dice.uniform(0, 60), dice.uniform(0, 300)])
+    leave_after = jitter.choice([0.0, 0.001, jitter.uniform(0, 5), jitter.uniform(0, 60), jitter.uniform(0, 300)])
     task = asyncio.create_task(run())
     await asyncio.sleep(leave_after)
     began = server.now()
@@ -92,15 +95,15 @@ async def test_leaving_at_a_random_moment(
     untroubled(caplog)
 
 
-def _trouble(dice: random.Random) -> Fault:
-    return dice.choices([None, "lost", "hang", refusal(429, retry_after="3")], [90, 4, 3, 3])[0]
+def _trouble(jitter: random.Random) -> Fault:
+    return jitter.choices([None, "lost", "hang", refusal(429, retry_after="3")], [90, 4, 3, 3])[0]
 
 
 async def test_what_was_left_is_taken_up_and_paid_once(tmp_path: Path) -> None:
     """Left in the middle eight times over, 100 jobs are done in the end, each paid once."""
-    dice = random.Random(3)
-    server, ledger = Server(duration=20, latency=0.3), MemoryLedger()
-    server.on_submit = lambda post: dice.choices([None, "lost"], [9, 1])[0]
+    jitter = random.Random(3)
+    server, ledger = Server(duration=20, latency=0.3), MemoryJobStore()
+    server.on_submit = lambda post: jitter.choices([None, "lost"], [9, 1])[0]
     for number in range(9):
         async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
             if number == 0:
@@ -108,7 +111,7 @@ async def test_what_was_left_is_taken_up_and_paid_once(tmp_path: Path) -> None:
                     client.submit(f"p{name}", key=f"k{name}")
             else:
                 client.resume()
-            await asyncio.sleep(dice.uniform(0.5, 4))
+            await asyncio.sleep(jitter.uniform(0.5, 4))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await asyncio.gather(*client.resume())
     assert len(server.tasks) == 100
@@ -118,7 +121,7 @@ async def test_what_was_left_is_taken_up_and_paid_once(tmp_path: Path) -> None:
 
 async def test_a_hanging_post_is_given_a_few_seconds(tmp_path: Path) -> None:
     """A POST on the wire is waited for briefly; then its job is left `submitting`, which is the truth."""
-    server, ledger = Server(on_submit=lambda _: "hang"), MemoryLedger()
+    server, ledger = Server(on_submit=lambda _: "hang"), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         job = client.submit("p")
         await asyncio.sleep(1)
@@ -131,7 +134,7 @@ async def test_a_hanging_post_is_given_a_few_seconds(tmp_path: Path) -> None:
 
 async def test_an_answer_that_comes_while_leaving_is_recorded(tmp_path: Path) -> None:
     """The task_id of a POST that is answered while the client is being left is not lost, and the waiter gets it."""
-    server, ledger = Server(latency=2.0), MemoryLedger()
+    server, ledger = Server(latency=2.0), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         job = client.submit("p")
         await asyncio.sleep(1)
@@ -268,7 +271,7 @@ async def test_each_waiter_is_told_of_its_own_job(tmp_path: Path) -> None:
 # A bug inside
 
 
-class BuggyLedger(MemoryLedger):
+class BuggyLedger(MemoryJobStore):
     """Has a bug when asked for one more row."""
 
     def insert(self, record: Any) -> Any:
@@ -301,7 +304,7 @@ def plant(room: str, server: Server) -> None:
         server.on_fetch = bug
 
 
-@pytest.mark.parametrize("room", ["intake", "submitter", "poller", "downloader"])
+@pytest.mark.parametrize("room", ["dispatcher", "submitter", "poller", "downloader"])
 async def test_a_bug_in_a_room_reaches_waiters_and_the_block(tmp_path: Path, room: str) -> None:
     """Whatever room breaks down: each waiter gets `ClientClosed` caused by the bug, and the block raises the bug."""
     server = Server(duration=25)
@@ -313,7 +316,7 @@ async def test_a_bug_in_a_room_reaches_waiters_and_the_block(tmp_path: Path, roo
             await asyncio.sleep(29)
             waiters += [asyncio.ensure_future(client.submit(f"q{number}")) for number in range(10)]
             await asyncio.sleep(1)
-            waiters.append(asyncio.ensure_future(client.submit("r", key="bug" if room == "intake" else "fine")))
+            waiters.append(asyncio.ensure_future(client.submit("r", key="bug" if room == "dispatcher" else "fine")))
             async with asyncio.timeout(100):
                 results = await asyncio.gather(*waiters, return_exceptions=True)
             closed = [result for result in results if isinstance(result, BaseException)]
@@ -362,7 +365,7 @@ async def test_a_ledger_that_fails_stops_buying(tmp_path: Path, caplog: pytest.L
             yield
             raise LedgerError("disk full")
 
-    class FullLedger(MemoryLedger):
+    class FullLedger(MemoryJobStore):
         def save(self, record: Any) -> Any:
             if asyncio.get_running_loop().time() < 1005:
                 return super().save(record)

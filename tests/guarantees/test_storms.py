@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, Limits, Polling, Retry, TransportError
-from omni_async.api.parsing import Reply
+from omni_async.api.parsing import Response
 from tests.support.fakes import (
     HTML,
     FakeClient,
@@ -20,7 +20,7 @@ from tests.support.fakes import (
     left_over,
     not_sent,
     refusal,
-    reply,
+    response,
 )
 
 if TYPE_CHECKING:
@@ -32,44 +32,44 @@ PATIENT = Retry(budget=3000, initial=0.5, maximum=30)
 
 
 class Chaos:
-    """Troubles by dice: each seed has its own mixture."""
+    """Troubles by jitter: each seed has its own mixture."""
 
     def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
-        self.share = self.dice.uniform(0, 0.5)
-        self.slowness = self.dice.choice([0.01, 0.3, 3.0])
+        self.jitter = random.Random(seed)
+        self.share = self.jitter.uniform(0, 0.5)
+        self.slowness = self.jitter.choice([0.01, 0.3, 3.0])
 
     def trouble(self, *faults: Fault) -> Fault:
         """Give one of these now and then."""
-        return self.dice.choice(faults) if self.dice.random() < self.share else None
+        return self.jitter.choice(faults) if self.jitter.random() < self.share else None
 
     def server(self) -> Server:
         """Give a server that has these troubles."""
-        dice = self.dice
-        server = Server(duration=dice.uniform(1, 120), latency=self.slowness)
-        server.retry_after = dice.choice(["seconds", "date", None, "wrong"])
-        match dice.randrange(4):
+        jitter = self.jitter
+        server = Server(duration=jitter.uniform(1, 120), latency=self.slowness)
+        server.retry_after = jitter.choice(["seconds", "date", None, "wrong"])
+        match jitter.randrange(4):
             case 0:
-                server.per_second = dice.uniform(0.3, 5)
+                server.per_second = jitter.uniform(0.3, 5)
             case 1:
-                server.window = (dice.randint(3, 30), dice.uniform(5, 60))
+                server.window = (jitter.randint(3, 30), jitter.uniform(5, 60))
             case 2:
-                server.capacity = dice.randint(1, 12)
+                server.capacity = jitter.randint(1, 12)
         busy = refusal(409, "conflict", "idempotency_in_progress", retry_after="2")
         server.on_submit = lambda _: self.trouble(
-            "lost", "lost 502", "hang", not_sent(), HTML, refusal(429), busy, reply(200, b"{"),
+            "lost", "lost 502", "hang", not_sent(), HTML, refusal(429), busy, response(200, b"{"),
             refusal(503, code="idempotency_unavailable"), TransportError("reset"),
         )  # fmt: skip
         server.on_check = lambda _: self.trouble(
-            HTML, "hang", not_sent(), TransportError("reset"), reply(200, b""), refusal(429, retry_after="3"),
-            reply(404, b"<html>"), reply(500),
+            HTML, "hang", not_sent(), TransportError("reset"), response(200, b""), refusal(429, retry_after="3"),
+            response(404, b"<html>"), response(500),
         )  # fmt: skip
         server.on_fetch = lambda _: self.trouble(
-            "cut", "stall", TransportError("reset"), Reply(403), Reply(500), Reply(200, {}, b"<html>"), Reply(416),
-            Reply(206, {"content-range": "bytes 1-2/3"}, b"xx"),
+            "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"), Response(416),
+            Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
         )  # fmt: skip
-        server.delay_submit = lambda _: dice.expovariate(1 / self.slowness)
-        server.delay_check = lambda _: dice.expovariate(1 / self.slowness)
+        server.delay_submit = lambda _: jitter.expovariate(1 / self.slowness)
+        server.delay_check = lambda _: jitter.expovariate(1 / self.slowness)
         return server
 
 
@@ -79,11 +79,11 @@ async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> Non
     chaos = Chaos(seed)
     server = chaos.server()
     limits = Limits(
-        max_in_flight=chaos.dice.choice([None, 1, 7]),
-        submits_per_minute=chaos.dice.choice([None, None, 120]),
-        checks_per_second=chaos.dice.choice([None, None, 4]),
+        max_in_flight=chaos.jitter.choice([None, 1, 7]),
+        submits_per_minute=chaos.jitter.choice([None, None, 120]),
+        checks_per_second=chaos.jitter.choice([None, None, 4]),
     )
-    polling, ledger = Polling(timeout=50_000), SlowLedger(chaos.dice.choice([0.0, 0.02, 1.0]))
+    polling, ledger = Polling(timeout=50_000), SlowLedger(chaos.jitter.choice([0.0, 0.02, 1.0]))
     async with FakeClient(server, tmp_path, retry=PATIENT, limits=limits, polling=polling, ledger=ledger) as client:
         jobs = [client.submit(f"p{number}", key=f"k{number}") for number in range(50)]
         jobs += [jobs[number].extend(f"more {number}", key=f"e{number}") for number in range(10)]
@@ -109,15 +109,15 @@ async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> Non
 async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> None:
     """The same with a client that is left by an error time and again, and taken up from its ledger."""
     chaos = Chaos(seed)
-    server, ledger = chaos.server(), SlowLedger(chaos.dice.choice([0.0, 0.02, 1.0]))
+    server, ledger = chaos.server(), SlowLedger(chaos.jitter.choice([0.0, 0.02, 1.0]))
     async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
         for number in range(40):
             client.submit(f"p{number}", key=f"k{number}")
-        await asyncio.sleep(chaos.dice.uniform(0, 30))
+        await asyncio.sleep(chaos.jitter.uniform(0, 30))
     for _ in range(5):
         async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
             client.resume()
-            await asyncio.sleep(chaos.dice.expovariate(1 / 30))
+            await asyncio.sleep(chaos.jitter.expovariate(1 / 30))
     async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
         await asyncio.gather(*client.resume())
     assert len(server.tasks) == 40
@@ -130,21 +130,21 @@ async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: 
 async def test_with_failures_and_cancellations_every_job_has_an_end(tmp_path: Path, seed: int) -> None:
     """With tasks that fail, refusals and cancellations at random moments too, each job ends, and the sums are right."""
     chaos = Chaos(seed)
-    server, dice = chaos.server(), chaos.dice
+    server, jitter = chaos.server(), chaos.jitter
     troubles = server.on_submit
     assert troubles is not None
-    server.on_submit = lambda post: refusal(400) if dice.random() < 0.05 else troubles(post)
-    ledger = SlowLedger(dice.choice([0.0, 0.02, 1.0]))
+    server.on_submit = lambda post: refusal(400) if jitter.random() < 0.05 else troubles(post)
+    ledger = SlowLedger(jitter.choice([0.0, 0.02, 1.0]))
     async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
         jobs = [client.submit(f"p{number}") for number in range(50)]
-        jobs += [dice.choice(jobs).extend(f"more {number}") for number in range(20)]
+        jobs += [jitter.choice(jobs).extend(f"more {number}") for number in range(20)]
 
         async def meddle() -> None:
             for _ in range(30):
-                await asyncio.sleep(dice.expovariate(1 / 5))
-                dice.choice(jobs).cancel()
+                await asyncio.sleep(jitter.expovariate(1 / 5))
+                jitter.choice(jobs).cancel()
                 for task in list(server.tasks.values())[-1:]:
-                    task.fails = dice.random() < 0.5
+                    task.fails = jitter.random() < 0.5
 
         meddler = asyncio.create_task(meddle())
         async with asyncio.timeout(500_000):

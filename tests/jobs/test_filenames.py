@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from omni_async.jobs.filenames import Names, marked, stem
+from omni_async.jobs.filenames import FileNames, stem, stem_with_hash
 from omni_async.models.request import _slug
 
 _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
@@ -74,7 +74,7 @@ _ODD = [
 @pytest.mark.parametrize("key", _ODD)
 def test_odd_keys_give_safe_names(key: str) -> None:
     """Every key gives a name that every file system takes, within one folder."""
-    for name in (stem(key), marked(key), Names().claim(key).removesuffix(".mp4")):
+    for name in (stem(key), stem_with_hash(key), FileNames().claim(key).removesuffix(".mp4")):
         assert _faults(name) == []
         assert len(name.encode()) <= 100
 
@@ -83,10 +83,10 @@ def test_odd_keys_give_safe_names(key: str) -> None:
 def test_any_key_gives_a_safe_name(key: str) -> None:
     """The same for any text at all; further videos and the part file add only their ending."""
     assert _faults(stem(key)) == []
-    assert _faults(marked(key)) == []
-    assert max(len(stem(key).encode()), len(marked(key).encode())) <= 100
+    assert _faults(stem_with_hash(key)) == []
+    assert max(len(stem(key).encode()), len(stem_with_hash(key).encode())) <= 100
     for index in (0, 1, 99):
-        name = Names().claim(key, index)
+        name = FileNames().claim(key, index)
         assert name.endswith(".mp4")
         assert _faults(name) == []
         assert len(name.encode()) <= 100 + len("-100.mp4")
@@ -97,8 +97,8 @@ def test_any_key_gives_a_safe_name(key: str) -> None:
 )
 def test_a_safe_key_is_its_own_name(key: str) -> None:
     """What a user called it is what the file is called."""
-    assert Names().claim(key) == f"{key}.mp4"
-    assert Names().claim(key, 1) == f"{key}-2.mp4"
+    assert FileNames().claim(key) == f"{key}.mp4"
+    assert FileNames().claim(key, 1) == f"{key}-2.mp4"
 
 
 @given(st.lists(st.tuples(_KEYS, st.integers(0, 2)), unique=True, max_size=12))
@@ -106,12 +106,12 @@ def test_a_safe_key_is_its_own_name(key: str) -> None:
 @example([("clip-2", 0), ("clip", 1)])
 @example([("é", 0), ("e\u0301", 0)])
 @example([("ß", 0), ("ss", 0), ("SS", 0)])
-@example([("a/b", 0), ("a_b", 0), (marked("a/b"), 0)])
+@example([("a/b", 0), ("a_b", 0), (stem_with_hash("a/b"), 0)])
 @example([("x" * 200, 0), ("x" * 201, 0)])
 @example([("\ud800", 0), ("\ud801", 0), ("?", 0)])
 def test_no_two_videos_share_a_name(videos: list[tuple[str, int]]) -> None:
     """Distinct keys, and distinct videos of a key, never share a file, not even where case does not count."""
-    names = Names()
+    names = FileNames()
     claimed = [names.claim(key, index) for key, index in videos]
     assert len({name.casefold() for name in claimed}) == len(videos)
     assert [names.claim(key, index) for key, index in videos] == claimed

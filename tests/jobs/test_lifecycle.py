@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from omni_async.jobs.lifecycle import MOVES, IllegalMove, JobStatus, check_move
+from omni_async.jobs.lifecycle import TRANSITIONS, InvalidTransition, JobStatus, check_transition
 
 _DESIGN = {  # design 5, word for word
     "waiting": "submitting cancelled failed",
@@ -24,17 +24,17 @@ _PAIRS = [(current, following) for current in JobStatus for following in JobStat
 def test_the_words_are_those_of_the_design() -> None:
     """Ten statuses, and a row of the table for each."""
     assert {str(status) for status in JobStatus} == set(_DESIGN)
-    assert set(MOVES) == set(JobStatus)
+    assert set(TRANSITIONS) == set(JobStatus)
 
 
 @pytest.mark.parametrize(("current", "following"), _PAIRS, ids=[f"{one}-{other}" for one, other in _PAIRS])
 def test_a_move_is_legal_exactly_where_the_table_says_so(current: JobStatus, following: JobStatus) -> None:
     """Every pair of statuses is either a way of the table, or raises and names both ends."""
     if following in _DESIGN[current].split():
-        check_move(current, following)
+        check_transition(current, following)
     else:
-        with pytest.raises(IllegalMove, match=f"from {current} to {following}"):
-            check_move(current, following)
+        with pytest.raises(InvalidTransition, match=f"from {current} to {following}"):
+            check_transition(current, following)
 
 
 def test_what_is_final_is_not_active() -> None:
@@ -46,14 +46,14 @@ def test_what_is_final_is_not_active() -> None:
 def test_every_active_status_has_a_way_to_an_end() -> None:
     """No job that is on its way is stuck where it stands."""
     for status in JobStatus:
-        assert status.is_final or any(following.is_final for following in MOVES[status])
+        assert status.is_final or any(following.is_final for following in TRANSITIONS[status])
 
 
 def test_money_is_spent_only_after_submitting() -> None:
     """The server runs nothing that was not recorded as being sent."""
-    before = {current for current in JobStatus if JobStatus.RUNNING in MOVES[current]}
+    before = {current for current in JobStatus if JobStatus.RUNNING in TRANSITIONS[current]}
     assert before == {JobStatus.SUBMITTING, JobStatus.OVERDUE, JobStatus.CANCELLED}
-    assert {current for current in JobStatus if JobStatus.SUBMITTING in MOVES[current]} == {
+    assert {current for current in JobStatus if JobStatus.SUBMITTING in TRANSITIONS[current]} == {
         JobStatus.WAITING,
         JobStatus.UNKNOWN,
     }

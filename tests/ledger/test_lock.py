@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import LedgerError, LedgerLocked, OmniClient
-from omni_async.ledger import SqliteLedger, lock
+from omni_async.ledger import SqliteJobStore, lock
 from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from omni_async.ledger import SqliteLedger
+from omni_async.ledger import SqliteJobStore
 async def main():
-    await SqliteLedger(Path(sys.argv[1])).open()
+    await SqliteJobStore(Path(sys.argv[1])).open()
     print("open", flush=True)
     await asyncio.sleep(60)
 asyncio.run(main())
@@ -47,7 +47,7 @@ async def test_another_way_to_the_same_file_is_the_same_lock(path: Path) -> None
     async with opened(path):
         for way in (path.parent / "door" / path.name, path.parent / "alias.db"):
             with pytest.raises(LedgerLocked):
-                await SqliteLedger(way).open()
+                await SqliteJobStore(way).open()
 
 
 async def test_a_second_process_names_the_first_and_a_kill_frees_it(path: Path) -> None:
@@ -59,7 +59,7 @@ async def test_a_second_process_names_the_first_and_a_kill_frees_it(path: Path) 
         try:
             assert owner.stdout.readline() == b"open\n"
             with pytest.raises(LedgerLocked, match=f"in use by process {owner.pid}") as caught:
-                await SqliteLedger(path).open()
+                await SqliteJobStore(path).open()
             assert caught.value.pid == owner.pid
         finally:
             owner.kill()
@@ -70,9 +70,9 @@ async def test_a_second_process_names_the_first_and_a_kill_frees_it(path: Path) 
 FORKED = """
 import asyncio, os, sys, time
 from pathlib import Path
-from omni_async.ledger import SqliteLedger
+from omni_async.ledger import SqliteJobStore
 async def main():
-    ledger = SqliteLedger(Path(sys.argv[1]))
+    ledger = SqliteJobStore(Path(sys.argv[1]))
     await ledger.open()
     there, here = os.pipe()
     if os.fork() == 0:
@@ -102,7 +102,7 @@ async def test_a_forked_process_does_not_hold_the_lock(path: Path, way: str) -> 
                 assert owner.stdout.readline() == b"left\n"
             else:
                 with pytest.raises(LedgerLocked):
-                    await SqliteLedger(path).open()
+                    await SqliteJobStore(path).open()
                 owner.kill()
                 owner.wait()
             async with opened(path):
@@ -119,7 +119,7 @@ async def test_a_file_system_without_locks_is_told(path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(lock, "_lock", refuse)
     with pytest.raises(LedgerError, match=r"cannot be locked: Function not implemented. Keep it on a disk"):
-        await SqliteLedger(path).open()
+        await SqliteJobStore(path).open()
     assert not path.exists()
 
 
@@ -127,7 +127,7 @@ async def test_a_refused_ledger_is_not_locked(path: Path) -> None:
     """Who was refused holds no lock: the file can be mended and opened by the same process."""
     path.write_text("nonsense" * 100)
     with pytest.raises(LedgerError):
-        await SqliteLedger(path).open()
+        await SqliteJobStore(path).open()
     path.unlink()
     async with opened(path):
         pass

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, LedgerError
-from omni_async.ledger import LedgerReader, SqliteLedger, schema
+from omni_async.ledger import LedgerReader, SqliteJobStore, schema
 from omni_async.models.reference_files import Upload
 from tests.support.ledgers import opened, record_of
 
@@ -63,7 +63,7 @@ async def test_a_migration_that_fails_leaves_the_old_version(
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND + fault))
         with pytest.raises(LedgerError):
-            await SqliteLedger(old).open()
+            await SqliteJobStore(old).open()
     assert _look(old, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
     assert _look(old, "SELECT count(*) FROM sqlite_master WHERE name = 'learnt'") == [(0,)]
     async with opened(old) as ledger:
@@ -84,7 +84,7 @@ async def test_a_ledger_of_the_first_version_goes_on(path: Path) -> None:
     async with opened(path) as ledger:
         assert await ledger.find("a") == before
         await ledger.save(replace(before, sent_as=("https://u.test/1", "sha256:ab")))
-        await ledger.keep_upload("https://api.test", "cd", Upload("https://u.test/1", 9e9))
+        await ledger.save_upload("https://api.test", "cd", Upload("https://u.test/1", 9e9))
     async with opened(path) as ledger:
         assert await ledger.find("a") == replace(before, sent_as=("https://u.test/1", "sha256:ab"))
         assert await ledger.find_upload("https://api.test", "cd") == Upload("https://u.test/1", 9e9)

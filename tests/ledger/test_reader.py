@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, LedgerError, OmniError
-from omni_async.ledger import LedgerReader, SqliteLedger
+from omni_async.ledger import LedgerReader, SqliteJobStore
 from omni_async.ledger.schema import open_to_write
 from tests.support.ledgers import opened, record_of
 
@@ -144,7 +144,7 @@ async def test_a_reader_does_not_keep_a_writer_out(path: Path) -> None:
     """A client opens, writes and closes a ledger into which somebody looks all the while."""
     open_to_write(path).close()
     with LedgerReader(path) as reader:
-        ledger = SqliteLedger(path)
+        ledger = SqliteJobStore(path)
         await ledger.open()
         await ledger.insert(record_of("k"))
         assert reader.totals().jobs == 1

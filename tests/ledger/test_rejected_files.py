@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import LedgerError, OmniClient
-from omni_async.ledger import LedgerReader, SqliteLedger
+from omni_async.ledger import LedgerReader, SqliteJobStore
 from omni_async.ledger.schema import APPLICATION_ID
 from tests.support.ledgers import opened, record_of
 
@@ -80,7 +80,7 @@ async def test_a_damaged_ledger_is_refused_as_it_is(path: Path, damage: str) -> 
     DAMAGES[damage](path)
     before = _all_bytes(path.parent)
     with pytest.raises(LedgerError, match=r"left as it was|left as it is") as caught:
-        await SqliteLedger(path).open()
+        await SqliteJobStore(path).open()
     assert str(path) in str(caught.value)
     assert _all_bytes(path.parent) == before
 
@@ -105,7 +105,7 @@ async def test_another_programs_database_is_refused_as_it_is(path: Path, mode: s
     _foreign(path, mode.partition(" ")[0], leave_log="log" in mode)
     before = _all_bytes(path.parent)
     with pytest.raises(LedgerError, match="a database of another program"):
-        await SqliteLedger(path).open()
+        await SqliteJobStore(path).open()
     after = _all_bytes(path.parent)
     assert {name: after[name] for name in before if not name.endswith("-shm")} == {
         name: content for name, content in before.items() if not name.endswith("-shm")
@@ -173,7 +173,7 @@ async def test_a_crash_while_it_was_made_is_no_damage(path: Path, stage: str) ->
 
 async def test_a_kill_right_after_the_opening_leaves_a_ledger(path: Path) -> None:
     """What stands in the log alone (a process that was killed never put it into the file) is read by the next run."""
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.insert(record_of("k"))
     copies = {each.name: each.read_bytes() for each in path.parent.iterdir()}
@@ -190,7 +190,7 @@ async def test_a_kill_right_after_the_opening_leaves_a_ledger(path: Path) -> Non
 
 async def test_a_log_that_broke_off_is_read_as_far_as_it_goes(path: Path) -> None:
     """A power cut in the middle of a commit loses that commit, and none before it."""
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.insert(record_of("first"))
     size = path.with_name("ledger.db-wal").stat().st_size
@@ -210,16 +210,16 @@ async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
     """Where no folder can be, the error says so."""
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match="file"):
-        await SqliteLedger(tmp_path / "file" / "clips" / "ledger.db").open()
+        await SqliteJobStore(tmp_path / "file" / "clips" / "ledger.db").open()
     (tmp_path / "folder").mkdir()
     with pytest.raises(LedgerError, match="cannot be opened"):
-        await SqliteLedger(tmp_path / "folder").open()
+        await SqliteJobStore(tmp_path / "folder").open()
 
 
 async def test_a_folder_that_cannot_be_written_is_refused(read_only: Path) -> None:
     """The error names the folder, and nothing is left there."""
     with pytest.raises(LedgerError, match=r"cannot be kept there|cannot be opened"):
-        await SqliteLedger(read_only / "ledger.db").open()
+        await SqliteJobStore(read_only / "ledger.db").open()
 
 
 async def test_a_ledger_on_a_disk_that_became_read_only_is_read_and_not_opened(read_only: Path) -> None:
@@ -227,4 +227,4 @@ async def test_a_ledger_on_a_disk_that_became_read_only_is_read_and_not_opened(r
     with closing(LedgerReader(read_only / "old" / "ledger.db")) as reader:
         assert [record.key for record in reader.jobs()] == ["k"]
     with pytest.raises(LedgerError):
-        await SqliteLedger(read_only / "old" / "ledger.db").open()
+        await SqliteJobStore(read_only / "old" / "ledger.db").open()

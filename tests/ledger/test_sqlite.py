@@ -15,8 +15,8 @@ import pytest
 
 from omni_async import JobStatus, LedgerError
 from omni_async.jobs.records import JobRecord, PartMark
-from omni_async.jobs.spending import Spent
-from omni_async.ledger import LedgerReader, MemoryLedger, SqliteLedger, schema, sqlite
+from omni_async.jobs.spending import Spending
+from omni_async.ledger import LedgerReader, MemoryJobStore, SqliteJobStore, schema, sqlite
 from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
@@ -77,9 +77,9 @@ async def test_what_is_awaited_survives_a_kill(path: Path) -> None:
 import asyncio, os, signal, sys
 from pathlib import Path
 from omni_async.jobs.records import JobRecord
-from omni_async.ledger import SqliteLedger
+from omni_async.ledger import SqliteJobStore
 async def main():
-    ledger = SqliteLedger(Path(sys.argv[1]))
+    ledger = SqliteJobStore(Path(sys.argv[1]))
     await ledger.open()
     for number in range(50):
         await ledger.insert(JobRecord(key=f"k{number}", request="{}"))
@@ -128,7 +128,7 @@ async def test_many_writers_share_commits(path: Path, monkeypatch: pytest.Monkey
     """Two hundred writers with ten changes each need hardly more commits than one with ten."""
     statements = _count_commits(monkeypatch)
 
-    async def write(ledger: SqliteLedger, number: int) -> None:
+    async def write(ledger: SqliteJobStore, number: int) -> None:
         await ledger.insert(record_of(f"k{number}"))
         for submits in range(1, 10):
             await ledger.save(record_of(f"k{number}", submits=submits))
@@ -181,16 +181,16 @@ async def test_both_ledgers_count_money_alike(path: Path) -> None:
         for task in (None, "task_1")
         for earlier in (0.0, 0.3)
     ]
-    memory = MemoryLedger()
+    memory = MemoryJobStore()
     async with opened(path) as ledger:
-        assert await ledger.spent() == Spent()
+        assert await ledger.spending() == Spending()
         for record in records:
             await ledger.insert(record)
             await memory.insert(record)
-        in_file, in_memory = await ledger.spent(), await memory.spent()
-    assert (in_file.bills, in_file.open) == (in_memory.bills, in_memory.open)
+        in_file, in_memory = await ledger.spending(), await memory.spending()
+    assert (in_file.priced_jobs, in_file.unpriced_jobs) == (in_memory.priced_jobs, in_memory.unpriced_jobs)
     assert in_file.paid == pytest.approx(in_memory.paid)
-    assert in_file.open > 5
+    assert in_file.unpriced_jobs > 5
 
 
 async def test_names_of_files_stay_across_restarts(path: Path) -> None:
@@ -199,14 +199,16 @@ async def test_names_of_files_stay_across_restarts(path: Path) -> None:
         await ledger.insert(record_of("Fox"))
         await ledger.insert(record_of("fox"))
         await ledger.insert(record_of("fox-2"))
-        before = [await ledger.claim(key, index) for key in ("Fox", "fox", "fox-2") for index in (0, 1, 2)]
+        before = [await ledger.claim_filename(key, index) for key in ("Fox", "fox", "fox-2") for index in (0, 1, 2)]
     assert len({name.casefold() for name in before}) == 9
     assert before[0] == "Fox.mp4"
     async with opened(path) as ledger:
         for key in ("fox-2", "fox", "Fox", "FOX"):
             await ledger.insert(record_of(key))
-        assert [await ledger.claim(key, index) for key in ("Fox", "fox", "fox-2") for index in (0, 1, 2)] == before
-        assert (await ledger.claim("FOX", 0)).casefold() not in {name.casefold() for name in before}
+        assert [
+            await ledger.claim_filename(key, index) for key in ("Fox", "fox", "fox-2") for index in (0, 1, 2)
+        ] == before
+        assert (await ledger.claim_filename("FOX", 0)).casefold() not in {name.casefold() for name in before}
 
 
 async def test_names_are_given_in_the_order_of_jobs_not_of_downloads(path: Path) -> None:
@@ -215,10 +217,10 @@ async def test_names_are_given_in_the_order_of_jobs_not_of_downloads(path: Path)
         for key in ("Fox", "fox"):
             await ledger.insert(record_of(key))
             await other.insert(record_of(key))
-        assert await ledger.claim("fox", 0) != "fox.mp4"
-        assert await other.claim("Fox", 0) == "Fox.mp4"
-        assert await ledger.claim("Fox", 0) == "Fox.mp4"
-        assert await other.claim("fox", 0) == await ledger.claim("fox", 0)
+        assert await ledger.claim_filename("fox", 0) != "fox.mp4"
+        assert await other.claim_filename("Fox", 0) == "Fox.mp4"
+        assert await ledger.claim_filename("Fox", 0) == "Fox.mp4"
+        assert await other.claim_filename("fox", 0) == await ledger.claim_filename("fox", 0)
 
 
 ODD = [
@@ -245,14 +247,14 @@ async def test_odd_texts_come_back_as_they_were(path: Path, text: str) -> None:
         assert found is not None
         assert (found.key, found.error, found.task_id) == (text, text, text)
         assert json.loads(found.request) == {"prompt": text}
-        assert (await ledger.claim(text, 0)).endswith(".mp4")
+        assert (await ledger.claim_filename(text, 0)).endswith(".mp4")
 
 
 async def test_keys_that_look_alike_are_not_the_same(path: Path) -> None:
     """One letter composed in two ways is two keys, with two files."""
     async with opened(path) as ledger:
         assert [await ledger.insert(record_of(text)) for text in ODD] == [None] * len(ODD)
-        names = [(await ledger.claim(text, 0)).casefold() for text in ODD]
+        names = [(await ledger.claim_filename(text, 0)).casefold() for text in ODD]
     assert len(set(names)) == len(ODD)
 
 
@@ -270,15 +272,15 @@ async def test_half_a_character_in_an_error_harms_nothing(path: Path) -> None:
 
 async def test_a_closed_ledger_says_so(path: Path) -> None:
     """After closing, and after an opening that failed, every call gives its error when awaited, and none waits."""
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.aclose()
     calls: list[Callable[[], Any]] = [
         lambda: ledger.insert(record_of("k")),
         lambda: ledger.save(record_of("k")),
         lambda: ledger.find("k"),
-        lambda: ledger.claim("k", 0),
-        ledger.spent,
+        lambda: ledger.claim_filename("k", 0),
+        ledger.spending,
     ]
     for call in calls:
         with pytest.raises(LedgerError, match="is closed"):
@@ -290,7 +292,7 @@ async def test_a_closed_ledger_says_so(path: Path) -> None:
 
 async def test_closing_makes_sure_of_everything(path: Path) -> None:
     """What was saved and never awaited is there after closing, and nothing lies beside the file but its lock."""
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
     for number in range(100):
         ledger.save(record_of(f"k{number}"))
@@ -305,7 +307,7 @@ async def test_closing_makes_sure_of_everything(path: Path) -> None:
 async def test_each_waiter_has_a_traceback_of_its_own(path: Path) -> None:
     """An error that many wait for does not grow with each of them."""
     path.write_text("no ledger at all, and long enough to look at" * 100)
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     with pytest.raises(LedgerError):
         await ledger.open()
     depths = []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.api.outcomes import Verdict, judge_upload, upload_patience
+from omni_async.api.outcomes import SubmitOutcome, classify_upload, upload_retry_timeout
 from omni_async.errors import RateLimited, TransportError
 from omni_async.models import reference_files as references
 from omni_async.models.reference_files import (
@@ -72,31 +72,31 @@ def test_more_than_3_seconds_are_advised_against() -> None:
 @pytest.mark.parametrize(
     ("answer", "verdict"),
     [
-        (reply(200, {"url": "https://u/1"}), Verdict.ACCEPTED),
-        (reply(200, {}), Verdict.AMBIGUOUS),
-        (reply(200, HTML), Verdict.AMBIGUOUS),
-        (reply(400, error("", "unsupported image type")), Verdict.NEVER),
-        (reply(413, error("", "file size 5 exceeds maximum 4 bytes")), Verdict.NEVER),
-        (reply(413, HTML), Verdict.NEVER),
-        (reply(401, REAL_401), Verdict.STOP),
-        (reply(402, PAGE_402), Verdict.STOP),
-        (reply(403, HTML), Verdict.STOP),
-        (reply(429, PAGE_429), Verdict.LATER),
-        (reply(500, error("", "failed to upload image")), Verdict.AMBIGUOUS),
-        (reply(500, NO_CHANNEL_500), Verdict.AMBIGUOUS),
-        (reply(502, HTML), Verdict.AMBIGUOUS),
-        (TransportError("reset"), Verdict.AMBIGUOUS),
-        (TransportError("no way", sent=False), Verdict.NOT_SENT),
+        (reply(200, {"url": "https://u/1"}), SubmitOutcome.ACCEPTED),
+        (reply(200, {}), SubmitOutcome.AMBIGUOUS),
+        (reply(200, HTML), SubmitOutcome.AMBIGUOUS),
+        (reply(400, error("", "unsupported image type")), SubmitOutcome.REJECTED),
+        (reply(413, error("", "file size 5 exceeds maximum 4 bytes")), SubmitOutcome.REJECTED),
+        (reply(413, HTML), SubmitOutcome.REJECTED),
+        (reply(401, REAL_401), SubmitOutcome.STOP_ALL),
+        (reply(402, PAGE_402), SubmitOutcome.STOP_ALL),
+        (reply(403, HTML), SubmitOutcome.STOP_ALL),
+        (reply(429, PAGE_429), SubmitOutcome.RETRY_LATER),
+        (reply(500, error("", "failed to upload image")), SubmitOutcome.AMBIGUOUS),
+        (reply(500, NO_CHANNEL_500), SubmitOutcome.AMBIGUOUS),
+        (reply(502, HTML), SubmitOutcome.AMBIGUOUS),
+        (TransportError("reset"), SubmitOutcome.AMBIGUOUS),
+        (TransportError("no way", sent=False), SubmitOutcome.NOT_SENT),
     ],
 )
-def test_what_becomes_of_an_upload(answer: object, verdict: Verdict) -> None:
+def test_what_becomes_of_an_upload(answer: object, verdict: SubmitOutcome) -> None:
     """Only a clear no ends it at once; all else is tried again, for it costs nothing."""
-    judgement = judge_upload(answer, now=0.0, about="upload of x")  # type: ignore[arg-type]
-    assert judgement.verdict is verdict
-    assert (judgement.url == "https://u/1") == (verdict is Verdict.ACCEPTED)
-    is_final = verdict in {Verdict.ACCEPTED, Verdict.NEVER, Verdict.STOP}
-    assert (upload_patience(verdict, Retry(budget=60)) == 0) == is_final
-    assert isinstance(judgement.error, RateLimited) == (verdict is Verdict.LATER)
+    judgement = classify_upload(answer, now=0.0, about="upload of x")  # type: ignore[arg-type]
+    assert judgement.outcome is verdict
+    assert (judgement.url == "https://u/1") == (verdict is SubmitOutcome.ACCEPTED)
+    is_final = verdict in {SubmitOutcome.ACCEPTED, SubmitOutcome.REJECTED, SubmitOutcome.STOP_ALL}
+    assert (upload_retry_timeout(verdict, Retry(budget=60)) == 0) == is_final
+    assert isinstance(judgement.error, RateLimited) == (verdict is SubmitOutcome.RETRY_LATER)
 
 
 def test_a_link_is_used_while_it_outlives_a_resend() -> None:

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.trace import StatusCode
 
 from omni_async import Limits
-from omni_async.testing import SandboxThread, client_maker
+from omni_async.testing import SandboxThread, client_factory
 from tests.support.telemetry import Backend, facts
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ async def test_the_spans_of_a_real_run(tmp_path: Path) -> None:
     """The retry, the failure and the resumed download are each told within the span of their job, and counted."""
     backend = Backend()
     with SandboxThread(clip_bytes=400_000) as sandbox:
-        make = client_maker(sandbox, tmp_path)
+        make = client_factory(sandbox, tmp_path)
         async with make(on_event=backend.bridge(), limits=Limits(submits_per_minute=6000)) as client:
             sandbox.script("submit", ["drop_after"])
             sandbox.script("clip", ["cut_download"])

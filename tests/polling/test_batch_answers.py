@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_async import Task, TaskState, TransportError
-from omni_async.api.parsing import Reply
+from omni_async.api.parsing import Response
 from omni_async.polling import batch_answers as statuses
 
 ASKED = ("task_1", "task_2", "task_3")
@@ -18,7 +18,7 @@ ASKED = ("task_1", "task_2", "task_3")
 
 def answer(status: int, content: Any) -> statuses.Answer:
     """Judge an answer with this JSON."""
-    return statuses.judge(Reply(status, {}, json.dumps(content).encode()), ASKED, now=0.0)
+    return statuses.judge(Response(status, {}, json.dumps(content).encode()), ASKED, now=0.0)
 
 
 def item(number: int, status: object = "processing", **more: object) -> dict[str, object]:
@@ -65,7 +65,7 @@ def test_an_answer_that_does_not_fit_is_odd(status: int, content: Any) -> None:
     "said",
     [
         answer(503, {"error": {"message": "busy", "type": "service_unavailable"}}),
-        statuses.judge(Reply(502, {}, b"<html>"), ASKED, now=0.0),
+        statuses.judge(Response(502, {}, b"<html>"), ASKED, now=0.0),
         answer(429, {"error": {"message": "slow down", "type": "rate_limit_error"}}),
         answer(200, {"code": 429, "message": "too many requests"}),
         statuses.judge(TransportError("reset"), ASKED, now=0.0),
@@ -73,7 +73,7 @@ def test_an_answer_that_does_not_fit_is_odd(status: int, content: Any) -> None:
     ids=["503", "502", "429", "429 under 200", "reset"],
 )
 def test_trouble_that_may_pass_is_silence(said: statuses.Answer) -> None:
-    """A gateway's page, a full house or a broken connection say nothing about the endpoint."""
+    """A gateway's page, a full runtime or a broken connection say nothing about the endpoint."""
     assert said.is_silent
     assert not said.is_odd
     assert said.is_limit == ("slow" in str(said.error) or "too many" in str(said.error))

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import Limits, Polling, TransportError
-from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, refusal, reply
+from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, refusal, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from omni_async.api.parsing import Reply
+    from omni_async.api.parsing import Response
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -24,10 +24,10 @@ pytestmark = pytest.mark.timeout(120)
 class Spread(Server):
     """A server whose tasks take different times."""
 
-    dice = random.Random(5)
+    jitter = random.Random(5)
 
-    def _accept(self, post: Post) -> Reply:
-        self.duration = self.dice.lognormvariate(4.7, 0.35)  # the middle is 110 s
+    def _accept(self, post: Post) -> Response:
+        self.duration = self.jitter.lognormvariate(4.7, 0.35)  # the middle is 110 s
         return super()._accept(post)
 
 
@@ -71,20 +71,20 @@ async def test_the_pace_of_checks_is_kept(tmp_path: Path) -> None:
 
 def foreign(items: list[dict[str, Any]]) -> Fault:
     """One more that nobody asked for."""
-    return reply(200, {"code": 200, "data": [*items, {"id": "task_foreign", "status": "processing"}]})
+    return response(200, {"code": 200, "data": [*items, {"id": "task_foreign", "status": "processing"}]})
 
 
 ODD: dict[str, Callable[[list[dict[str, Any]]], Fault]] = {
     "404": lambda _: refusal(404, "invalid_request_error", 404, "not found"),
     "400": lambda _: refusal(400, "invalid_request_error", 400, "ids must be a string"),
-    "405": lambda _: reply(405, b""),
-    "object": lambda items: reply(200, {"data": {each["id"]: each["status"] for each in items}}),
-    "empty": lambda _: reply(200, {"code": 200, "data": []}),
-    "page": lambda _: reply(200, b"<html>welcome</html>"),
+    "405": lambda _: response(405, b""),
+    "object": lambda items: response(200, {"data": {each["id"]: each["status"] for each in items}}),
+    "empty": lambda _: response(200, {"code": 200, "data": []}),
+    "page": lambda _: response(200, b"<html>welcome</html>"),
     "foreign": foreign,
-    "no status": lambda items: reply(200, {"data": [{"id": each["id"]} for each in items]}),
-    "two words": lambda items: reply(200, {"data": [*items, *({**each, "status": "other"} for each in items)]}),
-    "no": lambda _: reply(200, {"success": False, "message": "not for this key"}),
+    "no status": lambda items: response(200, {"data": [{"id": each["id"]} for each in items]}),
+    "two words": lambda items: response(200, {"data": [*items, *({**each, "status": "other"} for each in items)]}),
+    "no": lambda _: response(200, {"success": False, "message": "not for this key"}),
 }
 
 
@@ -98,7 +98,7 @@ async def test_an_odd_answer_ends_it_for_good(tmp_path: Path, name: str, caplog:
     assert "checked singly" in caplog.text
 
 
-@pytest.mark.parametrize("trouble", [HTML, reply(503, b""), TransportError("reset")], ids=["502", "503", "reset"])
+@pytest.mark.parametrize("trouble", [HTML, response(503, b""), TransportError("reset")], ids=["502", "503", "reset"])
 async def test_trouble_that_lasts_ends_it_too(tmp_path: Path, trouble: Fault) -> None:
     """Three answers in a row that say nothing are enough; one or two are not."""
     server = Spread(on_batch=lambda _: trouble)
@@ -126,14 +126,16 @@ async def test_too_many_questions_are_asked_less_often(tmp_path: Path) -> None:
 
 async def test_who_is_not_named_is_looked_at_singly(tmp_path: Path) -> None:
     """Where a part is left out, its jobs are checked for themselves, and lose nothing."""
-    server = Spread(on_batch=lambda items: reply(200, {"code": 200, "data": items[::2]}) if len(items) > 1 else None)
+    server = Spread(on_batch=lambda items: response(200, {"code": 200, "data": items[::2]}) if len(items) > 1 else None)
     await done(tmp_path, server, 60)
     assert len(server.batches) > 5
 
 
 async def test_an_unknown_word_is_asked_about_singly(tmp_path: Path) -> None:
     """Only the words of the page mean running there; any other is nothing that is surely said."""
-    server = Spread(on_batch=lambda items: reply(200, {"data": [{**each, "status": "warming_up"} for each in items]}))
+    server = Spread(
+        on_batch=lambda items: response(200, {"data": [{**each, "status": "warming_up"} for each in items]})
+    )
     await done(tmp_path, server, 40)
     assert len(server.checks) > len(server.batches)
 

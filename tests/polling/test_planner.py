@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_async.models.responses import Task, TaskState
-from omni_async.polling.due_queue import Agenda
-from omni_async.polling.planner import Cadence, Course
+from omni_async.polling.due_queue import DueQueue
+from omni_async.polling.planner import CheckHistory, CheckPlanner
 from omni_async.settings import Polling
 
 _POLLING = st.builds(
@@ -24,9 +24,9 @@ _AGES = st.floats(0, 1e6)
 _ESTIMATES = st.none() | st.floats(-10, 1e6)
 
 
-def course(age: float = 0.0, model: str = "model") -> Course:
+def course(age: float = 0.0, model: str = "model") -> CheckHistory:
     """Give a job that was accepted at 0 and was last seen unfinished `age` seconds later."""
-    return Course(model, 0.0, age, watched=age)
+    return CheckHistory(model, 0.0, age, watched=age)
 
 
 def task(status: str = "processing", **facts: Any) -> Task:
@@ -35,32 +35,32 @@ def task(status: str = "processing", **facts: Any) -> Task:
     return Task(id="t", status=status, state=state, **facts)
 
 
-def gap(cadence: Cadence, of: Course) -> float:
+def gap(planner: CheckPlanner, of: CheckHistory) -> float:
     """Give the seconds from the last look to the next."""
-    return cadence.next_look(of) - of.seen
+    return planner.next_check(of) - of.seen
 
 
-def told(polling: Polling, estimate: float | None) -> Cadence:
-    """Give a cadence that has heard how long the server thinks that jobs take, and no more."""
-    cadence = Cadence(polling)
-    cadence.see(course(), task(estimated_time=estimate), 0.0)
-    return cadence
+def told(polling: Polling, estimate: float | None) -> CheckPlanner:
+    """Give a planner that has heard how long the server thinks that jobs take, and no more."""
+    planner = CheckPlanner(polling)
+    planner.observe_running(course(), task(estimated_time=estimate), 0.0)
+    return planner
 
 
-def taught(polling: Polling, *durations: float) -> Cadence:
-    """Give a cadence that has seen jobs finish."""
-    cadence = Cadence(polling)
+def taught(polling: Polling, *durations: float) -> CheckPlanner:
+    """Give a planner that has seen jobs finish."""
+    planner = CheckPlanner(polling)
     for duration in durations:
-        cadence.learn("model", duration)
-    return cadence
+        planner.seed("model", duration)
+    return planner
 
 
 @given(_AGES, _ESTIMATES, _POLLING, st.lists(st.floats(0, 1e5), max_size=5))
 def test_a_gap_keeps_its_minimum(age: float, estimate: float | None, polling: Polling, durations: list[float]) -> None:
     """The user's minimum holds for every job, young or old, with or without an estimate, whatever was learnt."""
-    cadence = taught(polling, *durations)
-    cadence.see(course(), task(estimated_time=estimate), 0.0)
-    assert gap(cadence, course(age)) >= polling.minimum * (1 - 1e-6)
+    planner = taught(polling, *durations)
+    planner.observe_running(course(), task(estimated_time=estimate), 0.0)
+    assert gap(planner, course(age)) >= polling.minimum * (1 - 1e-6)
 
 
 @given(_AGES, st.none() | st.floats(0, 20), _POLLING)
@@ -88,7 +88,7 @@ def test_no_look_comes_before_anything_can_be_done() -> None:
 
 def test_old_jobs_of_an_unknown_kind_are_looked_at_more_seldom() -> None:
     """The gap grows with the age up to the maximum."""
-    gaps = [gap(Cadence(Polling()), course(age)) for age in range(0, 600, 10)]
+    gaps = [gap(CheckPlanner(Polling()), course(age)) for age in range(0, 600, 10)]
     assert gaps == sorted(gaps)
     assert gaps[-1] == Polling().maximum
 
@@ -102,38 +102,38 @@ def test_dearer_checks_are_made_less_often(durations: list[float]) -> None:
 
 def test_what_is_learnt_of_one_model_says_nothing_of_another() -> None:
     """Each model has a law of its own."""
-    cadence = taught(Polling(), *[300.0] * 50)
-    assert gap(cadence, course(model="other")) == gap(Cadence(Polling()), course())
+    planner = taught(Polling(), *[300.0] * 50)
+    assert gap(planner, course(model="other")) == gap(CheckPlanner(Polling()), course())
 
 
 def test_a_job_that_nobody_has_watched_is_looked_at_at_once() -> None:
     """Of one that was accepted in an earlier run nothing is known; once it was seen, it is like any other."""
-    cadence = Cadence(Polling())
-    resumed = cadence.begin("model", 0.0, 50.0, is_watched=False)
-    assert cadence.next_look(resumed) == 50.0
-    cadence.see(resumed, task(), 50.0)
-    assert cadence.next_look(resumed) >= 51.0
+    planner = CheckPlanner(Polling())
+    resumed = planner.begin("model", 0.0, 50.0, is_watched=False)
+    assert planner.next_check(resumed) == 50.0
+    planner.observe_running(resumed, task(), 50.0)
+    assert planner.next_check(resumed) >= 51.0
 
 
 @pytest.mark.parametrize("word", ["queued", "processing"])
 def test_what_one_job_shows_the_others_need_not_be_asked(word: str) -> None:
     """Once many were seen unfinished at an age, one like them is looked at later than the first of them was."""
-    cadence, others = Cadence(Polling()), [course() for _ in range(50)]
-    first = cadence.next_look(others[0])
+    planner, others = CheckPlanner(Polling()), [course() for _ in range(50)]
+    first = planner.next_check(others[0])
     for other in others:
-        cadence.see(other, task(word), 30.0)
-    assert (cadence.next_look(course()) > first + 5) is (word == "processing")  # of one in a queue nothing is learnt
+        planner.observe_running(other, task(word), 30.0)
+    assert (planner.next_check(course()) > first + 5) is (word == "processing")  # of one in a queue nothing is learnt
 
 
 def test_the_first_to_finish_do_not_stand_for_all() -> None:
     """Of a thousand jobs that began together, twenty that are done say little of how long the others take."""
-    early, cadence = taught(Polling(), *[30.0] * 20), Cadence(Polling())
+    early, planner = taught(Polling(), *[30.0] * 20), CheckPlanner(Polling())
     together = [course() for _ in range(1000)]
     for each in together[:20]:
-        cadence.finish(each, task("completed", actual_time=30.0), 30.0)
+        planner.observe_finished(each, task("completed", actual_time=30.0), 30.0)
     for each in together[20:]:
-        cadence.see(each, task(), 31.0)
-    assert gap(cadence, course(28)) > 3 * gap(early, course(28))
+        planner.observe_running(each, task(), 31.0)
+    assert gap(planner, course(28)) > 3 * gap(early, course(28))
 
 
 def test_where_all_take_the_same_time_they_are_looked_at_just_after_it() -> None:
@@ -158,41 +158,41 @@ def test_where_all_take_the_same_time_they_are_looked_at_just_after_it() -> None
 )
 def test_the_servers_word_counts_where_it_fits(facts: dict[str, float], took: float) -> None:
     """A job seen unfinished at 50 s and finished at 60 s took what the server says, or else 55 s."""
-    assert Cadence(Polling()).finish(course(50), task("completed", **facts), 60.0) == took
+    assert CheckPlanner(Polling()).observe_finished(course(50), task("completed", **facts), 60.0) == took
 
 
 def test_of_a_job_from_an_earlier_run_only_the_servers_word_is_learnt() -> None:
     """Nobody looked while it finished, so when that was is not known."""
-    cadence, resumed = Cadence(Polling()), Course("model", 0.0, 0.0, watched=None)
-    assert cadence.finish(resumed, task("completed"), 5000.0) is None
-    assert cadence.finish(resumed, task("completed", actual_time=80.0), 5000.0) == 80.0
+    planner, resumed = CheckPlanner(Polling()), CheckHistory("model", 0.0, 0.0, watched=None)
+    assert planner.observe_finished(resumed, task("completed"), 5000.0) is None
+    assert planner.observe_finished(resumed, task("completed", actual_time=80.0), 5000.0) == 80.0
 
 
 def test_time_in_the_servers_queue_is_not_taken_for_work() -> None:
     """The clock of a job that was seen in a queue starts when it leaves that."""
-    cadence, queued = taught(Polling(), *[60.0] * 50), course()
+    planner, queued = taught(Polling(), *[60.0] * 50), course()
     for now in (100.0, 200.0, 300.0):
-        cadence.see(queued, task("queued"), now)
-        assert cadence.next_look(queued) - now >= 40  # at best it begins now
-    cadence.see(queued, task("processing"), 320.0)
+        planner.observe_running(queued, task("queued"), now)
+        assert planner.next_check(queued) - now >= 40  # at best it begins now
+    planner.observe_running(queued, task("processing"), 320.0)
     assert queued.age(330.0) == 20.0
-    assert cadence.finish(queued, task("completed"), 370.0) == pytest.approx(35.0)
+    assert planner.observe_finished(queued, task("completed"), 370.0) == pytest.approx(35.0)
 
 
 # How well it does
 
 
-def _checks_and_lateness(cadence: Cadence | None, interval: float, seed: int) -> tuple[float, float]:
-    """Follow 600 jobs, 50 at once, with a cadence or at a fixed interval; gives the means for one job."""
-    dice, numbers, looks, late, jobs = random.Random(seed), count(), 0, 0.0, 600
-    heap: list[tuple[float, int, Course, float]] = []
+def _checks_and_lateness(planner: CheckPlanner | None, interval: float, seed: int) -> tuple[float, float]:
+    """Follow 600 jobs, 50 at once, with a planner or at a fixed interval; gives the means for one job."""
+    jitter, numbers, looks, late, jobs = random.Random(seed), count(), 0, 0.0, 600
+    heap: list[tuple[float, int, CheckHistory, float]] = []
 
-    def due(of: Course, now: float) -> float:
-        return now + interval if cadence is None else cadence.next_look(of)
+    def due(of: CheckHistory, now: float) -> float:
+        return now + interval if planner is None else planner.next_check(of)
 
     def launch(now: float) -> None:
-        of = Course("model", now, now)
-        heapq.heappush(heap, (due(of, now), next(numbers), of, now + 110 * math.exp(dice.gauss(0, 0.35))))
+        of = CheckHistory("model", now, now)
+        heapq.heappush(heap, (due(of, now), next(numbers), of, now + 110 * math.exp(jitter.gauss(0, 0.35))))
 
     for number in range(50):
         launch(number / 10)
@@ -202,50 +202,50 @@ def _checks_and_lateness(cadence: Cadence | None, interval: float, seed: int) ->
             looks += 1
             if now >= ends:
                 break
-            if cadence is not None:
-                cadence.see(of, task(estimated_time=110.0), now)
+            if planner is not None:
+                planner.observe_running(of, task(estimated_time=110.0), now)
             heapq.heappush(heap, (due(of, now), next(numbers), of, ends))
         late += now - ends
-        if cadence is not None:
-            cadence.finish(of, task("completed"), now)
+        if planner is not None:
+            planner.observe_finished(of, task("completed"), now)
         launch(now)
     return looks / jobs, late / jobs
 
 
 def test_checks_times_lateness_beats_every_fixed_interval() -> None:
     """Learning from nothing, lognormal durations (sigma .35): well below the product of the best fixed interval."""
-    learnt = [math.prod(_checks_and_lateness(Cadence(Polling()), 0, seed)) for seed in range(3)]
+    learnt = [math.prod(_checks_and_lateness(CheckPlanner(Polling()), 0, seed)) for seed in range(3)]
     fixed = [math.prod(_checks_and_lateness(None, interval, 0)) for interval in (2, 5, 10, 20, 40, 80)]
     assert sum(learnt) / 3 < 0.66 * min(fixed)
 
 
 def _lateness_under_a_budget(*, ranks: bool, seed: int) -> float:
     """Follow 400 jobs at once with 4 checks a second, in order of worth or of turn; gives the mean lateness."""
-    dice, cadence, late, ended, now = random.Random(seed), Cadence(Polling()), 0.0, 0, 0.0
+    jitter, planner, late, ended, now = random.Random(seed), CheckPlanner(Polling()), 0.0, 0, 0.0
     for _ in range(200):
-        cadence.learn("model", 110 * math.exp(dice.gauss(0, 0.35)))
-    agenda: Agenda[tuple[Course, float]] = Agenda(lambda _: False)
+        planner.seed("model", 110 * math.exp(jitter.gauss(0, 0.35)))
+    queue: DueQueue[tuple[CheckHistory, float]] = DueQueue(lambda _: False)
 
     def launch() -> None:
-        agenda.put((of := Course("model", now, now), now + 110 * math.exp(dice.gauss(0, 0.35))), due(of))
+        queue.put((of := CheckHistory("model", now, now), now + 110 * math.exp(jitter.gauss(0, 0.35))), due(of))
 
-    def due(of: Course) -> float:
-        return cadence.next_look(of) if ranks else now + 1.0
+    def due(of: CheckHistory) -> float:
+        return planner.next_check(of) if ranks else now + 1.0
 
-    def worth(item: tuple[Course, float]) -> float:
-        return cadence.wasted(item[0], now)
+    def worth(item: tuple[CheckHistory, float]) -> float:
+        return planner.expected_delay(item[0], now)
 
     for _ in range(400):
         launch()
     while ended < 1500:
         now += 0.25
-        item = agenda.take(now, worth if ranks else None)
+        item = queue.pop(now, worth if ranks else None)
         if item is None:
             continue
         of, ends = item
         if now < ends:
-            cadence.see(of, task(), now)
-            agenda.put(item, due(of))
+            planner.observe_running(of, task(), now)
+            queue.put(item, due(of))
             continue
         ended += 1
         late += now - ends if ended > 500 else 0.0

@@ -23,9 +23,9 @@ from omni_async import (
     Retry,
     TransportError,
 )
-from omni_async.api.parsing import Reply
+from omni_async.api.parsing import Response
 from omni_async.polling.poller import PROBE_PATIENCE
-from tests.support.fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, reply
+from tests.support.fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, response
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)
 
 
-def seen_as(server: Server, task_id: str, **changes: object) -> Reply:
+def seen_as(server: Server, task_id: str, **changes: object) -> Response:
     """Give what a check shows, with some fields changed; None leaves a field out."""
     view = server.view(server.tasks[task_id]) | changes
-    return reply(200, {"code": 200, "data": {name: value for name, value in view.items() if value is not None}})
+    return response(200, {"code": 200, "data": {name: value for name, value in view.items() if value is not None}})
 
 
 # What a look shows
@@ -85,8 +85,8 @@ async def test_every_word_for_failed_ends_the_job_with_the_servers_reason(tmp_pa
 
 @pytest.mark.parametrize(
     "miss",
-    [HTML, reply(200, b""), reply(200, b"{"), reply(500), reply(503, b"busy"), TransportError("reset"), "hang",
-     reply(200, {"code": 500, "message": "try later"}), reply(404, b"<html>nginx</html>"), reply(200, b"[]")],
+    [HTML, response(200, b""), response(200, b"{"), response(500), response(503, b"busy"), TransportError("reset"), "hang",
+     response(200, {"code": 500, "message": "try later"}), response(404, b"<html>nginx</html>"), response(200, b"[]")],
     ids=["502", "empty", "cut json", "500", "503", "reset", "hang", "500 under 200", "gateway 404", "list"],
 )  # fmt: skip
 async def test_a_look_that_shows_nothing_is_no_failed_job(tmp_path: Path, miss: Fault) -> None:
@@ -344,8 +344,8 @@ async def test_checks_are_few_and_finishing_is_noticed_soon(tmp_path: Path) -> N
 
 async def test_jobs_are_looked_at_in_turns(tmp_path: Path) -> None:
     """Those that are due at about the same time share a turn of the loop, and no job is looked at twice in a second."""
-    dice = random.Random(3)
-    server = Server(duration=lambda: dice.lognormvariate(math.log(30), 0.35), latency=0.0)
+    jitter = random.Random(3)
+    server = Server(duration=lambda: jitter.lognormvariate(math.log(30), 0.35), latency=0.0)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.gather(*[client.submit(f"p{number}") for number in range(500)])
     assert len({round(at, 3) for at, _ in server.checks}) < len(server.checks) / 4
@@ -391,8 +391,8 @@ async def test_where_others_wait_for_its_place_a_job_is_noticed_sooner(tmp_path:
     """With a line before five places, jobs that finish are noticed sooner than if nobody waited."""
 
     async def lateness(name: str, *, counts: bool) -> float:
-        dice = random.Random(7)
-        server = Server(duration=lambda: 60 * dice.lognormvariate(0, 0.35))
+        jitter = random.Random(7)
+        server = Server(duration=lambda: 60 * jitter.lognormvariate(0, 0.35))
         async with FakeClient(server, tmp_path / name, limits=Limits(max_in_flight=5)) as client:
             if not counts:
                 client._open().poller.schedule.pressure = float
@@ -407,14 +407,14 @@ async def test_progress_that_proves_true_tells_when_to_look(tmp_path: Path) -> N
     """Where the percentage is the share of its time, fewer looks find out sooner that a job is done."""
 
     async def followed(name: str, *, is_true: bool) -> tuple[int, float]:
-        dice = random.Random(7)
-        server = Server(duration=lambda: 60 * dice.lognormvariate(0, 0.35))
+        jitter = random.Random(7)
+        server = Server(duration=lambda: 60 * jitter.lognormvariate(0, 0.35))
 
         def share(task_id: str) -> int:
             task = server.tasks[task_id]
             return int(100 * (server.now() - task.accepted_at) / (task.ready_at - task.accepted_at))
 
-        def show(task_id: str) -> Reply | None:
+        def show(task_id: str) -> Response | None:
             return seen_as(server, task_id, progress=share(task_id)) if is_true and share(task_id) < 100 else None
 
         server.on_check = show

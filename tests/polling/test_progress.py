@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.polling.planner import Cadence
-from omni_async.polling.progress import Foresight, Span, foretold, next_look
+from omni_async.polling.planner import CheckPlanner
+from omni_async.polling.progress import FinishWindow, PredictionAccuracy, next_check, predict_finish
 from omni_async.settings import Polling
 from tests.polling.test_planner import task as reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from omni_async.polling.planner import Course
+    from omni_async.polling.planner import CheckHistory
 
     Says = Callable[[float, float], float | None]  # of a task's share that is over, and its age: percent
 
@@ -62,15 +62,15 @@ class Cost(NamedTuple):
 
 def followed(says: Says, seed: int, *, median: float = MEDIAN, tells: bool = True, queue: float = 0.0) -> Cost:
     """Follow 600 jobs, 50 at once; `tells`: the server says how long each took. `queue`: seconds before each begins."""
-    dice, numbers, cadence = random.Random(seed), count(), Cadence(Polling())
+    jitter, numbers, planner = random.Random(seed), count(), CheckPlanner(Polling())
     looks, late, jobs = 0, 0.0, 600
-    heap: list[tuple[float, int, Course, float, float]] = []
+    heap: list[tuple[float, int, CheckHistory, float, float]] = []
 
     def launch(now: float) -> None:
-        of = cadence.begin("model", now, now, is_watched=True)
-        begins = now + dice.uniform(0, queue)
-        ends = begins + median * math.exp(dice.gauss(0, 0.35))
-        heapq.heappush(heap, (cadence.next_look(of), next(numbers), of, begins, ends))
+        of = planner.begin("model", now, now, is_watched=True)
+        begins = now + jitter.uniform(0, queue)
+        ends = begins + median * math.exp(jitter.gauss(0, 0.35))
+        heapq.heappush(heap, (planner.next_check(of), next(numbers), of, begins, ends))
 
     for number in range(50):
         launch(number / 10)
@@ -82,11 +82,11 @@ def followed(says: Says, seed: int, *, median: float = MEDIAN, tells: bool = Tru
                 break
             share = (now - begins) / (ends - begins)
             task = reply(progress=says(share, now - begins)) if share > 0 else reply("queued", progress=0)
-            cadence.see(of, task, now)
-            heapq.heappush(heap, (cadence.next_look(of), next(numbers), of, begins, ends))
+            planner.observe_running(of, task, now)
+            heapq.heappush(heap, (planner.next_check(of), next(numbers), of, begins, ends))
         late += now - ends
         facts = {"actual_time": max(1.0, round(ends - begins))} if tells else {}
-        cadence.finish(of, reply("completed", progress=100, **facts), now)
+        planner.observe_finished(of, reply("completed", progress=100, **facts), now)
         launch(now)
     return Cost(looks / jobs, late / jobs)
 
@@ -129,7 +129,7 @@ def test_a_queue_makes_it_no_worse() -> None:
 @given(st.floats(0.1, 1e4), st.floats(5, 200), st.floats(0, 1))
 def test_a_word_is_about_what_is_to_come(age: float, progress: float, doubt: float) -> None:
     """It never names an age that has passed, and never one beyond what the percentage and the doubt allow."""
-    word = foretold(age, progress, doubt)
+    word = predict_finish(age, progress, doubt)
     if word is not None:
         assert age <= word.earliest <= word.latest
         assert word.latest <= (20 * age + 19 * doubt) * 1.001
@@ -138,34 +138,34 @@ def test_a_word_is_about_what_is_to_come(age: float, progress: float, doubt: flo
 @pytest.mark.parametrize("progress", [None, 0.0, 4.9, -3.0])
 def test_too_little_is_no_word(progress: float | None) -> None:
     """The first percents, and none at all, foretell nothing."""
-    assert foretold(10.0, progress, 0.0) is None
+    assert predict_finish(10.0, progress, 0.0) is None
 
 
 def test_whole_percents_leave_it_open() -> None:
     """40 is said of all from 40 to 41."""
-    word = foretold(40.0, 40.0, 0.0)
+    word = predict_finish(40.0, 40.0, 0.0)
     assert word is not None
     assert (word.earliest, word.latest) == pytest.approx((97.56, 100.0), abs=0.01)
 
 
 def test_a_start_that_is_not_known_well_leaves_it_open() -> None:
     """A second that the job may have begun earlier or later weighs the more, the less of it is over."""
-    half, tenth = foretold(50.0, 50.0, 1.0), foretold(10.0, 10.0, 0.1)
+    half, tenth = predict_finish(50.0, 50.0, 1.0), predict_finish(10.0, 10.0, 0.1)
     assert half is not None
     assert tenth is not None
     assert half.latest == pytest.approx(101.0)
     assert tenth.latest == pytest.approx(100.9)
-    assert foretold(10.0, 10.0, 2.0) is None  # anything from 73 to 118
+    assert predict_finish(10.0, 10.0, 2.0) is None  # anything from 73 to 118
 
 
 def test_the_next_look_is_where_the_job_should_have_ended() -> None:
     """A narrow word is waited for; of a wide one, the job is asked shortly before, when it can tell it better."""
-    narrow, wide = Span(99.0, 100.0), Span(90.0, 100.0)
+    narrow, wide = FinishWindow(99.0, 100.0), FinishWindow(90.0, 100.0)
     costs: dict[str, Any] = {"doubt": 0.0, "check_cost": 1.0, "minimum": 1.0}
-    assert next_look(narrow, 50.0, **costs) == 100.0
-    assert next_look(wide, 50.0, **costs) == 89.0
-    assert next_look(wide, 89.5, **costs) == 95.0  # too late for that: two looks, for ten seconds are worth both
-    assert next_look(wide, 89.5, doubt=0.0, check_cost=0.01, minimum=4.0) == 95.0  # no closer than the minimum
+    assert next_check(narrow, 50.0, **costs) == 100.0
+    assert next_check(wide, 50.0, **costs) == 89.0
+    assert next_check(wide, 89.5, **costs) == 95.0  # too late for that: two looks, for ten seconds are worth both
+    assert next_check(wide, 89.5, doubt=0.0, check_cost=0.01, minimum=4.0) == 95.0  # no closer than the minimum
 
 
 # Whether it is believed
@@ -173,106 +173,106 @@ def test_the_next_look_is_where_the_job_should_have_ended() -> None:
 
 def test_few_words_are_not_enough() -> None:
     """Three may be right by chance; one that is wrong is forgiven once there are many."""
-    foresight = Foresight()
+    foresight = PredictionAccuracy()
     for _ in range(3):
-        assert not foresight.is_trusted
-        foresight.judge(Span(99, 100), Span(99.5, 100.5))
-    foresight.judge(Span(99, 100), Span(99.5, 100.5))
-    assert foresight.is_trusted
-    foresight.belied()
-    assert not foresight.is_trusted
+        assert not foresight.is_reliable
+        foresight.judge(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    foresight.judge(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    assert foresight.is_reliable
+    foresight.record_miss()
+    assert not foresight.is_reliable
     for _ in range(20):
-        foresight.judge(Span(99, 100), Span(99.5, 100.5))
-    foresight.judge(Span(99, 100), Span(70, 71))
-    assert foresight.is_trusted
+        foresight.judge(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    foresight.judge(FinishWindow(99, 100), FinishWindow(70, 71))
+    assert foresight.is_reliable
     assert 5 < foresight.odds < 10
 
 
 def test_an_end_that_is_hardly_known_proves_nothing() -> None:
     """A job that was found done, half of its time after the last look, may have ended anywhere."""
-    foresight = Foresight()
+    foresight = PredictionAccuracy()
     for _ in range(50):
-        foresight.judge(Span(99, 100), Span(60, 110))
-    assert not foresight.is_trusted
+        foresight.judge(FinishWindow(99, 100), FinishWindow(60, 110))
+    assert not foresight.is_reliable
 
 
-def believing(polling: Polling) -> tuple[Cadence, Course]:
-    """Give a cadence that has followed honest jobs of 100 s, and one such job that was asked at 50 s."""
-    cadence = Cadence(polling)
+def believing(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
+    """Give a planner that has followed honest jobs of 100 s, and one such job that was asked at 50 s."""
+    planner = CheckPlanner(polling)
     for _ in range(30):
-        of = cadence.begin("model", 0.0, 0.0, is_watched=True)
-        cadence.see(of, reply(progress=50), 50.0)
-        cadence.finish(of, reply("completed", actual_time=100.0), 100.5)
-    of = cadence.begin("model", 0.0, 0.0, is_watched=True)
-    cadence.see(of, reply(progress=50), 50.0)
-    return cadence, of
+        of = planner.begin("model", 0.0, 0.0, is_watched=True)
+        planner.observe_running(of, reply(progress=50), 50.0)
+        planner.observe_finished(of, reply("completed", actual_time=100.0), 100.5)
+    of = planner.begin("model", 0.0, 0.0, is_watched=True)
+    planner.observe_running(of, reply(progress=50), 50.0)
+    return planner, of
 
 
 def test_a_believed_word_makes_the_looks_between_needless() -> None:
     """The next look is shortly before the foretold end, beyond `Polling.maximum`: that is for jobs that may be done."""
-    cadence, of = believing(Polling(maximum=15.0))
-    assert 96 < cadence.next_look(of) < 101
-    cadence, of = believing(Polling(maximum=1.0))
-    assert cadence.next_look(of) < 50 + 20  # ... by so many maxima as words were right for each that was wrong
-    cadence, of = believing(Polling())
-    assert cadence.wasted(of, 90.0) == 0.0
-    assert cadence.wasted(of, 110.0) == pytest.approx(11.0, abs=1.0)
+    planner, of = believing(Polling(maximum=15.0))
+    assert 96 < planner.next_check(of) < 101
+    planner, of = believing(Polling(maximum=1.0))
+    assert planner.next_check(of) < 50 + 20  # ... by so many maxima as words were right for each that was wrong
+    planner, of = believing(Polling())
+    assert planner.expected_delay(of, 90.0) == 0.0
+    assert planner.expected_delay(of, 110.0) == pytest.approx(11.0, abs=1.0)
 
 
 def test_a_job_that_should_have_been_done_is_not_heeded_any_longer() -> None:
     """One that says 99 for ever is looked at as if it had said nothing."""
-    cadence, of = believing(Polling())
-    silent = cadence.begin("model", 0.0, 0.0, is_watched=True)
+    planner, of = believing(Polling())
+    silent = planner.begin("model", 0.0, 0.0, is_watched=True)
     for now in (50.0, 100.0, 110.0, 130.0):
-        cadence.see(of, reply(progress=min(99, now)), now)
-        cadence.see(silent, reply(), now)
-    assert cadence.next_look(of) == cadence.next_look(silent)
+        planner.observe_running(of, reply(progress=min(99, now)), now)
+        planner.observe_running(silent, reply(), now)
+    assert planner.next_check(of) == planner.next_check(silent)
 
 
 def test_a_job_that_tells_no_more_is_not_asked_all_the_time() -> None:
     """What it told last is over, and it says nothing new: it is looked at as if it had never said anything."""
-    cadence, of = believing(Polling())
-    silent = cadence.begin("model", 0.0, 0.0, is_watched=True)
+    planner, of = believing(Polling())
+    silent = planner.begin("model", 0.0, 0.0, is_watched=True)
     for each in (of, silent):
-        cadence.see(each, reply(), 101.5)
-    assert cadence.next_look(of) == cadence.next_look(silent)
+        planner.observe_running(each, reply(), 101.5)
+    assert planner.next_check(of) == planner.next_check(silent)
 
 
 def test_an_old_percentage_is_not_heard_again() -> None:
     """Of many jobs at once only the status is asked: that half was done a while ago does not make it half now."""
-    cadence, of = believing(Polling())
-    due = cadence.next_look(of)
-    cadence.see(of, reply(progress=50), 90.0, is_whole=False)
-    assert cadence.next_look(of) == due
+    planner, of = believing(Polling())
+    due = planner.next_check(of)
+    planner.observe_running(of, reply(progress=50), 90.0, is_whole=False)
+    assert planner.next_check(of) == due
 
 
 def test_a_job_that_falls_back_is_not_heeded_any_longer() -> None:
     """One that the server began again says that it will take hours: it is looked at as if it had said nothing."""
-    cadence, of = believing(Polling())
-    silent = cadence.begin("model", 0.0, 0.0, is_watched=True)
-    cadence.see(of, reply(progress=6), 80.0)
-    cadence.see(silent, reply(), 80.0)
-    assert cadence.next_look(of) == cadence.next_look(silent)
+    planner, of = believing(Polling())
+    silent = planner.begin("model", 0.0, 0.0, is_watched=True)
+    planner.observe_running(of, reply(progress=6), 80.0)
+    planner.observe_running(silent, reply(), 80.0)
+    assert planner.next_check(of) == planner.next_check(silent)
 
 
 def test_a_job_that_is_queued_again_tells_anew() -> None:
     """What it said before is about a start that does not count any more."""
-    cadence, of = believing(Polling())
-    cadence.see(of, reply("queued", progress=0), 60.0)
-    cadence.see(of, reply(progress=2), 62.0)
-    assert cadence.next_look(of) > 62 + 20
-    cadence.see(of, reply(progress=50), 111.0)
-    assert 150 < cadence.next_look(of) < 165
+    planner, of = believing(Polling())
+    planner.observe_running(of, reply("queued", progress=0), 60.0)
+    planner.observe_running(of, reply(progress=2), 62.0)
+    assert planner.next_check(of) > 62 + 20
+    planner.observe_running(of, reply(progress=50), 111.0)
+    assert 150 < planner.next_check(of) < 165
 
 
 @pytest.mark.parametrize("ease", [1.0, 1.02])
 def test_hooks_that_never_come_do_not_switch_it_off(ease: float) -> None:
     """Where hooks are expected and hardly ever come, looks are planned by words all the same."""
-    cadence, of = believing(Polling())
-    assert 96 < cadence.next_look(of, ease=ease) < 101
+    planner, of = believing(Polling())
+    assert 96 < planner.next_check(of, cost_factor=ease) < 101
 
 
 def test_where_hooks_come_no_look_is_planned_by_a_word() -> None:
     """The hook tells the end; a look at the foretold time would be made in vain."""
-    cadence, of = believing(Polling())
-    assert cadence.next_look(of, ease=16.0) != cadence.next_look(of)
+    planner, of = believing(Polling())
+    assert planner.next_check(of, cost_factor=16.0) != planner.next_check(of)

@@ -34,7 +34,7 @@ def anyio_backend() -> str:
 
 
 @asynccontextmanager
-async def house(
+async def runtime(
     folder: Path, *, polling: Polling = RARE, **knobs: Any
 ) -> AsyncIterator[tuple[OmniClient, Sandbox, str]]:
     """A sandbox, a client, and a server of the user's that takes its webhooks; gives also where."""
@@ -63,7 +63,7 @@ def callback_of(sandbox: Sandbox) -> str:
 async def test_a_hook_wakes_its_job(tmp_path: Path, fault: str | None) -> None:
     """With checks ten minutes apart, each of ten jobs is done within seconds, and one check was enough for it."""
     faults = {fault: 1.0} if fault else {}
-    async with house(tmp_path, median=0.5, speed=5.0, faults=faults) as (client, sandbox, _):
+    async with runtime(tmp_path, median=0.5, speed=5.0, faults=faults) as (client, sandbox, _):
         async with asyncio.timeout(PATIENCE):
             paths = await asyncio.gather(*(client.submit(f"p{number}") for number in range(10)))
             while len(sandbox.record.webhooks) < (20 if fault == "twice_webhook" else 10):
@@ -75,7 +75,7 @@ async def test_a_hook_wakes_its_job(tmp_path: Path, fault: str | None) -> None:
 
 async def test_the_server_may_run_in_another_thread(tmp_path: Path) -> None:
     """A call that is heard in another event loop wakes the job in that of its client."""
-    async with house(tmp_path, median=0.5, faults={"lost_webhook": 1.0}) as (client, sandbox, _):
+    async with runtime(tmp_path, median=0.5, faults={"lost_webhook": 1.0}) as (client, sandbox, _):
         job = client.submit("p")
         body = json.dumps({"id": await job.accepted()}).encode()
         async with asyncio.timeout(PATIENCE):
@@ -83,7 +83,7 @@ async def test_the_server_may_run_in_another_thread(tmp_path: Path) -> None:
                 await asyncio.sleep(0.02)
 
             async def hear() -> int:
-                return client._webhook.hear(body)
+                return client._webhook.handle_call(body)
 
             assert await asyncio.to_thread(asyncio.run, hear()) == 204
             await job
@@ -91,7 +91,7 @@ async def test_the_server_may_run_in_another_thread(tmp_path: Path) -> None:
 
 async def test_a_server_that_was_away_is_called_again(tmp_path: Path) -> None:
     """A call that no open client hears is answered 503, which the caller takes for a reason to come again."""
-    async with house(tmp_path, median=0.2, speed=20.0) as (client, sandbox, _):
+    async with runtime(tmp_path, median=0.2, speed=20.0) as (client, sandbox, _):
         hint, client._webhook._hint = client._webhook._hint, None
         job = client.submit("p")
         async with asyncio.timeout(PATIENCE):
@@ -104,7 +104,10 @@ async def test_a_server_that_was_away_is_called_again(tmp_path: Path) -> None:
 
 async def test_strangers_and_floods_do_no_harm(tmp_path: Path) -> None:
     """Wrong paths, forged ids, duplicates and bodies of 10 MB are answered at once, and the jobs get done as ever."""
-    async with house(tmp_path, median=4.0, sigma=0.0) as (client, sandbox, address), aiohttp.ClientSession() as caller:
+    async with (
+        runtime(tmp_path, median=4.0, sigma=0.0) as (client, sandbox, address),
+        aiohttp.ClientSession() as caller,
+    ):
         jobs = [client.submit(f"p{number}") for number in range(20)]
         ids = await asyncio.gather(*(job.accepted() for job in jobs))
         url = callback_of(sandbox)
@@ -161,7 +164,7 @@ async def oversized(url: str, *, length: int | None) -> int:
 async def test_one_who_dribbles_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come to its end is given up, and others are heard meanwhile."""
     monkeypatch.setattr("omni_async.polling.webhook._PATIENCE", 0.2)
-    async with house(tmp_path, median=0.3) as (client, sandbox, _):
+    async with runtime(tmp_path, median=0.3) as (client, sandbox, _):
         await client.submit("p")
         target = URL(callback_of(sandbox))
         reader, writer = await asyncio.open_connection(target.host, target.port)

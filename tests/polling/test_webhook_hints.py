@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobStatus, OmniClient, TransportError, VideoRequest
-from omni_async.api.parsing import Reply
-from omni_async.ledger import MemoryLedger
-from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, reply
+from omni_async.api.parsing import Response
+from omni_async.ledger import MemoryJobStore
+from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,11 +34,11 @@ class Hooking(Server):
     deliveries: Callable[[], list[float]] = lambda: [0.1]
     called: OmniClient | None = None
     calls: list[float] = field(default_factory=list)
-    dice: random.Random = field(default_factory=lambda: random.Random(5))
+    jitter: random.Random = field(default_factory=lambda: random.Random(5))
     median: float = 110.0
 
-    def _accept(self, post: Post) -> Reply:
-        self.duration = self.median * self.dice.lognormvariate(0, 0.35)
+    def _accept(self, post: Post) -> Response:
+        self.duration = self.median * self.jitter.lognormvariate(0, 0.35)
         known = set(self.tasks)
         answer = super()._accept(post)
         for task_id in self.tasks.keys() - known:
@@ -55,8 +55,8 @@ class Hooking(Server):
         """Call, as the sub-application does."""
         assert self.called is not None
         self.calls.append(self.now())
-        if self.called._webhook.greet(self.called._webhook._secret or "") is None:
-            assert self.called._webhook.hear(json.dumps({"id": task_id, "status": "completed"}).encode()) == 204
+        if self.called._webhook.authorize(self.called._webhook._secret or "") is None:
+            assert self.called._webhook.handle_call(json.dumps({"id": task_id, "status": "completed"}).encode()) == 204
 
     def late(self) -> list[float]:
         """Give for each task, first accepted first, how many seconds passed until a check showed its end."""
@@ -68,7 +68,7 @@ class Hooking(Server):
 
 
 def client_of(
-    server: Hooking, folder: Path, *, hooks: str | None = ADDRESS, ledger: MemoryLedger | None = None
+    server: Hooking, folder: Path, *, hooks: str | None = ADDRESS, ledger: MemoryJobStore | None = None
 ) -> FakeClient:
     """Give a client, with webhooks on unless told otherwise."""
     client = FakeClient(server, folder, ledger=ledger)
@@ -125,8 +125,8 @@ async def test_some_hooks_are_lost(tmp_path: Path, lost: float, gap: float) -> N
     Also where all jobs begin together, so that what is lost is found long after what has come.
     """
     without, late_without = await outcome(tmp_path / "without", Hooking(), hooks=None, gap=gap)
-    dice = random.Random(3)
-    server = Hooking(deliveries=lambda: [] if dice.random() < lost else [0.1, 0.1, 0.4])
+    jitter = random.Random(3)
+    server = Hooking(deliveries=lambda: [] if jitter.random() < lost else [0.1, 0.1, 0.4])
     checks, late = await outcome(tmp_path / "lost", server, gap=gap)
     assert checks < 1.3 * without
     assert fmean(late) < fmean(late_without)
@@ -164,7 +164,7 @@ async def test_calls_for_jobs_that_are_done_or_unknown_are_nothing(tmp_path: Pat
         await client.submit("p")
         checks = len(server.checks)
         for task_id in (*server.tasks, "task_x", "", "x" * 5000):
-            client._webhook.hear(json.dumps({"id": task_id}).encode())
+            client._webhook.handle_call(json.dumps({"id": task_id}).encode())
         await asyncio.sleep(60)
         assert len(server.checks) == checks
 
@@ -187,7 +187,7 @@ async def test_a_hook_is_not_forgotten_when_its_look_shows_nothing(tmp_path: Pat
         job = client.submit("last")
         task = server.tasks[await job.accepted()]
         bare = {"id": task.task_id, "status": "completed"}
-        fault = reply(200, {"code": 200, "data": bare}) if trouble == "no link" else trouble
+        fault = response(200, {"code": 200, "data": bare}) if trouble == "no link" else trouble
         server.on_check = lambda _: fault if task.ready_at <= server.now() < task.ready_at + 2 else None
         await job
     (late,) = server.late()[-1:]
@@ -236,7 +236,7 @@ async def test_submits_name_the_address_and_only_then(tmp_path: Path) -> None:
 
 async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """A job in doubt is sent again by a later run with the address of its first POST, or without as it was then."""
-    ledger, server = MemoryLedger(), Hooking()
+    ledger, server = MemoryJobStore(), Hooking()
     server.submit_script.extend(["hang", "hang"])
     async with left_by_error(client_of(server, tmp_path, hooks=None, ledger=ledger)) as client:
         client.submit("plain", key="plain")
@@ -262,7 +262,7 @@ async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
 
 async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
     """Under one idempotency key there is one body, also after a 429 and in another run."""
-    ledger, server = MemoryLedger(), Hooking()
+    ledger, server = MemoryJobStore(), Hooking()
     server.on_submit = lambda _: server.too_many(600)
     async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
         client.submit("p")
@@ -276,7 +276,7 @@ async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
 
 async def test_what_was_never_sent_gets_the_address_of_now(tmp_path: Path) -> None:
     """A job that only waited in an earlier run calls where this one listens; one that is bought again does, too."""
-    ledger, server = MemoryLedger(), Hooking()
+    ledger, server = MemoryJobStore(), Hooking()
     server.on_submit = lambda _: server.too_many(600)
     async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
         client.submit("first", key="first")
@@ -295,7 +295,7 @@ async def test_what_was_never_sent_gets_the_address_of_now(tmp_path: Path) -> No
 
 async def test_a_job_of_an_earlier_run_still_wakes(tmp_path: Path) -> None:
     """The secret is kept with the ledger, so the call for it comes to the same path, and is expected."""
-    ledger, server = MemoryLedger(), Hooking()
+    ledger, server = MemoryJobStore(), Hooking()
     async with left_by_error(client_of(server, tmp_path, ledger=ledger)) as client:
         await client.submit("p").accepted()
     (task,) = server.tasks.values()
@@ -313,14 +313,14 @@ async def test_a_closed_client_hears_nothing(tmp_path: Path) -> None:
     server = Hooking()
     client = client_of(server, tmp_path)
     hook = client._webhook
-    assert hook.greet("anything") == 503
+    assert hook.authorize("anything") == 503
     async with client:
-        assert hook.greet("wrong") == hook.greet("") == hook.greet("ümläut") == 404
-        assert hook.greet(hook._secret or "") is None
-        assert hook.hear(b"nonsense") == 400
+        assert hook.authorize("wrong") == hook.authorize("") == hook.authorize("ümläut") == 404
+        assert hook.authorize(hook._secret or "") is None
+        assert hook.handle_call(b"nonsense") == 400
         secret = hook._secret or ""
-    assert hook.greet(secret) == 503
-    assert hook.hear(b'{"id": "task_1"}') == 204  # one that had been let in just before
+    assert hook.authorize(secret) == 503
+    assert hook.handle_call(b'{"id": "task_1"}') == 204  # one that had been let in just before
 
 
 async def test_one_client_has_one_address(tmp_path: Path) -> None:
@@ -341,7 +341,7 @@ async def test_the_secret_is_shown_to_nobody(tmp_path: Path, caplog: pytest.LogC
     async with client_of(server, tmp_path) as client:
         job = client.submit("p")
         await job
-        client._webhook.hear(b"{}")
+        client._webhook.handle_call(b"{}")
         shown = [repr(thing) for thing in (client, job, job._record, client._webhook)]
     secret = client._webhook._secret
     assert secret

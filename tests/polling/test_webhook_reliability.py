@@ -7,29 +7,29 @@ from itertools import pairwise
 import pytest
 
 from omni_async import Polling
-from omni_async.polling.planner import Cadence, Course
-from omni_async.polling.webhook_reliability import Calls, Trust
+from omni_async.polling.planner import CheckHistory, CheckPlanner
+from omni_async.polling.webhook_reliability import WebhookCalls, WebhookReliability
 
 
-def trust_after(*ends: bool) -> Trust:
+def trust_after(*ends: bool) -> WebhookReliability:
     """Give the trust after jobs that ended with (True) or without (False) a hook."""
-    trust = Trust()
+    trust = WebhookReliability()
     for number, has_come in enumerate(ends):
         if has_come:
-            trust.came()
+            trust.record_received()
         else:
-            trust.lost(f"task_{number}", 0.0)
+            trust.record_lost(f"task_{number}", 0.0)
     return trust
 
 
 def test_nothing_is_taken_for_granted() -> None:
     """Before the first hook, checks are hardly rarer than without: nobody has seen one come."""
-    assert Trust().ease == pytest.approx(2.0)
+    assert WebhookReliability().cost_factor == pytest.approx(2.0)
 
 
 def test_hooks_that_come_make_checks_rare_but_never_stop_them() -> None:
     """Five hooks are worth something, thirty much, a thousand not more than ten times the gap."""
-    eases = [trust_after(*[True] * number).ease for number in (0, 1, 5, 30, 1000)]
+    eases = [trust_after(*[True] * number).cost_factor for number in (0, 1, 5, 30, 1000)]
     assert eases == sorted(eases)
     assert eases[2] > 8
     assert eases[3] > 30
@@ -38,36 +38,36 @@ def test_hooks_that_come_make_checks_rare_but_never_stop_them() -> None:
 
 def test_hooks_that_never_come_change_nothing() -> None:
     """With each one lost, checks are soon back at their ordinary pace."""
-    assert trust_after(*[False] * 5).ease < 1.15
-    assert trust_after(*[False] * 100).ease < 1.05
+    assert trust_after(*[False] * 5).cost_factor < 1.15
+    assert trust_after(*[False] * 100).cost_factor < 1.05
 
 
 def test_hooks_that_stop_coming_are_noticed() -> None:
     """After a thousand that came, fifteen that did not bring the gap below twice the ordinary one."""
     before, after = trust_after(*[True] * 1000), trust_after(*[True] * 1000, *[False] * 15)
-    assert before.ease > 50
-    assert after.ease < 4
-    assert trust_after(*[True] * 1000, *[False] * 100, *[True] * 100).ease > 10
+    assert before.cost_factor > 50
+    assert after.cost_factor < 4
+    assert trust_after(*[True] * 1000, *[False] * 100, *[True] * 100).cost_factor > 10
 
 
 def test_a_hook_that_a_check_was_quicker_than_is_not_lost() -> None:
     """One that follows within seconds counts as come, one that follows after a retry's pause does not."""
     quick, slow = trust_after(*[False] * 10), trust_after(*[False] * 10)
     for number in range(10):
-        quick.heard(f"task_{number}", 1.0)
-        slow.heard(f"task_{number}", 11.0)
-    assert quick.ease > 8
-    assert slow.ease < 1.15
+        quick.record_unmatched(f"task_{number}", 1.0)
+        slow.record_unmatched(f"task_{number}", 11.0)
+    assert quick.cost_factor > 8
+    assert slow.cost_factor < 1.15
 
 
 def test_a_hook_may_be_quicker_than_the_answer_to_the_submit() -> None:
     """It is remembered once, and a flood of others makes no memory grow."""
-    trust = Trust()
-    trust.heard("task_1", 0.0)
+    trust = WebhookReliability()
+    trust.record_unmatched("task_1", 0.0)
     assert trust.has_heard_of("task_1")
     assert not trust.has_heard_of("task_1")
     for number in range(100_000):
-        trust.heard(f"forged_{number}", 0.0)
+        trust.record_unmatched(f"forged_{number}", 0.0)
     assert sum(trust.has_heard_of(f"forged_{number}") for number in range(100_000)) == 256
 
 
@@ -79,7 +79,7 @@ def test_what_was_found_without_a_hook_is_not_remembered_for_ever() -> None:
 
 def test_calls_cost_at_most_one_check_a_second_and_soon_fewer() -> None:
     """A hundred calls a second for a job that never ends, for an hour: a dozen checks, not four hundred thousand."""
-    calls, now, looks = Calls(is_expected=True), 100.0, []
+    calls, now, looks = WebhookCalls(is_expected=True), 100.0, []
     while now < 3700.0:
         calls.come(now)
         if calls.due_at <= now:
@@ -93,7 +93,7 @@ def test_calls_cost_at_most_one_check_a_second_and_soon_fewer() -> None:
 
 def test_a_call_in_vain_brings_back_the_ordinary_pace() -> None:
     """Who calls for an unfinished job cannot keep it from being checked."""
-    calls = Calls(is_expected=True)
+    calls = WebhookCalls(is_expected=True)
     assert calls.come(0.0)
     assert not calls.come(0.5)  # a duplicate is no news
     calls.looked(1.0)
@@ -103,7 +103,7 @@ def test_a_call_in_vain_brings_back_the_ordinary_pace() -> None:
 
 def test_a_call_during_a_look_asks_for_another() -> None:
     """What that look shows was perhaps asked before the job ended: the call is not in vain."""
-    calls = Calls(is_expected=True)
+    calls = WebhookCalls(is_expected=True)
     calls.looked(1.0)
     calls.come(1.5)
     calls.unfinished()
@@ -121,7 +121,7 @@ def test_a_call_during_a_look_asks_for_another() -> None:
 
 def test_an_ordinary_look_is_no_call_in_vain() -> None:
     """A job that nobody has called for stays expected to be called for."""
-    calls = Calls(is_expected=True)
+    calls = WebhookCalls(is_expected=True)
     calls.looked(1.0)
     calls.unfinished()
     assert (calls.is_expected, calls.vain) == (True, 0)
@@ -131,13 +131,16 @@ def test_an_ordinary_look_is_no_call_in_vain() -> None:
 def test_gaps_go_with_the_root_of_the_ease(durations: tuple[int, ...]) -> None:
     """With trust they grow, to ten times the maximum at most; shared by many they shrink, not below the minimum."""
     polling = Polling()
-    cadence = Cadence(polling)
+    planner = CheckPlanner(polling)
     for seconds in durations:
-        cadence.learn("model", float(seconds))
-    seen = [Course("model", 0.0, float(age), float(age)) for age in range(60, 240, 5)]
-    gaps = {ease: [cadence.next_look(each, ease=ease) - each.seen for each in seen] for ease in (0.02, 1.0, 4.0, 100.0)}
+        planner.seed("model", float(seconds))
+    seen = [CheckHistory("model", 0.0, float(age), float(age)) for age in range(60, 240, 5)]
+    gaps = {
+        ease: [planner.next_check(each, cost_factor=ease) - each.seen for each in seen]
+        for ease in (0.02, 1.0, 4.0, 100.0)
+    }
     for seldom, often in ((100.0, 4.0), (4.0, 1.0), (1.0, 0.02)):
         assert sum(gaps[seldom]) > 1.4 * sum(gaps[often])
     assert max(gaps[100.0]) <= 10 * polling.maximum
     assert min(gaps[0.02]) >= polling.minimum
-    assert gaps[1.0] == [cadence.next_look(each) - each.seen for each in seen]
+    assert gaps[1.0] == [planner.next_check(each) - each.seen for each in seen]

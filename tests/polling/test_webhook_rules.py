@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.polling.webhook_rules import checked_address, named_task
+from omni_async.polling.webhook_rules import parse_call, validate_callback_url
 
 REAL = "https://api.apimart.ai"
 HERE = "http://127.0.0.1:8800"
@@ -27,7 +27,7 @@ HERE = "http://127.0.0.1:8800"
 )
 def test_good_addresses(given: str, sent: str) -> None:
     """A public http(s) address at its usual port is taken, without a slash at its end."""
-    assert checked_address(given, REAL) == sent
+    assert validate_callback_url(given, REAL) == sent
 
 
 @pytest.mark.parametrize(
@@ -62,27 +62,27 @@ def test_good_addresses(given: str, sent: str) -> None:
 def test_what_the_server_would_silently_drop_is_refused(given: str, reason: str) -> None:
     """Each address that is never called is refused with the reason, before a clip is paid."""
     with pytest.raises(ValueError, match=reason):
-        checked_address(given, REAL)
+        validate_callback_url(given, REAL)
 
 
 def test_the_servers_own_host_is_refused_whatever_its_name() -> None:
     """Also of a mirror that nobody has heard of."""
     with pytest.raises(ValueError, match="own hosts"):
-        checked_address("https://mirror.example.com/omni", "https://mirror.example.com")
+        validate_callback_url("https://mirror.example.com/omni", "https://mirror.example.com")
 
 
 @pytest.mark.parametrize("server", [HERE, "http://localhost:8800", "http://[::1]:8800"])
 def test_a_server_on_this_machine_can_call_it(server: str) -> None:
     """With a sandbox, any port of this machine will do, but a bad address is still bad."""
-    assert checked_address("http://127.0.0.1:8080/omni", server) == "http://127.0.0.1:8080/omni"
+    assert validate_callback_url("http://127.0.0.1:8080/omni", server) == "http://127.0.0.1:8080/omni"
     with pytest.raises(ValueError, match="no http"):
-        checked_address("127.0.0.1:8080", server)
+        validate_callback_url("127.0.0.1:8080", server)
 
 
 def test_a_password_is_not_repeated() -> None:
     """An address with a password is refused without saying it."""
     with pytest.raises(ValueError, match="password") as caught:
-        checked_address("https://user:hunter2@example.com/", REAL)
+        validate_callback_url("https://user:hunter2@example.com/", REAL)
     assert "hunter2" not in str(caught.value)
 
 
@@ -107,15 +107,15 @@ TASK = {"id": "task_01", "status": "completed", "result": {}}
 )
 def test_what_a_call_names(body: object, found: str | None) -> None:
     """The id alone is taken, bare or in an envelope."""
-    assert named_task(json.dumps(body).encode()) == found
+    assert parse_call(json.dumps(body).encode()) == found
 
 
 @given(st.binary(max_size=200))
 def test_no_body_does_harm(body: bytes) -> None:
     """Whatever bytes come, there is an id or none."""
-    assert named_task(body) is None or isinstance(named_task(body), str)
+    assert parse_call(body) is None or isinstance(parse_call(body), str)
 
 
 def test_a_deep_body_does_no_harm() -> None:
     """Not even one that is nested as deep as a call can be."""
-    assert named_task(b"[" * 60_000) is None
+    assert parse_call(b"[" * 60_000) is None

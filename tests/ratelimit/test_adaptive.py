@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from omni_async.ratelimit.adaptive import Learner, Learnt
-from omni_async.ratelimit.limiter import Gate
+from omni_async.ratelimit.adaptive import LearnedLimits, Learner
+from omni_async.ratelimit.limiter import RateLimiter
 from omni_async.settings import Retry
 from tests.support.accounts import (
     ADVICE,
@@ -78,7 +78,7 @@ class Outcome(NamedTuple):
 
     makespan: float  # over the least possible
     refused: float  # for each accepted
-    learnt: Learnt
+    learnt: LearnedLimits
 
 
 def run(
@@ -96,13 +96,13 @@ def run(
     limits, typical = _KINDS[kind][:2]
     draw = lognormal(random.Random(seed), typical)
     durations = [draw() for _ in range(jobs)]
-    gate = Gate(capacity=capacity, width=16, retry=RETRY, learner=learner or Learner(RETRY))
+    gate = RateLimiter(max_in_flight=capacity, max_concurrent=16, retry=RETRY, learner=learner or Learner(RETRY))
     load = Load(gate, Account(*limits(seed), advice=advice), durations, seed=seed, wire=wire, pace=pace)
     load.go(until=100_000)
     assert len(load.accepted_at) == jobs
     assert load.most_on_wire <= 16
     least = least_makespan(limits(seed), durations)
-    return Outcome(load.finished_at / least, len(load.refused_at) / jobs, gate.learnt())
+    return Outcome(load.finished_at / least, len(load.refused_at) / jobs, gate.learned())
 
 
 def runs(kind: str, advice: str, **given: object) -> list[Outcome]:
@@ -160,7 +160,7 @@ def test_the_capacity_found_is_the_true_one() -> None:
     """And no rate is taken for found where there is none that matters."""
     for seed in SEEDS:
         learnt = run("12 at once", "seconds", seed).learnt
-        assert learnt.at_once == 12
+        assert learnt.max_in_flight == 12
         assert learnt.per_second is None or learnt.per_second > 12 / 5
 
 
@@ -199,12 +199,12 @@ def test_work_that_comes_in_batches_is_hardly_refused(kind: str, refused: int) -
     for seed in range(4):
         limits, typical = _KINDS[kind][:2]
         draw = lognormal(random.Random(seed), typical)
-        gate = Gate(capacity=None, width=16, retry=RETRY, learner=Learner(RETRY))
+        gate = RateLimiter(max_in_flight=None, max_concurrent=16, retry=RETRY, learner=Learner(RETRY))
         load = Load(gate, Account(*limits(seed)), [draw() for _ in range(480)], seed=seed)
         load.waiting = 20
 
-        def bring(load: Load = load, gate: Gate = gate) -> None:
-            gate.rested()
+        def bring(load: Load = load, gate: RateLimiter = gate) -> None:
+            gate.on_idle()
             load.waiting += 20
 
         for number in range(1, 24):
@@ -227,7 +227,7 @@ def test_a_server_that_answers_late_does_not_hold_it_back(kind: str, most: float
 def test_a_rate_that_is_told_is_never_refused() -> None:
     """Where the pace is kept by what the user said, nothing is refused, and nothing lost."""
     for seed in SEEDS:
-        learner = Learner(RETRY, told=4.0)
+        learner = Learner(RETRY, configured=4.0)
         outcome = run("4/s", "seconds", seed, learner=learner, pace=4.0, wire=Wire(jitter=0.0))
         assert outcome.refused == 0
         assert outcome.makespan <= 1.01
@@ -251,7 +251,7 @@ def test_a_told_rate_that_is_too_high_is_soon_not_believed(told: float) -> None:
 def runs_told(kind: str, told: float) -> list[Outcome]:
     """Let jobs out that keep a pace which the user has named."""
     return [
-        run(kind, "seconds", seed, learner=Learner(RETRY, told=told), pace=told, wire=Wire(jitter=0.01))
+        run(kind, "seconds", seed, learner=Learner(RETRY, configured=told), pace=told, wire=Wire(jitter=0.01))
         for seed in SEEDS
     ]
 
@@ -270,7 +270,7 @@ def test_what_was_learnt_is_not_asked_again(kind: str) -> None:
     for seed in SEEDS:
         outcome = run(kind, "seconds", seed, jobs=200)
         first.append(outcome.refused)
-        learner = Learner(RETRY, learnt=outcome.learnt)
+        learner = Learner(RETRY, learned=outcome.learnt)
         again.append(run(kind, "seconds", seed + 100, learner=learner, jobs=200).refused)
     assert mean(again) < mean(first) / 2 + 0.02
 
@@ -278,16 +278,16 @@ def test_what_was_learnt_is_not_asked_again(kind: str) -> None:
 @pytest.mark.parametrize(
     ("learnt", "makespan"),
     [
-        (Learnt(per_second=40.0), 1.3),
-        (Learnt(per_second=40.0, burst=30), 2.6),
-        (Learnt(per_second=1.0), 1.7),
-        (Learnt(at_once=90), 1.2),
+        (LearnedLimits(per_second=40.0), 1.3),
+        (LearnedLimits(per_second=40.0, burst=30), 2.6),
+        (LearnedLimits(per_second=1.0), 1.7),
+        (LearnedLimits(max_in_flight=90), 1.2),
     ],
 )
-def test_what_was_learnt_may_be_wrong_by_now(learnt: Learnt, makespan: float) -> None:
+def test_what_was_learnt_may_be_wrong_by_now(learnt: LearnedLimits, makespan: float) -> None:
     """A rate ten times too high or four times too low, or a capacity of old, costs some time and few refusals."""
     for seed in SEEDS:
-        outcome = run("4/s", "seconds", seed, learner=Learner(RETRY, learnt=learnt), jobs=300)
+        outcome = run("4/s", "seconds", seed, learner=Learner(RETRY, learned=learnt), jobs=300)
         assert outcome.makespan <= makespan
         assert outcome.refused <= 0.08
 
@@ -326,7 +326,7 @@ def test_a_limit_that_moves_is_followed(kind: str, advice: str) -> None:
     """60 -> 20 -> 60 a minute over ten hours: nearly all that is possible is used, at 30 refusals an hour at most."""
     limit, change, hour = _MOVING[kind].limit(), _MOVING[kind].change, 3600.0
     draw = lognormal(random.Random(1), 8)
-    gate = Gate(capacity=None, width=16, retry=RETRY, learner=Learner(RETRY))
+    gate = RateLimiter(max_in_flight=None, max_concurrent=16, retry=RETRY, learner=Learner(RETRY))
     load = Load(gate, Account(limit, advice=advice), [draw() for _ in range(40_000)], seed=1)
     load.at(10 / 3 * hour, lambda: change(limit, 1 / 3))
     load.at(20 / 3 * hour, lambda: change(limit, 1.0))
@@ -342,7 +342,7 @@ def test_a_capacity_that_moves_is_followed(advice: str) -> None:
     limit, hour = Capacity(50), 3600.0
     draw = lognormal(random.Random(1), 60)
     durations = [draw() for _ in range(40_000)]
-    gate = Gate(capacity=None, width=16, retry=RETRY, learner=Learner(RETRY))
+    gate = RateLimiter(max_in_flight=None, max_concurrent=16, retry=RETRY, learner=Learner(RETRY))
     load = Load(gate, Account(limit, advice=advice), durations, seed=1)
     load.at(10 / 3 * hour, lambda: setattr(limit, "most", 20))
     load.at(20 / 3 * hour, lambda: setattr(limit, "most", 50))

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from omni_async.ratelimit.pacer import Pace
+from omni_async.ratelimit.pacer import Pacer
 
 PER_MINUTE = 240.0
 
@@ -19,18 +19,18 @@ def now() -> float:
 
 async def departures(delays: list[tuple[float, float]], per_minute: float = PER_MINUTE) -> list[float]:
     """Let requests out: each is recorded for so long, then connected for so long, and then leaves."""
-    pace, left = Pace(per_minute), list[float]()
+    pace, left = Pacer(per_minute), list[float]()
 
     async def one(recording: float, connecting: float) -> None:
         await asyncio.sleep(recording)
-        leaves = await pace.departure()
+        leaves = await pace.wait_for_interval()
         await asyncio.sleep(connecting)
         leaves()
         left.append(now())
 
     async with asyncio.TaskGroup() as group:
         for delay in delays:
-            await pace.turn()
+            await pace.acquire()
             group.create_task(one(*delay))
     return left
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from omni_async.ratelimit.adaptive import Learner
-from omni_async.ratelimit.limiter import Gate, Permit
+from omni_async.ratelimit.limiter import Permit, RateLimiter
 from omni_async.settings import Retry
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Run:
     """Jobs that want through one gate to one server, on virtual time."""
 
     def __init__(self, server: Server, *, jobs: int, duration: float, capacity: int | None = None) -> None:
-        self.gate = Gate(capacity=capacity, width=WIDTH, retry=Retry(), learner=Learner(Retry()))
+        self.gate = RateLimiter(max_in_flight=capacity, max_concurrent=WIDTH, retry=Retry(), learner=Learner(Retry()))
         self.server = server
         self.now = 0.0
         self.waiting = jobs
@@ -134,7 +134,7 @@ class Run:
         self.in_flight = 0
         self.most_in_flight = 0
         self.accepted_at: list[float] = []
-        self._dice = random.Random(7)
+        self._jitter = random.Random(7)
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
         self._wakes_at = math.inf
@@ -154,13 +154,13 @@ class Run:
         heapq.heappush(self._events, (when, self._count, happen))
 
     def _let_out(self) -> None:
-        while self.waiting and (wait := self.gate.opens_in(self.now)) is not None:
+        while self.waiting and (wait := self.gate.delay(self.now)) is not None:
             if wait > 0:
                 if self.now + wait < self._wakes_at or self._wakes_at <= self.now:
                     self._wakes_at = self.now + wait
                     self._at(self._wakes_at, lambda: None)
                 return
-            self._send(self.gate.leave(self.now))
+            self._send(self.gate.acquire(self.now))
 
     def _send(self, permit: Permit) -> None:
         self.waiting -= 1
@@ -176,25 +176,25 @@ class Run:
             self.accepted_at.append(self.now)
             self.in_flight += 1
             self.most_in_flight = max(self.most_in_flight, self.in_flight)
-            self._at(self.now + self.duration * self._dice.uniform(0.5, 1.5), self._end)
+            self._at(self.now + self.duration * self._jitter.uniform(0.5, 1.5), self._end)
         self._at(self.now + LATENCY / 2, lambda: self._return(permit, refusal))
 
     def _return(self, permit: Permit, refusal: float | None) -> None:
         self.on_wire -= 1
         self.probes_out -= permit.is_probe
         if refusal is None:
-            self.gate.passed(permit, self.now, accepted=True)
+            self.gate.on_success(permit, self.now, accepted=True)
         else:
             self.refused += 1
             self.waiting += 1
-            self.gate.refused(permit, self.now, advice=refusal or None, dice=self._dice.random())
-            assert not self.gate.has_lost_patience(self.now), "it gives up on a server that is well"
+            self.gate.on_rate_limited(permit, self.now, retry_after=refusal or None, jitter=self._jitter.random())
+            assert not self.gate.should_give_up(self.now), "it gives up on a server that is well"
 
     def _end(self) -> None:
         self.server.ended()
         self.in_flight -= 1
         self.unfinished -= 1
-        self.gate.finished(self.now)
+        self.gate.job_finished(self.now)
 
 
 _KINDS: dict[str, Callable[[], Server]] = {
@@ -224,7 +224,7 @@ def test_every_job_gets_through(kind: str) -> None:
     assert len(run.accepted_at) == _JOBS.get(kind, 300)
     assert (run.on_wire, run.in_flight, run.gate.in_flight) == (0, 0, 0)
     assert run.most_on_wire <= WIDTH
-    assert run.gate.opens_in(run.now + 1000) == 0
+    assert run.gate.delay(run.now + 1000) == 0
 
 
 @pytest.mark.parametrize("kind", ["10 at once", "5 a second, burst of 10", "no limit"])

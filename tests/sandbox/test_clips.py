@@ -20,7 +20,7 @@ from PIL import Image, ImageChops, ImageStat
 
 from omni_async.sandbox import TaskRecord
 from omni_async.sandbox.clips import Clip, clip_of, distinct_clip
-from omni_async.sandbox.rendering.style import look_of
+from omni_async.sandbox.rendering.style import style_of
 from omni_async.sandbox.rendering.text import font_for, wrap
 from tests.support.talk import Talk, link_of, talking
 
@@ -109,7 +109,7 @@ async def test_other_words_other_film() -> None:
 
 def test_looks_differ() -> None:
     """A hundred prompts have a hundred looks, of every shape and motion."""
-    looks = {look_of(f"prompt {number}") for number in range(100)}
+    looks = {style_of(f"prompt {number}") for number in range(100)}
     assert len(looks) == 100
     assert len({look.shape for look in looks}) == 8
     assert len({look.motion for look in looks}) == 5

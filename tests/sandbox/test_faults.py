@@ -12,7 +12,7 @@ import pytest
 from aiohttp import FormData
 
 from omni_async.sandbox import FAULTS
-from omni_async.sandbox.faults import Mischief
+from omni_async.sandbox.faults import FaultInjector
 from tests.support.shown_batches import BATCHES, HOOKS, listening
 from tests.support.shown_checks import CHECKS
 from tests.support.shown_clips import CLIPS, SLOW, TASKS, UPLOADS
@@ -61,10 +61,10 @@ async def test_faults_of_a_clip(name: str, caplog: pytest.LogCaptureFixture) -> 
 
 
 @pytest.mark.parametrize("name", TASKS)
-@pytest.mark.parametrize("how", ["dice", "script"])
+@pytest.mark.parametrize("how", ["jitter", "script"])
 async def test_faults_that_stay_with_a_task(name: str, how: str) -> None:
-    """Each marks the tasks it hits for life, by the dice or by a script for submits."""
-    async with talking(faults={name: 1.0} if how == "dice" else {}) as talk:
+    """Each marks the tasks it hits for life, by the jitter or by a script for submits."""
+    async with talking(faults={name: 1.0} if how == "jitter" else {}) as talk:
         if how == "script":
             talk.sandbox.script("submit", [name] * 20)
         await TASKS[name](await talk.completed(), talk)
@@ -113,7 +113,7 @@ async def test_faults_of_a_webhook(name: str) -> None:
 
 
 async def test_a_script_is_played_in_order() -> None:
-    """Scripted faults befall the next requests of their kind, None lets one pass, and then the dice rule again."""
+    """Scripted faults befall the next requests of their kind, None lets one pass, and then the jitter rule again."""
     async with talking() as talk:
         talk.sandbox.script("submit", ["http_429", "http_503", None])
         talk.sandbox.script("check", ["http_500_check"])
@@ -128,8 +128,8 @@ async def test_a_script_is_played_in_order() -> None:
 
 
 def _hits(chances: dict[str, float], seed: int, kind: str = "submit") -> list[str | None]:
-    mischief = Mischief(chances, seed)
-    return [mischief.of(kind) for _ in range(400)]
+    fault_injector = FaultInjector(chances, seed)
+    return [fault_injector.of(kind) for _ in range(400)]
 
 
 def test_the_dice_are_seeded_and_apart() -> None:

@@ -130,7 +130,7 @@ async def test_speed_and_seed() -> None:
         async with talking(**({"median": 8.0, "sigma": 0.5} | knobs)) as talk:
             ids = [await talk.accepted(f"{number}") for number in range(3)]
             estimate = (await talk.check(ids[0])).json["data"]["estimated_time"]
-            tasks = [talk.sandbox._workshop.tasks[task_id] for task_id in ids]
+            tasks = [talk.sandbox._runner.tasks[task_id] for task_id in ids]
             return [round(task.due - task.started, 6) for task in tasks], [task.seconds for task in tasks], estimate
 
     plain, again, fast, other = (

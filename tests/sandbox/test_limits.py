@@ -7,13 +7,13 @@ from email.utils import parsedate_to_datetime
 
 import pytest
 
-from omni_async.sandbox.limits import FixedWindow, Gatekeeper, RetryAfter, TokenBucket
+from omni_async.sandbox.limits import FixedWindow, RequestLimiter, RetryAfter, TokenBucket
 from tests.support.talk import talking
 
 
 def test_a_bucket_gives_back_at_its_rate() -> None:
     """Two per second with a burst of three: three at once, then one each half second."""
-    gate = Gatekeeper((TokenBucket(2.0, 3, 0.0),))
+    gate = RequestLimiter((TokenBucket(2.0, 3, 0.0),))
     assert [gate.admit(0.0) for _ in range(4)] == [0, 0, 0, 0.5]
     assert gate.admit(0.25) == pytest.approx(0.25)
     assert gate.admit(0.5) == 0
@@ -23,7 +23,7 @@ def test_a_bucket_gives_back_at_its_rate() -> None:
 
 def test_a_window_starts_anew() -> None:
     """Two in each ten seconds, counted from the start; the next window is not touched by the last."""
-    gate = Gatekeeper((FixedWindow(2, 10.0, 100.0),))
+    gate = RequestLimiter((FixedWindow(2, 10.0, 100.0),))
     assert [gate.admit(at) for at in (101.0, 109.0, 109.5)] == [0, 0, 0.5]
     assert [gate.admit(at) for at in (110.0, 110.0, 113.0)] == [0, 0, 7.0]
     assert gate.admit(145.0) == 0
@@ -32,7 +32,7 @@ def test_a_window_starts_anew() -> None:
 def test_what_one_limit_refuses_does_not_count_on_the_other() -> None:
     """A request that the window refuses takes no token."""
     bucket = TokenBucket(1.0, 5, 0.0)
-    gate = Gatekeeper((bucket, FixedWindow(1, 10.0, 0.0)))
+    gate = RequestLimiter((bucket, FixedWindow(1, 10.0, 0.0)))
     assert gate.admit(0.0) == 0
     assert all(gate.admit(0.0) == 10.0 for _ in range(20))
     assert bucket.wait(0.0) == 0

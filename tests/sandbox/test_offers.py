@@ -9,7 +9,7 @@ import pytest
 
 from omni_async import MODELS
 from omni_async.sandbox import Sandbox, SandboxSettings
-from omni_async.sandbox.model_specs import OFFERS
+from omni_async.sandbox.model_specs import MODEL_SPECS
 from tests.support.proxies import certificate
 from tests.support.talk import talking
 
@@ -108,7 +108,7 @@ async def test_the_list_and_the_description_agree() -> None:
     """Every model that is listed describes itself; who has no credit is told neither balance nor list, but 402."""
     async with talking() as talk:
         listed = [each["id"] for each in (await talk.call("GET", "/v1/models")).json["data"]]
-        assert set(listed) == set(OFFERS) == set(MODELS)
+        assert set(listed) == set(MODEL_SPECS) == set(MODELS)
         for name in listed:
             told = (await talk.call("GET", f"/v1/model-schema?model={name}&operation=video_generation")).json["data"]
             assert told["model"] == name

@@ -249,9 +249,9 @@ async def test_importing_it_needs_no_extra() -> None:
     program = """
 import sys
 sys.modules["av"] = sys.modules["PIL"] = None
-import asyncio, omni_async.sandbox as house
+import asyncio, omni_async.sandbox as runtime
 async def main():
-    async with house.Sandbox(): pass
+    async with runtime.Sandbox(): pass
 try:
     asyncio.run(main())
 except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from omni_async.submission.queue import Line
+from omni_async.submission.queue import SubmitQueue
 
 
 class _Thing:
@@ -32,7 +32,7 @@ class _Life(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.line: Line[_Thing] = Line()
+        self.line: SubmitQueue[_Thing] = SubmitQueue()
         self.all: list[_Standing] = []
 
     def _there(self) -> list[_Standing]:
@@ -58,8 +58,8 @@ class _Life(RuleBasedStateMachine):
     def take(self) -> None:
         """The first goes out."""
         first = min(self._there(), key=lambda one: one.place)
-        assert self.line.first(self.now) is first.thing
-        assert self.line.take() is first.thing
+        assert self.line.peek(self.now) is first.thing
+        assert self.line.pop() is first.thing
         first.is_out, first.back_at = True, None
 
     @precondition(lambda self: self._out())
@@ -76,14 +76,14 @@ class _Life(RuleBasedStateMachine):
         """One comes back later."""
         one = self._out()[index % len(self._out())]
         one.is_out, one.back_at = False, self.now + rest
-        self.line.put_at(one.thing, self.now + rest)
+        self.line.put_later(one.thing, self.now + rest)
 
     @precondition(lambda self: self._out())
     @rule(index=st.integers(0, 50))
     def forget(self, index: int) -> None:
         """One leaves for good."""
         one = self._out()[index % len(self._out())]
-        self.line.forget(one.thing)
+        self.line.discard(one.thing)
         self.all = [other for other in self.all if other is not one]
         for place, other in enumerate(self.all):
             other.place = place
@@ -93,14 +93,14 @@ class _Life(RuleBasedStateMachine):
         """Whoever came first of those who are there is first, however often he was away."""
         there = self._there()
         first = min(there, key=lambda one: one.place).thing if there else None
-        assert self.line.first(self.now) is first
+        assert self.line.peek(self.now) is first
 
     @invariant()
     def the_next_return_is_known(self) -> None:
         """Nobody sleeps past the time when somebody comes back."""
-        self.line.first(self.now)
+        self.line.peek(self.now)
         resting = [one.back_at for one in self.all if one.back_at is not None and one.back_at > self.now]
-        assert self.line.next_return() == (min(resting) if resting else None)
+        assert self.line.next_due() == (min(resting) if resting else None)
 
 
 TestLife = _Life.TestCase
@@ -110,66 +110,66 @@ TestLife.__doc__ = "Whoever comes, goes, rests and returns, the order is that of
 
 def test_an_empty_line_has_nobody() -> None:
     """Nobody is first, and nobody is to return."""
-    line: Line[str] = Line()
-    assert line.first(1e9) is None
-    assert line.next_return() is None
+    line: SubmitQueue[str] = SubmitQueue()
+    assert line.peek(1e9) is None
+    assert line.next_due() is None
 
 
 def test_who_was_refused_is_first_again() -> None:
     """A refused job goes back to the head of the line."""
-    line: Line[str] = Line()
+    line: SubmitQueue[str] = SubmitQueue()
     for name in "abc":
         line.put(name)
-    line.first(0)
-    assert line.take() == "a"
+    line.peek(0)
+    assert line.pop() == "a"
     line.put("a")
-    assert line.first(0) == "a"
+    assert line.peek(0) == "a"
 
 
 def test_who_has_left_for_good_comes_last() -> None:
     """A place that was given up is not kept."""
-    line: Line[str] = Line()
+    line: SubmitQueue[str] = SubmitQueue()
     for name in "ab":
         line.put(name)
-    line.forget(line.take())
+    line.discard(line.pop())
     line.put("a")
-    assert line.first(0) == "b"
+    assert line.peek(0) == "b"
 
 
 @pytest.mark.parametrize("how", ["put", "put_at"])
 def test_who_was_out_when_the_line_was_cleared_may_come_back(how: str) -> None:
     """A slow answer may arrive after the line was stopped and opened again."""
-    line: Line[str] = Line()
+    line: SubmitQueue[str] = SubmitQueue()
     line.put("a")
-    line.take()
+    line.pop()
     line.clear()
     if how == "put":
         line.put("a")
     else:
-        line.put_at("a", 5.0)
-    assert line.first(5.0) == "a"
+        line.put_later("a", 5.0)
+    assert line.peek(5.0) == "a"
 
 
 def test_a_cleared_line_is_empty() -> None:
     """Those who wait and those who rest are gone."""
-    line: Line[str] = Line()
+    line: SubmitQueue[str] = SubmitQueue()
     line.put("a")
     line.put("b")
-    line.take()
-    line.put_at("a", 5.0)
+    line.pop()
+    line.put_later("a", 5.0)
     line.clear()
-    assert line.first(9.0) is None
-    assert line.next_return() is None
+    assert line.peek(9.0) is None
+    assert line.next_due() is None
 
 
 @pytest.mark.parametrize("number", [1, 3])
 def test_the_favoured_go_before_all_others(number: int) -> None:
     """Whoever was favoured while out comes back before everybody, the last favoured first."""
-    line: Line[int] = Line()
+    line: SubmitQueue[int] = SubmitQueue()
     for item in range(5):
         line.put(item)
-    out = [line.take() for _ in range(number)]
+    out = [line.pop() for _ in range(number)]
     for item in out:
-        line.favour(item)
+        line.prioritize(item)
         line.put(item)
-    assert line.first(0) == out[-1]
+    assert line.peek(0) == out[-1]

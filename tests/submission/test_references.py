@@ -25,7 +25,7 @@ from omni_async import (
     TransportTimeout,
     VideoRequest,
 )
-from omni_async.ledger import MemoryLedger
+from omni_async.ledger import MemoryJobStore
 from omni_async.models.reference_files import Upload
 from omni_async.submission.references import AHEAD, VIDEOS
 from omni_async.submission.uploads import AT_ONCE
@@ -143,7 +143,7 @@ async def test_a_ready_job_has_its_old_place(tmp_path: Path) -> None:
 
 async def test_an_upload_is_remembered_until_its_link_is_about_to_expire(tmp_path: Path) -> None:
     """A later run uses the link while it outlives the day for which a request may be resent; then it uploads anew."""
-    ledger, picture = MemoryLedger(), png(tmp_path)
+    ledger, picture = MemoryJobStore(), png(tmp_path)
     server = Server()
 
     async def run() -> None:
@@ -284,7 +284,7 @@ async def test_an_upload_that_is_never_well_leaves_its_job_for_later(tmp_path: P
     """Where the upload alone is in trouble for the whole budget, its job stays waiting, and others are sent."""
     server = Server()
     server.on_upload = lambda _: refusal(500)
-    ledger, picture = MemoryLedger(), png(tmp_path)
+    ledger, picture = MemoryJobStore(), png(tmp_path)
     async with FakeClient(server, tmp_path / "clips", retry=Retry(budget=60), ledger=ledger) as client:
         job, other = client.submit("p", images=[picture], key="k"), client.submit("q")
         assert isinstance(await error_of(job), ServerError)
@@ -315,7 +315,7 @@ async def test_a_job_that_is_cancelled_stops_its_upload(tmp_path: Path) -> None:
 
 async def test_leaving_in_the_middle_of_an_upload_takes_no_time(tmp_path: Path) -> None:
     """The client is left at once; a later run brings the picture, and sends the job once."""
-    server, ledger, picture = Server(upload_latency=1000.0), MemoryLedger(), png(tmp_path)
+    server, ledger, picture = Server(upload_latency=1000.0), MemoryJobStore(), png(tmp_path)
     async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
         client.submit("p", images=[picture], key="k")
         await anyio.sleep(10)
@@ -329,7 +329,7 @@ async def test_leaving_in_the_middle_of_an_upload_takes_no_time(tmp_path: Path) 
 
 async def test_what_the_server_gives_is_in_the_ledger_before_it_is_used(tmp_path: Path) -> None:
     """The row that says that a job is being sent says with which links."""
-    ledger, picture = MemoryLedger(), png(tmp_path)
+    ledger, picture = MemoryJobStore(), png(tmp_path)
     server, seen = Server(), []
     server.on_submit = lambda post: seen.append((ledger._records["k"].status, ledger._records["k"].sent_as)) or None  # type: ignore[func-returns-value]
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
@@ -364,7 +364,7 @@ async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
 
 async def test_after_a_crash_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
     """Found `submitting` by a later run, it is sent with the links of its row, whatever has become of the picture."""
-    picture, ledger, server = png(tmp_path), MemoryLedger(), Server()
+    picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
     server.submit_script = script(["hang"])
     async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
         client.submit("p", images=[picture], key="k")
@@ -401,7 +401,7 @@ async def test_a_refused_request_with_another_picture_has_another_key(tmp_path: 
 @pytest.mark.parametrize("fate", ["same", "changed", "gone"])
 async def test_a_video_in_doubt_is_sent_again_only_as_it_was(tmp_path: Path, fate: str) -> None:
     """Its bytes are not kept in the ledger; where they are not what they were, nobody can know: unknown, and why."""
-    clip, ledger, server = video(tmp_path), MemoryLedger(), Server()
+    clip, ledger, server = video(tmp_path), MemoryJobStore(), Server()
     server.submit_script = script(["hang"])
     async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
         client.submit("p", video=clip, key="k")
@@ -431,7 +431,7 @@ async def test_a_video_in_doubt_is_sent_again_only_as_it_was(tmp_path: Path, fat
 @pytest.mark.usefixtures("no_av")
 async def test_a_local_video_travels_within_the_request(tmp_path: Path) -> None:
     """As a data: URI of its own bytes and kind; the ledger holds its path and its hash, and not its bytes."""
-    clip, ledger = video(tmp_path, size=50_000), MemoryLedger()
+    clip, ledger = video(tmp_path, size=50_000), MemoryJobStore()
     async with FakeClient(server := Server(), tmp_path / "clips", ledger=ledger) as client:
         await client.submit("p", video=clip, images=[png(tmp_path)], key="k")
     (post,) = server.posts
@@ -469,7 +469,7 @@ async def test_a_video_that_changes_in_the_last_moment_is_read_anew(tmp_path: Pa
     """What is sent is what was hashed; where they differ, the job goes back and nothing has been sent."""
     clip = video(tmp_path)
     server = Server(upload_latency=0.001)
-    ledger = MemoryLedger()
+    ledger = MemoryJobStore()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger, limits=Limits(submits_per_minute=1)) as client:
         first, job = client.submit("first"), client.submit("p", video=clip, key="k")
         await first.accepted()
@@ -498,7 +498,7 @@ async def test_a_video_that_changes_in_the_last_moment_is_read_anew(tmp_path: Pa
 async def test_a_bad_picture_is_refused_at_once(tmp_path: Path, make: Any, words: str) -> None:
     """`submit` itself raises, with the file and the reason, before anything is recorded."""
     make(tmp_path / "x.png")
-    ledger = MemoryLedger()
+    ledger = MemoryJobStore()
     async with FakeClient(server := Server(), tmp_path / "clips", ledger=ledger) as client:
         for submit in (client.submit, client.submit("parent").extend):
             with pytest.raises(ValueError, match=words) as caught:
@@ -533,7 +533,7 @@ async def test_the_same_key_with_the_same_file_is_the_same_job(tmp_path: Path, m
     """By whatever path it is named, in later runs, and when the picture has changed or is gone: the clip is there."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
-    picture, ledger, server = png(tmp_path), MemoryLedger(), Server()
+    picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         path = await client.submit("p", images=["cat.png"], key="k")
         assert await client.submit("p", images=["sub/../cat.png"], key="k") == path
@@ -548,7 +548,7 @@ async def test_the_same_key_with_the_same_file_is_the_same_job(tmp_path: Path, m
 
 async def test_a_missing_file_under_a_new_key_leaves_no_trace(tmp_path: Path) -> None:
     """Whether it is needed, only the ledger can say: the job tells, nothing is recorded, and the key is free."""
-    ledger, server = MemoryLedger(), Server()
+    ledger, server = MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         error = await error_of(client.submit("p", images=[tmp_path / "cat.png"], key="k"))
         assert isinstance(error, BadReference)
@@ -560,7 +560,7 @@ async def test_a_missing_file_under_a_new_key_leaves_no_trace(tmp_path: Path) ->
 
 async def test_what_is_bought_again_is_made_ready_anew(tmp_path: Path) -> None:
     """A failed job whose picture is back is sent under a new key, with what the picture holds now."""
-    picture, ledger, server = png(tmp_path), MemoryLedger(), Server()
+    picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         job = client.submit("p", images=[picture], key="k")
         picture.unlink()

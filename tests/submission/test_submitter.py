@@ -23,8 +23,8 @@ from omni_async import (
     VideoRequest,
 )
 from omni_async.jobs.records import JobRecord
-from omni_async.ledger import MemoryLedger
-from omni_async.submission.submitter import WIDTH
+from omni_async.ledger import MemoryJobStore
+from omni_async.submission.submitter import MAX_CONCURRENT
 from tests.support.fakes import (
     EPOCH,
     HTML,
@@ -36,7 +36,7 @@ from tests.support.fakes import (
     left_by_error,
     not_sent,
     refusal,
-    reply,
+    response,
     script,
 )
 
@@ -84,7 +84,7 @@ async def test_refused_jobs_keep_their_place(tmp_path: Path) -> None:
         await asyncio.gather(*(job.accepted() for job in jobs))
         accepted = [task.body["prompt"] for task in server.tasks.values()]
         late = [abs(accepted.index(f"p{number}") - number) for number in range(40)]
-        assert max(late) <= WIDTH
+        assert max(late) <= MAX_CONCURRENT
         assert sorted(accepted, key=lambda prompt: int(prompt[1:]))[:10] == accepted[:10]
 
 
@@ -159,7 +159,7 @@ async def test_every_kind_of_retry_after_is_lived_with(tmp_path: Path, advice: s
         jobs = [client.submit(f"p{number}") for number in range(35)]
         await asyncio.gather(*(job.accepted() for job in jobs))
         if advice in {"seconds", "date"}:
-            assert len(server.posts) <= 35 + 3 * WIDTH
+            assert len(server.posts) <= 35 + 3 * MAX_CONCURRENT
             assert client.statistics().refused == len(server.posts) - 35
         if advice == "huge":
             assert server.now() < 1000 + 4 * 330, "an absurd Retry-After must not be waited for"
@@ -361,7 +361,7 @@ async def test_doubt_ends_with_the_budget(tmp_path: Path) -> None:
 )
 async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path: Path, answer: Fault) -> None:
     """A refusal of a resend says nothing of the first POST: the row stays `submitting`, so that a restart knows."""
-    server, ledger = Server(submit_script=script(["lost", *[answer] * 20])), MemoryLedger()
+    server, ledger = Server(submit_script=script(["lost", *[answer] * 20])), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         client.submit("p")
         await asyncio.sleep(2)
@@ -375,7 +375,7 @@ async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path:
 
 async def test_a_job_in_doubt_goes_before_those_that_wait_for_its_place(tmp_path: Path) -> None:
     """With one place, a job that may hold it is resent first, although another one came before it: else both hang."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     rows = [
         JobRecord(key="first", request=VideoRequest(prompt="first").as_json(), idempotency_key="k1"),
         JobRecord(
@@ -427,7 +427,7 @@ async def test_409_indeterminate_is_unknown_at_once(tmp_path: Path) -> None:
         refusal(413),
         refusal(422),
         refusal(500, "apimart_error", "build_request_failed", "build_request_failed: invalid size: x"),
-        reply(200, {"code": 400, "message": "bad prompt", "error": {"type": "invalid_request_error"}}),
+        response(200, {"code": 400, "message": "bad prompt", "error": {"type": "invalid_request_error"}}),
     ],
     ids=["400", "403", "404", "409", "413", "422", "500 parameter", "400 in 200"],
 )
@@ -446,7 +446,15 @@ async def test_a_refusal_for_good_fails_one_job_with_one_post(tmp_path: Path, an
 
 @pytest.mark.parametrize(
     "answer",
-    [HTML, reply(200, b""), reply(200, b"<html>"), reply(200, {"code": 200}), reply(500, {}), reply(504, b"x"), "hang"],
+    [
+        HTML,
+        response(200, b""),
+        response(200, b"<html>"),
+        response(200, {"code": 200}),
+        response(500, {}),
+        response(504, b"x"),
+        "hang",
+    ],
     ids=["502", "empty", "html under 200", "no id", "500", "504", "timeout"],
 )
 async def test_an_unclear_answer_is_resent_with_the_same_key(tmp_path: Path, answer: Fault) -> None:
@@ -493,13 +501,13 @@ async def test_when_the_credit_ends_only_what_is_on_the_wire_is_refused(tmp_path
     """402 after 50 jobs: at most 50 + WIDTH POSTs; the 50 are delivered; the rest stay waiting; then all go on."""
     server = Server(latency=0.5)
     server.on_submit = lambda post: refusal(402) if len(server.tasks) >= 50 else None
-    ledger = MemoryLedger()
+    ledger = MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         jobs = [client.submit(f"p{number}") for number in range(300)]
         results = await outcomes(jobs)
         assert sum(isinstance(result, PaymentRequired) for result in results) == 250
         assert sum(not isinstance(result, BaseException) for result in results) == 50
-        assert len(server.posts) <= 50 + WIDTH
+        assert len(server.posts) <= 50 + MAX_CONCURRENT
         server.on_submit = None
         again = client.resume()
         assert len(again) == 250
@@ -512,7 +520,7 @@ async def test_when_the_credit_ends_only_what_is_on_the_wire_is_refused(tmp_path
 
 async def test_another_client_takes_up_what_a_stop_left(tmp_path: Path) -> None:
     """After a stop, a new client with the same ledger resumes the waiting jobs under their old idempotency keys."""
-    server, ledger = Server(on_submit=lambda _: refusal(401)), MemoryLedger()
+    server, ledger = Server(on_submit=lambda _: refusal(401)), MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await outcomes([client.submit(f"p{number}") for number in range(20)])
     server.on_submit = None
@@ -669,7 +677,7 @@ def row(status: JobStatus, age: float, key: str = "k") -> JobRecord:
 
 async def test_a_row_left_submitting_is_resent_under_its_old_key(tmp_path: Path) -> None:
     """A crash's `submitting` row is ambiguous: within 24 hours it is asked for again under its old key."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     ledger.insert(row(JobStatus.SUBMITTING, 3600))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         assert (await client.resume()[0]).is_file()
@@ -678,7 +686,7 @@ async def test_a_row_left_submitting_is_resent_under_its_old_key(tmp_path: Path)
 
 async def test_a_row_left_submitting_is_unknown_after_a_day(tmp_path: Path) -> None:
     """After 24 hours the server has forgotten the idempotency key: resending would pay twice, so nothing is sent."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     ledger.insert(row(JobStatus.SUBMITTING, 25 * 3600))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         with pytest.raises(SubmitUnknown):
@@ -688,7 +696,7 @@ async def test_a_row_left_submitting_is_unknown_after_a_day(tmp_path: Path) -> N
 
 async def test_a_row_left_submitting_is_held_where_the_user_says_hold(tmp_path: Path) -> None:
     """With ambiguous="hold" a crash's `submitting` row is unknown at once: nothing in doubt is ever resent."""
-    server, ledger = Server(), MemoryLedger()
+    server, ledger = Server(), MemoryJobStore()
     ledger.insert(row(JobStatus.SUBMITTING, 60))
     async with FakeClient(server, tmp_path, ledger=ledger, retry=Retry(ambiguous="hold")) as client:
         with pytest.raises(SubmitUnknown):
@@ -698,7 +706,7 @@ async def test_a_row_left_submitting_is_held_where_the_user_says_hold(tmp_path: 
 
 async def test_rows_in_flight_count_against_the_ceiling(tmp_path: Path) -> None:
     """Jobs resumed as running fill max_in_flight like any other."""
-    server, ledger = Server(duration=100), MemoryLedger()
+    server, ledger = Server(duration=100), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         await asyncio.gather(*(client.submit(f"p{number}").accepted() for number in range(3)))
     async with FakeClient(server, tmp_path, ledger=ledger, limits=Limits(max_in_flight=3)) as client:

@@ -14,12 +14,12 @@ from omni_async import Limits, Retry, VideoRequest
 from omni_async.jobs.job import Job
 from omni_async.jobs.lifecycle import JobStatus
 from omni_async.jobs.records import JobRecord
-from omni_async.jobs.registry import Roster
-from omni_async.ledger import MemoryLedger
-from omni_async.submission.references import References
-from omni_async.submission.sender import Post as SendsPosts
+from omni_async.jobs.registry import JobRegistry
+from omni_async.ledger import MemoryJobStore
+from omni_async.submission.references import ReferencePreparer
+from omni_async.submission.sender import Sender as SendsPosts
 from omni_async.submission.submitter import Submitter
-from omni_async.submission.uploads import Uploads
+from omni_async.submission.uploads import ImageUploader
 from tests.support.accounts import (
     Account,
     Capacity,
@@ -30,14 +30,14 @@ from tests.support.accounts import (
     least_makespan,
     lognormal,
 )
-from tests.support.fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, reply
+from tests.support.fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from omni_async.api.parsing import Reply
-    from omni_async.ratelimit.adaptive import Learnt
+    from omni_async.api.parsing import Response
+    from omni_async.ratelimit.adaptive import LearnedLimits
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -54,7 +54,7 @@ class AccountServer(Server):
         self.durations = durations
         self.refused = 0
 
-    def _refuse(self) -> Reply | None:
+    def _refuse(self) -> Response | None:
         wait = self.account.ask(self.now())
         if not wait:
             return None
@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
 
     makespan: float  # over the least possible
     refused: float  # for each accepted
-    learnt: Learnt
+    learnt: LearnedLimits
 
 
 class Follower:
@@ -92,9 +92,9 @@ class Follower:
     def _end(self, was_last_accepted: bool) -> None:
         now = self.server.now()
         self.server.account.ended(now)
-        self.submitter.finished()
+        self.submitter.job_finished()
         self.ended_at = now
-        if was_last_accepted or self.submitter.gate.in_flight == 0:
+        if was_last_accepted or self.submitter.limiter.in_flight == 0:
             self.all_ended.set()
 
 
@@ -113,10 +113,10 @@ class Keeper:
         raise NotImplementedError
 
 
-def post_of(transport: FakeTransport, roster: Roster) -> SendsPosts:
+def post_of(transport: FakeTransport, registry: JobRegistry) -> SendsPosts:
     """Give what sends POSTs, for jobs without local files."""
-    references = References(Uploads(transport, roster, "", retry=Retry()), roster)
-    return SendsPosts(transport, roster, references, lambda _: None)
+    references = ReferencePreparer(ImageUploader(transport, registry, "", retry=Retry()), registry)
+    return SendsPosts(transport, registry, references, lambda _: None)
 
 
 async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, says: str, limits: Limits) -> Outcome:
@@ -129,25 +129,30 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
         if isinstance(limit, FixedWindow):
             limit.start = began
     server = AccountServer(Account(*account_limits), durations, says=says)
-    roster, follower = Roster(MemoryLedger(), None, wall=lambda: EPOCH + server.now()), Follower(server)
-    dice = random.Random(seed).random
+    registry, follower = JobRegistry(MemoryJobStore(), None, wall=lambda: EPOCH + server.now()), Follower(server)
+    jitter = random.Random(seed).random
     submitter = follower.submitter = Submitter(
-        post_of(FakeTransport(server), roster), roster, limits=limits, retry=Retry(), follow=follower.follow, dice=dice
+        post_of(FakeTransport(server), registry),
+        registry,
+        limits=limits,
+        retry=Retry(),
+        on_accepted=follower.follow,
+        jitter=jitter,
     )
     async with anyio.create_task_group() as group:
         group.start_soon(submitter.run)
         for number in range(JOBS):
             request = VideoRequest(prompt=f"p{number}").as_json()
             job = Job(Keeper(), JobRecord(key=f"p{number}", idempotency_key=f"k{number}", request=request))
-            roster.enter(job)
+            registry.add(job)
             job._is_admitted = True
-            submitter.put(job)
-        while len(server.tasks) < JOBS or submitter.gate.in_flight:
+            submitter.add(job)
+        while len(server.tasks) < JOBS or submitter.limiter.in_flight:
             await anyio.sleep(1)
         group.cancel_scope.cancel()
-    assert all(job.status is JobStatus.RUNNING for job in roster.live())
+    assert all(job.status is JobStatus.RUNNING for job in registry.live())
     least = least_makespan(make(), durations)
-    return Outcome((follower.ended_at - began) / least, server.refused / JOBS, submitter.gate.learnt())
+    return Outcome((follower.ended_at - began) / least, server.refused / JOBS, submitter.limiter.learned())
 
 
 class Kind(NamedTuple):
@@ -218,7 +223,7 @@ async def test_a_client_whose_poller_notices_late_gets_on(tmp_path: Path) -> Non
 async def test_an_outage_teaches_nothing(tmp_path: Path) -> None:
     """A server in trouble is no server with a limit: afterwards all goes as fast as before."""
     server = Server(duration=5)
-    server.on_submit = lambda post: reply(502, b"<html>") if 1001 < server.now() < 1030 else None
+    server.on_submit = lambda post: response(502, b"<html>") if 1001 < server.now() < 1030 else None
     async with FakeClient(server, tmp_path) as client:
         await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))
         assert client.statistics().submits_per_minute is None

@@ -185,6 +185,6 @@ def least_makespan(limits: Iterable[Limit], durations: list[float]) -> float:
     return last
 
 
-def lognormal(dice: random.Random, median: float, sigma: float = 0.35) -> Callable[[], float]:
+def lognormal(jitter: random.Random, median: float, sigma: float = 0.35) -> Callable[[], float]:
     """Give what draws durations with this median."""
-    return lambda: median * math.exp(dice.gauss(0, sigma))
+    return lambda: median * math.exp(jitter.gauss(0, sigma))

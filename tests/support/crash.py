@@ -101,7 +101,7 @@ class Batch:
         clips = {}
         for path in self.folder.glob("*.mp4"):
             content = path.read_bytes()
-            fault = mp4.find_fault(lambda at, length, content=content: content[at : at + length], len(content))  # type: ignore[misc]
+            fault = mp4.find_defect(lambda at, length, content=content: content[at : at + length], len(content))  # type: ignore[misc]
             assert fault is None, f"{path}: {fault}"
             clips[path.stem] = content
         return clips
@@ -127,9 +127,9 @@ def sandbox(**knobs: Any) -> SandboxProcess:
 
 async def kill_again_and_again(batch: Batch, *, kills: int, seed: int, longest: float) -> int:
     """Kill the batch so often, at random moments; gives how many kills found it at work."""
-    dice, killed = random.Random(seed), 0
+    jitter, killed = random.Random(seed), 0
     for _ in range(kills):
-        killed += await batch.run_for(dice.uniform(0.0, longest))
+        killed += await batch.run_for(jitter.uniform(0.0, longest))
     return killed
 
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import pytest
 
-from omni_async.ledger import SqliteLedger
+from omni_async.ledger import SqliteJobStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    Opener: TypeAlias = Callable[[Path], AbstractAsyncContextManager[SqliteLedger]]
+    Opener: TypeAlias = Callable[[Path], AbstractAsyncContextManager[SqliteJobStore]]
 
 
 from tests.support.ledgers import opened, record_of

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 import anyio
 
 from omni_async import Limits, OmniClient, Polling, Retry, TransportError, TransportTimeout
-from omni_async.api.parsing import Reply
-from omni_async.ledger import MemoryLedger
+from omni_async.api.parsing import Response
+from omni_async.ledger import MemoryJobStore
 from omni_async.testing.fake_clips import box, mp4
-from omni_async.testing.faults import HTML, MISDEEDS, Misdeed, refusal, reply
+from omni_async.testing.faults import HTML, MEMORY_FAULTS, MemoryFault, refusal, response
 from omni_async.testing.memory_client import EPOCH, MemoryClient
 from omni_async.testing.memory_server import Fault, MemoryServer
 from omni_async.testing.records import MemoryPost, MemoryTask
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from omni_async.jobs.records import JobRecord
 
-__all__ = ["EPOCH", "HTML", "FakeTask", "Fault", "Post", "box", "mp4", "refusal", "reply"]
+__all__ = ["EPOCH", "HTML", "FakeTask", "Fault", "Post", "box", "mp4", "refusal", "response"]
 
 Post = MemoryPost
 FakeTask = MemoryTask
@@ -50,21 +50,21 @@ class Server(MemoryServer):
     on_upload: Callable[[Path], Fault] | None = None
     _uploading: int = 0
 
-    misdeeds: ClassVar[Mapping[str, Misdeed]] = {
-        **MISDEEDS,
-        "lost": MISDEEDS["drop_after"],
-        "lost 502": Misdeed(kind="submit", answer=HTML, is_accepted=True),
-        "cut": MISDEEDS["cut_download"],
-        "stall": MISDEEDS["stall_download"],
+    memory_faults: ClassVar[Mapping[str, MemoryFault]] = {
+        **MEMORY_FAULTS,
+        "lost": MEMORY_FAULTS["drop_after"],
+        "lost 502": MemoryFault(kind="submit", answer=HTML, is_accepted=True),
+        "cut": MEMORY_FAULTS["cut_download"],
+        "stall": MEMORY_FAULTS["stall_download"],
     }
 
-    async def ask(self, path: str, body: bytes | None = None) -> Reply:
+    async def get(self, path: str, body: bytes | None = None) -> Response:
         """Know the balance and the tasks, and give a page of a gateway for all else."""
         if body is not None:
             return await self.check_many(json.loads(body)["task_ids"])
-        return await super().ask(path) if "balance" in path else HTML
+        return await super().get(path) if "balance" in path else HTML
 
-    async def check_many(self, task_ids: list[str]) -> Reply:
+    async def check_many(self, task_ids: list[str]) -> Response:
         """Deal with a question about many tasks: ids and status words."""
         self.batches.append((self.now(), task_ids))
         await anyio.sleep(self.latency)
@@ -73,9 +73,9 @@ class Server(MemoryServer):
         fault = self.on_batch(items) if self.on_batch else None
         if isinstance(fault, Exception):
             raise fault
-        return fault if isinstance(fault, Reply) else reply(200, {"code": 200, "data": items})
+        return fault if isinstance(fault, Response) else response(200, {"code": 200, "data": items})
 
-    async def upload(self, path: Path) -> Reply:
+    async def upload(self, path: Path) -> Response:
         """Deal with an upload; each gets a link of its own."""
         content = path.read_bytes()
         self.uploads.append((self.now(), path.name, content))
@@ -91,14 +91,18 @@ class Server(MemoryServer):
             fault = self.on_upload(path)
         if isinstance(fault, Exception):
             raise fault
-        return fault if isinstance(fault, Reply) else reply(200, {"url": f"https://upload.test/{number}/{path.name}"})
+        return (
+            fault
+            if isinstance(fault, Response)
+            else response(200, {"url": f"https://upload.test/{number}/{path.name}"})
+        )
 
-    def misdeed_named(self, kind: str, name: str) -> Misdeed:
+    def fault_named(self, kind: str, name: str) -> MemoryFault:
         """Give what a word stands for: to hang is the same word for each kind."""
         if name == "hang":
             seconds = 120.0 if kind == "submit" else 20.0
-            return Misdeed(kind=kind, answer=TransportTimeout(f"no answer within {seconds:g} s"), hangs=seconds)
-        return super().misdeed_named(kind, name)
+            return MemoryFault(kind=kind, answer=TransportTimeout(f"no answer within {seconds:g} s"), hangs=seconds)
+        return super().fault_named(kind, name)
 
 
 class FakeTransport:
@@ -106,8 +110,8 @@ class FakeTransport:
 
     def __init__(self, server: MemoryServer) -> None:
         self.server = server
-        self.submit, self.check, self.fetch = server.submit, server.check, server.fetch
-        self.ask, self.upload = server.ask, server.upload
+        self.submit, self.check, self.stream = server.submit, server.check, server.stream
+        self.get, self.upload = server.get, server.upload
         self.is_closed = False
 
     async def aclose(self) -> None:
@@ -126,11 +130,11 @@ class FakeClient(MemoryClient):
         limits: Limits | None = None,
         retry: Retry | None = None,
         polling: Polling | None = None,
-        ledger: MemoryLedger | None = None,
+        ledger: MemoryJobStore | None = None,
         on_event: Callable[[Any], object] | None = None,
     ) -> None:
         self.server = server
-        self.memory = ledger or MemoryLedger()
+        self.memory = ledger or MemoryJobStore()
         self.fake_transport = FakeTransport(server)
         settings: dict[str, Any] = {"limits": limits, "retry": retry, "polling": polling, "on_event": on_event}
         super().__init__(self.fake_transport, ledger=self.memory, api_key="sk-test", output_dir=folder, **settings)
@@ -162,7 +166,7 @@ async def left_by_error(client: AnyClient) -> AsyncIterator[AnyClient]:
             raise Abandoned
 
 
-class SlowLedger(MemoryLedger):
+class SlowLedger(MemoryJobStore):
     """Writes at the call, as every ledger does, but takes its time to be sure of it: what comes between shows races."""
 
     def __init__(self, seconds: float = 0.02) -> None:

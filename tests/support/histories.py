@@ -15,10 +15,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omni_async import Job, JobStatus, OmniClient, OmniError, Polling, Retry
-from omni_async.downloads.partfile import is_whole
-from omni_async.ledger import LedgerReader, SqliteLedger, rows
+from omni_async.downloads.partfile import is_complete
+from omni_async.ledger import LedgerReader, SqliteJobStore, rows
 from omni_async.ledger.schema import open_to_write
-from omni_async.ledger.sqlite import _Ticket
+from omni_async.ledger.sqlite import _Operation
 from omni_async.testing import JumpingLoop
 from tests.support.fakes import EPOCH, FakeTransport, Fault, Post, Server, mp4
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Self
 
-    from omni_async.api.parsing import Reply
+    from omni_async.api.parsing import Response
     from omni_async.jobs.records import JobRecord
 
 _T = TypeVar("_T")
@@ -68,7 +68,7 @@ class Office(Server):
 
     world: World
 
-    def _accept(self, post: Post) -> Reply:
+    def _accept(self, post: Post) -> Response:
         if not self.world.plan.honours:
             self._by_key.clear()
         reply = super()._accept(post)
@@ -87,27 +87,29 @@ class Line(FakeTransport):
         self.world = world
         self.life = world.life
 
-    async def submit(self, body: bytes, idempotency_key: str, *, left: Callable[[], object] | None = None) -> Reply:
+    async def submit(
+        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+    ) -> Response:
         """POST."""
         await self._while_alive()
         self.world.check_that_it_is_recorded(idempotency_key)
-        reply = await super().submit(body, idempotency_key, left=left)
+        reply = await super().submit(body, idempotency_key, on_sent=on_sent)
         await self._while_alive()
         self.world.heard(reply)
         self.world.passes("reply")
         return reply
 
-    async def check(self, task_id: str) -> Reply:
+    async def check(self, task_id: str) -> Response:
         """GET a task."""
         await self._while_alive()
         assert task_id in self.world.task_ids_in(self.world.folder), "looked at before it was recorded"
         return await super().check(task_id)
 
     @asynccontextmanager
-    async def fetch(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
+    async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
         """GET a clip."""
         await self._while_alive()
-        async with super().fetch(url, headers) as transfer:
+        async with super().stream(url, headers) as transfer:
             yield transfer
 
     async def _while_alive(self) -> None:
@@ -115,7 +117,7 @@ class Line(FakeTransport):
             await asyncio.Event().wait()
 
 
-class InlineLedger(SqliteLedger):
+class InlineLedger(SqliteJobStore):
     """The ledger with its file, rows and groups, but without its thread: each group is done in the loop, when due."""
 
     def __init__(self, path: Path, world: World) -> None:
@@ -129,7 +131,7 @@ class InlineLedger(SqliteLedger):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._db = open_to_write(self.path)
 
-    def _add(self, ticket: _Ticket[_T]) -> _Ticket[_T]:
+    def _add(self, ticket: _Operation[_T]) -> _Operation[_T]:
         self._world.passes("change")
         if not self._is_due:
             self._is_due = True
@@ -145,7 +147,7 @@ class InlineLedger(SqliteLedger):
 
     def unfinished(self) -> list[JobRecord]:
         """Do what has gathered at once, as the thread does while the loop is blocked."""
-        ticket = self._add(_Ticket(rows.unfinished))
+        ticket = self._add(_Operation(rows.unfinished))
         self._turn()
         return ticket.wait_here()
 
@@ -172,8 +174,8 @@ class Client(OmniClient):
 
     async def __aenter__(self) -> Self:
         await super().__aenter__()
-        assert self._house is not None
-        self._house.roster.wall = lambda: EPOCH + asyncio.get_running_loop().time()
+        assert self._runtime is not None
+        self._runtime.registry.wall = lambda: EPOCH + asyncio.get_running_loop().time()
         return self
 
 
@@ -293,7 +295,7 @@ class World:
         # Of what it heard a moment ago, nobody can have made sure.
         self._heard = {task_id: at for task_id, at in self._heard.items() if at < self._latest}
 
-    def heard(self, reply: Reply) -> None:
+    def heard(self, reply: Response) -> None:
         """Take note that the client has heard of a task."""
         for task_id in self.server.tasks:
             if task_id.encode() in reply.body:
@@ -341,7 +343,7 @@ class World:
 
     def _check_clip(self, folder: Path, record: JobRecord) -> None:
         path = folder / f"{record.key}.mp4"
-        assert is_whole(path), f"{record.key} is completed, but its clip is not whole"
+        assert is_complete(path), f"{record.key} is completed, but its clip is not whole"
         assert path.read_bytes() == mp4(f"https://cdn.test/{record.task_id}.mp4"), f"{record.key}: another's clip"
 
     def _paid(self) -> Counter[str]:

@@ -6,20 +6,20 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from omni_async.jobs.records import JobRecord
-from omni_async.ledger import SqliteLedger
+from omni_async.ledger import SqliteJobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
-    Opener: TypeAlias = Callable[[Path], AbstractAsyncContextManager[SqliteLedger]]
+    Opener: TypeAlias = Callable[[Path], AbstractAsyncContextManager[SqliteJobStore]]
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[SqliteLedger]:
+async def opened(path: Path) -> AsyncIterator[SqliteJobStore]:
     """Open a ledger for this block."""
-    ledger = SqliteLedger(path)
+    ledger = SqliteJobStore(path)
     await ledger.open()
     try:
         yield ledger

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from omni_async.ratelimit.limiter import Gate, Permit
+from omni_async.ratelimit.limiter import Permit, RateLimiter
 from omni_async.settings import Retry
 
 RETRY = Retry()
 
 
-def a_gate(*, capacity: int | None = None, width: int = 16, retry: Retry = RETRY) -> Gate:
+def a_gate(*, capacity: int | None = None, width: int = 16, retry: Retry = RETRY) -> RateLimiter:
     """Give a new gate."""
-    return Gate(capacity=capacity, width=width, retry=retry)
+    return RateLimiter(max_in_flight=capacity, max_concurrent=width, retry=retry)
 
 
-def leave(gate: Gate, now: float) -> Permit:
+def leave(gate: RateLimiter, now: float) -> Permit:
     """Let one through, which must be possible now."""
-    assert gate.opens_in(now) == 0
-    return gate.leave(now)
+    assert gate.delay(now) == 0
+    return gate.acquire(now)
 
 
-def opens_at(gate: Gate, now: float) -> float:
+def opens_at(gate: RateLimiter, now: float) -> float:
     """Give the time at which the gate opens by itself."""
-    wait = gate.opens_in(now)
+    wait = gate.delay(now)
     assert wait is not None
     return now + wait
 
 
-def fill(gate: Gate, now: float) -> list[Permit]:
+def fill(gate: RateLimiter, now: float) -> list[Permit]:
     """Let through whatever may leave now."""
     permits = []
-    while gate.opens_in(now) == 0:
-        permits.append(gate.leave(now))
+    while gate.delay(now) == 0:
+        permits.append(gate.acquire(now))
     return permits

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from omni_async.ratelimit.limiter import Gate, Permit
+    from omni_async.ratelimit.limiter import Permit, RateLimiter
     from tests.support.accounts import Account
 
 
@@ -29,7 +29,7 @@ class Load:
 
     def __init__(
         self,
-        gate: Gate,
+        gate: RateLimiter,
         account: Account,
         durations: list[float],
         *,
@@ -41,7 +41,7 @@ class Load:
         self.account = account
         self.durations = durations
         self.wire = wire or Wire()
-        self.dice = random.Random(seed)
+        self.jitter = random.Random(seed)
         self.interval = 1 / pace if pace else 0.0
         self.now = 0.0
         self.waiting = self.unfinished = len(durations)
@@ -75,7 +75,7 @@ class Load:
 
     def _let_out(self) -> None:
         while self.waiting:
-            wait = self.gate.opens_in(self.now)
+            wait = self.gate.delay(self.now)
             if wait is None:
                 return
             wait = max(wait, self._next_in_pace - self.now)
@@ -83,7 +83,7 @@ class Load:
                 self._wake_in(wait)
                 return
             self._next_in_pace = self.now + self.interval
-            self._send(self.gate.leave(self.now))
+            self._send(self.gate.acquire(self.now))
 
     def _wake_in(self, wait: float) -> None:
         wakes_at = self.now + max(wait, 1e-6)
@@ -92,7 +92,7 @@ class Load:
             self.at(wakes_at, lambda: None)
 
     def _half_way(self) -> float:
-        return self.wire.latency / 2 * (1 + self.wire.jitter * self.dice.uniform(-1, 1))
+        return self.wire.latency / 2 * (1 + self.wire.jitter * self.jitter.uniform(-1, 1))
 
     def _send(self, permit: Permit) -> None:
         self.waiting -= 1
@@ -117,12 +117,12 @@ class Load:
         self.on_wire -= 1
         self._probes_out -= permit.is_probe
         if not wait:
-            self.gate.passed(permit, self.now, accepted=True)
+            self.gate.on_success(permit, self.now, accepted=True)
         else:
             self.refused_at.append(self.now)
             self.waiting += 1
-            self.gate.refused(permit, self.now, advice=advice, dice=self.dice.random())
-            assert not self.gate.has_lost_patience(self.now), "it gives up on a server that is well"
+            self.gate.on_rate_limited(permit, self.now, retry_after=advice, jitter=self.jitter.random())
+            assert not self.gate.should_give_up(self.now), "it gives up on a server that is well"
 
     def _end(self) -> None:
         self.account.ended(self.now)
@@ -130,5 +130,5 @@ class Load:
         self.unfinished -= 1
         self.finished_at = self.now
         ended_at = self.now
-        notice = self.wire.notice * self.dice.uniform(0, 2) if self.wire.notice else 0.0
-        self.at(self.now + notice, lambda: self.gate.finished(self.now, ended_at=ended_at))
+        notice = self.wire.notice * self.jitter.uniform(0, 2) if self.wire.notice else 0.0
+        self.at(self.now + notice, lambda: self.gate.job_finished(self.now, ended_at=ended_at))

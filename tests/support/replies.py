@@ -7,17 +7,17 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from omni_async.api.parsing import Reply
+from omni_async.api.parsing import Response
 
 NOW = 1_779_246_300.0  # a moment in the life of the page's example
 TASK_ID = "task_01KS1H7ZYSJWH1N779S2FSHTKA"
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
 
 
-def reply(status: int, content: object, **headers: str) -> Reply:
+def reply(status: int, content: object, **headers: str) -> Response:
     """Give a reply with JSON (or with bytes as they are); `retry_after="3"` becomes the header `retry-after`."""
     body = content if isinstance(content, bytes) else json.dumps(content, ensure_ascii=False).encode()
-    return Reply(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body)
 
 
 def error(code: object, message: str = "no", type: str = "", **more: Any) -> dict[str, Any]:  # noqa: A002
@@ -102,7 +102,7 @@ ANY_HEADERS = st.dictionaries(
     st.text(max_size=20) | st.sampled_from(["1", "-1", "inf", "Wed, 21 Oct 2015 07:28:00 GMT", "Fri, 99 Foo 0", ",,,"]),
 )
 ANY_REPLY = st.builds(
-    Reply,
+    Response,
     st.one_of(st.sampled_from([200, 202, 204, 302, 400, 401, 402, 403, 404, 408, 409, 429]), st.integers(100, 599)),
     ANY_HEADERS,
     ANY_BODY,

@@ -12,7 +12,7 @@ import pytest
 from omni_async import JobOverdue, Limits, PaymentRequired
 from omni_async.sandbox import FAULTS
 from omni_async.testing import JumpingClock, MemoryServer, Stuck
-from omni_async.testing.faults import MISDEEDS
+from omni_async.testing.faults import MEMORY_FAULTS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,10 +37,10 @@ def test_an_afternoon_takes_no_time(tmp_path: Path) -> None:
     assert (server.paid, server.most_in_flight) == (50.0, 10)
 
 
-@pytest.mark.parametrize("name", MISDEEDS)
+@pytest.mark.parametrize("name", MEMORY_FAULTS)
 def test_every_fault_befalls_and_is_overcome_or_told(name: str, tmp_path: Path) -> None:
     """Each is one of the sandbox's faults, of the same kind of request; it happens once, and nothing is paid twice."""
-    kind = MISDEEDS[name].kind
+    kind = MEMORY_FAULTS[name].kind
     assert kind in FAULTS[name].kinds
     server = MemoryServer()
     server.script(kind, [name])

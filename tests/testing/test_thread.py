@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import JobFailed, OmniClient
-from omni_async.testing import SandboxThread, client_maker
+from omni_async.testing import SandboxThread, client_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,7 +26,7 @@ def shared() -> Iterator[SandboxThread]:
 @pytest.fixture
 def make(shared: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
     """Makes clients of the shared sandbox."""
-    return client_maker(shared, tmp_path)
+    return client_factory(shared, tmp_path)
 
 
 async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make: Callable[..., OmniClient]) -> None:
@@ -47,7 +47,7 @@ async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make: Calla
 async def test_its_assertions_tell_what_is_wrong(tmp_path: Path) -> None:
     """Each passes where all is well, and else names the prompts, tasks and keys."""
     with SandboxThread(idempotency=False) as sandbox:
-        async with client_maker(sandbox, tmp_path)() as client:
+        async with client_factory(sandbox, tmp_path)() as client:
             await client.submit("a hen")
             sandbox.assert_paid_once()
             sandbox.assert_bought(["a hen"])

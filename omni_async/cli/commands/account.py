@@ -22,8 +22,8 @@ from omni_async import (
     TransportError,
 )
 
-from ..exit_status import Status
-from ..options import Server, Style  # noqa: TC001 - typer evaluates the annotations
+from ..exit_status import ExitStatus
+from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
 from ..session import client_for, start
 
@@ -35,21 +35,21 @@ _PATIENCE = Retry(budget=8.0)  # somebody sits and waits
 _TOP_UP = "top up the account at https://apimart.ai"
 
 
-def balance(*, server: Server, style: Style) -> Status:
+def balance(*, server: ServerOptions, style: OutputOptions) -> ExitStatus:
     """Print what this key and the account have left, in the account's unit."""
     output = Output(style)
 
-    async def work() -> Status:
+    async def work() -> ExitStatus:
         async with client_for(server, retry=_PATIENCE) as client:
             found = await client.balance()
             account = await _of_account(client, output)
         if style.json:
             output.record({"balance": asdict(found), "account": account and asdict(account)})
-            return Status.DONE
-        output.result(f"this key: {in_words(found)}")
+            return ExitStatus.DONE
+        output.result(f"this key: {describe(found)}")
         if account is not None:
-            output.result(f"account:  {in_words(account)}")
-        return Status.DONE
+            output.result(f"account:  {describe(account)}")
+        return ExitStatus.DONE
 
     return start(work, output)
 
@@ -64,40 +64,43 @@ async def _of_account(client: OmniClient, output: Output) -> Balance | None:
 
 
 def check(
-    model: Annotated[str, typer.Option(help="Model id to look for.")] = DEFAULT_MODEL, *, server: Server, style: Style
-) -> Status:
+    model: Annotated[str, typer.Option(help="Model id to look for.")] = DEFAULT_MODEL,
+    *,
+    server: ServerOptions,
+    style: OutputOptions,
+) -> ExitStatus:
     """Look whether address, key, credit and model are all well. Spends nothing."""
     output = Output(style)
 
-    async def work() -> Status:
+    async def work() -> ExitStatus:
         async with client_for(server, retry=_PATIENCE) as client:
-            return await Check(client, server, output).run(model)
+            return await AccountCheck(client, server, output).run(model)
 
     return start(work, output)
 
 
-class Check:
+class AccountCheck:
     """Asks one thing after the other, and tells each finding as a line."""
 
-    def __init__(self, client: OmniClient, server: Server, output: Output) -> None:
+    def __init__(self, client: OmniClient, server: ServerOptions, output: Output) -> None:
         self._client = client
         self._address = "a private sandbox" if server.sandbox else server.base_url or _usual_address()
         self._output = output
         self._is_well = True
 
-    async def run(self, model: str) -> Status:
+    async def run(self, model: str) -> ExitStatus:
         """Do it."""
         try:
             found = await self._client.balance()
         except OmniError as error:
             self._tell_trouble(error)
-            return Status.STOPPED
+            return ExitStatus.STOPPED
         self._tell("address", self._address)
         self._tell("key", "accepted")
-        self._tell("credit", in_words(found), _TOP_UP if _is_empty(found) else "")
+        self._tell("credit", describe(found), _TOP_UP if _is_empty(found) else "")
         await self._look_at_account()
         await self._look_for(model)
-        return Status.DONE if self._is_well else Status.STOPPED
+        return ExitStatus.DONE if self._is_well else ExitStatus.STOPPED
 
     async def _look_at_account(self) -> None:
         """A key may have credit, or no limit at all, while the account that pays has none."""
@@ -108,7 +111,7 @@ class Check:
         except OmniError:
             return  # not every server tells
         else:
-            self._tell("account", in_words(account), _TOP_UP if _is_empty(account) else "")
+            self._tell("account", describe(account), _TOP_UP if _is_empty(account) else "")
 
     async def _look_for(self, model: str) -> None:
         """See whether the server lists the model, or describes it: not every list is whole."""
@@ -170,7 +173,7 @@ class Check:
                 self._output.result(f"{'':<15} {advice}")
 
 
-def in_words(found: Balance) -> str:
+def describe(found: Balance) -> str:
     """Give a balance as one line."""
     if found.unlimited:
         return "unlimited"

@@ -11,12 +11,12 @@ import typer
 from omni_async import JobStatus, LedgerError, LedgerReader
 
 from ... import batch as requests
-from ..exit_status import Misuse, Status
-from ..ledger import Standing, ledger_of
-from ..options import Folder, Money, Pace, Server, Show, Style, Unknown  # noqa: TC001 - typer evaluates the annotations
+from ..exit_status import ExitStatus, UsageError
+from ..ledger import RecordedJobs, ledger_of
+from ..options import CostOptions, Folder, LimitOptions, OutputOptions, ServerOptions, Unknown, ViewOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..run import Plan, Run
-from ..summary import Commands
+from ..run import Run, RunPlan
+from ..summary import FollowUpCommands
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,12 +38,12 @@ def batch(
         bool, typer.Option("--retry-failed", help="Buy those again that failed in an earlier run.")
     ] = False,
     unknown: Unknown = False,
-    money: Money,
-    server: Server,
-    pace: Pace,
-    show: Show,
-    style: Style,
-) -> Status:
+    money: CostOptions,
+    server: ServerOptions,
+    pace: LimitOptions,
+    show: ViewOptions,
+    style: OutputOptions,
+) -> ExitStatus:
     """Make a clip for every line of a file.
 
     .jsonl: an object a line: the API's fields, and if wanted id and
@@ -62,11 +62,11 @@ def batch(
     async def jobs(client: OmniClient) -> Iterable[Job]:
         return requests.jobs(client, lines, again=again)
 
-    plan = Plan(
+    plan = RunPlan(
         total=len(lines),
         ledger=ledger,
         jobs=jobs,
-        commands=Commands.same(failed="--retry-failed", unknown="--unknown"),
+        commands=FollowUpCommands.same(failed="--retry-failed", unknown="--unknown"),
         lines={line.key: line.number for line in lines},
         before=before,
         ahead=_AHEAD_WITH_CHAINS if any(line.extend_from for line in lines) else _AHEAD,
@@ -93,12 +93,12 @@ def _lines(file: Path, ledger: Path, *, sandbox: bool) -> list[requests.Line]:
         try:
             return requests.read(file, is_done=is_done)
         except requests.BadFile as bad:
-            raise Misuse(*(_named(file, problem) for problem in bad.problems)) from None
+            raise UsageError(*(_named(file, problem) for problem in bad.problems)) from None
 
 
-def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> Standing:
+def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> RecordedJobs:
     """Give how the lines stand in the ledger. Raises `Misuse` for those that ask for something else than before."""
-    standing, edited = Standing(), []
+    standing, edited = RecordedJobs(), []
     with suppress(LedgerError), LedgerReader(ledger) as reader:  # where it cannot be read, the client says so
         for line, record, is_same in requests.known(lines, reader.find):
             standing.add(record)
@@ -107,7 +107,7 @@ def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> Standing:
     if edited:
         more = [f"... and {len(edited) - _NAMED:,} more"] if len(edited) > _NAMED else []
         advice = f"Nothing was sent. {ledger} remembers what each id stood for: give an edited line another id"
-        raise Misuse(*edited[:_NAMED], *more, advice)
+        raise UsageError(*edited[:_NAMED], *more, advice)
     return standing
 
 

@@ -7,16 +7,18 @@ from typing import Annotated
 
 import typer
 
-from ..exit_status import Status
+from ..exit_status import ExitStatus
 from ..gallery_page import write_page
 from ..ledger import ledger_in
-from ..options import Style  # noqa: TC001 - typer evaluates the annotations
+from ..options import OutputOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
 
 
 def gallery(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"), *, style: Style
-) -> Status:
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
+    *,
+    style: OutputOptions,
+) -> ExitStatus:
     """Write DIR/gallery.html: all clips of a folder, to look at in a browser.
 
     One page, which needs no network and no server: search, filter, sort,
@@ -26,11 +28,11 @@ def gallery(
     output = Output(style)
     written = write_page(ledger_in(folder), output)
     if written is None:
-        return Status.USAGE
+        return ExitStatus.USAGE
     if style.json:
         output.record(
             {"gallery": str(written.path), "jobs": written.jobs, "clips": written.clips, "posters": written.posters}
         )
     elif style.quiet:
         output.result(str(written.path))
-    return Status.DONE
+    return ExitStatus.DONE

@@ -12,12 +12,12 @@ from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, VideoRequest, check_references
 
-from ..exit_status import Misuse, Status
+from ..exit_status import ExitStatus, UsageError
 from ..ledger import ledger_of
-from ..options import Folder, Pace, Server, Style  # noqa: TC001 - typer evaluates the annotations
+from ..options import Folder, LimitOptions, OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..run import Plan, Run
-from ..summary import Commands
+from ..run import Run, RunPlan
+from ..summary import FollowUpCommands
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,13 +51,13 @@ def generate(
     extend_from: Annotated[str | None, typer.Option(metavar="TASK_ID", help="Go on from this earlier task.")] = None,
     model: Annotated[str, typer.Option(help="Model id; omni-async models shows what each takes.")] = DEFAULT_MODEL,
     output: Folder = Path("clips"),
-    server: Server,
-    pace: Pace,
-    style: Style,
-) -> Status:
+    server: ServerOptions,
+    pace: LimitOptions,
+    style: OutputOptions,
+) -> ExitStatus:
     """Make one clip and print its path."""
     if not (prompt and prompt.strip()) and not image and not video:
-        raise Misuse("give a prompt, --image or --video; at least one of them is needed")
+        raise UsageError("give a prompt, --image or --video; at least one of them is needed")
     request = _request(
         model=model,
         prompt=prompt,
@@ -73,14 +73,14 @@ def generate(
         return [client.submit(request)]
 
     ledger = ledger_of(output, sandbox=server.sandbox)
-    plan = Plan(total=1, ledger=ledger, jobs=jobs, commands=_commands(output, server), is_sum=False)
+    plan = RunPlan(total=1, ledger=ledger, jobs=jobs, commands=_commands(output, server), is_sum=False)
     return Run(plan, server, pace, Output(style)).run()
 
 
-def _commands(folder: Path, server: Server) -> Commands:
+def _commands(folder: Path, server: ServerOptions) -> FollowUpCommands:
     """Give those that go on with this clip: the ledger has it, so it is not asked for a second time."""
     again = ("resume", str(folder), *server.again())
-    return Commands(go_on=again, unknown=(*again, "--unknown"))
+    return FollowUpCommands(resume=again, unknown=(*again, "--unknown"))
 
 
 def _request(**fields: Any) -> VideoRequest:
@@ -88,9 +88,9 @@ def _request(**fields: Any) -> VideoRequest:
     try:
         request = VideoRequest(**fields)
     except ValidationError as error:
-        raise Misuse(*map(_in_words, error.errors(include_url=False, include_input=False))) from None
+        raise UsageError(*map(_in_words, error.errors(include_url=False, include_input=False))) from None
     if faults := check_references(request):
-        raise Misuse(*(_as_options(str(fault)) for fault in faults))
+        raise UsageError(*(_as_options(str(fault)) for fault in faults))
     return request
 
 

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from omni_async import DEFAULT_MODEL, MODELS, ModelRules, OmniError, Retry
 
-from ..exit_status import Status
-from ..options import Server, Style  # noqa: TC001 - typer evaluates the annotations
+from ..exit_status import ExitStatus
+from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..session import client_for, in_words, start
+from ..session import client_for, describe, start
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,7 @@ _PATIENCE = Retry(budget=8.0)  # somebody sits and waits
 _NAMED = 20  # other ids of the server
 
 
-def models(*, server: Server, style: Style) -> Status:
+def models(*, server: ServerOptions, style: OutputOptions) -> ExitStatus:
     """Show what each model takes; with a key, also which the server has.
 
     Needs no key and no network. Other models can be named as well: what
@@ -34,18 +34,18 @@ def models(*, server: Server, style: Style) -> Status:
     output = Output(style)
     if not (server.sandbox or os.environ.get("APIMART_API_KEY", "").strip()):
         _tell(output, None)
-        return Status.DONE
+        return ExitStatus.DONE
 
-    async def work() -> Status:
+    async def work() -> ExitStatus:
         try:
             async with client_for(server, retry=_PATIENCE) as client:
                 served = await client.models()
         except OmniError as error:
             _tell(output, None)
-            output.problem(f"which of them the server has, it did not say: {in_words(error)}")
-            return Status.STOPPED
+            output.problem(f"which of them the server has, it did not say: {describe(error)}")
+            return ExitStatus.STOPPED
         _tell(output, served)
-        return Status.DONE
+        return ExitStatus.DONE
 
     return start(work, output)
 

@@ -11,12 +11,12 @@ import typer
 from omni_async import JobStatus
 
 from .. import formatting as words
-from ..exit_status import Misuse, Status
-from ..ledger import SANDBOX_LEDGER, UNFINISHED, Standing, ledger_in, ledger_of, reading
-from ..options import Money, Pace, Server, Show, Style, Unknown  # noqa: TC001 - typer evaluates the annotations
+from ..exit_status import ExitStatus, UsageError
+from ..ledger import SANDBOX_LEDGER, UNFINISHED, RecordedJobs, ledger_in, ledger_of, reading
+from ..options import CostOptions, LimitOptions, OutputOptions, ServerOptions, Unknown, ViewOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..run import Plan, Run
-from ..summary import Commands, command
+from ..run import Run, RunPlan
+from ..summary import FollowUpCommands, command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,12 +29,12 @@ def resume(
     *,
     failed: Annotated[bool, typer.Option("--failed", help="Buy those again that failed.")] = False,
     unknown: Unknown = False,
-    money: Money,
-    server: Server,
-    pace: Pace,
-    show: Show,
-    style: Style,
-) -> Status:
+    money: CostOptions,
+    server: ServerOptions,
+    pace: LimitOptions,
+    show: ViewOptions,
+    style: OutputOptions,
+) -> ExitStatus:
     """Go on with all that is unfinished in a folder.
 
     What is accepted is followed and fetched without paying again; what was
@@ -46,7 +46,7 @@ def resume(
         *((JobStatus.FAILED, JobStatus.CANCELLED) if failed else ()),
         *((JobStatus.UNKNOWN,) if unknown else ()),
     ]
-    before, extra = Standing(), []  # of the extra ones, client.resume() knows nothing
+    before, extra = RecordedJobs(), []  # of the extra ones, client.resume() knows nothing
     with reading(ledger) as reader:
         for record in reader.jobs(*statuses):
             before.add(record)
@@ -60,14 +60,16 @@ def resume(
 
     if not before.total:
         return _nothing_to_do(folder, totals, Output(style))
-    commands = Commands.same(failed="--failed", unknown="--unknown")
-    plan = Plan(total=before.total, ledger=ledger, jobs=jobs, commands=commands, before=before)
+    commands = FollowUpCommands.same(failed="--failed", unknown="--unknown")
+    plan = RunPlan(total=before.total, ledger=ledger, jobs=jobs, commands=commands, before=before)
     return Run(plan, server, pace, Output(style), money, show=show).run()
 
 
 def _ledger(folder: Path, *, is_sandbox: bool) -> Path:
     if ledger_in(folder).name == SANDBOX_LEDGER and not is_sandbox:
-        raise Misuse(f"{folder} holds clips of a private sandbox; go on with one:", f"  {command(*_sandboxed(folder))}")
+        raise UsageError(
+            f"{folder} holds clips of a private sandbox; go on with one:", f"  {command(*_sandboxed(folder))}"
+        )
     return ledger_of(folder, sandbox=is_sandbox)
 
 
@@ -85,7 +87,7 @@ def _take_up(client: OmniClient, key: str, task_id: str | None) -> Job:
     return client.again(key) if task_id is None else client.attach(task_id, key=key)
 
 
-def _nothing_to_do(folder: Path, totals: LedgerTotals, output: Output) -> Status:
+def _nothing_to_do(folder: Path, totals: LedgerTotals, output: Output) -> ExitStatus:
     count = totals.by_status.get
     made = f"nothing is unfinished in {folder}: {words.count(count(JobStatus.COMPLETED, 0), 'clip')} there"
     others = [
@@ -97,4 +99,4 @@ def _nothing_to_do(folder: Path, totals: LedgerTotals, output: Output) -> Status
         output.record({"summary": {"total": 0, "clips": 0, "failed": 0, "unknown": 0, "left": 0, "exit": 0}})
     else:
         output.note(", ".join([made, *told]))
-    return Status.DONE
+    return ExitStatus.DONE

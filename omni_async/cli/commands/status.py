@@ -11,10 +11,10 @@ import typer
 
 from omni_async import JobStatus
 
-from ..exit_status import Status
-from ..job_table import Sheet
+from ..exit_status import ExitStatus
+from ..job_table import LedgerSummary
 from ..ledger import SANDBOX_LEDGER, UNFINISHED, ledger_in, reading
-from ..options import Style  # noqa: TC001 - typer evaluates the annotations
+from ..options import OutputOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _ORDER = (
 )
 
 
-class State(StrEnum):
+class StatusFilter(StrEnum):
     """What `--state` takes: every status, and what cuts across them."""
 
     WAITING = "waiting"
@@ -53,12 +53,12 @@ def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
     *,
     state: Annotated[
-        State | None,
+        StatusFilter | None,
         typer.Option(metavar="STATE", help="Only jobs in this state, as in the table; doubtful: possibly paid twice."),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help=f"All jobs, not only the first {_ROWS}.")] = False,
-    style: Style,
-) -> Status:
+    style: OutputOptions,
+) -> ExitStatus:
     """Show what a folder's ledger knows: every job, and what it cost.
 
     Works at any time, also while a batch is running; needs no key. --json
@@ -73,22 +73,24 @@ def status(
             for record in _chosen(reader, totals, state, is_sorted=False):
                 output.record(as_json(record, folder))
                 if output.broken:
-                    return Status.STOPPED
+                    return ExitStatus.STOPPED
             output.record({"summary": summary(totals, ledger)})
         else:
             records = _chosen(reader, totals, state, is_sorted=True)
             shown = list(records if every else islice(records, _ROWS))
             count, is_sandbox = _count(totals, state), ledger.name == SANDBOX_LEDGER
-            sheet = Sheet(ledger, totals, shown, of=count, is_whole=every, is_sandbox=is_sandbox)
+            sheet = LedgerSummary(ledger, totals, shown, of=count, is_whole=every, is_sandbox=is_sandbox)
             output.show(sheet)
             if not style.quiet and (advice := sheet.advice()):
                 output.result("\n".join(["", *advice]))
-    return Status.DONE
+    return ExitStatus.DONE
 
 
-def _chosen(reader: LedgerReader, totals: LedgerTotals, state: State | None, *, is_sorted: bool) -> Iterable[JobRecord]:
+def _chosen(
+    reader: LedgerReader, totals: LedgerTotals, state: StatusFilter | None, *, is_sorted: bool
+) -> Iterable[JobRecord]:
     """Give the jobs to tell of, lazily: in the order in which they came, or those first that need attention."""
-    if state is State.DOUBTFUL:
+    if state is StatusFilter.DOUBTFUL:
         return (record for record in reader.jobs() if record.may_be_paid_twice)
     if state is not None:
         return reader.jobs(state)
@@ -103,10 +105,10 @@ def _each(reader: LedgerReader, totals: LedgerTotals) -> Iterator[Iterator[JobRe
             yield reader.jobs(status)
 
 
-def _count(totals: LedgerTotals, state: State | None) -> int:
+def _count(totals: LedgerTotals, state: StatusFilter | None) -> int:
     if state is None:
         return totals.jobs
-    return totals.possibly_paid_twice if state is State.DOUBTFUL else totals.by_status.get(JobStatus(state), 0)
+    return totals.possibly_paid_twice if state is StatusFilter.DOUBTFUL else totals.by_status.get(JobStatus(state), 0)
 
 
 def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 
-from .video import Script, shoot
+from .video import ClipSpec, render_clip
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
 
 def _film(script: dict[str, object]) -> dict[str, object]:
     try:
-        shoot(Script(**script))  # type: ignore[arg-type]
+        render_clip(ClipSpec(**script))  # type: ignore[arg-type]
     except Exception as error:  # noqa: BLE001 (whatever went wrong is the answer)
         return {"error": f"{type(error).__name__}: {error}"}
     return {"error": None}

@@ -7,7 +7,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .style import Look
+    from .style import ClipStyle
 
 
 RATE = 32_000
@@ -15,7 +15,7 @@ LOOP = 2 * RATE
 FADE = RATE // 8
 
 
-def tune(look: Look, seconds: int) -> array[float]:
+def tune(look: ClipStyle, seconds: int) -> array[float]:
     """`seconds` of mono sound as floats within -1..1, fading in and out."""
     loop = _loop(look)
     sound = array("f", loop.tobytes() * (seconds // 2) + loop[: (seconds % 2) * RATE].tobytes())
@@ -26,7 +26,7 @@ def tune(look: Look, seconds: int) -> array[float]:
     return sound
 
 
-def _loop(look: Look) -> array[float]:
+def _loop(look: ClipStyle) -> array[float]:
     sound = array("f", bytes(4 * LOOP))
     span = LOOP // len(look.notes)
     hum = 2 * math.pi * (min(look.notes) // 2) / RATE

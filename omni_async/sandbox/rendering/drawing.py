@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from .style import Look, look_of
+from .style import ClipStyle, style_of
 from .text import Font, font_for, wrap
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ WHITE = (255, 255, 255)
 SMOOTH = Image.Resampling.BICUBIC
 
 
-def ground(size: Size, look: Look) -> Image.Image:
+def background(size: Size, look: ClipStyle) -> Image.Image:
     """A soft field of the look's two hues."""
     width, height = (32, 18) if size[0] > size[1] else (18, 32)
     small = Image.new("RGB", (width, height))
@@ -32,7 +32,7 @@ def ground(size: Size, look: Look) -> Image.Image:
     return small.resize(size, SMOOTH)
 
 
-def _field(look: Look, x: float, y: float, ends: tuple[tuple[int, int, int], ...]) -> tuple[int, int, int]:
+def _field(look: ClipStyle, x: float, y: float, ends: tuple[tuple[int, int, int], ...]) -> tuple[int, int, int]:
     slope = (x + y) / 2
     colour = [a + (b - a) * slope for a, b in zip(*ends, strict=True)]
     for index, (bx, by, radius) in enumerate(look.blobs):
@@ -45,8 +45,8 @@ def _field(look: Look, x: float, y: float, ends: tuple[tuple[int, int, int], ...
 
 def stand_in(name: str, size: Size = (1280, 720)) -> Image.Image:
     """A picture for a reference that only exists in documentation: always the same for the same name."""
-    look = look_of(f"stand-in {name}")
-    picture = ground(size, look)
+    look = style_of(f"stand-in {name}")
+    picture = background(size, look)
     draw = ImageDraw.Draw(picture)
     digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()
     for index in range(7):
@@ -63,9 +63,9 @@ def cover(picture: Image.Image, size: Size) -> Image.Image:
     return ImageOps.fit(ImageOps.exif_transpose(picture).convert("RGB"), size, SMOOTH)
 
 
-def memory(picture: Image.Image, look: Look) -> Image.Image:
+def draw_previous_frame(picture: Image.Image, look: ClipStyle) -> Image.Image:
     """The last picture of the clip before, tinted and blurred towards its foot: its words make room for others."""
-    tinted = Image.blend(picture, ground(picture.size, look), 0.2)
+    tinted = Image.blend(picture, background(picture.size, look), 0.2)
     ramp = Image.new("L", (1, 64))
     ramp.putdata([round(255 * _ease(min(1.0, max(0.0, (row - 24) / 14)))) for row in range(64)])
     blurred = tinted.reduce(8).filter(ImageFilter.GaussianBlur(7)).resize(picture.size, SMOOTH)
@@ -85,7 +85,7 @@ def _ease(value: float) -> float:
     return value * value * (3 - 2 * value)
 
 
-def inscribe(picture: Image.Image, prompt: str, small: str, mark: str) -> None:
+def draw_prompt(picture: Image.Image, prompt: str, small: str, mark: str) -> None:
     """Write the prompt large, the task id small, and what made the clip."""
     width, height = picture.size
     margin = 56
@@ -118,7 +118,7 @@ def _largest(text: str, width: int, height: int) -> tuple[tuple[str, ...], Font,
     return wrap(text, font, width, int(most / (size * 1.24))), font, size
 
 
-def hang(picture: Image.Image, others: Sequence[Image.Image]) -> None:
+def draw_thumbnails(picture: Image.Image, others: Sequence[Image.Image]) -> None:
     """Hang further references as small pictures in the upper right corner."""
     x = picture.size[0] - 56
     for other in others[:4]:
@@ -129,7 +129,7 @@ def hang(picture: Image.Image, others: Sequence[Image.Image]) -> None:
 
 
 @lru_cache(maxsize=64)
-def sprite(look: Look, side: int, second: bool = False) -> Image.Image:
+def sprite(look: ClipStyle, side: int, second: bool = False) -> Image.Image:
     """The moving shape as RGBA, with smooth edges and a soft glow; both sides even."""
     scale = 3
     mask = Image.new("L", (side * scale, side * scale))

@@ -15,7 +15,7 @@ Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ClipStyle:
     """Hue, shape, motion and tune of one clip."""
 
     hue: float
@@ -49,12 +49,12 @@ class Look:
         return 0.5 + 0.5 * math.sin(angle), 0.5 + 0.5 * math.cos(0.6 * angle)
 
 
-def look_of(words: str, seed: int = 0) -> Look:
+def style_of(words: str, seed: int = 0) -> ClipStyle:
     """The look that belongs to these words."""
     digest = hashlib.sha256(f"{seed}\n{words}".encode("utf-8", "replace")).digest()
     byte = [value / 256 for value in digest]
     hue = byte[0]
-    return Look(
+    return ClipStyle(
         hue=hue,
         second_hue=(hue + (0.09 + 0.13 * byte[1]) * (1 if digest[1] % 2 else -1)) % 1,
         shape=SHAPES[digest[2] % len(SHAPES)],

@@ -12,7 +12,7 @@ from PIL import Image
 
 from . import drawing as paint
 from .audio import RATE, tune
-from .style import Look, look_of
+from .style import ClipStyle, style_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,7 +33,7 @@ Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Script:
+class ClipSpec:
     """What to film."""
 
     path: str
@@ -116,9 +116,11 @@ class Stamp:
         self.masks = (alpha, alpha.reduce(2), alpha.reduce(2))
 
 
-def shoot(script: Script) -> None:
+def render_clip(script: ClipSpec) -> None:
     """Make the clip and write it to `script.path`."""
-    look = look_of(script.prompt + "".join(name for kind, name in script.references if kind == "stand-in"), script.seed)
+    look = style_of(
+        script.prompt + "".join(name for kind, name in script.references if kind == "stand-in"), script.seed
+    )
     before, scene = _scene(script, look)
     with av.open(script.path, "w", format="mp4", options={"movflags": "faststart"}) as container:
         container.metadata["title"] = script.words[:200]
@@ -146,21 +148,21 @@ def shoot(script: Script) -> None:
         container.mux(audio.encode(None))
 
 
-def _scene(script: Script, look: Look) -> tuple[Image.Image | None, Image.Image]:
+def _scene(script: ClipSpec, look: ClipStyle) -> tuple[Image.Image | None, Image.Image]:
     references = [*_references(script)]
     before = None
     if script.parent:
         before = paint.cover(last_picture(script.parent), script.size)
-        references.insert(0, paint.memory(before, look))
-    scene = paint.cover(references[0], script.size) if references else paint.ground(script.size, look)
+        references.insert(0, paint.draw_previous_frame(before, look))
+    scene = paint.cover(references[0], script.size) if references else paint.background(script.size, look)
     scene = paint.dim(scene)
-    paint.hang(scene, references[1:])
+    paint.draw_thumbnails(scene, references[1:])
     mark = "sandbox · continued" if script.parent else "sandbox"
-    paint.inscribe(scene, script.words, script.task_id, mark)
+    paint.draw_prompt(scene, script.words, script.task_id, mark)
     return before, scene
 
 
-def _references(script: Script) -> Iterator[Image.Image]:
+def _references(script: ClipSpec) -> Iterator[Image.Image]:
     for kind, value in script.references:
         if kind == "stand-in":
             yield paint.stand_in(value)
@@ -173,7 +175,7 @@ def _references(script: Script) -> Iterator[Image.Image]:
                 yield first_picture(value)
 
 
-def _frames(script: Script, look: Look, before: Image.Image | None, scene: Image.Image) -> Iterator[Any]:
+def _frames(script: ClipSpec, look: ClipStyle, before: Image.Image | None, scene: Image.Image) -> Iterator[Any]:
     (width, height), total = script.size, script.seconds * FPS
     clean = Planes(scene)
     work = clean.copy()
@@ -197,7 +199,7 @@ def _strip(width: int, height: int, number: int) -> Box:
 
 
 def _dance(
-    clean: Planes, work: Planes, frame: Any, scene: tuple[Look, list[Stamp], float], dirty: list[Box]
+    clean: Planes, work: Planes, frame: Any, scene: tuple[ClipStyle, list[Stamp], float], dirty: list[Box]
 ) -> list[Box]:
     look, dancers, now = scene
     width, height = frame.width, frame.height
@@ -215,7 +217,7 @@ def _dance(
     return boxes
 
 
-def _advance(frame: Any, width: int, height: int, done: float, look: Look) -> None:
+def _advance(frame: Any, width: int, height: int, done: float, look: ClipStyle) -> None:
     line = Image.new("RGB", (round(width * done) // 2 * 2 or 2, 8), look.accent(0.66))
     bar = Planes(line)
     for plane, target, half in zip(bar.planes, frame.planes, (1, 2, 2), strict=True):

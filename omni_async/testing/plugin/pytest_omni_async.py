@@ -39,6 +39,6 @@ def omni_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 @pytest.fixture
 def omni_client(omni_sandbox: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
     """Makes clients of `omni_sandbox`: ``async with omni_client() as client``; clips go to ``tmp_path / "clips"``."""
-    from omni_async.testing import client_maker
+    from omni_async.testing import client_factory
 
-    return client_maker(omni_sandbox, tmp_path / "clips")
+    return client_factory(omni_sandbox, tmp_path / "clips")
