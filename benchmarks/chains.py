@@ -59,7 +59,7 @@ async def _from_file(client: OmniClient, chains: int, folder: Path) -> None:
     ]
     file = folder / "chains.jsonl"
     file.write_text("".join(json.dumps(record) + "\n" for record in records), "utf-8")
-    async for job in client.as_completed(batch.jobs(client, batch.read(file)), ahead=10 * chains):
+    async for job in client.as_completed(batch.submit_lines(client, batch.read(file)), max_pending=10 * chains):
         await job
 
 
@@ -79,7 +79,7 @@ def _child(kind: str, chains: int) -> None:
         before, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         async with VirtualClient(account, folder) as client:
             await _KINDS[kind](client, chains, folder)
-            told["done"] = client.statistics().done
+            told["done"] = client.statistics().completed
         told["cpu"] = time.process_time() - cpu
         told["peak"] = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         told["virtual"] = asyncio.get_running_loop().time()

@@ -40,7 +40,7 @@ def _watched(account: Account, jobs: int, *, limits: Limits, polling: Polling, a
     async def work(folder: Path) -> None:
         async with VirtualClient(account, folder, limits=limits, polling=polling) as client:
             prompts = ("a clip" for _ in range(jobs))
-            async for job in client.as_completed(prompts, ahead=ahead):
+            async for job in client.as_completed(prompts, max_pending=ahead):
                 await job
 
     on_virtual_time(work, seed)

@@ -110,7 +110,7 @@ async def _measure(rounds: int, size: int) -> dict[str, list[float]]:
         begun: dict[str, float] = {}
 
         def note(event: JobEvent) -> None:
-            if event.status is JobStatus.DOWNLOADING and event.kind is EventKind.CHANGE:
+            if event.status is JobStatus.DOWNLOADING and event.kind is EventKind.STATUS:
                 begun[event.key] = time.monotonic()
 
         async with child("benchmarks.clip_server") as server:

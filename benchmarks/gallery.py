@@ -59,11 +59,11 @@ requestAnimationFrame(step);
 async def _batch(address: dict[str, str], folder: str, jobs: int, *, is_served: bool) -> None:
     live = gallery.LivePage(Path(folder, "ledger.db"), port=0)
     where: dict[str, Any] = {"base_url": address["base_url"], "output_dir": folder}
-    async with OmniClient(address["api_key"], **where, on_event=live.hear if is_served else None) as client:
+    async with OmniClient(address["api_key"], **where, on_event=live.on_event if is_served else None) as client:
         began = time.process_time()
         orders = [(f"clip {n}", {"key": str(n), "aspect_ratio": ("16:9", "9:16")[n % 2]}) for n in range(jobs)]
         if is_served:
-            async with live.serving(client, total=jobs) as page:
+            async with live.serve(client, total=jobs) as page:
                 print(page, flush=True)
                 sys.stdin.readline()
                 began = time.process_time()

@@ -37,7 +37,7 @@ def record_of(number: int, status: JobStatus = JobStatus.WAITING, **facts: Any) 
     return JobRecord(
         key=f"a-red-apple-on-a-wooden-table-{number:06}",
         idempotency_key=f"omni-{number:032x}",
-        request=VideoRequest(prompt=PROMPT.format(number)).as_json(),
+        request=VideoRequest(prompt=PROMPT.format(number)).to_json(),
         status=status,
         created_at=time.time(),
         **facts,
@@ -100,7 +100,7 @@ def measure_operations(folder: Path) -> dict[str, Any]:
 
 async def _run_jobs(base_url: str, folder: Path, count: int, ledger: Path | None) -> tuple[float, float]:
     """Give wall and CPU seconds (of this process) for so many jobs from submit to clip."""
-    limits, polling = Limits(max_downloads=16), Polling(minimum=0.2, maximum=0.5)
+    limits, polling = Limits(max_downloads=16), Polling(min_interval=0.2, max_interval=0.5)
     wall, cpu = time.perf_counter(), time.process_time()
     async with OmniClient(
         "sk-bench", base_url=base_url, output_dir=folder, ledger=ledger, limits=limits, polling=polling

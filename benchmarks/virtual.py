@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni_async.api.parsing import Response
-from omni_async.testing import JumpingClock, MemoryClient
+from omni_async.testing import MemoryClient, VirtualClock
 from omni_async.testing.memory_client import EPOCH
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def on_virtual_time(work: Callable[[Path], Coroutine[Any, Any, None]], seed: int
     """Run a coroutine on virtual time, with a folder to put clips in; work for threads is done inline."""
     random.seed(seed)
     with folder_in_memory() as folder:
-        JumpingClock().run(work(Path(folder)))
+        VirtualClock().run(work(Path(folder)))
 
 
 async def for_so_long(client: OmniClient, seconds: float, prompt: str = "a clip") -> None:
@@ -181,7 +181,7 @@ async def for_so_long(client: OmniClient, seconds: float, prompt: str = "a clip"
 
     async def work() -> None:
         async with client:
-            async for job in client.as_completed(_without_end(prompt), ahead=500):
+            async for job in client.as_completed(_without_end(prompt), max_pending=500):
                 del job
 
     with suppress(TimeoutError):

@@ -111,7 +111,7 @@ async def _followed(way: _Way, jobs: int, median: float) -> _Run:
 
     def note(event: JobEvent) -> None:
         if event.status is JobStatus.DOWNLOADING and event.task_id:
-            noticed.setdefault(event.task_id, event.at)
+            noticed.setdefault(event.task_id, event.timestamp)
 
     with tempfile.TemporaryDirectory(prefix="omni-benchmark-") as folder:
         async with SandboxProcess(prerendered=True, median=median, faults=way.faults, seed=1) as sandbox:

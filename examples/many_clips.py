@@ -22,13 +22,13 @@ def requests(number: int) -> Iterator[VideoRequest]:
 
 async def main(number: int) -> None:
     async with OmniClient(output_dir="clips") as client:
-        async for job in client.as_completed(requests(number), ahead=100):
+        async for job in client.as_completed(requests(number), max_pending=100):
             try:
                 print(await job)
             except OmniError as error:
                 print(f"no clip: {error}")
         done = client.statistics()
-        print(f"{done.done} clips, {done.failed} failed, {done.cost:.2f} USD")
+        print(f"{done.completed} clips, {done.failed} failed, {done.cost:.2f} USD")
 
 
 asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 12))

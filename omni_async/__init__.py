@@ -9,16 +9,16 @@ from .client.forecast import Forecast
 from .errors import (
     APIError,
     AuthenticationError,
-    BadReference,
     ClientClosed,
     Conflict,
     CostLimitReached,
     DownloadError,
+    InvalidReference,
     InvalidRequest,
     JobCancelled,
     JobError,
     JobFailed,
-    JobOverdue,
+    JobTimedOut,
     KeyReused,
     LedgerError,
     LedgerLocked,
@@ -29,7 +29,7 @@ from .errors import (
     PermissionDenied,
     RateLimited,
     ServerError,
-    SubmitUnknown,
+    SubmitOutcomeUnknown,
     TransportError,
     TransportTimeout,
     UnknownModelWarning,
@@ -37,7 +37,7 @@ from .errors import (
 from .jobs.events import EventKind, JobEvent
 from .jobs.job import Job
 from .jobs.lifecycle import JobStatus
-from .jobs.records import JobRecord, PartMark
+from .jobs.records import JobRecord, PartialDownload
 from .jobs.statistics import LedgerTotals, Statistics
 from .ledger import LEDGER_NAME, LedgerReader
 from .models.catalog import DEFAULT_MODEL, MODELS, ModelRules
@@ -53,7 +53,6 @@ __all__ = [
     "MODELS",
     "APIError",
     "AuthenticationError",
-    "BadReference",
     "Balance",
     "ClientClosed",
     "Conflict",
@@ -62,15 +61,16 @@ __all__ = [
     "DownloadError",
     "EventKind",
     "Forecast",
+    "InvalidReference",
     "InvalidRequest",
     "Job",
     "JobCancelled",
     "JobError",
     "JobEvent",
     "JobFailed",
-    "JobOverdue",
     "JobRecord",
     "JobStatus",
+    "JobTimedOut",
     "KeyReused",
     "LedgerError",
     "LedgerLocked",
@@ -82,7 +82,7 @@ __all__ = [
     "OmniClient",
     "OmniError",
     "ParentFailed",
-    "PartMark",
+    "PartialDownload",
     "PaymentRequired",
     "PermissionDenied",
     "Polling",
@@ -90,7 +90,7 @@ __all__ = [
     "Retry",
     "ServerError",
     "Statistics",
-    "SubmitUnknown",
+    "SubmitOutcomeUnknown",
     "Task",
     "TaskState",
     "TransportError",

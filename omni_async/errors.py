@@ -5,7 +5,7 @@
     OmniError
      +- APIError                 the server answered no          .status .code .type .message .request_id
      |   +- InvalidRequest       400 413 422: change the request
-     |   |   +- BadReference     a local file cannot be sent (also a ValueError)   .path
+     |   |   +- InvalidReference     a local file cannot be sent (also a ValueError)   .path
      |   +- AuthenticationError  401: check the API key
      |   +- PaymentRequired      402: top up the account, then run again
      |   +- PermissionDenied     403: this key may not do that
@@ -13,13 +13,13 @@
      |   +- Conflict             409: the idempotency key stands for something else
      |   +- RateLimited          429: wait                        .retry_after
      |   +- ServerError          5xx: the server is in trouble
-     +- TransportError           no usable answer                 .sent .lasting
+     +- TransportError           no usable answer                 .sent .permanent
      |   +- TransportTimeout
      +- JobError                 the job itself                   .key .task_id
      |   +- JobFailed            the server gave the job up       .task
-     |   +- JobOverdue           it may still finish (also a TimeoutError)
+     |   +- JobTimedOut           it may still finish (also a TimeoutError)
      |   +- JobCancelled         given up here
-     |   +- SubmitUnknown        nobody can know whether the server took it
+     |   +- SubmitOutcomeUnknown        nobody can know whether the server took it
      |   +- ParentFailed         the job it extends has no result
      |   +- KeyReused            this key already names another request
      +- DownloadError            finished and paid, but the clip is not on disk   .path .url
@@ -79,7 +79,7 @@ class InvalidRequest(APIError):
     """The request itself is at fault (400, 413, 422, or a 500 that names a parameter): change it."""
 
 
-class BadReference(InvalidRequest, ValueError):
+class InvalidReference(InvalidRequest, ValueError):
     """A local file that a request refers to is missing, or is none that can be sent. Nothing was sent, or paid."""
 
     def __init__(self, text: str, *, path: str = "", **facts: Any) -> None:
@@ -126,14 +126,14 @@ class ServerError(APIError):
 class TransportError(OmniError):
     """No usable answer came. ``sent`` is False only where it is certain that no byte of the request left.
 
-    ``lasting`` says that waiting will not help: no answer has ever come this way, and a person has to mend it (a
+    ``permanent`` says that waiting will not help: no answer has ever come this way, and a person has to mend it (a
     certificate that is not trusted, a proxy that refuses).
     """
 
-    def __init__(self, text: str, *, sent: bool = True, lasting: bool = False) -> None:
+    def __init__(self, text: str, *, sent: bool = True, permanent: bool = False) -> None:
         super().__init__(text)
         self.sent = sent
-        self.lasting = lasting
+        self.permanent = permanent
 
 
 class TransportTimeout(TransportError):
@@ -157,7 +157,7 @@ class JobFailed(JobError):
         self.task = task
 
 
-class JobOverdue(JobError, TimeoutError):
+class JobTimedOut(JobError, TimeoutError):
     """The job was not seen to finish in time; the server may still be working on it."""
 
 
@@ -165,7 +165,7 @@ class JobCancelled(JobError):
     """The job was given up here. If it has a ``task_id``, the server still runs and bills it."""
 
 
-class SubmitUnknown(JobError):
+class SubmitOutcomeUnknown(JobError):
     """The submit got no clear answer: the server may or may not have taken (and billed) it."""
 
 

@@ -32,8 +32,8 @@ except ModuleNotFoundError as missing:
 
 _NAME = "omni_async"
 _NS = 1_000_000_000
-_REQUESTS = {EventKind.SUBMIT: "POST", EventKind.CHECK: "GET", EventKind.TRANSFER: "GET"}
-_SPAN_NAMES = {EventKind.SUBMIT: "submit", EventKind.CHECK: "check", EventKind.TRANSFER: "download"}
+_REQUESTS = {EventKind.SUBMIT: "POST", EventKind.CHECK: "GET", EventKind.DOWNLOAD: "GET"}
+_SPAN_NAMES = {EventKind.SUBMIT: "submit", EventKind.CHECK: "check", EventKind.DOWNLOAD: "download"}
 _WELL = frozenset({JobStatus.COMPLETED, JobStatus.CANCELLED})
 _MADE_OF_A_PROMPT = re.compile(r"(?s).*-([0-9a-f]{8}|[0-9a-f]{10})(?:-\d+)?")  # the keys of what was given none
 _REMEMBERED = 1000  # spans of jobs that have ended, to which those that extend them are linked
@@ -42,7 +42,7 @@ _REMEMBERED = 1000  # spans of jobs that have ended, to which those that extend 
 def bridge(
     *,
     prompts: bool = False,
-    then: Callable[[JobEvent], object] | None = None,
+    forward_to: Callable[[JobEvent], object] | None = None,
     tracer_provider: trace.TracerProvider | None = None,
     meter_provider: metrics.MeterProvider | None = None,
 ) -> Bridge:
@@ -55,7 +55,7 @@ def bridge(
         tracer=trace.get_tracer(_NAME, tracer_provider=tracer_provider),
         meter=metrics.get_meter(_NAME, meter_provider=meter_provider),
         prompts=prompts,
-        then=then,
+        forward_to=forward_to,
     )
 
 
@@ -63,11 +63,16 @@ class Bridge:
     """Hears events and tells them to OpenTelemetry; `bridge` makes one."""
 
     def __init__(
-        self, *, tracer: trace.Tracer, meter: metrics.Meter, prompts: bool, then: Callable[[JobEvent], object] | None
+        self,
+        *,
+        tracer: trace.Tracer,
+        meter: metrics.Meter,
+        prompts: bool,
+        forward_to: Callable[[JobEvent], object] | None,
     ) -> None:
         self._tracer = tracer
         self._prompts = prompts
-        self._then = then
+        self._forward_to = forward_to
         self._counts = _Counts(meter)
         self._open: dict[str, _Open] = {}
         self._ended: dict[str, trace.SpanContext] = {}
@@ -77,22 +82,22 @@ class Bridge:
         try:
             self._hear(event)
         finally:
-            if self._then is not None:
-                self._then(event)
+            if self._forward_to is not None:
+                self._forward_to(event)
 
     def _hear(self, event: JobEvent) -> None:
         self._counts.request(event)
         job = self._open.get(event.key)
-        if job is None and event.kind is EventKind.CHANGE and not event.status.is_final:
+        if job is None and event.kind is EventKind.STATUS and not event.status.is_final:
             job = self._open[event.key] = self._begin(event)
         if job is None:
             return
         if event.kind in _REQUESTS:
             self._request(job, event)
-        elif event.kind is EventKind.CHANGE:
+        elif event.kind is EventKind.STATUS:
             self._counts.bill(event, job)
-            job.span.add_event(str(event.status), timestamp=_ns(event.at))
-        if event.kind is EventKind.UNFINISHED or event.status.is_final:
+            job.span.add_event(str(event.status), timestamp=_ns(event.timestamp))
+        if event.kind is EventKind.ABANDONED or event.status.is_final:
             self._finish(job, event)
 
     def _begin(self, event: JobEvent) -> _Open:
@@ -112,33 +117,33 @@ class Bridge:
         parent = parent or self._ended.get(event.parent or "")
         span = self._tracer.start_span(
             f"generate_content {model}".rstrip(),
-            start_time=_ns(event.at),
+            start_time=_ns(event.timestamp),
             attributes=_told(facts),
             links=[Link(parent)] if parent else None,
         )
-        return _Open(span, began=event.at, billed=event.cost or 0.0)
+        return _Open(span, began=event.timestamp, billed=event.cost or 0.0)
 
     def _request(self, job: _Open, event: JobEvent) -> None:
         """Tell of a request that is over: a span which began as long ago as it took."""
-        is_download = event.kind is EventKind.TRANSFER
+        is_download = event.kind is EventKind.DOWNLOAD
         is_resent = event.kind is EventKind.SUBMIT and event.submits > 1
         facts = {
             "http.request.method": _REQUESTS[event.kind],
             "http.response.status_code": event.http_status,
             "http.request.resend_count": event.submits - 1 if is_resent else None,
             "http.response.body.size": event.bytes if is_download else None,
-            "omni_async.download.resumed_at": (event.received - event.bytes) or None if is_download else None,
+            "omni_async.download.resumed_at": (event.bytes_received - event.bytes) or None if is_download else None,
         }
         span = self._tracer.start_span(
             _SPAN_NAMES[event.kind],
             context=trace.set_span_in_context(job.span),
             kind=SpanKind.CLIENT,
-            start_time=_ns(event.at - (event.seconds or 0.0)),
+            start_time=_ns(event.timestamp - (event.seconds or 0.0)),
             attributes=_told(facts),
         )
         if event.error:
             self._blame(span, event)
-        span.end(end_time=_ns(event.at))
+        span.end(end_time=_ns(event.timestamp))
 
     def _finish(self, job: _Open, event: JobEvent) -> None:
         del self._open[event.key]
@@ -149,10 +154,10 @@ class Bridge:
             "omni_async.job.cost": event.cost,
         }
         job.span.set_attributes(_told(facts))
-        if event.kind is EventKind.UNFINISHED or event.status not in _WELL:
+        if event.kind is EventKind.ABANDONED or event.status not in _WELL:
             self._blame(job.span, event)
-        job.span.end(end_time=_ns(event.at))
-        self._counts.end(event, event.at - job.began)
+        job.span.end(end_time=_ns(event.timestamp))
+        self._counts.end(event, event.timestamp - job.began)
         self._ended[event.key] = job.span.get_span_context()
         if len(self._ended) > _REMEMBERED:
             del self._ended[next(iter(self._ended))]
@@ -199,7 +204,7 @@ class _Counts:
                 self._refused.add(1)
         elif event.kind is EventKind.CHECK:
             self._checks.add(1, facts)
-        elif event.kind is EventKind.TRANSFER:
+        elif event.kind is EventKind.DOWNLOAD:
             self._bytes.add(event.bytes)
 
     def bill(self, event: JobEvent, job: _Open) -> None:
@@ -211,7 +216,7 @@ class _Counts:
 
     def end(self, event: JobEvent, seconds: float) -> None:
         """Count a job that has ended, or is left unfinished."""
-        status = "unfinished" if event.kind is EventKind.UNFINISHED else str(event.status)
+        status = "unfinished" if event.kind is EventKind.ABANDONED else str(event.status)
         self._jobs.add(1, {"omni_async.job.status": status})
         self._duration.record(max(0.0, seconds), {"omni_async.job.status": status})
 

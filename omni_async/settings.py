@@ -54,25 +54,25 @@ class Limits:
 class Retry:
     """How long and how patiently something is tried again. All in seconds.
 
-    ``budget`` is how long one piece of work may go on failing: a submit with unclear outcomes, a row of failed
-    checks, a download without progress. Delays start at ``initial``, double each time, and stop growing at
-    ``maximum``. ``ambiguous`` says what to do when a submit may or may not have been taken: ``"retry"`` resends it
+    ``timeout`` is how long one piece of work may go on failing: a submit with unclear outcomes, a row of failed
+    checks, a download without progress. Delays start at ``wait_initial``, double each time, and stop growing at
+    ``wait_max``. ``ambiguous`` says what to do when a submit may or may not have been taken: ``"retry"`` resends it
     under its idempotency key and counts it as possibly paid twice; ``"hold"`` resends nothing and makes the job
     ``unknown``.
     """
 
-    budget: float = 300.0
-    initial: float = 0.5
-    maximum: float = 30.0
+    timeout: float = 300.0
+    wait_initial: float = 0.5
+    wait_max: float = 30.0
     ambiguous: Ambiguous = "retry"
 
     def __post_init__(self) -> None:
-        for name in ("budget", "initial", "maximum"):
+        for name in ("timeout", "wait_initial", "wait_max"):
             if getattr(self, name) is None:
                 raise ValueError(f"Retry({name}=None): {name} must be a number of seconds")
-        _check(self, "budget", least=0)
-        _check(self, "initial", least=0, above=True)
-        _check(self, "maximum", least=self.initial)
+        _check(self, "timeout", least=0)
+        _check(self, "wait_initial", least=0, above=True)
+        _check(self, "wait_max", least=self.wait_initial)
         if self.ambiguous not in get_args(Ambiguous):
             raise ValueError(f"Retry(ambiguous={self.ambiguous!r}): ambiguous must be 'retry' or 'hold'")
 
@@ -81,28 +81,28 @@ class Retry:
 class Polling:
     """When jobs in flight are checked. All in seconds.
 
-    The gap between two checks of a job stays within ``minimum`` and, once it may be done, ``maximum``. ``check_cost``
+    The gap between two checks of a job stays within ``min_interval`` and, once it may be done, ``max_interval``. ``check_cost``
     is how many seconds of waiting one status request is worth: more means fewer checks. A job not finished ``timeout``
-    after it was accepted is ``overdue``: no longer followed, never sent again. With webhooks that do come, gaps grow to
-    at most ten times as much; and to 17 times ``maximum`` where a job's own progress foretells its end later, and that
+    after it was accepted is ``timed_out``: no longer followed, never sent again. With webhooks that do come, gaps grow to
+    at most ten times as much; and to 17 times ``max_interval`` where a job's own progress foretells its end later, and that
     of others has proved true.
 
     ``batch_status`` asks about many jobs at once by ``POST /v1/tasks/batch``, which is undocumented: on any answer
     that is not what was seen of it, jobs are checked singly for good.
     """
 
-    minimum: float = 1.0
-    maximum: float = 15.0
+    min_interval: float = 1.0
+    max_interval: float = 15.0
     check_cost: float = 1.0
     timeout: float = 1800.0
     batch_status: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("minimum", "maximum", "check_cost", "timeout"):
+        for name in ("min_interval", "max_interval", "check_cost", "timeout"):
             if getattr(self, name) is None:
                 raise ValueError(f"Polling({name}=None): {name} must be a number of seconds")
-        _check(self, "minimum", least=0, above=True)
-        _check(self, "maximum", least=self.minimum)
+        _check(self, "min_interval", least=0, above=True)
+        _check(self, "max_interval", least=self.min_interval)
         _check(self, "check_cost", least=0, above=True)
         _check(self, "timeout", least=0, above=True)
         if not isinstance(self.batch_status, bool):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from omni_async.testing import JumpingLoop, inline_threads
+from omni_async.testing import VirtualTimeLoop, inline_threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,4 +37,4 @@ def anyio_backend() -> Iterator[tuple[str, dict[str, Any]]]:
     """An asyncio loop on virtual time, with work for threads done inline and the same random numbers every time."""
     random.seed(7)
     with inline_threads():
-        yield "asyncio", {"loop_factory": JumpingLoop}
+        yield "asyncio", {"loop_factory": VirtualTimeLoop}

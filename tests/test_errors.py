@@ -21,7 +21,7 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("OmniError", (Exception,), {}),
     ("APIError", (errors.OmniError,), _API),
     ("InvalidRequest", (errors.APIError,), _API),
-    ("BadReference", (errors.InvalidRequest, ValueError), {**_API, "path": "/p"}),
+    ("InvalidReference", (errors.InvalidRequest, ValueError), {**_API, "path": "/p"}),
     ("AuthenticationError", (errors.APIError,), _API),
     ("PaymentRequired", (errors.APIError,), _API),
     ("PermissionDenied", (errors.APIError,), _API),
@@ -29,13 +29,13 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("Conflict", (errors.APIError,), _API),
     ("RateLimited", (errors.APIError,), _API),
     ("ServerError", (errors.APIError,), _API),
-    ("TransportError", (errors.OmniError,), {"sent": False, "lasting": True}),
-    ("TransportTimeout", (errors.TransportError,), {"sent": False, "lasting": True}),
+    ("TransportError", (errors.OmniError,), {"sent": False, "permanent": True}),
+    ("TransportTimeout", (errors.TransportError,), {"sent": False, "permanent": True}),
     ("JobError", (errors.OmniError,), _JOB),
     ("JobFailed", (errors.JobError,), {**_JOB, "task": _TASK}),
-    ("JobOverdue", (errors.JobError, TimeoutError), _JOB),
+    ("JobTimedOut", (errors.JobError, TimeoutError), _JOB),
     ("JobCancelled", (errors.JobError,), _JOB),
-    ("SubmitUnknown", (errors.JobError,), _JOB),
+    ("SubmitOutcomeUnknown", (errors.JobError,), _JOB),
     ("ParentFailed", (errors.JobError,), _JOB),
     ("KeyReused", (errors.JobError,), _JOB),
     ("DownloadError", (errors.OmniError,), {"path": "/p", "url": "https://u"}),
@@ -150,10 +150,10 @@ def test_misuse_is_outside_of_the_tree() -> None:
     assert not issubclass(ClientClosed, OmniError)
 
 
-def test_overdue_is_a_timeout_to_those_who_know_nothing_of_us() -> None:
+def test_timed_out_is_a_timeout_to_those_who_know_nothing_of_us() -> None:
     """`except TimeoutError` catches it."""
     with pytest.raises(TimeoutError, match="late"):
-        raise errors.JobOverdue("late", key="k", task_id="t")
+        raise errors.JobTimedOut("late", key="k", task_id="t")
 
 
 def test_the_drawing_names_every_class() -> None:

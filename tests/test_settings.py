@@ -16,12 +16,12 @@ _BAD: list[tuple[type, str, list[Any]]] = [
     (Limits, "checks_per_second", [0, *_NO_NUMBERS]),
     (Limits, "max_downloads", [0, 1.5, None, *_NO_NUMBERS]),
     (Limits, "max_cost", _NO_NUMBERS),
-    (Retry, "budget", [None, *_NO_NUMBERS]),
-    (Retry, "initial", [None, 0, *_NO_NUMBERS]),
-    (Retry, "maximum", [None, 0, 0.4, *_NO_NUMBERS]),
+    (Retry, "timeout", [None, *_NO_NUMBERS]),
+    (Retry, "wait_initial", [None, 0, *_NO_NUMBERS]),
+    (Retry, "wait_max", [None, 0, 0.4, *_NO_NUMBERS]),
     (Retry, "ambiguous", [None, "", "Retry", "never", 0, []]),
-    (Polling, "minimum", [None, 0, *_NO_NUMBERS]),
-    (Polling, "maximum", [None, 0.5, *_NO_NUMBERS]),
+    (Polling, "min_interval", [None, 0, *_NO_NUMBERS]),
+    (Polling, "max_interval", [None, 0.5, *_NO_NUMBERS]),
     (Polling, "check_cost", [None, 0, *_NO_NUMBERS]),
     (Polling, "timeout", [None, 0, *_NO_NUMBERS]),
 ]
@@ -47,8 +47,8 @@ def test_a_senseless_setting_is_refused_by_name(family: type, name: str, value: 
     [
         pytest.param(Limits, {"submits_per_minute": 0.1, "max_in_flight": 1, "checks_per_second": 0.5}, id="Limits"),
         pytest.param(Limits, {"max_downloads": 1}, id="one download"),
-        pytest.param(Retry, {"budget": 0, "initial": 1, "maximum": 1, "ambiguous": "hold"}, id="Retry"),
-        pytest.param(Polling, {"minimum": 2, "maximum": 2, "check_cost": 0.1, "timeout": 1}, id="Polling"),
+        pytest.param(Retry, {"timeout": 0, "wait_initial": 1, "wait_max": 1, "ambiguous": "hold"}, id="Retry"),
+        pytest.param(Polling, {"min_interval": 2, "max_interval": 2, "check_cost": 0.1, "timeout": 1}, id="Polling"),
     ],
 )
 def test_sensible_settings_are_kept(family: type, given: dict[str, Any]) -> None:
@@ -60,8 +60,8 @@ def test_sensible_settings_are_kept(family: type, given: dict[str, Any]) -> None
 def test_the_defaults_are_those_of_the_design() -> None:
     """Design 4 names them."""
     assert Limits() == Limits(submits_per_minute=None, max_in_flight=None, checks_per_second=None, max_downloads=8)
-    assert Retry() == Retry(budget=300.0, initial=0.5, maximum=30.0, ambiguous="retry")
-    assert Polling() == Polling(minimum=1.0, maximum=15.0, check_cost=1.0, timeout=1800.0)
+    assert Retry() == Retry(timeout=300.0, wait_initial=0.5, wait_max=30.0, ambiguous="retry")
+    assert Polling() == Polling(min_interval=1.0, max_interval=15.0, check_cost=1.0, timeout=1800.0)
 
 
 @pytest.mark.parametrize("family", [Limits, Retry, Polling])

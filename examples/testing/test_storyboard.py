@@ -20,8 +20,8 @@ def test_each_scene_is_bought_once(omni_sandbox: SandboxThread, tmp_path: Path) 
     assert [clip.name for clip in clips] == ["scene-1.mp4", "scene-2.mp4", "scene-3.mp4"]
     assert reasons == {}
     omni_sandbox.assert_paid_once()
-    omni_sandbox.assert_bought(SCENES)
-    omni_sandbox.assert_fetched()
+    omni_sandbox.assert_paid_for(SCENES)
+    omni_sandbox.assert_downloaded()
 
 
 def test_a_second_run_costs_nothing(omni_sandbox: SandboxThread, tmp_path: Path) -> None:

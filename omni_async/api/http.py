@@ -234,10 +234,10 @@ class HttpTransport:
         if isinstance(error, aiohttp.ClientHttpProxyError):
             error = self._proxies.refusal(error.request_info.real_url, error.status, error.message)
         if isinstance(error, ProxyRefused):
-            return TransportError(self._censored(str(error)), sent=False, lasting=not self._has_answered)
+            return TransportError(self._censored(str(error)), sent=False, permanent=not self._has_answered)
         if isinstance(error, aiohttp.ClientConnectorError):
-            lasting = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_answered
-            return TransportError(self._censored(_unconnected(error)), sent=False, lasting=lasting)
+            permanent = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_answered
+            return TransportError(self._censored(_unconnected(error)), sent=False, permanent=permanent)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             sent = False
         kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError

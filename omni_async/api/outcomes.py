@@ -78,7 +78,7 @@ class SubmitResult:
 def classify_submit(answer: Response | TransportError, *, now: float) -> SubmitResult:
     """Decide what became of a submit from its answer; `now` is in unix seconds."""
     if isinstance(answer, TransportError):
-        if answer.lasting and not answer.sent:
+        if answer.permanent and not answer.sent:
             return SubmitResult(SubmitOutcome.STOP_ALL, error=answer)
         return SubmitResult(
             SubmitOutcome.AMBIGUOUS if answer.sent else SubmitOutcome.NOT_SENT,
@@ -153,7 +153,7 @@ def upload_retry_timeout(verdict: SubmitOutcome, retry: Retry) -> float:
     """Give for how many seconds an upload is tried again after such outcomes: 0 after a clear no."""
     match verdict:
         case SubmitOutcome.AMBIGUOUS | SubmitOutcome.NOT_SENT | SubmitOutcome.INDETERMINATE:
-            return retry.budget
+            return retry.timeout
         case SubmitOutcome.RETRY_LATER:
             return give_up_after(retry)
         case _:
@@ -231,4 +231,4 @@ def is_not_found_final(in_a_row: int, age: float) -> bool:
 
 def should_stop_checking(in_a_row: int, seconds: float, retry: Retry) -> bool:
     """Tell whether so many failed checks in a row, over so many seconds, end the following of a job."""
-    return in_a_row >= _MISSES_BEFORE_GIVING_UP and seconds > retry.budget
+    return in_a_row >= _MISSES_BEFORE_GIVING_UP and seconds > retry.timeout

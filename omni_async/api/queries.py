@@ -62,14 +62,14 @@ class ApiQueries:
         self, about: str, question: Callable[[], Awaitable[Response]], read: Callable[[Response], _T | None]
     ) -> _T:
         """Ask until there is an answer, a clear no, or no more time."""
-        ends_at = asyncio.get_running_loop().time() + min(_LONGEST, self._retry.budget)
+        ends_at = asyncio.get_running_loop().time() + min(_LONGEST, self._retry.timeout)
         attempt = 0
         while True:
             advice = None
             try:
                 reply = await question()
             except TransportError as error:
-                if error.lasting:
+                if error.permanent:
                     raise
                 trouble: TransportError | ServerError | RateLimited = error
             else:

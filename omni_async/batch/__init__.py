@@ -2,7 +2,7 @@
 
 ::
 
-    lines = batch.read("prompts.jsonl")  # BadFile names every bad line; nothing has been sent yet
+    lines = batch.read("prompts.jsonl")  # InvalidBatchFile names every bad line; nothing has been sent yet
     async with OmniClient(output_dir="clips") as client:
         async for job in client.as_completed(batch.jobs(client, lines)):
             print(job.key, job.status)
@@ -16,8 +16,8 @@ line). All of them in UTF-8. ``images`` and ``video`` take local files, relative
 from __future__ import annotations
 
 from .formats import Problem
-from .lines import BadFile, Line, read
-from .resolve import known
-from .submit import jobs
+from .lines import InvalidBatchFile, Line, read
+from .resolve import find_recorded
+from .submit import submit_lines
 
-__all__ = ["BadFile", "Line", "Problem", "jobs", "known", "read"]
+__all__ = ["InvalidBatchFile", "Line", "Problem", "find_recorded", "read", "submit_lines"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from omni_async import DEFAULT_MODEL, BadReference, VideoRequest, check_references, resolve_references
+from omni_async import DEFAULT_MODEL, InvalidReference, VideoRequest, check_references, resolve_references
 
 from .chains import ChainGraph
 from .formats import FIELDS, Problem, UnreadableFile, kind, records, unknown
@@ -35,7 +35,7 @@ class Line:
     extend_from: str | None = None
 
 
-class BadFile(ValueError):
+class InvalidBatchFile(ValueError):
     """The file cannot be used. ``problems`` holds everything that is wrong with it, by line."""
 
     def __init__(self, text: str, *, problems: tuple[Problem, ...] = ()) -> None:
@@ -51,7 +51,7 @@ def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambd
     file. The files of lines for whose keys `is_done` gives true need not be there any more.
 
     Raises:
-        BadFile: with every bad line and its reason, not only the first.
+        InvalidBatchFile: with every bad line and its reason, not only the first.
     """
     path = Path(path)
     check = _Check(path.parent)
@@ -67,7 +67,7 @@ def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambd
     if not check.lines and not check.problems:
         check.problems.append(Problem(0, "holds no requests"))
     lines = _with_keys(check.lines, check.ids)
-    seen: dict[tuple[str, Path], BadReference | None] = {}
+    seen: dict[tuple[str, Path], InvalidReference | None] = {}
     for line in lines:
         if (line.request.image_files or line.request.video_file) and not is_done(line.key):
             faults = check_references(line.request, seen=seen)
@@ -77,11 +77,11 @@ def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambd
     return lines
 
 
-def _bad_file(path: Path, problems: list[Problem]) -> BadFile:
+def _bad_file(path: Path, problems: list[Problem]) -> InvalidBatchFile:
     first, *others = sorted(problems, key=lambda problem: problem.number)
     place = f"{path}:{first.number}" if first.number else str(path)
     more = f" (and {len(others):,} more)" if others else ""
-    return BadFile(f"{place}: {first.reason}{more}", problems=(first, *others))
+    return InvalidBatchFile(f"{place}: {first.reason}{more}", problems=(first, *others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +131,7 @@ class _Check:
         try:
             request = resolve_references(VideoRequest(**draft.fields), self._folder)
             if draft.parent and not reasons:
-                request.check_extends()
+                request.validate_extension()
         except ValidationError as error:
             faults = error.errors(include_url=False)
             reasons += [_in_words(fault) for fault in faults if fault["loc"] or not reasons]
@@ -179,7 +179,7 @@ def _with_keys(lines: list[Line], ids: dict[str, int]) -> list[Line]:
 
 
 def _key(line: Line) -> str:
-    content = f"{line.request.as_json()}\n{line.extend_from or ''}"
+    content = f"{line.request.to_json()}\n{line.extend_from or ''}"
     return f"{line.request.slug}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
 
 

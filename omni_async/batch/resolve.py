@@ -38,10 +38,12 @@ class ResolvedRequests:
 
 def _extended(parent: VideoRequest, child: VideoRequest) -> VideoRequest:
     given = child.model_dump(exclude_unset=True) | {"prompt": child.prompt or ""}
-    return VideoRequest(**(parent.passes_on(given.get("model")) | given))
+    return VideoRequest(**(parent.inherited_fields(given.get("model")) | given))
 
 
-def known(lines: Iterable[Line], find: Callable[[str], JobRecord | None]) -> Iterator[tuple[Line, JobRecord, bool]]:
+def find_recorded(
+    lines: Iterable[Line], find: Callable[[str], JobRecord | None]
+) -> Iterator[tuple[Line, JobRecord, bool]]:
     """Give the lines whose keys a ledger knows, each with its record, and whether that asks for the same thing.
 
     `find` is that of a `LedgerReader`. A line that asks for something else under its key would raise `KeyReused`.
@@ -50,5 +52,5 @@ def known(lines: Iterable[Line], find: Callable[[str], JobRecord | None]) -> Ite
     requests = ResolvedRequests(lines)
     for line in lines:
         if (record := find(line.key)) is not None:
-            is_same = (record.request, record.parent) == (requests.of(line).as_json(), line.extend_from)
+            is_same = (record.request, record.parent) == (requests.of(line).to_json(), line.extend_from)
             yield line, record, is_same

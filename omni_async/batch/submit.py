@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .lines import Line
 
 
-def jobs(client: OmniClient, lines: Sequence[Line], *, again: Container[str] = ()) -> Iterator[Job]:
+def submit_lines(client: OmniClient, lines: Sequence[Line], *, resubmit: Container[str] = ()) -> Iterator[Job]:
     """Submit the lines one by one as they are asked for, each after the line that it extends.
 
     Those whose keys are in `again` are bought once more (`OmniClient.again`); the ledger must know them.
@@ -33,9 +33,9 @@ def jobs(client: OmniClient, lines: Sequence[Line], *, again: Container[str] = (
             early.remove(line.key)
             continue
         for due in _with_missing_parents(line, by_key, parents):
-            if client.stopped:
+            if client.stop_error:
                 return
-            job = client.again(due.key) if due.key in again else _submit(client, due, requests.of(due), parents)
+            job = client.resubmit(due.key) if due.key in resubmit else _submit(client, due, requests.of(due), parents)
             if due is not line:
                 early.add(due.key)
             if due.extend_from is not None:

@@ -106,7 +106,7 @@ class LiveBlock:
     def _last_line(self, options: ConsoleOptions) -> Text:
         event = self._view.last
         assert event is not None
-        share = 100 * event.received / event.size if event.size else event.progress
+        share = 100 * event.bytes_received / event.bytes_total if event.bytes_total else event.progress
         percent = f" {share:.0f}%" if event.status in {"running", "downloading"} and share else ""
         told = f": {event.error}" if event.error else ""
         overflow: Literal["crop", "ellipsis"] = "crop" if options.ascii_only else "ellipsis"

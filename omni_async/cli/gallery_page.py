@@ -56,7 +56,7 @@ class GalleryOutput:
 
         def both(event: JobEvent) -> None:
             hear(event)
-            live.hear(event)
+            live.on_event(event)
 
         return both
 
@@ -68,7 +68,7 @@ class GalleryOutput:
             return
         async with AsyncExitStack() as stack:
             try:
-                address = await stack.enter_async_context(self._live.serving(client, total=self._total))
+                address = await stack.enter_async_context(self._live.serve(client, total=self._total))
             except OSError as error:
                 raise UsageError(f"--serve: {error.strerror or error}") from None
             except RuntimeError as error:
@@ -84,7 +84,7 @@ class GalleryOutput:
             write_page(self._ledger, self._output)
 
 
-def write_page(ledger: Path, output: Output) -> galleries.Written | None:
+def write_page(ledger: Path, output: Output) -> galleries.WriteResult | None:
     """Write the gallery of a ledger, and tell what came of it; None where it cannot be written."""
     began = last = time.monotonic()
 
@@ -102,14 +102,14 @@ def write_page(ledger: Path, output: Output) -> galleries.Written | None:
     parts = [f"{written.path}: {words.count(written.jobs, 'job')}", words.count(written.clips, "clip")]
     if written.posters:
         parts.append(f"{words.count(written.posters, 'poster')} made")
-    if written.bare:
-        parts.append(f"{written.bare:,} without a poster{_how_to(written)}")
+    if written.without_poster:
+        parts.append(f"{written.without_poster:,} without a poster{_how_to(written)}")
     output.note(", ".join(parts))
     return written
 
 
-def _how_to(written: galleries.Written) -> str:
-    return "" if written.can_have_posters else f" ({galleries.HOW_TO_GET})"
+def _how_to(written: galleries.WriteResult) -> str:
+    return "" if written.can_have_posters else f" ({galleries.INSTALL_HINT})"
 
 
 def _live_page(ledger: Path, address: str) -> galleries.LivePage:

@@ -26,8 +26,8 @@ STYLES = {
     JobStatus.COMPLETED: "green",
     JobStatus.FAILED: "red",
     JobStatus.UNKNOWN: "bold red",
-    JobStatus.UNDELIVERED: "yellow",
-    JobStatus.OVERDUE: "yellow",
+    JobStatus.DOWNLOAD_FAILED: "yellow",
+    JobStatus.TIMED_OUT: "yellow",
     JobStatus.SUBMITTING: "cyan",
     JobStatus.RUNNING: "cyan",
     JobStatus.DOWNLOADING: "cyan",
@@ -96,13 +96,13 @@ class JobTable:
 
 
 def _cells(record: JobRecord) -> tuple[Text, ...]:
-    cost = words.money(record.paid) if record.cost is not None or record.earlier_cost else ""
-    style = "yellow" if record.doubtful else ""
+    cost = words.money(record.total_cost) if record.cost is not None or record.previous_cost else ""
+    style = "yellow" if record.ambiguous_submits else ""
     return (
         Text(str(record.status), style=STYLES.get(record.status, "")),
         Text(harmless(record.key)),
         Text(harmless(record.task_id or ""), style="dim"),
-        Text(f"{record.submits}{'?' if record.doubtful else ''}" if record.submits else "", style),
+        Text(f"{record.submits}{'?' if record.ambiguous_submits else ''}" if record.submits else "", style),
         Text(cost),
         Text(", ".join(harmless(Path(path).name) for path in record.paths)),
     )

@@ -22,7 +22,7 @@ SANDBOX_LEDGER = "sandbox.db"  # of private sandboxes, each of which is gone wit
 
 UNFINISHED = (
     *(JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING),
-    *(JobStatus.DOWNLOADING, JobStatus.OVERDUE, JobStatus.UNDELIVERED),
+    *(JobStatus.DOWNLOADING, JobStatus.TIMED_OUT, JobStatus.DOWNLOAD_FAILED),
 )
 
 

@@ -110,7 +110,7 @@ class Output:
 
     def event(self, event: JobEvent) -> None:
         """Tell a step of a job."""
-        what = event.status if event.kind in {EventKind.CHANGE, EventKind.PROGRESS} else event.kind
+        what = event.status if event.kind in {EventKind.STATUS, EventKind.PROGRESS} else event.kind
         facts = [what, event.task_id, f"{event.progress:.0f}%" if event.progress else "", event.error]
         self._aside(f"{event.key}: {', '.join(filter(None, facts))}", style="dim")
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from .results import RunTotals
 
 
-_OPEN = frozenset({"running", "downloading", "overdue", "undelivered"})
-_LOUD = frozenset({EventKind.CHANGE, EventKind.PROGRESS})  # told in any case; of requests, what went wrong with them
+_OPEN = frozenset({"running", "downloading", "timed_out", "download_failed"})
+_LOUD = frozenset({EventKind.STATUS, EventKind.PROGRESS})  # told in any case; of requests, what went wrong with them
 _FORECAST_EVERY = 1.0  # seconds: an estimate that changes faster is read by nobody
 
 
@@ -40,7 +40,7 @@ class RunObserver:
             self.last = event
             if self._tell is not None:
                 self._tell(event)
-        elif event.kind is EventKind.BYTES and event.received < (event.size or 0):
+        elif event.kind is EventKind.DOWNLOAD_PROGRESS and event.bytes_received < (event.bytes_total or 0):
             self.last = event
         if event.task_id is not None and event.status in _OPEN:
             self.accepted.add(event.key)
@@ -120,14 +120,14 @@ class RunProgress:
             elapsed=self.elapsed,
             left=self._forecast.seconds_left,
             projected=self._forecast.cost,
-            per_minute=sums.submits_per_minute,
-            at_once=sums.at_once,
-            is_stopped=bool(sums.line_stopped),
+            per_minute=sums.learned_submits_per_minute,
+            at_once=sums.learned_max_in_flight,
+            is_stopped=bool(sums.stop_reason),
             last=last,
         )
 
 
 def _upcoming(tally: RunTotals, sums: Statistics) -> int:
     """Give how many jobs of the run the client does not have yet, without those that were done before it."""
-    known = sums.waiting + sums.in_flight + sums.downloading + sums.done + sums.failed + sums.stopped
+    known = sums.waiting + sums.in_flight + sums.downloading + sums.completed + sums.failed + sums.unresolved
     return max(0, tally.to_make - max(0, known - tally.there))

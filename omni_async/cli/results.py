@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 _NAMED = 10  # failures that a summary names
-_RESUMABLE = frozenset({JobStatus.OVERDUE, JobStatus.UNDELIVERED})
+_RESUMABLE = frozenset({JobStatus.TIMED_OUT, JobStatus.DOWNLOAD_FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

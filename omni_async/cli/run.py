@@ -93,7 +93,7 @@ class Run:
         return self._judge()
 
     async def _follow(self, client: OmniClient, jobs: Iterable[Job], scope: anyio.CancelScope) -> None:
-        async for job in client.as_completed(jobs, ahead=self._plan.ahead):
+        async for job in client.as_completed(jobs, max_pending=self._plan.ahead):
             outcome = await outcome_of(job, self._plan.lines.get(job.key, 0))
             self._tally.add(outcome)
             if not outcome.is_left:
@@ -105,7 +105,7 @@ class Run:
 
     def _judge(self) -> ExitStatus:
         assert self._client is not None
-        is_of_disk = isinstance(self._client.stopped, (LedgerError, DownloadError))
+        is_of_disk = isinstance(self._client.stop_error, (LedgerError, DownloadError))
         if is_of_disk and not self._client.statistics().submits and not self._tally.done:
             return ExitStatus.USAGE
         return self._tally.status() if not self._output.broken else ExitStatus.STOPPED
@@ -123,11 +123,11 @@ class Run:
         return self._course.view(self._tally, self._client.statistics(), self._client.forecast, self._watch.last)
 
     def _ending(self, status: ExitStatus, client: OmniClient) -> RunSummary:
-        reason = describe(client.stopped) if client.stopped else self._tally.reason
+        reason = describe(client.stop_error) if client.stop_error else self._tally.reason
         return RunSummary(
             status=status,
-            is_stopped=bool(client.stopped or self._output.broken),
-            is_limit=isinstance(client.stopped, CostLimitReached),
+            is_stopped=bool(client.stop_error or self._output.broken),
+            is_limit=isinstance(client.stop_error, CostLimitReached),
             is_sandbox=self._server.sandbox,
             reason=self._output.broken or reason,
             tally=self._tally,

@@ -102,10 +102,10 @@ class RunSummary:
             "exit": int(self.status),
             "stopped": self._why() or None,
             "submits": self.sums.submits,
-            "refused": self.sums.refused,
-            "doubtful": self.sums.doubtful,
+            "refused": self.sums.rate_limited,
+            "doubtful": self.sums.ambiguous_submits,
             "checks": self.sums.checks,
-            "bytes": self.sums.bytes,
+            "bytes": self.sums.bytes_downloaded,
         }
 
     def how_to_go_on(self) -> list[str]:

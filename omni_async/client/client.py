@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..api.queries import ApiQueries
     from ..api.transport import Transport
-    from ..errors import BadReference
+    from ..errors import InvalidReference
     from ..jobs.events import JobEvent
     from ..jobs.statistics import Statistics
     from ..jobs.store import JobStore
@@ -79,7 +79,7 @@ class Questions:
         """Upload a picture (JPEG, PNG, WebP or GIF, at most 20 MiB) and give its URL, which lives for 72 hours.
 
         One that was uploaded before is not sent again while its URL has more than 26 hours to live. Requests take files
-        as they are (`VideoRequest.images`). Raises `BadReference` for a file that cannot be sent, `APIError` or
+        as they are (`VideoRequest.images`). Raises `InvalidReference` for a file that cannot be sent, `APIError` or
         `TransportError`.
         """
         return await self._uploads().upload_image(Path(path))
@@ -186,7 +186,7 @@ class OmniClient(Questions):
         request gives the same job, which is never paid twice; awaiting a job whose key names another request raises
         `KeyReused`, and nothing is sent.
 
-        Raises `pydantic.ValidationError` or `ValueError` for a bad request or key, `BadReference` (one of these) for a
+        Raises `pydantic.ValidationError` or `ValueError` for a bad request or key, `InvalidReference` (one of these) for a
         local file that cannot be sent, by size and first bytes, and `ClientClosed` outside of ``async with``, before
         anything is recorded or sent. Only of a missing file under a given key the job itself tells, unless it is done.
         """
@@ -194,7 +194,7 @@ class OmniClient(Questions):
         return self._take(build_request(request, fields), key)
 
     def as_completed(
-        self, requests: Iterable[Submittable] | AsyncIterable[Submittable], *, ahead: int = 1000
+        self, requests: Iterable[Submittable] | AsyncIterable[Submittable], *, max_pending: int = 1000
     ) -> AsyncIterator[Job]:
         """Submit all of an iterable and iterate over its jobs as they finish; a failed one raises when awaited.
 
@@ -202,7 +202,7 @@ class OmniClient(Questions):
         taken only as fast as jobs finish: never more than `ahead` are unfinished, so the iterable may be endless.
         """
         runtime = self._open()
-        return AsCompletedIterator(requests, ahead=ahead, submit=self.submit, spawn=runtime.spawn)
+        return AsCompletedIterator(requests, ahead=max_pending, submit=self.submit, spawn=runtime.spawn)
 
     def attach(self, task_id: str, *, key: str | None = None) -> Job:
         """Follow a task that was submitted elsewhere, or earlier; its clip is named by `key`, else by `task_id`."""
@@ -227,7 +227,7 @@ class OmniClient(Questions):
             jobs.append(job)
         return jobs
 
-    def again(self, key: str) -> Job:
+    def resubmit(self, key: str) -> Job:
         """Buy a job of the ledger once more: one that failed, or of which nobody knows whether it was ever taken.
 
         Never happens by itself: it spends money, perhaps for the second time. An unknown job is sent again under its
@@ -267,7 +267,7 @@ class OmniClient(Questions):
         return self._entered().forecast(upcoming)
 
     @property
-    def stopped(self) -> OmniError | None:
+    def stop_error(self) -> OmniError | None:
         """Why no submit leaves any more (no credit, bad key, no way to the server); None while they do.
 
         Jobs that were accepted are still followed to their end. `resume` lets submits leave again.
@@ -295,9 +295,9 @@ class OmniClient(Questions):
     def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that goes on from another; `Job.extend` is the way to call it."""
         self._open()
-        inherited = job.request.passes_on(fields.get("model")) if job.request else {}
+        inherited = job.request.inherited_fields(fields.get("model")) if job.request else {}
         request = build_request(prompt, inherited | fields)
-        request.check_extends()
+        request.validate_extension()
         return self._take(request, key, parent=job)
 
     # Inside
@@ -310,7 +310,11 @@ class OmniClient(Questions):
         return self._enter(self._open(), record, parent, fault)
 
     def _enter(
-        self, runtime: ClientRuntime, record: JobRecord, parent: Job | None = None, fault: BadReference | None = None
+        self,
+        runtime: ClientRuntime,
+        record: JobRecord,
+        parent: Job | None = None,
+        fault: InvalidReference | None = None,
     ) -> Job:
         live = runtime.registry.find(record.key)
         if live is not None and live._record.is_same_work(record):

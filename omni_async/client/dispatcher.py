@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _AT_A_STRETCH = 64  # jobs taken in before everybody else gets a turn
 
-_EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.UNDELIVERED})
+_EXTENDABLE = frozenset({JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.DOWNLOAD_FAILED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +174,7 @@ class Dispatcher:
             self._enqueue(job)
             return
         if existing.status is not JobStatus.COMPLETED:
-            for link in existing.sent_as:  # it may have failed because nobody could fetch it
+            for link in existing.sent_references:  # it may have failed because nobody could fetch it
                 self._registry.store.forget_upload(link)
             self._registry.reset_for_resubmit(job, idempotency_key)
         await self._route(job)
@@ -223,7 +223,7 @@ class Dispatcher:
     async def _route(self, job: Job) -> None:
         """Send a job where its status says that it belongs."""
         if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
-            self._registry.update(job, doubtful=min(job._record.submits, job._record.doubtful + 1))
+            self._registry.update(job, ambiguous_submits=min(job._record.submits, job._record.ambiguous_submits + 1))
         match job.status:
             case JobStatus.WAITING | JobStatus.SUBMITTING if (fault := unreadable_request_error(job)) is not None:
                 self._registry.resolve(job, fault)
@@ -231,11 +231,11 @@ class Dispatcher:
                 await self._registry.mark_unknown(job, "it was being sent when an earlier run ended")
             case JobStatus.WAITING | JobStatus.SUBMITTING:
                 self._enqueue(job)
-            case JobStatus.RUNNING | JobStatus.OVERDUE | JobStatus.CANCELLED if job.task_id:
+            case JobStatus.RUNNING | JobStatus.TIMED_OUT | JobStatus.CANCELLED if job.task_id:
                 self._follow(job)
             case JobStatus.DOWNLOADING | JobStatus.COMPLETED:
                 self._downloader.add(job)
-            case JobStatus.UNDELIVERED:
+            case JobStatus.DOWNLOAD_FAILED:
                 self._registry.transition(job, JobStatus.DOWNLOADING, error="")
                 self._downloader.add(job)
             case _:
@@ -261,7 +261,7 @@ class Dispatcher:
         self._submitter.add(job)
 
     def _follow(self, job: Job) -> None:
-        age = 0.0  # who asks again for a job that was given up or overdue gives it all its time again
+        age = 0.0  # who asks again for a job that was given up or timed_out gives it all its time again
         if job.status is not JobStatus.RUNNING:
             self._registry.transition(job, JobStatus.RUNNING, error="")
         else:

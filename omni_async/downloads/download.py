@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from ..api.parsing import Response, retry_after
 from ..errors import DownloadError, TransportError
-from ..jobs.records import PartMark
+from ..jobs.records import PartialDownload
 from ..ratelimit.backoff import retry_delay
 from .links import AttemptFailure, UrlRefresher
 from .partfile import PartFile
@@ -122,7 +122,7 @@ class ClipDownload:
 
     async def _what_is_here(self) -> PartState:
         """Open the part file with what an earlier run has made sure of, if it has."""
-        mark = self._job._record.part
+        mark = self._job._record.partial_download
         if mark is None or mark.index != self._index or not mark.offset:
             return PartState()
         held = await self._context.in_thread(self._file.open, mark.offset)
@@ -140,7 +140,7 @@ class ClipDownload:
         while trouble is not None:
             if part.furthest > tries.reached:
                 tries = _AttemptCounter(_now(), part.furthest)
-            if trouble.is_final_after(tries.looks) or _now() - tries.since > source.retry.budget:
+            if trouble.is_final_after(tries.looks) or _now() - tries.since > source.retry.timeout:
                 raise self._failure(trouble.reason)
             _log.info("job %r: %s, after %d bytes; going on", job.key, trouble.reason, part.offset)
             if (attempts := tries.count(trouble)) is not None and not job.done():
@@ -167,7 +167,7 @@ class ClipDownload:
             reason = trouble.reason if trouble else ""
             return trouble
         finally:
-            facts = {"bytes": self._came - before, "received": self._part.offset, "size": self._part.total}
+            facts = {"bytes": self._came - before, "bytes_received": self._part.offset, "bytes_total": self._part.total}
             self._context.registry.events.downloaded(self._job, _now() - since, reason, **facts)
 
     async def _request(self) -> AttemptFailure | None:
@@ -240,8 +240,8 @@ class ClipDownload:
         part, registry = self._part, self._context.registry
         part.grew(count)
         self._came += count
-        registry.count("bytes", count)
-        registry.events.bytes_received(self._job, bytes=count, received=part.offset, size=part.total)
+        registry.count("bytes_downloaded", count)
+        registry.events.bytes_received(self._job, bytes=count, bytes_received=part.offset, bytes_total=part.total)
 
     async def _checkpoint(self) -> None:
         """Once in a while, let a later run go on from here; a clip that comes fast is soon here anyhow."""
@@ -251,10 +251,10 @@ class ClipDownload:
         await self._context.in_thread(self._file.sync)
         self._marked_at = _now()
         self._is_marked = True
-        mark = PartMark(
+        mark = PartialDownload(
             index=self._index, offset=part.offset, total=part.total, validator=part.validator, etag=part.etag
         )
-        await registry.persist(registry.update(self._job, part=mark))
+        await registry.persist(registry.update(self._job, partial_download=mark))
 
     async def _start_over(self) -> None:
         await self._unmark()
@@ -265,7 +265,7 @@ class ClipDownload:
         """Let no later run go on from here: it would take bytes of another version for those that it knows."""
         if self._is_marked:
             self._is_marked = False
-            await self._context.registry.persist(self._context.registry.update(self._job, part=None))
+            await self._context.registry.persist(self._context.registry.update(self._job, partial_download=None))
 
     @property
     def _video(self) -> Video:

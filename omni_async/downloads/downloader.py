@@ -115,10 +115,15 @@ class Downloader:
         if job.done():  # cancelled at the last moment
             return
         if error is not None:
-            await self._registry.persist(self._registry.transition(job, JobStatus.UNDELIVERED, error=str(error)))
+            await self._registry.persist(self._registry.transition(job, JobStatus.DOWNLOAD_FAILED, error=str(error)))
             self._registry.resolve(job, error)
         else:
-            facts = {"paths": tuple(map(str, paths)), "finished_at": self._registry.wall(), "error": "", "part": None}
+            facts = {
+                "paths": tuple(map(str, paths)),
+                "finished_at": self._registry.wall(),
+                "error": "",
+                "partial_download": None,
+            }
             await self._registry.persist(self._registry.transition(job, JobStatus.COMPLETED, **facts))
             self._registry.resolve(job, paths[0])
 
@@ -129,7 +134,7 @@ class Downloader:
             trouble = await self._context.urls.refresh(job)
             if trouble is None:
                 continue
-            if trouble.is_final_after(attempts) or _now() - since > self._retry.budget:
+            if trouble.is_final_after(attempts) or _now() - since > self._retry.timeout:
                 raise download_failed(job, path, trouble.reason)
             since += await self._context.back_off(place, trouble, attempts)
             if job.done():

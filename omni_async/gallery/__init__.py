@@ -15,7 +15,7 @@ without which the page draws something in their place.
 from __future__ import annotations
 
 from .live import LivePage
-from .posters import HOW_TO_GET
-from .writing import PAGE_NAME, Written, write
+from .posters import INSTALL_HINT
+from .writing import PAGE_NAME, WriteResult, write
 
-__all__ = ["HOW_TO_GET", "PAGE_NAME", "LivePage", "Written", "write"]
+__all__ = ["INSTALL_HINT", "PAGE_NAME", "LivePage", "WriteResult", "write"]

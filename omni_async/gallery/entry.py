@@ -34,16 +34,16 @@ def entry_of(record: JobRecord, poster_of: Callable[[str], Poster | None]) -> di
         "task": record.task_id,
         **_wishes(record.request),
         "parent": record.parent,
-        "cost": round(record.paid, 6) if record.cost is not None or record.earlier_cost else None,
+        "cost": round(record.total_cost, 6) if record.cost is not None or record.previous_cost else None,
         "took": _seconds(record),
         "created": record.created_at,
         "submitted": record.submitted_at,
         "accepted": record.accepted_at,
         "finished": record.finished_at,
         "submits": record.submits,
-        "doubtful": record.doubtful,
-        "twice": record.may_be_paid_twice,
-        "earlier": list(record.earlier_task_ids),
+        "doubtful": record.ambiguous_submits,
+        "twice": record.possibly_paid_twice,
+        "earlier": list(record.previous_task_ids),
         "error": _reason(record),
         "clips": [quote(name) for name in names],
         **(poster.as_json() if poster else {}),
@@ -88,7 +88,7 @@ def _references(wished: dict[str, Any]) -> Iterator[str]:
 
 def _seconds(record: JobRecord) -> float | None:
     """Give how long the server took, or, where it did not say, how long it took from here to here."""
-    took = record.took
+    took = record.server_seconds
     if took is None and record.finished_at is not None and record.accepted_at is not None:
         took = record.finished_at - record.accepted_at
     return None if took is None else round(took, 2)

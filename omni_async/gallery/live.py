@@ -76,7 +76,7 @@ class LivePage:
         """True where others than this machine can look."""
         return self._doors.are_for_all
 
-    def hear(self, event: JobEvent) -> None:
+    def on_event(self, event: JobEvent) -> None:
         """Take in one event of the client."""
         if event.status is event.previous:  # of this nothing is recorded
             if event.progress is not None:
@@ -86,7 +86,7 @@ class LivePage:
             self._news[event.key] = event
 
     @asynccontextmanager
-    async def serving(self, client: OmniClient, *, total: int | None = None) -> AsyncIterator[str]:
+    async def serve(self, client: OmniClient, *, total: int | None = None) -> AsyncIterator[str]:
         """Serve for as long as this block lasts; gives the page's address. `total` is the number of jobs to come.
 
         Raises `OSError` where the address cannot be had, and `RuntimeError` where jinja2 is missing.
@@ -159,7 +159,7 @@ class LivePage:
 
     def _forget_old_news(self, before: float) -> None:
         for key, event in list(self._news.items()):
-            if event.at >= before:
+            if event.timestamp >= before:
                 return
             del self._news[key]
 
@@ -171,7 +171,7 @@ class LivePage:
             self._audience.tell("jobs", entries)
             recorded = {entry["key"]: entry["status"] for entry in entries}
             for event in events:
-                is_told = recorded.get(event.key) == event.status or event.at < time.time() - _KEPT
+                is_told = recorded.get(event.key) == event.status or event.timestamp < time.time() - _KEPT
                 if is_told and self._news.get(event.key) is event:
                     del self._news[event.key]
 
@@ -227,5 +227,5 @@ class LivePage:
 
 
 def _standing(client: OmniClient, total: int | None) -> dict[str, Any]:
-    stopped = client.stopped
+    stopped = client.stop_error
     return {"total": total, "statistics": asdict(client.statistics()), "stopped": str(stopped) if stopped else None}

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 FOLDER = ".posters"
-HOW_TO_GET = "pip install 'omni-async[media]'"
+INSTALL_HINT = "pip install 'omni-async[media]'"
 
 _INDEX = "index.json"
 _LONG_SIDE = 640  # pixels: enough for a card on a screen of double density

@@ -12,7 +12,7 @@ from omni_async import LEDGER_NAME, JobStatus, LedgerReader
 from .atomic import write_atomically
 from .entry import entry_of
 from .page import render
-from .posters import HOW_TO_GET, Posters, can_be_made
+from .posters import INSTALL_HINT, Posters, can_be_made
 
 if TYPE_CHECKING:
     import os
@@ -25,7 +25,7 @@ PAGE_NAME = "gallery.html"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
+class WriteResult:
     """What came of writing a gallery. `posters` counts those that were made now, `bare` clips without one.
 
     `can_have_posters` tells whether the libraries for them are there.
@@ -35,11 +35,11 @@ class Written:
     jobs: int
     clips: int
     posters: int
-    bare: int
+    without_poster: int
     can_have_posters: bool
 
 
-def write(ledger: str | os.PathLike[str], tell: Callable[[int], object] = lambda _: None) -> Written:
+def write(ledger: str | os.PathLike[str], tell: Callable[[int], object] = lambda _: None) -> WriteResult:
     """Write the gallery of a ledger (its file, or its folder) beside it. Blocking, for threads or scripts.
 
     `tell` gets the number of posters made so far. Raises `LedgerError` where the ledger cannot be read, `OSError` where
@@ -57,7 +57,9 @@ def write(ledger: str | os.PathLike[str], tell: Callable[[int], object] = lambda
     page = render(frame_of(ledger) | {"jobs": entries})
     write_atomically(path, lambda file: file.write_bytes(page))
     bare = sum("poster" not in entry for entry in entries if "clips" in entry)
-    return Written(path=path, jobs=len(records), clips=len(names), posters=made, bare=bare, can_have_posters=is_able)
+    return WriteResult(
+        path=path, jobs=len(records), clips=len(names), posters=made, without_poster=bare, can_have_posters=is_able
+    )
 
 
 def frame_of(ledger: Path, *, is_live: bool = False) -> dict[str, Any]:
@@ -66,7 +68,7 @@ def frame_of(ledger: Path, *, is_live: bool = False) -> dict[str, Any]:
         "folder": ledger.parent.absolute().name or str(ledger.parent),
         "written": round(time.time(), 3),
         "sandbox": ledger.name != LEDGER_NAME,
-        "posters": "" if can_be_made() else HOW_TO_GET,
+        "posters": "" if can_be_made() else INSTALL_HINT,
         "live": is_live,
         "jobs": [],
     }

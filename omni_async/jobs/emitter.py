@@ -49,12 +49,12 @@ class EventEmitter:
         """A job is new here."""
         if self._listener is not None:
             job._is_told = True
-            self._emit(job, EventKind.CHANGE, previous=None)
+            self._emit(job, EventKind.STATUS, previous=None)
 
     def changed(self, job: Job, previous: JobStatus) -> None:
         """A job has another status."""
         if self._listener is not None:
-            self._emit(job, EventKind.CHANGE, previous=previous)
+            self._emit(job, EventKind.STATUS, previous=previous)
 
     def progress_changed(self, job: Job) -> None:
         """The server tells another percentage."""
@@ -64,7 +64,7 @@ class EventEmitter:
     def abandoned(self, job: Job, reason: BaseException) -> None:
         """A job's waiters get an error; this tells it, unless its status has told that it ended."""
         if self._listener is not None and job._is_told and not job.status.is_final:
-            self._emit(job, EventKind.UNFINISHED, **_about(reason))
+            self._emit(job, EventKind.ABANDONED, **_about(reason))
 
     # Requests, each when it is over
 
@@ -81,13 +81,13 @@ class EventEmitter:
     def bytes_received(self, job: Job, **facts: Any) -> None:
         """More of a clip has come."""
         if self._listener is not None:
-            self._emit(job, EventKind.BYTES, **facts)
+            self._emit(job, EventKind.DOWNLOAD_PROGRESS, **facts)
 
     def downloaded(self, job: Job, seconds: float, reason: str, **facts: Any) -> None:
         """A request for a clip is over; `reason` says why the whole clip is not here yet."""
         if self._listener is not None:
             kind = "DownloadError" if reason else ""
-            self._emit(job, EventKind.TRANSFER, seconds=seconds, error=reason, error_type=kind, **facts)
+            self._emit(job, EventKind.DOWNLOAD, seconds=seconds, error=reason, error_type=kind, **facts)
 
     def _emit(self, job: Job, kind: EventKind, **facts: Any) -> None:
         assert self._listener is not None
@@ -95,7 +95,7 @@ class EventEmitter:
         common: dict[str, Any] = {"previous": record.status, "error": record.error}
         event = JobEvent(
             kind=kind,
-            at=self._wall(),
+            timestamp=self._wall(),
             key=record.key,
             task_id=record.task_id,
             status=record.status,

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class EventKind(StrEnum):
     """What has happened to a job. Only with `CHANGE` is its status another than before."""
 
-    CHANGE = "change"  # it is new here (`previous` is None), or its status is another
+    STATUS = "status"  # it is new here (`previous` is None), or its status is another
     PROGRESS = "progress"  # the server tells another percentage
     SUBMIT = "submit"  # a POST has been answered, or got no answer; `error` says what was wrong
     CHECK = "check"  # a status request has been answered, or got no answer
-    BYTES = "bytes"  # more of its clip has come
-    TRANSFER = "transfer"  # a request for its clip has ended, or broken off; not yet: the whole clip is there
-    UNFINISHED = "unfinished"  # nothing more is done for it by this client: the line stopped, or the client was left
+    DOWNLOAD_PROGRESS = "download_progress"  # more of its clip has come
+    DOWNLOAD = "download"  # a request for its clip has ended, or broken off; not yet: the whole clip is there
+    ABANDONED = "abandoned"  # nothing more is done for it by this client: the line stopped, or the client was left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class JobEvent:
     task from elsewhere); it is left out of the repr, because prompts are nobody's business.
     """
 
-    at: float
+    timestamp: float
     key: str
     task_id: str | None
     status: JobStatus
@@ -50,14 +50,14 @@ class JobEvent:
     cost: float | None = None
     error: str = ""
     path: Path | None = None
-    kind: EventKind = EventKind.CHANGE
+    kind: EventKind = EventKind.STATUS
     error_type: str = ""
     http_status: int | None = None
     seconds: float | None = None
     submits: int = 0
     bytes: int = 0
-    received: int = 0
-    size: int | None = None
+    bytes_received: int = 0
+    bytes_total: int | None = None
     parent: str | None = None
     request: str = field(default="", repr=False)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import JobCancelled, JobError, JobFailed, KeyReused, ParentFailed, SubmitUnknown
+from ..errors import JobCancelled, JobError, JobFailed, KeyReused, ParentFailed, SubmitOutcomeUnknown
 from .lifecycle import JobStatus
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 _ENDINGS: dict[JobStatus, type[JobError]] = {
     JobStatus.FAILED: JobFailed,
-    JobStatus.UNKNOWN: SubmitUnknown,
+    JobStatus.UNKNOWN: SubmitOutcomeUnknown,
     JobStatus.CANCELLED: JobCancelled,
 }
 

@@ -91,7 +91,7 @@ class Job:
     @property
     def request(self) -> VideoRequest | None:
         """What was asked for; None for a task that was submitted elsewhere."""
-        return VideoRequest.recorded(self._record.request) if self._record.request else None
+        return VideoRequest.from_json(self._record.request) if self._record.request else None
 
     @property
     def task(self) -> Task | None:

@@ -19,7 +19,7 @@ def new_record(request: VideoRequest, key: str | None, parent: str | None) -> Jo
     return JobRecord(
         key=validate_key(key) or new_key(request),
         idempotency_key=new_idempotency_key(),
-        request=request.as_json(),
+        request=request.to_json(),
         parent=parent,
         created_at=time.time(),
     )

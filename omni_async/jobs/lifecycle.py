@@ -15,8 +15,8 @@ class JobStatus(StrEnum):
     COMPLETED = "completed"  # the clip is on disk, whole
     FAILED = "failed"  # refused or failed by the server; says why
     UNKNOWN = "unknown"  # the submit's outcome cannot be known
-    OVERDUE = "overdue"  # not seen to finish in time; it may still finish
-    UNDELIVERED = "undelivered"  # paid and finished, but the file could not be stored
+    TIMED_OUT = "timed_out"  # not seen to finish in time; it may still finish
+    DOWNLOAD_FAILED = "download_failed"  # paid and finished, but the file could not be stored
     CANCELLED = "cancelled"  # given up here; if it was accepted, the server still runs and bills it
 
     @property
@@ -34,18 +34,18 @@ _S = JobStatus
 _ACTIVE = frozenset({_S.WAITING, _S.SUBMITTING, _S.RUNNING, _S.DOWNLOADING})
 
 # Nothing is left to do about these by itself, also not in a later run.
-HAVE_ENDED = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.UNKNOWN})
+NOT_RESUMABLE = frozenset({_S.COMPLETED, _S.FAILED, _S.CANCELLED, _S.UNKNOWN})
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     _S.WAITING: frozenset({_S.SUBMITTING, _S.CANCELLED, _S.FAILED}),
     _S.SUBMITTING: frozenset({_S.RUNNING, _S.WAITING, _S.UNKNOWN, _S.FAILED, _S.CANCELLED}),
-    _S.RUNNING: frozenset({_S.DOWNLOADING, _S.FAILED, _S.OVERDUE, _S.CANCELLED}),
-    _S.DOWNLOADING: frozenset({_S.COMPLETED, _S.UNDELIVERED, _S.CANCELLED}),
+    _S.RUNNING: frozenset({_S.DOWNLOADING, _S.FAILED, _S.TIMED_OUT, _S.CANCELLED}),
+    _S.DOWNLOADING: frozenset({_S.COMPLETED, _S.DOWNLOAD_FAILED, _S.CANCELLED}),
     _S.COMPLETED: frozenset({_S.DOWNLOADING}),  # the file has vanished since: fetched again, without paying
     _S.FAILED: frozenset(),
     _S.UNKNOWN: frozenset({_S.SUBMITTING}),  # only when a person says so
-    _S.OVERDUE: frozenset({_S.RUNNING}),  # attach, resume
-    _S.UNDELIVERED: frozenset({_S.DOWNLOADING}),  # resume
+    _S.TIMED_OUT: frozenset({_S.RUNNING}),  # attach, resume
+    _S.DOWNLOAD_FAILED: frozenset({_S.DOWNLOADING}),  # resume
     _S.CANCELLED: frozenset({_S.RUNNING}),  # attach
 }
 

@@ -8,7 +8,7 @@ from .lifecycle import JobStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartMark:
+class PartialDownload:
     """How far a clip has come that is not whole yet: so many bytes of its part file are safely on the disk.
 
     `index` is the number of the video among those of its task (from 0), `total` the size announced, if any; the rest
@@ -46,28 +46,28 @@ class JobRecord:
     submitted_at: float | None = None
     accepted_at: float | None = None
     finished_at: float | None = None
-    took: float | None = None
+    server_seconds: float | None = None
     submits: int = 0
-    doubtful: int = 0
+    ambiguous_submits: int = 0
     cost: float | None = None
     credits: float | None = None
     paths: tuple[str, ...] = ()
     error: str = ""
-    earlier_task_ids: tuple[str, ...] = ()
-    earlier_cost: float = 0.0
-    part: PartMark | None = None
-    sent_as: tuple[str, ...] = ()
+    previous_task_ids: tuple[str, ...] = ()
+    previous_cost: float = 0.0
+    partial_download: PartialDownload | None = None
+    sent_references: tuple[str, ...] = ()
     webhook: str | None = field(default=None, repr=False)
 
     @property
-    def paid(self) -> float:
+    def total_cost(self) -> float:
         """What it has cost so far, in USD, as far as the server has said."""
-        return self.earlier_cost + (self.cost or 0.0)
+        return self.previous_cost + (self.cost or 0.0)
 
     @property
-    def may_be_paid_twice(self) -> bool:
+    def possibly_paid_twice(self) -> bool:
         """True where two POSTs may each have bought it, if the server does not honour idempotency keys."""
-        return self.doubtful + (self.task_id is not None) > 1
+        return self.ambiguous_submits + (self.task_id is not None) > 1
 
     def is_same_work(self, other: JobRecord) -> bool:
         """Tell whether both stand for the same task, or ask the server for the same thing."""

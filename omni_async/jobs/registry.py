@@ -10,9 +10,9 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitUnknown
+from ..errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitOutcomeUnknown
 from .emitter import EventEmitter
-from .lifecycle import HAVE_ENDED, JobStatus, check_transition
+from .lifecycle import NOT_RESUMABLE, JobStatus, check_transition
 from .spending import Spending
 from .statistics import Statistics
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("omni_async.registry")
 
-_STOPPED = (JobStatus.UNKNOWN, JobStatus.OVERDUE, JobStatus.UNDELIVERED, JobStatus.CANCELLED)
+_STOPPED = (JobStatus.UNKNOWN, JobStatus.TIMED_OUT, JobStatus.DOWNLOAD_FAILED, JobStatus.CANCELLED)
 
 
 class JobRegistry:
@@ -137,17 +137,26 @@ class JobRegistry:
         """Let a job be bought once more, because a person says so; what is known of the time before is kept."""
         before = job._record
         facts: dict[str, Any] = dict.fromkeys(
-            ("task_id", "submitted_at", "accepted_at", "finished_at", "took", "cost", "part", "webhook")
+            (
+                "task_id",
+                "submitted_at",
+                "accepted_at",
+                "finished_at",
+                "server_seconds",
+                "cost",
+                "partial_download",
+                "webhook",
+            )
         )
         facts |= {
             "error": "",
             "paths": (),
-            "sent_as": (),
+            "sent_references": (),
             "idempotency_key": idempotency_key,
-            "earlier_cost": before.paid,
+            "previous_cost": before.total_cost,
         }
         if before.task_id is not None:
-            facts["earlier_task_ids"] = (*before.earlier_task_ids, before.task_id)
+            facts["previous_task_ids"] = (*before.previous_task_ids, before.task_id)
         if before.parent is not None:
             facts["parent_task_id"] = None
         self._change(job, JobStatus.WAITING, facts)
@@ -204,7 +213,7 @@ class JobRegistry:
         key = "" if is_key_spent else job._record.idempotency_key
         facts = {"error": text, "finished_at": self.wall(), "idempotency_key": key}
         await self.persist(self.transition(job, JobStatus.UNKNOWN, **facts))
-        self.resolve(job, SubmitUnknown(text, key=job.key))
+        self.resolve(job, SubmitOutcomeUnknown(text, key=job.key))
 
     def resolve(self, job: Job, outcome: Path | BaseException) -> None:
         """Give a job's waiters their outcome."""
@@ -242,19 +251,19 @@ class JobRegistry:
             waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
             in_flight=standing[JobStatus.RUNNING],
             downloading=standing[JobStatus.DOWNLOADING],
-            done=standing[JobStatus.COMPLETED],
+            completed=standing[JobStatus.COMPLETED],
             failed=standing[JobStatus.FAILED],
-            stopped=sum(standing[status] for status in _STOPPED),
+            unresolved=sum(standing[status] for status in _STOPPED),
             submits=self._sums["submits"],
-            refused=self._sums["refused"],
-            doubtful=self._sums["doubtful"],
+            rate_limited=self._sums["rate_limited"],
+            ambiguous_submits=self._sums["ambiguous_submits"],
             checks=self._sums["checks"],
-            bytes=self._sums["bytes"],
+            bytes_downloaded=self._sums["bytes_downloaded"],
             cost=round(self.cost, 6),
             credits=round(self._credits, 6),
-            submits_per_minute=submits_per_minute,
-            at_once=at_once,
-            line_stopped="" if stopped is None else str(stopped),
+            learned_submits_per_minute=submits_per_minute,
+            learned_max_in_flight=at_once,
+            stop_reason="" if stopped is None else str(stopped),
         )
 
     def _fail_child(self, child: Job, parent: Job, reason: BaseException) -> None:
@@ -262,7 +271,7 @@ class JobRegistry:
         if parent.status.is_final:
             text = f"job {child.key!r}: the job {parent.key!r} that it extends has no result: {reason}"
             reason = ParentFailed(text, key=child.key)
-            if parent.status in HAVE_ENDED:
+            if parent.status in NOT_RESUMABLE:
                 self.transition(child, JobStatus.FAILED, error=text, finished_at=self.wall())
         self.resolve(child, reason)
 
@@ -270,7 +279,7 @@ class JobRegistry:
         before = job._record
         job._record = record = replace(before, status=status, **facts)
         self._sums["submits"] += record.submits - before.submits
-        self._sums["doubtful"] += record.doubtful - before.doubtful
+        self._sums["ambiguous_submits"] += record.ambiguous_submits - before.ambiguous_submits
         self._credits += (record.credits or 0.0) - (before.credits or 0.0)
         spent, less = Spending.of(record), Spending.of(before)
         if spent != less:

@@ -17,7 +17,7 @@ DEFAULT_COST = 1.0  # USD that a clip is thought to cost as long as none has tol
 _S = JobStatus
 
 _MAY_BE_BILLED = frozenset(
-    {_S.SUBMITTING, _S.UNKNOWN, _S.RUNNING, _S.OVERDUE, _S.DOWNLOADING, _S.UNDELIVERED, _S.COMPLETED}
+    {_S.SUBMITTING, _S.UNKNOWN, _S.RUNNING, _S.TIMED_OUT, _S.DOWNLOADING, _S.DOWNLOAD_FAILED, _S.COMPLETED}
 )
 
 
@@ -42,7 +42,7 @@ class Spending:
     def of(cls, record: JobRecord) -> Spending:
         """Give what one job adds to the sums."""
         is_open = record.cost is None and may_be_billed(record.status, record.task_id)
-        return cls(record.paid, int(record.paid > 0), int(is_open))
+        return cls(record.total_cost, int(record.total_cost > 0), int(is_open))
 
     def __add__(self, other: Spending) -> Spending:
         return Spending(

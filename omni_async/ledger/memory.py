@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..jobs.filenames import FileNames
-from ..jobs.lifecycle import HAVE_ENDED
+from ..jobs.lifecycle import NOT_RESUMABLE
 from ..jobs.spending import Spending
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class MemoryJobStore:
 
     def unfinished(self) -> list[JobRecord]:
         """Give the jobs with something left to do, oldest first."""
-        return [record for record in self._records.values() if record.status not in HAVE_ENDED]
+        return [record for record in self._records.values() if record.status not in NOT_RESUMABLE]
 
     def spending(self) -> _Completed[Spending]:
         """Give what all jobs here have cost so far."""
@@ -61,7 +61,7 @@ class MemoryJobStore:
 
     def durations(self) -> _Completed[list[JobRecord]]:
         """Give the jobs of which it is known how long the server took, oldest first."""
-        return _Completed([record for record in self._records.values() if record.took is not None])
+        return _Completed([record for record in self._records.values() if record.server_seconds is not None])
 
     def find_upload(self, server: str, digest: str) -> _Completed[Upload | None]:
         """Give the last upload of this content to a server."""

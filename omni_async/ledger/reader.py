@@ -71,14 +71,14 @@ class LedgerReader:
         with self._reading():
             by_status = dict(self._db.execute("SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status"))
             submits, doubtful, in_doubt, cost, credit = self._db.execute(
-                "SELECT total(submits), total(doubtful), total(doubtful + (task_id IS NOT NULL) > 1),"
-                " total(cost) + total(earlier_cost), total(credits) FROM jobs"
+                "SELECT total(submits), total(ambiguous_submits), total(ambiguous_submits + (task_id IS NOT NULL) > 1),"
+                " total(cost) + total(previous_cost), total(credits) FROM jobs"
             ).fetchone()
         return LedgerTotals(
             jobs=sum(by_status.values()),
             by_status={status: by_status[status] for status in JobStatus if status in by_status},
             submits=int(submits),
-            doubtful=int(doubtful),
+            ambiguous_submits=int(doubtful),
             possibly_paid_twice=int(in_doubt),
             cost=round(cost, 6),
             credits=round(credit, 6),

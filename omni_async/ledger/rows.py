@@ -63,7 +63,7 @@ def unfinished(db: sqlite3.Connection) -> list[JobRecord]:
 
 def durations(db: sqlite3.Connection) -> list[JobRecord]:
     """Give the latest jobs of which it is known how long the server took, oldest first."""
-    rows = db.execute(f"{SELECT} WHERE took IS NOT NULL ORDER BY id DESC LIMIT {_LATEST}").fetchall()
+    rows = db.execute(f"{SELECT} WHERE server_seconds IS NOT NULL ORDER BY id DESC LIMIT {_LATEST}").fetchall()
     return [from_row(row) for row in reversed(rows)]
 
 
@@ -100,8 +100,8 @@ def spending(db: sqlite3.Connection) -> Spending:
     """Give what all jobs have cost so far."""
     whole = Spending()
     for status, task_id, is_open, jobs, paid, bills in db.execute(
-        "SELECT status, max(task_id), cost IS NULL, count(*), total(cost) + total(earlier_cost),"
-        " total(ifnull(cost, 0) + earlier_cost > 0) FROM jobs GROUP BY status, task_id IS NULL, cost IS NULL"
+        "SELECT status, max(task_id), cost IS NULL, count(*), total(cost) + total(previous_cost),"
+        " total(ifnull(cost, 0) + previous_cost > 0) FROM jobs GROUP BY status, task_id IS NULL, cost IS NULL"
     ):
         taken = jobs if is_open and may_be_billed(JobStatus(status), task_id) else 0
         whole += Spending(paid, int(bills), taken)

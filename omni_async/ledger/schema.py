@@ -13,8 +13,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..errors import LedgerError
-from ..jobs.lifecycle import HAVE_ENDED, JobStatus
-from ..jobs.records import JobRecord, PartMark
+from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
+from ..jobs.records import JobRecord, PartialDownload
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 APPLICATION_ID = 0x6F6D6E69  # "omni": what makes an SQLite file a ledger
 
 # In words and not as parameters: SQLite uses the index of this condition only where it stands as it is.
-UNFINISHED = f"status NOT IN ({', '.join(repr(str(status)) for status in sorted(HAVE_ENDED))})"
+UNFINISHED = f"status NOT IN ({', '.join(repr(str(status)) for status in sorted(NOT_RESUMABLE))})"
 
 # Each script makes a ledger of the version before into one of its own; those that are released never change.
 MIGRATIONS: tuple[str, ...] = (
-    f"""
+    """
     CREATE TABLE jobs (
         id INTEGER PRIMARY KEY,  -- the order in which they came
         key TEXT NOT NULL UNIQUE,
@@ -53,7 +53,7 @@ MIGRATIONS: tuple[str, ...] = (
         part TEXT  -- a JSON object: how far the clip that is on its way has come
     );
     CREATE INDEX jobs_by_task ON jobs (task_id) WHERE task_id IS NOT NULL;
-    CREATE INDEX unfinished_jobs ON jobs (id) WHERE {UNFINISHED};
+    CREATE INDEX unfinished_jobs ON jobs (id) WHERE status NOT IN ('cancelled', 'completed', 'failed', 'unknown');
     -- Apart from the jobs, because a request may be long and never changes.
     CREATE TABLE requests (job INTEGER PRIMARY KEY REFERENCES jobs (id), request TEXT NOT NULL);
     -- What was learnt of the server, by name.
@@ -75,12 +75,34 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE INDEX uploads_by_url ON uploads (url);
     """,
     "ALTER TABLE jobs ADD COLUMN webhook TEXT",  # the address that its submits name
+    """
+    ALTER TABLE jobs RENAME COLUMN took TO server_seconds;
+    ALTER TABLE jobs RENAME COLUMN doubtful TO ambiguous_submits;
+    ALTER TABLE jobs RENAME COLUMN earlier_task_ids TO previous_task_ids;
+    ALTER TABLE jobs RENAME COLUMN earlier_cost TO previous_cost;
+    ALTER TABLE jobs RENAME COLUMN sent_as TO sent_references;
+    ALTER TABLE jobs RENAME COLUMN part TO partial_download;
+    UPDATE jobs SET status = 'timed_out' WHERE status = 'overdue';
+    UPDATE jobs SET status = 'download_failed' WHERE status = 'undelivered';
+    -- The names in it have changed; limits are learned again within minutes.
+    DELETE FROM facts WHERE name = 'limits';
+    """,
 )
 
 COLUMNS = (
     *("key", "idempotency_key", "parent", "parent_task_id", "status", "task_id", "created_at", "submitted_at"),
-    *("accepted_at", "finished_at", "took", "submits", "doubtful", "cost", "credits", "paths", "error"),
-    *("earlier_task_ids", "earlier_cost", "part", "sent_as", "webhook"),
+    *(
+        "accepted_at",
+        "finished_at",
+        "server_seconds",
+        "submits",
+        "ambiguous_submits",
+        "cost",
+        "credits",
+        "paths",
+        "error",
+    ),
+    *("previous_task_ids", "previous_cost", "partial_download", "sent_references", "webhook"),
 )
 
 SELECT = f"SELECT {', '.join(COLUMNS)}, COALESCE(request, '') FROM jobs LEFT JOIN requests ON job = id"
@@ -99,17 +121,17 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         record.submitted_at,
         record.accepted_at,
         record.finished_at,
-        record.took,
+        record.server_seconds,
         record.submits,
-        record.doubtful,
+        record.ambiguous_submits,
         record.cost,
         record.credits,
         json.dumps(record.paths) if record.paths else None,
         record.error.encode("utf-8", "backslashreplace").decode(),  # may quote a path, whose bytes may be no text
-        json.dumps(record.earlier_task_ids) if record.earlier_task_ids else None,
-        record.earlier_cost,
-        json.dumps(asdict(record.part)) if record.part else None,
-        json.dumps(record.sent_as) if record.sent_as else None,
+        json.dumps(record.previous_task_ids) if record.previous_task_ids else None,
+        record.previous_cost,
+        json.dumps(asdict(record.partial_download)) if record.partial_download else None,
+        json.dumps(record.sent_references) if record.sent_references else None,
         record.webhook,
     )
 
@@ -119,9 +141,11 @@ def from_row(row: Sequence[Any]) -> JobRecord:
     facts = dict(zip((*COLUMNS, "request"), row, strict=True))
     facts["status"] = JobStatus(facts["status"])
     facts["paths"] = tuple(json.loads(facts["paths"] or "[]"))
-    facts["earlier_task_ids"] = tuple(json.loads(facts["earlier_task_ids"] or "[]"))
-    facts["sent_as"] = tuple(json.loads(facts["sent_as"] or "[]"))
-    facts["part"] = PartMark(**json.loads(facts["part"])) if facts["part"] else None
+    facts["previous_task_ids"] = tuple(json.loads(facts["previous_task_ids"] or "[]"))
+    facts["sent_references"] = tuple(json.loads(facts["sent_references"] or "[]"))
+    facts["partial_download"] = (
+        PartialDownload(**json.loads(facts["partial_download"])) if facts["partial_download"] else None
+    )
     return JobRecord(**facts)
 
 

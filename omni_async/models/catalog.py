@@ -32,15 +32,15 @@ class ModelRules:
     resolutions: tuple[str, ...] | None = None
     aspect_ratios: tuple[str, ...] | None = None
     durations: tuple[int, ...] | None = None
-    length: str = ""
+    default_length: str = ""
     image_counts: tuple[int, ...] | None = None
-    most_pictures: int | None = None
-    frames: bool | None = None
+    max_images: int | None = None
+    accepts_frames: bool | None = None
     generation_types: Mapping[str, tuple[int, ...]] | None = None
-    most_videos: int | None = None
-    takes_video_data: bool | None = None
-    times_videos: bool | None = None
-    extends: bool | None = None
+    max_videos: int | None = None
+    accepts_data_uri: bool | None = None
+    accepts_duration_with_video: bool | None = None
+    can_extend: bool | None = None
     note: str = ""
 
 
@@ -53,14 +53,14 @@ _ROWS = (
         resolutions=("720p",),
         aspect_ratios=_RATIOS,
         durations=(),
-        length="3 to 10 s, chosen by the model",
+        default_length="3 to 10 s, chosen by the model",
         image_counts=tuple(range(17)),
-        most_pictures=16,
-        frames=False,
+        max_images=16,
+        accepts_frames=False,
         generation_types=_NONE,
-        most_videos=1,
-        takes_video_data=True,
-        extends=True,
+        max_videos=1,
+        accepts_data_uri=True,
+        can_extend=True,
         note="Google switched it off upstream on 2026-09-30",
     ),
     ModelRules(
@@ -68,14 +68,14 @@ _ROWS = (
         resolutions=("360p", "720p", "1080p", "4k"),
         aspect_ratios=_RATIOS,
         durations=(),
-        length="3 to 10 s, chosen by the model",
+        default_length="3 to 10 s, chosen by the model",
         image_counts=tuple(range(11)),
-        most_pictures=10,
-        frames=True,
+        max_images=10,
+        accepts_frames=True,
         generation_types=_NONE,
-        most_videos=1,
-        takes_video_data=True,
-        extends=True,
+        max_videos=1,
+        accepts_data_uri=True,
+        can_extend=True,
         note='a lone image is the first frame, unless extra has metadata {"task": "reference_to_video"}',
     ),
     ModelRules(
@@ -84,15 +84,15 @@ _ROWS = (
         resolutions=("720p", "1080p", "4k"),
         aspect_ratios=_RATIOS,
         durations=(4, 6, 8, 10),
-        length="6 s unless duration is given",
+        default_length="6 s unless duration is given",
         image_counts=(0, 1, 3),
-        most_pictures=3,
-        frames=False,
+        max_images=3,
+        accepts_frames=False,
         generation_types=MappingProxyType({"frame": (1,), "reference": (1, 3)}),
-        most_videos=1,
-        takes_video_data=False,
-        times_videos=False,
-        extends=False,
+        max_videos=1,
+        accepts_data_uri=False,
+        accepts_duration_with_video=False,
+        can_extend=False,
         note="public links only; no duration beside a video",
     ),
 )
@@ -131,14 +131,16 @@ def fault(model: str, name: str, value: Any) -> str:
         case "resolution":
             text = _not_among(name, value, rules.resolutions)
         case "duration":
-            text = _not_among(name, value, rules.durations, instead=f"a clip has {rules.length}; time it in the prompt")
+            text = _not_among(
+                name, value, rules.durations, instead=f"a clip has {rules.default_length}; time it in the prompt"
+            )
         case "generation_type":
             text = _not_among(name, value, None if rules.generation_types is None else tuple(rules.generation_types))
-        case "first_frame_image" | "last_frame_image" if rules.frames is False:
+        case "first_frame_image" | "last_frame_image" if rules.accepts_frames is False:
             text = f"{name} cannot be given; image_urls can"
-        case "video_urls" if rules.takes_video_data is False and any(url.startswith("data:") for url in value):
+        case "video_urls" if rules.accepts_data_uri is False and any(url.startswith("data:") for url in value):
             text = f"{name} takes an http(s) URL, no data: URI"
-        case "video" if rules.takes_video_data is False and not str(value).startswith(("http://", "https://")):
+        case "video" if rules.accepts_data_uri is False and not str(value).startswith(("http://", "https://")):
             text = f"{name} takes an http(s) URL, no local file"
     return f"{text} (model {model})" if text else ""
 
@@ -156,19 +158,19 @@ def clashes(model: str, fields: Mapping[str, Any], *, extends: bool = False) -> 
 
 def _clash_of_videos(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
     videos = len(fields.get("video_urls") or ()) + (fields.get("video") is not None)
-    if rules.most_videos is not None and videos > rules.most_videos:
-        yield f"video_urls takes at most {rules.most_videos}, not {videos}"
-    if rules.times_videos is False and videos and fields.get("duration"):
+    if rules.max_videos is not None and videos > rules.max_videos:
+        yield f"video_urls takes at most {rules.max_videos}, not {videos}"
+    if rules.accepts_duration_with_video is False and videos and fields.get("duration"):
         yield "duration cannot be given with video_urls: the clip is as long as the video"
 
 
 def _clash_with_parent(rules: ModelRules, fields: Mapping[str, Any], *, extends: bool) -> Iterator[str]:
     if not (extends or fields.get("extend_from_task_id")):
         return
-    if rules.extends is False:
-        able = " or ".join(other.id for other in _ROWS if other.extends)
+    if rules.can_extend is False:
+        able = " or ".join(other.id for other in _ROWS if other.can_extend)
         yield f"it cannot go on from another task; name a model that can ({able})"
-    elif rules.extends and (name := next((name for name in ("video", "video_urls") if fields.get(name)), "")):
+    elif rules.can_extend and (name := next((name for name in ("video", "video_urls") if fields.get(name)), "")):
         yield f"{name} and extend_from_task_id exclude each other: a clip goes on from the one or from the other"
 
 
@@ -176,13 +178,13 @@ def _clash_of_pictures(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator
     name, images = _pictures(fields)
     kind, roles = fields.get("generation_type"), _roles(fields.get("extra") or {})
     frames = [frame for frame in ("first_frame_image", "last_frame_image") if fields.get(frame)]
-    if frames == ["last_frame_image"] and "first_frame" not in roles and rules.frames:
+    if frames == ["last_frame_image"] and "first_frame" not in roles and rules.accepts_frames:
         yield "last_frame_image needs first_frame_image as well"
     total = images + len(frames) + len(roles)
     if wrong := _wrong_count(name, images, rules.image_counts):
         yield wrong
-    elif rules.most_pictures is not None and total > rules.most_pictures:
-        yield f"{name}, frames and image_with_roles together may be {rules.most_pictures}, not {total}"
+    elif rules.max_images is not None and total > rules.max_images:
+        yield f"{name}, frames and image_with_roles together may be {rules.max_images}, not {total}"
     counts = (rules.generation_types or {}).get(kind or "")
     if counts is not None and images not in counts:
         yield f"{name} must be {_listed(counts)} with generation_type {kind!r}, not {images}"

@@ -229,14 +229,14 @@ class VideoRequest(BaseModel):
         return self
 
     @classmethod
-    def recorded(cls, text: str) -> Self:
+    def from_json(cls, text: str) -> Self:
         """Read what `as_json` gave, also where the rules of its model have changed since."""
         return cls.model_validate_json(text, context=_RECORDED)
 
     @model_validator(mode="after")
     def _can_be_written(self) -> Self:
         try:
-            self.as_json()
+            self.to_json()
         except (ValueError, RecursionError) as error:
             raise ValueError(f"it cannot be written as JSON in UTF-8: {str(error)[:200]}") from None
         return self
@@ -251,7 +251,7 @@ class VideoRequest(BaseModel):
         """The local video that it refers to."""
         return self.video if isinstance(self.video, Path) else None
 
-    def body(self, links: Sequence[str] = (), video: str = "") -> dict[str, Any]:
+    def to_payload(self, links: Sequence[str] = (), video: str = "") -> dict[str, Any]:
         """Give what is sent: the fields that are set, and `extra`.
 
         `links` are those of `image_files` once they are uploaded, in order, `video` is `video_file` as a data: URI.
@@ -268,12 +268,12 @@ class VideoRequest(BaseModel):
             fields["video_urls"] = [video or str(self.video)]
         return {name: value for name, value in fields.items() if value} | self.extra
 
-    def check_extends(self) -> None:
+    def validate_extension(self) -> None:
         """Raise `ValueError` if its model would not go on from another task with it."""
         if wrong := [*clashes(self.model, dict(self), extends=True)]:
             raise ValueError("; ".join(wrong))
 
-    def passes_on(self, model: str | None = None) -> dict[str, Any]:
+    def inherited_fields(self, model: str | None = None) -> dict[str, Any]:
         """Give what a request that goes on from this one takes over; of another `model`, only what that takes."""
         named = self.model_fields_set
         fields = {name: value for name in _INHERITED if name in named and (value := getattr(self, name)) is not None}
@@ -287,9 +287,9 @@ class VideoRequest(BaseModel):
         return _slug(self.prompt or "")
 
     def __hash__(self) -> int:
-        return hash(self.as_json())
+        return hash(self.to_json())
 
-    def as_json(self) -> str:
+    def to_json(self) -> str:
         """Give one text for one request: equal requests, and only those, give equal texts."""
         return self.model_dump_json(exclude_defaults=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..errors import JobFailed, JobOverdue, OmniError
+from ..errors import JobFailed, JobTimedOut, OmniError
 from ..jobs.lifecycle import JobStatus
 from .tracked_job import still
 
@@ -43,7 +43,7 @@ class OutcomeRecorder:
         took = self._planner.observe_finished(watch.history, task, now)
         self._on_slot_freed(None if took is None else min(max(watch.history.since + took, watch.history.seen), now))
         self._learn_of_hook(watch, now)
-        facts = {"cost": task.cost, "credits": task.credits_cost, "took": took, "error": ""}
+        facts = {"cost": task.cost, "credits": task.credits_cost, "server_seconds": took, "error": ""}
         self._registry.transition(
             job, JobStatus.DOWNLOADING, **facts
         )  # nothing rests on it: a crash would only ask once more
@@ -73,7 +73,7 @@ class OutcomeRecorder:
     async def stop_tracking(self, job: Job, error: OmniError) -> None:
         """Stop following a job that may still be running."""
         self._on_slot_freed(None)
-        await self._registry.persist(self._registry.transition(job, JobStatus.OVERDUE, error=str(error)))
+        await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
         self._registry.resolve(job, error)
 
     def _learn_of_hook(self, watch: TrackedJob, now: float) -> None:
@@ -85,6 +85,6 @@ class OutcomeRecorder:
             self._trust.record_lost(str(watch.job.task_id), now)
 
 
-def timeout_error(job: Job, reason: str) -> JobOverdue:
+def timeout_error(job: Job, reason: str) -> JobTimedOut:
     """Give the error of a job that is not followed any longer."""
-    return JobOverdue(f"job {job.key!r}: {reason}; {still(job)}", key=job.key, task_id=job.task_id)
+    return JobTimedOut(f"job {job.key!r}: {reason}; {still(job)}", key=job.key, task_id=job.task_id)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _QUEUED = frozenset({"submitted", "pending", "queued"})  # the words of a server that has not begun yet
 
 _TRUST = 4  # maxima: so long it is believed that nothing is done yet, where no job was seen to finish
-_POSSIBLE = 0.1  # of all durations are over: from there on `Polling.maximum` holds
+_POSSIBLE = 0.1  # of all durations are over: from there on `Polling.max_interval` holds
 _LATENCY = 2.0  # seconds by which the server's word about a duration may differ from what was seen
 
 # Where nothing is known, and a server's estimate may be far off, a few jobs are looked at more often than would be
@@ -37,7 +37,7 @@ _EARLY = 0.02  # of all durations are over: before that a job is asked how far i
 _DOUBT = 0.05  # seconds by which the age of a job may be wrong, unless it waited in a queue
 _WHOLE = 0.6  # seconds by which the server's word about a duration may be wrong, for it is told in whole ones
 _HARDLY_EASED = 1.25  # more, and hooks do come: they tell the end, and not a look at the foretold time
-_MARGIN = 1 / 8  # of `Polling.minimum`, half a turn: who comes a little too early waits for all of it
+_MARGIN = 1 / 8  # of `Polling.min_interval`, half a turn: who comes a little too early waits for all of it
 
 _AGAIN = 1 / 5  # of its age: where little is known, a job is thought about anew after so long
 _THOUGHTS = 250  # jobs a second that are thought about anew
@@ -140,19 +140,19 @@ class CheckPlanner:
         gap = law.next_check(age, polling.check_cost * cost_factor) - age
         not_before = law.quantile(_POSSIBLE) - age
         if not durations.is_known:
-            not_before = min(not_before, _TRUST * polling.maximum)
+            not_before = min(not_before, _TRUST * polling.max_interval)
             gap = min(gap, age * _SCOUTING) if course.is_sample else gap
-        gap = min(gap, max(polling.maximum * math.sqrt(cost_factor), not_before))
+        gap = min(gap, max(polling.max_interval * math.sqrt(cost_factor), not_before))
         if cost_factor <= _HARDLY_EASED and self._uses_progress(course):
             gap = self._predicted_gap(course, law, gap, polling.check_cost * cost_factor)
-        return course.seen + max(polling.minimum, gap)
+        return course.seen + max(polling.min_interval, gap)
 
     def reevaluate_in(self, course: CheckHistory, now: float, *, followed: int) -> float:
         """Give the seconds after which `next_look` may have become earlier, while so many jobs are followed."""
         polling = self._polling
         if self._kind(course.model).is_known:
-            return polling.maximum
-        return max(polling.minimum, course.age(now) * _AGAIN, followed / _THOUGHTS)
+            return polling.max_interval
+        return max(polling.min_interval, course.age(now) * _AGAIN, followed / _THOUGHTS)
 
     def expected_delay(self, course: CheckHistory, now: float) -> float:
         """Give how many seconds a job is expected to have been finished without anybody knowing."""
@@ -168,12 +168,12 @@ class CheckPlanner:
 
     def _predicted_gap(self, course: CheckHistory, law: DurationDistribution, gap: float, check_cost: float) -> float:
         """Give the gap by what the job has told of its progress; before it has, the one until it should be asked."""
-        minimum, age = self._polling.minimum, course.age(course.seen)
+        minimum, age = self._polling.min_interval, course.age(course.seen)
         if course.prediction is None or age > course.prediction.latest:
             is_new = course.watched == 0.0 and not course.is_queued
             return min(gap, law.quantile(_EARLY) - minimum) if is_new else gap
         look = next_check(course.prediction, age, course.doubt, check_cost=check_cost, minimum=minimum)
-        return min(look + _MARGIN * minimum - age, self._polling.maximum * self._accuracy(course.model).odds)
+        return min(look + _MARGIN * minimum - age, self._polling.max_interval * self._accuracy(course.model).odds)
 
     def _observe_progress(self, course: CheckHistory, progress: float | None, age: float) -> None:
         """Take in how far a job is.

@@ -97,8 +97,8 @@ class Poller:
     def seed(self, records: Iterable[JobRecord]) -> None:
         """Take in from earlier jobs how long the server takes."""
         for record in records:
-            if record.took is not None:
-                self._planner.seed(model_of(record), record.took)
+            if record.server_seconds is not None:
+                self._planner.seed(model_of(record), record.server_seconds)
 
     @property
     def experience(self) -> Experience:
@@ -110,7 +110,7 @@ class Poller:
         now = self._now()
         course = self._planner.begin(model_of(job._record), now - age, now, is_watched=not at_once)
         watch = TrackedJob(job, now - age, course, is_late=age >= self._polling.timeout)
-        watch.not_before = 0.0 if at_once else now + self._polling.minimum
+        watch.not_before = 0.0 if at_once else now + self._polling.min_interval
         self.schedule.hints.expect(watch)
         self.schedule.add(watch)
 
@@ -216,7 +216,7 @@ class Poller:
                 if sight.task is not None:
                     self._planner.observe_running(watch.history, sight.task, self._now(), is_whole=watch.crowd == 1)
                 self.schedule.hints.observe_unfinished(watch)
-                await self._check_again(watch, self._polling.minimum)
+                await self._check_again(watch, self._polling.min_interval)
             case CheckOutcome.DENIED if sight.error is not None:
                 await self._outcomes.stop_tracking(
                     watch.job, about(f"job {watch.job.key!r}: {still(watch.job)}", sight.error)
@@ -230,7 +230,7 @@ class Poller:
             what = f"finished, but {watch.checks_without_url} checks have shown no video to fetch"
             await self._outcomes.record_failed(watch, what, self._now())
         else:
-            watch.not_before = self._now() + self._polling.minimum * 2 ** (watch.checks_without_url - 1)
+            watch.not_before = self._now() + self._polling.min_interval * 2 ** (watch.checks_without_url - 1)
             self.schedule.add(watch)
 
     async def _handle_inconclusive(self, watch: TrackedJob, sight: CheckResult) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .webhook import WebhookReceiver
 
 
-_TURNS = 4  # in `Polling.minimum`
+_TURNS = 4  # in `Polling.min_interval`
 _THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
 _MOST_PRESSURE = 16.0  # so many times may a look be worth what it is worth to its own job
 
@@ -49,7 +49,7 @@ class CheckSchedule:
         self._planner = planner
         self._wake = wake
         self._jitter = jitter
-        self._tick = polling.minimum / _TURNS
+        self._tick = polling.min_interval / _TURNS
         self._queue: DueQueue[TrackedJob] = DueQueue(
             lambda watch: watch.is_superseded or watch.job.status is not JobStatus.RUNNING
         )
@@ -82,7 +82,7 @@ class CheckSchedule:
 
     def fellows(self, first: TrackedJob) -> list[TrackedJob]:
         """Give all that may be asked about in one question with this one, because they are due soon; or it alone."""
-        found, others, soon = [first], list[TrackedJob](), _now() + self._polling.minimum
+        found, others, soon = [first], list[TrackedJob](), _now() + self._polling.min_interval
         while not first.is_single and len(found) < MOST and len(others) < _THOUGHTS:
             watch = self._queue.pop(soon, None)
             if watch is None:

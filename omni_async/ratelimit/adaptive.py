@@ -176,11 +176,11 @@ class Learner:
         sensible = self._sensible(retry_after)
         if sensible is not None:
             return max(sensible * (1 + jitter / 20), own if in_a_row else 0.0)
-        stretched = self._retry.initial * 2.0 ** min(in_a_row, 60)
-        if not retry_after or retry_after < 0 or stretched <= self._retry.maximum:
+        stretched = self._retry.wait_initial * 2.0 ** min(in_a_row, 60)
+        if not retry_after or retry_after < 0 or stretched <= self._retry.wait_max:
             return own
-        return max(own, min(stretched, self._retry.budget))  # not believed at first, but it seems to be true
+        return max(own, min(stretched, self._retry.timeout))  # not believed at first, but it seems to be true
 
     def _sensible(self, retry_after: float | None) -> float | None:
         """Give the advice if anybody would wait for so long. What no budget bears says no more than none."""
-        return retry_after if retry_after and 0 < retry_after <= self._retry.budget else None
+        return retry_after if retry_after and 0 < retry_after <= self._retry.timeout else None

@@ -12,7 +12,7 @@ _PATIENCE = 12  # budgets: how long a gate that hears nothing but 429 keeps aski
 
 def give_up_after(retry: Retry) -> float:
     """Give for how many seconds a gate that hears nothing but 429, with nothing in flight, keeps asking."""
-    return _PATIENCE * retry.budget
+    return _PATIENCE * retry.timeout
 
 
 def backoff(attempt: int, retry: Retry, jitter: float) -> float:
@@ -21,7 +21,7 @@ def backoff(attempt: int, retry: Retry, jitter: float) -> float:
     ``min(maximum, initial * 2**attempt) * (1 + jitter) / 2`` with jitter from [0, 1): "equal jitter" of M. Brooker,
     Exponential Backoff and Jitter (AWS Architecture Blog, 2015), so that a crowd does not come back as one.
     """
-    return min(retry.maximum, retry.initial * 2.0 ** min(attempt, 60)) * (1 + jitter) / 2
+    return min(retry.wait_max, retry.wait_initial * 2.0 ** min(attempt, 60)) * (1 + jitter) / 2
 
 
 def retry_delay(retry_after: float | None, attempt: int, retry: Retry, jitter: float) -> float:
@@ -33,4 +33,4 @@ def retry_delay(retry_after: float | None, attempt: int, retry: Retry, jitter: f
     if retry_after is None or retry_after <= 0:
         return own
     stretched = max(retry_after, backoff(attempt - 3, retry, jitter)) if attempt >= 3 else retry_after
-    return min(stretched, max(retry.budget, retry.maximum)) * (1 + jitter / 20)  # jitter only upward
+    return min(stretched, max(retry.timeout, retry.wait_max)) * (1 + jitter / 20)  # jitter only upward

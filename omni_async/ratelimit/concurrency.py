@@ -53,7 +53,7 @@ class ConcurrencyEstimator:
         self._enough = _SUSPICION
         self._has_failed = False
         self._has_grown = False
-        self._hold = _HOLD * retry.initial
+        self._hold = _HOLD * retry.wait_initial
         self._grows_at: float | None = None
         self._trials: deque[_Trial] = deque(maxlen=_TRIALS)
 
@@ -146,9 +146,9 @@ class ConcurrencyEstimator:
     def on_trial(self, now: float, *, has_grown: bool) -> None:
         """Take note of what became of one more than the limit."""
         if has_grown:
-            self._hold, self._grows_at = _HOLD * self._retry.initial, now
+            self._hold, self._grows_at = _HOLD * self._retry.wait_initial, now
         else:
-            self._hold = min(self._hold * 2, max(self._retry.budget, self._retry.maximum))
+            self._hold = min(self._hold * 2, max(self._retry.timeout, self._retry.wait_max))
             self._grows_at = now + self._hold
 
     def revises(self, in_flight: int, now: float) -> bool:

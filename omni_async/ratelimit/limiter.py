@@ -215,7 +215,7 @@ class RateLimiter:
         """Tell whether asking on is pointless: no way to the server for a budget, or nothing but no for far longer."""
         if self._paused_since is None:
             return False
-        if self._cause is _Cause.UNREACHABLE and now - self._cause_since > self._retry.budget:
+        if self._cause is _Cause.UNREACHABLE and now - self._cause_since > self._retry.timeout:
             return True
         return now - self._paused_since > give_up_after(self._retry) and self.in_flight == 0
 

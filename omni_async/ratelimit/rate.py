@@ -88,7 +88,7 @@ class RateEstimator:
         self._retry = retry
         self._configured = configured  # None once it was refused
         self._is_believed = False  # what was told is the pace still, after a refusal
-        self._start = math.inf if configured else 1 / retry.initial
+        self._start = math.inf if configured else 1 / retry.wait_initial
         self._pace = lower or self._start
         self._is_ramping = not configured and not lower
         self._pause: Pause | None = None
@@ -99,9 +99,9 @@ class RateEstimator:
         self._is_growing = False
         self._jump_target = 0.0  # the pace beyond which a leap refutes the bracket; 0: it does not leap
         self._jump_origin = -math.inf  # when it may leap again
-        self._jump_hold = retry.maximum  # seconds until then, once it was refused; twice as long each time
+        self._jump_hold = retry.wait_max  # seconds until then, once it was refused; twice as long each time
         self._step = _STEP
-        self._hold = retry.maximum  # seconds of calm before more is asked for
+        self._hold = retry.wait_max  # seconds of calm before more is asked for
         self._calm_since = 0.0
 
     # What it says
@@ -141,9 +141,9 @@ class RateEstimator:
     def pause_length(self, now: float, in_a_row: int, jitter: float) -> float:
         """Give the seconds until a token should be there; each time it is not, twice as long."""
         if self.lower and self._accepted_at > -math.inf:
-            return min(max(0.0, self._accepted_at + 1 / self.lower - now), self._retry.budget)
-        first = self._pause.scale if self._pause else self._retry.initial
-        most = min(max(self._retry.maximum, first), max(self._retry.budget, self._retry.maximum))
+            return min(max(0.0, self._accepted_at + 1 / self.lower - now), self._retry.timeout)
+        first = self._pause.scale if self._pause else self._retry.wait_initial
+        most = min(max(self._retry.wait_max, first), max(self._retry.timeout, self._retry.wait_max))
         return min(most, first * 2.0 ** min(in_a_row, 60)) * (1 + jitter) / 2
 
     # What it hears while the gate is open
@@ -250,17 +250,17 @@ class RateEstimator:
 
     def _start_pause(self, left_at: float) -> Pause:
         """End what was going on, and keep what the closing will be judged by."""
-        elapsed = 0.0 if self._resumed_at is None else min(left_at - self._resumed_at, self._retry.maximum)
+        elapsed = 0.0 if self._resumed_at is None else min(left_at - self._resumed_at, self._retry.wait_max)
         closing = Pause(
             from_ramp=self._is_ramping,
             had_held=self._held,
             tried=self.lower,
             rate=0.0 if self._is_ramping else self.lower,
             floor=self.lower if self._is_growing else 0.0,
-            scale=max(self._retry.initial, elapsed if self._is_ramping else 1 / self._pace),
+            scale=max(self._retry.wait_initial, elapsed if self._is_ramping else 1 / self._pace),
         )
         if self._is_growing:
-            most = max(self._retry.budget, self._retry.maximum) * (2 if self.burst else 1)  # there, it costs two
+            most = max(self._retry.timeout, self._retry.wait_max) * (2 if self.burst else 1)  # there, it costs two
             self._hold = min(self._hold * 2, most)
         if self._jump_target:
             self._jump_origin, self._jump_hold = left_at + self._jump_hold, self._jump_hold * 2
@@ -297,7 +297,7 @@ class RateEstimator:
         if not self.lower:  # nothing was accepted before the refusals: nothing is known
             self.upper, self._pace, self._is_ramping = math.inf, self._start, math.isfinite(self._start)
             return
-        self.lower = max(self.lower, 1 / max(self._retry.budget, self._retry.maximum))  # nobody waits for ever
+        self.lower = max(self.lower, 1 / max(self._retry.timeout, self._retry.wait_max))  # nobody waits for ever
         if self._is_growing:
             self._pace = self.lower * (1 + self._step)
         elif math.isinf(self.upper) or self.upper / self.lower <= _CLOSE:

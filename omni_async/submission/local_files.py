@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..api import parsing as wire
-from ..errors import BadReference
+from ..errors import InvalidReference
 from ..models import reference_files as references
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _TRIPLES = 3 * 256 * 1024  # bytes: whole triples become base64 without padding
 
 Signature = tuple[int, int, int]
 Judge: TypeAlias = "Callable[[int, bytes], str]"
-Seen: TypeAlias = "dict[tuple[str, Path], BadReference | None]"
+Seen: TypeAlias = "dict[tuple[str, Path], InvalidReference | None]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +59,14 @@ def _absolute(folder: Path, path: Path) -> Path:
         return whole.absolute()
 
 
-def first_reference_error(request: VideoRequest) -> BadReference | None:
+def first_reference_error(request: VideoRequest) -> InvalidReference | None:
     """Give what is wrong with the first bad local file of a request, as far as its first bytes and its size tell."""
     if not request.images and request.video is None:  # as mostly, and every submit comes by here
         return None
     return next(filter(None, (_fault(*file) for file in _files(request))), None)
 
 
-def check_references(request: VideoRequest, *, seen: Seen | None = None) -> list[BadReference]:
+def check_references(request: VideoRequest, *, seen: Seen | None = None) -> list[InvalidReference]:
     """Give what is wrong with the local files that a request refers to, an error for each; [] if all is well.
 
     Looks at sizes and first bytes, and at the length of a video where the extra `media` is installed. Blocking. Who
@@ -90,45 +90,45 @@ def _files(request: VideoRequest) -> list[tuple[str, Path, Judge]]:
     return files
 
 
-def _fault(field: str, path: Path, judge: Judge) -> BadReference | None:
+def _fault(field: str, path: Path, judge: Judge) -> InvalidReference | None:
     try:
         _look(path, judge)
-    except BadReference as fault:
-        return BadReference(f"{field}: {fault}", path=fault.path)
+    except InvalidReference as fault:
+        return InvalidReference(f"{field}: {fault}", path=fault.path)
     return None
 
 
-def _length_fault(path: Path) -> BadReference | None:
+def _length_fault(path: Path) -> InvalidReference | None:
     try:
         _check_length(path, length_of(path))
-    except BadReference as fault:
-        return BadReference(f"video: {fault}", path=fault.path)
+    except InvalidReference as fault:
+        return InvalidReference(f"video: {fault}", path=fault.path)
     return None
 
 
 def check_image(path: Path) -> None:
-    """Raise `BadReference` for what cannot be uploaded as a picture."""
+    """Raise `InvalidReference` for what cannot be uploaded as a picture."""
     _look(path, references.image_fault)
 
 
 def _look(path: Path, judge: Judge) -> None:
     try:
         if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise BadReference(f"{path} is no file", path=str(path))
+            raise InvalidReference(f"{path} is no file", path=str(path))
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(references.HEAD)
     except FileNotFoundError:
-        raise BadReference(f"there is no file {path}", path=str(path)) from None
+        raise InvalidReference(f"there is no file {path}", path=str(path)) from None
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
-        raise BadReference(
+        raise InvalidReference(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", path=str(path)
         ) from None
     if fault := judge(size, head):
-        raise BadReference(f"{path} {fault}", path=str(path))
+        raise InvalidReference(f"{path} {fault}", path=str(path))
 
 
-def is_missing(fault: BadReference) -> bool:
+def is_missing(fault: InvalidReference) -> bool:
     """Tell whether what is wrong with a file is that there is none."""
     try:
         return not Path(fault.path).exists()
@@ -146,13 +146,13 @@ def signature_of(path: Path) -> Signature:
 
 
 def read_image(path: Path) -> FileContent:
-    """Check a picture and give its content's hash. Raises `BadReference`."""
+    """Check a picture and give its content's hash. Raises `InvalidReference`."""
     check_image(path)
     return _read(path)
 
 
 def read_video(path: Path) -> FileContent:
-    """Check a video, also its length where that can be told, and give its content's hash. Raises `BadReference`."""
+    """Check a video, also its length where that can be told, and give its content's hash. Raises `InvalidReference`."""
     _look(path, references.video_fault)
     content = _read(path)
     seconds = length_of(path)
@@ -167,12 +167,12 @@ def _read(path: Path) -> FileContent:
             while chunk := file.read(_CHUNK):
                 whole.update(chunk)
     except OSError as error:
-        raise BadReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
+        raise InvalidReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
     return FileContent(signature, whole.hexdigest())
 
 
 def length_of(path: Path) -> float | None:
-    """Give how many seconds a video lasts; None where `av` is not installed. Raises `BadReference`."""
+    """Give how many seconds a video lasts; None where `av` is not installed. Raises `InvalidReference`."""
     if importlib.util.find_spec("av") is None:
         return None
     import av  # noqa: PLC0415 - of an extra
@@ -180,18 +180,18 @@ def length_of(path: Path) -> float | None:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise BadReference(f"{path} holds no video", path=str(path))
+                raise InvalidReference(f"{path} holds no video", path=str(path))
             stream = container.streams.video[0]
             if stream.duration and stream.time_base:
                 return float(stream.duration * stream.time_base)
             return container.duration / av.time_base if container.duration else None
     except (av.error.FFmpegError, OSError) as error:
-        raise BadReference(f"{path} is a video that cannot be read: {error}", path=str(path)) from None
+        raise InvalidReference(f"{path} is a video that cannot be read: {error}", path=str(path)) from None
 
 
 def _check_length(path: Path, seconds: float | None) -> None:
     if seconds is not None and (fault := references.length_fault(seconds)):
-        raise BadReference(f"{path} {fault}", path=str(path))
+        raise InvalidReference(f"{path} {fault}", path=str(path))
 
 
 def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, more: dict[str, str]) -> bytes | None:
@@ -216,6 +216,8 @@ def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, mo
     if whole.hexdigest() != digest:
         return None
     head, mark = f"data:{kind};base64,", f'{digest}"'
-    before, found, after = wire.encode(request.body(links, head + digest) | more).partition(f"{head}{mark}".encode())
+    before, found, after = wire.encode(request.to_payload(links, head + digest) | more).partition(
+        f"{head}{mark}".encode()
+    )
     assert found
     return b"".join([before, head.encode(), *pieces, b'"', after])

@@ -101,7 +101,7 @@ class AmbiguousSubmits(Generic[T]):
         """Give the seconds to rest after a POST that took so long; None when the budget is used up."""
         doubt = self._attempts[item]
         doubt.spent += seconds
-        if doubt.spent > self._retry.budget:
+        if doubt.spent > self._retry.timeout:
             return None
         pause = retry_delay(retry_after, doubt.attempts, self._retry, jitter)
         doubt.attempts += 1

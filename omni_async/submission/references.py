@@ -18,7 +18,7 @@ import anyio.to_thread
 
 from ..api import parsing as wire
 from ..api.outcomes import SubmitOutcome, SubmitResult
-from ..errors import BadReference, LedgerError, OmniError, about
+from ..errors import InvalidReference, LedgerError, OmniError, about
 from ..jobs.lifecycle import JobStatus
 from ..models.reference_files import Upload, length_advice
 from ..timing import WakeEvent
@@ -117,7 +117,7 @@ class ReferencePreparer:
         ready, request = self._ready[job], job.request
         assert request is not None
         if not ready.video_digest:
-            return PreparedBody(wire.encode(request.body(ready.links) | more), ready.sent_as)
+            return PreparedBody(wire.encode(request.to_payload(ready.links) | more), ready.sent_as)
         body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, more)
         if body is None:
             self._drop(job)
@@ -175,10 +175,10 @@ class ReferencePreparer:
     async def _make_ready(self, job: Job) -> None:
         request = job.request
         assert request is not None, "a job without a request is never in the line"
-        is_in_doubt = job.status is JobStatus.SUBMITTING and bool(job._record.sent_as)
+        is_in_doubt = job.status is JobStatus.SUBMITTING and bool(job._record.sent_references)
         try:
             found = await (self._reuse_sent(job, request) if is_in_doubt else self._prepare_files(request))
-        except BadReference as fault:
+        except InvalidReference as fault:
             await self._refuse(job, fault, is_in_doubt=is_in_doubt)
             return
         if isinstance(found, SubmitResult):
@@ -200,24 +200,24 @@ class ReferencePreparer:
         return _Prepared(tuple(links), good_until, await self._look_at(request.video_file))
 
     async def _reuse_sent(self, job: Job, request: VideoRequest) -> _Prepared:
-        """Give what a job in doubt was sent with. Raises `BadReference` if that is not there any more."""
-        *links, last = job._record.sent_as
+        """Give what a job in doubt was sent with. Raises `InvalidReference` if that is not there any more."""
+        *links, last = job._record.sent_references
         if not last.startswith(_MARK):
             return _Prepared((*links, last), float("inf"))
         digest = await self._look_at(request.video_file)
         if f"{_MARK}{digest}" == last:
             return _Prepared(tuple(links), float("inf"), digest)
         self._videos.release()
-        raise BadReference(f"{request.video_file} has changed since", path=str(request.video_file))
+        raise InvalidReference(f"{request.video_file} has changed since", path=str(request.video_file))
 
     async def _upload_all(self, paths: tuple[Path, ...]) -> list[Upload | SubmitResult]:
-        """Bring all pictures of a request to the server. Raises `BadReference` and `LedgerError`."""
-        found: dict[Path, Upload | SubmitResult | BadReference | LedgerError] = {}
+        """Bring all pictures of a request to the server. Raises `InvalidReference` and `LedgerError`."""
+        found: dict[Path, Upload | SubmitResult | InvalidReference | LedgerError] = {}
 
         async def bring(path: Path) -> None:
             try:
                 found[path] = await self._uploads.ensure_uploaded(path)
-            except (BadReference, LedgerError) as error:
+            except (InvalidReference, LedgerError) as error:
                 found[path] = error
 
         async with anyio.create_task_group() as group:
@@ -226,7 +226,7 @@ class ReferencePreparer:
         links = []
         for path in paths:
             one = found[path]
-            if isinstance(one, (BadReference, LedgerError)):
+            if isinstance(one, (InvalidReference, LedgerError)):
                 raise one
             links.append(one)
         return links

@@ -105,7 +105,7 @@ class Sender:
         if prepared is None:
             request = job.request
             assert request is not None, "a job without a request is never in the line"
-            body = wire.encode(request.body() | _added_fields(job._record, job._record.webhook))
+            body = wire.encode(request.to_payload() | _added_fields(job._record, job._record.webhook))
         else:
             body = prepared.body
         try:
@@ -135,8 +135,8 @@ def _changed_facts(record: JobRecord, prepared: PreparedBody | None) -> dict[str
     """Give what changes for a body with local files: another body than the one that was refused needs another key."""
     if prepared is None:
         return {}
-    is_other = bool(record.sent_as) and record.sent_as != prepared.sent_as
-    return {"sent_as": prepared.sent_as} | ({"idempotency_key": new_idempotency_key()} if is_other else {})
+    is_other = bool(record.sent_references) and record.sent_references != prepared.sent_as
+    return {"sent_references": prepared.sent_as} | ({"idempotency_key": new_idempotency_key()} if is_other else {})
 
 
 def _now() -> float:

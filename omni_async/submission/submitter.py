@@ -219,8 +219,8 @@ class Submitter:
         if judgement is None or judgement.error is None:
             return
         if judgement.outcome is SubmitOutcome.NOT_SENT and not was_closed:
-            _log.warning("no way to the server, trying for %g s: %s", self._retry.budget, judgement.error)
-        self._registry.count("refused", judgement.applies_to_all and is_rate_limit(judgement.error))
+            _log.warning("no way to the server, trying for %g s: %s", self._retry.timeout, judgement.error)
+        self._registry.count("rate_limited", judgement.applies_to_all and is_rate_limit(judgement.error))
         if self.limiter.should_give_up(now):
             self.stop(judgement.error)
 
@@ -255,7 +255,7 @@ class Submitter:
                 )
                 self.resolve(job, error)
             case SubmitOutcome.AMBIGUOUS:
-                await self._registry.update(job, doubtful=job._record.doubtful + 1)
+                await self._registry.update(job, ambiguous_submits=job._record.ambiguous_submits + 1)
                 await self._handle_ambiguous(job, judgement, hold=self._retry.ambiguous == "hold")
             case SubmitOutcome.RETRY_LATER if not judgement.applies_to_all:
                 await self._handle_ambiguous(job, judgement)  # its own earlier POST is still being worked on
@@ -271,7 +271,7 @@ class Submitter:
     async def _accept(self, job: Job, judgement: SubmitResult) -> None:
         facts = {"task_id": judgement.task_id, "accepted_at": self._registry.wall()}
         if judgement.is_replay:
-            facts["doubtful"] = 0  # the server says that it took it before, and did not take it again
+            facts["ambiguous_submits"] = 0  # the server says that it took it before, and did not take it again
         self._discard(job)
         await self._registry.persist(self._registry.transition(job, JobStatus.RUNNING, **facts))
         job._notify_accepted()

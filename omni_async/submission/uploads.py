@@ -16,7 +16,7 @@ import anyio
 import anyio.to_thread
 
 from ..api.outcomes import SubmitOutcome, SubmitResult, classify_upload, upload_retry_timeout
-from ..errors import BadReference, TransportError
+from ..errors import InvalidReference, TransportError
 from ..models.reference_files import UPLOAD_LIFETIME, Upload
 from ..ratelimit.backoff import retry_delay
 from .local_files import FileContent, read_image, signature_of
@@ -68,7 +68,7 @@ class ImageUploader:
         self._not_before = 0.0  # the server has asked everybody to wait until then
 
     async def upload_image(self, path: Path) -> str:
-        """Give the link of a picture, as a single question. Raises `BadReference`, `APIError`, `TransportError`."""
+        """Give the link of a picture, as a single question. Raises `InvalidReference`, `APIError`, `TransportError`."""
         found = await self.ensure_uploaded(path, longest=_LONGEST)
         if isinstance(found, Upload):
             return found.url
@@ -78,7 +78,7 @@ class ImageUploader:
     async def ensure_uploaded(self, path: Path, *, longest: float = float("inf")) -> Upload | SubmitResult:
         """Give the link of a picture, old or new, or what became of the last try to upload it.
 
-        Raises `BadReference` for a file that cannot be sent, and `LedgerError`.
+        Raises `InvalidReference` for a file that cannot be sent, and `LedgerError`.
         """
         while True:
             content = await self.content(path, read_image)
@@ -92,7 +92,7 @@ class ImageUploader:
                 return found
 
     async def content(self, path: Path, read: Callable[[Path], FileContent]) -> FileContent:
-        """Give what a file holds, read anew only if it has changed. Raises `BadReference`."""
+        """Give what a file holds, read anew only if it has changed. Raises `InvalidReference`."""
         async with self._reading:
             known = self._contents.get(path)
             if known is None or not await self._is_same(path, known):
@@ -155,7 +155,7 @@ class ImageUploader:
         except TransportError as error:
             answer = error
         except OSError as error:
-            raise BadReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
+            raise InvalidReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
         return classify_upload(answer, now=self._registry.wall(), about=f"upload of {path}")
 
     @staticmethod

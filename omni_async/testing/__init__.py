@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from .clock import JumpingClock, JumpingLoop, Stuck, inline_threads
+from .clock import Deadlock, VirtualClock, VirtualTimeLoop, inline_threads
 from .fixtures import client_factory, settings_of_markers
 from .memory_client import MemoryClient
 from .memory_server import MemoryServer
-from .records import MemoryPost, MemoryTask
+from .records import MemoryTask, ReceivedSubmit
 from .sandbox_thread import SandboxThread
 
 __all__ = [
-    "JumpingClock",
-    "JumpingLoop",
+    "Deadlock",
     "MemoryClient",
-    "MemoryPost",
     "MemoryServer",
     "MemoryTask",
+    "ReceivedSubmit",
     "SandboxThread",
-    "Stuck",
+    "VirtualClock",
+    "VirtualTimeLoop",
     "client_factory",
     "inline_threads",
     "settings_of_markers",

@@ -29,14 +29,14 @@ _END_OF_TIME = 30 * 86_400.0
 _STANDING_STILL = 100  # turns without a tick before the clock is pushed on
 
 
-class Stuck(RuntimeError):
+class Deadlock(RuntimeError):
     """Nothing is ready, no timer is set, and somebody still waits: it would hang for ever."""
 
 
-class _JumpingSelector(selectors.SelectSelector):
+class _VirtualSelector(selectors.SelectSelector):
     """Looks at the sockets, and where nothing is ready there moves the clock instead of waiting."""
 
-    loop: JumpingLoop
+    loop: VirtualTimeLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         found = super().select(0)
@@ -45,11 +45,11 @@ class _JumpingSelector(selectors.SelectSelector):
         return found
 
 
-class JumpingLoop(asyncio.SelectorEventLoop):
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock only jumps. Work for threads must run inline: real threads would lose every race."""
 
     def __init__(self) -> None:
-        selector = _JumpingSelector()
+        selector = _VirtualSelector()
         selector.loop = self
         self._virtual = 1000.0
         self._still = 0
@@ -71,7 +71,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def jump(self, seconds: float | None) -> None:
         """Move the clock on to the next timer."""
         if seconds is None:
-            raise Stuck("every asyncio task waits for something that nobody will do")
+            raise Deadlock("every asyncio task waits for something that nobody will do")
         if seconds > 0:
             self._virtual += seconds
             self._still = 0
@@ -80,15 +80,15 @@ class JumpingLoop(asyncio.SelectorEventLoop):
             if self._still > _STANDING_STILL:  # aiolimiter re-arms a timer at "now" for ever (its rounding dust)
                 self._virtual += 1e-6
         if self._virtual > _END_OF_TIME:
-            raise Stuck("a month of virtual time has passed, and it still goes on")
+            raise Deadlock("a month of virtual time has passed, and it still goes on")
 
 
-class JumpingClock:
-    """Runs coroutines on virtual time: ``JumpingClock().run(main())``, as `asyncio.run` does on the real one."""
+class VirtualClock:
+    """Runs coroutines on virtual time: ``VirtualClock().run(main())``, as `asyncio.run` does on the real one."""
 
     def run(self, main: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine to its end, in a loop of its own, and give its result. Raises `Stuck` where it would hang."""
-        with inline_threads(), asyncio.Runner(loop_factory=JumpingLoop) as runner:
+        with inline_threads(), asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
             return runner.run(main)
 
 
@@ -96,7 +96,7 @@ class JumpingClock:
 def inline_threads() -> Iterator[None]:
     """Have work that is meant for threads done at once, in the loop, for as long as this block lasts.
 
-    For those who bring the `JumpingLoop` to run by other means, such as the fixture `anyio_backend`.
+    For those who bring the `VirtualTimeLoop` to run by other means, such as the fixture `anyio_backend`.
     """
     with patch.object(anyio.to_thread, "run_sync", run_inline):
         yield

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from .sandbox_thread import SandboxThread
 
 
-QUICK = Polling(minimum=0.05, maximum=0.5, check_cost=0.05)  # tests wait for their tasks; nobody pays for a check
+QUICK = Polling(
+    min_interval=0.05, max_interval=0.5, check_cost=0.05
+)  # tests wait for their tasks; nobody pays for a check
 
 
 def client_factory(sandbox: SandboxThread, folder: Path) -> Callable[..., OmniClient]:

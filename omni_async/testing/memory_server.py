@@ -21,7 +21,7 @@ from .assertions import PaidTask, PaymentAssertions
 from .fake_clips import MemoryStreamingResponse, mp4
 from .faults import MEMORY_FAULTS, MemoryFault, refusal, response
 from .memory_client import EPOCH, MemoryClient
-from .records import MemoryPost, MemoryTask
+from .records import MemoryTask, ReceivedSubmit
 
 if TYPE_CHECKING:
     import os
@@ -55,17 +55,17 @@ class MemoryServer(PaymentAssertions):
     retry_after: str | None = "seconds"
     cost: float = 0.5
     idempotency: bool = True
-    posts: list[MemoryPost] = field(default_factory=list)
+    posts: list[ReceivedSubmit] = field(default_factory=list)
     checks: list[tuple[float, str]] = field(default_factory=list)
     fetches: list[tuple[float, str, dict[str, str]]] = field(default_factory=list)
     tasks: dict[str, MemoryTask] = field(default_factory=dict)
     most_in_flight: int = 0
     twice_at_once: list[str] = field(default_factory=list)  # keys with two POSTs on the wire at the same time
     # Called with a request before it is dealt with; what it gives is the fault. Scripts go first.
-    on_submit: Callable[[MemoryPost], Fault] | None = None
+    on_submit: Callable[[ReceivedSubmit], Fault] | None = None
     on_check: Callable[[str], Fault] | None = None
     on_fetch: Callable[[str], Fault] | None = None
-    delay_submit: Callable[[MemoryPost], float] | None = None
+    delay_submit: Callable[[ReceivedSubmit], float] | None = None
     delay_check: Callable[[str], float] | None = None
     submit_script: deque[Fault] = field(default_factory=deque)
     check_script: deque[Fault] = field(default_factory=deque)
@@ -93,7 +93,7 @@ class MemoryServer(PaymentAssertions):
         names = [name if name is None or self.fault_named(kind, name) else None for name in names]
         {"submit": self.submit_script, "check": self.check_script, "clip": self.fetch_script}[kind].extend(names)
 
-    def bought(self) -> list[PaidTask]:
+    def paid_tasks(self) -> list[PaidTask]:
         """Give the tasks that were bought, in this order."""
         with suppress(RuntimeError):  # asked after the run, when there is no loop, it is as late as it was at its end
             self._asked_at = self.now()
@@ -129,7 +129,7 @@ class MemoryServer(PaymentAssertions):
 
     async def submit(self, body: bytes, key: str, *, on_sent: Callable[[], object] | None = None) -> Response:
         """Deal with a POST."""
-        post = MemoryPost(self.now(), len(self.posts) + 1, key, json.loads(body))
+        post = ReceivedSubmit(self.now(), len(self.posts) + 1, key, json.loads(body))
         self.posts.append(post)
         self._on_wire[key] += 1
         if self._on_wire[key] > 1:
@@ -148,7 +148,7 @@ class MemoryServer(PaymentAssertions):
             raise answer
         return answer
 
-    async def _judge(self, post: MemoryPost) -> Response | Exception:
+    async def _judge(self, post: ReceivedSubmit) -> Response | Exception:
         fault = self._next_fault("submit", self.submit_script, self.on_submit, post)
         if fault is None:
             return self._refuse() or self._accept(post)
@@ -209,7 +209,7 @@ class MemoryServer(PaymentAssertions):
                 advice = {"retry_after": "1e9"}
         return refusal(429, "rate_limit_error", 429, "slow down", **advice)
 
-    def _accept(self, post: MemoryPost) -> Response:
+    def _accept(self, post: ReceivedSubmit) -> Response:
         replayed = self._by_key.get(post.key) if self.idempotency else None
         task_id = replayed or f"task_{next(self._numbers):026d}"
         post.task_id = task_id

@@ -7,7 +7,7 @@ from typing import Any
 
 
 @dataclass
-class MemoryPost:
+class ReceivedSubmit:
     """One POST as the server saw it. Times are of the loop's clock."""
 
     at: float

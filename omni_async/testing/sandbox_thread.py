@@ -109,7 +109,7 @@ class SandboxThread(PaymentAssertions):
         """The tasks that were bought, in this order."""
         return list(self.record.tasks.values())
 
-    def bought(self) -> list[PaidTask]:
+    def paid_tasks(self) -> list[PaidTask]:
         """Give the tasks that were bought, in this order."""
         record = self.record
         return [

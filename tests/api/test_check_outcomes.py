@@ -131,7 +131,7 @@ def test_looking_ends_after_many_misses_for_long(in_a_row: int, seconds: float, 
 # Delays
 
 _RETRY = st.builds(
-    lambda initial, factor, budget: Retry(initial=initial, maximum=initial * factor, budget=budget),
+    lambda initial, factor, budget: Retry(wait_initial=initial, wait_max=initial * factor, timeout=budget),
     st.floats(0.001, 100),
     st.floats(1, 1000),
     st.floats(0, 100_000),
@@ -141,7 +141,7 @@ _RETRY = st.builds(
 @given(st.integers(0, 10**6), _RETRY, DICE)
 def test_backoff_keeps_its_bounds(attempt: int, retry: Retry, jitter: float) -> None:
     """Every delay lies between half the initial one and the maximum."""
-    assert retry.initial / 2 <= backoff(attempt, retry, jitter) <= retry.maximum
+    assert retry.wait_initial / 2 <= backoff(attempt, retry, jitter) <= retry.wait_max
 
 
 @given(st.integers(0, 100), _RETRY)
@@ -171,7 +171,7 @@ def test_sound_advice_is_never_undercut(advice: float, attempt: int, jitter: flo
 def test_no_advice_makes_anybody_wait_for_ever(advice: float | None, attempt: int, retry: Retry, jitter: float) -> None:
     """Huge or senseless advice is cut to the budget; the delay is always some time, and never endless."""
     delay = retry_delay(advice, attempt, retry, jitter)
-    assert 0 < delay <= max(retry.budget, retry.maximum) * 1.05
+    assert 0 < delay <= max(retry.timeout, retry.wait_max) * 1.05
 
 
 @pytest.mark.parametrize("advice", [None, 0.0, -5.0])
@@ -190,4 +190,4 @@ def test_advice_that_does_not_help_is_stretched() -> None:
 
 def test_patience_is_longer_than_a_budget() -> None:
     """A limit is waited out for longer than an outage."""
-    assert give_up_after(Retry(budget=10)) > 10
+    assert give_up_after(Retry(timeout=10)) > 10

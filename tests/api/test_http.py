@@ -735,7 +735,7 @@ async def test_the_key_is_in_nothing_even_if_the_server_echoes_it(
     async def handler(request: web.BaseRequest) -> web.Response:
         return echo(request.headers["Authorization"].removeprefix("Bearer "))
 
-    hurry = Retry(budget=0.3, initial=0.1, maximum=0.2)
+    hurry = Retry(timeout=0.3, wait_initial=0.1, wait_max=0.2)
     async with (
         web_server(handler) as url,
         OmniClient(KEY, base_url=url, output_dir=tmp_path, ledger=None, retry=hurry) as client,
@@ -745,7 +745,7 @@ async def test_the_key_is_in_nothing_even_if_the_server_echoes_it(
             with pytest.raises(OmniError) as caught:
                 await work()
             assert KEY not in everything_said(caught.value)
-        assert KEY not in f"{client!r} {job!r} {client.stopped!r} {client._transport!r} {vars(client._transport)!r}"
+        assert KEY not in f"{client!r} {job!r} {client.stop_error!r} {client._transport!r} {vars(client._transport)!r}"
     ours = [record for record in caplog.records if record.name.startswith("omni_async")]
     assert not [record for record in ours if KEY in record.getMessage() or KEY in str(record.exc_text)]
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(120)
 KEY = "sk-s3cr3t-0123456789abcdef"
 PASSWORD = "pa55w0rd"
 QUICK: dict[str, Any] = {"median": 0.05, "prerendered": True, "seconds": 3}
-HURRY = Retry(budget=0.2, initial=0.1, maximum=0.1)
+HURRY = Retry(timeout=0.2, wait_initial=0.1, wait_max=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -75,21 +75,21 @@ async def client_of(sandbox: Sandbox, folder: Path, **settings: Any) -> AsyncIte
         yield client
 
 
-async def refused(sandbox: Sandbox, folder: Path, *, lasting: bool = True, **settings: Any) -> TransportError:
+async def refused(sandbox: Sandbox, folder: Path, *, permanent: bool = True, **settings: Any) -> TransportError:
     """Give the error of a job that finds no way to the server; it was not sent, and nobody was paid.
 
     What only a person can mend is told at once, with all the patience of the usual settings left.
     """
     before = sandbox.record.submits
-    async with client_of(sandbox, folder, retry=Retry() if lasting else HURRY, **settings) as client:
+    async with client_of(sandbox, folder, retry=Retry() if permanent else HURRY, **settings) as client:
         job = client.submit("p")
         with pytest.raises(TransportError) as caught:
             await job
         with pytest.raises(TransportError):
             await client.balance()
-        assert client.statistics().doubtful == 0
-        assert client.stopped is not None
-    assert (caught.value.sent, caught.value.lasting) == (False, lasting)
+        assert client.statistics().ambiguous_submits == 0
+        assert client.stop_error is not None
+    assert (caught.value.sent, caught.value.permanent) == (False, permanent)
     assert sandbox.record.submits == before
     assert KEY not in str(caught.value)
     assert PASSWORD not in str(caught.value)
@@ -159,7 +159,7 @@ async def test_a_proxy_that_is_down(
     port = free_port()
     sandbox = plain if kind == "http" else secure
     proxy = f"http://me:{PASSWORD}@127.0.0.1:{port}"
-    error = await refused(sandbox, tmp_path, lasting=False, proxy=proxy, ssl=trusting(own))
+    error = await refused(sandbox, tmp_path, permanent=False, proxy=proxy, ssl=trusting(own))
     assert str(error).startswith(f"no connection to the proxy 127.0.0.1:{port}: ")
 
 
@@ -209,7 +209,7 @@ async def test_what_was_in_order_once_is_waited_for(
             monkeypatch.setattr(proxies, "_connection", Connection(proxy=proxy.url))
             with pytest.raises(TransportError, match="407") as caught:
                 await client.balance()
-    assert not caught.value.lasting
+    assert not caught.value.permanent
 
 
 # Headers

@@ -152,7 +152,7 @@ def test_no_answer_is_judged_by_what_left(failure: type[TransportError], sent: b
 @pytest.mark.parametrize(("sent", "verdict"), [(False, SubmitOutcome.STOP_ALL), (True, SubmitOutcome.AMBIGUOUS)])
 def test_what_only_a_person_can_mend_stops_the_line(sent: bool, verdict: SubmitOutcome) -> None:
     """A certificate that is not trusted, a proxy that refuses: no submit can leave; one that did comes first."""
-    judgement = classify_submit(TransportError("no way", sent=sent, lasting=True), now=NOW)
+    judgement = classify_submit(TransportError("no way", sent=sent, permanent=True), now=NOW)
     assert judgement.outcome is verdict
 
 

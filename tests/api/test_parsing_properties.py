@@ -133,7 +133,7 @@ def test_a_body_survives_the_way(body: dict[str, str]) -> None:
 def test_a_body_of_a_request_holds_what_is_set_and_no_null() -> None:
     """The page's first example is sent word for word."""
     request = VideoRequest(prompt="a red apple on a wooden table, short cinematic clip", aspect_ratio="16:9")
-    assert json.loads(wire.encode(request.body())) == {
+    assert json.loads(wire.encode(request.to_payload())) == {
         "model": "gemini-omni-flash-preview",
         "prompt": "a red apple on a wooden table, short cinematic clip",
         "aspect_ratio": "16:9",

@@ -36,7 +36,7 @@ def read(folder: Path, name: str, content: str | bytes) -> list[batch.Line]:
 
 def problems(folder: Path, name: str, content: str | bytes) -> list[tuple[int, str]]:
     """Give what is wrong with a file of this content."""
-    with pytest.raises(batch.BadFile) as caught:
+    with pytest.raises(batch.InvalidBatchFile) as caught:
         read(folder, name, content)
     assert all(isinstance(problem, batch.Problem) for problem in caught.value.problems)
     return [(problem.number, problem.reason) for problem in caught.value.problems]
@@ -61,7 +61,7 @@ def test_jsonl_gives_every_field(tmp_path: Path) -> None:
         ),
     )
     assert (first.number, first.key, first.extend_from) == (1, "snow", "apple")
-    assert second.request.body() | {"model": "-"} == {
+    assert second.request.to_payload() | {"model": "-"} == {
         "model": "-",
         "prompt": "an apple",
         "image_urls": [LINK],
@@ -109,7 +109,7 @@ def test_marks_and_line_ends_do_not_matter(tmp_path: Path, name: str, text: str)
 def test_null_is_left_out(tmp_path: Path) -> None:
     """What a table writer gives as null counts as left out."""
     (line,) = read(tmp_path, "a.jsonl", '{"prompt": "a", "id": null, "image_urls": null, "resolution": null}')
-    assert line.request.body().keys() == {"model", "prompt"}
+    assert line.request.to_payload().keys() == {"model", "prompt"}
 
 
 def test_rows_of_empty_cells_are_skipped(tmp_path: Path) -> None:
@@ -264,15 +264,15 @@ def test_what_is_no_file_is_told(tmp_path: Path) -> None:
     """A missing file and a folder give one problem each, and the error's text names the path."""
     (tmp_path / "folder.txt").mkdir()
     for name, reason in {"folder.txt": "is a folder, not a file", "none.txt": "cannot be read: No such file"}.items():
-        with pytest.raises(batch.BadFile, match=reason) as caught:
+        with pytest.raises(batch.InvalidBatchFile, match=reason) as caught:
             batch.read(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value)
         assert len(caught.value.problems) == 1
 
 
 def test_a_bad_file_survives_pickling(tmp_path: Path) -> None:
-    """BadFile keeps its problems on the way to another process."""
-    with pytest.raises(batch.BadFile) as caught:
+    """InvalidBatchFile keeps its problems on the way to another process."""
+    with pytest.raises(batch.InvalidBatchFile) as caught:
         read(tmp_path, "a.jsonl", "[]\n")
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (str(copy), copy.problems) == (str(caught.value), caught.value.problems)
@@ -286,7 +286,7 @@ NEW, EXT = "gemini-omni-1.1-flash", "Omni-Flash-Ext"
 def test_csv_cells_become_what_the_field_is(tmp_path: Path) -> None:
     """A duration in a cell is a number in the request."""
     (line,) = read(tmp_path, "a.csv", f"prompt,model,duration,resolution\na,{EXT},8,1080p\n")
-    assert line.request.body() == {"model": EXT, "prompt": "a", "duration": 8, "resolution": "1080p"}
+    assert line.request.to_payload() == {"model": EXT, "prompt": "a", "duration": 8, "resolution": "1080p"}
 
 
 def test_a_line_is_checked_by_the_model_that_it_takes_over(tmp_path: Path) -> None:
@@ -427,7 +427,7 @@ class FakeClient:
 
 def feed(client: FakeClient, lines: list[batch.Line]) -> Iterator[FakeJob]:
     """Feed lines to the fake client."""
-    return batch.jobs(client, lines)  # type: ignore[arg-type, return-value]
+    return batch.submit_lines(client, lines)  # type: ignore[arg-type, return-value]
 
 
 FAMILY = [

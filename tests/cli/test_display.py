@@ -33,7 +33,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 def event(status: JobStatus, key: str = "a", task_id: str | None = "task_1", error: str = "") -> JobEvent:
     """Make an event."""
-    return JobEvent(at=0.0, key=key, task_id=task_id, status=status, progress=45.0, error=error)
+    return JobEvent(timestamp=0.0, key=key, task_id=task_id, status=status, progress=45.0, error=error)
 
 
 def view(**changes: Any) -> RunSnapshot:
@@ -122,7 +122,7 @@ def test_what_is_expected_is_asked_with_what_is_still_to_come() -> None:
         asked.append(upcoming)
         return Forecast(seconds_left=60.0 * len(asked), cost=500.0)
 
-    sums = Statistics(waiting=300, in_flight=40, downloading=1, done=150, failed=5, stopped=4)
+    sums = Statistics(waiting=300, in_flight=40, downloading=1, completed=150, failed=5, unresolved=4)
     tally.there = 100  # of those done: from before
     seen = []
     for tick in range(12):
@@ -143,15 +143,21 @@ def test_the_last_line_tells_what_matters() -> None:
 
     start = event(JobStatus.RUNNING)
     watch.hear(start)
-    for kind in (EventKind.SUBMIT, EventKind.CHECK, EventKind.TRANSFER):
+    for kind in (EventKind.SUBMIT, EventKind.CHECK, EventKind.DOWNLOAD):
         watch.hear(replace(start, kind=kind, seconds=0.1))
     assert (line(), heard) == ("a running 45%", [start])
     watch.hear(replace(start, kind=EventKind.CHECK, error="check: HTTP 502", seconds=0.1))
     assert line() == "a running 45%: check: HTTP 502"
-    slow = replace(start, status=JobStatus.DOWNLOADING, kind=EventKind.BYTES, received=3_000_000, size=10_000_000)
+    slow = replace(
+        start,
+        status=JobStatus.DOWNLOADING,
+        kind=EventKind.DOWNLOAD_PROGRESS,
+        bytes_received=3_000_000,
+        bytes_total=10_000_000,
+    )
     watch.hear(slow)
     assert line() == "a downloading 30%"
-    watch.hear(replace(slow, received=10_000_000))
+    watch.hear(replace(slow, bytes_received=10_000_000))
     assert line() == "a downloading 30%"
     assert len(heard) == 2
 
@@ -164,8 +170,8 @@ def test_accepted_are_those_that_are_not_paid_again() -> None:
     watch = RunObserver()
     for key, status in {
         "a": JobStatus.RUNNING,
-        "b": JobStatus.OVERDUE,
-        "c": JobStatus.UNDELIVERED,
+        "b": JobStatus.TIMED_OUT,
+        "c": JobStatus.DOWNLOAD_FAILED,
         "d": JobStatus.COMPLETED,
         "e": JobStatus.FAILED,
         "f": JobStatus.CANCELLED,

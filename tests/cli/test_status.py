@@ -138,7 +138,7 @@ def drawn(records: list[JobRecord], width: int, *, height: int = 40, of: int = 0
         jobs=of or len(records),
         by_status=counts,
         submits=sum(each.submits for each in records),
-        doubtful=1,
+        ambiguous_submits=1,
         possibly_paid_twice=1,
         cost=123456.789,
         credits=1234567.89,
@@ -161,7 +161,7 @@ def record(number: int = 0, status: JobStatus = JobStatus.COMPLETED, **facts: An
 def test_sums_come_first_then_columns() -> None:
     """Counts, money to the cent, what may be paid twice; then a line a job, and below it what went wrong."""
     failed = record(1, JobStatus.FAILED, cost=None, error="job 'scene-1' (task task_1): the server gave it up")
-    lines = drawn([failed, record(2, doubtful=1, submits=3)], 100)
+    lines = drawn([failed, record(2, ambiguous_submits=1, submits=3)], 100)
     assert lines[:3] == [
         "clips/ledger.db: 2 jobs",
         "1 completed, 1 failed",

@@ -78,7 +78,7 @@ async def test_no_more_than_ahead_are_unfinished(tmp_path: Path, ahead: int) -> 
     server, source, most = Server(), Source(60), 0
     async with FakeClient(server, tmp_path) as client:
         done: list[Path] = []
-        async for job in client.as_completed(source, ahead=ahead):
+        async for job in client.as_completed(source, max_pending=ahead):
             most = max(most, unfinished(client))
             assert source.taken <= len(done) + 1 + ahead + 60 // 2
             done.append(await job)
@@ -99,7 +99,7 @@ async def test_an_async_source_is_held_back_too(tmp_path: Path, ahead: int) -> N
     server, source = Server(), Source(30)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.sleep(1)
-        async for job in client.as_completed(source.stream(), ahead=ahead):
+        async for job in client.as_completed(source.stream(), max_pending=ahead):
             assert unfinished(client) <= ahead
             await job
     assert len(server.tasks) == 30
@@ -196,7 +196,7 @@ async def test_leaving_the_loop_early_stops_a_plain_source(tmp_path: Path) -> No
     """After `break`, nothing more is taken from the source, or paid; what was taken is done."""
     server, source = Server(), Source()
     async with FakeClient(server, tmp_path) as client:
-        async for _ in client.as_completed(source, ahead=5):
+        async for _ in client.as_completed(source, max_pending=5):
             if source.taken >= 20:
                 break
         taken = source.taken
@@ -209,7 +209,7 @@ async def test_leaving_the_loop_early_stops_an_async_source(tmp_path: Path) -> N
     server, source = Server(), Source(500, pause=0.1)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.sleep(1)
-        async for _ in client.as_completed(source.stream(), ahead=5):
+        async for _ in client.as_completed(source.stream(), max_pending=5):
             break
         taken = source.taken
     assert source.taken <= taken + 5
@@ -219,7 +219,7 @@ async def test_an_endless_source_gives_its_first_failure(tmp_path: Path) -> None
     """Where every job fails at once (a wrong key), the first one is given before the whole source is eaten up."""
     server, source = Server(on_submit=lambda _: refusal(401)), Source(20_000)
     async with FakeClient(server, tmp_path) as client:
-        async for job in client.as_completed(source, ahead=100):
+        async for job in client.as_completed(source, max_pending=100):
             with pytest.raises(AuthenticationError):
                 await job
             break
@@ -241,7 +241,7 @@ async def test_jobs_that_are_done_already_do_not_eat_up_the_source(tmp_path: Pat
                     return
                 yield done
 
-        async for job in client.as_completed(source(), ahead=10):
+        async for job in client.as_completed(source(), max_pending=10):
             assert job is done
             break
         assert taken <= 100
@@ -251,7 +251,7 @@ async def test_a_waiter_that_gives_up_loses_no_job(tmp_path: Path) -> None:
     """`wait_for` around one step of the iteration may time out any number of times; every job still comes."""
     seen = []
     async with FakeClient(Server(duration=30), tmp_path) as client:
-        iterator = client.as_completed(Source(20), ahead=3)
+        iterator = client.as_completed(Source(20), max_pending=3)
         while True:
             try:
                 seen.append(await asyncio.wait_for(anext(iterator), 0.7))
@@ -266,7 +266,7 @@ async def test_two_iterations_at_once_keep_apart(tmp_path: Path) -> None:
     """Two loops over the same client each get their own jobs."""
 
     async def loop(client: FakeClient, source: Source) -> list[str]:
-        return [job.key async for job in client.as_completed(source, ahead=3)]
+        return [job.key async for job in client.as_completed(source, max_pending=3)]
 
     async with FakeClient(Server(), tmp_path) as client:
         one, two = await asyncio.gather(loop(client, Source(15)), loop(client, Source(15)))
@@ -301,7 +301,7 @@ async def test_leaving_the_client_ends_an_iteration(tmp_path: Path, kind: str) -
 
     async def iterate(client: FakeClient) -> None:
         wanted = source if kind == "sync" else source.stream()
-        seen.extend([job async for job in client.as_completed(wanted, ahead=10)])
+        seen.extend([job async for job in client.as_completed(wanted, max_pending=10)])
 
     async with left_by_error(FakeClient(Server(duration=1000), tmp_path)) as client:
         await asyncio.sleep(1)
@@ -320,7 +320,7 @@ async def test_an_async_source_is_closed_with_the_client(tmp_path: Path) -> None
     source = Source(pause=0.1)
     async with left_by_error(FakeClient(Server(duration=1000), tmp_path)) as client:
         await asyncio.sleep(1)
-        iterator = client.as_completed(source.stream(), ahead=3)
+        iterator = client.as_completed(source.stream(), max_pending=3)
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(iterator), 30)
     assert source.is_closed
@@ -332,7 +332,7 @@ async def test_a_credit_that_ends_is_told_for_each_job(tmp_path: Path) -> None:
     server.on_submit = lambda _: refusal(402) if len(server.tasks) >= 10 else None
     paid = refused = 0
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=5)) as client:
-        async for job in client.as_completed(Source(100), ahead=20):
+        async for job in client.as_completed(Source(100), max_pending=20):
             try:
                 await job
                 paid += 1
@@ -347,4 +347,4 @@ async def test_ahead_must_be_at_least_one(tmp_path: Path, ahead: int) -> None:
     """A window of nothing is refused at once."""
     async with FakeClient(Server(), tmp_path) as client:
         with pytest.raises(ValueError, match="ahead"):
-            client.as_completed(["p"], ahead=ahead)
+            client.as_completed(["p"], max_pending=ahead)

@@ -17,14 +17,14 @@ from omni_async import (
     JobCancelled,
     JobError,
     JobFailed,
-    JobOverdue,
     JobStatus,
+    JobTimedOut,
     KeyReused,
     OmniClient,
     ParentFailed,
     Polling,
     Retry,
-    SubmitUnknown,
+    SubmitOutcomeUnknown,
 )
 from omni_async.ledger import LedgerReader
 from omni_async.sandbox import Sandbox
@@ -62,8 +62,8 @@ class Service:
         defaults: dict[str, Any] = {
             "base_url": self.sandbox.base_url,
             "output_dir": self.folder,
-            "retry": Retry(initial=0.02, maximum=0.2, budget=10),
-            "polling": Polling(minimum=0.05, maximum=0.2),
+            "retry": Retry(wait_initial=0.02, wait_max=0.2, timeout=10),
+            "polling": Polling(min_interval=0.05, max_interval=0.2),
         }
         return OmniClient("sk-fine", **{**defaults, **settings})
 
@@ -142,7 +142,7 @@ async def test_another_request_under_the_key_is_refused_and_changes_nothing(serv
             await client.submit("a hen", key="fox")
         with pytest.raises(KeyReused):
             await client.submit("a fox", key="fox", aspect_ratio="9:16")
-        assert client.statistics().done == 1
+        assert client.statistics().completed == 1
     assert service.row("fox") == before
     assert service.submits == 1
 
@@ -184,7 +184,7 @@ async def test_where_link_and_task_are_gone_it_says_so(service: Service) -> None
             with pytest.raises(DownloadError, match=r"no link.*task not found") as caught:
                 await client.submit("a fox", key="fox")
     assert str(service.row("fox").task_id) in str(caught.value)
-    assert service.row("fox").status is JobStatus.UNDELIVERED
+    assert service.row("fox").status is JobStatus.DOWNLOAD_FAILED
     assert service.submits == 1
 
 
@@ -220,11 +220,11 @@ async def test_a_failed_job_is_not_bought_again_by_itself(service: Service) -> N
 
 
 async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -> None:
-    """Running, waiting and overdue jobs of a run that was left are ended by one that knows no request."""
+    """Running, waiting and timed_out jobs of a run that was left are ended by one that knows no request."""
     slow(service, 1.5)
-    async with service.cut_short(polling=Polling(minimum=0.05, maximum=0.1, timeout=0.3)) as client:
+    async with service.cut_short(polling=Polling(min_interval=0.05, max_interval=0.1, timeout=0.3)) as client:
         late = client.submit("a snail", key="late")
-        with pytest.raises(JobOverdue):
+        with pytest.raises(JobTimedOut):
             await late
         running = client.submit("a fox", key="running")
         await running.accepted()
@@ -232,7 +232,7 @@ async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -
         client.submit("a hen", key="waiting")
         await asyncio.sleep(0.2)
     service.sandbox._fault_injector._scripts["submit"].clear()
-    assert [service.row(key).status for key in ("late", "running", "waiting")] == ["overdue", "running", "waiting"]
+    assert [service.row(key).status for key in ("late", "running", "waiting")] == ["timed_out", "running", "waiting"]
     async with service.client() as client:
         jobs = client.resume()
         assert [job.key for job in jobs] == ["late", "running", "waiting"]
@@ -246,7 +246,7 @@ async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -
 
 @pytest.mark.parametrize("trouble", [["http_502_check", "garbage_check", "drop_check"], ["no_link", "no_link"]])
 async def test_a_job_taken_up_late_is_looked_at_until_something_is_seen(service: Service, trouble: list[str]) -> None:
-    """It is older than any timeout; a first look that shows nothing does not make it overdue."""
+    """It is older than any timeout; a first look that shows nothing does not make it timed_out."""
     async with service.cut_short() as client:
         await client.submit("a fox", key="fox").accepted()
     service.set_row("fox", accepted_at=1.0)
@@ -275,14 +275,14 @@ async def test_what_was_being_sent_is_in_doubt(
     assert (before.status, before.submits, before.task_id) == (JobStatus.SUBMITTING, 1, None)
     assert before.submitted_at is not None
     service.set_row("fox", submitted_at=before.submitted_at - age)
-    async with service.client(retry=Retry(initial=0.02, ambiguous=ambiguous)) as client:
+    async with service.client(retry=Retry(wait_initial=0.02, ambiguous=ambiguous)) as client:
         (job,) = client.resume()
         if ambiguous == "retry" and age < DAY:
             await job
             assert (service.submits, service.sandbox.record.replayed) == (2, 1)
-            assert service.row("fox").doubtful == 0
+            assert service.row("fox").ambiguous_submits == 0
         else:
-            with pytest.raises(SubmitUnknown, match=r"'fox'.*nobody can know"):
+            with pytest.raises(SubmitOutcomeUnknown, match=r"'fox'.*nobody can know"):
                 await job
             assert service.submits == 1
             assert service.row("fox").status is JobStatus.UNKNOWN
@@ -367,7 +367,7 @@ async def test_a_child_alone_waits_where_its_parent_stands_unfinished(service: S
         one = client.submit("a fox", key="one")
         one.extend("snow", key="two")
         await one.accepted()
-    service.set_row("one", status="overdue")
+    service.set_row("one", status="timed_out")
     async with service.client() as client:
         await asyncio.gather(*client.resume())
     assert service.row("two").parent_task_id == service.row("one").task_id
@@ -400,11 +400,11 @@ async def test_a_failed_job_is_bought_again_when_asked(service: Service) -> None
     before = service.row("fox")
     object.__setattr__(service.sandbox.settings, "fail_rate", 0.0)
     async with service.client() as client:
-        job = client.again("fox")
-        assert client.again("fox") is job
+        job = client.resubmit("fox")
+        assert client.resubmit("fox") is job
         assert await job == service.folder / "fox.mp4"
     after = service.row("fox")
-    assert after.earlier_task_ids == (before.task_id,)
+    assert after.previous_task_ids == (before.task_id,)
     assert after.idempotency_key != before.idempotency_key
     assert (after.submits, after.error, service.submits) == (2, "", 2)
 
@@ -413,15 +413,15 @@ async def test_an_unknown_job_is_sent_again_under_its_old_key(service: Service) 
     """Within 24 h the server still tells them apart, and nothing is paid twice; after that it is a new purchase."""
     for key, age, paid in (("young", 0.0, 1), ("old", DAY + 60, 2)):
         service.sandbox.script("submit", ["drop_after"])
-        async with service.client(retry=Retry(initial=0.02, ambiguous="hold")) as client:
-            with pytest.raises(SubmitUnknown):
+        async with service.client(retry=Retry(wait_initial=0.02, ambiguous="hold")) as client:
+            with pytest.raises(SubmitOutcomeUnknown):
                 await client.submit(f"a {key} fox", key=key)
         before = service.row(key)
-        assert (before.status, before.doubtful) == (JobStatus.UNKNOWN, 1)
+        assert (before.status, before.ambiguous_submits) == (JobStatus.UNKNOWN, 1)
         assert before.submitted_at is not None
         service.set_row(key, submitted_at=before.submitted_at - age)
         async with service.client() as client:
-            await client.again(key)
+            await client.resubmit(key)
         prompts = [task.prompt for task in service.sandbox.record.tasks.values()]
         assert prompts.count(f"a {key} fox") == paid
         assert (service.row(key).idempotency_key == before.idempotency_key) is (paid == 1)
@@ -439,7 +439,7 @@ async def test_a_cancelled_job_is_bought_again_when_asked(service: Service) -> N
             await client.submit("a fox", key="fox")
     assert service.submits == 0
     async with service.client() as client:
-        assert (await client.again("fox")).is_file()
+        assert (await client.resubmit("fox")).is_file()
     assert service.submits == 1
 
 
@@ -458,7 +458,7 @@ async def test_a_job_cancelled_before_the_ledger_was_asked_stays_cancelled(servi
             with pytest.raises((JobCancelled, KeyReused)):
                 await job
         stats = client.statistics()
-    assert (stats.waiting, stats.stopped) == (0, 1)
+    assert (stats.waiting, stats.unresolved) == (0, 1)
     async with service.client() as client:
         assert client.resume() == []
     assert service.sandbox.record.accepted == 0
@@ -469,9 +469,9 @@ async def test_a_completed_job_asked_for_again_gives_its_clip(service: Service) 
     async with service.client() as client:
         path = await client.submit("a fox", key="fox")
     async with service.client() as client:
-        assert await client.again("fox") == path
+        assert await client.resubmit("fox") == path
         with pytest.raises(JobError, match="knows no such key"):
-            await client.again("nobody")
+            await client.resubmit("nobody")
     assert service.submits == 1
 
 
@@ -489,7 +489,7 @@ async def test_a_failed_task_from_elsewhere_cannot_be_bought_again(service: Serv
     async with service.client() as client:
         fine = client.submit("a hen", key="hen")
         with pytest.raises(JobError, match=r"'mine'.*elsewhere"):
-            await client.again("mine")
+            await client.resubmit("mine")
         assert (await fine).is_file()
     assert service.row("mine").status is JobStatus.FAILED
 
@@ -506,7 +506,7 @@ async def test_attach_finds_the_job_of_a_task_that_the_ledger_knows(service: Ser
         job = client.attach(task_id, key="other")
         assert await job == service.folder / "fox.mp4"
         assert job.key == "fox"
-        assert client.statistics().done == 1
+        assert client.statistics().completed == 1
     async with service.client() as client:
         assert await client.attach(task_id) == service.folder / "fox.mp4"
     with closing(LedgerReader(service.folder)) as reader:
@@ -525,7 +525,7 @@ async def test_attach_of_a_live_task_shares_its_end(service: Service) -> None:
             assert await twin == await job == service.folder / "fox.mp4"
             assert (await snow).is_file()
         stats = client.statistics()
-        assert (stats.done, stats.in_flight, stats.waiting) == (2, 0, 0)
+        assert (stats.completed, stats.in_flight, stats.waiting) == (2, 0, 0)
     assert [task.body.get("extend_from_task_id") for task in service.sandbox.record.tasks.values()] == [
         None,
         job.task_id,

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(60)
 
 KEY = "sk-downloads"
 CLIP = mp4("the clip", 60_000)  # about half a megabyte
-HURRY = Retry(budget=3.0, initial=0.01, maximum=0.05)
+HURRY = Retry(timeout=3.0, wait_initial=0.01, wait_max=0.05)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ async def hosting(**how: Any) -> AsyncIterator[Host]:
 
 def client_of(host: Host, folder: Path, retry: Retry = HURRY, limits: Limits | None = None) -> Client:
     """Give a client for a host."""
-    polling = Polling(minimum=0.02, maximum=0.1, timeout=30)
+    polling = Polling(min_interval=0.02, max_interval=0.1, timeout=30)
     return Client(KEY, base_url=host.url, output_dir=folder, ledger=None, retry=retry, polling=polling, limits=limits)
 
 
@@ -212,7 +212,7 @@ async def refuse(host: Host, folder: Path, match: str, **how: Any) -> DownloadEr
         job = client.submit("p", key="k")
         with pytest.raises(DownloadError, match=match) as caught:
             await asyncio.wait_for(job, 20)
-        assert job.status is JobStatus.UNDELIVERED
+        assert job.status is JobStatus.DOWNLOAD_FAILED
         assert "k" in str(caught.value)
         assert str(job.task_id) in str(caught.value)
         assert not (folder / "k.mp4").is_file()
@@ -251,7 +251,7 @@ async def test_a_transfer_that_breaks_off_often_but_moves_is_never_given_up(tmp_
     """The budget counts from the last byte that came: thirty resets in a row, each with progress, are lived through."""
     async with hosting() as host:
         host.answers = [host.but(cut=16_000) for _ in range(30)]
-        path = await deliver(host, tmp_path, retry=Retry(budget=0.5, initial=0.01, maximum=0.05))
+        path = await deliver(host, tmp_path, retry=Retry(timeout=0.5, wait_initial=0.01, wait_max=0.05))
         assert path.read_bytes() == CLIP
 
 
@@ -407,11 +407,13 @@ async def test_what_is_no_whole_mp4_under_a_200_is_no_clip(tmp_path: Path, body:
         assert host.links == 2
 
 
-async def test_what_stays_no_mp4_is_undelivered_in_the_end(tmp_path: Path) -> None:
+async def test_what_stays_no_mp4_is_download_failed_in_the_end(tmp_path: Path) -> None:
     """A link that gives HTML for ever ends with an error that shows how it begins."""
     async with hosting() as host:
         host.always = says(200, b"<html>sorry</html>")
-        error = await refuse(host, tmp_path, "not a whole MP4", retry=Retry(budget=0.5, initial=0.05, maximum=0.1))
+        error = await refuse(
+            host, tmp_path, "not a whole MP4", retry=Retry(timeout=0.5, wait_initial=0.05, wait_max=0.1)
+        )
         assert "<html>" in str(error)
         assert len(host.requests) < 40
 
@@ -437,7 +439,7 @@ async def test_a_link_past_its_time_is_renewed_before_it_is_asked(tmp_path: Path
 
 
 async def test_a_task_that_is_gone_gives_up_its_clip(tmp_path: Path) -> None:
-    """A dead link of a task that has failed meanwhile is undelivered soon, and says why."""
+    """A dead link of a task that has failed meanwhile is download_failed soon, and says why."""
     async with hosting() as host:
 
         async def die(request: web.BaseRequest) -> web.StreamResponse:
@@ -445,7 +447,7 @@ async def test_a_task_that_is_gone_gives_up_its_clip(tmp_path: Path) -> None:
             return await says(404)(request)
 
         host.always = die
-        await refuse(host, tmp_path, "gone", retry=Retry(budget=60, initial=0.01, maximum=0.05))
+        await refuse(host, tmp_path, "gone", retry=Retry(timeout=60, wait_initial=0.01, wait_max=0.05))
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503])
@@ -511,8 +513,8 @@ async def test_no_more_downloads_at_once_than_allowed(tmp_path: Path) -> None:
 # Disks
 
 
-async def test_no_space_left_is_undelivered_and_others_go_on(tmp_path: Path) -> None:
-    """A full disk: the job is undelivered, the error names file and cause; resume fetches it later without paying."""
+async def test_no_space_left_is_download_failed_and_others_go_on(tmp_path: Path) -> None:
+    """A full disk: the job is download_failed, the error names file and cause; resume fetches it later without paying."""
     async with hosting() as host, client_of(host, tmp_path) as client:
         (tmp_path / "full.mp4.part").symlink_to("/dev/full")
         full, fine = client.submit("p", key="full"), client.submit("q", key="fine")
@@ -521,21 +523,21 @@ async def test_no_space_left_is_undelivered_and_others_go_on(tmp_path: Path) -> 
         assert "full.mp4" in str(caught.value)
         assert caught.value.path == str(tmp_path / "full.mp4")
         assert await fine
-        assert full.status is JobStatus.UNDELIVERED
+        assert full.status is JobStatus.DOWNLOAD_FAILED
         (tmp_path / "full.mp4.part").unlink()
         assert (await client.resume()[0]).read_bytes() == CLIP
         assert host.posts == 2
 
 
-async def test_a_folder_that_may_not_be_made_is_undelivered() -> None:
-    """No permission (or a kernel folder): undelivered, with the cause."""
+async def test_a_folder_that_may_not_be_made_is_download_failed() -> None:
+    """No permission (or a kernel folder): download_failed, with the cause."""
     folder = Path("/sys/omni")
     async with hosting() as host, client_of(host, folder) as client:
         with pytest.raises(DownloadError, match=r"ermission|permitted|Read-only|omni"):
             await client.submit("p", key="k")
 
 
-async def test_a_folder_that_is_a_file_is_undelivered(tmp_path: Path) -> None:
+async def test_a_folder_that_is_a_file_is_download_failed(tmp_path: Path) -> None:
     """An output folder whose name is a file."""
     (tmp_path / "file").write_text("x")
     async with hosting() as host, client_of(host, tmp_path / "file") as client:
@@ -543,8 +545,8 @@ async def test_a_folder_that_is_a_file_is_undelivered(tmp_path: Path) -> None:
             await client.submit("p", key="k")
 
 
-async def test_a_name_that_is_a_folder_is_undelivered(tmp_path: Path) -> None:
-    """Where `<key>.mp4` is a directory, the job is undelivered, and the directory stands."""
+async def test_a_name_that_is_a_folder_is_download_failed(tmp_path: Path) -> None:
+    """Where `<key>.mp4` is a directory, the job is download_failed, and the directory stands."""
     (tmp_path / "k.mp4").mkdir()
     async with hosting() as host, client_of(host, tmp_path) as client:
         with pytest.raises(DownloadError, match=r"k\.mp4"):

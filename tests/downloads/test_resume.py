@@ -80,7 +80,7 @@ def whole(service: Service) -> bytes:
 async def test_a_killed_download_goes_on_where_it_was(service: Service) -> None:
     """After SIGKILL the next run asks for the rest with Range, and the clip is the same to the byte."""
     await kill_in_the_middle(service)
-    mark = service.row("k000").part
+    mark = service.row("k000").partial_download
     assert mark is not None
     assert 0 < mark.offset < SIZE
     assert (mark.index, mark.total) == (0, SIZE)
@@ -93,7 +93,7 @@ async def test_a_killed_download_goes_on_where_it_was(service: Service) -> None:
     assert service.sandbox.record.ranges == 1
     assert service.sandbox.record.bytes_sent - sent == SIZE - mark.offset
     assert service.sandbox.record.submits == 1
-    assert service.row("k000").part is None
+    assert service.row("k000").partial_download is None
 
 
 @pytest.mark.parametrize("validators", ["etag", "none"])
@@ -105,7 +105,7 @@ async def test_a_clip_that_changed_in_between_is_fetched_anew(service: Service, 
     size = SIZE if validators == "etag" else SIZE + 4096  # without a validator the size is all there is to tell by
     task.clips[0] = distinct_clip(content, "another version" * 20_000, size)
     if validators == "none":
-        service.set_row("k000", part=json.dumps({"index": 0, "offset": 300_000, "total": SIZE}))
+        service.set_row("k000", partial_download=json.dumps({"index": 0, "offset": 300_000, "total": SIZE}))
     hurry(service)
     async with service.client() as client:
         (job,) = client.resume()
@@ -118,7 +118,7 @@ async def test_a_clip_that_changed_in_between_is_fetched_anew(service: Service, 
 async def test_a_part_file_that_is_not_what_it_was(service: Service, harm: str) -> None:
     """Gone or shorter: from the start. Longer: only what was made sure counts. No Range there: from the start."""
     part = await kill_in_the_middle(service)
-    mark = service.row("k000").part
+    mark = service.row("k000").partial_download
     assert mark is not None
     if harm == "gone":
         part.unlink()
@@ -142,13 +142,13 @@ async def test_a_part_file_that_is_not_what_it_was(service: Service, harm: str) 
 async def test_a_mark_without_its_part_file_is_taken_back(service: Service) -> None:
     """Once the start over has begun, no later run may believe that the new part file holds the old bytes."""
     part = await kill_in_the_middle(service)
-    before = service.row("k000").part
+    before = service.row("k000").partial_download
     assert before is not None
     nearly_all = {"offset": SIZE - 1, "index": 0, "total": SIZE, "validator": before.validator, "etag": before.etag}
-    service.set_row("k000", part=json.dumps(nearly_all))
+    service.set_row("k000", partial_download=json.dumps(nearly_all))
     part.unlink()
     part = await kill_in_the_middle(service, seconds=0.0)
-    after = service.row("k000").part
+    after = service.row("k000").partial_download
     assert after is None or after.offset <= part.stat().st_size
 
 
@@ -178,7 +178,7 @@ async def test_two_videos_go_on_one_by_one(service: Service) -> None:
     etag = only_task(service).clips[1].etag
     (service.folder / "fox-2.mp4").rename(service.folder / "fox-2.mp4.part")
     mark = {"index": 1, "offset": 500_000, "total": SIZE, "validator": etag, "etag": etag}
-    service.set_row("fox", status="downloading", paths=None, part=json.dumps(mark))
+    service.set_row("fox", status="downloading", paths=None, partial_download=json.dumps(mark))
     async with service.client() as client:
         (job,) = client.resume()
         await job
@@ -186,7 +186,7 @@ async def test_two_videos_go_on_one_by_one(service: Service) -> None:
     assert service.sandbox.record.ranges == 1
 
 
-async def test_a_folder_that_vanishes_makes_undelivered(service: Service) -> None:
+async def test_a_folder_that_vanishes_makes_download_failed(service: Service) -> None:
     """The folder goes in the middle of a run, and something else stands in its way: paid, kept, fetched later."""
     books = service.folder.with_name("books.db")
     async with service.client(ledger=books) as client:
@@ -200,7 +200,7 @@ async def test_a_folder_that_vanishes_makes_undelivered(service: Service) -> Non
         for each in (job, other):
             with pytest.raises(DownloadError, match=r"finished and paid.*could not be stored"):
                 await each
-        assert client.stopped is None
+        assert client.stop_error is None
     service.folder.unlink()
     async with service.client(ledger=books) as client:
         jobs = client.resume()
@@ -210,8 +210,8 @@ async def test_a_folder_that_vanishes_makes_undelivered(service: Service) -> Non
     assert service.submits == 2
 
 
-async def test_a_full_disk_makes_undelivered_and_later_resume_fetches(service: Service, small_disk: Path) -> None:
-    """Clips on a disk that is full: the job is undelivered with the cause; with room again it is fetched, unpaid."""
+async def test_a_full_disk_makes_download_failed_and_later_resume_fetches(service: Service, small_disk: Path) -> None:
+    """Clips on a disk that is full: the job is download_failed with the cause; with room again it is fetched, unpaid."""
     hurry(service)
     service.folder = small_disk / "clips"
     books = small_disk.with_name("books.db")
@@ -220,8 +220,8 @@ async def test_a_full_disk_makes_undelivered_and_later_resume_fetches(service: S
     async with service.client(ledger=books) as client:
         with pytest.raises(DownloadError, match="No space left on device"):
             await client.submit("a fox", key="fox")
-        assert client.stopped is None
-        assert client.statistics().stopped == 1
+        assert client.stop_error is None
+        assert client.statistics().unresolved == 1
     ballast.unlink()
     async with service.client(ledger=books) as client:
         (job,) = client.resume()

@@ -28,7 +28,7 @@ def now() -> float:
 async def test_a_clip_in_trouble_does_not_hold_up_the_others(tmp_path: Path) -> None:
     """With one place, and one clip that never comes, the others are there long before that one is given up."""
     server = Server()
-    async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(budget=300)) as client:
+    async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(timeout=300)) as client:
         lost = client.submit("lost")
         lost_id = await lost.accepted()
         server.on_fetch = lambda url: response(503) if lost_id in url else None
@@ -54,7 +54,7 @@ async def test_waiting_for_a_place_tries_no_patience(tmp_path: Path) -> None:
         return "stall" if tried[url] == 1 else None  # holds the one place for half a minute
 
     server.on_fetch = trouble
-    async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(budget=20)) as client:
+    async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(timeout=20)) as client:
         paths = await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(2)))
     assert all(path.is_file() for path in paths)
     assert sorted(tried.values()) == [2, 3]
@@ -76,7 +76,7 @@ async def test_looks_and_transfers_fail_apart(tmp_path: Path) -> None:
         return response(200, {"error": "busy"}) if transfers <= 8 else None
 
     server.on_check, server.on_fetch = look, transfer
-    async with FakeClient(server, tmp_path, retry=Retry(budget=300)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=300)) as client:
         assert (await client.submit("a red apple")).is_file()
     assert (looks, transfers) == (48, 9)
 

@@ -40,7 +40,9 @@ async def running(sandbox: Sandbox, folder: Path, **place: Any) -> AsyncIterator
     """Open a client whose events a live page hears."""
     live = LivePage(folder / "ledger.db", **({"port": 0} | place))
     address: dict[str, Any] = {"base_url": sandbox.base_url, "output_dir": folder}
-    async with OmniClient(sandbox.api_key, **address, polling=Polling(minimum=0.05), on_event=live.hear) as client:
+    async with OmniClient(
+        sandbox.api_key, **address, polling=Polling(min_interval=0.05), on_event=live.on_event
+    ) as client:
         yield client, live
 
 
@@ -54,7 +56,7 @@ async def get(address: str, path: str = "", **headers: str) -> tuple[int, bytes,
 async def test_a_reader_may_come_at_any_time(sandbox: Sandbox, tmp_path: Path) -> None:
     """It is told the whole ledger, then each change; a second one hears the same; both are told that it has ended."""
     async with AsyncExitStack() as stack, running(sandbox, tmp_path) as (client, live):
-        async with live.serving(client, total=3) as address:
+        async with live.serve(client, total=3) as address:
             await client.submit("an apple", key="a")
             early = await stack.enter_async_context(listening(address))
             await early.until(lambda heard: "ready" in heard.names)
@@ -80,7 +82,7 @@ async def test_a_reader_may_come_at_any_time(sandbox: Sandbox, tmp_path: Path) -
 async def test_what_it_tells_is_what_the_ledger_says(sandbox: Sandbox, tmp_path: Path) -> None:
     """After forty jobs at once, every one of them stands in the page as it stands in the ledger."""
     async with AsyncExitStack() as stack, running(sandbox, tmp_path) as (client, live):
-        async with live.serving(client) as address:
+        async with live.serve(client) as address:
             reader = await stack.enter_async_context(listening(address))
             listener = asyncio.create_task(reader.to_the_end())
             await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(40)))
@@ -98,7 +100,7 @@ async def test_only_clips_of_the_folder_are_given(sandbox: Sandbox, tmp_path: Pa
     """With ranges, and posters made when they are asked for; the ledger and other files and folders are not there."""
     folder = tmp_path / "clips"
     (tmp_path / "secret.mp4").write_bytes(b"secret")
-    async with running(sandbox, folder) as (client, live), live.serving(client) as address:
+    async with running(sandbox, folder) as (client, live), live.serve(client) as address:
         clip = await client.submit("an apple", key='odd #1 50% <b> "ü"')
         name = URL.build(path=f"/{clip.name}").raw_path[1:]
         whole = clip.read_bytes()
@@ -145,7 +147,7 @@ async def test_no_strange_name_leads_here(
     sandbox: Sandbox, tmp_path: Path, host: str, known: list[str], strange: list[str]
 ) -> None:
     """A page of a stranger that lets its own name point at this machine learns nothing."""
-    async with running(sandbox, tmp_path, host=host) as (client, live), live.serving(client) as address:
+    async with running(sandbox, tmp_path, host=host) as (client, live), live.serve(client) as address:
         assert live.is_for_all == (host != "127.0.0.1")
         assert address.startswith("http://127.0.0.1:")
         for path in ("", "events", "none.mp4"):
@@ -163,7 +165,7 @@ async def test_what_its_block_raises_comes_out_as_it_is(
     """No group around it; and a page that has broken down harms no run."""
 
     async def run() -> None:
-        async with running(sandbox, tmp_path) as (client, live), live.serving(client):
+        async with running(sandbox, tmp_path) as (client, live), live.serve(client):
             live._stands = lambda: {"statistics": 1 / 0}
             assert (await client.submit("an apple")).is_file()
             await asyncio.sleep(0.6)
@@ -180,14 +182,14 @@ async def test_a_taken_port_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         async with running(sandbox, tmp_path, port=port) as (client, live):
             with pytest.raises(OSError, match="address already in use"):
-                async with live.serving(client):
+                async with live.serve(client):
                     pass
 
 
 async def test_who_does_not_read_is_let_go(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A reader that takes nothing is cut off once its backlog is full; others and the run do not wait for it."""
     monkeypatch.setattr(audience, "_BACKLOG", 3)
-    async with running(sandbox, tmp_path) as (client, live), live.serving(client) as address:
+    async with running(sandbox, tmp_path) as (client, live), live.serve(client) as address:
         for number in range(40):  # more than what fits into the buffers between two sockets
             client.submit("x" * 200_000 + str(number), key=str(number))
         host, port = address.removeprefix("http://").rstrip("/").split(":")
@@ -210,7 +212,7 @@ async def test_who_does_not_read_is_let_go(sandbox: Sandbox, tmp_path: Path, mon
 
 async def test_nobody_looks_and_nothing_is_read(sandbox: Sandbox, tmp_path: Path) -> None:
     """Without a reader no row is looked up, and what is noted of old news is forgotten."""
-    async with running(sandbox, tmp_path) as (client, live), live.serving(client):
+    async with running(sandbox, tmp_path) as (client, live), live.serve(client):
         looked: list[object] = []
         live._look_up = lambda *_: looked.append(1) or []  # type: ignore[method-assign, func-returns-value]
         await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(5)))

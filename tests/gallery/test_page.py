@@ -100,7 +100,7 @@ def test_the_page_tells_what_the_ledger_knows(clips: Path) -> None:
     """Every job with its prompt, model, cost, task_id, chain, reason, clip and poster; links lead to files."""
     written = gallery.write(clips)
     assert written.path == clips / "gallery.html"
-    assert (written.jobs, written.clips, written.bare) == (10, 8, 0)
+    assert (written.jobs, written.clips, written.without_poster) == (10, 8, 0)
     jobs = {job["key"]: job for job in Reader(written.path.read_bytes()).data["jobs"]}
     assert jobs["turn-2"]["parent"] == "turn-1"
     assert "HTTP 400" in jobs["refused"]["error"]
@@ -135,7 +135,7 @@ def test_a_bad_clip_and_a_lost_one_are_told(clips: Path, tmp_path: Path) -> None
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "apple.mp4").write_bytes(b"this is no clip")
     written = gallery.write(tmp_path)
-    assert (written.jobs, written.clips, written.posters, written.bare) == (10, 1, 0, 1)
+    assert (written.jobs, written.clips, written.posters, written.without_poster) == (10, 1, 0, 1)
     jobs = {job["key"]: job for job in Reader(written.path.read_bytes()).data["jobs"]}
     assert (jobs["apple"]["clips"], "poster" in jobs["apple"]) == (["apple.mp4"], False)
     assert "not in its folder" in jobs["tower-0"]["error"]
@@ -150,7 +150,7 @@ def test_without_the_library_for_posters_the_page_says_how_to_get_them(
         (tmp_path / path.name).write_bytes(path.read_bytes())
     monkeypatch.setitem(sys.modules, "av", None)
     written = gallery.write(tmp_path)
-    assert (written.clips, written.bare, written.can_have_posters) == (1, 1, False)
+    assert (written.clips, written.without_poster, written.can_have_posters) == (1, 1, False)
     assert Reader(written.path.read_bytes()).data["posters"] == "pip install 'omni-async[media]'"
 
 

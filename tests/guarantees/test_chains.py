@@ -45,7 +45,7 @@ async def test_many_chains_side_by_side(tmp_path: Path, is_from_file: bool) -> N
                 for turn in (2, 0, 1)
             ]
             file.write_text("".join(lines), "utf-8")
-            jobs = [job async for job in client.as_completed(batch.jobs(client, batch.read(file)))]
+            jobs = [job async for job in client.as_completed(batch.submit_lines(client, batch.read(file)))]
         else:
             firsts = [client.submit(str(number)) for number in range(chains)]
             seconds = [job.extend(str(number)) for number, job in enumerate(firsts)]

@@ -75,7 +75,7 @@ async def test_without_idempotency_and_with_hold_nothing_is_paid_twice(tmp_path:
     assert unknown
     for key in unknown:
         _, kind, text = ended[key]
-        assert kind == "SubmitUnknown"
+        assert kind == "SubmitOutcomeUnknown"
         assert repr(key) in text
     # What is neither there nor in doubt went on from something in doubt, and was never sent.
     rest = {key for key, (status, *_) in ended.items() if status not in {"completed", "unknown"}}
@@ -140,7 +140,9 @@ async def test_killed_between_acceptance_and_its_row(tmp_path: Path, age: str, a
         told = await batch.run_to_the_end()
         record = served.record
         is_unknown = age != "fresh" or ambiguous == "hold"
-        assert told["ended"][key][:2] == (["unknown", "SubmitUnknown"] if is_unknown else ["completed", "PosixPath"])
+        assert told["ended"][key][:2] == (
+            ["unknown", "SubmitOutcomeUnknown"] if is_unknown else ["completed", "PosixPath"]
+        )
         assert len(batch.clips()) == (4 if is_unknown else 5)
         assert (record.accepted, record.duplicates) == (5, 0)
         assert record.submits == 5 + (not is_unknown)
@@ -148,7 +150,7 @@ async def test_killed_between_acceptance_and_its_row(tmp_path: Path, age: str, a
         with closing(LedgerReader(tmp_path)) as reader:
             totals = reader.totals()
         assert totals.by_status.get(JobStatus.SUBMITTING, 0) == 0
-        assert totals.doubtful == is_unknown  # a replay is the server's word that it was paid once
+        assert totals.ambiguous_submits == is_unknown  # a replay is the server's word that it was paid once
         assert totals.possibly_paid_twice == 0
 
 
@@ -162,7 +164,7 @@ async def test_what_a_crash_may_have_paid_twice_is_counted(tmp_path: Path) -> No
     assert served.record.accepted == 6
     with closing(LedgerReader(tmp_path)) as reader:
         assert reader.totals().possibly_paid_twice == 1
-        assert [job.key for job in reader.jobs() if job.doubtful] == [key]
+        assert [job.key for job in reader.jobs() if job.ambiguous_submits] == [key]
 
 
 @pytest.mark.parametrize("runs", [0, 1], ids=["killed without a webhook", "killed with another webhook"])

@@ -129,7 +129,7 @@ class _Life(RuleBasedStateMachine):
         if wait is None:
             assert self.out or (self.capacity is not None and self.in_flight >= self.capacity)
             return
-        assert 0 <= wait <= RETRY.budget * 1.05
+        assert 0 <= wait <= RETRY.timeout * 1.05
         assert self.gate.delay(self.now + wait + 1e-6) == 0
 
     def teardown(self) -> None:
@@ -138,7 +138,7 @@ class _Life(RuleBasedStateMachine):
             self.gate.on_not_sent(permit)
         for _ in range(self.in_flight):
             self.gate.job_finished(self.now)
-        assert self.gate.delay(self.now + RETRY.budget * 1.05 + 1) == 0
+        assert self.gate.delay(self.now + RETRY.timeout * 1.05 + 1) == 0
 
 
 class _FullLife(_Life):

@@ -22,7 +22,7 @@ from omni_async import (
     Limits,
     ParentFailed,
     Retry,
-    SubmitUnknown,
+    SubmitOutcomeUnknown,
     VideoRequest,
 )
 from omni_async.client.arguments import validate_base_url
@@ -47,7 +47,7 @@ async def test_bought_again_and_asked_for_in_one_breath_is_one_job(tmp_path: Pat
         with pytest.raises(Exception, match="400"):
             await client.submit("a prompt", key="scene")
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        first, second = client.again("scene"), client.submit("a prompt", key="scene")
+        first, second = client.resubmit("scene"), client.submit("a prompt", key="scene")
         other = client.submit("another prompt", key="scene")
         assert await first == await second
         assert (second.status, second.task_id) == (JobStatus.COMPLETED, first.task_id)
@@ -67,7 +67,7 @@ async def test_cancelling_a_second_handle_cancels_the_job(tmp_path: Path) -> Non
         for handle in (job, twin):
             with pytest.raises(JobCancelled):
                 await handle
-        assert (client.statistics().in_flight, client.statistics().stopped) == (0, 1)
+        assert (client.statistics().in_flight, client.statistics().unresolved) == (0, 1)
     row = await ledger.find("scene")
     assert row is not None
     assert row.status is JobStatus.CANCELLED
@@ -217,7 +217,7 @@ async def test_a_key_that_the_server_has_forgotten_is_not_sent_again(tmp_path: P
             await anyio.sleep(0.01)
         assert client._runtime is not None
         client._runtime.registry.wall = lambda: EPOCH + 90_000 + server.now()
-        with pytest.raises(SubmitUnknown, match="no longer remembers"):
+        with pytest.raises(SubmitOutcomeUnknown, match="no longer remembers"):
             await job
         assert await client.submit("another")
     assert len(server.posts) == 2
@@ -244,12 +244,12 @@ class ForgetfulServer(Server):
 async def test_a_task_that_names_fewer_videos_than_before(tmp_path: Path) -> None:
     """The one that is gone cannot be delivered, and the error says so; other jobs are not touched."""
     server = ForgetfulServer(on_fetch=lambda url: refusal(404) if server.named == 1 and "task" in url else None)
-    async with FakeClient(server, tmp_path, retry=Retry(budget=20)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=20)) as client:
         jobs: list[Job] = [client.submit("two"), client.submit("one")]
         with pytest.raises(DownloadError):
             await jobs[0]
         assert await jobs[1]
-        assert jobs[0].status is JobStatus.UNDELIVERED
+        assert jobs[0].status is JobStatus.DOWNLOAD_FAILED
 
 
 async def test_a_long_and_honest_retry_after_is_not_asked_to_death(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ async def test_a_full_disk_stops_the_line_before_the_next_post(service: Service)
         for job in jobs:
             with pytest.raises(LedgerError, match=r"cannot be written.*Nothing more is submitted"):
                 await job
-        assert isinstance(client.stopped, LedgerError)
+        assert isinstance(client.stop_error, LedgerError)
         with pytest.raises(LedgerError):
             await client.submit(f"{LONG}cat", key="cat")
         assert service.submits == 1
@@ -120,7 +120,7 @@ async def test_what_was_accepted_on_a_full_disk_is_followed_and_recorded_later(
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
         await job.accepted()
-        assert isinstance(client.stopped, LedgerError)
+        assert isinstance(client.stop_error, LedgerError)
         with pytest.raises(LedgerError):
             await client.submit("a hen", key="hen")
         is_full = False
@@ -157,7 +157,7 @@ async def test_the_ceiling_is_never_passed(service: Service, ceiling: float) -> 
         jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(12)]
         async with asyncio.timeout(30):
             outcomes = await asyncio.gather(*jobs, return_exceptions=True)
-        assert isinstance(client.stopped, CostLimitReached)
+        assert isinstance(client.stop_error, CostLimitReached)
     bought = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
     # Before the first bill a clip is thought to cost a dollar.
     assert len(bought) == service.sandbox.record.accepted == (int(ceiling / PRICE) if ceiling >= 1 else 0)

@@ -54,7 +54,10 @@ async def test_every_trouble_that_may_pass_passes(tmp_path: Path) -> None:
         picture.write_bytes(b"\x89PNG\r\n\x1a\n" + picture.name.encode())
     faults = {name: 0.2 if name.endswith("_upload") else 0.03 for name in sorted(set(FAULTS) - FINAL)}
     async with Sandbox(prerendered=True, median=0.5, max_in_flight=20, faults=faults, seed=1) as sandbox:
-        retry, polling = Retry(initial=0.05, maximum=0.3, budget=60), Polling(minimum=0.05, maximum=0.3)
+        retry, polling = (
+            Retry(wait_initial=0.05, wait_max=0.3, timeout=60),
+            Polling(min_interval=0.05, max_interval=0.3),
+        )
         async with Client(
             "sk-fine", base_url=sandbox.base_url, output_dir=tmp_path, ledger=None, retry=retry, polling=polling
         ) as client:

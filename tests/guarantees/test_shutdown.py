@@ -409,7 +409,7 @@ async def test_a_client_is_entered_once(tmp_path: Path) -> None:
     with pytest.raises(ClientClosed):
         async with client:
             pass
-    assert client.statistics().done == 0
+    assert client.statistics().completed == 0
 
 
 def test_a_second_event_loop_is_told_so(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(60)
 
-PATIENT = Retry(budget=3000, initial=0.5, maximum=30)
+PATIENT = Retry(timeout=3000, wait_initial=0.5, wait_max=30)
 
 
 class Chaos:
@@ -95,7 +95,7 @@ async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> Non
     assert len({post.key for post in server.posts}) == 60
     assert {path.name for path in paths} == {f"{job.key}.mp4" for job in jobs}
     assert all(job.status is JobStatus.COMPLETED for job in jobs)
-    assert (stats.done, stats.waiting, stats.in_flight, stats.downloading, stats.failed, stats.stopped) == (
+    assert (stats.completed, stats.waiting, stats.in_flight, stats.downloading, stats.failed, stats.unresolved) == (
         60,
         *[0] * 5,
     )
@@ -152,8 +152,8 @@ async def test_with_failures_and_cancellations_every_job_has_an_end(tmp_path: Pa
         await meddler
         stats = client.statistics()
     assert stats.waiting == stats.in_flight == stats.downloading == 0
-    assert stats.done + stats.failed + stats.stopped == 70
-    assert sum(job.status is JobStatus.COMPLETED for job in jobs) == stats.done
+    assert stats.completed + stats.failed + stats.unresolved == 70
+    assert sum(job.status is JobStatus.COMPLETED for job in jobs) == stats.completed
     assert len(server.tasks) <= 70
     for job in jobs:
         assert client.memory._records[job.key].status is job.status

@@ -64,12 +64,12 @@ async def test_each_request_is_told_with_what_was_wrong(tmp_path: Path) -> None:
     checks = heard.of(EventKind.CHECK)
     assert (checks[0].error_type, checks[0].http_status) == ("ServerError", 502)
     assert [event.error for event in checks[1:]] == [""] * (sums.checks - 1)
-    cut, whole = heard.of(EventKind.TRANSFER)
+    cut, whole = heard.of(EventKind.DOWNLOAD)
     assert (cut.error, cut.error_type) == ("connection reset", "DownloadError")
-    assert cut.bytes == cut.received
-    assert (whole.error, whole.received) == ("", whole.size)
-    assert cut.bytes + whole.bytes == whole.received == sums.bytes
-    assert sum(event.bytes for event in heard.of(EventKind.BYTES)) == sums.bytes
+    assert cut.bytes == cut.bytes_received
+    assert (whole.error, whole.bytes_received) == ("", whole.bytes_total)
+    assert cut.bytes + whole.bytes == whole.bytes_received == sums.bytes_downloaded
+    assert sum(event.bytes for event in heard.of(EventKind.DOWNLOAD_PROGRESS)) == sums.bytes_downloaded
     assert all(event.seconds and event.seconds > 0 for event in [*submits, *checks, cut, whole])
     assert {(event.prompt, event.model) for event in heard} == {("a secret prompt", DEFAULT_MODEL)}
     assert "secret" not in repr(heard)
@@ -80,12 +80,12 @@ async def test_only_a_change_has_another_status(tmp_path: Path) -> None:
     heard = Heard()
     async with FakeClient(Server(), tmp_path, on_event=heard) as client:
         await client.submit("p")
-    assert all((event.kind is EventKind.CHANGE) == (event.previous is not event.status) for event in heard)
-    changes = heard.of(EventKind.CHANGE)
+    assert all((event.kind is EventKind.STATUS) == (event.previous is not event.status) for event in heard)
+    changes = heard.of(EventKind.STATUS)
     assert [event.status for event in changes] == ["waiting", "submitting", "running", "downloading", "completed"]
     assert [event.previous for event in changes] == [None, *(event.status for event in changes[:-1])]
-    assert {event.kind for event in heard} == set(EventKind) - {EventKind.UNFINISHED}
-    assert [event.at for event in heard] == sorted(event.at for event in heard)
+    assert {event.kind for event in heard} == set(EventKind) - {EventKind.ABANDONED}
+    assert [event.timestamp for event in heard] == sorted(event.timestamp for event in heard)
 
 
 async def test_a_line_that_stops_leaves_each_job_unfinished(tmp_path: Path) -> None:
@@ -95,15 +95,15 @@ async def test_a_line_that_stops_leaves_each_job_unfinished(tmp_path: Path) -> N
     async with FakeClient(server, tmp_path, on_event=heard, limits=Limits(submits_per_minute=60)) as client:
         jobs = [client.submit(f"p{number}", key=f"k{number}") for number in range(5)]
         await asyncio.gather(*jobs, return_exceptions=True)
-        assert "no credit" in client.statistics().line_stopped
-        left = heard.of(EventKind.UNFINISHED)
+        assert "no credit" in client.statistics().stop_reason
+        left = heard.of(EventKind.ABANDONED)
         assert Counter(event.key for event in left) == Counter(f"k{number}" for number in range(1, 5))
         assert {(event.status, event.error_type, event.http_status) for event in left} == {
             (JobStatus.WAITING, PaymentRequired.__name__, 402)
         }
         await asyncio.gather(*client.resume())
-        assert client.statistics().line_stopped == ""
-    assert [event.key for event in heard.of(EventKind.UNFINISHED)] == [event.key for event in left]
+        assert client.statistics().stop_reason == ""
+    assert [event.key for event in heard.of(EventKind.ABANDONED)] == [event.key for event in left]
 
 
 async def test_a_client_that_is_left_tells_who_is_unfinished(tmp_path: Path) -> None:
@@ -114,9 +114,9 @@ async def test_a_client_that_is_left_tells_who_is_unfinished(tmp_path: Path) -> 
         with pytest.raises(KeyReused):
             await client.submit("q", key="k")
         task_id = await job.accepted()
-    (last,) = heard.of(EventKind.UNFINISHED)
+    (last,) = heard.of(EventKind.ABANDONED)
     assert (last.key, last.task_id, last.error_type) == ("k", task_id, ClientClosed.__name__)
-    assert {event.request for event in heard} == {VideoRequest(prompt="p").as_json()}
+    assert {event.request for event in heard} == {VideoRequest(prompt="p").to_json()}
 
 
 async def test_nothing_is_made_where_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ async def test_nothing_is_made_where_nobody_listens(tmp_path: Path, monkeypatch:
     assert len(made) > 5
 
 
-@pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.UNFINISHED])
+@pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.ABANDONED])
 async def test_a_job_may_be_cancelled_at_any_event(tmp_path: Path, kind: EventKind) -> None:
     """Cancelling from within any event ends the job, the ledger says the same as the job, and the client lives on."""
     heard = Heard()

@@ -22,7 +22,7 @@ from omni_async import (
     ParentFailed,
     Retry,
     ServerError,
-    SubmitUnknown,
+    SubmitOutcomeUnknown,
     TransportError,
 )
 from tests.support.fakes import HTML, FakeClient, Fault, Server, not_sent, refusal
@@ -268,7 +268,7 @@ async def test_cancel_while_a_download_rests_harms_no_other_job(tmp_path: Path) 
     """A job cancelled between two attempts of a download that fails ends cancelled, and gives its place free soon."""
     server = Server()
     server.on_fetch = lambda url: TransportError("reset") if "01.mp4" in url else None
-    async with FakeClient(server, tmp_path, limits=Limits(max_downloads=1), retry=Retry(budget=200)) as client:
+    async with FakeClient(server, tmp_path, limits=Limits(max_downloads=1), retry=Retry(timeout=200)) as client:
         job = client.submit("p")
         await until(job, JobStatus.DOWNLOADING)
         await asyncio.sleep(3)
@@ -323,7 +323,7 @@ async def test_cancelling_all_of_many_jobs_at_any_moment(tmp_path: Path) -> None
         assert all(isinstance(result, JobCancelled) or not isinstance(result, BaseException) for result in results)
         stats = client.statistics()
         assert stats.waiting == stats.in_flight == stats.downloading == 0
-        assert stats.done + stats.stopped == 100
+        assert stats.completed + stats.unresolved == 100
 
 
 # Extending
@@ -381,11 +381,11 @@ async def test_the_children_of_a_failed_parent_fail_unsent(tmp_path: Path, how: 
     assert len(server.posts) <= 1
 
 
-async def test_an_undelivered_parent_can_be_extended(tmp_path: Path) -> None:
+async def test_an_download_failed_parent_can_be_extended(tmp_path: Path) -> None:
     """A parent that is finished on the server but could not be stored still serves its children."""
     server = Server()
     server.on_fetch = lambda url: TransportError("reset") if "01.mp4" in url else None
-    async with FakeClient(server, tmp_path, retry=Retry(budget=5)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=5)) as client:
         parent = client.submit("a")
         child = parent.extend("b")
         with pytest.raises(DownloadError):
@@ -503,7 +503,7 @@ async def test_a_key_of_a_failed_job_tells_how_it_ended(tmp_path: Path) -> None:
             await client.submit("p", key="k")
         server.on_submit = lambda _: refusal(409, code="idempotency_result_indeterminate")
         for _ in range(2):
-            with pytest.raises(SubmitUnknown):
+            with pytest.raises(SubmitOutcomeUnknown):
                 await client.submit("p", key="u")
     assert len(server.posts) == 2
 
@@ -634,11 +634,11 @@ async def test_statistics_count_each_job_once(tmp_path: Path) -> None:
             await client.submit("other", key="k")
         await client.submit("q", key="c")
         stats = client.statistics()
-    assert stats.done == 2
-    assert stats.stopped == 0
+    assert stats.completed == 2
+    assert stats.unresolved == 0
     assert stats.cost == pytest.approx(1.0)
     assert stats.submits == 2
-    assert stats.bytes > 0
+    assert stats.bytes_downloaded > 0
 
 
 async def test_single_questions_are_answered_and_repeated(tmp_path: Path) -> None:
@@ -656,7 +656,7 @@ async def test_single_questions_are_answered_and_repeated(tmp_path: Path) -> Non
 async def test_a_single_question_is_given_up_after_a_minute(tmp_path: Path) -> None:
     """Somebody sits and waits: where the server is in trouble, its error comes within a minute, whatever the budget."""
     server = Server()
-    async with FakeClient(server, tmp_path, retry=Retry(budget=3000)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=3000)) as client:
         with pytest.raises(ServerError):  # this server has nothing but trouble to tell of its models
             await client.models()
     assert 20 < server.now() - 1000 <= 61

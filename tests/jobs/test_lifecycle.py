@@ -9,13 +9,13 @@ from omni_async.jobs.lifecycle import TRANSITIONS, InvalidTransition, JobStatus,
 _DESIGN = {  # design 5, word for word
     "waiting": "submitting cancelled failed",
     "submitting": "running waiting unknown failed cancelled",
-    "running": "downloading failed overdue cancelled",
-    "downloading": "completed undelivered cancelled",
+    "running": "downloading failed timed_out cancelled",
+    "downloading": "completed download_failed cancelled",
     "completed": "downloading",  # design 4: a finished job whose file is gone is fetched again without paying
     "failed": "",
     "unknown": "submitting",
-    "overdue": "running",
-    "undelivered": "downloading",
+    "timed_out": "running",
+    "download_failed": "downloading",
     "cancelled": "running",
 }
 _PAIRS = [(current, following) for current in JobStatus for following in JobStatus]
@@ -52,7 +52,7 @@ def test_every_active_status_has_a_way_to_an_end() -> None:
 def test_money_is_spent_only_after_submitting() -> None:
     """The server runs nothing that was not recorded as being sent."""
     before = {current for current in JobStatus if JobStatus.RUNNING in TRANSITIONS[current]}
-    assert before == {JobStatus.SUBMITTING, JobStatus.OVERDUE, JobStatus.CANCELLED}
+    assert before == {JobStatus.SUBMITTING, JobStatus.TIMED_OUT, JobStatus.CANCELLED}
     assert {current for current in JobStatus if JobStatus.SUBMITTING in TRANSITIONS[current]} == {
         JobStatus.WAITING,
         JobStatus.UNKNOWN,

@@ -15,7 +15,7 @@ from omni_async.jobs.records import JobRecord
 from omni_async.jobs.statistics import Statistics
 from omni_async.models.request import VideoRequest
 
-_APPLE, _PEAR = VideoRequest(prompt="an apple").as_json(), VideoRequest(prompt="a pear").as_json()
+_APPLE, _PEAR = VideoRequest(prompt="an apple").to_json(), VideoRequest(prompt="a pear").to_json()
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_changes_while_a_job_runs_does_not_make_it_another() -> None:
 def test_a_new_record_has_spent_nothing() -> None:
     """It waits, and nothing was sent."""
     record = JobRecord(key="k")
-    assert (record.status, record.submits, record.doubtful, record.cost) == (JobStatus.WAITING, 0, 0, None)
+    assert (record.status, record.submits, record.ambiguous_submits, record.cost) == (JobStatus.WAITING, 0, 0, None)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,8 @@ def test_a_new_record_has_spent_nothing() -> None:
     [
         pytest.param(JobRecord(key="k", paths=("a.mp4",), status=JobStatus.RUNNING), id="record"),
         pytest.param(
-            JobEvent(at=1.0, key="k", task_id=None, status=JobStatus.WAITING, path=Path("clips/k.mp4")), id="event"
+            JobEvent(timestamp=1.0, key="k", task_id=None, status=JobStatus.WAITING, path=Path("clips/k.mp4")),
+            id="event",
         ),
         pytest.param(Statistics(waiting=3, cost=0.5), id="statistics"),
     ],
@@ -86,8 +87,10 @@ def test_they_are_frozen_and_travel(thing: JobRecord | JobEvent | Statistics) ->
 
 
 @pytest.mark.parametrize(
-    ("doubtful", "task_id", "expected"), [(0, "t", False), (1, None, False), (1, "t", True), (2, None, True)]
+    ("ambiguous_submits", "task_id", "expected"), [(0, "t", False), (1, None, False), (1, "t", True), (2, None, True)]
 )
-def test_paid_twice_takes_two_posts_that_may_have_bought(doubtful: int, task_id: str | None, expected: bool) -> None:
+def test_paid_twice_takes_two_posts_that_may_have_been_accepted(
+    ambiguous_submits: int, task_id: str | None, expected: bool
+) -> None:
     """One unclear outcome alone is one bill at most; with an acceptance, or a second one, there may be two."""
-    assert JobRecord(key="k", doubtful=doubtful, task_id=task_id).may_be_paid_twice is expected
+    assert JobRecord(key="k", ambiguous_submits=ambiguous_submits, task_id=task_id).possibly_paid_twice is expected

@@ -83,10 +83,10 @@ async def test_a_ledger_of_the_first_version_goes_on(path: Path) -> None:
     before = record_of("a", status=JobStatus.SUBMITTING, submits=1)
     async with opened(path) as ledger:
         assert await ledger.find("a") == before
-        await ledger.save(replace(before, sent_as=("https://u.test/1", "sha256:ab")))
+        await ledger.save(replace(before, sent_references=("https://u.test/1", "sha256:ab")))
         await ledger.save_upload("https://api.test", "cd", Upload("https://u.test/1", 9e9))
     async with opened(path) as ledger:
-        assert await ledger.find("a") == replace(before, sent_as=("https://u.test/1", "sha256:ab"))
+        assert await ledger.find("a") == replace(before, sent_references=("https://u.test/1", "sha256:ab"))
         assert await ledger.find_upload("https://api.test", "cd") == Upload("https://u.test/1", 9e9)
         assert await ledger.find_upload("https://other.test", "cd") is None
     assert _look(path, "PRAGMA user_version") == [(NOW,)]

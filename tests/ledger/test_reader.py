@@ -66,15 +66,15 @@ async def test_totals_jobs_and_find(path: Path) -> None:
     """Sums by status and of money, jobs by status in their order, and one job by its key."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("a", status=JobStatus.COMPLETED, cost=0.44, credits=4.4, submits=1))
-        await ledger.insert(record_of("b", status=JobStatus.FAILED, cost=0.0, submits=2, doubtful=1))
-        await ledger.insert(record_of("c", submits=3, doubtful=2, earlier_cost=0.5))
+        await ledger.insert(record_of("b", status=JobStatus.FAILED, cost=0.0, submits=2, ambiguous_submits=1))
+        await ledger.insert(record_of("c", submits=3, ambiguous_submits=2, previous_cost=0.5))
     with LedgerReader(path.parent) as reader:
         totals = reader.totals()
-        assert (totals.jobs, totals.submits, totals.doubtful, totals.possibly_paid_twice) == (3, 6, 3, 1)
+        assert (totals.jobs, totals.submits, totals.ambiguous_submits, totals.possibly_paid_twice) == (3, 6, 3, 1)
         assert (totals.cost, totals.credits) == (0.94, 4.4)
         assert totals.by_status == {JobStatus.WAITING: 1, JobStatus.COMPLETED: 1, JobStatus.FAILED: 1}
         assert [job.key for job in reader.jobs(JobStatus.WAITING, "completed")] == ["a", "c"]
-        assert reader.find("b") == record_of("b", status=JobStatus.FAILED, cost=0.0, submits=2, doubtful=1)
+        assert reader.find("b") == record_of("b", status=JobStatus.FAILED, cost=0.0, submits=2, ambiguous_submits=1)
         assert reader.find("nobody") is None
         with pytest.raises(ValueError, match="nonsense"):
             list(reader.jobs("nonsense"))

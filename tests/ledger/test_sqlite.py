@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import JobStatus, LedgerError
-from omni_async.jobs.records import JobRecord, PartMark
+from omni_async.jobs.records import JobRecord, PartialDownload
 from omni_async.jobs.spending import Spending
 from omni_async.ledger import LedgerReader, MemoryJobStore, SqliteJobStore, schema, sqlite
 from tests.support.ledgers import opened, record_of
@@ -29,21 +29,21 @@ WHOLE = JobRecord(
     request='{"prompt":"x"}',
     parent="before",
     parent_task_id="task_0",
-    status=JobStatus.UNDELIVERED,
+    status=JobStatus.DOWNLOAD_FAILED,
     task_id="task_1",
     created_at=1.5,
     submitted_at=2.5,
     accepted_at=3.5,
     finished_at=4.5,
     submits=3,
-    doubtful=2,
+    ambiguous_submits=2,
     cost=0.88,
     credits=8.8,
     paths=("/clips/a.mp4", "/clips/a-2.mp4"),
     error="no room",
-    earlier_task_ids=("task_a", "task_b"),
-    earlier_cost=0.5,
-    part=PartMark(index=1, offset=10, total=20, validator='"v"', etag='W/"e"'),
+    previous_task_ids=("task_a", "task_b"),
+    previous_cost=0.5,
+    partial_download=PartialDownload(index=1, offset=10, total=20, validator='"v"', etag='W/"e"'),
 )
 
 
@@ -175,7 +175,7 @@ async def test_unfinished_are_those_with_something_left_to_do(path: Path) -> Non
 async def test_both_ledgers_count_money_alike(path: Path) -> None:
     """By SQL and by adding up, for every status with and without cost, task and earlier bill, the sums are the same."""
     records = [
-        record_of(f"{status} {cost} {task} {earlier}", status=status, cost=cost, task_id=task, earlier_cost=earlier)
+        record_of(f"{status} {cost} {task} {earlier}", status=status, cost=cost, task_id=task, previous_cost=earlier)
         for status in JobStatus
         for cost in (None, 0.0, 0.44)
         for task in (None, "task_1")

@@ -43,7 +43,7 @@ def made(**fields: Any) -> VideoRequest:
 )
 def test_what_a_model_takes_is_sent(fields: dict[str, Any]) -> None:
     """Fields that the model's page names arrive in the body as they were given."""
-    body = made(**fields).body()
+    body = made(**fields).to_payload()
     extra = fields.pop("extra", {})
     assert body == {
         name: value for name, value in ({"model": DEFAULT_MODEL, "prompt": "x"} | fields | extra).items() if value
@@ -98,7 +98,7 @@ def test_what_a_model_does_not_take_is_refused(fields: dict[str, Any], words: st
 )
 def test_an_unknown_model_is_sent_what_is_asked_for(fields: dict[str, Any]) -> None:
     """Of a model that is not in the table, only what holds for all is checked: links, and something to go by."""
-    assert made(model="gemini-omni-1.2-flash", **fields).body().keys() >= fields.keys()
+    assert made(model="gemini-omni-1.2-flash", **fields).to_payload().keys() >= fields.keys()
     with pytest.raises(ValidationError, match="http"):
         made(model="gemini-omni-1.2-flash", image_urls=["a.png"])
     with pytest.raises(ValidationError, match="give a prompt"):
@@ -108,13 +108,13 @@ def test_an_unknown_model_is_sent_what_is_asked_for(fields: dict[str, Any]) -> N
 def test_extra_passes_anything_through() -> None:
     """What a newer page allows can be sent before the table knows of it."""
     extra = {"resolution": "4k", "duration": 99, "nsfw_check": True}
-    assert made(extra=extra).body() == {"model": DEFAULT_MODEL, "prompt": "x", **extra}
+    assert made(extra=extra).to_payload() == {"model": DEFAULT_MODEL, "prompt": "x", **extra}
 
 
 def test_a_recorded_request_can_be_read_after_its_rules_have_changed() -> None:
     """What an older table let through, and the ledger holds, is read as it was; a new request is not let through."""
     text = '{"prompt":"x","resolution":"8k","duration":5,"video_urls":["https://h/v"],"extend_from_task_id":"t"}'
-    assert VideoRequest.recorded(text).body()["resolution"] == "8k"
+    assert VideoRequest.from_json(text).to_payload()["resolution"] == "8k"
     with pytest.raises(ValidationError):
         VideoRequest.model_validate_json(text)
 
@@ -122,19 +122,19 @@ def test_a_recorded_request_can_be_read_after_its_rules_have_changed() -> None:
 def test_what_goes_on_takes_model_ratio_and_resolution_over() -> None:
     """To another model, only what that takes as well is handed down; what was not asked for, never."""
     parent = made(model=NEW, resolution="1080p", aspect_ratio="9:16", image_urls=[A])
-    assert parent.passes_on() == {"model": NEW, "resolution": "1080p", "aspect_ratio": "9:16"}
-    assert parent.passes_on(DEFAULT_MODEL) == {"aspect_ratio": "9:16"}
-    assert parent.passes_on("somebody-else") == {"resolution": "1080p", "aspect_ratio": "9:16"}
-    assert made().passes_on() == {}
+    assert parent.inherited_fields() == {"model": NEW, "resolution": "1080p", "aspect_ratio": "9:16"}
+    assert parent.inherited_fields(DEFAULT_MODEL) == {"aspect_ratio": "9:16"}
+    assert parent.inherited_fields("somebody-else") == {"resolution": "1080p", "aspect_ratio": "9:16"}
+    assert made().inherited_fields() == {}
 
 
 def test_what_cannot_go_on_says_so() -> None:
     """A model that extends nothing, and a video beside a parent, are refused before anything is sent."""
-    made().check_extends()
+    made().validate_extension()
     with pytest.raises(ValueError, match="name a model that can"):
-        made(model=EXT).check_extends()
+        made(model=EXT).validate_extension()
     with pytest.raises(ValueError, match="exclude each other"):
-        made(video_urls=[CLIP]).check_extends()
+        made(video_urls=[CLIP]).validate_extension()
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_every_row_is_whole(rules: ModelRules) -> None:
     """Each row of the table says something of everything, and is found by each of its names."""
     assert all(rules_of(name) is rules and not unknown_model(name) for name in (rules.id, *rules.aliases))
     assert rules.resolutions
-    assert rules.length
+    assert rules.default_length
     assert rules.image_counts == tuple(sorted(rules.image_counts or ()))
-    assert None not in {rules.durations, rules.frames, rules.most_videos, rules.extends, rules.most_pictures}
+    assert None not in {rules.durations, rules.accepts_frames, rules.max_videos, rules.can_extend, rules.max_images}
     assert not fault(rules.id, "resolution", rules.resolutions[0])
     assert MODELS[DEFAULT_MODEL].id == DEFAULT_MODEL

@@ -95,7 +95,7 @@ def test_what_becomes_of_an_upload(answer: object, verdict: SubmitOutcome) -> No
     assert judgement.outcome is verdict
     assert (judgement.url == "https://u/1") == (verdict is SubmitOutcome.ACCEPTED)
     is_final = verdict in {SubmitOutcome.ACCEPTED, SubmitOutcome.REJECTED, SubmitOutcome.STOP_ALL}
-    assert (upload_retry_timeout(verdict, Retry(budget=60)) == 0) == is_final
+    assert (upload_retry_timeout(verdict, Retry(timeout=60)) == 0) == is_final
     assert isinstance(judgement.error, RateLimited) == (verdict is SubmitOutcome.RETRY_LATER)
 
 

@@ -73,7 +73,7 @@ _URL = "https://example.com/x"
 )
 def test_a_request_is_sent_as_it_was_meant(fields: dict[str, Any], body: dict[str, Any]) -> None:
     """A field left out is left out of the body; nothing else is added but the model."""
-    assert VideoRequest(**fields).body() == {"model": DEFAULT_MODEL, **body}
+    assert VideoRequest(**fields).to_payload() == {"model": DEFAULT_MODEL, **body}
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_what_is_accepted_can_be_sent_and_recorded(fields: dict[str, Any]) -> No
         request = VideoRequest(**fields)
     except ValidationError:
         return
-    wire.encode(request.body())
-    request.as_json().encode()
+    wire.encode(request.to_payload())
+    request.to_json().encode()
 
 
 def test_a_request_is_frozen() -> None:
@@ -170,27 +170,27 @@ _REQUESTS = st.builds(
 @given(_REQUESTS, _REQUESTS)
 def test_equal_requests_and_only_those_have_equal_texts(one: VideoRequest, other: VideoRequest) -> None:
     """The ledger compares texts to tell whether a key was reused."""
-    assert (one.as_json() == other.as_json()) is (one == other)
+    assert (one.to_json() == other.to_json()) is (one == other)
 
 
 @given(_REQUESTS)
 def test_a_request_survives_the_ledger(request_: VideoRequest) -> None:
     """Out of the text comes the same request, and out of that the same body."""
-    again = VideoRequest.model_validate_json(request_.as_json())
+    again = VideoRequest.model_validate_json(request_.to_json())
     assert again == request_
-    assert wire.encode(again.body()) == wire.encode(request_.body())
+    assert wire.encode(again.to_payload()) == wire.encode(request_.to_payload())
 
 
 def test_the_order_of_extra_makes_no_other_request() -> None:
     """The same fields in another order are the same text, and the same body to the byte: one idempotency key."""
     one = VideoRequest(prompt="x", extra={"a": {"c": 1, "d": 2}, "b": 2})
     other = VideoRequest(prompt="x", extra={"b": 2, "a": {"d": 2, "c": 1}})
-    assert one.as_json() == other.as_json()
-    assert wire.encode(one.body()) == wire.encode(other.body())
+    assert one.to_json() == other.to_json()
+    assert wire.encode(one.to_payload()) == wire.encode(other.to_payload())
 
 
 @given(_REQUESTS)
 def test_no_body_holds_a_null(request_: VideoRequest) -> None:
     """What is not set is not there."""
-    assert b"null" not in wire.encode(request_.body())
-    assert json.loads(wire.encode(request_.body()))["model"] == DEFAULT_MODEL
+    assert b"null" not in wire.encode(request_.to_payload())
+    assert json.loads(wire.encode(request_.to_payload()))["model"] == DEFAULT_MODEL

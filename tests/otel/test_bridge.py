@@ -69,10 +69,10 @@ async def test_a_run_with_a_retry_a_failure_and_a_resumed_download(tmp_path: Pat
     assert (first.start_time or 0) > EPOCH * 1e9
 
     counted = backend.sums()
-    assert counted["omni_async.submits/RateLimited"] == counted["omni_async.refused"] == sums.refused == 1
+    assert counted["omni_async.submits/RateLimited"] == counted["omni_async.refused"] == sums.rate_limited == 1
     assert counted["omni_async.submits"] == 1
     assert counted["omni_async.checks"] + counted["omni_async.checks/ServerError"] == sums.checks
-    assert counted["omni_async.downloaded"] == sums.bytes == size
+    assert counted["omni_async.downloaded"] == sums.bytes_downloaded == size
     assert counted["omni_async.cost"] == sums.cost == 0.5
     assert (counted["omni_async.jobs/completed"], counted["omni_async.jobs/failed"]) == (1, 1)
     assert counted["omni_async.job.duration/completed"] == 1

@@ -18,7 +18,9 @@ from omni_async.polling.planner import CheckHistory, CheckPlanner
 from omni_async.settings import Polling
 
 _POLLING = st.builds(
-    lambda minimum, factor: Polling(minimum=minimum, maximum=minimum * factor), st.floats(0.01, 60), st.floats(1, 100)
+    lambda minimum, factor: Polling(min_interval=minimum, max_interval=minimum * factor),
+    st.floats(0.01, 60),
+    st.floats(1, 100),
 )
 _AGES = st.floats(0, 1e6)
 _ESTIMATES = st.none() | st.floats(-10, 1e6)
@@ -60,18 +62,18 @@ def test_a_gap_keeps_its_minimum(age: float, estimate: float | None, polling: Po
     """The user's minimum holds for every job, young or old, with or without an estimate, whatever was learnt."""
     planner = taught(polling, *durations)
     planner.observe_running(course(), task(estimated_time=estimate), 0.0)
-    assert gap(planner, course(age)) >= polling.minimum * (1 - 1e-6)
+    assert gap(planner, course(age)) >= polling.min_interval * (1 - 1e-6)
 
 
 @given(_AGES, st.none() | st.floats(0, 20), _POLLING)
 def test_a_gap_keeps_its_maximum_where_a_job_may_be_done(age: float, estimate: float | None, polling: Polling) -> None:
     """Once a tenth of such jobs may be done, none is left alone for longer than the maximum."""
-    assert gap(told(polling, estimate), course(age + 10)) <= polling.maximum * (1 + 1e-6)
+    assert gap(told(polling, estimate), course(age + 10)) <= polling.max_interval * (1 + 1e-6)
 
 
 def test_a_wild_estimate_is_not_believed_for_long() -> None:
     """A server that thinks of hours is asked again after four maxima."""
-    assert gap(told(Polling(), 86_400.0), course()) == 4 * Polling().maximum
+    assert gap(told(Polling(), 86_400.0), course()) == 4 * Polling().max_interval
 
 
 @given(_AGES, st.sampled_from([None, 0.0, -5.0]))
@@ -90,13 +92,13 @@ def test_old_jobs_of_an_unknown_kind_are_looked_at_more_seldom() -> None:
     """The gap grows with the age up to the maximum."""
     gaps = [gap(CheckPlanner(Polling()), course(age)) for age in range(0, 600, 10)]
     assert gaps == sorted(gaps)
-    assert gaps[-1] == Polling().maximum
+    assert gaps[-1] == Polling().max_interval
 
 
 @pytest.mark.parametrize("durations", [[], [20.0, 60.0, 90.0]])
 def test_dearer_checks_are_made_less_often(durations: list[float]) -> None:
     """`check_cost` is how many seconds of waiting a status request is worth: more means fewer checks."""
-    cheap, dear = Polling(check_cost=0.01, maximum=600), Polling(check_cost=100, maximum=600)
+    cheap, dear = Polling(check_cost=0.01, max_interval=600), Polling(check_cost=100, max_interval=600)
     assert gap(taught(cheap, *durations), course(30)) < gap(taught(dear, *durations), course(30))
 
 

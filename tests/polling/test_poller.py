@@ -14,8 +14,8 @@ import pytest
 from omni_async import (
     AuthenticationError,
     JobFailed,
-    JobOverdue,
     JobStatus,
+    JobTimedOut,
     Limits,
     NotFound,
     PermissionDenied,
@@ -116,15 +116,15 @@ async def test_a_storm_of_5xx_within_the_budget_loses_no_job(tmp_path: Path) -> 
 
 
 async def test_looks_that_fail_for_longer_than_the_budget_end_the_following(tmp_path: Path) -> None:
-    """After the budget the job is overdue; the error says that it may still run, with its id; resume fetches it."""
+    """After the budget the job is timed_out; the error says that it may still run, with its id; resume fetches it."""
     server = Server(on_check=lambda _: HTML)
-    async with FakeClient(server, tmp_path, retry=Retry(budget=60)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
         job = client.submit("p")
-        with pytest.raises(JobOverdue, match="may still be running") as caught:
+        with pytest.raises(JobTimedOut, match="may still be running") as caught:
             await job
         assert isinstance(caught.value, TimeoutError)
         assert str(job.task_id) in str(caught.value)
-        assert job.status is JobStatus.OVERDUE
+        assert job.status is JobStatus.TIMED_OUT
         assert 1060 < server.now() < 1300
         server.on_check = None
         assert (await client.resume()[0]).is_file()
@@ -140,7 +140,7 @@ async def test_looks_that_fail_now_and_then_are_forgotten(tmp_path: Path) -> Non
         return HTML if looks[task_id] % 4 else None
 
     server.on_check = on_check
-    async with FakeClient(server, tmp_path, retry=Retry(budget=20)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=20)) as client:
         assert (await client.submit("p")).is_file()
     assert looks.total() > 12
 
@@ -151,7 +151,7 @@ async def test_a_task_not_found_just_after_acceptance_is_a_missed_look(tmp_path:
     server.on_check = lambda _: refusal(404, "invalid_request_error", 404) if server.now() < 1030 else None
     async with FakeClient(server, tmp_path) as client:
         assert (await client.submit("p")).is_file()
-        assert client.stopped is None
+        assert client.stop_error is None
 
 
 async def test_a_task_not_found_for_long_is_believed(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ async def test_a_key_that_may_not_look_ends_the_following_at_once(
         with pytest.raises(kind, match="may still be running") as caught:
             await job
         assert str(job.task_id) in str(caught.value)
-        assert job.status is JobStatus.OVERDUE
+        assert job.status is JobStatus.TIMED_OUT
         server.on_check = None
         assert (await client.resume()[0]).is_file()
     assert len(server.posts) == 1
@@ -208,12 +208,12 @@ async def test_done_without_a_link_for_ever_is_a_failure_that_says_so(tmp_path: 
     assert server.now() < 1120
 
 
-async def test_a_job_that_never_ends_is_overdue_on_time(tmp_path: Path) -> None:
-    """polling.timeout after acceptance the job is overdue: one last look at that very time, and no more after it."""
+async def test_a_job_that_never_ends_is_timed_out_on_time(tmp_path: Path) -> None:
+    """polling.timeout after acceptance the job is timed_out: one last look at that very time, and no more after it."""
     server = Server(duration=10_000)
     async with FakeClient(server, tmp_path, polling=Polling(timeout=100)) as client:
         job = client.submit("p")
-        with pytest.raises(JobOverdue):
+        with pytest.raises(JobTimedOut):
             await job
         assert server.now() == pytest.approx(1100, abs=1)
         looks = len(server.checks)
@@ -232,11 +232,11 @@ async def test_a_job_that_finishes_just_in_time_is_fetched(tmp_path: Path) -> No
         assert (await client.submit("p")).is_file()
 
 
-async def test_a_job_whose_checks_hang_is_overdue_on_time(tmp_path: Path) -> None:
+async def test_a_job_whose_checks_hang_is_timed_out_on_time(tmp_path: Path) -> None:
     """Time is measured by the clock, not by counting looks: checks that hang do not stretch polling.timeout."""
     server = Server(on_check=lambda _: "hang")
-    async with FakeClient(server, tmp_path, polling=Polling(timeout=200), retry=Retry(budget=1000)) as client:
-        with pytest.raises(JobOverdue):
+    async with FakeClient(server, tmp_path, polling=Polling(timeout=200), retry=Retry(timeout=1000)) as client:
+        with pytest.raises(JobTimedOut):
             await client.submit("p")
     assert server.now() < 1000 + 200 + 90
 
@@ -254,14 +254,14 @@ async def test_one_bad_job_does_not_disturb_a_thousand_others(tmp_path: Path, tr
         "reset": TransportError("reset"), "refused": not_sent(),
     }  # fmt: skip
     server = Server(duration=60, latency=0.02)
-    async with FakeClient(server, tmp_path, retry=Retry(budget=100)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=100)) as client:
         bad = client.submit("bad")
         bad_id = await bad.accepted()
         server.on_check = lambda task_id: faults[trouble] if task_id == bad_id else None
         jobs = [client.submit(f"p{number}") for number in range(others)]
         done_at = [server.now() async for _ in client.as_completed(jobs)]
         assert max(done_at) < 1000 + 60 + 60, "20 s late at most but for the bad one"
-        with pytest.raises((JobOverdue, NotFound)):
+        with pytest.raises((JobTimedOut, NotFound)):
             await bad
 
 
@@ -352,7 +352,9 @@ async def test_jobs_are_looked_at_in_turns(tmp_path: Path) -> None:
     looks: dict[str, list[float]] = {}
     for at, task_id in server.checks:
         looks.setdefault(task_id, []).append(at)
-    assert min(after - before for times in looks.values() for before, after in pairwise(times)) >= Polling().minimum
+    assert (
+        min(after - before for times in looks.values() for before, after in pairwise(times)) >= Polling().min_interval
+    )
 
 
 async def test_no_look_before_anything_can_be_done(tmp_path: Path) -> None:

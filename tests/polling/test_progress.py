@@ -209,10 +209,10 @@ def believing(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
 
 
 def test_a_believed_word_makes_the_looks_between_needless() -> None:
-    """The next look is shortly before the foretold end, beyond `Polling.maximum`: that is for jobs that may be done."""
-    planner, of = believing(Polling(maximum=15.0))
+    """The next look is shortly before the foretold end, beyond `Polling.max_interval`: that is for jobs that may be done."""
+    planner, of = believing(Polling(max_interval=15.0))
     assert 96 < planner.next_check(of) < 101
-    planner, of = believing(Polling(maximum=1.0))
+    planner, of = believing(Polling(max_interval=1.0))
     assert planner.next_check(of) < 50 + 20  # ... by so many maxima as words were right for each that was wrong
     planner, of = believing(Polling())
     assert planner.expected_delay(of, 90.0) == 0.0

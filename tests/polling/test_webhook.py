@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytest.importorskip("av", reason="the sandbox films with the extra `media`")
 pytestmark = pytest.mark.timeout(120)
 
-RARE = Polling(minimum=600.0, maximum=600.0)  # so that only a hook can tell in time
+RARE = Polling(min_interval=600.0, max_interval=600.0)  # so that only a hook can tell in time
 PATIENCE = 60.0
 
 
@@ -196,7 +196,7 @@ async def test_a_client_that_has_closed_answers_503(tmp_path: Path) -> None:
 
 async def test_batch_status_over_the_wire(tmp_path: Path) -> None:
     """The question that is posted is one that the sandbox understands."""
-    polling = Polling(minimum=0.2, maximum=0.5, batch_status=True)
+    polling = Polling(min_interval=0.2, max_interval=0.5, batch_status=True)
     async with (
         Sandbox(prerendered=True, median=3.0, sigma=0.1) as sandbox,
         OmniClient(

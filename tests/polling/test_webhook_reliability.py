@@ -141,6 +141,6 @@ def test_gaps_go_with_the_root_of_the_ease(durations: tuple[int, ...]) -> None:
     }
     for seldom, often in ((100.0, 4.0), (4.0, 1.0), (1.0, 0.02)):
         assert sum(gaps[seldom]) > 1.4 * sum(gaps[often])
-    assert max(gaps[100.0]) <= 10 * polling.maximum
-    assert min(gaps[0.02]) >= polling.minimum
+    assert max(gaps[100.0]) <= 10 * polling.max_interval
+    assert min(gaps[0.02]) >= polling.min_interval
     assert gaps[1.0] == [planner.next_check(each) - each.seen for each in seen]

@@ -104,7 +104,7 @@ def test_refusals_of_what_was_on_its_way_are_the_same_closing() -> None:
         gate.on_success(leave(gate, 0), accepted=False)
     for permit in fill(gate, 0):
         gate.on_rate_limited(permit, 0, retry_after=None, jitter=0)
-    assert gate.delay(0) == RETRY.initial / 2
+    assert gate.delay(0) == RETRY.wait_initial / 2
 
 
 def test_advice_that_comes_late_is_still_heard() -> None:
@@ -125,8 +125,8 @@ def test_refused_probes_are_farther_and_farther_apart() -> None:
         pauses.append(opens_at(gate, now) - now)
         now = opens_at(gate, now)
     assert pauses == sorted(pauses)
-    assert pauses[0] <= RETRY.initial
-    assert pauses[-1] == pytest.approx(RETRY.maximum, rel=0.01)
+    assert pauses[0] <= RETRY.wait_initial
+    assert pauses[-1] == pytest.approx(RETRY.wait_max, rel=0.01)
 
 
 def test_a_success_makes_the_next_pause_short_again() -> None:
@@ -137,7 +137,7 @@ def test_a_success_makes_the_next_pause_short_again() -> None:
         now = opens_at(gate, now)
     gate.on_success(leave(gate, now), accepted=True)
     gate.on_rate_limited(leave(gate, now), now, retry_after=None, jitter=0)
-    assert gate.delay(now) == RETRY.initial / 2
+    assert gate.delay(now) == RETRY.wait_initial / 2
 
 
 def test_late_news_from_before_the_closing_opens_nothing() -> None:

@@ -74,14 +74,14 @@ def _outage(gate: RateLimiter, *, until: float, now: float = 0.0, late: float = 
 def test_an_outage_is_borne_for_a_budget() -> None:
     """No way to the server for longer than the budget ends the asking, and not before."""
     ended = _outage(a_gate(), until=10_000)
-    assert RETRY.budget < ended <= RETRY.budget + RETRY.maximum * 2
+    assert RETRY.timeout < ended <= RETRY.timeout + RETRY.wait_max * 2
 
 
 @pytest.mark.parametrize(
     ("retry", "pace"),
     [
         pytest.param(Retry(), 60.0, id="one a minute"),
-        pytest.param(Retry(budget=10, maximum=2), 20.0, id="three a minute, a short budget"),
+        pytest.param(Retry(timeout=10, wait_max=2), 20.0, id="three a minute, a short budget"),
     ],
 )
 def test_a_slow_pace_does_not_make_an_outage_endless(retry: Retry, pace: float) -> None:
@@ -121,7 +121,7 @@ def test_a_moment_without_network_does_not_end_a_long_wait_for_a_place() -> None
     """The server was heard half a minute ago: this is no outage of a budget."""
     gate, now = a_gate(), 0.0
     gate.job_started()
-    while now < 2 * RETRY.budget:
+    while now < 2 * RETRY.timeout:
         gate.on_rate_limited(leave(gate, now), now, retry_after=30.0, jitter=0)
         now = opens_at(gate, now)
     gate.on_unreachable(leave(gate, now), now, jitter=0)

@@ -115,7 +115,7 @@ async def test_the_list_and_the_description_agree() -> None:
             properties = told["input_schema"]["properties"]
             assert properties["resolution"]["enum"] == list(MODELS[name].resolutions or ())
             assert properties.get("duration", {}).get("enum", []) == list(MODELS[name].durations or ())
-            assert properties["image_urls"]["maxItems"] == MODELS[name].most_pictures
+            assert properties["image_urls"]["maxItems"] == MODELS[name].max_images
     async with talking(credits=0.0) as talk:
         assert (await talk.call("GET", "/v1/models")).status == 402
 

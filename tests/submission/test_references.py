@@ -12,7 +12,7 @@ import pytest
 
 from omni_async import (
     AuthenticationError,
-    BadReference,
+    InvalidReference,
     InvalidRequest,
     JobStatus,
     KeyReused,
@@ -20,7 +20,7 @@ from omni_async import (
     PaymentRequired,
     Retry,
     ServerError,
-    SubmitUnknown,
+    SubmitOutcomeUnknown,
     TransportError,
     TransportTimeout,
     VideoRequest,
@@ -243,7 +243,7 @@ async def test_what_concerns_all_stops_the_line(tmp_path: Path, status: int, fam
     async with FakeClient(server, tmp_path / "clips") as client:
         jobs = [client.submit("p", images=[png(tmp_path, f"{number}")]) for number in range(30)]
         errors = [await error_of(job) for job in jobs]
-        assert isinstance(client.stopped, family)
+        assert isinstance(client.stop_error, family)
     assert {type(error) for error in errors} == {family}
     assert {job.status for job in jobs} == {JobStatus.WAITING}
     assert (len(server.uploads) <= AT_ONCE + 1, server.posts) == (True, [])
@@ -253,10 +253,10 @@ async def test_without_a_way_to_the_server_the_line_stops(tmp_path: Path) -> Non
     """After the budget, as at a submit."""
     server = Server()
     server.on_upload = lambda _: not_sent()
-    async with FakeClient(server, tmp_path / "clips", retry=Retry(budget=60)) as client:
+    async with FakeClient(server, tmp_path / "clips", retry=Retry(timeout=60)) as client:
         job = client.submit("p", images=[png(tmp_path)])
         assert isinstance(await error_of(job), TransportError)
-        assert isinstance(client.stopped, TransportError)
+        assert isinstance(client.stop_error, TransportError)
     assert job.status is JobStatus.WAITING
     assert server.now() - 1000 < 200
 
@@ -285,11 +285,11 @@ async def test_an_upload_that_is_never_well_leaves_its_job_for_later(tmp_path: P
     server = Server()
     server.on_upload = lambda _: refusal(500)
     ledger, picture = MemoryJobStore(), png(tmp_path)
-    async with FakeClient(server, tmp_path / "clips", retry=Retry(budget=60), ledger=ledger) as client:
+    async with FakeClient(server, tmp_path / "clips", retry=Retry(timeout=60), ledger=ledger) as client:
         job, other = client.submit("p", images=[picture], key="k"), client.submit("q")
         assert isinstance(await error_of(job), ServerError)
         await other
-        assert client.stopped is None
+        assert client.stop_error is None
     assert job.status is JobStatus.WAITING
     server.on_upload = None
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
@@ -331,7 +331,9 @@ async def test_what_the_server_gives_is_in_the_ledger_before_it_is_used(tmp_path
     """The row that says that a job is being sent says with which links."""
     ledger, picture = MemoryJobStore(), png(tmp_path)
     server, seen = Server(), []
-    server.on_submit = lambda post: seen.append((ledger._records["k"].status, ledger._records["k"].sent_as)) or None  # type: ignore[func-returns-value]
+    server.on_submit = lambda post: (
+        seen.append((ledger._records["k"].status, ledger._records["k"].sent_references)) or None
+    )  # type: ignore[func-returns-value]
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         await client.submit("p", images=[picture], key="k")
     assert seen == [(JobStatus.SUBMITTING, tuple(links(server.posts[0])))]
@@ -417,7 +419,7 @@ async def test_a_video_in_doubt_is_sent_again_only_as_it_was(tmp_path: Path, fat
             assert server.posts[0].body == server.posts[1].body
             return
         error = await error_of(job)
-        assert isinstance(error, SubmitUnknown)
+        assert isinstance(error, SubmitOutcomeUnknown)
         assert "the same request cannot be sent again" in str(error)
         assert str(clip) in str(error)
         assert (await client.submit("others go on")).is_file()
@@ -503,9 +505,9 @@ async def test_a_bad_picture_is_refused_at_once(tmp_path: Path, make: Any, words
         for submit in (client.submit, client.submit("parent").extend):
             with pytest.raises(ValueError, match=words) as caught:
                 submit("p", images=[tmp_path / "x.png"])
-            assert isinstance(caught.value, BadReference)
+            assert isinstance(caught.value, InvalidReference)
             assert caught.value.path == str(tmp_path / "x.png")
-        with pytest.raises(BadReference, match=words):
+        with pytest.raises(InvalidReference, match=words):
             await client.upload_image(tmp_path / "x.png")
     assert (len(ledger._records), server.uploads) == (1, [])
 
@@ -518,7 +520,7 @@ async def test_a_picture_that_vanishes_fails_its_job_unpaid(tmp_path: Path) -> N
         picture.unlink()
         other = client.submit("q")
         error = await error_of(job)
-        assert isinstance(error, BadReference)
+        assert isinstance(error, InvalidReference)
         assert "'k'" in str(error)
         assert str(picture) in str(error)
         await other
@@ -551,7 +553,7 @@ async def test_a_missing_file_under_a_new_key_leaves_no_trace(tmp_path: Path) ->
     ledger, server = MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         error = await error_of(client.submit("p", images=[tmp_path / "cat.png"], key="k"))
-        assert isinstance(error, BadReference)
+        assert isinstance(error, InvalidReference)
         assert "there is no file" in str(error)
         assert ledger._records == {}
         assert client.statistics().waiting == 0
@@ -566,7 +568,7 @@ async def test_what_is_bought_again_is_made_ready_anew(tmp_path: Path) -> None:
         picture.unlink()
         await error_of(job)
         png(tmp_path)
-        assert (await client.again("k")).is_file()
+        assert (await client.resubmit("k")).is_file()
     assert (len(server.posts), len(server.uploads)) == (1, 1)
 
 
@@ -580,7 +582,7 @@ async def test_a_link_that_came_to_nothing_is_not_used_again(tmp_path: Path) -> 
             task.fails = True
         for job in jobs:
             await error_of(job)
-        await asyncio.gather(*(client.again(job.key) for job in jobs))
+        await asyncio.gather(*(client.resubmit(job.key) for job in jobs))
     assert [url.split("/")[3] for post in server.posts for url in links(post)] == ["1"] * 3 + ["2"] * 3
 
 
@@ -597,7 +599,7 @@ async def test_a_single_upload_does_not_wait_for_ever(tmp_path: Path) -> None:
     """Somebody sits and waits: its error comes within a minute, whatever the budget."""
     server = Server()
     server.on_upload = lambda _: refusal(500, message="failed to upload image")
-    async with FakeClient(server, tmp_path / "clips", retry=Retry(budget=3000)) as client:
+    async with FakeClient(server, tmp_path / "clips", retry=Retry(timeout=3000)) as client:
         with pytest.raises(ServerError, match="failed to upload image"):
             await client.upload_image(png(tmp_path))
     assert 20 < server.now() - 1000 <= 61

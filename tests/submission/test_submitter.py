@@ -18,7 +18,7 @@ from omni_async import (
     OmniError,
     PaymentRequired,
     Retry,
-    SubmitUnknown,
+    SubmitOutcomeUnknown,
     TransportError,
     VideoRequest,
 )
@@ -142,7 +142,7 @@ async def test_a_failed_probe_waits_longer_each_time(tmp_path: Path) -> None:
     """Without advice, the pauses between probes grow, are jittered, and stay within the maximum."""
     server = Server(duration=5000, retry_after=None)
     server.on_submit = lambda post: refusal(429) if post.number < 10 else None
-    async with FakeClient(server, tmp_path, retry=Retry(initial=1, maximum=20)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(wait_initial=1, wait_max=20)) as client:
         await asyncio.gather(*(client.submit(f"p{number}").accepted() for number in range(20)))
         probes = [post for post in server.posts if getattr(post.outcome, "status", 0) == 429]
         pauses = gaps(probes)
@@ -160,7 +160,7 @@ async def test_every_kind_of_retry_after_is_lived_with(tmp_path: Path, advice: s
         await asyncio.gather(*(job.accepted() for job in jobs))
         if advice in {"seconds", "date"}:
             assert len(server.posts) <= 35 + 3 * MAX_CONCURRENT
-            assert client.statistics().refused == len(server.posts) - 35
+            assert client.statistics().rate_limited == len(server.posts) - 35
         if advice == "huge":
             assert server.now() < 1000 + 4 * 330, "an absurd Retry-After must not be waited for"
         server.finish()
@@ -239,7 +239,7 @@ async def test_no_more_in_flight_than_the_user_allows(tmp_path: Path) -> None:
     server = Server(capacity=4)
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=4)) as client:
         results = await outcomes([client.submit(f"p{number}") for number in range(40)])
-        assert client.statistics().refused == 0
+        assert client.statistics().rate_limited == 0
     assert not [result for result in results if isinstance(result, BaseException)]
     assert server.most_in_flight == 4
 
@@ -277,7 +277,7 @@ async def test_a_place_held_by_doubt_is_given_free(tmp_path: Path, end: str) -> 
     """However a doubt ends without an acceptance, its place under max_in_flight is free again."""
     server = Server(submit_script=script([HTML]))
     server.on_submit = lambda post: {"never": refusal(400), "stop": refusal(401), "unknown": HTML}.get(end) if post.body["prompt"] == "p" else None  # fmt: skip  # noqa: E501
-    async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=1), retry=Retry(budget=20)) as client:
+    async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=1), retry=Retry(timeout=20)) as client:
         job = client.submit("p")
         await asyncio.sleep(0.2)
         if end == "cancel":
@@ -314,7 +314,7 @@ async def test_a_lost_answer_is_asked_for_again_and_paid_once(tmp_path: Path) ->
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
         assert (await job).is_file()
-        assert client.memory.find(job.key)._value.doubtful == 0  # type: ignore[union-attr]  # cleared by the replay
+        assert client.memory.find(job.key)._value.ambiguous_submits == 0  # type: ignore[union-attr]  # cleared by the replay
     assert len(server.posts) == 4
     assert len(server.tasks) == 1
 
@@ -325,7 +325,7 @@ async def test_hold_never_resends_what_may_have_been_taken(tmp_path: Path) -> No
     async with FakeClient(server, tmp_path, retry=Retry(ambiguous="hold")) as client:
         await client.submit("first").accepted()
         job, other = client.submit("second"), client.submit("third")
-        with pytest.raises(SubmitUnknown, match="second"):
+        with pytest.raises(SubmitOutcomeUnknown, match="second"):
             await job
         assert job.status is JobStatus.UNKNOWN
         await other
@@ -344,11 +344,11 @@ async def test_doubt_ends_with_the_budget(tmp_path: Path) -> None:
     """A submit whose outcome stays unclear for the budget ends as unknown, and says how often it was sent."""
     server = Server()
     server.on_submit = lambda post: HTML if post.body["prompt"] == "p" else None
-    async with FakeClient(server, tmp_path, retry=Retry(budget=60)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
         began = server.now()
         job = client.submit("p")
         fine = [client.submit(f"q{number}") for number in range(10)]
-        with pytest.raises(SubmitUnknown):
+        with pytest.raises(SubmitOutcomeUnknown):
             await job
         assert 60 <= server.now() - began <= 60 + 31
         assert job.status is JobStatus.UNKNOWN
@@ -377,10 +377,10 @@ async def test_a_job_in_doubt_goes_before_those_that_wait_for_its_place(tmp_path
     """With one place, a job that may hold it is resent first, although another one came before it: else both hang."""
     server, ledger = Server(), MemoryJobStore()
     rows = [
-        JobRecord(key="first", request=VideoRequest(prompt="first").as_json(), idempotency_key="k1"),
+        JobRecord(key="first", request=VideoRequest(prompt="first").to_json(), idempotency_key="k1"),
         JobRecord(
             key="in doubt",
-            request=VideoRequest(prompt="in doubt").as_json(),
+            request=VideoRequest(prompt="in doubt").to_json(),
             idempotency_key="k2",
             status=JobStatus.SUBMITTING,
             submitted_at=EPOCH,
@@ -412,7 +412,7 @@ async def test_409_indeterminate_is_unknown_at_once(tmp_path: Path) -> None:
     """The server itself does not know: never resent, whatever the settings."""
     server = Server(submit_script=script([refusal(409, "conflict", "idempotency_result_indeterminate")]))
     async with FakeClient(server, tmp_path) as client:
-        with pytest.raises(SubmitUnknown):
+        with pytest.raises(SubmitOutcomeUnknown):
             await client.submit("p")
     assert len(server.posts) == 1
 
@@ -462,7 +462,7 @@ async def test_an_unclear_answer_is_resent_with_the_same_key(tmp_path: Path, ans
     server = Server(submit_script=script([answer, answer]))
     async with FakeClient(server, tmp_path) as client:
         await client.submit("p")
-        assert client.statistics().doubtful == 2
+        assert client.statistics().ambiguous_submits == 2
     assert len({post.key for post in server.posts}) == 1
     assert len(server.posts) == 3
 
@@ -488,8 +488,8 @@ async def test_a_first_request_that_stops_is_the_only_one(tmp_path: Path, status
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(500)]
         results = await outcomes(jobs)
-        assert isinstance(client.stopped, AuthenticationError if status == 401 else PaymentRequired)
-        assert all(type(result) is type(client.stopped) for result in results)
+        assert isinstance(client.stop_error, AuthenticationError if status == 401 else PaymentRequired)
+        assert all(type(result) is type(client.stop_error) for result in results)
         late = client.submit("late")
         assert isinstance((await outcomes([late]))[0], OmniError)
         assert all(record.status is JobStatus.WAITING for record in client.memory.unfinished())
@@ -511,7 +511,7 @@ async def test_when_the_credit_ends_only_what_is_on_the_wire_is_refused(tmp_path
         server.on_submit = None
         again = client.resume()
         assert len(again) == 250
-        assert client.stopped is None
+        assert client.stop_error is None
         assert not [result for result in await outcomes(again) if isinstance(result, BaseException)]
     assert len(server.tasks) == 300
     assert len({post.key for post in server.posts}) == 300
@@ -548,13 +548,13 @@ async def test_a_slow_ambiguous_answer_after_stop_and_resume_harms_nobody(tmp_pa
 async def test_network_down_stops_after_the_budget_and_resumes_later(tmp_path: Path) -> None:
     """With no way to the server, waiting ends with the budget, nothing is lost, and resume goes on later."""
     server = Server(on_submit=lambda _: not_sent())
-    async with FakeClient(server, tmp_path, retry=Retry(budget=60)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
         began = server.now()
         jobs = [client.submit(f"p{number}") for number in range(50)]
         results = await outcomes(jobs)
         assert all(isinstance(result, TransportError) for result in results)
         assert 60 <= server.now() - began < 120
-        assert isinstance(client.stopped, TransportError)
+        assert isinstance(client.stop_error, TransportError)
         server.on_submit = None
         assert not [result for result in await outcomes(client.resume()) if isinstance(result, BaseException)]
     assert len(server.tasks) == 50
@@ -576,7 +576,7 @@ async def test_one_failed_connection_after_a_long_closing_stops_nobody(tmp_path:
     server.on_submit = lambda post: not_sent() if 1500 < server.now() < 1520 else None
     async with FakeClient(server, tmp_path) as client:
         results = await outcomes([client.submit(f"p{number}") for number in range(9)])
-        assert client.stopped is None
+        assert client.stop_error is None
     assert not [result for result in results if isinstance(result, BaseException)]
 
 
@@ -590,13 +590,13 @@ async def test_idle_time_is_no_outage(tmp_path: Path) -> None:
         await asyncio.sleep(900)
         server.submit_script.append(not_sent())
         assert (await client.submit("q")).is_file()
-        assert client.stopped is None
+        assert client.stop_error is None
 
 
 async def test_resume_after_an_outage_is_patient_anew(tmp_path: Path) -> None:
     """Whoever resumes after a stop gives the way to the server a new budget; one more failure does not stop at once."""
     server = Server(on_submit=lambda _: not_sent())
-    async with FakeClient(server, tmp_path, retry=Retry(budget=60)) as client:
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
         await outcomes([client.submit("p")])
         server.on_submit = None
         server.submit_script.append(not_sent())
@@ -689,7 +689,7 @@ async def test_a_row_left_submitting_is_unknown_after_a_day(tmp_path: Path) -> N
     server, ledger = Server(), MemoryJobStore()
     ledger.insert(row(JobStatus.SUBMITTING, 25 * 3600))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        with pytest.raises(SubmitUnknown):
+        with pytest.raises(SubmitOutcomeUnknown):
             await client.resume()[0]
     assert not server.posts
 
@@ -699,7 +699,7 @@ async def test_a_row_left_submitting_is_held_where_the_user_says_hold(tmp_path: 
     server, ledger = Server(), MemoryJobStore()
     ledger.insert(row(JobStatus.SUBMITTING, 60))
     async with FakeClient(server, tmp_path, ledger=ledger, retry=Retry(ambiguous="hold")) as client:
-        with pytest.raises(SubmitUnknown):
+        with pytest.raises(SubmitOutcomeUnknown):
             await client.resume()[0]
     assert not server.posts
 

@@ -142,7 +142,7 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
     async with anyio.create_task_group() as group:
         group.start_soon(submitter.run)
         for number in range(JOBS):
-            request = VideoRequest(prompt=f"p{number}").as_json()
+            request = VideoRequest(prompt=f"p{number}").to_json()
             job = Job(Keeper(), JobRecord(key=f"p{number}", idempotency_key=f"k{number}", request=request))
             registry.add(job)
             job._is_admitted = True
@@ -205,9 +205,9 @@ async def test_the_client_tells_the_rate_that_was_found(tmp_path: Path) -> None:
     """`statistics().submits_per_minute` is None until there is one, and then close to the truth."""
     server = Server(per_second=2.0, duration=5)
     async with FakeClient(server, tmp_path) as client:
-        assert client.statistics().submits_per_minute is None
+        assert client.statistics().learned_submits_per_minute is None
         await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))
-        assert client.statistics().submits_per_minute == pytest.approx(120, rel=0.12)
+        assert client.statistics().learned_submits_per_minute == pytest.approx(120, rel=0.12)
 
 
 async def test_a_client_whose_poller_notices_late_gets_on(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ async def test_a_client_whose_poller_notices_late_gets_on(tmp_path: Path) -> Non
     server = Server(capacity=12, duration=20)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.gather(*(client.submit(f"p{number}") for number in range(96)))
-        refused = client.statistics().refused
+        refused = client.statistics().rate_limited
     assert server.now() - 1000 <= 8 * 20 * 1.5
     assert refused <= 15
 
@@ -226,6 +226,6 @@ async def test_an_outage_teaches_nothing(tmp_path: Path) -> None:
     server.on_submit = lambda post: response(502, b"<html>") if 1001 < server.now() < 1030 else None
     async with FakeClient(server, tmp_path) as client:
         await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))
-        assert client.statistics().submits_per_minute is None
+        assert client.statistics().learned_submits_per_minute is None
     last: Post = server.posts[-1]
     assert last.at < 1080

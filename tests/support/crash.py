@@ -92,7 +92,7 @@ class Batch:
         standing = Counter({str(status): count for status, count in self.standing().items()})
         standing["(part files)"] = sum(path.suffix == ".part" for path in self.folder.glob("k*"))
         with closing(LedgerReader(self.folder)) as reader:
-            standing["(part marked)"] = sum(job.part is not None for job in reader.jobs())
+            standing["(part marked)"] = sum(job.partial_download is not None for job in reader.jobs())
         self.found += standing
         self.hit.update(name for name, count in standing.items() if count)
 

@@ -15,8 +15,8 @@ from omni_async import Limits, OmniClient, Polling, Retry
 
 async def main(orders: dict[str, Any]) -> dict[str, Any]:
     """Submit all, wait for all, and give `{key: [status, error class, error]}` and the sum of submits."""
-    retry = Retry(initial=0.05, maximum=0.5, ambiguous=orders.get("ambiguous", "retry"))
-    polling = Polling(minimum=0.2, maximum=1.0)
+    retry = Retry(wait_initial=0.05, wait_max=0.5, ambiguous=orders.get("ambiguous", "retry"))
+    polling = Polling(min_interval=0.2, max_interval=1.0)
     client = OmniClient(
         "sk-driver",
         base_url=orders["base_url"],

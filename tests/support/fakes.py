@@ -18,7 +18,7 @@ from omni_async.testing.fake_clips import box, mp4
 from omni_async.testing.faults import HTML, MEMORY_FAULTS, MemoryFault, refusal, response
 from omni_async.testing.memory_client import EPOCH, MemoryClient
 from omni_async.testing.memory_server import Fault, MemoryServer
-from omni_async.testing.records import MemoryPost, MemoryTask
+from omni_async.testing.records import MemoryTask, ReceivedSubmit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["EPOCH", "HTML", "FakeTask", "Fault", "Post", "box", "mp4", "refusal", "response"]
 
-Post = MemoryPost
+Post = ReceivedSubmit
 FakeTask = MemoryTask
 
 

@@ -20,7 +20,7 @@ async def make_folder(folder: Path) -> None:
     """Make eight clips (four upright, four in a row of turns), let one job fail and leave one unknown."""
     async with Sandbox(median=0.05, prerendered=True, seconds=3) as sandbox:
         settings: dict[str, Any] = {"base_url": sandbox.base_url, "output_dir": folder}
-        settings |= {"retry": Retry(ambiguous="hold"), "polling": Polling(minimum=0.05)}
+        settings |= {"retry": Retry(ambiguous="hold"), "polling": Polling(min_interval=0.05)}
         async with OmniClient(sandbox.api_key, **settings) as client:
             jobs = [
                 client.submit("a red apple on a table", key="apple"),

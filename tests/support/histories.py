@@ -19,7 +19,7 @@ from omni_async.downloads.partfile import is_complete
 from omni_async.ledger import LedgerReader, SqliteJobStore, rows
 from omni_async.ledger.schema import open_to_write
 from omni_async.ledger.sqlite import _Operation
-from omni_async.testing import JumpingLoop
+from omni_async.testing import VirtualTimeLoop
 from tests.support.fakes import EPOCH, FakeTransport, Fault, Post, Server, mp4
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Client(OmniClient):
 
     def __init__(self, world: World) -> None:
         self.world = world
-        retry = Retry(budget=3000, initial=0.5, maximum=30, ambiguous=world.plan.ambiguous)
+        retry = Retry(timeout=3000, wait_initial=0.5, wait_max=30, ambiguous=world.plan.ambiguous)
         super().__init__("sk-test", output_dir=world.folder, retry=retry, polling=Polling(timeout=100_000))
 
     def _make_transport(self, base_url: str, api_key: str) -> Line:
@@ -215,7 +215,7 @@ class World:
         self.check_the_end()
 
     def _run(self, main: Callable[[], Awaitable[_T]]) -> _T:
-        loop = JumpingLoop()
+        loop = VirtualTimeLoop()
         loop._virtual = self.now
         try:
             return loop.run_until_complete(main())
@@ -319,7 +319,7 @@ class World:
     def task_ids_in(self, folder: Path) -> set[str]:
         """All tasks that a ledger knows."""
         records = self.records(folder)
-        return {record.task_id for record in records if record.task_id}.union(*(r.earlier_task_ids for r in records))
+        return {record.task_id for record in records if record.task_id}.union(*(r.previous_task_ids for r in records))
 
     def check_that_it_is_recorded(self, idempotency_key: str) -> None:
         """Before a POST leaves, the ledger says that it is being sent, and how often."""
@@ -361,13 +361,13 @@ class World:
             }, f"{key} is left {record.status}"  # fmt: skip
             assert isinstance(self.outcomes[key], OmniError) is (record.status is not JobStatus.COMPLETED)
             if paid[key] > 1:
-                assert record.doubtful, f"{key} is paid {paid[key]} times, and the ledger does not count it"
-            if record.status is JobStatus.COMPLETED and not record.doubtful and self.plan.honours:
+                assert record.ambiguous_submits, f"{key} is paid {paid[key]} times, and the ledger does not count it"
+            if record.status is JobStatus.COMPLETED and not record.ambiguous_submits and self.plan.honours:
                 assert paid[key] == 1
         known = self.task_ids_in(self.folder)
         for task in self.server.tasks.values():  # also of those whose reply was lost: resent, they are replayed
             record = by_key[f"k{task.body['prompt'][1:]}"]
-            assert task.task_id in known or record.doubtful or record.status is JobStatus.CANCELLED, task
+            assert task.task_id in known or record.ambiguous_submits or record.status is JobStatus.CANCELLED, task
         assert not self.server.twice_at_once
         for path in self.folder.glob("*.part"):  # of a job that was given up, for the day on which it is attached
             assert by_key[path.name.removesuffix(".mp4.part")].status is JobStatus.CANCELLED

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 import pytest
 
-from omni_async import JobOverdue, Limits, PaymentRequired
+from omni_async import JobTimedOut, Limits, PaymentRequired
 from omni_async.sandbox import FAULTS
-from omni_async.testing import JumpingClock, MemoryServer, Stuck
+from omni_async.testing import Deadlock, MemoryServer, VirtualClock
 from omni_async.testing.faults import MEMORY_FAULTS
 
 if TYPE_CHECKING:
@@ -30,10 +30,10 @@ def test_an_afternoon_takes_no_time(tmp_path: Path) -> None:
                 assert (await job).is_file()
         return loop.time() - began
 
-    assert JumpingClock().run(work()) == pytest.approx(10 * 300, rel=0.15)
-    server.assert_bought(f"p{number}" for number in range(100))
+    assert VirtualClock().run(work()) == pytest.approx(10 * 300, rel=0.15)
+    server.assert_paid_for(f"p{number}" for number in range(100))
     server.assert_paid_once()
-    server.assert_fetched()
+    server.assert_downloaded()
     assert (server.paid, server.most_in_flight) == (50.0, 10)
 
 
@@ -48,11 +48,11 @@ def test_every_fault_befalls_and_is_overcome_or_told(name: str, tmp_path: Path) 
     async def work() -> None:
         async with server.client(tmp_path) as client:
             await asyncio.gather(client.submit("p"), return_exceptions=True)
-            if client.stopped:
+            if client.stop_error:
                 client.resume()
             assert (await client.submit("q")).is_file()
 
-    JumpingClock().run(work())
+    VirtualClock().run(work())
     assert not any((server.submit_script, server.check_script, server.fetch_script))
     server.assert_paid_once()
     assert "q" in server.prompts
@@ -69,11 +69,11 @@ def test_it_bills_twice_where_it_does_not_know_keys(tmp_path: Path) -> None:
         async with server.client(tmp_path) as client:
             await client.submit("a fox")
 
-    JumpingClock().run(work())
+    VirtualClock().run(work())
     with pytest.raises(AssertionError, match=r"'a fox' was bought 2 times"):
         server.assert_paid_once()
     with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid, and nobody fetched them"):
-        server.assert_fetched()
+        server.assert_downloaded()
 
 
 def test_half_an_hour_of_patience_is_over_at_once(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_half_an_hour_of_patience_is_over_at_once(tmp_path: Path) -> None:
         async with server.client(tmp_path) as client:
             job = client.submit("slow")
             await job.accepted()
-            with pytest.raises(JobOverdue):
+            with pytest.raises(JobTimedOut):
                 await job
             server.duration = 10.0
             server.script("submit", ["http_402"])
@@ -93,7 +93,7 @@ def test_half_an_hour_of_patience_is_over_at_once(tmp_path: Path) -> None:
             (again,) = [job for job in client.resume() if job.key == "k"]
             assert (await again).is_file()
 
-    JumpingClock().run(work())
+    VirtualClock().run(work())
 
 
 def test_what_would_hang_is_told() -> None:
@@ -102,8 +102,8 @@ def test_what_would_hang_is_told() -> None:
     async def work() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(Stuck, match="nobody will do"):
-        JumpingClock().run(work())
+    with pytest.raises(Deadlock, match="nobody will do"):
+        VirtualClock().run(work())
 
 
 def test_threads_are_as_before_when_it_is_over() -> None:
@@ -112,5 +112,5 @@ def test_threads_are_as_before_when_it_is_over() -> None:
     async def where() -> int:
         return await anyio.to_thread.run_sync(threading.get_ident)
 
-    assert JumpingClock().run(where()) == threading.get_ident()
+    assert VirtualClock().run(where()) == threading.get_ident()
     assert asyncio.run(where()) != threading.get_ident()

@@ -18,10 +18,10 @@ BODY = """
     async with omni_client() as client:
         path = await client.submit("a fox", key="fox")
     assert path == tmp_path / "clips" / "fox.mp4"
-    omni_sandbox.assert_bought(["a fox"])
+    omni_sandbox.assert_paid_for(["a fox"])
     async with OmniClient(output_dir=tmp_path / "mine", on_event=None) as client:  # the environment leads it there
         await client.submit("a hen")
-    omni_sandbox.assert_bought(["a hen", "a fox"])
+    omni_sandbox.assert_paid_for(["a hen", "a fox"])
     omni_sandbox.assert_paid_once()
     assert omni_sandbox.submits == 2
 """

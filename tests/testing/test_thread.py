@@ -50,8 +50,8 @@ async def test_its_assertions_tell_what_is_wrong(tmp_path: Path) -> None:
         async with client_factory(sandbox, tmp_path)() as client:
             await client.submit("a hen")
             sandbox.assert_paid_once()
-            sandbox.assert_bought(["a hen"])
-            sandbox.assert_fetched()
+            sandbox.assert_paid_for(["a hen"])
+            sandbox.assert_downloaded()
             sandbox.script("submit", ["drop_after"])
             await client.submit("a fox")
         assert (sandbox.submits, len(sandbox.tasks)) == (3, 3)
@@ -59,10 +59,10 @@ async def test_its_assertions_tell_what_is_wrong(tmp_path: Path) -> None:
         with pytest.raises(AssertionError, match=r"'a fox' was bought 2 times .*task_.*, task_"):
             sandbox.assert_paid_once()
         with pytest.raises(AssertionError, match=r"3 task.*:\n  not bought: 'a cat'\n.*not expected: 'a fox'"):
-            sandbox.assert_bought(["a hen", "a cat", "a fox"])
+            sandbox.assert_paid_for(["a hen", "a cat", "a fox"])
         await _until_done(sandbox)
         with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid, and nobody fetched them:\n  'a fox'"):
-            sandbox.assert_fetched()
+            sandbox.assert_downloaded()
 
 
 async def _until_done(sandbox: SandboxThread) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from omni_async import Balance, OmniClient
 
 
-_PATIENCE = Retry(budget=8.0)  # somebody sits and waits
+_PATIENCE = Retry(timeout=8.0)  # somebody sits and waits
 _TOP_UP = "top up the account at https://apimart.ai"
 
 
@@ -199,7 +199,11 @@ def _is_empty(found: Balance) -> bool:
 def _what_is_known(model: str, described: dict[str, Any] | None) -> str:
     """Give what a model is good for, by our table and by the server's own description."""
     rules = MODELS.get(model)
-    known = f": {', '.join(rules.resolutions or ())}, {rules.length}" if rules else ", of which no rules are known here"
+    known = (
+        f": {', '.join(rules.resolutions or ())}, {rules.default_length}"
+        if rules
+        else ", of which no rules are known here"
+    )
     idempotency = (described or {}).get("idempotency")
     if isinstance(idempotency, dict) and idempotency.get("supported") is True:
         return f"{known}; a submit sent twice is paid once (Idempotency-Key)"

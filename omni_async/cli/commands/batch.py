@@ -60,7 +60,7 @@ def batch(
     again = before.to_buy_again(failed=retry_failed, unknown=unknown, sandbox=server.sandbox)
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
-        return requests.jobs(client, lines, again=again)
+        return requests.submit_lines(client, lines, resubmit=again)
 
     plan = RunPlan(
         total=len(lines),
@@ -92,7 +92,7 @@ def _lines(file: Path, ledger: Path, *, sandbox: bool) -> list[requests.Line]:
 
         try:
             return requests.read(file, is_done=is_done)
-        except requests.BadFile as bad:
+        except requests.InvalidBatchFile as bad:
             raise UsageError(*(_named(file, problem) for problem in bad.problems)) from None
 
 
@@ -100,7 +100,7 @@ def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> RecordedJ
     """Give how the lines stand in the ledger. Raises `Misuse` for those that ask for something else than before."""
     standing, edited = RecordedJobs(), []
     with suppress(LedgerError), LedgerReader(ledger) as reader:  # where it cannot be read, the client says so
-        for line, record, is_same in requests.known(lines, reader.find):
+        for line, record, is_same in requests.find_recorded(lines, reader.find):
             standing.add(record)
             if not is_same:
                 edited.append(_edited(file, line, record))

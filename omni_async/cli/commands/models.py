@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_PATIENCE = Retry(budget=8.0)  # somebody sits and waits
+_PATIENCE = Retry(timeout=8.0)  # somebody sits and waits
 _NAMED = 20  # other ids of the server
 
 
@@ -90,16 +90,16 @@ def _row(rules: ModelRules) -> tuple[str, ...]:
         ", ".join(map(str, rules.durations or ())) or "its choice",
         ", ".join(rules.resolutions or ()),
         _numbers(rules.image_counts or ()),
-        "yes" if rules.frames else "no",
-        str(rules.most_videos),
-        "yes" if rules.extends else "no",
+        "yes" if rules.accepts_frames else "no",
+        str(rules.max_videos),
+        "yes" if rules.can_extend else "no",
     )
 
 
 def _note(rules: ModelRules) -> str:
     also = f"also called {', '.join(rules.aliases)}" if rules.aliases else ""
     default = "the default" if rules.id == DEFAULT_MODEL else ""
-    return "; ".join(filter(None, [default, also, rules.length, rules.note]))
+    return "; ".join(filter(None, [default, also, rules.default_length, rules.note]))
 
 
 def _numbers(counts: Sequence[int]) -> str:

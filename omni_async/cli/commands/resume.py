@@ -84,7 +84,7 @@ def _task_to_follow(record: JobRecord, *, is_sandbox: bool) -> tuple[str, str | 
 
 
 def _take_up(client: OmniClient, key: str, task_id: str | None) -> Job:
-    return client.again(key) if task_id is None else client.attach(task_id, key=key)
+    return client.resubmit(key) if task_id is None else client.attach(task_id, key=key)
 
 
 def _nothing_to_do(folder: Path, totals: LedgerTotals, output: Output) -> ExitStatus:

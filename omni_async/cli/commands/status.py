@@ -27,7 +27,7 @@ _ROWS = 20
 
 # What needs attention first, then what is on its way, then what is well.
 _ORDER = (
-    *(JobStatus.UNKNOWN, JobStatus.FAILED, JobStatus.UNDELIVERED, JobStatus.OVERDUE),
+    *(JobStatus.UNKNOWN, JobStatus.FAILED, JobStatus.DOWNLOAD_FAILED, JobStatus.TIMED_OUT),
     *(JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.DOWNLOADING),
     *(JobStatus.CANCELLED, JobStatus.WAITING, JobStatus.COMPLETED),
 )
@@ -43,8 +43,8 @@ class StatusFilter(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     UNKNOWN = "unknown"
-    OVERDUE = "overdue"
-    UNDELIVERED = "undelivered"
+    TIMED_OUT = "timed_out"
+    DOWNLOAD_FAILED = "download_failed"
     CANCELLED = "cancelled"
     DOUBTFUL = "doubtful"
 
@@ -91,7 +91,7 @@ def _chosen(
 ) -> Iterable[JobRecord]:
     """Give the jobs to tell of, lazily: in the order in which they came, or those first that need attention."""
     if state is StatusFilter.DOUBTFUL:
-        return (record for record in reader.jobs() if record.may_be_paid_twice)
+        return (record for record in reader.jobs() if record.possibly_paid_twice)
     if state is not None:
         return reader.jobs(state)
     if not is_sorted:
@@ -124,11 +124,11 @@ def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:
         "credits": record.credits,
         "error": record.error or None,
         "submits": record.submits,
-        "doubtful": record.doubtful,
-        "possibly_paid_twice": record.may_be_paid_twice,
+        "doubtful": record.ambiguous_submits,
+        "possibly_paid_twice": record.possibly_paid_twice,
         "parent": record.parent,
-        "earlier_task_ids": list(record.earlier_task_ids),
-        "earlier_cost": record.earlier_cost,
+        "earlier_task_ids": list(record.previous_task_ids),
+        "earlier_cost": record.previous_cost,
         "created_at": record.created_at,
         "submitted_at": record.submitted_at,
         "accepted_at": record.accepted_at,
@@ -150,7 +150,7 @@ def summary(totals: LedgerTotals, ledger: Path) -> dict[str, Any]:
         "cost": totals.cost,
         "credits": totals.credits,
         "submits": totals.submits,
-        "doubtful": totals.doubtful,
+        "doubtful": totals.ambiguous_submits,
         "possibly_paid_twice": totals.possibly_paid_twice,
         "folder": str(ledger.parent),
         "ledger": str(ledger),
