@@ -44,7 +44,6 @@ class Api:
         return [
             web.post("/v1/videos/generations", self.submit),
             web.get("/v1/tasks/{task_id}", self.check),
-            web.post("/v1/tasks/batch", self.check_many),
         ]
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
@@ -117,25 +116,6 @@ class Api:
             raise self._unknown(request.match_info["task_id"])
         view = self._views.of(task, self._stage.now(), fault, request.url.host)
         return harm.spoiled(fault, web.json_response({"code": 200, "data": view}))
-
-    async def check_many(self, request: web.Request) -> web.StreamResponse:
-        """How many tasks are; like the service, it says no more than their status words."""
-        self._stage.record.checks += 1
-        self._stage.record.batches += 1
-        api_key = bearer(request, self._stage.settings.api_key)
-        await self._stage.pause()
-        self._pass(self._check_gates, api_key, self._check_limits)
-        fault = self._stage.fault_injector.of("batch")
-        harm.instead(self._stage, fault)
-        try:
-            body = await request.json()
-            wanted = body.get("task_ids") or body["ids"]
-            tasks = [self._runner.find(str(task_id)) for task_id in wanted]
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise refusal(400, "task_ids must be an array of task ids") from None
-        now = self._stage.now()
-        found = [{"id": task.task_id, "status": self._views.word(task, now)} for task in tasks if task is not None]
-        return web.json_response({"code": 200, "data": harm.to_batch(fault, found)})
 
     def _cannot(self, task: Task | None) -> tuple[str, ...]:
         if task is None:

@@ -62,15 +62,12 @@ ANSWERS: dict[str, Callable[[SandboxState], ErrorReply]] = {
     ),
     "http_401_upload": lambda _: bad_key(),
     "http_402_upload": lambda _: refusal(402, "insufficient account balance, please top up and try again"),
-    "http_404_batch": lambda _: refusal(404, "not found: POST /v1/tasks/batch"),
-    "http_429_batch": lambda stage: stage.too_many(1.0),
-    "http_502_batch": lambda _: bad_gateway(),
     "http_429_upload": lambda stage: stage.too_many(1.0),
     "http_500_upload": lambda _: ErrorReply(
         500, {"error": {"message": "failed to upload image", "type": "server_error"}}
     ),
 }
-DROPS = ("drop_before", "drop_check", "drop_batch", "drop_upload")
+DROPS = ("drop_before", "drop_check", "drop_upload")
 
 
 def instead(stage: SandboxState, fault: str | None) -> None:
@@ -109,17 +106,6 @@ async def to_check(stage: SandboxState, fault: str | None, request: web.Request)
     if fault == "slow_check":
         await asyncio.sleep(LATE)
     instead(stage, fault)
-
-
-def to_batch(fault: str | None, found: list[dict[str, str]]) -> list[dict[str, str]] | dict[str, str]:
-    """What a fault makes of the answer to a check of many tasks."""
-    if fault == "odd_batch":
-        return {each["id"]: each["status"] for each in found}
-    if fault == "missing_batch":
-        return found[::2]
-    if fault == "foreign_batch":
-        return [*found, {"id": "task_00000000000000000000000000", "status": "processing"}]
-    return found
 
 
 def spoiled(fault: str | None, reply: web.Response) -> web.Response:

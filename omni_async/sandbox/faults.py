@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-KINDS = ("submit", "check", "batch", "clip", "upload", "webhook")
+KINDS = ("submit", "check", "clip", "upload", "webhook")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +69,6 @@ FAULTS = _table(
     ("unknown_status", "check", "a status word nobody knows while the task runs"),
     ("upper_status", "check", "the status word in other case: Processing, COMPLETED"),
     ("no_link", "check", "completed, but without a link this time"),
-    # A check of many tasks at once.
-    ("http_404_batch", "batch", "404: there is no such endpoint"),
-    ("http_429_batch", "batch", "429 to a batch check"),
-    ("http_502_batch", "batch", "502 with an HTML page"),
-    ("drop_batch", "batch", "the connection is closed"),
-    ("odd_batch", "batch", "an object of words by id instead of a list of {id, status}"),
-    ("missing_batch", "batch", "every other task is left out"),
-    ("foreign_batch", "batch", "a task is named that nobody asked for"),
     # A clip.
     ("cut_download", "clip", "closed in the middle of the announced body"),
     ("cut_download_clean", "clip", "no length announced, and a clean end too early"),

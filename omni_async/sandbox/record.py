@@ -34,7 +34,6 @@ class Record:
     refused: Counter[int] = field(default_factory=Counter)
     checks: int = 0
     checks_by_task: Counter[str] = field(default_factory=Counter)
-    batches: int = 0  # checks of many tasks at once; counted among the checks, too
     checks_refused: Counter[int] = field(default_factory=Counter)
     downloads: int = 0
     downloads_by_task: Counter[str] = field(default_factory=Counter)

@@ -57,7 +57,7 @@ class Sandbox:
         self._stack = AsyncExitStack()
 
     def script(self, kind: str, names: Iterable[str | None]) -> None:
-        """Queue faults for the next of a kind (submit, check, batch, clip, upload, webhook); None lets one pass."""
+        """Queue faults for the next of a kind (submit, check, clip, upload, webhook); None lets one pass."""
         self._fault_injector.script(kind, names)
 
     def fault(self, name: str, chance: float = 1.0) -> None:

@@ -192,18 +192,3 @@ async def test_a_client_that_has_closed_answers_503(tmp_path: Path) -> None:
         ):
             assert answer.status == 503
         await runner.cleanup()
-
-
-async def test_batch_status_over_the_wire(tmp_path: Path) -> None:
-    """The question that is posted is one that the sandbox understands."""
-    polling = Polling(min_interval=0.2, max_interval=0.5, batch_status=True)
-    async with (
-        Sandbox(prerendered=True, median=3.0, sigma=0.1) as sandbox,
-        OmniClient(
-            sandbox.api_key, base_url=sandbox.base_url, output_dir=tmp_path, ledger=None, polling=polling
-        ) as client,
-    ):
-        await asyncio.gather(*(client.submit(f"p{number}") for number in range(30)))
-        assert sandbox.record.batches > 1
-        assert sandbox.record.checks - sandbox.record.batches < 60
-        assert not sandbox.record.checks_refused

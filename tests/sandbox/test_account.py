@@ -10,7 +10,7 @@ import json
 import pytest
 from aiohttp import FormData
 
-from tests.support.shown_batches import listening
+from tests.support.shown_webhooks import listening
 from tests.support.talk import MODEL, talking
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 64

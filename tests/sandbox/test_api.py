@@ -182,16 +182,6 @@ async def test_a_body_too_large_is_413() -> None:
         assert answer.status == 413
 
 
-async def test_many_tasks_at_once() -> None:
-    """The batch check gives ids and status words, nothing else, under either name of its field."""
-    async with talking() as talk:
-        ids = [(await talk.completed("a"))["id"], (await talk.completed("b"))["id"]]
-        for name in ("task_ids", "ids"):
-            answer = await talk.call("POST", "/v1/tasks/batch", json={name: [*ids, "task_unknown"]})
-            assert answer.json["data"] == [{"id": task_id, "status": "completed"} for task_id in ids]
-        assert (await talk.call("POST", "/v1/tasks/batch", json={})).status == 400
-
-
 async def test_an_extension_needs_a_finished_parent() -> None:
     """A parent that still runs is refused; one that is completed is taken."""
     async with talking(median=0.3) as talk:

@@ -13,16 +13,16 @@ from aiohttp import FormData
 
 from omni_async.sandbox import FAULTS
 from omni_async.sandbox.faults import FaultInjector
-from tests.support.shown_batches import BATCHES, HOOKS, listening
 from tests.support.shown_checks import CHECKS
 from tests.support.shown_clips import CLIPS, SLOW, TASKS, UPLOADS
 from tests.support.shown_submits import SUBMITS
+from tests.support.shown_webhooks import HOOKS, listening
 from tests.support.talk import Answer, Talk, link_of, talking
 
 
 def test_every_fault_is_shown_here() -> None:
     """No fault is without a test."""
-    assert set(FAULTS) == {*SUBMITS, *CHECKS, *CLIPS, *TASKS, *UPLOADS, *BATCHES, *HOOKS}
+    assert set(FAULTS) == {*SUBMITS, *CHECKS, *CLIPS, *TASKS, *UPLOADS, *HOOKS}
 
 
 @pytest.mark.parametrize("name", SUBMITS)
@@ -87,15 +87,6 @@ async def test_faults_of_an_upload(name: str) -> None:
                 await talk.call("POST", "/v1/uploads/images", data=form)
         else:
             assert (await talk.call("POST", "/v1/uploads/images", data=form)).status == status
-
-
-@pytest.mark.parametrize("name", BATCHES)
-async def test_faults_of_a_batch_check(name: str) -> None:
-    """Each does to a check of many tasks what the table says."""
-    async with talking(faults={name: 1.0}, median=5.0) as talk:
-        await BATCHES[name](talk, [await talk.accepted(str(number)) for number in range(3)])
-        assert talk.sandbox.record.faults[name] == 1
-        assert talk.sandbox.record.batches == 1
 
 
 @pytest.mark.parametrize("name", HOOKS)
