@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .models.responses import Task
 
 
-E = TypeVar("E", bound="OmniError")
+_E = TypeVar("_E", bound="OmniError")
 
 
 class OmniError(Exception):
@@ -228,7 +228,7 @@ _BY_STATUS: dict[int, type[APIError]] = {
 }
 
 
-STATUS_BY_WORD = {
+STATUS_BY_ERROR_TYPE = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "payment_required": 402,
@@ -240,7 +240,7 @@ STATUS_BY_WORD = {
 }
 
 # The words of gateways that refuse for now, also under statuses that say something else.
-TOO_MANY = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
+RATE_LIMIT_CODES = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
 
 
 def error_class(status: int) -> type[APIError]:
@@ -248,8 +248,8 @@ def error_class(status: int) -> type[APIError]:
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
 
 
-def about(who: str, error: E) -> E:
+def with_prefix(prefix: str, error: _E) -> _E:
     """Give the same error with the one it is about named in front."""
     named = copy(error)
-    named.args = (f"{who}: {error}", *error.args[1:])
+    named.args = (f"{prefix}: {error}", *error.args[1:])
     return named

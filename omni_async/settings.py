@@ -8,17 +8,17 @@ from typing import Literal, get_args
 Ambiguous = Literal["retry", "hold"]
 BalanceScope = Literal["key", "account"]
 
-_HUGE = 1e15  # above what any setting can mean; also keeps out nan and inf
+_MAX_VALUE = 1e15  # above what any setting can mean; also keeps out nan and inf
 
 
-def _check(owner: object, name: str, *, least: float, above: bool = False, whole: bool = False) -> None:
+def _validate(owner: object, name: str, *, minimum: float, exclusive: bool = False, integer: bool = False) -> None:
     """Refuse the field unless it is None or a finite number of at least (or above) `least`."""
     value = getattr(owner, name)
     if value is None:
         return
-    wanted = f"{'a whole number' if whole else 'a number'} {'above' if above else 'of at least'} {least:g}"
-    number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-    if not number or not abs(value) < _HUGE or value < least or (above and value == least):
+    wanted = f"{'a whole number' if integer else 'a number'} {'above' if exclusive else 'of at least'} {minimum:g}"
+    number = isinstance(value, int if integer else (int, float)) and not isinstance(value, bool)
+    if not number or not abs(value) < _MAX_VALUE or value < minimum or (exclusive and value == minimum):
         raise ValueError(f"{type(owner).__name__}({name}={value!r}): {name} must be {wanted}")
 
 
@@ -41,13 +41,13 @@ class Limits:
     max_cost: float | None = None
 
     def __post_init__(self) -> None:
-        _check(self, "submits_per_minute", least=0, above=True)
-        _check(self, "max_in_flight", least=1, whole=True)
-        _check(self, "checks_per_second", least=0, above=True)
+        _validate(self, "submits_per_minute", minimum=0, exclusive=True)
+        _validate(self, "max_in_flight", minimum=1, integer=True)
+        _validate(self, "checks_per_second", minimum=0, exclusive=True)
         if self.max_downloads is None:
             raise ValueError("Limits(max_downloads=None): max_downloads must be a whole number of at least 1")
-        _check(self, "max_downloads", least=1, whole=True)
-        _check(self, "max_cost", least=0)
+        _validate(self, "max_downloads", minimum=1, integer=True)
+        _validate(self, "max_cost", minimum=0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,9 +70,9 @@ class Retry:
         for name in ("timeout", "wait_initial", "wait_max"):
             if getattr(self, name) is None:
                 raise ValueError(f"Retry({name}=None): {name} must be a number of seconds")
-        _check(self, "timeout", least=0)
-        _check(self, "wait_initial", least=0, above=True)
-        _check(self, "wait_max", least=self.wait_initial)
+        _validate(self, "timeout", minimum=0)
+        _validate(self, "wait_initial", minimum=0, exclusive=True)
+        _validate(self, "wait_max", minimum=self.wait_initial)
         if self.ambiguous not in get_args(Ambiguous):
             raise ValueError(f"Retry(ambiguous={self.ambiguous!r}): ambiguous must be 'retry' or 'hold'")
 
@@ -101,10 +101,10 @@ class Polling:
         for name in ("min_interval", "max_interval", "check_cost", "timeout"):
             if getattr(self, name) is None:
                 raise ValueError(f"Polling({name}=None): {name} must be a number of seconds")
-        _check(self, "min_interval", least=0, above=True)
-        _check(self, "max_interval", least=self.min_interval)
-        _check(self, "check_cost", least=0, above=True)
-        _check(self, "timeout", least=0, above=True)
+        _validate(self, "min_interval", minimum=0, exclusive=True)
+        _validate(self, "max_interval", minimum=self.min_interval)
+        _validate(self, "check_cost", minimum=0, exclusive=True)
+        _validate(self, "timeout", minimum=0, exclusive=True)
         if not isinstance(self.batch_status, bool):
             raise ValueError(  # noqa: TRY004 - like every other setting
                 f"Polling(batch_status={self.batch_status!r}): batch_status must be True or False"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from omni_async import errors
-from omni_async.errors import APIError, ClientClosed, OmniError, RateLimited, about, error_class
+from omni_async.errors import APIError, ClientClosed, OmniError, RateLimited, error_class, with_prefix
 from omni_async.models.responses import Task, TaskState, Video
 
 _TASK = Task(id="t", status="failed", state=TaskState.FAILED, videos=(Video("u", 5.0),), error="no")
@@ -103,7 +103,7 @@ def test_an_error_gets_the_name_of_what_it_is_about(
     error = _made(name, carried)
     if not isinstance(error, OmniError):
         pytest.skip("about is for OmniError")
-    named = about("job 'k'", error)
+    named = with_prefix("job 'k'", error)
     assert str(named) == "job 'k': what happened"
     assert {**_attributes(named), "str": "", "args": ()} == {**_attributes(error), "str": "", "args": ()}
     assert str(error) == "what happened"

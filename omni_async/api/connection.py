@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 VERSION_HEADER = "X-APIMart-Response-Version"
 
 # What the client itself says, and money or a clip hangs on each of them.
-_OURS = {
+_RESERVED_HEADERS = {
     "authorization": "give the key as api_key=",
     "content-type": "the client sets it",
     "content-length": "the client sets it",
@@ -31,8 +31,8 @@ _OURS = {
     "proxy-authorization": "write user and password into the proxy's URL",
     VERSION_HEADER.lower(): "give response_version=",
 }
-_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
@@ -57,11 +57,11 @@ class Connection:
     allow_insecure: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "headers", MappingProxyType(_checked_headers(self.headers)))
+        object.__setattr__(self, "headers", MappingProxyType(_validate_headers(self.headers)))
         if self.ssl is not None and not isinstance(self.ssl, tls.SSLContext):
             raise ValueError(f"Connection(ssl={self.ssl!r}): ssl must be an ssl.SSLContext")
         if self.response_version is not None:
-            _check_value("response_version", self.response_version)
+            _validate_header_value("response_version", self.response_version)
         if self.proxy is not None:
             object.__setattr__(self, "proxy", validate_proxy(self.proxy, "Connection(proxy=...)"))
         for name in ("trust_env", "allow_insecure"):
@@ -83,7 +83,7 @@ class Connection:
         return {**self.headers, **version}
 
 
-def validate_proxy(url: str, name: str) -> str:
+def validate_proxy(url: str, setting: str) -> str:
     """Give the URL of a proxy, as http where it names no scheme. Raises `ValueError`, which shows no password."""
     whole = url if "://" in url else f"http://{url}"
     try:
@@ -92,10 +92,10 @@ def validate_proxy(url: str, name: str) -> str:
     except ValueError:
         is_good = False
     if not is_good:
-        raise ValueError(f"{name}: this is no URL of a proxy, such as http://user:password@proxy.example:3128")
+        raise ValueError(f"{setting}: this is no URL of a proxy, such as http://user:password@proxy.example:3128")
     if parts.scheme not in {"http", "https"}:
         shown = without_password(whole)
-        raise ValueError(f"{name}: {shown} is no HTTP proxy; only http:// and https:// proxies can be used")
+        raise ValueError(f"{setting}: {shown} is no HTTP proxy; only http:// and https:// proxies can be used")
     return whole
 
 
@@ -105,21 +105,21 @@ def without_password(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+def _validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in headers.items():
-        if not isinstance(name, str) or not _NAME.fullmatch(name):
+        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"Connection(headers=...): {str(name)[:60]!r} cannot be the name of a header")
-        if why := _OURS.get(name.lower()):
+        if why := _RESERVED_HEADERS.get(name.lower()):
             raise ValueError(f"Connection(headers=...): {name} cannot be given here: {why}")
         if name.lower() in {each.lower() for each in found}:
             raise ValueError(f"Connection(headers=...): {name} stands there twice")
-        _check_value(f"headers[{name!r}]", value)
+        _validate_header_value(f"headers[{name!r}]", value)
         found[name] = value
     return found
 
 
-def _check_value(name: str, value: object) -> None:
+def _validate_header_value(name: str, value: object) -> None:
     """Refuse what no header can hold; its text is not shown, because it may be a secret."""
-    if not isinstance(value, str) or not _VALUE.fullmatch(value):
+    if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
         raise ValueError(f"Connection({name}=...): must be a text of visible ASCII characters, in one line")

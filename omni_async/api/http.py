@@ -51,27 +51,27 @@ class SendTracker:
     """Whether any byte of a request has left, and who is to hear of it."""
 
     listener: Callable[[], object] | None = None
-    happened: bool = False
+    is_sent: bool = False
 
 
-async def track_sending(session: object, context: SimpleNamespace, params: object) -> None:
+async def _track_sending(session: object, context: SimpleNamespace, params: object) -> None:
     """Tell the `Departure` that is a request's context; called by aiohttp when it has sent something."""
     departure: SendTracker | None = context.trace_request_ctx
-    if departure is not None and not departure.happened:
-        departure.happened = True
+    if departure is not None and not departure.is_sent:
+        departure.is_sent = True
         if departure.listener is not None:
             departure.listener()
 
 
-_LARGEST_REPLY = 8 * 1024 * 1024  # bytes; a reply about a task has a few hundred
-_CHUNK = 256 * 1024
-_MOST_REDIRECTS = 10
-_FAULTS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError)
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MAX_RESPONSE_BYTES = 8 * 1024 * 1024  # bytes; a reply about a task has a few hundred
+_CHUNK_BYTES = 256 * 1024
+_MAX_REDIRECTS = 10
+_NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError)
+_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 # Many servers close an idle connection after five seconds. A POST sent into one that is just being closed has an
 # unknown outcome, so ours are given up before that.
-_KEEP_ALIVE = 4.0
+_KEEP_ALIVE_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,24 +91,24 @@ class HttpTransport:
     def __init__(
         self, base_url: str, api_key: str, *, connection: Connection | None = None, timeouts: Timeouts | None = None
     ) -> None:
-        self._base = URL(base_url.rstrip("/"))
-        self._key = Secret(api_key)
+        self._base_url = URL(base_url.rstrip("/"))
+        self._api_key = Secret(api_key)
         self._timeouts = timeouts or Timeouts()
         self._connection = connection or Connection()
         self._proxies = ProxyResolver(self._connection)
         self._session: aiohttp.ClientSession | None = None
-        self._has_answered = False  # what was in order once is mended by waiting, not by a person
+        self._has_responded = False  # what was in order once is mended by waiting, not by a person
 
     def __repr__(self) -> str:
-        return f"<HttpTransport {self._base}>"
+        return f"<HttpTransport {self._base_url}>"
 
     def _open_session(self) -> aiohttp.ClientSession:
         trace = aiohttp.TraceConfig()
-        trace.on_request_headers_sent.append(track_sending)
-        trace.on_request_chunk_sent.append(track_sending)
+        trace.on_request_headers_sent.append(_track_sending)
+        trace.on_request_chunk_sent.append(_track_sending)
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
-                limit=0, keepalive_timeout=_KEEP_ALIVE, ttl_dns_cache=60, ssl=self._connection.ssl or True
+                limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=60, ssl=self._connection.ssl or True
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "omni-async"},
@@ -125,63 +125,63 @@ class HttpTransport:
     ) -> Response:
         """POST a request for a new task; what is known of whether it left is in the error's `sent`."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        target, departure = self._at("/v1/videos/generations"), SendTracker(on_sent)
-        return await self._call("POST", target, self._timeouts.submit, body, headers, departure=departure)
+        target, departure = self._url_for("/v1/videos/generations"), SendTracker(on_sent)
+        return await self._request("POST", target, self._timeouts.submit, body, headers, tracker=departure)
 
     async def check(self, task_id: str) -> Response:
         """GET how a task stands."""
-        return await self._call("GET", self._at("/v1/tasks/", task_id), self._timeouts.check)
+        return await self._request("GET", self._url_for("/v1/tasks/", task_id), self._timeouts.check)
 
     async def get(self, path: str, body: bytes | None = None) -> Response:
         """GET another page of the API, or POST a question to it."""
         headers = {"Content-Type": "application/json"} if body else None
-        return await self._call("POST" if body else "GET", self._at(path), self._timeouts.check, body, headers)
+        return await self._request("POST" if body else "GET", self._url_for(path), self._timeouts.check, body, headers)
 
     async def upload(self, path: Path) -> Response:
         """POST a picture as multipart form."""
         with path.open("rb") as file:  # opening is quick; aiohttp reads it in a thread
             form = aiohttp.FormData({"file": file}, quote_fields=False)
-            return await self._call("POST", self._at("/v1/uploads/images"), self._timeouts.upload, form)
+            return await self._request("POST", self._url_for("/v1/uploads/images"), self._timeouts.upload, form)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpStreamingResponse]:
         """GET bytes from any http(s) host, following redirects, but never from https down to http."""
         answer, trouble = None, None
         try:
-            answer = await self._follow(_target(url), dict(headers))
-        except _FAULTS as error:
-            trouble = self._trouble(error, sent=True)
+            answer = await self._get_following_redirects(_validate_url(url), dict(headers))
+        except _NETWORK_ERRORS as error:
+            trouble = self._to_transport_error(error, sent=True)
         if answer is None:
             raise trouble or TransportError(f"too many redirects from {_without_query(url)}")
         try:
-            yield HttpStreamingResponse(answer, self._trouble)
+            yield HttpStreamingResponse(answer, self._to_transport_error)
         finally:
             answer.close()
 
-    async def _follow(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
-        timeout = _limits(None, self._timeouts.connect, self._timeouts.idle)
-        for _ in range(_MOST_REDIRECTS):
-            answer = await self._open.get(
+    async def _get_following_redirects(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
+        timeout = _client_timeout(None, self._timeouts.connect, self._timeouts.idle)
+        for _ in range(_MAX_REDIRECTS):
+            answer = await self._client_session.get(
                 target,
-                headers=headers | self._key_for(target),
+                headers=headers | self._headers_for(target),
                 timeout=timeout,
                 allow_redirects=False,
                 proxy=self._proxies.proxy_for(target),
             )
             if answer.status == 407:
                 answer.close()
-                raise self._proxies.refusal(target, answer.status, answer.reason or "")
+                raise self._proxies.refusal_error(target, answer.status, answer.reason or "")
             location = answer.headers.get("Location") or answer.headers.get("URI")
-            if answer.status not in _REDIRECTS or not location:
+            if answer.status not in _REDIRECT_STATUSES or not location:
                 return answer
             answer.close()
-            following = target.join(_parsed(location))
+            following = target.join(_parse_url(location))
             if target.scheme == "https" and following.scheme != "https":
                 raise ValueError(f"{target.host} redirects from https to {following.scheme}, which is refused")
-            target = _target(str(following))
+            target = _validate_url(str(following))
         return None
 
-    async def _call(
+    async def _request(
         self,
         method: str,
         target: URL,
@@ -189,66 +189,66 @@ class HttpTransport:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
         *,
-        departure: SendTracker | None = None,
+        tracker: SendTracker | None = None,
     ) -> Response:
         """Make one request to the API's own origin and read the whole reply."""
-        departure = departure or SendTracker()
+        tracker = tracker or SendTracker()
         # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
         try:
-            async with self._open.request(
+            async with self._client_session.request(
                 method,
                 target,
-                data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK else body,  # piece by piece
-                headers={**(headers or {}), **self._own_headers()},
-                timeout=_limits(timeout, self._timeouts.connect),
+                data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,  # piece by piece
+                headers={**(headers or {}), **self._api_headers()},
+                timeout=_client_timeout(timeout, self._timeouts.connect),
                 allow_redirects=False,
                 proxy=self._proxies.proxy_for(target),
-                trace_request_ctx=departure,
+                trace_request_ctx=tracker,
             ) as answer:
-                return self._reply(target, answer, await _read(answer))
-        except _FAULTS as error:
-            trouble = self._trouble(error, sent=departure.happened)
+                return self._build_response(target, answer, await _read_body(answer))
+        except _NETWORK_ERRORS as error:
+            trouble = self._to_transport_error(error, sent=tracker.is_sent)
         raise trouble
 
-    def _at(self, path: str, last: str = "") -> URL:
+    def _url_for(self, path: str, last: str = "") -> URL:
         """Give the address of a page; `last` is its last part, whatever characters it has."""
-        return URL(f"{self._base}{path}{quote(last, safe='')}", encoded=True)
+        return URL(f"{self._base_url}{path}{quote(last, safe='')}", encoded=True)
 
-    def _key_for(self, target: URL) -> dict[str, str]:
+    def _headers_for(self, target: URL) -> dict[str, str]:
         """Give the header with the key, and those of the settings, to the API's own origin and nobody else."""
-        return self._own_headers() if target.origin() == self._base.origin() else {}
+        return self._api_headers() if target.origin() == self._base_url.origin() else {}
 
-    def _own_headers(self) -> dict[str, str]:
-        return {"Authorization": f"Bearer {self._key.reveal()}", **self._connection.extra_headers()}
+    def _api_headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._api_key.reveal()}", **self._connection.extra_headers()}
 
     # What a server says may quote the key: in its body, its headers, even in a line that is no HTTP.
 
-    def _reply(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Response:
-        self._proxies.check(target, answer.status, answer.reason, body)
-        self._has_answered = True
-        headers = {name: self._censored(value) for name, value in _headers(answer).items()}
-        return Response(answer.status, headers, _unescaped(body).replace(self._key.reveal().encode(), b"***"))
+    def _build_response(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Response:
+        self._proxies.raise_if_refused(target, answer.status, answer.reason, body)
+        self._has_responded = True
+        headers = {name: self._redact(value) for name, value in _headers(answer).items()}
+        return Response(answer.status, headers, _unescape_json(body).replace(self._api_key.reveal().encode(), b"***"))
 
-    def _trouble(self, error: BaseException, *, sent: bool) -> TransportError:
+    def _to_transport_error(self, error: BaseException, *, sent: bool) -> TransportError:
         """Tell in our words, and without the request's headers, what went wrong."""
         if isinstance(error, aiohttp.ClientHttpProxyError):
-            error = self._proxies.refusal(error.request_info.real_url, error.status, error.message)
+            error = self._proxies.refusal_error(error.request_info.real_url, error.status, error.message)
         if isinstance(error, ProxyRefused):
-            return TransportError(self._censored(str(error)), sent=False, permanent=not self._has_answered)
+            return TransportError(self._redact(str(error)), sent=False, permanent=not self._has_responded)
         if isinstance(error, aiohttp.ClientConnectorError):
-            permanent = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_answered
-            return TransportError(self._censored(_unconnected(error)), sent=False, permanent=permanent)
+            permanent = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_responded
+            return TransportError(self._redact(_connection_error_message(error)), sent=False, permanent=permanent)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             sent = False
         kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
-        reason, name = self._censored(str(error)), type(error).__name__
+        reason, name = self._redact(str(error)), type(error).__name__
         return kind(f"{reason} ({name})" if reason else name, sent=sent)
 
-    def _censored(self, text: str) -> str:
-        return text.replace(self._key.reveal(), "***")
+    def _redact(self, text: str) -> str:
+        return text.replace(self._api_key.reveal(), "***")
 
     @property
-    def _open(self) -> aiohttp.ClientSession:
+    def _client_session(self) -> aiohttp.ClientSession:
         if self._session is None:  # made late, because it belongs to the loop that runs then
             self._session = self._open_session()
         return self._session
@@ -267,22 +267,22 @@ class HttpStreamingResponse:
         """Give the body piece by piece."""
         trouble: TransportError | None = None
         try:
-            async for chunk in self._answer.content.iter_chunked(_CHUNK):
+            async for chunk in self._answer.content.iter_chunked(_CHUNK_BYTES):
                 yield chunk
-        except _FAULTS as error:
+        except _NETWORK_ERRORS as error:
             trouble = self._explain(error, sent=True)
         if trouble:
             raise trouble
 
 
 @cache
-def _limits(total: float | None, connect: float, idle: float | None = None) -> aiohttp.ClientTimeout:
+def _client_timeout(total: float | None, connect: float, idle: float | None = None) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(
         total=total, sock_connect=connect if total is None else min(total, connect), sock_read=idle
     )
 
 
-def _unconnected(error: aiohttp.ClientConnectorError) -> str:
+def _connection_error_message(error: aiohttp.ClientConnectorError) -> str:
     why = getattr(error, "os_error", None) or error.__cause__  # a bad certificate has none in aiohttp 3.11
     whom = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     advice = (
@@ -293,12 +293,12 @@ def _unconnected(error: aiohttp.ClientConnectorError) -> str:
     return f"no connection to {whom}{error.host}:{error.port}: {getattr(why, 'strerror', None) or why}{advice}"
 
 
-async def _read(answer: aiohttp.ClientResponse) -> bytes:
+async def _read_body(answer: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for piece in answer.content.iter_chunked(_CHUNK):
+    async for piece in answer.content.iter_chunked(_CHUNK_BYTES):
         body += piece
-        if len(body) > _LARGEST_REPLY:
-            raise ValueError(f"a reply of more than {_LARGEST_REPLY} bytes")
+        if len(body) > _MAX_RESPONSE_BYTES:
+            raise ValueError(f"a reply of more than {_MAX_RESPONSE_BYTES} bytes")
     return bytes(body)
 
 
@@ -306,14 +306,14 @@ def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in answer.headers.items()}
 
 
-def _target(url: str) -> URL:
-    target = _parsed(url)
+def _validate_url(url: str) -> URL:
+    target = _parse_url(url)
     if target.scheme not in {"http", "https"} or not target.host:
         raise ValueError(f"{_without_query(url)!r} is not an http(s) URL")
     return target
 
 
-def _parsed(url: str) -> URL:
+def _parse_url(url: str) -> URL:
     # A signed link must arrive as it was given; only one that is no proper URL is mended.
     return URL(url, encoded=url.isascii() and " " not in url)
 
@@ -323,7 +323,7 @@ def _without_query(url: str) -> str:
     return url.partition("?")[0][:200]
 
 
-def _unescaped(body: bytes) -> bytes:
+def _unescape_json(body: bytes) -> bytes:
     """Write JSON without escapes, so that what is looked for in it is found."""
     if b"\\" not in body:
         return body

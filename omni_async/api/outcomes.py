@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING
 from ..errors import APIError, OmniError, PaymentRequired, RateLimited, TransportError
 from ..models.responses import Task, TaskState
 from ..ratelimit.backoff import give_up_after
-from . import parsing as wire
+from .parsing import Response, is_not_json, parse_error, parse_retry_after, parse_task, parse_task_id, parse_upload
 
 if TYPE_CHECKING:
     from ..settings import Retry
-    from .parsing import Response
 
 
 # The codes by which relays of this family say "no credit" under other statuses than 402.
-_NO_CREDIT = frozenset(
+_NO_CREDIT_CODES = frozenset(
     {
         "insufficient_quota",
         "insufficient_user_quota",
@@ -41,9 +40,9 @@ _BAD_PARAMETER = re.compile(
 )
 
 _NEW_TASK_GRACE = 60.0  # seconds in which a server may not know yet a task that it has just accepted
-_FINAL_NOT_FOUND = 3  # so many 404s in a row are believed
-_MISSES_BEFORE_GIVING_UP = 5
-_IDEMPOTENCY_LIFETIME = 86_400.0  # seconds that the server remembers a key, as its schema says
+_MAX_NOT_FOUND = 3  # so many 404s in a row are believed
+_MAX_INCONCLUSIVE = 5
+_KEY_LIFETIME = 86_400.0  # seconds that the server remembers a key, as its schema says
 
 
 class SubmitOutcome(Enum):
@@ -75,32 +74,32 @@ class SubmitResult:
     url: str = ""
 
 
-def classify_submit(answer: Response | TransportError, *, now: float) -> SubmitResult:
+def classify_submit(response: Response | TransportError, *, now: float) -> SubmitResult:
     """Decide what became of a submit from its answer; `now` is in unix seconds."""
-    if isinstance(answer, TransportError):
-        if answer.permanent and not answer.sent:
-            return SubmitResult(SubmitOutcome.STOP_ALL, error=answer)
+    if isinstance(response, TransportError):
+        if response.permanent and not response.sent:
+            return SubmitResult(SubmitOutcome.STOP_ALL, error=response)
         return SubmitResult(
-            SubmitOutcome.AMBIGUOUS if answer.sent else SubmitOutcome.NOT_SENT,
-            error=answer,
-            applies_to_all=not answer.sent,
+            SubmitOutcome.AMBIGUOUS if response.sent else SubmitOutcome.NOT_SENT,
+            error=response,
+            applies_to_all=not response.sent,
         )
-    if task_id := wire.parse_task_id(answer):
-        is_replay = answer.headers.get("idempotency-replayed", "").strip().lower() in {"true", "1", "yes"}
+    if task_id := parse_task_id(response):
+        is_replay = response.headers.get("idempotency-replayed", "").strip().lower() in {"true", "1", "yes"}
         return SubmitResult(SubmitOutcome.ACCEPTED, task_id=task_id, is_replay=is_replay)
-    error = wire.parse_error(answer, now=now, about="submit")
-    verdict = _classify_error(error, is_page=wire.is_not_json(answer))
+    error = parse_error(response, now=now, operation="submit")
+    verdict = _classify_error(error, is_page=is_not_json(response))
     return SubmitResult(
         verdict,
-        error=_as_no_credit(error) if verdict is SubmitOutcome.STOP_ALL else error,
-        retry_after=wire.retry_after(answer, now),
+        error=_as_payment_required(error) if verdict is SubmitOutcome.STOP_ALL else error,
+        retry_after=parse_retry_after(response, now),
         applies_to_all=verdict is SubmitOutcome.RETRY_LATER and error.status != 409,
     )
 
 
 def _classify_error(error: APIError, *, is_page: bool) -> SubmitOutcome:
     status, words = error.status, f"{error.code} {error.type} {error.message}"
-    if status in {401, 402} or 300 <= status < 400 or _says_no_credit(error):
+    if status in {401, 402} or 300 <= status < 400 or _is_out_of_credit(error):
         return SubmitOutcome.STOP_ALL
     if status in {403, 404, 405} and is_page:
         return SubmitOutcome.STOP_ALL  # a gateway, or another server: it would say so to every submit
@@ -117,13 +116,13 @@ def _classify_error(error: APIError, *, is_page: bool) -> SubmitOutcome:
     return SubmitOutcome.REJECTED
 
 
-def _says_no_credit(error: APIError) -> bool:
-    return error.status < 500 and bool({error.code, error.type} & _NO_CREDIT)
+def _is_out_of_credit(error: APIError) -> bool:
+    return error.status < 500 and bool({error.code, error.type} & _NO_CREDIT_CODES)
 
 
-def _as_no_credit(error: APIError) -> APIError:
+def _as_payment_required(error: APIError) -> APIError:
     """Give the error that tells the reader to top up, whatever status the server chose for it."""
-    if not _says_no_credit(error):
+    if not _is_out_of_credit(error):
         return error
     return PaymentRequired(
         str(error),
@@ -135,23 +134,23 @@ def _as_no_credit(error: APIError) -> APIError:
     )
 
 
-def classify_upload(answer: Response | TransportError, *, now: float, about: str) -> SubmitResult:
+def classify_upload(response: Response | TransportError, *, now: float, operation: str) -> SubmitResult:
     """Decide what became of an upload. It costs nothing: an unclear outcome (`AMBIGUOUS`) may simply be tried again."""
-    if isinstance(answer, TransportError):
-        return SubmitResult(SubmitOutcome.AMBIGUOUS if answer.sent else SubmitOutcome.NOT_SENT, error=answer)
-    if url := wire.parse_upload(answer):
+    if isinstance(response, TransportError):
+        return SubmitResult(SubmitOutcome.AMBIGUOUS if response.sent else SubmitOutcome.NOT_SENT, error=response)
+    if url := parse_upload(response):
         return SubmitResult(SubmitOutcome.ACCEPTED, url=url)
-    error = wire.parse_error(answer, now=now, about=about)
-    verdict = _classify_error(error, is_page=wire.is_not_json(answer))
-    advice = wire.retry_after(answer, now)
+    error = parse_error(response, now=now, operation=operation)
+    verdict = _classify_error(error, is_page=is_not_json(response))
+    advice = parse_retry_after(response, now)
     return SubmitResult(
-        verdict, error=_as_no_credit(error) if verdict is SubmitOutcome.STOP_ALL else error, retry_after=advice
+        verdict, error=_as_payment_required(error) if verdict is SubmitOutcome.STOP_ALL else error, retry_after=advice
     )
 
 
-def upload_retry_timeout(verdict: SubmitOutcome, retry: Retry) -> float:
+def upload_retry_timeout(outcome: SubmitOutcome, retry: Retry) -> float:
     """Give for how many seconds an upload is tried again after such outcomes: 0 after a clear no."""
-    match verdict:
+    match outcome:
         case SubmitOutcome.AMBIGUOUS | SubmitOutcome.NOT_SENT | SubmitOutcome.INDETERMINATE:
             return retry.timeout
         case SubmitOutcome.RETRY_LATER:
@@ -189,29 +188,29 @@ _CHECK_OUTCOMES = {
 }
 
 
-def classify_check(answer: Response | TransportError, task_id: str, *, now: float) -> CheckResult:
+def classify_check(response: Response | TransportError, task_id: str, *, now: float) -> CheckResult:
     """Decide what a check has shown; `now` is in unix seconds."""
-    if isinstance(answer, TransportError):
-        return CheckResult(CheckOutcome.INCONCLUSIVE, error=answer)
-    task = wire.parse_task(answer, task_id)
+    if isinstance(response, TransportError):
+        return CheckResult(CheckOutcome.INCONCLUSIVE, error=response)
+    task = parse_task(response, task_id)
     if task is not None:
         look = _CHECK_OUTCOMES[task.state]
         return CheckResult(CheckOutcome.NO_URL if look is CheckOutcome.FINISHED and not task.videos else look, task)
-    error = wire.parse_error(answer, now=now, about="check")
+    error = parse_error(response, now=now, operation="check")
     # Only a spoken no counts: a gateway's page under 403 or 404 says nothing about the task.
-    if error.status in {401, 403} and not wire.is_not_json(answer):
+    if error.status in {401, 403} and not is_not_json(response):
         return CheckResult(CheckOutcome.DENIED, error=error)
     look = (
         CheckOutcome.NOT_FOUND
         if error.status in {400, 404} and (error.type or error.code)
         else CheckOutcome.INCONCLUSIVE
     )
-    return CheckResult(look, error=error, retry_after=wire.retry_after(answer, now))
+    return CheckResult(look, error=error, retry_after=parse_retry_after(response, now))
 
 
 def is_key_valid(age: float) -> bool:
     """Tell whether the server still knows an idempotency key that it first heard `age` seconds ago."""
-    return age < _IDEMPOTENCY_LIFETIME
+    return age < _KEY_LIFETIME
 
 
 def may_resend(age: float, retry: Retry) -> bool:
@@ -224,11 +223,11 @@ def is_rate_limit(error: OmniError | None) -> bool:
     return isinstance(error, RateLimited) and not isinstance(error, PaymentRequired)
 
 
-def is_not_found_final(in_a_row: int, age: float) -> bool:
+def is_not_found_final(consecutive: int, age: float) -> bool:
     """Tell whether to believe that a task which was accepted `age` seconds ago does not exist."""
-    return age > _NEW_TASK_GRACE and in_a_row >= _FINAL_NOT_FOUND
+    return age > _NEW_TASK_GRACE and consecutive >= _MAX_NOT_FOUND
 
 
-def should_stop_checking(in_a_row: int, seconds: float, retry: Retry) -> bool:
+def should_stop_checking(consecutive: int, duration: float, retry: Retry) -> bool:
     """Tell whether so many failed checks in a row, over so many seconds, end the following of a job."""
-    return in_a_row >= _MISSES_BEFORE_GIVING_UP and seconds > retry.timeout
+    return consecutive >= _MAX_INCONCLUSIVE and duration > retry.timeout

@@ -9,7 +9,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import STATUS_BY_WORD, TOO_MANY, APIError, RateLimited, error_class
+from ..errors import RATE_LIMIT_CODES, STATUS_BY_ERROR_TYPE, APIError, RateLimited, error_class
 from ..models.responses import Balance, Task, TaskState, Video
 from .json_values import as_bool as _is_yes
 from .json_values import as_number as _number
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-_DONE = frozenset({"completed", "succeeded", "success", "finished", "done"})
-_FAILED = frozenset({"failed", "failure", "error", "cancelled", "canceled", "expired", "timeout", "rejected"})
+_FINISHED_WORDS = frozenset({"completed", "succeeded", "success", "finished", "done"})
+_FAILED_WORDS = frozenset({"failed", "failure", "error", "cancelled", "canceled", "expired", "timeout", "rejected"})
 
 _TASK_ID = re.compile(r"task[_-][\w-]+")
 _REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
-_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_HTML_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,21 +38,21 @@ class Response:
     body: bytes = b""
 
 
-def encode(body: Mapping[str, Any]) -> bytes:
+def encode_json(body: Mapping[str, Any]) -> bytes:
     """Give the bytes of a request body."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
 
 
-def parse_task_id(reply: Response) -> str | None:
+def parse_task_id(response: Response) -> str | None:
     """Give the id of the task that this reply to a submit accepts; None if it names none."""
-    content = _content(reply)
+    content = _json_object(response)
     if content is None:
         return None
     data = content.get("data")
     if isinstance(data, str) and _TASK_ID.fullmatch(data):
         return data
-    is_no = _reports_error(content) or not 200 <= reply.status < 300
-    for item in _mappings(data):
+    is_no = _reports_error(content) or not 200 <= response.status < 300
+    for item in _objects_in(data):
         if found := _text(item.get("task_id")):
             return found
         if (found := _text(item.get("id"))) and (not is_no or _TASK_ID.fullmatch(found)):
@@ -63,12 +63,12 @@ def parse_task_id(reply: Response) -> str | None:
     return _text(content.get("task_id")) or (_text(content.get("id")) if has_status else "") or None
 
 
-def parse_task(reply: Response, task_id: str) -> Task | None:
+def parse_task(response: Response, task_id: str) -> Task | None:
     """Read a status reply; None where it holds no task: an error, or nothing that can be read."""
-    content = _content(reply)
-    if content is None or not 200 <= reply.status < 300:
+    content = _json_object(response)
+    if content is None or not 200 <= response.status < 300:
         return None
-    inner = next(_mappings(content.get("data")), None)
+    inner = next(_objects_in(content.get("data")), None)
     if inner is None and "data" not in content:
         inner = content
     if inner is None:
@@ -79,12 +79,12 @@ def parse_task(reply: Response, task_id: str) -> Task | None:
     if not named and (inner is content or _reports_error(content)):
         return None  # a gateway's {"status": "error"} must not pass for a failed task
     word = _text(inner.get("status")).lower()
-    if not word or (not named and word in _FAILED and not inner.get("error")):
+    if not word or (not named and word in _FAILED_WORDS and not inner.get("error")):
         return None
-    return _task(inner, task_id, word)
+    return _build_task(inner, task_id, word)
 
 
-def _task(inner: Mapping[str, Any], task_id: str, word: str) -> Task:
+def _build_task(inner: Mapping[str, Any], task_id: str, status: str) -> Task:
     credits_cost = _number(inner.get("credits_cost"))
     cost = _number(inner.get("cost"))
     if cost is None and credits_cost is not None:
@@ -92,8 +92,12 @@ def _task(inner: Mapping[str, Any], task_id: str, word: str) -> Task:
     message, code, kind = _error_fields(inner)
     return Task(
         id=task_id,
-        status=word,
-        state=TaskState.DONE if word in _DONE else TaskState.FAILED if word in _FAILED else TaskState.RUNNING,
+        status=status,
+        state=TaskState.DONE
+        if status in _FINISHED_WORDS
+        else TaskState.FAILED
+        if status in _FAILED_WORDS
+        else TaskState.RUNNING,
         progress=_progress(inner.get("progress")),
         created=_time(inner.get("created")),
         completed=_time(inner.get("completed")),
@@ -101,19 +105,19 @@ def _task(inner: Mapping[str, Any], task_id: str, word: str) -> Task:
         actual_time=_number(inner.get("actual_time")),
         cost=cost,
         credits_cost=credits_cost,
-        videos=_videos(inner.get("result")),
+        videos=_parse_videos(inner.get("result")),
         error=message,
         error_code=code,
         error_type=kind,
     )
 
 
-def parse_balance(reply: Response) -> Balance | None:
+def parse_balance(response: Response) -> Balance | None:
     """Read a balance reply; None where it holds none."""
-    content = _content(reply)
-    if content is None or not 200 <= reply.status < 300 or _reports_error(content):
+    content = _json_object(response)
+    if content is None or not 200 <= response.status < 300 or _reports_error(content):
         return None
-    inner = next(_mappings(content.get("data")), content)
+    inner = next(_objects_in(content.get("data")), content)
     remaining, credits_left = _number(inner.get("remain_balance")), _number(inner.get("remain_credits"))
     if remaining is None and credits_left is None and not _is_yes(inner.get("unlimited_quota")):
         return None
@@ -126,65 +130,65 @@ def parse_balance(reply: Response) -> Balance | None:
     )
 
 
-def parse_models(reply: Response) -> list[str] | None:
+def parse_models(response: Response) -> list[str] | None:
     """Read the ids of a list of models; None where the reply holds no list."""
-    content = _content(reply)
-    if content is None or not 200 <= reply.status < 300 or not isinstance(content.get("data"), list):
+    content = _json_object(response)
+    if content is None or not 200 <= response.status < 300 or not isinstance(content.get("data"), list):
         return None
-    return [name for item in _mappings(content["data"]) if (name := _text(item.get("id")))]
+    return [name for item in _objects_in(content["data"]) if (name := _text(item.get("id")))]
 
 
-def parse_schema(reply: Response) -> dict[str, Any] | None:
+def parse_schema(response: Response) -> dict[str, Any] | None:
     """Read what the server says of a model, as it says it; None where the reply holds nothing of the kind."""
-    content = _content(reply)
-    if content is None or not 200 <= reply.status < 300 or _reports_error(content):
+    content = _json_object(response)
+    if content is None or not 200 <= response.status < 300 or _reports_error(content):
         return None
-    return next(_mappings(content.get("data")), content)
+    return next(_objects_in(content.get("data")), content)
 
 
-def parse_upload(reply: Response) -> str | None:
+def parse_upload(response: Response) -> str | None:
     """Read where an uploaded file can be fetched; None where the reply does not say."""
-    content = _content(reply)
-    if content is None or not 200 <= reply.status < 300:
+    content = _json_object(response)
+    if content is None or not 200 <= response.status < 300:
         return None
-    inner = next(_mappings(content.get("data")), content)
+    inner = next(_objects_in(content.get("data")), content)
     return _text(inner.get("url")) or None
 
 
-def parse_error(reply: Response, *, now: float, about: str) -> APIError:
+def parse_error(response: Response, *, now: float, operation: str) -> APIError:
     """Put a reply that is not what was asked for into the error class for it; `now` is in unix seconds."""
-    content = _content(reply) or {}
+    content = _json_object(response) or {}
     message, code, kind = _error_fields(content)
-    message = message or _excerpt(reply.body) or "(no message)"
-    status = _status_meant(reply, content, code, kind)
+    message = message or _excerpt(response.body) or "(no message)"
+    status = _effective_status(response, content, code, kind)
     family = error_class(status)
     where = f" ({code})" if code and code != str(status) else ""
     remedy = f". {family.remedy}" if family.remedy else ""
     error = family(
-        f"{about}: HTTP {status}{where}: {message}{remedy}",
+        f"{operation}: HTTP {status}{where}: {message}{remedy}",
         status=status,
         code=code,
         type=kind,
         message=message,
-        request_id=_request_id(reply, content, message),
+        request_id=_request_id(response, content, message),
     )
     if isinstance(error, RateLimited):
-        error.retry_after = retry_after(reply, now)
+        error.retry_after = parse_retry_after(response, now)
     return error
 
 
-def retry_after(reply: Response, now: float) -> float | None:
+def parse_retry_after(response: Response, now: float) -> float | None:
     """Give how many seconds the server asks to wait: `Retry-After` as seconds or as an HTTP date; None if senseless."""
-    text = reply.headers.get("retry-after", "").strip()
+    text = response.headers.get("retry-after", "").strip()
     seconds = _number(text)
-    if seconds is None and (then := _date(text)) is not None:
+    if seconds is None and (then := _parse_http_date(text)) is not None:
         # The server's own clock, where it shows it: ours may be wrong.
-        here = _date(reply.headers.get("date", ""))
+        here = _parse_http_date(response.headers.get("date", ""))
         seconds = then - (now if here is None else here)
     return seconds if seconds is not None and seconds >= 0 else None
 
 
-def _date(text: str) -> float | None:
+def _parse_http_date(text: str) -> float | None:
     try:
         date = parsedate_to_datetime(text)
         return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP knows no other zone
@@ -192,20 +196,20 @@ def _date(text: str) -> float | None:
         return None
 
 
-def is_not_json(reply: Response) -> bool:
+def is_not_json(response: Response) -> bool:
     """Tell whether an answer is a page for people, as gateways and other servers send it, and no word of the API."""
-    return bool(reply.body.strip()) and _content(reply) is None
+    return bool(response.body.strip()) and _json_object(response) is None
 
 
-def _content(reply: Response) -> dict[str, Any] | None:
+def _json_object(response: Response) -> dict[str, Any] | None:
     try:
-        content = json.loads(reply.body)
+        content = json.loads(response.body)
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
 
 
-def _mappings(value: object) -> Iterator[dict[str, Any]]:
+def _objects_in(value: object) -> Iterator[dict[str, Any]]:
     for item in value if isinstance(value, list) else [value]:
         if isinstance(item, dict):
             yield item
@@ -217,17 +221,17 @@ def _reports_error(content: Mapping[str, Any]) -> bool:
     return bool(content.get("error")) or content.get("success") is False or (code is not None and code >= 300)
 
 
-def _status_meant(reply: Response, content: Mapping[str, Any], code: str, kind: str) -> int:
+def _effective_status(response: Response, content: Mapping[str, Any], code: str, kind: str) -> int:
     """Give the HTTP status; under a 2xx, the one that the body names by number or by word."""
-    is_success = 200 <= reply.status < 300
-    if (is_success or reply.status in {400, 403}) and {code, kind} & TOO_MANY:
+    is_success = 200 <= response.status < 300
+    if (is_success or response.status in {400, 403}) and {code, kind} & RATE_LIMIT_CODES:
         return 429
     if not is_success:
-        return reply.status
+        return response.status
     for number in (_number(content.get("code")), _number(code)):
         if number is not None and 400 <= number < 600:
             return int(number)
-    return STATUS_BY_WORD.get(kind) or STATUS_BY_WORD.get(code) or reply.status
+    return STATUS_BY_ERROR_TYPE.get(kind) or STATUS_BY_ERROR_TYPE.get(code) or response.status
 
 
 def _error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -240,21 +244,21 @@ def _error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
     return message, _text(inner.get("code")), _text(inner.get("type"))
 
 
-def _request_id(reply: Response, content: Mapping[str, Any], message: str) -> str:
+def _request_id(response: Response, content: Mapping[str, Any], message: str) -> str:
     named = _text(content.get("request_id"))
     for name in ("x-oneapi-request-id", "x-request-id"):
-        named = named or reply.headers.get(name, "")
+        named = named or response.headers.get(name, "")
     found = None if named else _REQUEST_ID.search(message)
     return found.group(1) if found else named
 
 
 def _excerpt(body: bytes) -> str:
-    text = _TAGS.sub(" ", body[:4096].decode("utf-8", "replace"))
+    text = _HTML_TAGS.sub(" ", body[:4096].decode("utf-8", "replace"))
     text = " ".join(text.split())
     return text if len(text) <= 200 else f"{text[:197]}..."
 
 
-def _videos(result: object) -> tuple[Video, ...]:
+def _parse_videos(result: object) -> tuple[Video, ...]:
     found: dict[str, Video] = {}
     for item in _video_items(result):
         expires = _time(item.get("expires_at"))
@@ -266,7 +270,7 @@ def _videos(result: object) -> tuple[Video, ...]:
 
 
 def _video_items(result: object) -> Iterator[Mapping[str, Any]]:
-    for holder in _mappings(result):
+    for holder in _objects_in(result):
         videos = holder.get("videos") or holder.get("video") or holder
         for item in videos if isinstance(videos, list) else [videos]:
             if isinstance(item, dict):

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from yarl import URL
 
 
-_REFUSED = frozenset({403, 407})
+_REFUSED_STATUSES = frozenset({403, 407})
 
 
 class ProxyRefused(ValueError):
@@ -26,28 +26,28 @@ class ProxyResolver:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._ways: dict[tuple[str, str], str | None] = {}
+        self._cache: dict[tuple[str, str], str | None] = {}
 
     def proxy_for(self, target: URL) -> str | None:
         """Give the proxy's URL; None for a direct way. Raises `ProxyRefusal` for one that cannot be used."""
         if self._connection.proxy is not None or not self._connection.trust_env:
             return self._connection.proxy
         origin = (target.scheme, target.host or "")
-        if origin not in self._ways:
+        if origin not in self._cache:
             try:
-                self._ways[origin] = _named_by_environment(*origin)
+                self._cache[origin] = _proxy_from_environment(*origin)
             except ValueError as error:
                 raise ProxyRefused(str(error)) from None
-        return self._ways[origin]
+        return self._cache[origin]
 
-    def check(self, target: URL, status: int, reason: str | None, body: bytes) -> None:
+    def raise_if_refused(self, target: URL, status: int, reason: str | None, body: bytes) -> None:
         """Raise `ProxyRefusal` for an answer that is a proxy's own no; through https it never gets this far."""
-        if status not in _REFUSED or target.scheme != "http" or self.proxy_for(target) is None:
+        if status not in _REFUSED_STATUSES or target.scheme != "http" or self.proxy_for(target) is None:
             return
         if status == 407 or not body.lstrip().startswith(b"{"):  # the API itself refuses in JSON
-            raise self.refusal(target, status, reason or "")
+            raise self.refusal_error(target, status, reason or "")
 
-    def refusal(self, target: URL, status: int, words: str) -> ProxyRefused:
+    def refusal_error(self, target: URL, status: int, words: str) -> ProxyRefused:
         """Say in plain words that the proxy on the way to an address refuses, and what may help."""
         proxy = without_password(self.proxy_for(target) or "")
         advice = "it wants a user and a password in its URL: http://user:password@host:port"
@@ -55,7 +55,7 @@ class ProxyResolver:
         return ProxyRefused(f"the proxy {proxy} lets nothing through to {target.host}: {status} {words}; {advice}")
 
 
-def _named_by_environment(scheme: str, host: str) -> str | None:
+def _proxy_from_environment(scheme: str, host: str) -> str | None:
     proxies = {} if proxy_bypass(host) else getproxies()
     url = proxies.get(scheme) or proxies.get("all")
     return validate_proxy(url, f"the environment's proxy for {scheme}") if url else None

@@ -12,21 +12,20 @@ import anyio
 
 from ..errors import RateLimited, ServerError, TransportError
 from ..ratelimit.backoff import retry_delay
-from . import parsing as wire
+from .parsing import Response, parse_balance, parse_error, parse_models, parse_retry_after, parse_schema, parse_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..models.responses import Balance, Task
     from ..settings import BalanceScope, Retry
-    from .parsing import Response
     from .transport import Transport
 
 
 _T = TypeVar("_T")
 
-_LONGEST = 60.0  # seconds that a single question is repeated: somebody sits and waits
-_BALANCES = {"key": "/v1/balance", "account": "/v1/user/balance"}
+_MAX_RETRY_SECONDS = 60.0  # seconds that a single question is repeated: somebody sits and waits
+_BALANCE_PATHS = {"key": "/v1/balance", "account": "/v1/user/balance"}
 
 
 class ApiQueries:
@@ -38,31 +37,31 @@ class ApiQueries:
 
     async def task(self, task_id: str) -> Task:
         """Ask how a task stands."""
-        return await self._ask(
-            f"task {task_id}", lambda: self._transport.check(task_id), lambda reply: wire.parse_task(reply, task_id)
+        return await self._query(
+            f"task {task_id}", lambda: self._transport.check(task_id), lambda reply: parse_task(reply, task_id)
         )
 
     async def balance(self, scope: BalanceScope) -> Balance:
         """Ask what is left."""
-        path = _BALANCES.get(scope)
+        path = _BALANCE_PATHS.get(scope)
         if path is None:
             raise ValueError(f"balance({scope!r}): scope must be 'key' or 'account'")
-        return await self._ask(f"balance of the {scope}", lambda: self._transport.get(path), wire.parse_balance)
+        return await self._query(f"balance of the {scope}", lambda: self._transport.get(path), parse_balance)
 
     async def models(self) -> list[str]:
         """Ask which models there are."""
-        return await self._ask("models", lambda: self._transport.get("/v1/models"), wire.parse_models)
+        return await self._query("models", lambda: self._transport.get("/v1/models"), parse_models)
 
     async def model_schema(self, model: str) -> dict[str, Any]:
         """Ask what the server says of a model."""
         path = f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
-        return await self._ask(f"model {model}", lambda: self._transport.get(path), wire.parse_schema)
+        return await self._query(f"model {model}", lambda: self._transport.get(path), parse_schema)
 
-    async def _ask(
+    async def _query(
         self, about: str, question: Callable[[], Awaitable[Response]], read: Callable[[Response], _T | None]
     ) -> _T:
         """Ask until there is an answer, a clear no, or no more time."""
-        ends_at = asyncio.get_running_loop().time() + min(_LONGEST, self._retry.timeout)
+        ends_at = asyncio.get_running_loop().time() + min(_MAX_RETRY_SECONDS, self._retry.timeout)
         attempt = 0
         while True:
             advice = None
@@ -76,10 +75,10 @@ class ApiQueries:
                 answer = read(reply)
                 if answer is not None:
                     return answer
-                refusal = wire.parse_error(reply, now=time.time(), about=about)
+                refusal = parse_error(reply, now=time.time(), operation=about)
                 if not isinstance(refusal, (ServerError, RateLimited)):
                     raise refusal
-                trouble, advice = refusal, wire.retry_after(reply, time.time())
+                trouble, advice = refusal, parse_retry_after(reply, time.time())
             pause = retry_delay(advice, attempt, self._retry, random.random())
             if asyncio.get_running_loop().time() + pause > ends_at:
                 raise trouble

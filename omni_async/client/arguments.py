@@ -10,7 +10,7 @@ from typing import Any
 from yarl import URL
 
 from ..errors import AuthenticationError, UnknownModelWarning
-from ..models.catalog import unknown_model
+from ..models.catalog import unknown_model_warning
 from ..models.request import VideoRequest
 from ..submission.local_files import resolve_references
 
@@ -33,7 +33,7 @@ def build_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoR
 
 def _with_warning(request: VideoRequest) -> VideoRequest:
     """Warn of a model without rules. Python itself shows the same warning of the same place only once a process."""
-    if text := unknown_model(request.model):
+    if text := unknown_model_warning(request.model):
         warnings.warn(text, UnknownModelWarning, stacklevel=1)
     return request
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import anyio.to_thread
 
-from ..api.parsing import Response, retry_after
+from ..api.parsing import Response, parse_retry_after
 from ..errors import DownloadError, TransportError
 from ..jobs.records import PartialDownload
 from ..ratelimit.backoff import retry_delay
@@ -199,7 +199,7 @@ class ClipDownload:
             case TransferStep.REFRESH_URL:
                 return AttemptFailure(f"the link answers HTTP {transfer.status}", needs_url=True)
             case TransferStep.RETRY_LATER:
-                advice = retry_after(Response(transfer.status, transfer.headers), self._context.registry.wall())
+                advice = parse_retry_after(Response(transfer.status, transfer.headers), self._context.registry.wall())
                 return AttemptFailure(f"the link answers HTTP {transfer.status}", retry_after=advice)
             case TransferStep.RESTART:
                 await self._start_over()

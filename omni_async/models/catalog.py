@@ -45,9 +45,9 @@ class ModelRules:
 
 
 _RATIOS = ("16:9", "9:16")
-_NONE: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+_NO_TYPES: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
-_ROWS = (
+_RULES = (
     ModelRules(
         id=DEFAULT_MODEL,
         resolutions=("720p",),
@@ -57,7 +57,7 @@ _ROWS = (
         image_counts=tuple(range(17)),
         max_images=16,
         accepts_frames=False,
-        generation_types=_NONE,
+        generation_types=_NO_TYPES,
         max_videos=1,
         accepts_data_uri=True,
         can_extend=True,
@@ -72,7 +72,7 @@ _ROWS = (
         image_counts=tuple(range(11)),
         max_images=10,
         accepts_frames=True,
-        generation_types=_NONE,
+        generation_types=_NO_TYPES,
         max_videos=1,
         accepts_data_uri=True,
         can_extend=True,
@@ -97,20 +97,20 @@ _ROWS = (
     ),
 )
 
-MODELS: Mapping[str, ModelRules] = MappingProxyType({rules.id: rules for rules in _ROWS})
+MODELS: Mapping[str, ModelRules] = MappingProxyType({rules.id: rules for rules in _RULES})
 """What is known of each model, by its id."""
 
-_COMMON = ModelRules(id="")
-_BY_NAME = {name: rules for rules in _ROWS for name in (rules.id, *rules.aliases)}
+_UNCHECKED = ModelRules(id="")
+_BY_NAME = {name: rules for rules in _RULES for name in (rules.id, *rules.aliases)}
 
 
-def rules_of(model: str) -> ModelRules:
+def rules_for(model: str) -> ModelRules:
     """Give what is known of a model; of an unknown one, nothing is."""
-    return _BY_NAME.get(model, _COMMON)
+    return _BY_NAME.get(model, _UNCHECKED)
 
 
 @lru_cache(maxsize=64)
-def unknown_model(model: str) -> str:
+def unknown_model_warning(model: str) -> str:
     """Say that a model is not in the table, and which one may be meant; an empty text if it is."""
     if model in _BY_NAME:
         return ""
@@ -121,21 +121,21 @@ def unknown_model(model: str) -> str:
     return f"model {model!r} is none of those whose rules are known here{hint}: only what holds for all is checked"
 
 
-def fault(model: str, name: str, value: Any) -> str:
+def field_error(model: str, name: str, value: Any) -> str:
     """Say what is wrong with one field of a request to a model; an empty text if nothing is."""
-    rules = rules_of(model)
+    rules = rules_for(model)
     text = ""
     match name:
         case "aspect_ratio":
-            text = _not_among(name, value, rules.aspect_ratios)
+            text = _choice_error(name, value, rules.aspect_ratios)
         case "resolution":
-            text = _not_among(name, value, rules.resolutions)
+            text = _choice_error(name, value, rules.resolutions)
         case "duration":
-            text = _not_among(
+            text = _choice_error(
                 name, value, rules.durations, instead=f"a clip has {rules.default_length}; time it in the prompt"
             )
         case "generation_type":
-            text = _not_among(name, value, None if rules.generation_types is None else tuple(rules.generation_types))
+            text = _choice_error(name, value, None if rules.generation_types is None else tuple(rules.generation_types))
         case "first_frame_image" | "last_frame_image" if rules.accepts_frames is False:
             text = f"{name} cannot be given; image_urls can"
         case "video_urls" if rules.accepts_data_uri is False and any(url.startswith("data:") for url in value):
@@ -145,18 +145,18 @@ def fault(model: str, name: str, value: Any) -> str:
     return f"{text} (model {model})" if text else ""
 
 
-def clashes(model: str, fields: Mapping[str, Any], *, extends: bool = False) -> Iterator[str]:
+def find_conflicts(model: str, fields: Mapping[str, Any], *, extends: bool = False) -> Iterator[str]:
     """Say which fields of a request do not go together; `extends`: it will go on from another task."""
-    rules = rules_of(model)
+    rules = rules_for(model)
     found = [
-        *_clash_with_parent(rules, fields, extends=extends),
-        *_clash_of_pictures(rules, fields),
-        *_clash_of_videos(rules, fields),
+        *_extension_conflicts(rules, fields, extends=extends),
+        *_image_conflicts(rules, fields),
+        *_video_conflicts(rules, fields),
     ]
     return (f"{text} (model {model})" for text in found)
 
 
-def _clash_of_videos(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
+def _video_conflicts(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
     videos = len(fields.get("video_urls") or ()) + (fields.get("video") is not None)
     if rules.max_videos is not None and videos > rules.max_videos:
         yield f"video_urls takes at most {rules.max_videos}, not {videos}"
@@ -164,59 +164,59 @@ def _clash_of_videos(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[s
         yield "duration cannot be given with video_urls: the clip is as long as the video"
 
 
-def _clash_with_parent(rules: ModelRules, fields: Mapping[str, Any], *, extends: bool) -> Iterator[str]:
+def _extension_conflicts(rules: ModelRules, fields: Mapping[str, Any], *, extends: bool) -> Iterator[str]:
     if not (extends or fields.get("extend_from_task_id")):
         return
     if rules.can_extend is False:
-        able = " or ".join(other.id for other in _ROWS if other.can_extend)
+        able = " or ".join(other.id for other in _RULES if other.can_extend)
         yield f"it cannot go on from another task; name a model that can ({able})"
     elif rules.can_extend and (name := next((name for name in ("video", "video_urls") if fields.get(name)), "")):
         yield f"{name} and extend_from_task_id exclude each other: a clip goes on from the one or from the other"
 
 
-def _clash_of_pictures(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
-    name, images = _pictures(fields)
-    kind, roles = fields.get("generation_type"), _roles(fields.get("extra") or {})
+def _image_conflicts(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[str]:
+    name, images = _count_images(fields)
+    kind, roles = fields.get("generation_type"), _image_roles(fields.get("extra") or {})
     frames = [frame for frame in ("first_frame_image", "last_frame_image") if fields.get(frame)]
     if frames == ["last_frame_image"] and "first_frame" not in roles and rules.accepts_frames:
         yield "last_frame_image needs first_frame_image as well"
     total = images + len(frames) + len(roles)
-    if wrong := _wrong_count(name, images, rules.image_counts):
+    if wrong := _count_error(name, images, rules.image_counts):
         yield wrong
     elif rules.max_images is not None and total > rules.max_images:
         yield f"{name}, frames and image_with_roles together may be {rules.max_images}, not {total}"
     counts = (rules.generation_types or {}).get(kind or "")
     if counts is not None and images not in counts:
-        yield f"{name} must be {_listed(counts)} with generation_type {kind!r}, not {images}"
+        yield f"{name} must be {_join_with_or(counts)} with generation_type {kind!r}, not {images}"
 
 
-def _pictures(fields: Mapping[str, Any]) -> tuple[str, int]:
+def _count_images(fields: Mapping[str, Any]) -> tuple[str, int]:
     """Give under which names pictures are given, and how many."""
     counts = {name: len(fields.get(name) or ()) for name in ("images", "image_urls")}
     return " and ".join(name for name in counts if counts[name]) or "image_urls", sum(counts.values())
 
 
-def _roles(extra: Mapping[str, Any]) -> list[str]:
+def _image_roles(extra: Mapping[str, Any]) -> list[str]:
     found = extra.get("image_with_roles")
     return [str(each.get("role")) for each in found if isinstance(each, dict)] if isinstance(found, list) else []
 
 
-def _not_among(name: str, value: object, allowed: Sequence[object] | None, *, instead: str = "") -> str:
+def _choice_error(name: str, value: object, allowed: Sequence[object] | None, *, instead: str = "") -> str:
     if allowed is None or value in allowed:
         return ""
     if not allowed:
         return f"{name} cannot be given{f': {instead}' if instead else ''}"
-    return f"{name} must be {_listed(allowed)}, not {value!r}"
+    return f"{name} must be {_join_with_or(allowed)}, not {value!r}"
 
 
-def _wrong_count(name: str, count: int, allowed: Sequence[int] | None) -> str:
+def _count_error(name: str, count: int, allowed: Sequence[int] | None) -> str:
     if allowed is None or count in allowed:
         return ""
     if count > allowed[-1]:
         return f"{name} takes at most {allowed[-1]}, not {count}"
-    return f"{name} takes {_listed(allowed)}, not {count}"
+    return f"{name} takes {_join_with_or(allowed)}, not {count}"
 
 
-def _listed(values: Sequence[object]) -> str:
+def _join_with_or(values: Sequence[object]) -> str:
     *others, last = (repr(value) for value in values)
     return f"{', '.join(others)} or {last}" if others else last

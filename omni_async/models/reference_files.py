@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-HEAD = 16  # bytes of a file that tell what it is
-LARGEST_IMAGE = 20 * 1024 * 1024  # bytes, the upload's own limit
-LARGEST_VIDEO = 20 * 1024 * 1024  # bytes; it travels within the request, where it becomes a third larger
-SHORTEST, LONGEST, ADVISED = 1.0, 24.0, 3.0  # seconds of a reference video, as the API's page puts it
+HEADER_BYTES = 16  # bytes of a file that tell what it is
+MAX_IMAGE_BYTES = 20 * 1024 * 1024  # bytes, the upload's own limit
+MAX_VIDEO_BYTES = 20 * 1024 * 1024  # bytes; it travels within the request, where it becomes a third larger
+MIN_VIDEO_SECONDS, MAX_VIDEO_SECONDS, RECOMMENDED_VIDEO_SECONDS = (
+    1.0,
+    24.0,
+    3.0,
+)  # seconds of a reference video, as the API's page puts it
 
 UPLOAD_LIFETIME = 72 * 3600.0  # seconds that the link of an upload lives
 # A link is named in a request only while it lives so long: a request whose outcome is unclear may be sent again, to the
 # byte, for as long as the server knows its idempotency key (24 h), and the server needs the picture then as well.
-_NEEDED = 26 * 3600.0
+_REQUIRED_LIFETIME = 26 * 3600.0
 
-_SLACK = 0.1  # seconds by which a container's own figure may be off
+_DURATION_TOLERANCE = 0.1  # seconds by which a container's own figure may be off
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +29,12 @@ class Upload:
     expires_at: float
 
     @property
-    def good_until(self) -> float:
+    def usable_until(self) -> float:
         """The time from which a request should not name it any more."""
-        return self.expires_at - _NEEDED
+        return self.expires_at - _REQUIRED_LIFETIME
 
 
-def image_kind(head: bytes) -> str:
+def image_media_type(head: bytes) -> str:
     """Tell the media type of a picture by its first bytes; "" if the upload would not take it."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "image/webp"
@@ -39,47 +43,49 @@ def image_kind(head: bytes) -> str:
     return next((kind for mark, kind in kinds.items() if head.startswith(mark)), "")
 
 
-def video_kind(head: bytes) -> str:
+def video_media_type(head: bytes) -> str:
     """Tell the media type of a video by its first bytes; "" if it is none of those that are known."""
     if head[4:8] == b"ftyp":
         return "video/quicktime" if head[8:12] == b"qt  " else "video/mp4"
     return "video/webm" if head.startswith(b"\x1aE\xdf\xa3") else ""
 
 
-def image_fault(size: int, head: bytes) -> str:
+def image_error(size: int, head: bytes) -> str:
     """Say why a file cannot be a reference picture; "" if it can."""
     if not size:
         return "is empty"
-    if not image_kind(head):
+    if not image_media_type(head):
         return "is no JPEG, PNG, WebP or GIF picture, whatever its name says"
-    if size > LARGEST_IMAGE:
-        return f"has {size} bytes; the upload takes at most {LARGEST_IMAGE} (20 MiB)"
+    if size > MAX_IMAGE_BYTES:
+        return f"has {size} bytes; the upload takes at most {MAX_IMAGE_BYTES} (20 MiB)"
     return ""
 
 
-def video_fault(size: int, head: bytes) -> str:
+def video_error(size: int, head: bytes) -> str:
     """Say why a file cannot be a reference video; "" if it can."""
     if not size:
         return "is empty"
-    if not video_kind(head):
+    if not video_media_type(head):
         return "is no MP4, MOV or WebM video, whatever its name says"
-    if size > LARGEST_VIDEO:
+    if size > MAX_VIDEO_BYTES:
         return (
-            f"has {size} bytes; a local video travels within the request and may have {LARGEST_VIDEO} (20 MiB): cut it "
+            f"has {size} bytes; a local video travels within the request and may have {MAX_VIDEO_BYTES} (20 MiB): cut it "
             "or give an http(s) URL"
         )
     return ""
 
 
-def length_fault(seconds: float) -> str:
+def video_length_error(seconds: float) -> str:
     """Say why a reference video of so many seconds cannot be used; "" if it can."""
-    if SHORTEST - _SLACK <= seconds <= LONGEST + _SLACK:
+    if MIN_VIDEO_SECONDS - _DURATION_TOLERANCE <= seconds <= MAX_VIDEO_SECONDS + _DURATION_TOLERANCE:
         return ""
-    return f"is {seconds:.1f} s long; a reference video has {SHORTEST:g} to {LONGEST:g} s"
+    return f"is {seconds:.1f} s long; a reference video has {MIN_VIDEO_SECONDS:g} to {MAX_VIDEO_SECONDS:g} s"
 
 
-def length_advice(seconds: float) -> str:
+def video_length_warning(seconds: float) -> str:
     """Say what the API's page advises against; "" if nothing."""
-    if seconds <= ADVISED + _SLACK:
+    if seconds <= RECOMMENDED_VIDEO_SECONDS + _DURATION_TOLERANCE:
         return ""
-    return f"is {seconds:.1f} s long; the API's page advises {ADVISED:g} s or less for a reference video"
+    return (
+        f"is {seconds:.1f} s long; the API's page advises {RECOMMENDED_VIDEO_SECONDS:g} s or less for a reference video"
+    )

@@ -23,28 +23,28 @@ from pydantic import (
     model_validator,
 )
 
-from .catalog import DEFAULT_MODEL, clashes, fault
+from .catalog import DEFAULT_MODEL, field_error, find_conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_LONGEST_SLUG = 40  # bytes: the start of a prompt is recognisable, and a listing of keys still fits a terminal
-_NOT_A_WORD = re.compile(r"[\W_]+")
+_MAX_SLUG_BYTES = 40  # bytes: the start of a prompt is recognisable, and a listing of keys still fits a terminal
+_NON_WORD = re.compile(r"[\W_]+")
 
 
 def _slug(text: str) -> str:
     """Give a short readable name for a text: its first words, joined by hyphens; "clip" if it has none."""
-    words = _NOT_A_WORD.sub("-", unicodedata.normalize("NFC", text).lower()).strip("-")
-    words = _cut(words.encode("utf-8", "ignore").decode(), _LONGEST_SLUG)
+    words = _NON_WORD.sub("-", unicodedata.normalize("NFC", text).lower()).strip("-")
+    words = _truncate(words.encode("utf-8", "ignore").decode(), _MAX_SLUG_BYTES)
     return words.rstrip("-") or "clip"
 
 
-def _cut(text: str, longest: int) -> str:
+def _truncate(text: str, longest: int) -> str:
     """Cut to so many bytes, never within a character, and never so that it ends in a dot or space."""
     return text.encode()[:longest].decode("utf-8", "ignore").rstrip(". ")
 
 
-def is_link(url: str) -> bool:
+def is_http_url(url: str) -> bool:
     """Tell whether a text is an http(s) URL."""
     try:
         parts = urlsplit(url)
@@ -53,55 +53,57 @@ def is_link(url: str) -> bool:
         return False
 
 
-def shortened(text: str) -> str:
+def abbreviate(text: str) -> str:
     """Give what somebody wrote, for a message about it."""
     return repr(text if len(text) <= 60 else f"{text[:57]}...")
 
 
-def _file_or_link(value: object, what: str) -> Path | str:
+def _parse_reference(value: object, what: str) -> Path | str:
     if isinstance(value, PurePath):
         return Path(value)
     if not isinstance(value, str) or not value.strip():
         raise ValueError(
-            f"{what} must be a file or an http(s) URL, not {shortened(str(value)) if value else repr(value)}"
+            f"{what} must be a file or an http(s) URL, not {abbreviate(str(value)) if value else repr(value)}"
         )
-    if is_link(value):
+    if is_http_url(value):
         return value
     if "://" in value or value.startswith("data:"):
-        raise ValueError(f"{shortened(value)} is neither a file nor an http(s) URL")
+        raise ValueError(f"{abbreviate(value)} is neither a file nor an http(s) URL")
     return Path(value)
 
 
-def _files_or_links(value: object) -> tuple[Path | str, ...]:
+def _parse_images(value: object) -> tuple[Path | str, ...]:
     if isinstance(value, (str, PurePath)):
         value = (value,)
     if not isinstance(value, (list, tuple)):
         raise ValueError("images must be a list of files and http(s) URLs")  # noqa: TRY004 - pydantic wants it
-    return tuple(_file_or_link(one, "a picture") for one in value)
+    return tuple(_parse_reference(one, "a picture") for one in value)
 
 
-def _video(value: object) -> Path | str | None:
+def _parse_video(value: object) -> Path | str | None:
     if value is None or (isinstance(value, str) and value.startswith("data:video/")):
         return value
-    return _file_or_link(value, "a video")
+    return _parse_reference(value, "a video")
 
 
 # Written out by hand: pydantic would have to guess again and again whether a text is a path or a link.
-Images = Annotated[
+ImageReferences = Annotated[
     tuple[Path | str, ...],
-    PlainValidator(_files_or_links),
+    PlainValidator(_parse_images),
     PlainSerializer(lambda images: [*map(str, images)], when_used="json"),
 ]
-OneVideo = Annotated[
-    Path | str | None, PlainValidator(_video), PlainSerializer(lambda video: video and str(video), when_used="json")
+VideoReference = Annotated[
+    Path | str | None,
+    PlainValidator(_parse_video),
+    PlainSerializer(lambda video: video and str(video), when_used="json"),
 ]
 
 _INHERITED = ("model", "aspect_ratio", "resolution")  # what a request that goes on from another takes over from it
-_NEVER_CLASH = frozenset({"model", "prompt", "aspect_ratio", "resolution"})
+_FREE_FIELDS = frozenset({"model", "prompt", "aspect_ratio", "resolution"})
 
-_RECORDED = {"recorded": True}  # the context in which a request is only read again
+_STORED = {"recorded": True}  # the context in which a request is only read again
 _NOT_SENT = {"extra", "images", "video"}  # as they are
-_SET_BY_FILES = {"image_urls": "images", "video_urls": "video"}
+_FILE_FIELDS = {"image_urls": "images", "video_urls": "video"}
 
 
 class VideoRequest(BaseModel):
@@ -136,37 +138,37 @@ class VideoRequest(BaseModel):
     extend_from_task_id: str | None = Field(default=None, min_length=1)
     extra: dict[str, Any] = Field(default_factory=dict)
     """Fields that the page does not name, passed through as they are (for other models, or newer pages)."""
-    images: Images = ()
-    video: OneVideo = None
+    images: ImageReferences = ()
+    video: VideoReference = None
 
     @field_validator("image_urls", "video_urls", mode="before")
     @classmethod
-    def _one_is_a_list_of_one(cls, value: object) -> object:
+    def _wrap_single_url(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
 
     @field_validator("image_urls")
     @classmethod
-    def _images_are_links(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_image_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not is_link(url):
-                raise ValueError(f"{shortened(url)} is not an http(s) URL; a local picture is given in images")
+            if not is_http_url(url):
+                raise ValueError(f"{abbreviate(url)} is not an http(s) URL; a local picture is given in images")
         return urls
 
     @field_validator("video_urls")
     @classmethod
-    def _videos_are_links_or_data(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_video_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
         for url in urls:
-            if not is_link(url) and not url.startswith("data:video/"):
+            if not is_http_url(url) and not url.startswith("data:video/"):
                 raise ValueError(
-                    f"{shortened(url)} is neither an http(s) URL nor a data:video URI; a local one is given in video"
+                    f"{abbreviate(url)} is neither an http(s) URL nor a data:video URI; a local one is given in video"
                 )
         return urls
 
     @field_validator("first_frame_image", "last_frame_image")
     @classmethod
-    def _frames_are_links(cls, url: str | None) -> str | None:
+    def _check_frame_url(cls, url: str | None) -> str | None:
         if url is not None:
-            cls._images_are_links((url,))
+            cls._check_image_urls((url,))
         return url
 
     @field_validator(
@@ -180,17 +182,17 @@ class VideoRequest(BaseModel):
         "video",
     )
     @classmethod
-    def _model_takes_it(cls, value: Any, info: ValidationInfo) -> Any:
+    def _check_against_model(cls, value: Any, info: ValidationInfo) -> Any:
         model = info.data.get("model")
-        if value is None or model is None or info.context is _RECORDED:
+        if value is None or model is None or info.context is _STORED:
             return value
-        if wrong := fault(model, info.field_name or "", value):
+        if wrong := field_error(model, info.field_name or "", value):
             raise ValueError(wrong)
         return value
 
     @field_validator("extra")
     @classmethod
-    def _extra_is_json(cls, extra: dict[str, Any]) -> dict[str, Any]:
+    def _check_extra(cls, extra: dict[str, Any]) -> dict[str, Any]:
         try:
             text = json.dumps(extra, allow_nan=False, sort_keys=True, ensure_ascii=False)
             copy: dict[str, Any] = json.loads(text.encode())
@@ -201,10 +203,10 @@ class VideoRequest(BaseModel):
         return copy
 
     @model_validator(mode="after")
-    def _says_something(self) -> Self:
+    def _check_content(self) -> Self:
         if not (self.prompt and self.prompt.strip()) and not self._has_references():
             raise ValueError("give a prompt, images or a video; at least one of them is needed")
-        if twice := [name for name in _NAMES if name in self.extra and getattr(self, name)]:
+        if twice := [name for name in _PAYLOAD_FIELDS if name in self.extra and getattr(self, name)]:
             raise ValueError(f"{', '.join(twice)} is set twice: as a field and in extra")
         if self.images or self.video is not None:
             self._check_files()
@@ -216,25 +218,25 @@ class VideoRequest(BaseModel):
         return bool(links or self.images or self.video or roles)
 
     def _check_files(self) -> None:
-        if twice := [name for name in _SET_BY_FILES if name in self.extra and getattr(self, _SET_BY_FILES[name])]:
-            raise ValueError(f"{', '.join(twice)} is set twice: by {_SET_BY_FILES[twice[0]]} and in extra")
+        if twice := [name for name in _FILE_FIELDS if name in self.extra and getattr(self, _FILE_FIELDS[name])]:
+            raise ValueError(f"{', '.join(twice)} is set twice: by {_FILE_FIELDS[twice[0]]} and in extra")
         if self.video is not None and self.video_urls:
             raise ValueError("video and video_urls exclude each other: a request refers to one video at most")
 
     @model_validator(mode="after")
-    def _fields_go_together(self, info: ValidationInfo) -> Self:
-        is_checked = info.context is not _RECORDED and not self.model_fields_set <= _NEVER_CLASH
-        if is_checked and (wrong := [*clashes(self.model, dict(self))]):
+    def _check_conflicts(self, info: ValidationInfo) -> Self:
+        is_checked = info.context is not _STORED and not self.model_fields_set <= _FREE_FIELDS
+        if is_checked and (wrong := [*find_conflicts(self.model, dict(self))]):
             raise ValueError("; ".join(wrong))
         return self
 
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read what `as_json` gave, also where the rules of its model have changed since."""
-        return cls.model_validate_json(text, context=_RECORDED)
+        return cls.model_validate_json(text, context=_STORED)
 
     @model_validator(mode="after")
-    def _can_be_written(self) -> Self:
+    def _check_serializable(self) -> Self:
         try:
             self.to_json()
         except (ValueError, RecursionError) as error:
@@ -270,7 +272,7 @@ class VideoRequest(BaseModel):
 
     def validate_extension(self) -> None:
         """Raise `ValueError` if its model would not go on from another task with it."""
-        if wrong := [*clashes(self.model, dict(self), extends=True)]:
+        if wrong := [*find_conflicts(self.model, dict(self), extends=True)]:
             raise ValueError("; ".join(wrong))
 
     def inherited_fields(self, model: str | None = None) -> dict[str, Any]:
@@ -279,7 +281,9 @@ class VideoRequest(BaseModel):
         fields = {name: value for name in _INHERITED if name in named and (value := getattr(self, name)) is not None}
         if model is None or model == self.model:
             return fields
-        return {name: value for name, value in fields.items() if name != "model" and not fault(model, name, value)}
+        return {
+            name: value for name, value in fields.items() if name != "model" and not field_error(model, name, value)
+        }
 
     @property
     def slug(self) -> str:
@@ -294,4 +298,4 @@ class VideoRequest(BaseModel):
         return self.model_dump_json(exclude_defaults=True)
 
 
-_NAMES = frozenset(VideoRequest.model_fields) - _NOT_SENT
+_PAYLOAD_FIELDS = frozenset(VideoRequest.model_fields) - _NOT_SENT

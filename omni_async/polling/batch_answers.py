@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..api import parsing as wire
 from ..api.outcomes import is_rate_limit
+from ..api.parsing import Response, encode_json, parse_error, parse_retry_after
 from ..errors import APIError, TransportError
 from ..models.responses import Task, TaskState
 
@@ -46,10 +46,10 @@ class Answer:
 
 def encode(task_ids: Collection[str]) -> bytes:
     """Give the body of the question."""
-    return wire.encode({"task_ids": list(task_ids)})
+    return encode_json({"task_ids": list(task_ids)})
 
 
-def judge(reply: wire.Response | TransportError, asked: Collection[str], *, now: float) -> Answer:
+def judge(reply: Response | TransportError, asked: Collection[str], *, now: float) -> Answer:
     """Decide what an answer says about the tasks that were asked for; `now` is in unix seconds."""
     if isinstance(reply, TransportError):
         return Answer(error=reply)
@@ -57,9 +57,9 @@ def judge(reply: wire.Response | TransportError, asked: Collection[str], *, now:
     if words is not None:
         fits = bool(words) and words.keys() <= set(asked)
         return Answer({name: word for name, word in words.items() if word in _RUNNING} if fits else {}, not fits)
-    error = wire.parse_error(reply, now=now, about="batch status")
+    error = parse_error(reply, now=now, operation="batch status")
     may_pass = is_rate_limit(error) or error.status >= 500
-    return Answer(is_odd=not may_pass, error=error, retry_after=wire.retry_after(reply, now))
+    return Answer(is_odd=not may_pass, error=error, retry_after=parse_retry_after(reply, now))
 
 
 def as_task(task_id: str, word: str, known: Task | None) -> Task:
@@ -69,7 +69,7 @@ def as_task(task_id: str, word: str, known: Task | None) -> Task:
     return Task(id=task_id, status=word, state=TaskState.RUNNING)
 
 
-def _words(reply: wire.Response) -> dict[str, str] | None:
+def _words(reply: Response) -> dict[str, str] | None:
     """Give the status word of each task that is named; None where it is not a plain list of them."""
     try:
         content: Any = json.loads(reply.body)

@@ -27,7 +27,7 @@ from ..api.outcomes import (
     is_rate_limit,
     should_stop_checking,
 )
-from ..errors import TransportError, TransportTimeout, about
+from ..errors import TransportError, TransportTimeout, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..ratelimit.backoff import retry_delay
 from ..ratelimit.limiter import Permit, RateLimiter
@@ -219,7 +219,7 @@ class Poller:
                 await self._check_again(watch, self._polling.min_interval)
             case CheckOutcome.DENIED if sight.error is not None:
                 await self._outcomes.stop_tracking(
-                    watch.job, about(f"job {watch.job.key!r}: {still(watch.job)}", sight.error)
+                    watch.job, with_prefix(f"job {watch.job.key!r}: {still(watch.job)}", sight.error)
                 )
             case _:
                 await self._handle_inconclusive(watch, sight)
@@ -241,7 +241,7 @@ class Poller:
         if watch.not_found and (watch.is_external or is_not_found_final(watch.not_found, watch.age(now))):
             assert sight.error is not None
             await self._outcomes.stop_tracking(
-                job, about(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
+                job, with_prefix(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
             )
         elif should_stop_checking(watch.misses, now - watch.missed_since, self._retry):
             reason = f"{watch.misses} checks in a row have failed, the last with: {sight.error}"

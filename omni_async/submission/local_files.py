@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..api import parsing as wire
+from ..api.parsing import encode_json
 from ..errors import InvalidReference
 from ..models import reference_files as references
 
@@ -83,10 +83,10 @@ def check_references(request: VideoRequest, *, seen: Seen | None = None) -> list
 def _files(request: VideoRequest) -> list[tuple[str, Path, Judge]]:
     """Give each local file of a request once, with the field that names it, and who judges it."""
     files: list[tuple[str, Path, Judge]] = [
-        ("images", path, references.image_fault) for path in dict.fromkeys(request.image_files)
+        ("images", path, references.image_error) for path in dict.fromkeys(request.image_files)
     ]
     if request.video_file is not None:
-        files.append(("video", request.video_file, references.video_fault))
+        files.append(("video", request.video_file, references.video_error))
     return files
 
 
@@ -108,7 +108,7 @@ def _length_fault(path: Path) -> InvalidReference | None:
 
 def check_image(path: Path) -> None:
     """Raise `InvalidReference` for what cannot be uploaded as a picture."""
-    _look(path, references.image_fault)
+    _look(path, references.image_error)
 
 
 def _look(path: Path, judge: Judge) -> None:
@@ -117,7 +117,7 @@ def _look(path: Path, judge: Judge) -> None:
             raise InvalidReference(f"{path} is no file", path=str(path))
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(references.HEAD)
+            head = file.read(references.HEADER_BYTES)
     except FileNotFoundError:
         raise InvalidReference(f"there is no file {path}", path=str(path)) from None
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
@@ -153,7 +153,7 @@ def read_image(path: Path) -> FileContent:
 
 def read_video(path: Path) -> FileContent:
     """Check a video, also its length where that can be told, and give its content's hash. Raises `InvalidReference`."""
-    _look(path, references.video_fault)
+    _look(path, references.video_error)
     content = _read(path)
     seconds = length_of(path)
     _check_length(path, seconds)
@@ -190,7 +190,7 @@ def length_of(path: Path) -> float | None:
 
 
 def _check_length(path: Path, seconds: float | None) -> None:
-    if seconds is not None and (fault := references.length_fault(seconds)):
+    if seconds is not None and (fault := references.video_length_error(seconds)):
         raise InvalidReference(f"{path} {fault}", path=str(path))
 
 
@@ -204,11 +204,11 @@ def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, mo
     assert path is not None
     try:
         with path.open("rb") as file:
-            kind = references.video_kind(file.read(references.HEAD))
+            kind = references.video_media_type(file.read(references.HEADER_BYTES))
             file.seek(0)
             pieces: list[bytes] = []
             whole = hashlib.sha256()
-            while (chunk := file.read(_TRIPLES)) and len(pieces) * _TRIPLES < references.LARGEST_VIDEO:
+            while (chunk := file.read(_TRIPLES)) and len(pieces) * _TRIPLES < references.MAX_VIDEO_BYTES:
                 whole.update(chunk)
                 pieces.append(base64.b64encode(chunk))
     except OSError:
@@ -216,7 +216,7 @@ def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, mo
     if whole.hexdigest() != digest:
         return None
     head, mark = f"data:{kind};base64,", f'{digest}"'
-    before, found, after = wire.encode(request.to_payload(links, head + digest) | more).partition(
+    before, found, after = encode_json(request.to_payload(links, head + digest) | more).partition(
         f"{head}{mark}".encode()
     )
     assert found

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Protocol
 import anyio
 import anyio.to_thread
 
-from ..api import parsing as wire
 from ..api.outcomes import SubmitOutcome, SubmitResult
-from ..errors import InvalidReference, LedgerError, OmniError, about
+from ..api.parsing import encode_json
+from ..errors import InvalidReference, LedgerError, OmniError, with_prefix
 from ..jobs.lifecycle import JobStatus
-from ..models.reference_files import Upload, length_advice
+from ..models.reference_files import Upload, video_length_warning
 from ..timing import WakeEvent
 from .local_files import body_with_video, read_video
 from .queue import SubmitQueue
@@ -117,7 +117,7 @@ class ReferencePreparer:
         ready, request = self._ready[job], job.request
         assert request is not None
         if not ready.video_digest:
-            return PreparedBody(wire.encode(request.to_payload(ready.links) | more), ready.sent_as)
+            return PreparedBody(encode_json(request.to_payload(ready.links) | more), ready.sent_as)
         body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, more)
         if body is None:
             self._drop(job)
@@ -196,7 +196,7 @@ class ReferencePreparer:
             if isinstance(found, SubmitResult):
                 return found
             links.append(found.url)
-            good_until = min(good_until, found.good_until)
+            good_until = min(good_until, found.usable_until)
         return _Prepared(tuple(links), good_until, await self._look_at(request.video_file))
 
     async def _reuse_sent(self, job: Job, request: VideoRequest) -> _Prepared:
@@ -241,7 +241,11 @@ class ReferencePreparer:
         except BaseException:
             self._videos.release()
             raise
-        if content.seconds is not None and (advice := length_advice(content.seconds)) and video not in self._advised:
+        if (
+            content.seconds is not None
+            and (advice := video_length_warning(content.seconds))
+            and video not in self._advised
+        ):
             self._advised.add(video)
             _log.warning("the reference video %s %s", video, advice)
         return content.digest
@@ -254,7 +258,7 @@ class ReferencePreparer:
             await self._registry.mark_unknown(job, f"the same request cannot be sent again: {fault}")
             self.way_out.resolve(job, fault)
             return
-        error = about(f"job {job.key!r}", fault)
+        error = with_prefix(f"job {job.key!r}", fault)
         await self._registry.transition(job, JobStatus.FAILED, error=str(error), finished_at=self._registry.wall())
         self.way_out.resolve(job, error)
 
@@ -267,7 +271,7 @@ class ReferencePreparer:
             case SubmitOutcome.REJECTED:
                 await self._refuse(job, error, is_in_doubt=False)
             case _:  # a later run may find the upload well again
-                self.way_out.resolve(job, about(f"job {job.key!r}", error))
+                self.way_out.resolve(job, with_prefix(f"job {job.key!r}", error))
 
 
 def _may_refer(job: Job) -> bool:

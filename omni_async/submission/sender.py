@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..api import parsing as wire
 from ..api.outcomes import SubmitResult, classify_submit, is_key_valid
+from ..api.parsing import encode_json
 from ..errors import LedgerError, TransportError
 from ..jobs.keys import new_idempotency_key
 from ..jobs.lifecycle import JobStatus
@@ -105,7 +105,7 @@ class Sender:
         if prepared is None:
             request = job.request
             assert request is not None, "a job without a request is never in the line"
-            body = wire.encode(request.to_payload() | _added_fields(job._record, job._record.webhook))
+            body = encode_json(request.to_payload() | _added_fields(job._record, job._record.webhook))
         else:
             body = prepared.body
         try:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ..api.outcomes import SubmitOutcome, SubmitResult, is_rate_limit
-from ..errors import LedgerError, OmniError, about
+from ..errors import LedgerError, OmniError, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import cost_limit_reached
 from ..ratelimit.adaptive import Learner
@@ -249,7 +249,7 @@ class Submitter:
             ):  # ... and of the POST before this one nothing is known
                 await self._handle_ambiguous(job, judgement, hold=True)
             case SubmitOutcome.REJECTED if judgement.error is not None:
-                error = about(f"job {job.key!r}", judgement.error)
+                error = with_prefix(f"job {job.key!r}", judgement.error)
                 await self._registry.transition(
                     job, JobStatus.FAILED, error=str(error), finished_at=self._registry.wall()
                 )

@@ -110,7 +110,7 @@ class ImageUploader:
 
     async def _known(self, digest: str) -> Upload | None:
         upload = await self._registry.store.find_upload(self._server, digest)
-        return upload if upload is not None and self._registry.wall() < upload.good_until else None
+        return upload if upload is not None and self._registry.wall() < upload.usable_until else None
 
     async def _upload_once(self, path: Path, content: FileContent, longest: float) -> Upload | SubmitResult | None:
         """Upload for all who wait; None if the file has changed meanwhile."""
@@ -156,7 +156,7 @@ class ImageUploader:
             answer = error
         except OSError as error:
             raise InvalidReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
-        return classify_upload(answer, now=self._registry.wall(), about=f"upload of {path}")
+        return classify_upload(answer, now=self._registry.wall(), operation=f"upload of {path}")
 
     @staticmethod
     def _now() -> float:

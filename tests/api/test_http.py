@@ -18,8 +18,8 @@ import pytest
 from aiohttp import web
 
 from omni_async import OmniClient, OmniError, Retry, TransportError, TransportTimeout
-from omni_async.api import parsing as wire
 from omni_async.api.http import HttpTransport, Secret, Timeouts
+from omni_async.api.parsing import encode_json, parse_upload
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -417,7 +417,7 @@ async def test_a_base_url_may_have_a_path(tail: str) -> None:
 async def test_a_submit_carries_what_it_must() -> None:
     """Method, path, content type, key, idempotency key and body are as the page says."""
     async with raw(says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")) as server, transport(server.url) as made:
-        await made.submit(wire.encode({"prompt": "雪"}), "omni-1")
+        await made.submit(encode_json({"prompt": "雪"}), "omni-1")
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     lines = head.lower().decode().split("\r\n")
     assert lines[0].startswith("post /v1/videos/generations")
@@ -526,7 +526,7 @@ async def test_an_image_is_uploaded_as_a_form(tmp_path: Path) -> None:
         return web.json_response({"url": "https://u.test/1"})
 
     async with web_server(handler) as url, transport(url) as made:
-        assert wire.parse_upload(await made.upload(picture)) == "https://u.test/1"
+        assert parse_upload(await made.upload(picture)) == "https://u.test/1"
     assert got["content"] == picture.read_bytes()
     assert (got["name"], got["filename"], got["key"]) == ("file", picture.name, f"Bearer {KEY}")
 
@@ -544,7 +544,7 @@ async def test_an_upload_goes_piece_by_piece(tmp_path: Path) -> None:
         await made.check("warm")
         tracemalloc.start()
         try:
-            link = wire.parse_upload(await made.upload(picture))
+            link = parse_upload(await made.upload(picture))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()

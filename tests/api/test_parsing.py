@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async.api import parsing as wire
+from omni_async.api.parsing import parse_task, parse_task_id
 from omni_async.models.responses import Task, TaskState, Video
 from tests.support import replies as said
 from tests.support.replies import TASK_ID, error, reply
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 )
 def test_a_submit_reply_that_names_a_task_gives_its_id(status: int, content: object, task_id: str) -> None:
     """An accepted submit is never lost, in whichever shape the server says so."""
-    assert wire.parse_task_id(reply(status, content)) == task_id
+    assert parse_task_id(reply(status, content)) == task_id
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_a_submit_reply_that_names_a_task_gives_its_id(status: int, content: obj
 )
 def test_a_submit_reply_that_names_no_task_gives_none(status: int, content: object) -> None:
     """What is no task's id is never taken for one: a job would follow a phantom and its clip would never be made."""
-    assert wire.parse_task_id(reply(status, content)) is None
+    assert parse_task_id(reply(status, content)) is None
 
 
 # Replies to a check
@@ -84,7 +84,7 @@ def test_a_submit_reply_that_names_no_task_gives_none(status: int, content: obje
 
 def test_the_pages_example_of_success_is_read_in_full() -> None:
     """Every field of the page's example arrives under its own name."""
-    assert wire.parse_task(reply(200, said.COMPLETED), TASK_ID) == Task(
+    assert parse_task(reply(200, said.COMPLETED), TASK_ID) == Task(
         id=TASK_ID,
         status="completed",
         state=TaskState.DONE,
@@ -101,7 +101,7 @@ def test_the_pages_example_of_success_is_read_in_full() -> None:
 
 def test_a_running_task_is_read_with_what_it_has() -> None:
     """The sample of a task in progress has five fields; the rest is None."""
-    assert wire.parse_task(reply(200, said.PROCESSING), TASK_ID) == Task(
+    assert parse_task(reply(200, said.PROCESSING), TASK_ID) == Task(
         id=TASK_ID,
         status="processing",
         state=TaskState.RUNNING,
@@ -143,14 +143,14 @@ _WORDS = {
 )
 def test_a_status_word_comes_down_to_one_of_three(word: str, state: TaskState) -> None:
     """Every word known is told apart without case, and any unknown one means that the task runs."""
-    task = wire.parse_task(reply(200, {"code": 200, "data": {"id": TASK_ID, "status": word}}), TASK_ID)
+    task = parse_task(reply(200, {"code": 200, "data": {"id": TASK_ID, "status": word}}), TASK_ID)
     assert task is not None
     assert (task.state, task.status) == (state, word.strip().lower())
 
 
 def _finished(result: object, **more: object) -> Task:
     content = {"code": 200, "data": {"id": TASK_ID, "status": "completed", "result": result, **more}}
-    task = wire.parse_task(reply(200, content), TASK_ID)
+    task = parse_task(reply(200, content), TASK_ID)
     assert task is not None
     return task
 
@@ -230,7 +230,7 @@ def test_odd_fields_are_read_with_tolerance(fields: dict[str, Any], name: str, v
 def test_a_failed_task_says_why(said_error: object, message: str, code: str, kind: str) -> None:
     """The server's words about a failed task are kept, in each of their shapes."""
     content = {"code": 200, "data": {"id": TASK_ID, "status": "failed", "error": said_error}}
-    task = wire.parse_task(reply(200, content), TASK_ID)
+    task = parse_task(reply(200, content), TASK_ID)
     assert task is not None
     assert task.state is TaskState.FAILED
     assert (task.error, task.error_code, task.error_type) == (message, code, kind)
@@ -251,7 +251,7 @@ def test_a_failed_task_says_why(said_error: object, message: str, code: str, kin
 )
 def test_a_task_is_found_wherever_it_stands(content: object, state: TaskState) -> None:
     """A task is read with or without the envelope, alone or in a list."""
-    task = wire.parse_task(reply(200, content), TASK_ID)
+    task = parse_task(reply(200, content), TASK_ID)
     assert task is not None
     assert task.state is state
     assert task.id == TASK_ID
@@ -287,12 +287,12 @@ def test_a_task_is_found_wherever_it_stands(content: object, state: TaskState) -
 )
 def test_what_holds_no_task_gives_none(status: int, content: object) -> None:
     """An error page or garbage says nothing about the task, least of all that it has failed."""
-    assert wire.parse_task(reply(status, content), TASK_ID) is None
+    assert parse_task(reply(status, content), TASK_ID) is None
 
 
 def test_another_tasks_reply_is_none() -> None:
     """A reply that names another task shows another job's clip, so it is no reply; one that names this task is."""
     other = f"{TASK_ID[:-1]}{'A' if TASK_ID[-1] != 'A' else 'B'}"
     body = {"code": 200, "data": {"id": TASK_ID, "status": "processing"}}
-    assert wire.parse_task(reply(200, body), TASK_ID) is not None
-    assert wire.parse_task(reply(200, body), other) is None
+    assert parse_task(reply(200, body), TASK_ID) is not None
+    assert parse_task(reply(200, body), other) is None

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async.api import parsing as wire
-from omni_async.api.parsing import Response
+from omni_async.api.parsing import Response, parse_error, parse_retry_after
 from omni_async.errors import (
     APIError,
     AuthenticationError,
@@ -82,7 +81,7 @@ def test_an_error_gets_its_class_by_status_and_keeps_the_words(
     status: int, content: object, meant: tuple[type[APIError], int, str, str]
 ) -> None:
     """The HTTP status decides the class, under a 2xx what the body says; code and type are the server's own."""
-    found = wire.parse_error(reply(status, content), now=NOW, about="submit")
+    found = parse_error(reply(status, content), now=NOW, operation="submit")
     assert (type(found), found.status, found.code, found.type) == meant
     assert found.message
     assert str(found).startswith("submit: HTTP ")
@@ -101,13 +100,13 @@ def test_an_error_gets_its_class_by_status_and_keeps_the_words(
 )
 def test_the_request_id_is_kept(content: object, headers: dict[str, str], request_id: str) -> None:
     """What the server's support asks for is found wherever it stands."""
-    assert wire.parse_error(reply(401, content, **headers), now=NOW, about="x").request_id == request_id
+    assert parse_error(reply(401, content, **headers), now=NOW, operation="x").request_id == request_id
 
 
 def test_a_gateways_page_becomes_a_short_sentence() -> None:
     """An HTML page is told without its tags, scripts and length."""
     page = said.HTML + b"<script>var secret = 1;</script>" + b"<p>x</p>" * 5000
-    message = wire.parse_error(reply(502, page), now=NOW, about="check").message
+    message = parse_error(reply(502, page), now=NOW, operation="check").message
     assert message.startswith("502 Bad Gateway")
     assert "<" not in message
     assert "secret" not in message
@@ -116,7 +115,7 @@ def test_a_gateways_page_becomes_a_short_sentence() -> None:
 
 def test_a_rate_limit_carries_the_advice() -> None:
     """A 429 tells how long to wait."""
-    found = wire.parse_error(reply(429, said.PAGE_429, retry_after="7"), now=NOW, about="submit")
+    found = parse_error(reply(429, said.PAGE_429, retry_after="7"), now=NOW, operation="submit")
     assert isinstance(found, RateLimited)
     assert found.retry_after == 7
 
@@ -153,7 +152,7 @@ _ADVICE = [
 @pytest.mark.parametrize(("headers", "seconds"), _ADVICE)
 def test_retry_after_is_read_in_seconds_or_as_a_date(headers: dict[str, str], seconds: float | None) -> None:
     """Advice is a number of seconds from now, by the server's own clock where it shows it, or None if senseless."""
-    assert wire.retry_after(Response(429, headers), NOW) == seconds
+    assert parse_retry_after(Response(429, headers), NOW) == seconds
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
@@ -170,6 +169,6 @@ def test_the_three_forms_of_an_http_date_mean_the_same_everywhere(
     with monkeypatch.context() as patch:
         patch.setenv("TZ", zone)
         time.tzset()
-        seconds = wire.retry_after(Response(429, {"retry-after": text}), NOW)
+        seconds = parse_retry_after(Response(429, {"retry-after": text}), NOW)
     time.tzset()
     assert seconds == 40

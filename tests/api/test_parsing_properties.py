@@ -9,8 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.api import parsing as wire
-from omni_async.api.parsing import Response
+from omni_async.api.parsing import (
+    Response,
+    encode_json,
+    parse_balance,
+    parse_error,
+    parse_models,
+    parse_retry_after,
+    parse_task,
+    parse_task_id,
+    parse_upload,
+)
 from omni_async.models.request import VideoRequest
 from omni_async.models.responses import Balance
 from tests.support import replies as said
@@ -49,7 +58,7 @@ if TYPE_CHECKING:
 )
 def test_a_balance_is_read(content: object, balance: Balance | None) -> None:
     """What is left is read in both shapes, and a refusal under 200 is no balance."""
-    assert wire.parse_balance(reply(200, content)) == balance
+    assert parse_balance(reply(200, content)) == balance
 
 
 @pytest.mark.parametrize(
@@ -70,7 +79,7 @@ def test_a_balance_is_read(content: object, balance: Balance | None) -> None:
 )
 def test_an_upload_gives_its_link(status: int, content: object, url: str | None) -> None:
     """The five documented fields have no envelope; an error has no link."""
-    assert wire.parse_upload(reply(status, content)) == url
+    assert parse_upload(reply(status, content)) == url
 
 
 @pytest.mark.parametrize(
@@ -84,19 +93,19 @@ def test_an_upload_gives_its_link(status: int, content: object, url: str | None)
 )
 def test_models_are_read(content: object, names: list[str] | None) -> None:
     """A list of models is a list of ids."""
-    assert wire.parse_models(reply(200, content)) == names
+    assert parse_models(reply(200, content)) == names
 
 
 # Laws
 
 _READERS: list[Callable[[Response], object]] = [
-    wire.parse_task_id,
-    lambda answer: wire.parse_task(answer, TASK_ID),
-    wire.parse_balance,
-    wire.parse_models,
-    wire.parse_upload,
-    lambda answer: wire.parse_error(answer, now=NOW, about="x"),
-    lambda answer: wire.retry_after(answer, NOW),
+    parse_task_id,
+    lambda answer: parse_task(answer, TASK_ID),
+    parse_balance,
+    parse_models,
+    parse_upload,
+    lambda answer: parse_error(answer, now=NOW, operation="x"),
+    lambda answer: parse_retry_after(answer, NOW),
 ]
 
 
@@ -118,22 +127,22 @@ def test_nothing_that_a_server_says_makes_the_reading_fail(answer: Response) -> 
 def test_what_was_read_can_be_written_down(content: object) -> None:
     """JSON may hold halves of characters; what comes out of here goes into the ledger, a URL and a terminal."""
     answer = Response(400, {}, json.dumps(content).encode())
-    task = wire.parse_task(Response(200, {}, answer.body), TASK_ID)
-    complaint = wire.parse_error(answer, now=NOW, about="x")
-    for found in (wire.parse_task_id(answer) or "", task.error if task else "", complaint.message, str(complaint)):
+    task = parse_task(Response(200, {}, answer.body), TASK_ID)
+    complaint = parse_error(answer, now=NOW, operation="x")
+    for found in (parse_task_id(answer) or "", task.error if task else "", complaint.message, str(complaint)):
         found.encode()
 
 
 @given(st.dictionaries(st.text(st.characters(codec="utf-8"), min_size=1), st.text(st.characters(codec="utf-8"))))
 def test_a_body_survives_the_way(body: dict[str, str]) -> None:
     """What is encoded is UTF-8 JSON that means the same."""
-    assert json.loads(wire.encode(body).decode()) == body
+    assert json.loads(encode_json(body).decode()) == body
 
 
 def test_a_body_of_a_request_holds_what_is_set_and_no_null() -> None:
     """The page's first example is sent word for word."""
     request = VideoRequest(prompt="a red apple on a wooden table, short cinematic clip", aspect_ratio="16:9")
-    assert json.loads(wire.encode(request.to_payload())) == {
+    assert json.loads(encode_json(request.to_payload())) == {
         "model": "gemini-omni-flash-preview",
         "prompt": "a red apple on a wooden table, short cinematic clip",
         "aspect_ratio": "16:9",
@@ -143,4 +152,4 @@ def test_a_body_of_a_request_holds_what_is_set_and_no_null() -> None:
 def test_no_body_holds_what_is_no_json() -> None:
     """NaN is no JSON, and a server that gets it may do anything."""
     with pytest.raises(ValueError):
-        wire.encode({"x": float("nan")})
+        encode_json({"x": float("nan")})

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, MODELS, ModelRules, VideoRequest
-from omni_async.models.catalog import fault, rules_of, unknown_model
+from omni_async.models.catalog import field_error, rules_for, unknown_model_warning
 
 NEW, EXT = "gemini-omni-1.1-flash", "Omni-Flash-Ext"
 A, B, C, D = (f"https://example.com/{name}.png" for name in "abcd")
@@ -147,17 +147,17 @@ def test_what_cannot_go_on_says_so() -> None:
 )
 def test_an_unknown_model_is_named_with_what_may_be_meant(name: str, hint: str) -> None:
     """A slip of the pen is met with the name that comes near it."""
-    assert hint in unknown_model(name)
-    assert ("did you mean" in unknown_model(name)) == ("did you mean" in hint)
+    assert hint in unknown_model_warning(name)
+    assert ("did you mean" in unknown_model_warning(name)) == ("did you mean" in hint)
 
 
 @pytest.mark.parametrize("rules", MODELS.values(), ids=MODELS)
 def test_every_row_is_whole(rules: ModelRules) -> None:
     """Each row of the table says something of everything, and is found by each of its names."""
-    assert all(rules_of(name) is rules and not unknown_model(name) for name in (rules.id, *rules.aliases))
+    assert all(rules_for(name) is rules and not unknown_model_warning(name) for name in (rules.id, *rules.aliases))
     assert rules.resolutions
     assert rules.default_length
     assert rules.image_counts == tuple(sorted(rules.image_counts or ()))
     assert None not in {rules.durations, rules.accepts_frames, rules.max_videos, rules.can_extend, rules.max_images}
-    assert not fault(rules.id, "resolution", rules.resolutions[0])
+    assert not field_error(rules.id, "resolution", rules.resolutions[0])
     assert MODELS[DEFAULT_MODEL].id == DEFAULT_MODEL

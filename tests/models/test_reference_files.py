@@ -10,12 +10,12 @@ from omni_async.api.outcomes import SubmitOutcome, classify_upload, upload_retry
 from omni_async.errors import RateLimited, TransportError
 from omni_async.models import reference_files as references
 from omni_async.models.reference_files import (
-    image_fault,
-    image_kind,
-    length_advice,
-    length_fault,
-    video_fault,
-    video_kind,
+    image_error,
+    image_media_type,
+    video_error,
+    video_length_error,
+    video_length_warning,
+    video_media_type,
 )
 from omni_async.settings import Retry
 from tests.support.replies import HTML, NO_CHANNEL_500, PAGE_402, PAGE_429, REAL_401, error, reply
@@ -36,7 +36,7 @@ _VIDEOS = {
 @pytest.mark.parametrize(("kind", "head"), [*_IMAGES.items(), *_VIDEOS.items()])
 def test_a_kind_is_told_by_content(kind: str, head: bytes) -> None:
     """Each mark is known, and no picture passes for a video, nor a video for a picture."""
-    assert (image_kind(head), video_kind(head)) == ((kind, "") if kind in _IMAGES else ("", kind))
+    assert (image_media_type(head), video_media_type(head)) == ((kind, "") if kind in _IMAGES else ("", kind))
 
 
 @given(st.binary(max_size=16))
@@ -44,13 +44,13 @@ def test_nothing_else_has_a_kind(head: bytes) -> None:
     """Bytes without a mark are neither."""
     marks = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"\x1aE\xdf\xa3")
     if not head.startswith(marks):
-        assert image_kind(head) == ""
-        assert bool(video_kind(head)) == (head[4:8] == b"ftyp")
+        assert image_media_type(head) == ""
+        assert bool(video_media_type(head)) == (head[4:8] == b"ftyp")
 
 
 def test_twenty_mebibytes_and_no_more() -> None:
     """The limits are those of the upload, and of what is sent within a request."""
-    for fault, head in ((image_fault, _IMAGES["image/png"]), (video_fault, _VIDEOS["video/mp4"])):
+    for fault, head in ((image_error, _IMAGES["image/png"]), (video_error, _VIDEOS["video/mp4"])):
         assert fault(20_971_520, head) == ""
         assert "20971521 bytes" in fault(20_971_521, head)
         assert fault(0, b"") == "is empty"
@@ -60,13 +60,13 @@ def test_twenty_mebibytes_and_no_more() -> None:
 @pytest.mark.parametrize(("seconds", "is_bad"), [(0.5, True), (1, False), (24.04, False), (24.5, True), (60, True)])
 def test_a_video_has_1_to_24_seconds(seconds: float, is_bad: bool) -> None:
     """And what is said of it names its length."""
-    assert (f"is {seconds:.1f} s long" in length_fault(seconds)) == is_bad
+    assert (f"is {seconds:.1f} s long" in video_length_error(seconds)) == is_bad
 
 
 def test_more_than_3_seconds_are_advised_against() -> None:
     """As the page says."""
-    assert length_advice(3.04) == ""
-    assert "advises 3 s or less" in length_advice(7)
+    assert video_length_warning(3.04) == ""
+    assert "advises 3 s or less" in video_length_warning(7)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_more_than_3_seconds_are_advised_against() -> None:
 )
 def test_what_becomes_of_an_upload(answer: object, verdict: SubmitOutcome) -> None:
     """Only a clear no ends it at once; all else is tried again, for it costs nothing."""
-    judgement = classify_upload(answer, now=0.0, about="upload of x")  # type: ignore[arg-type]
+    judgement = classify_upload(answer, now=0.0, operation="upload of x")  # type: ignore[arg-type]
     assert judgement.outcome is verdict
     assert (judgement.url == "https://u/1") == (verdict is SubmitOutcome.ACCEPTED)
     is_final = verdict in {SubmitOutcome.ACCEPTED, SubmitOutcome.REJECTED, SubmitOutcome.STOP_ALL}
@@ -102,4 +102,4 @@ def test_what_becomes_of_an_upload(answer: object, verdict: SubmitOutcome) -> No
 def test_a_link_is_used_while_it_outlives_a_resend() -> None:
     """Longer than the day for which a request may be sent again."""
     upload = references.Upload("u", references.UPLOAD_LIFETIME)
-    assert upload.expires_at - upload.good_until > 86_400
+    assert upload.expires_at - upload.usable_until > 86_400

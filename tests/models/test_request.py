@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from omni_async.api import parsing as wire
+from omni_async.api.parsing import encode_json
 from omni_async.models.catalog import DEFAULT_MODEL
 from omni_async.models.request import VideoRequest
 
@@ -139,7 +139,7 @@ def test_what_is_accepted_can_be_sent_and_recorded(fields: dict[str, Any]) -> No
         request = VideoRequest(**fields)
     except ValidationError:
         return
-    wire.encode(request.to_payload())
+    encode_json(request.to_payload())
     request.to_json().encode()
 
 
@@ -178,7 +178,7 @@ def test_a_request_survives_the_ledger(request_: VideoRequest) -> None:
     """Out of the text comes the same request, and out of that the same body."""
     again = VideoRequest.model_validate_json(request_.to_json())
     assert again == request_
-    assert wire.encode(again.to_payload()) == wire.encode(request_.to_payload())
+    assert encode_json(again.to_payload()) == encode_json(request_.to_payload())
 
 
 def test_the_order_of_extra_makes_no_other_request() -> None:
@@ -186,11 +186,11 @@ def test_the_order_of_extra_makes_no_other_request() -> None:
     one = VideoRequest(prompt="x", extra={"a": {"c": 1, "d": 2}, "b": 2})
     other = VideoRequest(prompt="x", extra={"b": 2, "a": {"d": 2, "c": 1}})
     assert one.to_json() == other.to_json()
-    assert wire.encode(one.to_payload()) == wire.encode(other.to_payload())
+    assert encode_json(one.to_payload()) == encode_json(other.to_payload())
 
 
 @given(_REQUESTS)
 def test_no_body_holds_a_null(request_: VideoRequest) -> None:
     """What is not set is not there."""
-    assert b"null" not in wire.encode(request_.to_payload())
-    assert json.loads(wire.encode(request_.to_payload()))["model"] == DEFAULT_MODEL
+    assert b"null" not in encode_json(request_.to_payload())
+    assert json.loads(encode_json(request_.to_payload()))["model"] == DEFAULT_MODEL

@@ -607,4 +607,4 @@ async def test_a_single_upload_does_not_wait_for_ever(tmp_path: Path) -> None:
 
 def test_a_link_is_used_while_it_outlives_a_resend() -> None:
     """72 hours less the 24 in which the server knows a key, and two for the task."""
-    assert Upload("u", 72 * HOUR).good_until == 46 * HOUR
+    assert Upload("u", 72 * HOUR).usable_until == 46 * HOUR
