@@ -5,8 +5,8 @@ from __future__ import annotations
 from .command import main, serve
 from .faults import FAULTS
 from .process import SandboxProcess
-from .record import Record, TaskRecord
+from .record import SandboxRecord, TaskRecord
 from .server import Sandbox
 from .settings import SandboxSettings
 
-__all__ = ["FAULTS", "Record", "Sandbox", "SandboxProcess", "SandboxSettings", "TaskRecord", "main", "serve"]
+__all__ = ["FAULTS", "Sandbox", "SandboxProcess", "SandboxRecord", "SandboxSettings", "TaskRecord", "main", "serve"]

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from . import fault_effects as harm
 from .model_specs import HEIGHTS, MODEL_SPECS, RATIOS, ModelSpec
-from .replies import ErrorReply, refusal
-from .state import SandboxState, bearer
+from .replies import ErrorReply, error_reply
+from .state import SandboxState, authenticate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ KINDS = (
 )
 
 
-class Account:
+class AccountEndpoints:
     """Handlers of everything around the tasks."""
 
     def __init__(self, stage: SandboxState, runner: TaskRunner, keep: Callable[[bytes, str, str], str]) -> None:
@@ -47,15 +47,15 @@ class Account:
     async def upload(self, request: web.Request) -> web.StreamResponse:
         """Keep an image and say where it is."""
         self._stage.record.uploads += 1
-        bearer(request, self._stage.settings.api_key)
-        fault = self._stage.fault_injector.of("upload")
-        await self._stage.pause()
+        authenticate(request, self._stage.settings.api_key)
+        fault = self._stage.fault_injector.next_fault("upload")
+        await self._stage.add_latency()
         harm.instead(self._stage, fault)
         name, content = await self._file(request)
         kind = _kind(content)
         if kind is None:
             raise _no(400, "unsupported image type: only JPEG, PNG, WebP and GIF are accepted")
-        self._stage.record.pictures[hashlib.sha256(content).hexdigest()] += 1
+        self._stage.record.uploads_by_sha256[hashlib.sha256(content).hexdigest()] += 1
         url = self._keep(content, *kind)
         if fault == "hang_upload":
             await self._stage.hang(request)
@@ -87,11 +87,11 @@ class Account:
 
     async def balance(self, request: web.Request) -> web.StreamResponse:
         """What is left, in dollars and in credits; -1 is without end."""
-        key = bearer(request, self._stage.settings.api_key)
-        await self._stage.pause()
+        key = authenticate(request, self._stage.settings.api_key)
+        await self._stage.add_latency()
         of_account = request.path.endswith("/user/balance")
-        left = self._runner.remaining if of_account else self._runner.left_to(key)
-        used = round(self._runner.spent if of_account else self._runner.spent_by[key], 2)
+        left = self._runner.account_credits_left if of_account else self._runner.credits_left(key)
+        used = round(self._runner.credits_spent if of_account else self._runner.credits_spent_by_key[key], 2)
         return web.json_response(
             {
                 "success": True,
@@ -106,20 +106,20 @@ class Account:
 
     async def models(self, request: web.Request) -> web.StreamResponse:
         """What can be asked for; who has no credit is not even told that."""
-        bearer(request, self._stage.settings.api_key)
-        await self._stage.pause()
-        if self._runner.remaining is not None and self._runner.remaining <= 0:
-            raise self._runner.no_credit()
+        authenticate(request, self._stage.settings.api_key)
+        await self._stage.add_latency()
+        if self._runner.account_credits_left is not None and self._runner.account_credits_left <= 0:
+            raise self._runner.insufficient_balance()
         data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in MODEL_SPECS]
         return web.json_response({"object": "list", "data": data, "success": True})
 
     async def schema(self, request: web.Request) -> web.StreamResponse:
         """How to ask for it."""
-        bearer(request, self._stage.settings.api_key)
-        await self._stage.pause()
+        authenticate(request, self._stage.settings.api_key)
+        await self._stage.add_latency()
         model = request.match_info.get("model") or request.query.get("model", "")
         if model not in MODEL_SPECS:
-            raise refusal(404, f"unknown model: {model!r}")
+            raise error_reply(404, f"unknown model: {model!r}")
         return web.json_response({"code": 200, "data": _schema(MODEL_SPECS[model], self._stage.settings.idempotency)})
 
 
@@ -139,7 +139,7 @@ def _schema(spec: ModelSpec, idempotency: bool) -> dict[str, Any]:
             "properties": {
                 "model": {"type": "string"},
                 "prompt": {"type": "string"},
-                "image_urls": texts | {"maxItems": spec.most_images},
+                "image_urls": texts | {"maxItems": spec.max_images},
                 "video_urls": texts | {"maxItems": 1},
                 "aspect_ratio": {"type": "string", "enum": list(RATIOS), "default": "16:9"},
                 "resolution": {"type": "string", "enum": sizes, "default": "720p"},

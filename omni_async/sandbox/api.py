@@ -11,8 +11,8 @@ from aiohttp import web
 from . import fault_effects as harm
 from .idempotency import HEADER, REPLAYED, Claim, IdempotencyKeys
 from .limits import FixedWindow, RequestLimiter, TokenBucket
-from .replies import ErrorReply, refusal
-from .state import SandboxState, bearer
+from .replies import ErrorReply, error_reply
+from .state import SandboxState, authenticate
 from .submit_body import SubmitBody, parse_body
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ OBJECT_VERSION = "2026-07-27"
 YOUNG = 1.0  # seconds after acceptance in which a task may not be found yet
 
 
-class Api:
+class TaskEndpoints:
     """Handlers of `POST /v1/videos/generations` and of `/v1/tasks/...`."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Api:
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
         """Take an order, or refuse it."""
-        self._stage.record.submitted(time.time())
+        self._stage.record.record_submit(time.time())
         try:
             return await self._submit(request)
         except ErrorReply as no:
@@ -56,14 +56,14 @@ class Api:
             raise
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
-        scope = (bearer(request, self._stage.settings.api_key), request.headers.get(HEADER))
-        fault = self._stage.fault_injector.of("submit")
+        scope = (authenticate(request, self._stage.settings.api_key), request.headers.get(HEADER))
+        fault = self._stage.fault_injector.next_fault("submit")
         try:
             await harm.before_accepting(self._stage, fault, self._elsewhere())
             order, claim = self._admit(await request.read(), scope)
         finally:
             # An idempotency key is held meanwhile: a second request with it is told so.
-            await self._stage.pause()
+            await self._stage.add_latency()
         if claim.reply is not None:
             self._stage.record.replayed += 1
             return web.json_response(claim.reply, status=claim.reply["code"], headers={REPLAYED: "true"})
@@ -83,11 +83,11 @@ class Api:
         return order, claim
 
     def _accept(self, order: SubmitBody, scope: tuple[str, str | None], fault: str | None) -> Task:
-        wait = self._runner.room_in(scope[0])
+        wait = self._runner.seconds_until_slot(scope[0])
         if wait:
-            raise self._stage.too_many(wait)
+            raise self._stage.too_many_requests(wait)
         self._runner.parent_of(order)
-        return self._runner.accept(order, *scope, self._stage.fault_injector.of_task(fault))
+        return self._runner.accept(order, *scope, self._stage.fault_injector.faults_of_new_task(fault))
 
     def _reply(self, task: Task, request: web.Request) -> dict[str, Any]:
         wanted = request.headers.get(VERSION_HEADER) == OBJECT_VERSION
@@ -98,7 +98,7 @@ class Api:
 
     async def check(self, request: web.Request) -> web.StreamResponse:
         """How a task is."""
-        self._stage.record.checked(request.match_info["task_id"])
+        self._stage.record.record_check(request.match_info["task_id"])
         try:
             return await self._check(request)
         except ErrorReply as no:
@@ -106,15 +106,15 @@ class Api:
             raise
 
     async def _check(self, request: web.Request) -> web.StreamResponse:
-        api_key = bearer(request, self._stage.settings.api_key)
-        await self._stage.pause()
+        api_key = authenticate(request, self._stage.settings.api_key)
+        await self._stage.add_latency()
         self._pass(self._check_gates, api_key, self._check_limits)
         task = self._runner.find(request.match_info["task_id"])
-        fault = self._stage.fault_injector.of("check", cannot=self._cannot(task))
+        fault = self._stage.fault_injector.next_fault("check", cannot=self._cannot(task))
         await harm.to_check(self._stage, fault, request)
         if task is None:
             raise self._unknown(request.match_info["task_id"])
-        view = self._views.of(task, self._stage.now(), fault, request.url.host)
+        view = self._views.to_json(task, self._stage.now(), fault, request.url.host)
         return harm.spoiled(fault, web.json_response({"code": 200, "data": view}))
 
     def _cannot(self, task: Task | None) -> tuple[str, ...]:
@@ -129,7 +129,7 @@ class Api:
     @staticmethod
     def _unknown(task_id: str) -> ErrorReply:
         known_form = task_id.startswith(("task_", "task-"))
-        return refusal(404, "task not found") if known_form else refusal(400, "invalid task id")
+        return error_reply(404, "task not found") if known_form else error_reply(400, "invalid task id")
 
     def _pass(self, gates: dict[str, RequestLimiter], api_key: str, limits: Callable[[], tuple[Limit, ...]]) -> None:
         gate = gates.get(api_key)
@@ -137,7 +137,7 @@ class Api:
             gate = gates[api_key] = RequestLimiter(limits())
         wait = gate.admit(self._stage.now())
         if wait:
-            raise self._stage.too_many(wait)
+            raise self._stage.too_many_requests(wait)
 
     def _submit_limits(self) -> tuple[Limit, ...]:
         settings, now = self._stage.settings, asyncio.get_running_loop().time()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from .fault_effects import HTML_PAGE
-from .replies import ErrorReply, refusal
+from .replies import ErrorReply, error_reply
 
 if TYPE_CHECKING:
     from .clips import Clip
@@ -28,7 +28,7 @@ EXPIRED = "<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Request
 
 
 @dataclass(slots=True)
-class Link:
+class ClipLink:
     """One address of one video of one task."""
 
     name: str
@@ -44,7 +44,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class UploadedImage:
     """An uploaded picture."""
 
     content: bytes
@@ -61,21 +61,21 @@ class LinkTable:
     """All links ever given."""
 
     lifetime: float
-    by_name: dict[str, Link] = field(default_factory=dict)
-    _current: dict[tuple[str, int], Link] = field(default_factory=dict)
+    by_name: dict[str, ClipLink] = field(default_factory=dict)
+    _current: dict[tuple[str, int], ClipLink] = field(default_factory=dict)
 
-    def of(self, task: Task, index: int) -> Link:
+    def of(self, task: Task, index: int) -> ClipLink:
         """The link to a video of a task: the last one while it lives, else a fresh one."""
         link = self._current.get((task.task_id, index))
         if link is None or not link.alive():
             name = f"{secrets.token_hex(8)}-video_{task.task_id}.mp4"
-            link = Link(name, task.task_id, index, time.time() + self.lifetime, first=link is None)
+            link = ClipLink(name, task.task_id, index, time.time() + self.lifetime, first=link is None)
             self._current[task.task_id, index] = self.by_name[name] = link
         return link
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class ClipSlice:
     """A part of a clip to be sent, and what goes wrong while it is."""
 
     clip: Clip
@@ -95,7 +95,7 @@ class Cdn:
 
     def __init__(self, stage: SandboxState, runner: TaskRunner, links: LinkTable) -> None:
         self._stage, self._runner, self._links = stage, runner, links
-        self._pictures: dict[str, Picture] = {}
+        self._pictures: dict[str, UploadedImage] = {}
         self._hops = 0
         self.third = ""  # the third origin, once it is known
 
@@ -120,7 +120,7 @@ class Cdn:
     def keep(self, content: bytes, end: str, content_type: str) -> str:
         """Keep an uploaded picture; the path to it."""
         name = f"{secrets.token_hex(12)}.{end}"
-        self._pictures[name] = Picture(content, content_type, time.time() + self._stage.settings.upload_lifetime)
+        self._pictures[name] = UploadedImage(content, content_type, time.time() + self._stage.settings.upload_lifetime)
         return f"/f/image/{name}"
 
     def find(self, path: str) -> bytes | None:
@@ -137,7 +137,7 @@ class Cdn:
         """An uploaded picture."""
         found = self._pictures.get(request.match_info["name"])
         if found is None:
-            raise refusal(404, "no such picture")
+            raise error_reply(404, "no such picture")
         if not found.alive():
             raise self._expired()
         return web.Response(body=found.content, content_type=found.content_type)
@@ -145,27 +145,27 @@ class Cdn:
     async def astray(self, _: web.Request) -> web.StreamResponse:
         """A submit that followed a redirect to where no API is."""
         self._stage.record.redirected_submits += 1
-        raise refusal(403, "this is not the API")
+        raise error_reply(403, "this is not the API")
 
     async def clip(self, request: web.Request) -> web.StreamResponse:
         """A clip, or the part of it that Range asks for."""
         link = self._links.by_name.get(request.match_info["name"])
         if link is None:
-            raise refusal(404, "no such clip")
+            raise error_reply(404, "no such clip")
         moved = request.path.startswith("/f/moved/")
         cannot = (*(() if link.first else ("expired_link",)), *(("redirect_clip",) if moved else ()))
-        fault = self._stage.fault_injector.of("clip", cannot=cannot)
+        fault = self._stage.fault_injector.next_fault("clip", cannot=cannot)
         self._instead(fault, link)
         if not link.alive():
             raise self._expired()
         task = self._runner.tasks[link.task_id]
         clip = task.clips[link.index]
-        self._stage.record.ranges += "Range" in request.headers
+        self._stage.record.range_requests += "Range" in request.headers
         headers = _headers(clip, task, fault)
         cut, status = self._cut(request, clip, fault, headers)
         return await self._send(request, cut, status, headers, link.task_id)
 
-    def _instead(self, fault: str | None, link: Link) -> None:
+    def _instead(self, fault: str | None, link: ClipLink) -> None:
         if fault == "expired_link":
             link.revoked = True
         elif fault == "redirect_clip":
@@ -177,15 +177,17 @@ class Cdn:
         elif fault == "html_clip":
             raise ErrorReply(200, HTML_PAGE)
         elif fault == "http_500_clip":
-            raise refusal(500, "internal server error")
+            raise error_reply(500, "internal server error")
         elif fault == "http_429_clip":
-            raise self._stage.too_many(1.0)
+            raise self._stage.too_many_requests(1.0)
 
     def _expired(self) -> ErrorReply:
-        return ErrorReply(403 if self._stage.fault_injector.either("expired_link") else 410, EXPIRED)
+        return ErrorReply(403 if self._stage.fault_injector.coin_flip("expired_link") else 410, EXPIRED)
 
-    def _cut(self, request: web.Request, clip: Clip, fault: str | None, headers: dict[str, str]) -> tuple[Cut, int]:
-        whole = Cut(clip, 0, clip.size, fault)
+    def _cut(
+        self, request: web.Request, clip: Clip, fault: str | None, headers: dict[str, str]
+    ) -> tuple[ClipSlice, int]:
+        whole = ClipSlice(clip, 0, clip.size, fault)
         match = RANGE.fullmatch(request.headers.get("Range", "").strip())
         if match is None or match.groups() == ("", "") or fault == "no_range":
             return whole, 200
@@ -197,10 +199,10 @@ class Cdn:
         if start >= clip.size or (first and stop <= start):
             raise ErrorReply(416, "", {"Content-Range": f"bytes */{clip.size}"})
         headers["Content-Range"] = f"bytes {start}-{stop - 1}/{clip.size}"
-        return Cut(clip, start, stop, fault), 206
+        return ClipSlice(clip, start, stop, fault), 206
 
     async def _send(
-        self, request: web.Request, cut: Cut, status: int, headers: dict[str, str], task_id: str
+        self, request: web.Request, cut: ClipSlice, status: int, headers: dict[str, str], task_id: str
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers=headers)
         if cut.fault != "cut_download_clean":
@@ -218,7 +220,7 @@ class Cdn:
             request.transport.close()
         return response
 
-    async def _pour(self, response: web.StreamResponse, cut: Cut) -> None:
+    async def _pour(self, response: web.StreamResponse, cut: ClipSlice) -> None:
         rate = self._stage.settings.cdn_rate
         size = CHUNK if rate is None else max(1, min(CHUNK, round(rate / 10)))
         start = self._stage.now()

@@ -43,7 +43,7 @@ class Clip:
             return file.read(stop - start)
 
 
-def clip_of(path: Path, clip_bytes: int | None) -> Clip:
+def clip_from_file(path: Path, clip_bytes: int | None) -> Clip:
     """The clip in a file, padded if asked for."""
     content = path.read_bytes()
     tail, size = _box(len(content), b"", clip_bytes) if clip_bytes else (b"", len(content))

@@ -101,7 +101,7 @@ FAULTS = _table(
 )
 
 
-def check_chance(name: str, chance: object) -> None:
+def validate_fault(name: str, chance: object) -> None:
     """Raise `ValueError` unless this is a fault, and a probability."""
     if name not in FAULTS:
         raise ValueError(f"faults: {name!r} is no fault; the sandbox knows {', '.join(sorted(FAULTS))}")
@@ -130,12 +130,12 @@ class FaultInjector:
                 raise ValueError(f"{name!r} cannot befall a {kind}; these can: {fitting}")
         self._scripts[kind].extend(names)
 
-    def switch(self, name: str, chance: float) -> None:
+    def set_probability(self, name: str, chance: float) -> None:
         """Let a fault happen with another probability from now on."""
-        check_chance(name, chance)
+        validate_fault(name, chance)
         self._chances = {each: odds for each, odds in {**self._chances, name: chance}.items() if odds > 0}
 
-    def of(self, kind: str, *, cannot: tuple[str, ...] = ()) -> str | None:
+    def next_fault(self, kind: str, *, cannot: tuple[str, ...] = ()) -> str | None:
         """The fault that befalls this request of this kind, if any; the jitter never choose what `cannot` be now."""
         if self._scripts[kind]:
             name = self._scripts[kind].popleft()
@@ -146,7 +146,7 @@ class FaultInjector:
             self.hits[name] += 1
         return name
 
-    def of_task(self, scripted: str | None = None) -> frozenset[str]:
+    def faults_of_new_task(self, scripted: str | None = None) -> frozenset[str]:
         """The faults that a new task keeps for its life."""
         kept = {each for each in self._chances if "task" in FAULTS[each].kinds and self._rolls(each)}
         self.hits.update(kept)
@@ -154,7 +154,7 @@ class FaultInjector:
             kept.add(scripted)
         return frozenset(kept)
 
-    def either(self, name: str) -> bool:
+    def coin_flip(self, name: str) -> bool:
         """One of two ways in which a fault can show."""
         return self._jitter[name].random() < 0.5
 

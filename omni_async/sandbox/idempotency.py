@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .replies import coded, refusal
+from .replies import error_reply, error_with_code
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -36,16 +36,16 @@ class IdempotencyKeys:
         if key is None or not self.honoured:
             return Claim(digest, now)
         if not FITS.fullmatch(key):
-            raise refusal(400, f"{HEADER} must be 1 to 191 visible ASCII characters")
+            raise error_reply(400, f"{HEADER} must be 1 to 191 visible ASCII characters")
         known = self._claims.get((api_key, key))
         if known is None or now - known.since > RETENTION:
             known = self._claims[api_key, key] = Claim(digest, now)
             return known
         if known.digest != digest:
-            raise coded(409, "idempotency_key_reused", "this idempotency key was used for another request")
+            raise error_with_code(409, "idempotency_key_reused", "this idempotency key was used for another request")
         if known.reply is None:
             message = "the first request with this idempotency key is still being handled"
-            raise coded(409, "idempotency_in_progress", message, {"Retry-After": "1"})
+            raise error_with_code(409, "idempotency_in_progress", message, {"Retry-After": "1"})
         return known
 
     def release(self, scope: tuple[str, str | None]) -> None:

@@ -20,7 +20,7 @@ class TokenBucket:
         self._seen = now
         return max(0.0, (1 - self._level) / self._rate) if self._level < 1 - 1e-9 else 0.0
 
-    def take(self, now: float) -> None:
+    def consume(self, now: float) -> None:
         """Count one that passed."""
         self.wait(now)
         self._level -= 1
@@ -40,7 +40,7 @@ class FixedWindow:
             self._start, self._used = self._start + passed * self._seconds, 0
         return self._start + self._seconds - now if self._used >= self._count else 0.0
 
-    def take(self, now: float) -> None:
+    def consume(self, now: float) -> None:
         """Count one that passed."""
         self.wait(now)
         self._used += 1
@@ -60,7 +60,7 @@ class RequestLimiter:
         wait = max((limit.wait(now) for limit in self._limits), default=0.0)
         if wait == 0:
             for limit in self._limits:
-                limit.take(now)
+                limit.consume(now)
         return wait
 
 

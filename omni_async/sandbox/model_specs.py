@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .replies import TYPES, ErrorReply, refusal
+from .replies import TYPES, ErrorReply, error_reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,13 +24,13 @@ class ModelSpec:
 
     name: str
     prices: Mapping[str, float]
-    most_images: int = 16
+    max_images: int = 16
     image_counts: tuple[int, ...] = ()  # only these, if there are any
     durations: tuple[int, ...] = ()  # chosen by the client; without any, by the model
-    frames: bool = False
-    extends: bool = True
-    per_clip: bool = False
-    words: Mapping[str, str] = field(default_factory=dict)  # its own types for some errors
+    accepts_frames: bool = False
+    can_extend: bool = True
+    is_priced_per_clip: bool = False
+    error_types: Mapping[str, str] = field(default_factory=dict)  # its own types for some errors
 
     def check(self, body: Mapping[str, Any], images: int, videos: int) -> None:
         """Raise `Refusal` for what this model does not take."""
@@ -39,7 +39,7 @@ class ModelSpec:
         most_videos = 1
         if videos > most_videos:
             raise self._no("video", f"video_urls takes at most {most_videos}, got {videos}")
-        if self.extends and videos and body.get("extend_from_task_id"):
+        if self.can_extend and videos and body.get("extend_from_task_id"):
             raise self._no("", "video_urls and extend_from_task_id are mutually exclusive")
         if self.durations and (duration := body.get("duration")) is not None:
             if videos:
@@ -58,10 +58,10 @@ class ModelSpec:
 
     def price(self, body: Mapping[str, Any], seconds: int) -> float:
         """What a clip costs, in USD."""
-        if self.per_clip and body.get("video_urls"):
+        if self.is_priced_per_clip and body.get("video_urls"):
             return 0.08
         price = self.prices[self.resolution(body)]
-        return price if self.per_clip else price * seconds
+        return price if self.is_priced_per_clip else price * seconds
 
     def _check_size(self, body: Mapping[str, Any]) -> None:
         if self.resolution(body) not in self.prices:
@@ -70,12 +70,12 @@ class ModelSpec:
             )
 
     def _check_pictures(self, body: Mapping[str, Any], images: int) -> None:
-        frames = [name for name in ("first_frame_image", "last_frame_image") if self.frames and body.get(name)]
+        frames = [name for name in ("first_frame_image", "last_frame_image") if self.accepts_frames and body.get(name)]
         if frames == ["last_frame_image"]:
             raise self._no("", "last_frame_image requires first_frame_image")
         total = images + len(frames)
-        if total > self.most_images:
-            raise self._no("image", f"image_urls takes at most {self.most_images}, got {total}")
+        if total > self.max_images:
+            raise self._no("image", f"image_urls takes at most {self.max_images}, got {total}")
         if self.image_counts and images not in self.image_counts:
             raise self._no("image", f"unsupported number of images: {images}, allowed: {self.image_counts}")
         kind, wanted = body.get("generation_type"), {"frame": (1,), "reference": (1, 3)}
@@ -83,7 +83,7 @@ class ModelSpec:
             raise self._no("image", f"generation_type {kind!r} does not take {images} images")
 
     def _no(self, about: str, message: str) -> ErrorReply:
-        error = {"code": 400, "message": message, "type": self.words.get(about, TYPES[400])}
+        error = {"code": 400, "message": message, "type": self.error_types.get(about, TYPES[400])}
         return ErrorReply(400, {"error": error})
 
 
@@ -100,29 +100,29 @@ MODEL_SPECS: Mapping[str, ModelSpec] = {
         ModelSpec(
             name="gemini-omni-1.1-flash",
             prices={"360p": 0.03, "720p": 0.10, "1080p": 0.15, "4k": 0.30},
-            most_images=10,
-            frames=True,
+            max_images=10,
+            accepts_frames=True,
         ),
         ModelSpec(
             name="Omni-Flash-Ext",
             prices={"720p": 0.25, "1080p": 0.40, "4k": 0.40},
-            most_images=3,
+            max_images=3,
             image_counts=(0, 1, 3),
             durations=(4, 6, 8, 10),
-            extends=False,
-            per_clip=True,
-            words=_EXT,
+            can_extend=False,
+            is_priced_per_clip=True,
+            error_types=_EXT,
         ),
     )
 }
 _ALIASES = {"gemini-omni-1.1-flash-ext": "Omni-Flash-Ext"}
 
 
-def spec_of(name: object) -> ModelSpec:
+def find_spec(name: object) -> ModelSpec:
     """The model of that name; raises `Refusal` if there is none."""
     if not isinstance(name, str) or not name:
-        raise refusal(400, "model is required")
+        raise error_reply(400, "model is required")
     found = MODEL_SPECS.get(_ALIASES.get(name, name))
     if found is None:
-        raise refusal(400, f"unknown model: {name!r}")
+        raise error_reply(400, f"unknown model: {name!r}")
     return found

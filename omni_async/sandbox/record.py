@@ -24,7 +24,7 @@ class TaskRecord:
 
 
 @dataclass(slots=True)
-class Record:
+class SandboxRecord:
     """Counts and lists, kept while a sandbox serves."""
 
     submits: int = 0
@@ -37,10 +37,10 @@ class Record:
     checks_refused: Counter[int] = field(default_factory=Counter)
     downloads: int = 0
     downloads_by_task: Counter[str] = field(default_factory=Counter)
-    ranges: int = 0
+    range_requests: int = 0
     bytes_sent: int = 0
     uploads: int = 0
-    pictures: Counter[str] = field(default_factory=Counter)  # how often each was taken, by SHA-256
+    uploads_by_sha256: Counter[str] = field(default_factory=Counter)  # how often each was taken, by SHA-256
     webhooks: list[tuple[str, str, int]] = field(default_factory=list)
     in_flight: int = 0
     max_in_flight: int = 0
@@ -69,26 +69,26 @@ class Record:
         """Tasks too many: those beyond the first of their idempotency key."""
         return sum(len(ids) - 1 for ids in self.duplicate_keys.values())
 
-    def submitted(self, now: float) -> None:
+    def record_submit(self, now: float) -> None:
         """A POST arrived."""
         self.submits += 1
         self.submit_times.append(now)
 
-    def created(self, task: TaskRecord) -> None:
+    def record_task(self, task: TaskRecord) -> None:
         """A task was accepted."""
         self.accepted += 1
         self.tasks[task.task_id] = task
         self.in_flight += 1
         self.max_in_flight = max(self.max_in_flight, self.in_flight)
 
-    def ended(self, task_id: str, status: str, now: float) -> None:
+    def record_end(self, task_id: str, status: str, now: float) -> None:
         """A task completed or failed."""
         task = self.tasks[task_id]
         task.status, task.completed = status, now
         task.cost = task.price if status == "completed" else 0.0
         self.in_flight -= 1
 
-    def checked(self, task_id: str) -> None:
+    def record_check(self, task_id: str) -> None:
         """Somebody asked how a task is."""
         self.checks += 1
         self.checks_by_task[task_id] += 1

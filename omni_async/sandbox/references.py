@@ -26,7 +26,7 @@ RESERVED_ENDS = (".example", ".test", ".invalid", *(f".{name}" for name in RESER
 Reference = tuple[str, str]  # ("picture" or "video", path) or ("stand-in", name), as the studio takes it
 
 
-class MissingReference(Exception):
+class ReferenceUnavailable(Exception):
     """A reference could not be had; the task fails and says so."""
 
 
@@ -74,10 +74,12 @@ class ReferenceLoader:
                     async for chunk in response.content.iter_chunked(65536):
                         size += len(chunk)
                         if size > LARGEST[kind]:
-                            raise MissingReference(f"the {kind} {url[:200]} is larger than {LARGEST[kind]} bytes")
+                            raise ReferenceUnavailable(f"the {kind} {url[:200]} is larger than {LARGEST[kind]} bytes")
                         file.write(chunk)
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            raise MissingReference(f"failed to download {kind} {url[:200]}: {type(error).__name__} {error}") from error
+            raise ReferenceUnavailable(
+                f"failed to download {kind} {url[:200]}: {type(error).__name__} {error}"
+            ) from error
         return path
 
     def _path(self) -> Path:

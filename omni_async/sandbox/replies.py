@@ -42,22 +42,22 @@ class ErrorReply(Exception):
         return web.json_response(body, status=self.status, headers=headers)
 
 
-class Dropped(Exception):
+class ConnectionDropped(Exception):
     """The connection is to be closed without an answer."""
 
 
-def refusal(status: int, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
+def error_reply(status: int, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
     """An error in the shape of the documentation."""
     return ErrorReply(status, {"error": {"code": status, "message": message, "type": TYPES[status]}}, headers)
 
 
-def real(status: int, code: str, message: str) -> ErrorReply:
+def observed_error(status: int, code: str, message: str) -> ErrorReply:
     """An error in the shape that the service was seen to use."""
     error = {"code": code, "message": f"{message} (request id: <request id>)", "param": "", "type": "apimart_error"}
     return ErrorReply(status, {"error": error})
 
 
-def coded(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
+def error_with_code(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
     """An error in the newer shape, with a word for a code."""
     error = {"message": message, "type": TYPES[status], "param": "", "code": code}
     return ErrorReply(status, {"request_id": "<request id>", "error": error}, headers)

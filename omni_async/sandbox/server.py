@@ -14,20 +14,20 @@ from aiohttp import web
 from yarl import URL
 
 from . import render_pool as render
-from .account import Account
-from .api import Api
+from .account import AccountEndpoints
+from .api import TaskEndpoints
 from .cdn import Cdn, LinkTable
-from .clips import Clip, clip_of, distinct_clip
+from .clips import Clip, clip_from_file, distinct_clip
 from .faults import FaultInjector
 from .model_specs import HEIGHTS
-from .record import Record
+from .record import SandboxRecord
 from .references import ReferenceLoader
-from .replies import refusal
+from .replies import error_reply
 from .settings import SandboxSettings
 from .state import SandboxState
 from .task_json import TaskSerializer
 from .tasks import Task, TaskRunner
-from .webhook import Webhooks
+from .webhook import WebhookSender
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -48,7 +48,7 @@ class Sandbox:
         if settings is not None and knobs:
             raise TypeError("give Sandbox either settings or knobs, not both")
         self.settings = settings or SandboxSettings(**knobs)
-        self.record = Record()
+        self.record = SandboxRecord()
         self.base_url = ""
         self.cdn_url = ""
         self.api_key = self.settings.api_key or DEFAULT_KEY
@@ -62,7 +62,7 @@ class Sandbox:
 
     def fault(self, name: str, chance: float = 1.0) -> None:
         """Switch a fault on, from now on, with this probability; 0 switches it off."""
-        self._fault_injector.switch(name, chance)
+        self._fault_injector.set_probability(name, chance)
 
     async def __aenter__(self) -> Sandbox:
         render.require_media()
@@ -89,7 +89,7 @@ class Sandbox:
         enter.push_async_callback(self._renderer.aclose)
         session = await enter.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
         self._runner = TaskRunner(settings, self.record, self._film)
-        self._runner.on_end = Webhooks(session, stage, self._view).send
+        self._runner.on_end = WebhookSender(session, stage, self._view).send
         enter.push_async_callback(self._runner.aclose)
         links = LinkTable(settings.link_lifetime)
         self._cdn = Cdn(stage, self._runner, links)
@@ -100,15 +100,15 @@ class Sandbox:
         enter.callback(stage.closing.set)
 
     async def _serve_cdn(self, stage: SandboxState) -> tuple[str, str]:
-        app = web.Application(middlewares=[self._cdn.watch_keys, stage.answer_refusals])
+        app = web.Application(middlewares=[self._cdn.watch_keys, stage.handle_errors])
         app.add_routes(self._cdn.routes())
         urls = await self._listen(app, self.settings.cdn_port, 0)
         return urls[0], urls[1]
 
     async def _serve_api(self, stage: SandboxState) -> str:
-        api = Api(stage, self._runner, self._views, lambda: self._cdn.third)
-        account = Account(stage, self._runner, lambda *picture: self.cdn_url + self._cdn.keep(*picture))
-        app = web.Application(middlewares=[stage.answer_refusals], client_max_size=LARGEST_BODY)
+        api = TaskEndpoints(stage, self._runner, self._views, lambda: self._cdn.third)
+        account = AccountEndpoints(stage, self._runner, lambda *picture: self.cdn_url + self._cdn.keep(*picture))
+        app = web.Application(middlewares=[stage.handle_errors], client_max_size=LARGEST_BODY)
         app.add_routes([*api.routes(), *account.routes()])
         app.add_routes([web.get("/sandbox/record", self._show), web.post("/sandbox/script", self._queue)])
         return (await self._listen(app, self.settings.port))[0]
@@ -135,24 +135,24 @@ class Sandbox:
         return str(origin.with_path(f"/f/video/{link.name}")), link.until
 
     def _view(self, task: Task) -> dict[str, Any]:
-        return self._views.of(task, asyncio.get_running_loop().time())
+        return self._views.to_json(task, asyncio.get_running_loop().time())
 
     async def _film(self, task: Task) -> list[Clip]:
-        videos = self.settings.videos_per_task + ("two_videos" in task.quirks and self.settings.videos_per_task == 1)
+        videos = self.settings.videos_per_task + ("two_videos" in task.faults and self.settings.videos_per_task == 1)
         if self.settings.prerendered:
-            content = await self._prerender(task.order.portrait)
+            content = await self._prerender(task.body.portrait)
             size = self.settings.clip_bytes
             return [distinct_clip(content, f"{task.task_id}#{index}", size) for index in range(videos)]
-        references = await self._references.fetch(task.order)
-        parent = self._runner.parent_of(task.order)
+        references = await self._references.fetch(task.body)
+        parent = self._runner.parent_of(task.body)
         scripts = [
             {
                 "path": str(self._renderer.folder / f"{task.task_id}-{index}.mp4"),
-                "prompt": task.order.prompt,
+                "prompt": task.body.prompt,
                 "task_id": task.task_id,
                 "seconds": task.seconds,
-                "portrait": task.order.portrait,
-                "height": HEIGHTS[task.order.resolution],
+                "portrait": task.body.portrait,
+                "height": HEIGHTS[task.body.resolution],
                 "seed": self.settings.seed + index,
                 "references": references,
                 "parent": str(parent.clips[0].source) if parent else None,
@@ -160,7 +160,7 @@ class Sandbox:
             for index in range(videos)
         ]
         paths = [await self._renderer.render(script) for script in scripts]
-        return [clip_of(path, self.settings.clip_bytes) for path in paths]
+        return [clip_from_file(path, self.settings.clip_bytes) for path in paths]
 
     async def _prerender(self, portrait: bool) -> bytes:
         async with self._prerendering:
@@ -179,7 +179,7 @@ class Sandbox:
         try:
             self.script(body["kind"], body["names"])
         except ValueError as error:
-            raise refusal(400, str(error)) from None
+            raise error_reply(400, str(error)) from None
         return web.json_response({"queued": len(body["names"])})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .faults import check_chance
+from .faults import validate_fault
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -106,7 +106,7 @@ class SandboxSettings:
 
     def _check_faults(self) -> None:
         for name, chance in self.faults.items():
-            check_chance(name, chance)
+            validate_fault(name, chance)
         object.__setattr__(self, "faults", MappingProxyType(dict(self.faults)))
 
     def to_json(self) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from .model_specs import ModelSpec, spec_of
-from .replies import ErrorReply, refusal
+from .model_specs import ModelSpec, find_spec
+from .replies import ErrorReply, error_reply
 
 SHOWN = 200
 MOST = 100  # links of a kind that are looked at
@@ -19,7 +19,7 @@ LINKS = ("http://", "https://")
 class SubmitBody:
     """What a client asks for."""
 
-    body: dict[str, Any]
+    fields: dict[str, Any]
     spec: ModelSpec
     prompt: str
     images: tuple[str, ...]
@@ -32,45 +32,45 @@ class SubmitBody:
     @property
     def seconds(self) -> int | None:
         """How long the clip becomes; None: as long as the model likes."""
-        return self.spec.seconds(self.body)
+        return self.spec.seconds(self.fields)
 
     def price(self, seconds: int) -> float:
         """What a clip of so many seconds costs, in USD."""
-        return self.spec.price(self.body, seconds)
+        return self.spec.price(self.fields, seconds)
 
     @property
     def digest(self) -> str:
         """Equal for equal bodies, however they were written."""
-        return hashlib.sha256(json.dumps(self.body, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self.fields, sort_keys=True).encode()).hexdigest()
 
-    def shown(self) -> dict[str, Any]:
+    def for_record(self) -> dict[str, Any]:
         """The body for the record, with long data URLs cut short."""
         videos = [url if len(url) <= SHOWN else url[:SHOWN] + "…" for url in self.videos]
-        return self.body | ({"video_urls": videos} if videos else {})
+        return self.fields | ({"video_urls": videos} if videos else {})
 
 
 def parse_body(raw: bytes) -> SubmitBody:
     """The order in these bytes, or a Refusal."""
     body = _object(raw)
-    spec = spec_of(body.get("model"))
+    spec = find_spec(body.get("model"))
     prompt = body.get("prompt", "")
     if not isinstance(prompt, str):
         raise _bad("prompt must be a string")
     images = _urls(body, "image_urls", LINKS)
-    videos = _urls(body, "video_urls", LINKS if spec.per_clip else (*LINKS, "data:video/"))
+    videos = _urls(body, "video_urls", LINKS if spec.is_priced_per_clip else (*LINKS, "data:video/"))
     spec.check(body, len(images), len(videos))
-    frames = _frames(body) if spec.frames else ()
+    frames = _frames(body) if spec.accepts_frames else ()
     if not (prompt.strip() or images or videos or frames):
         raise _bad("prompt or a reference (image_urls, video_urls) is required")
     return SubmitBody(
-        body=body,
+        fields=body,
         spec=spec,
         prompt=prompt,
         images=(*frames, *images),
         videos=videos,
         portrait=(body.get("aspect_ratio") or body.get("size")) == "9:16",
         resolution=spec.resolution(body),
-        parent_id=_text(body, "extend_from_task_id") if spec.extends else None,
+        parent_id=_text(body, "extend_from_task_id") if spec.can_extend else None,
         webhook=_text(body, "webhook"),
     )
 
@@ -111,4 +111,4 @@ def _text(body: dict[str, Any], name: str) -> str | None:
 
 
 def _bad(message: str) -> ErrorReply:
-    return refusal(400, message)
+    return error_reply(400, message)

@@ -23,13 +23,13 @@ class TaskSerializer:
         self._settings, self._link = settings, link
         self._estimate = max(1, math.ceil(1.5 * settings.median / settings.speed))
 
-    def word(self, task: Task, now: float) -> str:
+    def status(self, task: Task, now: float) -> str:
         """Its status word at a time of the loop's clock."""
         if task.status == "running":
-            return "pending" if task.part(now) < 0.1 else "processing"
+            return "pending" if task.elapsed_share(now) < 0.1 else "processing"
         return task.status
 
-    def of(self, task: Task, now: float, fault: str | None = None, host: str | None = None) -> dict[str, Any]:
+    def to_json(self, task: Task, now: float, fault: str | None = None, host: str | None = None) -> dict[str, Any]:
         """The task object, as told to a client that calls the sandbox by the name of `host`."""
         view: dict[str, Any] = {
             "id": task.task_id,
@@ -46,18 +46,18 @@ class TaskSerializer:
             view["credits_cost"] = 0 if task.error else task.credits
         if task.error:
             view["error"] = task.error
-        elif task.status == "completed" and fault != "no_link" and "never_link" not in task.quirks:
+        elif task.status == "completed" and fault != "no_link" and "never_link" not in task.faults:
             view["result"] = {"videos": self._videos(task, host)}
         return self._quirks(view, task)
 
     def _progress(self, task: Task, now: float) -> int:
         if task.status == "completed":
             return 100
-        share = task.part(now) if self._settings.progress == "true" else (now - task.started) / self._estimate
+        share = task.elapsed_share(now) if self._settings.progress == "true" else (now - task.started) / self._estimate
         return min(99, int(100 * share))
 
     def _word(self, task: Task, now: float, fault: str | None) -> str:
-        word = self.word(task, now)
+        word = self.status(task, now)
         if fault == "unknown_status" and task.status == "running":
             return ODD_WORDS[int(task.created) % len(ODD_WORDS)]
         if fault == "upper_status":
@@ -68,16 +68,16 @@ class TaskSerializer:
         links = [self._link(task, index, host) for index in range(len(task.clips))]
         if self._settings.url_shape == "string":
             return [{"url": url, "expires_at": int(until)} for url, until in links]
-        if "two_videos" in task.quirks and int(task.task_id[-1], 36) % 2:
+        if "two_videos" in task.faults and int(task.task_id[-1], 36) % 2:
             return [{"url": [url for url, _ in links], "expires_at": int(links[0][1])}]
         return [{"url": [url], "expires_at": int(until)} for url, until in links]
 
     def _quirks(self, view: dict[str, Any], task: Task) -> dict[str, Any]:
-        if "missing_optionals" in task.quirks:
+        if "missing_optionals" in task.faults:
             view = {name: value for name, value in view.items() if name not in OPTIONAL}
             for video in view.get("result", {}).get("videos", ()):
                 video.pop("expires_at", None)
-        return _as_strings(view) if "numbers_as_strings" in task.quirks else view
+        return _as_strings(view) if "numbers_as_strings" in task.faults else view
 
 
 def _as_strings(value: Any) -> Any:

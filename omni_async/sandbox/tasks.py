@@ -12,10 +12,10 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from .record import Record, TaskRecord
-from .references import MissingReference
+from .record import SandboxRecord, TaskRecord
+from .references import ReferenceUnavailable
 from .render_pool import RenderError
-from .replies import ErrorReply, refusal
+from .replies import ErrorReply, error_reply
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -41,14 +41,14 @@ class Task:
 
     task_id: str
     api_key: str
-    order: SubmitBody
+    body: SubmitBody
     seconds: int
     price: float
     created: float
     started: float  # on the loop's clock, like `due`
     due: float
-    quirks: frozenset[str]
-    doomed: bool
+    faults: frozenset[str]
+    will_fail: bool
     status: str = "running"
     ended: float | None = None
     error: dict[str, Any] | None = None
@@ -59,7 +59,7 @@ class Task:
         """Its price in credits."""
         return round(self.price * CREDITS_PER_DOLLAR, 2)
 
-    def part(self, now: float) -> float:
+    def elapsed_share(self, now: float) -> float:
         """How much of its time is over, 0 to 1, at a time of the loop's clock."""
         return min(1.0, (now - self.started) / max(1e-9, self.due - self.started))
 
@@ -68,11 +68,11 @@ class TaskRunner:
     """All tasks of a sandbox, and the account they are paid from."""
 
     def __init__(
-        self, settings: SandboxSettings, record: Record, film: Callable[[Task], Awaitable[list[Clip]]]
+        self, settings: SandboxSettings, record: SandboxRecord, film: Callable[[Task], Awaitable[list[Clip]]]
     ) -> None:
         self.tasks: dict[str, Task] = {}
-        self.spent = 0.0  # credits
-        self.spent_by: defaultdict[str, float] = defaultdict(float)  # the same by API key
+        self.credits_spent = 0.0  # credits
+        self.credits_spent_by_key: defaultdict[str, float] = defaultdict(float)  # the same by API key
         self.on_end: Callable[[Task], Awaitable[None]] | None = None
         self._settings, self._record, self._film = settings, record, film
         self._jitter = random.Random(f"{settings.seed}:tasks")
@@ -83,7 +83,7 @@ class TaskRunner:
         """The task of that id."""
         return self.tasks.get(task_id)
 
-    def room_in(self, api_key: str) -> float:
+    def seconds_until_slot(self, api_key: str) -> float:
         """0 if this key may have one more task, else a guess at the seconds until it may."""
         running, most = self._running.get(api_key, {}), self._settings.max_in_flight
         if most is None or len(running) < most:
@@ -99,31 +99,31 @@ class TaskRunner:
         if parent is None and self._settings.foreign_parents:
             return None
         if parent is None:
-            raise refusal(400, f"extend_from_task_id: unknown task {order.parent_id}")
+            raise error_reply(400, f"extend_from_task_id: unknown task {order.parent_id}")
         if parent.status != "completed":
-            raise refusal(400, f"extend_from_task_id: task {order.parent_id} is {parent.status}, not completed")
+            raise error_reply(400, f"extend_from_task_id: task {order.parent_id} is {parent.status}, not completed")
         return parent
 
     def accept(self, order: SubmitBody, api_key: str, idempotency_key: str | None, quirks: frozenset[str]) -> Task:
         """Take an order; raises Refusal (402) if the account cannot pay it."""
         seconds = self._seconds(order)
         price = round(order.price(seconds) * self._settings.videos_per_task, 2)
-        left = self.left_to(api_key)
+        left = self.credits_left(api_key)
         if left is not None and left < price * CREDITS_PER_DOLLAR - 1e-9:
-            raise self.no_credit()
+            raise self.insufficient_balance()
         now, settings = asyncio.get_running_loop().time(), self._settings
         spread = self._jitter.gauss(0, 1)
         task = Task(
             task_id=self._new_id(),
             api_key=api_key,
-            order=order,
+            body=order,
             seconds=seconds,
             price=price,
             created=time.time(),
             started=now,
             due=now + settings.median * math.exp(settings.sigma * spread) / settings.speed,
-            quirks=quirks,
-            doomed=self._jitter.random() < settings.fail_rate,
+            faults=quirks,
+            will_fail=self._jitter.random() < settings.fail_rate,
         )
         self._enter(task, idempotency_key)
         return task
@@ -132,12 +132,12 @@ class TaskRunner:
         self.tasks[task.task_id] = task
         self._charge(task, task.credits)
         self._running.setdefault(task.api_key, {})[task.task_id] = task
-        self._record.created(
+        self._record.record_task(
             TaskRecord(
                 task_id=task.task_id,
-                prompt=task.order.prompt,
+                prompt=task.body.prompt,
                 idempotency_key=idempotency_key,
-                body=task.order.shown(),
+                body=task.body.for_record(),
                 created=task.created,
                 seconds=task.seconds,
                 price=task.price,
@@ -148,12 +148,12 @@ class TaskRunner:
         life.add_done_callback(self._lives.discard)
 
     async def _live(self, task: Task) -> None:
-        if task.doomed:
+        if task.will_fail:
             task.error = self._jitter.choice(FAILURES)
         else:
             try:
                 task.clips = await self._film(task)
-            except (MissingReference, RenderError, OSError) as error:
+            except (ReferenceUnavailable, RenderError, OSError) as error:
                 task.error = {"code": "task_failed", "message": str(error), "type": "task_failed", "param": ""}
         await asyncio.sleep(task.due - asyncio.get_running_loop().time())
         self._end(task)
@@ -166,7 +166,7 @@ class TaskRunner:
         if task.error:
             self._charge(task, -task.credits)
         del self._running[task.api_key][task.task_id]
-        self._record.ended(task.task_id, task.status, task.ended)
+        self._record.record_end(task.task_id, task.status, task.ended)
 
     async def aclose(self) -> None:
         """Let go of whatever still runs."""
@@ -176,24 +176,24 @@ class TaskRunner:
         await asyncio.gather(*lives, return_exceptions=True)
 
     @property
-    def remaining(self) -> float | None:
+    def account_credits_left(self) -> float | None:
         """Credits left; None is without end."""
-        return None if self._settings.credits is None else round(self._settings.credits - self.spent, 2)
+        return None if self._settings.credits is None else round(self._settings.credits - self.credits_spent, 2)
 
-    def left_to(self, api_key: str) -> float | None:
+    def credits_left(self, api_key: str) -> float | None:
         """Credits that this key may still spend; None is without end."""
         own = self._settings.key_credits
-        left = [] if own is None else [round(own - self.spent_by[api_key], 2)]
-        return min([*left, *(() if self.remaining is None else (self.remaining,))], default=None)
+        left = [] if own is None else [round(own - self.credits_spent_by_key[api_key], 2)]
+        return min([*left, *(() if self.account_credits_left is None else (self.account_credits_left,))], default=None)
 
     def _charge(self, task: Task, amount: float) -> None:
-        self.spent += amount
-        self.spent_by[task.api_key] += amount
+        self.credits_spent += amount
+        self.credits_spent_by_key[task.api_key] += amount
 
     @staticmethod
-    def no_credit() -> ErrorReply:
+    def insufficient_balance() -> ErrorReply:
         """The account cannot pay."""
-        return refusal(402, "insufficient account balance, please top up and try again")
+        return error_reply(402, "insufficient account balance, please top up and try again")
 
     def _seconds(self, order: SubmitBody) -> int:
         if order.seconds is not None:

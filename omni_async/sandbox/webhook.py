@@ -19,7 +19,7 @@ TIMEOUT = aiohttp.ClientTimeout(total=10)
 SCHEMES = ("http://", "https://")
 
 
-class Webhooks:
+class WebhookSender:
     """Posts the task object to `<base>/callback`; three more tries unless the answer is 2xx or 4xx."""
 
     def __init__(
@@ -29,10 +29,10 @@ class Webhooks:
 
     async def send(self, task: Task) -> None:
         """Deliver, if the order wants it, and the faults let it through."""
-        base = task.order.webhook
+        base = task.body.webhook
         if base is None or not base.startswith(SCHEMES):
             return
-        fault = self._stage.fault_injector.of("webhook")
+        fault = self._stage.fault_injector.next_fault("webhook")
         if fault == "lost_webhook":
             return
         if fault == "late_webhook":

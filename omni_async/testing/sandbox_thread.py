@@ -14,7 +14,7 @@ from .assertions import PaidTask, PaymentAssertions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..sandbox import Record, TaskRecord
+    from ..sandbox import SandboxRecord, TaskRecord
 
 
 _T = TypeVar("_T")
@@ -85,7 +85,7 @@ class SandboxThread(PaymentAssertions):
     # What was asked and paid
 
     @property
-    def record(self) -> Record:
+    def record(self) -> SandboxRecord:
         """All that clients did so far, as a copy."""
         return self._ask(lambda: copy.deepcopy(self._sandbox.record))
 

@@ -76,7 +76,7 @@ async def test_forty_chained_and_referenced_lines_killed_and_run_again(shell: Sh
     assert again.records[-1]["summary"]["clips"] == 40
     assert shell.clips("out") == sorted(f"{line['id']}.mp4" for line in lines)
     assert (record["accepted"], record["duplicates"]) == (40, 0)
-    assert (record["uploads"], sorted(record["pictures"].values())) == (5, [1] * 5)
+    assert (record["uploads"], sorted(record["uploads_by_sha256"].values())) == (5, [1] * 5)
     with closing(LedgerReader(shell.folder / "out")) as reader:
         jobs = {job.key: job for job in reader.jobs()}
     for task in record["tasks"].values():

@@ -90,7 +90,7 @@ async def test_a_killed_download_goes_on_where_it_was(service: Service) -> None:
         (job,) = client.resume()
         path = await job
     assert path.read_bytes() == whole(service)
-    assert service.sandbox.record.ranges == 1
+    assert service.sandbox.record.range_requests == 1
     assert service.sandbox.record.bytes_sent - sent == SIZE - mark.offset
     assert service.sandbox.record.submits == 1
     assert service.row("k000").partial_download is None
@@ -136,7 +136,7 @@ async def test_a_part_file_that_is_not_what_it_was(service: Service, harm: str) 
         (job,) = client.resume()
         path = await job
     assert path.read_bytes() == whole(service)
-    assert service.sandbox.record.ranges == (harm in {"longer", "link fault"})
+    assert service.sandbox.record.range_requests == (harm in {"longer", "link fault"})
 
 
 async def test_a_mark_without_its_part_file_is_taken_back(service: Service) -> None:
@@ -183,7 +183,7 @@ async def test_two_videos_go_on_one_by_one(service: Service) -> None:
         (job,) = client.resume()
         await job
         assert [path.read_bytes() for path in job.paths] == contents
-    assert service.sandbox.record.ranges == 1
+    assert service.sandbox.record.range_requests == 1
 
 
 async def test_a_folder_that_vanishes_makes_download_failed(service: Service) -> None:

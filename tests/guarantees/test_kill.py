@@ -118,7 +118,7 @@ async def _kill_in_the_window(served: Sandbox, batch: Batch) -> str:
     await process.communicate()
     assert process.returncode == -signal.SIGKILL
     last = list(served._runner.tasks.values())[-1]
-    key = f"k{int((last.order.prompt or '').split()[-1]):03}"
+    key = f"k{int((last.body.prompt or '').split()[-1]):03}"
     assert _rows(batch.folder)[key] is JobStatus.SUBMITTING
     with closing(LedgerReader(batch.folder)) as reader:
         found = reader.find(key)

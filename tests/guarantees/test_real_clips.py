@@ -68,7 +68,7 @@ async def test_every_trouble_that_may_pass_passes(tmp_path: Path) -> None:
         assert len(sandbox.record.tasks) == 60
         assert sum(sandbox.record.faults.values()) > 10
         assert not sandbox.record.duplicate_keys
-        assert len(sandbox.record.pictures) == 20 <= sandbox.record.uploads
+        assert len(sandbox.record.uploads_by_sha256) == 20 <= sandbox.record.uploads
         assert sum("image_urls" in task.body for task in sandbox.record.tasks.values()) == 20
         assert sandbox.record.leaked_keys == sandbox.record.redirected_keys == sandbox.record.redirected_submits == 0
     assert all(job.status is JobStatus.COMPLETED for job in jobs)

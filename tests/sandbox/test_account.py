@@ -83,7 +83,7 @@ async def test_an_upload_becomes_a_picture_on_the_second_origin() -> None:
         assert answer.json["bytes"] == len(PNG)
         assert answer.json["url"].startswith(talk.sandbox.cdn_url)
         assert (await talk.fetch(answer.json["url"])).body == PNG
-        assert talk.sandbox.record.pictures == {hashlib.sha256(PNG).hexdigest(): 1}
+        assert talk.sandbox.record.uploads_by_sha256 == {hashlib.sha256(PNG).hexdigest(): 1}
 
 
 async def test_the_link_of_an_upload_expires() -> None:

@@ -19,8 +19,8 @@ from aiohttp import FormData
 from PIL import Image, ImageChops, ImageStat
 
 from omni_async.sandbox import TaskRecord
-from omni_async.sandbox.clips import Clip, clip_of, distinct_clip
-from omni_async.sandbox.rendering.style import style_of
+from omni_async.sandbox.clips import Clip, clip_from_file, distinct_clip
+from omni_async.sandbox.rendering.style import style_for
 from omni_async.sandbox.rendering.text import font_for, wrap
 from tests.support.talk import Talk, link_of, talking
 
@@ -109,7 +109,7 @@ async def test_other_words_other_film() -> None:
 
 def test_looks_differ() -> None:
     """A hundred prompts have a hundred looks, of every shape and motion."""
-    looks = {style_of(f"prompt {number}") for number in range(100)}
+    looks = {style_for(f"prompt {number}") for number in range(100)}
     assert len(looks) == 100
     assert len({look.shape for look in looks}) == 8
     assert len({look.motion for look in looks}) == 5
@@ -264,7 +264,7 @@ def test_padding_reads_like_the_file_it_is(size: int | None, tmp_path: Path) -> 
     """Any part of a padded clip is that part of the whole, and the boxes still end at its end."""
     content = (1000).to_bytes(4) + b"mdat" + bytes(range(256)) * 3 + bytes(224)
     (tmp_path / "clip").write_bytes(content)
-    for clip in (distinct_clip(content, "task_1", size), clip_of(tmp_path / "clip", size)):
+    for clip in (distinct_clip(content, "task_1", size), clip_from_file(tmp_path / "clip", size)):
         whole = clip.read(0, clip.size)
         assert len(whole) == clip.size
         assert clip.size == (size if size and size > 1022 else clip.size)

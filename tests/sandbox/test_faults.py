@@ -81,7 +81,7 @@ async def test_faults_of_an_upload(name: str) -> None:
         if name == "hang_upload":
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(talk.call("POST", "/v1/uploads/images", data=form), SLOW)
-            assert talk.sandbox.record.pictures.total() == 1
+            assert talk.sandbox.record.uploads_by_sha256.total() == 1
         elif status is None:
             with pytest.raises(aiohttp.ClientError):
                 await talk.call("POST", "/v1/uploads/images", data=form)
@@ -120,7 +120,7 @@ async def test_a_script_is_played_in_order() -> None:
 
 def _hits(chances: dict[str, float], seed: int, kind: str = "submit") -> list[str | None]:
     fault_injector = FaultInjector(chances, seed)
-    return [fault_injector.of(kind) for _ in range(400)]
+    return [fault_injector.next_fault(kind) for _ in range(400)]
 
 
 def test_the_dice_are_seeded_and_apart() -> None:

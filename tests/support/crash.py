@@ -160,7 +160,7 @@ async def _long_form(options: argparse.Namespace) -> None:
         "paid twice": sum(count - 1 for count in prompts.values()),
         "POSTs": record["submits"],
         "replayed": record["replayed"],
-        "ranges": record["ranges"],
+        "ranges": record["range_requests"],
         "downloads begun": record["downloads"],
         "MB sent": round(record["bytes_sent"] / 1e6, 1),
         "MB of clips": round(sum(map(len, clips.values())) / 1e6, 1),

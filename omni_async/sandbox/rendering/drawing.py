@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image, ImageDraw, ImageFilter, ImageOps
 
-from .style import ClipStyle, style_of
+from .style import ClipStyle, style_for
 from .text import Font, font_for, wrap
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def _field(look: ClipStyle, x: float, y: float, ends: tuple[tuple[int, int, int]
 
 def stand_in(name: str, size: Size = (1280, 720)) -> Image.Image:
     """A picture for a reference that only exists in documentation: always the same for the same name."""
-    look = style_of(f"stand-in {name}")
+    look = style_for(f"stand-in {name}")
     picture = background(size, look)
     draw = ImageDraw.Draw(picture)
     digest = hashlib.sha256(name.encode("utf-8", "replace")).digest()

@@ -49,7 +49,7 @@ class ClipStyle:
         return 0.5 + 0.5 * math.sin(angle), 0.5 + 0.5 * math.cos(0.6 * angle)
 
 
-def style_of(words: str, seed: int = 0) -> ClipStyle:
+def style_for(words: str, seed: int = 0) -> ClipStyle:
     """The look that belongs to these words."""
     digest = hashlib.sha256(f"{seed}\n{words}".encode("utf-8", "replace")).digest()
     byte = [value / 256 for value in digest]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from . import drawing as paint
 from .audio import RATE, tune
-from .style import ClipStyle, style_of
+from .style import ClipStyle, style_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -83,7 +83,7 @@ class Planes:
         for plane, source, part in zip(self.planes, other.planes, _halves(box), strict=True):
             plane.paste(source.crop(part), part)
 
-    def stick(self, stamp: Stamp, at: tuple[int, int]) -> None:
+    def stick(self, stamp: Sprite, at: tuple[int, int]) -> None:
         """Paint a stamp with its upper left corner at an even place."""
         for plane, source, mask, part in zip(
             self.planes, stamp.planes.planes, stamp.masks, _halves((*at, 0, 0)), strict=True
@@ -106,7 +106,7 @@ def _halves(box: Box) -> tuple[Box, Box, Box]:
     return box, half, half
 
 
-class Stamp:
+class Sprite:
     """A moving shape, ready to be painted on planes."""
 
     def __init__(self, picture: Image.Image) -> None:
@@ -118,7 +118,7 @@ class Stamp:
 
 def render_clip(script: ClipSpec) -> None:
     """Make the clip and write it to `script.path`."""
-    look = style_of(
+    look = style_for(
         script.prompt + "".join(name for kind, name in script.references if kind == "stand-in"), script.seed
     )
     before, scene = _scene(script, look)
@@ -181,7 +181,7 @@ def _frames(script: ClipSpec, look: ClipStyle, before: Image.Image | None, scene
     work = clean.copy()
     frame = av.VideoFrame(width, height, "yuv420p")
     (Planes(before) if before else work).project(frame, (0, 0, width, height))
-    dancers = [Stamp(paint.sprite(look, side, second)) for side, second in ((220, False), (120, True), (76, True))]
+    dancers = [Sprite(paint.sprite(look, side, second)) for side, second in ((220, False), (120, True), (76, True))]
     dirty: list[Box] = []
     for number in range(total):
         if before and 0 < number <= WIPE:
@@ -199,7 +199,7 @@ def _strip(width: int, height: int, number: int) -> Box:
 
 
 def _dance(
-    clean: Planes, work: Planes, frame: Any, scene: tuple[ClipStyle, list[Stamp], float], dirty: list[Box]
+    clean: Planes, work: Planes, frame: Any, scene: tuple[ClipStyle, list[Sprite], float], dirty: list[Box]
 ) -> list[Box]:
     look, dancers, now = scene
     width, height = frame.width, frame.height
