@@ -48,7 +48,7 @@ class _Life(RuleBasedStateMachine):
         """Time passes."""
         self.now += seconds
 
-    @precondition(lambda self: self.gate.opens_in(self.now) == 0)
+    @precondition(lambda self: self.gate.delay(self.now) == 0)
     @rule()
     def leave(self) -> None:
         """One leaves."""

@@ -46,13 +46,13 @@ def test_several_that_finish_before_the_early_probe_are_one_occasion() -> None:
     assert gate.delay(2.0) == pytest.approx(59.2)
 
 
-@pytest.mark.parametrize("way", ["unreachable", "unclear"])
-def test_a_finished_job_mends_no_network(way: str) -> None:
+@pytest.mark.parametrize("event", ["on_unreachable", "on_ambiguous"])
+def test_a_finished_job_mends_no_network(event: str) -> None:
     """It frees a place, and places were not the trouble."""
     gate, now = a_gate(), 0.0
     gate.job_started()
     while gate.delay(now) == 0:
-        getattr(gate, way)(gate.acquire(now), now, jitter=0)
+        getattr(gate, event)(gate.acquire(now), now, jitter=0)
     before = gate.delay(now)
     gate.job_finished(now)
     assert gate.delay(now) == before
