@@ -99,7 +99,7 @@ class Account:
         times = f'"completed":{int(EPOCH + life.ready)},"actual_time":{max(1, round(life.ready - life.accepted))}'
         return Response(200, {}, f'{head}"completed","progress":100,"cost":0.5,{times},{url}}}}}'.encode())
 
-    async def get(self, path: str, body: bytes | None = None) -> Response:
+    async def get(self, path: str) -> Response:
         """GET another page."""
         return Response(404, {}, b"{}")
 

@@ -1,4 +1,4 @@
-"""What webhooks and batch status save, and what a hostile caller costs; real sockets, a sandbox in its own process."""
+"""What webhooks save, and what a hostile caller costs; real sockets, a sandbox in its own process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiohttp import web
 
 from benchmarks.contest import child
 from benchmarks.figures import Aim, Figures, by_size, run
-from omni_async import JobEvent, JobStatus, OmniClient, Polling
+from omni_async import JobEvent, JobStatus, OmniClient
 from omni_async.api.http import HttpTransport
 from omni_async.sandbox import SandboxProcess
 
@@ -36,7 +36,6 @@ class _Way:
 
     hooks: bool = True
     faults: dict[str, float] = field(default_factory=dict)
-    batch_status: bool = False
     calls: int = 0  # of a stranger
 
 
@@ -120,7 +119,6 @@ async def _followed(way: _Way, jobs: int, median: float) -> _Run:
                 base_url=sandbox.base_url,
                 output_dir=Path(folder),
                 ledger=None,
-                polling=Polling(batch_status=way.batch_status),
                 on_event=note,
             )
             longest = [0.0]
@@ -171,7 +169,6 @@ def measure(figures: Figures) -> None:
         _HOOKS: _Way(),
         "webhooks, a fifth lost, a fifth twice": _Way(faults={"lost_webhook": 0.2, "twice_webhook": 0.2}),
         "webhooks that never come": _Way(faults={"lost_webhook": 1.0}),
-        "batch status": _Way(hooks=False, batch_status=True),
     }
     hostile = _Way(calls=by_size(figures, 60, 10_000, 10_000))
     runs = asyncio.run(_all(ways, jobs, float(median)))
@@ -197,4 +194,4 @@ async def _all(ways: dict[str, _Way], jobs: int, median: float) -> dict[str, _Ru
 
 
 if __name__ == "__main__":
-    run("webhooks", "Webhooks and batch status", measure)
+    run("webhooks", "Webhooks", measure)

@@ -86,16 +86,12 @@ class Polling:
     after it was accepted is ``timed_out``: no longer followed, never sent again. With webhooks that do come, gaps grow to
     at most ten times as much; and to 17 times ``max_interval`` where a job's own progress foretells its end later, and that
     of others has proved true.
-
-    ``batch_status`` asks about many jobs at once by ``POST /v1/tasks/batch``, which is undocumented: on any answer
-    that is not what was seen of it, jobs are checked singly for good.
     """
 
     min_interval: float = 1.0
     max_interval: float = 15.0
     check_cost: float = 1.0
     timeout: float = 1800.0
-    batch_status: bool = False
 
     def __post_init__(self) -> None:
         for name in ("min_interval", "max_interval", "check_cost", "timeout"):
@@ -105,7 +101,3 @@ class Polling:
         _validate(self, "max_interval", minimum=self.min_interval)
         _validate(self, "check_cost", minimum=0, exclusive=True)
         _validate(self, "timeout", minimum=0, exclusive=True)
-        if not isinstance(self.batch_status, bool):
-            raise ValueError(  # noqa: TRY004 - like every other setting
-                f"Polling(batch_status={self.batch_status!r}): batch_status must be True or False"
-            )

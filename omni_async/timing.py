@@ -1,28 +1,44 @@
-"""A wake that wakes a room: rung by events, waited for with a limit."""
+"""Time: `Clock` tells it, and `WakeEvent` waits for an event or for time to pass. Every stage of a job uses both."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+
+
+class Clock:
+    """The two clocks that a client reads: the event loop's for intervals, the wall clock for what is recorded.
+
+    One instance goes from the client to every stage, so that tests can put another in its place.
+    """
+
+    def now(self) -> float:
+        """Return the time of the running event loop in seconds. It only moves forward; its zero means nothing."""
+        return asyncio.get_running_loop().time()
+
+    def wall(self) -> float:
+        """Return the wall-clock time in Unix seconds. It may jump, but outlives the process."""
+        return time.time()
 
 
 class WakeEvent:
-    """Remembers one ring until somebody has heard it. For one waiter at a time."""
+    """An event for one waiter, which may limit how long it waits. The event is cleared when the wait ends."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._event = asyncio.Event()
 
     def set(self) -> None:
-        """Wake the waiter, or the next who comes to wait."""
-        self._rung.set()
+        """Wake the waiter, or the next one if none is waiting."""
+        self._event.set()
 
     async def wait(self, seconds: float | None) -> None:
-        """Wait for a ring, at most so many seconds (None: without end)."""
+        """Wait until the event is set, for at most `seconds` (None: without a limit)."""
         if seconds is None:
-            await self._rung.wait()
-        else:  # a wake that rings by itself costs a tenth of a cancel scope
-            timer = asyncio.get_running_loop().call_later(seconds, self._rung.set)
+            await self._event.wait()
+        else:  # a timer that sets the event costs a tenth of a cancel scope
+            timer = asyncio.get_running_loop().call_later(seconds, self._event.set)
             try:
-                await self._rung.wait()
+                await self._event.wait()
             finally:
                 timer.cancel()
-        self._rung.clear()
+        self._event.clear()

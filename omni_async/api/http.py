@@ -132,10 +132,9 @@ class HttpTransport:
         """GET how a task stands."""
         return await self._request("GET", self._url_for("/v1/tasks/", task_id), self._timeouts.check)
 
-    async def get(self, path: str, body: bytes | None = None) -> Response:
-        """GET another page of the API, or POST a question to it."""
-        headers = {"Content-Type": "application/json"} if body else None
-        return await self._request("POST" if body else "GET", self._url_for(path), self._timeouts.check, body, headers)
+    async def get(self, path: str) -> Response:
+        """GET another page of the API."""
+        return await self._request("GET", self._url_for(path), self._timeouts.check)
 
     async def upload(self, path: Path) -> Response:
         """POST a picture as multipart form."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-import time
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
@@ -19,6 +17,7 @@ if TYPE_CHECKING:
 
     from ..models.responses import Balance, Task
     from ..settings import BalanceScope, Retry
+    from ..timing import Clock
     from .transport import Transport
 
 
@@ -31,9 +30,10 @@ _BALANCE_PATHS = {"key": "/v1/balance", "account": "/v1/user/balance"}
 class ApiQueries:
     """Asks one thing at a time and tells what came of it."""
 
-    def __init__(self, transport: Transport, retry: Retry) -> None:
+    def __init__(self, transport: Transport, retry: Retry, clock: Clock) -> None:
         self._transport = transport
         self._retry = retry
+        self._clock = clock
 
     async def task(self, task_id: str) -> Task:
         """Ask how a task stands."""
@@ -61,7 +61,7 @@ class ApiQueries:
         self, about: str, question: Callable[[], Awaitable[Response]], read: Callable[[Response], _T | None]
     ) -> _T:
         """Ask until there is an answer, a clear no, or no more time."""
-        ends_at = asyncio.get_running_loop().time() + min(_MAX_RETRY_SECONDS, self._retry.timeout)
+        ends_at = self._clock.now() + min(_MAX_RETRY_SECONDS, self._retry.timeout)
         attempt = 0
         while True:
             advice = None
@@ -75,12 +75,12 @@ class ApiQueries:
                 answer = read(reply)
                 if answer is not None:
                     return answer
-                refusal = parse_error(reply, now=time.time(), operation=about)
+                refusal = parse_error(reply, now=self._clock.wall(), operation=about)
                 if not isinstance(refusal, (ServerError, RateLimited)):
                     raise refusal
-                trouble, advice = refusal, parse_retry_after(reply, time.time())
+                trouble, advice = refusal, parse_retry_after(reply, self._clock.wall())
             pause = retry_delay(advice, attempt, self._retry, random.random())
-            if asyncio.get_running_loop().time() + pause > ends_at:
+            if self._clock.now() + pause > ends_at:
                 raise trouble
             attempt += 1
             await anyio.sleep(pause)

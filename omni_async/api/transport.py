@@ -38,8 +38,8 @@ class Transport(Protocol):
     async def check(self, task_id: str) -> Response:
         """Ask how a task stands."""
 
-    async def get(self, path: str, body: bytes | None = None) -> Response:
-        """Get any other page of the API, such as `/v1/balance`; with a body, a question that is posted."""
+    async def get(self, path: str) -> Response:
+        """Get any other page of the API, such as `/v1/balance`."""
 
     async def upload(self, path: Path) -> Response:
         """Upload a picture, piece by piece. Raises `OSError` for a file that cannot be opened."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callab
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from ..jobs.job import Job
+from ..jobs.job import Job, state_of
 
 if TYPE_CHECKING:
     from ..models.request import VideoRequest
@@ -26,13 +26,13 @@ class AsCompletedIterator(AsyncIterator[Job]):
         self,
         wanted: Iterable[Submittable] | AsyncIterable[Submittable],
         *,
-        ahead: int,
+        max_pending: int,
         submit: Callable[[VideoRequest | str], Job],
         spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
     ) -> None:
-        if ahead < 1:
-            raise ValueError(f"as_completed(ahead={ahead}): ahead must be at least 1")
-        self._ahead = ahead
+        if max_pending < 1:
+            raise ValueError(f"as_completed(max_pending={max_pending}): max_pending must be at least 1")
+        self._max_pending = max_pending
         self._submit = submit
         self._finished: deque[Job] = deque()
         self._unfinished = 0
@@ -94,12 +94,12 @@ class AsCompletedIterator(AsyncIterator[Job]):
 
     def _has_room(self) -> bool:
         """Tell whether one more may be taken. What has finished but was not asked for yet takes room as well."""
-        return self._unfinished + len(self._finished) < self._ahead
+        return self._unfinished + len(self._finished) < self._max_pending
 
     def _take(self, item: Submittable) -> None:
         job = item if isinstance(item, Job) else self._submit(item)
         self._unfinished += 1
-        job._add_done_callback(self._note_finished)
+        state_of(job).add_done_callback(lambda _: self._note_finished(job))
 
     def _note_finished(self, job: Job) -> None:
         self._unfinished -= 1

@@ -1,9 +1,8 @@
-"""The client: what a user types. The work is done in the rooms of its runtime."""
+"""`OmniClient`: the methods that users call. The work is done by the stages of its `ClientRuntime`."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,7 +11,7 @@ from ..api.http import HttpTransport
 from ..errors import ClientClosed, OmniError
 from ..jobs.emitter import validate_listener
 from ..jobs.failures import follow_duplicate, key_reused
-from ..jobs.job import Job
+from ..jobs.job import Job, JobState, state_of
 from ..jobs.keys import new_idempotency_key, new_record, validate_key
 from ..jobs.lifecycle import JobStatus
 from ..jobs.records import JobRecord
@@ -20,6 +19,7 @@ from ..ledger import LEDGER_NAME, MemoryJobStore, SqliteJobStore
 from ..polling.webhook import WebhookReceiver, application
 from ..settings import Limits, Polling, Retry
 from ..submission.local_files import first_reference_error, is_missing
+from ..timing import Clock
 from .arguments import build_request, validate_api_key, validate_base_url
 from .as_completed import AsCompletedIterator
 from .runtime import ClientRuntime, preload_backend
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
     from types import EllipsisType, TracebackType
 
-    from ..api.queries import ApiQueries
     from ..api.transport import Transport
     from ..errors import InvalidReference
     from ..jobs.events import JobEvent
@@ -39,71 +38,38 @@ if TYPE_CHECKING:
     from ..models.responses import Balance, Task
     from ..polling.webhook import Application
     from ..settings import BalanceScope
-    from ..submission.uploads import ImageUploader
     from .as_completed import Submittable
     from .forecast import Forecast
 
 
-class Questions:
-    """What a client can be asked; `OmniClient` is one."""
+class OmniClient:
+    """Turns requests into MP4 files: submits, polls, downloads. One client belongs to one event loop::
 
-    def _asks(self) -> ApiQueries:
-        """Give the queries, if the client is open."""
-        raise NotImplementedError
+        async with OmniClient(output_dir="clips") as client:
+            job = client.submit("a red apple on a wooden table")
+            path = await job
 
-    def _uploads(self) -> ImageUploader:
-        """Give the room that uploads, if the client is open."""
-        raise NotImplementedError
+    Args:
+        api_key: Default: the environment variable `APIMART_API_KEY`. Never logged, printed or written to a file.
+        base_url: The API's address. Default: the environment variable `APIMART_BASE_URL`, else
+            `https://api.apimart.ai`. It may have a path.
+        output_dir: The folder for clips. It is made when the first clip is stored.
+        ledger: The file that records every job and its cost. Default: `ledger.db` in `output_dir`. One process may
+            have it open at a time. None keeps the record in memory, so that it is lost when the client is closed.
+        limits: Ceilings on rate, concurrency and cost. Default: none but those of the account, which are learned.
+        retry: How long and how often failed requests are repeated.
+        polling: When accepted tasks are checked.
+        connection: Extra headers, certificates and proxy.
+        on_event: Called with a `JobEvent` for everything that happens to a job, in the event loop. It must be a plain
+            function and return quickly. What it raises is logged and changes nothing. It may submit and cancel.
 
-    async def task(self, task_id: str) -> Task:
-        """Ask how one task stands. Raises `APIError` or `TransportError`."""
-        return await self._asks().task(task_id)
+    With a ledger no job is lost and none is paid twice, whatever happens to the process: `submit` the same key again,
+    or call `resume`. Leaving the block normally waits for every unfinished job. Leaving it by an exception or a
+    cancellation stops within seconds, and everyone who still waits for a job gets `ClientClosed`.
 
-    async def balance(self, scope: BalanceScope = "key") -> Balance:
-        """Ask what is left to the API key, or to the whole account ("account"). Raises `APIError`, `TransportError`."""
-        return await self._asks().balance(scope)
-
-    async def models(self) -> list[str]:
-        """Ask which model ids the server names. Raises `APIError` or `TransportError`."""
-        return await self._asks().models()
-
-    async def model_schema(self, model: str) -> dict[str, Any]:
-        """Ask what the server itself says of a model: its parameters, whether it minds idempotency keys, ...
-
-        What `omni_async.MODELS` says is from the models' pages; this is the server's word. Raises `NotFound` (or
-        another `APIError`) for a model that it does not have, `TransportError`.
-        """
-        return await self._asks().model_schema(model)
-
-    async def upload_image(self, path: str | os.PathLike[str]) -> str:
-        """Upload a picture (JPEG, PNG, WebP or GIF, at most 20 MiB) and give its URL, which lives for 72 hours.
-
-        One that was uploaded before is not sent again while its URL has more than 26 hours to live. Requests take files
-        as they are (`VideoRequest.images`). Raises `InvalidReference` for a file that cannot be sent, `APIError` or
-        `TransportError`.
-        """
-        return await self._uploads().upload_image(Path(path))
-
-
-class OmniClient(Questions):
-    """Turns requests into MP4 files: submits, follows, downloads. Use it with ``async with``, inside one event loop.
-
-    `api_key` falls back to the environment's `APIMART_API_KEY`, `base_url` to `APIMART_BASE_URL`, then to
-    `https://api.apimart.ai`. Clips go to `output_dir`. `on_event` is called with a `JobEvent` for each thing that
-    happens to a job; what it raises is logged and harms nothing.
-
-    `ledger` is the file that remembers every job and what it cost, `<output_dir>/ledger.db` unless given; one process
-    may have it open at a time. With it, no job is lost and none paid twice, whatever happens to the process: `submit`
-    the same key again, or `resume`. `ledger=None` keeps the record in memory, for as long as the client lives.
-
-    `connection` says how the server is reached: extra headers, certificates, proxy (see `Connection`).
-
-    Leaving the block normally waits for every unfinished job. Leaving it by an exception or by cancellation stops
-    within seconds, and whoever still waits for a job gets `ClientClosed`.
-
-    Raises `AuthenticationError` without an API key, `ValueError` if `base_url` is no https URL (plain http is for this
-    machine alone, unless `Connection(allow_insecure=True)` is given), `TypeError` for an `on_event` that is no plain
-    function; entering it raises `LedgerError` (`LedgerLocked`: somebody has it).
+    Raise `AuthenticationError` without an API key, `ValueError` if `base_url` is no https URL (plain http is accepted
+    for this machine, or with `Connection(allow_insecure=True)`), and `TypeError` if `on_event` is no plain function.
+    Entering the client raises `LedgerError` if the ledger cannot be used: `LedgerLocked` if a process has it open.
     """
 
     def __init__(
@@ -129,17 +95,23 @@ class OmniClient(Questions):
         self._retry = retry or Retry()
         self._polling = polling or Polling()
         self._on_event = validate_listener(on_event)
+        self._clock = self._make_clock()
         self._webhook = WebhookReceiver(self._server)
         self._runtime: ClientRuntime | None = None
         self._is_closed = False
 
+    # What the test clients replace
+
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
         return HttpTransport(base_url, api_key, connection=self._connection)
 
-    def _make_ledger(self) -> JobStore:
+    def _make_store(self) -> JobStore:
         return SqliteJobStore(self._ledger_path) if self._ledger_path else MemoryJobStore()
 
-    # In and out
+    def _make_clock(self) -> Clock:
+        return Clock()
+
+    # Opening and closing
 
     async def __aenter__(self) -> Self:
         await preload_backend()
@@ -147,7 +119,7 @@ class OmniClient(Questions):
             raise ClientClosed("a client is entered once; make another OmniClient")
         self._runtime = ClientRuntime(
             self._transport,
-            self._make_ledger(),
+            self._make_store(),
             self._output_dir,
             self._server,
             limits=self._limits,
@@ -155,6 +127,7 @@ class OmniClient(Questions):
             polling=self._polling,
             on_event=self._on_event,
             webhook=self._webhook,
+            clock=self._clock,
         )
         try:
             await self._runtime.open()
@@ -180,97 +153,143 @@ class OmniClient(Questions):
     # Jobs
 
     def submit(self, request: VideoRequest | str, *, key: str | None = None, **fields: Any) -> Job:
-        """Hand over a request; returns at once. A text is the prompt; `fields` are those of `VideoRequest`.
+        """Submit a request and return its job immediately. A string is the prompt; `fields` are those of `VideoRequest`.
 
-        `key` names the job and its file; one is made from the prompt if none is given. The same key with the same
-        request gives the same job, which is never paid twice; awaiting a job whose key names another request raises
-        `KeyReused`, and nothing is sent.
+        `key` names the job and its file. Without one, a key is made from the prompt, and each call is a new job. The
+        same key with the same request is the same job, in this run and in later ones, and is never paid twice. Awaiting
+        a job whose key belongs to another request raises `KeyReused`, and nothing is sent.
 
-        Raises `pydantic.ValidationError` or `ValueError` for a bad request or key, `InvalidReference` (one of these) for a
-        local file that cannot be sent, by size and first bytes, and `ClientClosed` outside of ``async with``, before
-        anything is recorded or sent. Only of a missing file under a given key the job itself tells, unless it is done.
+        Raise `pydantic.ValidationError` or `ValueError` for a bad request or key, `InvalidReference` (a `ValueError`)
+        for a local file that cannot be sent, and `ClientClosed` outside of ``async with``: all of them before anything
+        is recorded or sent. If a file is missing but a key is given, the job itself raises the error when awaited, and
+        only if its clip is not there yet.
         """
         self._open()
-        return self._take(build_request(request, fields), key)
+        return self._submit(build_request(request, fields), key)
 
     def as_completed(
         self, requests: Iterable[Submittable] | AsyncIterable[Submittable], *, max_pending: int = 1000
     ) -> AsyncIterator[Job]:
-        """Submit all of an iterable and iterate over its jobs as they finish; a failed one raises when awaited.
+        """Submit all items of an iterable and iterate over the jobs as they finish::
 
-        Takes `VideoRequest`, prompts, or jobs (of a generator that submits, with keys, as it is asked). Items are
-        taken only as fast as jobs finish: never more than `ahead` are unfinished, so the iterable may be endless.
+            async for job in client.as_completed(prompts, max_pending=100):
+                print(job.key, await job)
+
+        A failed job is yielded too, and raises when it is awaited. `requests` may be asynchronous and endless. Its items
+        are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than `max_pending`
+        jobs are unfinished or not yet yielded.
         """
         runtime = self._open()
-        return AsCompletedIterator(requests, ahead=max_pending, submit=self.submit, spawn=runtime.spawn)
+        return AsCompletedIterator(requests, max_pending=max_pending, submit=self.submit, spawn=runtime.spawn)
 
     def attach(self, task_id: str, *, key: str | None = None) -> Job:
-        """Follow a task that was submitted elsewhere, or earlier; its clip is named by `key`, else by `task_id`."""
+        """Follow a task that was submitted elsewhere, or earlier, and download its clip. Nothing is paid.
+
+        `key` names the clip; by default the `task_id` does. Raise `ValueError` for an unusable `task_id` or key.
+        """
         runtime = self._open()
         if not task_id or not task_id.isprintable():
-            raise ValueError(f"attach({task_id!r}): give the task_id that the server gave")
-        record = JobRecord(
-            key=validate_key(key) or task_id, status=JobStatus.RUNNING, task_id=task_id, created_at=time.time()
-        )
+            raise ValueError(f"attach({task_id!r}): give the task_id that the server returned")
+        key = validate_key(key) or task_id
+        record = JobRecord(key=key, status=JobStatus.RUNNING, task_id=task_id, created_at=self._clock.wall())
         return self._enter(runtime, record)
 
     def resume(self) -> list[Job]:
-        """Take up every job of the ledger that has something left to do, and let submits leave again after a stop."""
+        """Continue every unfinished job of the ledger, and let submissions continue after a stop. Return the jobs."""
         runtime = self._open()
         runtime.submitter.resume()
         jobs = []
         for record in runtime.registry.store.unfinished():
-            job = runtime.registry.find(record.key)
-            if job is None:
-                job = Job(self, record)
-                runtime.dispatcher.resume(job)
+            state = runtime.registry.find(record.key)
+            if state is None:
+                state = JobState(record)
+                job = Job(self, state)
+                runtime.dispatcher.resume(state)
+            else:
+                job = self._handle(state)
             jobs.append(job)
         return jobs
 
     def resubmit(self, key: str) -> Job:
-        """Buy a job of the ledger once more: one that failed, or of which nobody knows whether it was ever taken.
+        """Submit a job of the ledger again that failed, or whose outcome is unknown. It may be paid a second time.
 
-        Never happens by itself: it spends money, perhaps for the second time. An unknown job is sent again under its
-        old idempotency key for as long as the server remembers that (24 h), which costs nothing if it was taken then.
-        A completed job gives its clip as ever; one that is merely unfinished is given up for the new one (`resume` is
-        for those). Awaiting it raises `JobError` if the ledger has no such key.
+        This never happens automatically. An `unknown` job is sent under its old idempotency key for as long as the
+        server keeps that (24 hours), so that it is not billed again if the server accepted it before. A completed job
+        returns its clip as ever. A job that is merely unfinished is abandoned for a new one; use `resume` for those.
+
+        Awaiting the job raises `JobError` if the ledger has no such key.
         """
         runtime = self._open()
         live = runtime.registry.find(key)
         if live is not None:
-            return live
-        job = Job(self, JobRecord(key=key, created_at=time.time()))
-        runtime.dispatcher.resubmit(job, new_idempotency_key())
+            return self._handle(live)
+        state = JobState(JobRecord(key=key, created_at=self._clock.wall()))
+        job = Job(self, state)
+        runtime.dispatcher.resubmit(state, new_idempotency_key())
         return job
 
+    # Single requests
+
+    async def task(self, task_id: str) -> Task:
+        """Return the state of one task. Raise `APIError` or `TransportError`."""
+        return await self._open().queries.task(task_id)
+
+    async def balance(self, scope: BalanceScope = "key") -> Balance:
+        """Return what is left for the API key, or for the whole account ("account"), in the account's own unit.
+
+        Raise `APIError` or `TransportError`.
+        """
+        return await self._open().queries.balance(scope)
+
+    async def models(self) -> list[str]:
+        """Return the ids of the models that the server offers. Raise `APIError` or `TransportError`."""
+        return await self._open().queries.models()
+
+    async def model_schema(self, model: str) -> dict[str, Any]:
+        """Return the server's own description of a model: its parameters, whether it honours idempotency keys, ...
+
+        `omni_async.MODELS` has what the models' documentation says. Raise `NotFound` (or another `APIError`) for a
+        model that the server does not offer, or `TransportError`.
+        """
+        return await self._open().queries.model_schema(model)
+
+    async def upload_image(self, path: str | os.PathLike[str]) -> str:
+        """Upload an image (JPEG, PNG, WebP or GIF, at most 20 MiB) and return its URL, which is valid for 72 hours.
+
+        An image that was uploaded before is not sent again while its URL is valid for 26 hours or more. Requests accept
+        files directly (`VideoRequest.images`). Raise `InvalidReference` for a file that cannot be sent, `APIError` or
+        `TransportError`.
+        """
+        return await self._open().uploads.upload_image(Path(path))
+
     def webhook(self, public_url: str) -> Application:
-        """Turn webhooks on; gives an aiohttp.web application to mount in your own server, where `public_url` leads.
+        """Receive webhooks. Return an aiohttp.web application to mount in your own server, reachable at `public_url`.
 
-        Submits name an unguessable address below it, which the server calls when a task has ended. A call is only
-        ever a hint to check that task now, so forged or repeated ones do no harm. With hooks that come, routine checks
-        become rare; where they stop coming, checks return to their ordinary pace. May be called before entering the
-        client, so that the application can be mounted before the server starts.
+        Submits then name a secret URL below it, which the server calls when a task has ended. A call only brings
+        forward a check of that task, so forged or repeated calls do no harm. While calls arrive, routine checks become
+        rare; when they stop arriving, checks return to their normal rate. Call this before you enter the client if the
+        server starts first.
 
-        Raises `ValueError` for an address that the API would silently not call.
+        Raise `ValueError` for a URL that the API would not call.
         """
         self._webhook.enable(public_url)
         return application(self._webhook)
 
-    # How it stands
+    # Progress
 
     def statistics(self) -> Statistics:
-        """Give sums over this client's life so far."""
+        """Return the totals of this client since it was opened."""
         return self._entered().statistics()
 
     def forecast(self, upcoming: int = 0) -> Forecast:
-        """Tell how long it still takes, and what it will have cost, with `upcoming` jobs that are still to come."""
+        """Return when all jobs will be done, and for how much, with `upcoming` jobs that are not submitted yet."""
         return self._entered().forecast(upcoming)
 
     @property
     def stop_error(self) -> OmniError | None:
-        """Why no submit leaves any more (no credit, bad key, no way to the server); None while they do.
+        """Why submissions stopped (no credit, bad key, server unreachable); None while they continue.
 
-        Jobs that were accepted are still followed to their end. `resume` lets submits leave again.
+        Accepted jobs are still followed to their end. `resume` lets submissions continue.
         """
         return self._entered().submitter.stop_error
 
@@ -278,64 +297,62 @@ class OmniClient(Questions):
         state = "closed" if self._is_closed else "open" if self._runtime else "not entered"
         return f"<OmniClient {state}, output_dir={str(self._output_dir)!r}>"
 
-    # What its jobs ask of it
+    # What its jobs call
 
     def check_loop(self) -> None:
-        """Raise `RuntimeError` in another event loop than the one in which the client was entered."""
+        """Raise `RuntimeError` in an event loop other than the one in which the client was entered."""
         if self._runtime is not None and asyncio.get_running_loop() is not self._runtime.loop:
             raise RuntimeError(
                 "this OmniClient belongs to another event loop; open one with `async with OmniClient()` in each loop "
                 "(each asyncio.run makes a new one)"
             )
 
-    def cancel(self, job: Job) -> bool:
-        """Give a job up; `Job.cancel` is the way to call it."""
-        return self._open().cancel(job)
+    def cancel(self, state: JobState) -> bool:
+        """Cancel a job. Call `Job.cancel` instead."""
+        return self._open().cancel(state)
 
     def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
-        """Submit a job that goes on from another; `Job.extend` is the way to call it."""
+        """Submit a job that extends another one. Call `Job.extend` instead."""
         self._open()
         inherited = job.request.inherited_fields(fields.get("model")) if job.request else {}
         request = build_request(prompt, inherited | fields)
         request.validate_extension()
-        return self._take(request, key, parent=job)
+        return self._submit(request, key, parent=state_of(job))
 
-    # Inside
+    # Internals
 
-    def _take(self, request: VideoRequest, key: str | None, parent: Job | None = None) -> Job:
-        fault = first_reference_error(request)
-        if fault is not None and (key is None or not is_missing(fault)):
-            raise fault  # but under a key a later run may ask for what is done already, its pictures long gone
-        record = new_record(request, key, parent.key if parent else None)
-        return self._enter(self._open(), record, parent, fault)
+    def _submit(self, request: VideoRequest, key: str | None, parent: JobState | None = None) -> Job:
+        error = first_reference_error(request)
+        if error is not None and (key is None or not is_missing(error)):
+            raise error  # under a key, a later run may ask for a finished clip whose reference files are gone
+        record = new_record(request, key, parent.key if parent else None, now=self._clock.wall())
+        return self._enter(self._open(), record, parent, error)
 
     def _enter(
         self,
         runtime: ClientRuntime,
         record: JobRecord,
-        parent: Job | None = None,
-        fault: InvalidReference | None = None,
+        parent: JobState | None = None,
+        error: InvalidReference | None = None,
     ) -> Job:
         live = runtime.registry.find(record.key)
-        if live is not None and live._record.is_same_work(record):
-            return live
-        job = Job(self, record, parent)
+        if live is not None and live.record.is_same_work(record):
+            return self._handle(live)
+        state = JobState(record, parent)
+        job = Job(self, state)
         if live is None:
-            runtime.dispatcher.admit(job, fault)
-        elif live._is_unread:
-            follow_duplicate(job, live)
+            runtime.dispatcher.admit(state, error)
+        elif live.is_unread:
+            follow_duplicate(state, live)
         else:
-            job._resolve(key_reused(record.key))
+            state.resolve(key_reused(record.key))
         return job
 
-    def _asks(self) -> ApiQueries:
-        return self._open().queries
-
-    def _uploads(self) -> ImageUploader:
-        return self._open().uploads
+    def _handle(self, state: JobState) -> Job:
+        return state.job or Job(self, state)
 
     def _open(self) -> ClientRuntime:
-        """Give the runtime, if it is open and this is its loop."""
+        """Return the runtime if it is open and this is its event loop."""
         runtime = self._entered()
         self.check_loop()
         if not (self._is_closed or runtime.is_closed):

@@ -11,7 +11,7 @@ import anyio.lowlevel
 from ..api.outcomes import is_key_valid, may_resend
 from ..errors import DownloadError, JobError, KeyReused, LedgerError, ParentFailed
 from ..jobs.failures import error_from_record, key_reused, unreadable_request_error
-from ..jobs.job import Job
+from ..jobs.job import JobState
 from ..jobs.lifecycle import TRANSITIONS, JobStatus
 from ..timing import WakeEvent
 
@@ -39,7 +39,7 @@ class _Admission:
     One with a `fault` may come in only if the ledger knows it already.
     """
 
-    job: Job
+    job: JobState
     row: Awaitable[JobRecord | None]
     new_idempotency_key: str = ""
     fault: OmniError | None = None
@@ -70,24 +70,24 @@ class Dispatcher:
         self._coming: deque[_Admission] = deque()
         self._wake = WakeEvent()
 
-    def admit(self, job: Job, fault: OmniError | None = None) -> None:
+    def admit(self, job: JobState, fault: OmniError | None = None) -> None:
         """Take in a job that has just been made; one with a fault only where the ledger knows it."""
         ledger = self._registry.store
-        row = ledger.find(job.key) if fault else ledger.insert(job._record)
+        row = ledger.find(job.key) if fault else ledger.insert(job.record)
         self._enter(_Admission(job, row, fault=fault))
 
-    def resume(self, job: Job) -> None:
+    def resume(self, job: JobState) -> None:
         """Take in a job that was made from its row in the ledger."""
-        self._enter(_Admission(job, _Resolved(job._record)))
+        self._enter(_Admission(job, _Resolved(job.record)))
 
-    def resubmit(self, job: Job, idempotency_key: str) -> None:
+    def resubmit(self, job: JobState, idempotency_key: str) -> None:
         """Take in a job of which only the key is known, to be bought once more; the ledger must know it."""
         self._enter(_Admission(job, self._registry.store.find(job.key), new_idempotency_key=idempotency_key))
 
-    def cancel(self, job: Job) -> bool:
+    def cancel(self, job: JobState) -> bool:
         """Give up a job that is not admitted yet, as soon as it is; False if it is already."""
-        job._cancel_requested = not job._is_admitted
-        return job._cancel_requested
+        job.cancel_requested = not job.is_admitted
+        return job.cancel_requested
 
     async def run(self) -> None:
         """Send each job where it belongs once its row is safe, for ever."""
@@ -127,10 +127,10 @@ class Dispatcher:
             self._registry.resolve(job, error)
             return
         finally:
-            job._is_admitted = True
+            job.is_admitted = True
         if job.done():
             return  # the line was stopped meanwhile
-        if job._cancel_requested:
+        if job.cancel_requested:
             self._cancel_before_admission(job, existing)
         elif arrival.new_idempotency_key:
             await self._resubmit(job, existing, arrival.new_idempotency_key)
@@ -144,17 +144,17 @@ class Dispatcher:
         else:
             self._registry.reject(job, existing, key_reused(job.key))
 
-    async def _adopt_record(self, job: Job, existing: JobRecord) -> None:
+    async def _adopt_record(self, job: JobState, existing: JobRecord) -> None:
         """Let a job go on where the ledger says that it stands."""
         twin = self._registry.find(existing.key)
         if twin is not None and twin is not job:  # it was attached by the task of another job that is live
-            job._duplicate_of = twin
-            twin._add_done_callback(lambda twin: self._registry.copy_outcome(twin, job))
+            job.duplicate_of = twin
+            twin.add_done_callback(lambda twin: self._registry.copy_outcome(twin, job))
             return
         self._registry.admit(job, existing)
         await self._route(job)
 
-    async def _resubmit(self, job: Job, existing: JobRecord | None, idempotency_key: str) -> None:
+    async def _resubmit(self, job: JobState, existing: JobRecord | None, idempotency_key: str) -> None:
         """Buy a job once more that came to nothing, or of which nobody knows; any other goes on where it stands."""
         if existing is None:
             text = f"job {job.key!r}: the ledger knows no such key, so there is nothing to buy again"
@@ -168,9 +168,8 @@ class Dispatcher:
             return
         self._registry.admit(job, existing)
         if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_remembered(existing):
-            self._registry.transition(
-                job, JobStatus.SUBMITTING, error="", finished_at=None
-            )  # the key still tells them apart
+            # Under its old key the server recognizes the request, if it has accepted it.
+            self._registry.transition_on_request(job, JobStatus.SUBMITTING, error="", finished_at=None)
             self._enqueue(job)
             return
         if existing.status is not JobStatus.COMPLETED:
@@ -179,7 +178,7 @@ class Dispatcher:
             self._registry.reset_for_resubmit(job, idempotency_key)
         await self._route(job)
 
-    def _cancel_before_admission(self, job: Job, existing: JobRecord | None) -> None:
+    def _cancel_before_admission(self, job: JobState, existing: JobRecord | None) -> None:
         """Cancel a job at the door; also as the ledger knows it, else a later run would send it after all."""
         if existing is None:
             self._registry.cancel(job)
@@ -191,43 +190,43 @@ class Dispatcher:
         else:
             self._registry.reject(job, existing, self._registry.cancellation(job))
 
-    async def _find_parent(self, job: Job, existing: JobRecord | None) -> None:
+    async def _find_parent(self, job: JobState, existing: JobRecord | None) -> None:
         """Link a job made from its row to the job that it extends, live or as the ledger knows it."""
-        key = (existing or job._record).parent
-        if job._parent is not None:
-            job._parent = parent = job._parent._duplicate_of or job._parent
+        key = (existing or job.record).parent
+        if job.parent is not None:
+            job.parent = parent = job.parent.duplicate_of or job.parent
             if existing is None and parent.key != key:  # it was attached by a task that the ledger knows by another key
                 self._registry.update(job, parent=parent.key)
             return
         if key is None:
             return
-        job._parent = self._registry.find(key)
-        record = None if job._parent else await self._registry.store.find(key)
+        job.parent = self._registry.find(key)
+        record = None if job.parent else await self._registry.store.find(key)
         if record is not None:
-            job._parent = parent = Job(job._owner, record)
-            parent._outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
+            job.parent = parent = JobState(record)
+            parent.outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
 
-    async def _route_new(self, job: Job) -> None:
+    async def _route_new(self, job: JobState) -> None:
         """Send a new job on, unless what it was to extend was turned away: a later run would extend another's clip."""
-        parent = job._parent
-        if parent is None or not isinstance(parent._outcome, KeyReused):
+        parent = job.parent
+        if parent is None or not isinstance(parent.outcome, KeyReused):
             if job.status is JobStatus.WAITING:
                 self._enqueue(job)  # its request has just been checked
             else:
                 await self._route(job)
             return
-        text = f"job {job.key!r}: the job {parent.key!r} that it extends was not taken: {parent._outcome}"
-        self._registry.transition(job, JobStatus.FAILED, error=text, finished_at=self._registry.wall())
+        text = f"job {job.key!r}: the job {parent.key!r} that it extends was not taken: {parent.outcome}"
+        self._registry.transition(job, JobStatus.FAILED, error=text, finished_at=self._registry.clock.wall())
         self._registry.resolve(job, ParentFailed(text, key=job.key))
 
-    async def _route(self, job: Job) -> None:
+    async def _route(self, job: JobState) -> None:
         """Send a job where its status says that it belongs."""
         if job.status is JobStatus.SUBMITTING:  # the answer to its last POST was never heard
-            self._registry.update(job, ambiguous_submits=min(job._record.submits, job._record.ambiguous_submits + 1))
+            self._registry.update(job, ambiguous_submits=min(job.record.submits, job.record.ambiguous_submits + 1))
         match job.status:
             case JobStatus.WAITING | JobStatus.SUBMITTING if (fault := unreadable_request_error(job)) is not None:
                 self._registry.resolve(job, fault)
-            case JobStatus.SUBMITTING if not may_resend(self._since(job._record.submitted_at), self._retry):
+            case JobStatus.SUBMITTING if not may_resend(self._since(job.record.submitted_at), self._retry):
                 await self._registry.mark_unknown(job, "it was being sent when an earlier run ended")
             case JobStatus.WAITING | JobStatus.SUBMITTING:
                 self._enqueue(job)
@@ -241,12 +240,12 @@ class Dispatcher:
             case _:
                 self._registry.resolve(job, error_from_record(job))
 
-    def _enqueue(self, job: Job) -> None:
-        parent = job._parent
-        if job._record.parent is None or job._record.parent_task_id:
+    def _enqueue(self, job: JobState) -> None:
+        parent = job.parent
+        if job.record.parent is None or job.record.parent_task_id:
             self._submitter.add(job)
         elif parent is None:
-            reason = f"job {job.key!r}: the job {job._record.parent!r} that it extends has no result"
+            reason = f"job {job.key!r}: the job {job.record.parent!r} that it extends has no result"
             self._registry.resolve(job, ParentFailed(reason, key=job.key))
         elif parent.status in _EXTENDABLE:
             self.release_child(job, parent)
@@ -255,17 +254,17 @@ class Dispatcher:
         else:
             self._registry.add_child(job, parent)
 
-    def release_child(self, job: Job, parent: Job) -> None:
+    def release_child(self, job: JobState, parent: JobState) -> None:
         """Send a job on its way whose parent is finished on the server."""
         self._registry.update(job, parent_task_id=parent.task_id)
         self._submitter.add(job)
 
-    def _follow(self, job: Job) -> None:
+    def _follow(self, job: JobState) -> None:
         age = 0.0  # who asks again for a job that was given up or timed_out gives it all its time again
         if job.status is not JobStatus.RUNNING:
             self._registry.transition(job, JobStatus.RUNNING, error="")
         else:
-            age = self._since(job._record.accepted_at)
+            age = self._since(job.record.accepted_at)
         self._submitter.limiter.job_started()
         self._poller.follow(job, age=age, at_once=True)
 
@@ -273,9 +272,9 @@ class Dispatcher:
         return is_key_valid(self._since(record.submitted_at))
 
     def _since(self, then: float | None) -> float:
-        return 0.0 if then is None else max(0.0, self._registry.wall() - then)
+        return 0.0 if then is None else max(0.0, self._registry.clock.wall() - then)
 
 
-def _as_meant(job: Job) -> JobRecord:
+def _as_meant(job: JobState) -> JobRecord:
     """Give the record of a job that was just made, with its parent under the key by which the ledger knows that."""
-    return replace(job._record, parent=job._parent.key) if job._parent else job._record
+    return replace(job.record, parent=job.parent.key) if job.parent else job.record

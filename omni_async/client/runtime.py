@@ -34,12 +34,14 @@ if TYPE_CHECKING:
     from anyio.abc import TaskGroup
 
     from ..api.transport import Transport
+    from ..errors import OmniError
     from ..jobs.events import JobEvent
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.statistics import Statistics
     from ..jobs.store import JobStore
     from ..polling.webhook import WebhookReceiver
     from ..settings import Limits, Polling, Retry
+    from ..timing import Clock
 
 
 _Number = TypeVar("_Number", int, float)
@@ -58,13 +60,13 @@ def forecast_of(
     upcoming: int,
 ) -> Forecast:
     """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
-    gate, now = submitter.limiter, submitter.now()
-    learnt, standing = gate.learned(), registry.counts
+    gate, now = submitter.limiter, registry.clock.now()
+    learnt, standing = gate.learned(), registry.totals.counts
     waiting = standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING]
     at_once = _least(limits.max_in_flight, learnt.max_in_flight)
     if upcoming and not waiting:  # whoever feeds the client bit by bit sets a limit of his own
         at_once = _least(at_once, standing[JobStatus.RUNNING] + standing[JobStatus.DOWNLOADING])
-    ages = _ages(registry.running(), registry.wall())
+    ages = _ages(registry.running(), registry.clock.wall())
     told = limits.submits_per_minute and limits.submits_per_minute / 60 / _SLACK
     load = Workload(
         waiting=0 if submitter.stop_error else waiting + upcoming,  # else they wait for a person
@@ -79,17 +81,17 @@ def forecast_of(
         download_seconds=downloader.mean_seconds,
         download_slots=limits.max_downloads,
     )
-    bill = registry.spending.mean_cost * (load.waiting + load.in_flight)
+    bill = registry.totals.spending.mean_cost * (load.waiting + load.in_flight)
     return Forecast(
         seconds_left=seconds_left(load),
         per_minute=load.throughput and 60 * load.throughput,
-        cost=round(registry.cost + bill, 6) if registry.spending.priced_jobs else None,
+        cost=round(registry.totals.cost + bill, 6) if registry.totals.spending.priced_jobs else None,
     )
 
 
-def _ages(running: Sequence[Job], wall: float) -> list[float]:
+def _ages(running: Sequence[JobState], wall: float) -> list[float]:
     step = max(1, len(running) // _SAMPLE)
-    records = [job._record for job in running[::step]]
+    records = [job.record for job in running[::step]]
     return [max(0.0, wall - (record.accepted_at or record.created_at)) for record in records]
 
 
@@ -132,14 +134,17 @@ class ClientRuntime:
         polling: Polling,
         on_event: Callable[[JobEvent], object] | None,
         webhook: WebhookReceiver,
+        clock: Clock,
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.failure: BaseException | None = None
         self.is_closed = False  # also where somebody has cancelled every asyncio task of the loop
-        self.registry = JobRegistry(ledger, on_event)
-        self.queries = ApiQueries(transport, retry)
+        self.registry = JobRegistry(ledger, on_event, clock)
+        self.queries = ApiQueries(transport, retry, clock)
         self.uploads = ImageUploader(transport, self.registry, server, retry=retry)
-        self.references = ReferencePreparer(self.uploads, self.registry)
+        self.references = ReferencePreparer(
+            self.uploads, self.registry, on_ready=self._on_ready, on_failed=self._on_failed, on_stop=self._on_stop
+        )
         self.downloader = Downloader(transport, self.registry, folder, limits=limits, retry=retry)
         self.poller = Poller(
             transport,
@@ -152,7 +157,7 @@ class ClientRuntime:
             webhook=webhook,
         )
         post = Sender(transport, self.registry, self.references, webhook.url_for)
-        self.submitter = self.references.way_out = Submitter(
+        self.submitter = Submitter(
             post,
             self.registry,
             limits=limits,
@@ -160,7 +165,7 @@ class ClientRuntime:
             on_accepted=self.poller.follow,
             on_limits_learned=self._note_limits,
         )
-        self._saved_limits = SavedLimits(ledger, self.submitter.limiter, server, wall=self.registry.wall)
+        self._saved_limits = SavedLimits(ledger, self.submitter.limiter, server, wall=clock.wall)
         self.dispatcher = Dispatcher(self.registry, self.submitter, self.poller, self.downloader, retry=retry)
         self.registry.on_store_failure = self.submitter.stop
         self.poller.schedule.pressure = self._queue_pressure
@@ -175,7 +180,7 @@ class ClientRuntime:
         self._group: TaskGroup | None = None
         self._supervisor = asyncio.create_task(self._run(), name="omni_async client")
 
-    def cancel(self, job: Job) -> bool:
+    def cancel(self, job: JobState) -> bool:
         """Give a job up, wherever it has got to; False if it has ended."""
         if job.done():
             return False
@@ -219,9 +224,9 @@ class ClientRuntime:
     def statistics(self) -> Statistics:
         """Give all sums as of now."""
         learnt = self.submitter.limiter.learned()
-        return self.registry.statistics(
-            submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
-            at_once=learnt.max_in_flight,
+        return self.registry.totals.statistics(
+            learned_submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
+            learned_max_in_flight=learnt.max_in_flight,
             stopped=self.submitter.stop_error,
         )
 
@@ -248,7 +253,7 @@ class ClientRuntime:
             await self._saved_limits.load()
             await self._webhook.open(self._ledger, self.poller.schedule.hints.on_call)
             if self._counts_cost:
-                self.registry.spending = await self._ledger.spending()
+                self.registry.totals.spending = await self._ledger.spending()
         except LedgerError as error:
             self.failure = error
         else:
@@ -284,7 +289,16 @@ class ClientRuntime:
             except LedgerError as error:
                 self.failure = self.failure or error
 
-    # What passes between the rooms
+    # What passes between the stages
+
+    def _on_ready(self, job: JobState) -> None:
+        self.submitter.requeue(job)
+
+    def _on_failed(self, job: JobState, error: OmniError) -> None:
+        self.submitter.resolve(job, error)
+
+    def _on_stop(self, error: OmniError) -> None:
+        self.submitter.stop(error)
 
     def _note_limits(self) -> None:
         self._saved_limits.save()
@@ -301,7 +315,7 @@ class ClientRuntime:
         gate = self.submitter.limiter
         return _ROUNDS * len(self.submitter.queue) / max(1, gate.in_flight) if gate.is_full else 0.0
 
-    def _on_task_finished(self, job: Job) -> None:
+    def _on_task_finished(self, job: JobState) -> None:
         self.downloader.add(job)
         for child in self.registry.pop_children(job):
             self.dispatcher.release_child(child, job)

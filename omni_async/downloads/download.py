@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..api.transport import StreamingResponse, Transport
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
     from ..models.responses import Video
     from ..settings import Retry
@@ -93,7 +93,7 @@ class _AttemptCounter:
 class ClipDownload:
     """Brings video number `index` of a finished job to `path`."""
 
-    def __init__(self, context: DownloadContext, job: Job, index: int, path: Path, slot: DownloadSlot) -> None:
+    def __init__(self, context: DownloadContext, job: JobState, index: int, path: Path, slot: DownloadSlot) -> None:
         self._context = context
         self._slot = slot
         self._job = job
@@ -122,7 +122,7 @@ class ClipDownload:
 
     async def _what_is_here(self) -> PartState:
         """Open the part file with what an earlier run has made sure of, if it has."""
-        mark = self._job._record.partial_download
+        mark = self._job.record.partial_download
         if mark is None or mark.index != self._index or not mark.offset:
             return PartState()
         held = await self._context.in_thread(self._file.open, mark.offset)
@@ -199,7 +199,9 @@ class ClipDownload:
             case TransferStep.REFRESH_URL:
                 return AttemptFailure(f"the link answers HTTP {transfer.status}", needs_url=True)
             case TransferStep.RETRY_LATER:
-                advice = parse_retry_after(Response(transfer.status, transfer.headers), self._context.registry.wall())
+                advice = parse_retry_after(
+                    Response(transfer.status, transfer.headers), self._context.registry.clock.wall()
+                )
                 return AttemptFailure(f"the link answers HTTP {transfer.status}", retry_after=advice)
             case TransferStep.RESTART:
                 await self._start_over()
@@ -240,7 +242,7 @@ class ClipDownload:
         part, registry = self._part, self._context.registry
         part.grew(count)
         self._came += count
-        registry.count("bytes_downloaded", count)
+        registry.totals.count("bytes_downloaded", count)
         registry.events.bytes_received(self._job, bytes=count, bytes_received=part.offset, bytes_total=part.total)
 
     async def _checkpoint(self) -> None:
@@ -278,7 +280,7 @@ class ClipDownload:
         return download_failed(self._job, self._file.path, reason, url)
 
 
-def download_failed(job: Job, path: Path, reason: str, url: str = "") -> DownloadError:
+def download_failed(job: JobState, path: Path, reason: str, url: str = "") -> DownloadError:
     """Give the error for a clip that is paid and could not be stored."""
     return DownloadError(
         f"job {job.key!r} (task {job.task_id}) is finished and paid, but {path} could not be stored: {reason}. "

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..api.transport import Transport
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
     from ..settings import Limits, Retry
     from .slots import DownloadSlot
@@ -47,7 +47,7 @@ class Downloader:
             transport, registry, retry=retry, max_threads=limits.max_downloads, jitter=jitter
         )
         self._slots = DownloadSlots(limits.max_downloads)
-        self._waiting: deque[Job] = deque()
+        self._waiting: deque[JobState] = deque()
         self._wake = WakeEvent()
         self._fetched = 0  # clips, and the time that they took
         self._seconds = 0.0
@@ -61,7 +61,7 @@ class Downloader:
         """How long a clip has taken on its way so far; None before the first."""
         return self._seconds / self._fetched if self._fetched else None
 
-    def add(self, job: Job) -> None:
+    def add(self, job: JobState) -> None:
         """Fetch the clips of this job; of one that is said to be completed, only if they are not there and whole."""
         self._waiting.append(job)
         self._wake.set()
@@ -75,8 +75,8 @@ class Downloader:
                     group.start_soon(self._serve, self._waiting.popleft(), place)
                 await self._wake.wait(None)
 
-    async def _serve(self, job: Job, place: DownloadSlot) -> None:
-        job._add_done_callback(lambda _: place.end())
+    async def _serve(self, job: JobState, place: DownloadSlot) -> None:
+        job.add_done_callback(lambda _: place.end())
         try:
             if job.status is JobStatus.COMPLETED and not await self._stands(job):
                 await self._registry.persist(self._registry.transition(job, JobStatus.DOWNLOADING, paths=()))
@@ -85,7 +85,7 @@ class Downloader:
         finally:
             place.release()
 
-    async def _stands(self, job: Job) -> bool:
+    async def _stands(self, job: JobState) -> bool:
         """End a completed job with its files, if they still stand and are whole: where they were put, or moved to."""
         for paths in (job.paths, tuple(self._folder / path.name for path in job.paths)):
             if paths and all([await self._context.in_thread(is_complete, path) for path in paths]):
@@ -95,7 +95,7 @@ class Downloader:
                 return True
         return False
 
-    async def _deliver(self, job: Job, place: DownloadSlot) -> None:
+    async def _deliver(self, job: JobState, place: DownloadSlot) -> None:
         error: DownloadError | None = None
         paths: list[Path] = []
         try:
@@ -120,14 +120,14 @@ class Downloader:
         else:
             facts = {
                 "paths": tuple(map(str, paths)),
-                "finished_at": self._registry.wall(),
+                "finished_at": self._registry.clock.wall(),
                 "error": "",
                 "partial_download": None,
             }
             await self._registry.persist(self._registry.transition(job, JobStatus.COMPLETED, **facts))
             self._registry.resolve(job, paths[0])
 
-    async def _count_videos(self, job: Job, place: DownloadSlot, path: Path) -> int:
+    async def _count_videos(self, job: JobState, place: DownloadSlot, path: Path) -> int:
         """Give how many videos there are to fetch, asking the task if that is not known."""
         attempts, since = 0, _now()
         while job.task is None or not job.task.videos:
@@ -142,7 +142,7 @@ class Downloader:
             attempts += 1
         return len(job.task.videos)
 
-    async def _path(self, job: Job, index: int) -> Path:
+    async def _path(self, job: JobState, index: int) -> Path:
         return self._folder / await self._registry.store.claim_filename(job.key, index)
 
 

@@ -12,7 +12,7 @@ from ..errors import TransportError
 if TYPE_CHECKING:
     from ..api.parsing import Response
     from ..api.transport import Transport
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
 
 
@@ -42,23 +42,23 @@ class UrlRefresher:
         self._transport = transport
         self._registry = registry
 
-    def has_expired(self, job: Job, index: int) -> bool:
+    def has_expired(self, job: JobState, index: int) -> bool:
         """Tell whether the link to this video says itself that its time is over."""
         assert job.task is not None
         expires_at = job.task.videos[index].expires_at
-        return expires_at is not None and expires_at <= self._registry.wall()
+        return expires_at is not None and expires_at <= self._registry.clock.wall()
 
-    async def refresh(self, job: Job, index: int = 0) -> AttemptFailure | None:
+    async def refresh(self, job: JobState, index: int = 0) -> AttemptFailure | None:
         """Ask the task for fresh links; None if there is one for this video now."""
         assert job.task_id is not None
-        self._registry.count("checks")
+        self._registry.totals.count("checks")
         since = _now()
         answer: Response | TransportError
         try:
             answer = await self._transport.check(job.task_id)
         except TransportError as error:
             answer = error
-        sight = classify_check(answer, job.task_id, now=self._registry.wall())
+        sight = classify_check(answer, job.task_id, now=self._registry.clock.wall())
         self._registry.events.checked(job, _now() - since, sight.error)
         if isinstance(answer, TransportError):
             return _missed(f"asking the task for its link: {answer}")

@@ -14,7 +14,8 @@ from .events import EventKind, JobEvent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .job import Job
+    from ..timing import Clock
+    from .job import JobState
     from .lifecycle import JobStatus
 
 
@@ -39,63 +40,63 @@ def validate_listener(on_event: Callable[[JobEvent], object] | None) -> Callable
 class EventEmitter:
     """Makes the events of one client and hands each to its listener, in the order in which things happen."""
 
-    def __init__(self, listener: Callable[[JobEvent], object] | None, wall: Callable[[], float]) -> None:
+    def __init__(self, listener: Callable[[JobEvent], object] | None, clock: Clock) -> None:
         self._listener = listener
-        self._wall = wall
+        self._clock = clock
 
     # Jobs
 
-    def admitted(self, job: Job) -> None:
+    def admitted(self, job: JobState) -> None:
         """A job is new here."""
         if self._listener is not None:
-            job._is_told = True
+            job.is_announced = True
             self._emit(job, EventKind.STATUS, previous=None)
 
-    def changed(self, job: Job, previous: JobStatus) -> None:
+    def changed(self, job: JobState, previous: JobStatus) -> None:
         """A job has another status."""
         if self._listener is not None:
             self._emit(job, EventKind.STATUS, previous=previous)
 
-    def progress_changed(self, job: Job) -> None:
+    def progress_changed(self, job: JobState) -> None:
         """The server tells another percentage."""
         if self._listener is not None:
             self._emit(job, EventKind.PROGRESS)
 
-    def abandoned(self, job: Job, reason: BaseException) -> None:
+    def abandoned(self, job: JobState, reason: BaseException) -> None:
         """A job's waiters get an error; this tells it, unless its status has told that it ended."""
-        if self._listener is not None and job._is_told and not job.status.is_final:
+        if self._listener is not None and job.is_announced and not job.status.is_final:
             self._emit(job, EventKind.ABANDONED, **_about(reason))
 
     # Requests, each when it is over
 
-    def submitted(self, job: Job, seconds: float, error: BaseException | None) -> None:
+    def submitted(self, job: JobState, seconds: float, error: BaseException | None) -> None:
         """A POST is over."""
         if self._listener is not None:
             self._emit(job, EventKind.SUBMIT, seconds=seconds, **_about(error))
 
-    def checked(self, job: Job, seconds: float, error: BaseException | None) -> None:
+    def checked(self, job: JobState, seconds: float, error: BaseException | None) -> None:
         """A status request is over."""
         if self._listener is not None:
             self._emit(job, EventKind.CHECK, seconds=seconds, **_about(error))
 
-    def bytes_received(self, job: Job, **facts: Any) -> None:
+    def bytes_received(self, job: JobState, **facts: Any) -> None:
         """More of a clip has come."""
         if self._listener is not None:
             self._emit(job, EventKind.DOWNLOAD_PROGRESS, **facts)
 
-    def downloaded(self, job: Job, seconds: float, reason: str, **facts: Any) -> None:
+    def downloaded(self, job: JobState, seconds: float, reason: str, **facts: Any) -> None:
         """A request for a clip is over; `reason` says why the whole clip is not here yet."""
         if self._listener is not None:
             kind = "DownloadError" if reason else ""
             self._emit(job, EventKind.DOWNLOAD, seconds=seconds, error=reason, error_type=kind, **facts)
 
-    def _emit(self, job: Job, kind: EventKind, **facts: Any) -> None:
+    def _emit(self, job: JobState, kind: EventKind, **facts: Any) -> None:
         assert self._listener is not None
-        record = job._record
+        record = job.record
         common: dict[str, Any] = {"previous": record.status, "error": record.error}
         event = JobEvent(
             kind=kind,
-            timestamp=self._wall(),
+            timestamp=self._clock.wall(),
             key=record.key,
             task_id=record.task_id,
             status=record.status,

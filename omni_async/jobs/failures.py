@@ -8,7 +8,7 @@ from ..errors import JobCancelled, JobError, JobFailed, KeyReused, ParentFailed,
 from .lifecycle import JobStatus
 
 if TYPE_CHECKING:
-    from .job import Job
+    from .job import JobState
 
 
 _ENDINGS: dict[JobStatus, type[JobError]] = {
@@ -18,9 +18,9 @@ _ENDINGS: dict[JobStatus, type[JobError]] = {
 }
 
 
-def error_from_record(job: Job) -> JobError:
+def error_from_record(job: JobState) -> JobError:
     """Give the error with which a job ended before, out of its record."""
-    record = job._record
+    record = job.record
     family = _ENDINGS.get(job.status, JobError)
     if family is JobFailed and record.parent is not None and not record.submits:
         family = ParentFailed  # nothing else can have failed it before it was ever sent
@@ -33,7 +33,7 @@ def key_reused(key: str) -> KeyReused:
     return KeyReused(text, key=key)
 
 
-def unreadable_request_error(job: Job) -> JobError | None:
+def unreadable_request_error(job: JobState) -> JobError | None:
     """Give the error of a row whose request is none for this version; sending it would stop every room."""
     try:
         _ = job.request
@@ -42,15 +42,15 @@ def unreadable_request_error(job: Job) -> JobError | None:
     return None
 
 
-def follow_duplicate(job: Job, live: Job) -> None:
+def follow_duplicate(job: JobState, live: JobState) -> None:
     """Let a job end as the live one does that has its key, and whose request nobody knows before the ledger is read."""
 
-    def end(live: Job) -> None:
-        assert live._outcome is not None
-        is_other = live._record.request and not live._record.is_same_work(job._record)
+    def end(live: JobState) -> None:
+        assert live.outcome is not None
+        is_other = live.record.request and not live.record.is_same_work(job.record)
         if not is_other:
-            job._record, job._task = live._record, live._task
-        job._resolve(key_reused(job.key) if is_other else live._outcome)
+            job.record, job.task = live.record, live.task
+        job.resolve(key_reused(job.key) if is_other else live.outcome)
 
-    job._duplicate_of = live
-    live._add_done_callback(end)
+    job.duplicate_of = live
+    live.add_done_callback(end)

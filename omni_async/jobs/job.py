@@ -1,4 +1,8 @@
-"""The awaitable that stands for one job: any number of waiters, none of whom can harm it."""
+"""`Job`, the handle that users await, and `JobState`, what the stages know of the same job.
+
+Any number of waiters may hold a `Job`; it has only what users may call. The registry and the stages of the client pass
+the `JobState` behind it to each other.
+"""
 
 from __future__ import annotations
 
@@ -17,180 +21,258 @@ if TYPE_CHECKING:
 
 
 class JobOwner(Protocol):
-    """What a job asks of the client it belongs to."""
+    """What a job asks of the client that made it."""
 
-    def check_loop(self) -> None: ...
-    def cancel(self, job: Job) -> bool: ...
-    def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job: ...
+    def check_loop(self) -> None:
+        """Raise `RuntimeError` in any event loop but the client's."""
+
+    def cancel(self, state: JobState) -> bool:
+        """Cancel a job. Return False if it is done already."""
+
+    def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
+        """Submit a job that extends another one."""
 
 
-class Job:
-    """One piece of remote work and its clip, as `OmniClient.submit` returns it.
+class JobState:
+    """One job as the stages see it: its record, its relatives, and who waits for it.
 
-    ``path = await job`` gives the `pathlib.Path` of the downloaded MP4, or raises what went wrong (see
-    `omni_async.OmniError`). It may be awaited any number of times, by any number of asyncio tasks; cancelling one of
-    them never cancels the job. Made by a client, never by hand.
+    Only the registry changes `record`, `task`, `parent`, `children` and the outcome, so that each change is checked,
+    saved and announced. `job` is the handle that users hold, until the job is done.
     """
 
+    # As small as it can be: a client may hold a hundred thousand of them.
     __slots__ = (
-        "__weakref__",
         "_accepted",
         "_callbacks",
-        "_cancel_requested",
-        "_children",
-        "_duplicate_of",
         "_ended",
-        "_is_admitted",
-        "_is_told",
-        "_outcome",
-        "_owner",
-        "_parent",
-        "_record",
-        "_task",
+        "cancel_requested",
+        "children",
+        "duplicate_of",
+        "is_admitted",
+        "is_announced",
+        "job",
+        "outcome",
+        "parent",
+        "record",
+        "task",
     )
 
-    def __init__(self, keeper: JobOwner, record: JobRecord, parent: Job | None = None) -> None:
-        self._owner = keeper
-        self._record = record
-        self._task: Task | None = None
-        self._parent = parent
-        self._duplicate_of: Job | None = None  # the live job of the same task, whose end will be this one's
-        self._children: list[Job] | None = None  # those that wait for this one to be finished on the server
-        self._outcome: Path | BaseException | None = None
-        self._is_admitted = False  # the ledger has been asked about its key
-        self._is_told = False  # whoever listens has heard of it
-        self._cancel_requested = False
-        self._accepted: asyncio.Event | None = None  # made when somebody waits
+    def __init__(self, record: JobRecord, parent: JobState | None = None) -> None:
+        self.record = record
+        self.task: Task | None = None  # the last reply to a check
+        self.job: Job | None = None
+        self.parent = parent
+        self.children: list[JobState] | None = None  # the jobs that wait until this one is finished on the server
+        self.duplicate_of: JobState | None = None  # the live job of the same task, whose outcome this one will get
+        self.outcome: Path | BaseException | None = None
+        self.is_admitted = False  # the store was asked about its key
+        self.is_announced = False  # the listener was told of it
+        self.cancel_requested = False
+        # An event is a quarter of what a job weighs, so it is made when somebody waits.
+        self._accepted: asyncio.Event | None = None
         self._ended: asyncio.Event | None = None
-        self._callbacks: list[Callable[[Job], None]] | None = None
-
-    # What it is
+        self._callbacks: list[Callable[[JobState], None]] | None = None
 
     @property
     def key(self) -> str:
-        """Our name for it, also of its file; exists before anything is sent."""
-        return self._record.key
+        """Our name for the job."""
+        return self.record.key
 
     @property
     def task_id(self) -> str | None:
-        """The server's name for it; None until accepted."""
-        return self._record.task_id
+        """The server's id of its task; None until accepted."""
+        return self.record.task_id
 
     @property
     def status(self) -> JobStatus:
-        """Where it stands now."""
-        return self._record.status
-
-    @property
-    def progress(self) -> float:
-        """How far the server says it is, in percent."""
-        if self._record.paths:
-            return 100.0
-        return (self._task.progress if self._task else None) or 0.0
+        """Its present status."""
+        return self.record.status
 
     @property
     def request(self) -> VideoRequest | None:
-        """What was asked for; None for a task that was submitted elsewhere."""
-        return VideoRequest.from_json(self._record.request) if self._record.request else None
+        """What to generate; None for a task that was submitted elsewhere. Raise `ValueError` if it cannot be read."""
+        return VideoRequest.from_json(self.record.request) if self.record.request else None
 
     @property
-    def task(self) -> Task | None:
-        """The last reply about its task; None before the first check."""
-        return self._task
-
-    @property
-    def cost(self) -> float | None:
-        """What the server charged, in USD; None until it says so."""
-        return self._record.cost
+    def progress(self) -> float:
+        """What the server reported last, in percent; 100 once the clips are on disk."""
+        if self.record.paths:
+            return 100.0
+        return (self.task.progress if self.task else None) or 0.0
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The clips on disk, all of them; empty until they are whole."""
-        return tuple(Path(path) for path in self._record.paths)
-
-    # What one does with it
-
-    def done(self) -> bool:
-        """Tell whether awaiting it gives its path, or its error, at once."""
-        return self._outcome is not None
-
-    def cancel(self) -> bool:
-        """Give it up; False if it has ended already.
-
-        A job not sent yet costs nothing. One that the server has accepted goes on there and is billed: the API has no
-        way to stop it; its `task_id` stays known, and `OmniClient.attach` can follow it again. Awaiting it raises
-        `JobCancelled`.
-        """
-        return not self.done() and self._owner.cancel(self._duplicate_of or self)
-
-    def extend(self, prompt: str, *, key: str | None = None, **fields: Any) -> Job:
-        """Submit a job that goes on from this one (`extend_from_task_id`), as soon as the server has finished it.
-
-        Model, aspect ratio and resolution are those of this job unless given; to another model, only what that takes
-        is handed down. Awaiting it raises `ParentFailed` if this job comes to nothing; then nothing is sent.
-
-        Raises `ValueError` as `OmniClient.submit` does, also for a model that cannot go on from another clip.
-        """
-        return self._owner.extend(self, prompt, key, fields)
-
-    async def accepted(self) -> str:
-        """Wait until the server has accepted it, and give its task_id; raises what went wrong before that."""
-        while self.task_id is None and not self.done():
-            self._owner.check_loop()
-            self._accepted = self._accepted or asyncio.Event()
-            await self._accepted.wait()
-        if self.task_id is None:
-            self._result()
-        assert self.task_id is not None
-        return self.task_id
-
-    def __await__(self) -> Generator[Any, None, Path]:
-        if self._outcome is None:
-            yield from self._wait().__await__()
-        return self._result()
-
-    async def _wait(self) -> None:
-        self._owner.check_loop()
-        self._ended = self._ended or asyncio.Event()
-        await self._ended.wait()
-
-    def _result(self) -> Path:
-        assert self._outcome is not None
-        if isinstance(self._outcome, Path):
-            return self._outcome
-        raise self._outcome.with_traceback(None)  # else each waiter would see the tracebacks of those before
-
-    def __repr__(self) -> str:
-        task = f" task_id={self.task_id}" if self.task_id else ""
-        return f"<Job {self.key!r} {self.status}{task}>"
-
-    # What the rooms do with it
+        """The clips on disk; empty until all of them are complete."""
+        return tuple(Path(path) for path in self.record.paths)
 
     @property
-    def _is_unread(self) -> bool:
-        """True while nothing but its key is known: it is to be bought again, and the ledger has not been asked yet."""
-        return not self._is_admitted and not self._record.request and self._record.task_id is None
+    def is_unread(self) -> bool:
+        """Whether only the key is known: it is to be resubmitted, and the store has not answered yet."""
+        return not self.is_admitted and not self.record.request and self.record.task_id is None
 
-    def _add_done_callback(self, callback: Callable[[Job], None]) -> None:
-        """Call this once it is done: at once if it is."""
+    def done(self) -> bool:
+        """Return whether the job has an outcome."""
+        return self.outcome is not None
+
+    async def wait_accepted(self) -> None:
+        """Wait until the job has a task_id or an outcome."""
+        while self.record.task_id is None and not self.done():
+            self._accepted = self._accepted or asyncio.Event()
+            await self._accepted.wait()
+
+    async def wait_done(self) -> None:
+        """Wait until the job has an outcome."""
+        if not self.done():
+            self._ended = self._ended or asyncio.Event()
+            await self._ended.wait()
+
+    def result(self) -> Path:
+        """Return the first clip, or raise what went wrong. The job must be done."""
+        assert self.outcome is not None
+        if isinstance(self.outcome, Path):
+            return self.outcome
+        raise self.outcome.with_traceback(None)  # else each waiter would see the tracebacks of those before
+
+    def add_done_callback(self, callback: Callable[[JobState], None]) -> None:
+        """Call `callback(state)` when the job is done; immediately if it is."""
         if self.done():
             callback(self)
         else:
             self._callbacks = self._callbacks or []
             self._callbacks.append(callback)
 
-    def _notify_accepted(self) -> None:
-        """Wake those who waited for its task_id."""
-        waited_for, self._accepted = self._accepted, None  # an Event is a quarter of what a job weighs
+    def notify_accepted(self) -> None:
+        """Wake everyone who waits for the task_id."""
+        waited_for, self._accepted = self._accepted, None
         if waited_for is not None:
             waited_for.set()
 
-    def _resolve(self, outcome: Path | BaseException) -> None:
-        self._outcome = outcome
-        self._parent = None
+    def resolve(self, outcome: Path | BaseException) -> None:
+        """Set the outcome, wake everyone who waits for it, and call the callbacks. Called by the registry, once."""
+        self.outcome = outcome
+        self.parent = None
         callbacks, self._callbacks = self._callbacks or (), None
-        self._notify_accepted()
+        self.notify_accepted()
         if self._ended is not None:
             self._ended.set()
         for callback in callbacks:
             callback(self)
+        self.job = None  # else the two would keep each other alive until the garbage collector runs
+
+
+class Job:
+    """One piece of remote work and its clip, as `OmniClient.submit` returns it.
+
+    Await it for the `pathlib.Path` of the downloaded MP4, or for the error (see `omni_async.OmniError`)::
+
+        job = client.submit("a red apple on a wooden table")
+        print(job.key, await job.accepted())
+        path = await job
+
+    It may be awaited any number of times, by any number of asyncio tasks. Cancelling one of them never cancels the job.
+    `asyncio.gather`, `asyncio.wait_for` and `asyncio.as_completed` take a job as it is. `asyncio.create_task`,
+    `TaskGroup.create_task` and `asyncio.wait` need a coroutine: give them `job.wait()`.
+
+    Clients make jobs; do not make one yourself.
+    """
+
+    __slots__ = ("__weakref__", "_owner", "_state")
+
+    def __init__(self, owner: JobOwner, state: JobState) -> None:
+        self._owner = owner
+        self._state = state
+        state.job = self
+
+    @property
+    def key(self) -> str:
+        """Our name for the job, and for its file. It exists before anything is sent."""
+        return self._state.key
+
+    @property
+    def task_id(self) -> str | None:
+        """The server's id of its task; None until accepted."""
+        return self._state.task_id
+
+    @property
+    def status(self) -> JobStatus:
+        """Its present status."""
+        return self._state.status
+
+    @property
+    def progress(self) -> float:
+        """What the server reported last, in percent; 100 once the clips are on disk."""
+        return self._state.progress
+
+    @property
+    def request(self) -> VideoRequest | None:
+        """What to generate; None for a task that was submitted elsewhere."""
+        return self._state.request
+
+    @property
+    def task(self) -> Task | None:
+        """The server's last reply about its task; None before the first check."""
+        return self._state.task
+
+    @property
+    def cost(self) -> float | None:
+        """What the server charged, in USD; None until the server says so."""
+        return self._state.record.cost
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """The clips on disk, most often one; empty until all of them are complete."""
+        return self._state.paths
+
+    def done(self) -> bool:
+        """Return whether awaiting the job returns, or raises, without waiting."""
+        return self._state.done()
+
+    def cancel(self) -> bool:
+        """Cancel the job. Return False if it is done already. Awaiting it then raises `JobCancelled`.
+
+        A job that was not sent yet costs nothing. A task that the server has accepted continues there and is billed,
+        because the API cannot stop it. Its `task_id` stays known: `OmniClient.attach` can follow it again.
+        """
+        return not self.done() and self._owner.cancel(self._state.duplicate_of or self._state)
+
+    def extend(self, prompt: str, *, key: str | None = None, **fields: Any) -> Job:
+        """Submit a job that continues this clip (`extend_from_task_id`), as soon as the server has finished it.
+
+        `prompt` says what happens next, `key` names the new job (default: made from the prompt), `fields` are those of
+        `VideoRequest`. Model, aspect ratio and resolution are those of this job unless given. For another model, only
+        what that model accepts is inherited.
+
+        Awaiting the new job raises `ParentFailed` if this one has no result; then nothing is sent for it.
+
+        Raise `ValueError` as `OmniClient.submit` does, also for a model that cannot extend clips.
+        """
+        return self._owner.extend(self, prompt, key, fields)
+
+    async def accepted(self) -> str:
+        """Wait until the server has accepted the job. Return its task_id, or raise what went wrong before that."""
+        if self.task_id is None and not self.done():
+            self._owner.check_loop()
+            await self._state.wait_accepted()
+        if self.task_id is None:
+            self._state.result()
+        assert self.task_id is not None
+        return self.task_id
+
+    async def wait(self) -> Path:
+        """Return what awaiting the job returns, as a coroutine: for `asyncio.create_task` and `asyncio.wait`."""
+        if not self.done():
+            self._owner.check_loop()
+            await self._state.wait_done()
+        return self._state.result()
+
+    def __await__(self) -> Generator[Any, None, Path]:
+        return self.wait().__await__()
+
+    def __repr__(self) -> str:
+        task = f" task_id={self.task_id}" if self.task_id else ""
+        return f"<Job {self.key!r} {self.status}{task}>"
+
+
+def state_of(job: Job) -> JobState:
+    """Return the state behind a handle, for the client's own use."""
+    return job._state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import TYPE_CHECKING
 
 from .records import JobRecord
@@ -14,14 +13,14 @@ if TYPE_CHECKING:
 _LONGEST_KEY = 1000  # characters
 
 
-def new_record(request: VideoRequest, key: str | None, parent: str | None) -> JobRecord:
-    """Give the record of a job that is to be made."""
+def new_record(request: VideoRequest, key: str | None, parent: str | None, *, now: float) -> JobRecord:
+    """Return the record of a new job. `now` is the wall-clock time in Unix seconds."""
     return JobRecord(
         key=validate_key(key) or new_key(request),
         idempotency_key=new_idempotency_key(),
         request=request.to_json(),
         parent=parent,
-        created_at=time.time(),
+        created_at=now,
     )
 
 

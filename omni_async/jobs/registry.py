@@ -1,11 +1,13 @@
-"""All live jobs, and the one place where anything about a job changes: table, ledger, sums and events in one step."""
+"""`JobRegistry`: the live jobs of one client. Every change of a job goes through it.
+
+A change checks the transition, saves the record, updates the totals and emits the event, in one step without an await.
+The stages call it; nothing else writes to a `JobState` or to the store's rows.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,105 +16,125 @@ from ..errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentF
 from .emitter import EventEmitter
 from .lifecycle import NOT_RESUMABLE, JobStatus, check_transition
 from .spending import Spending
-from .statistics import Statistics
+from .statistics import JobTotals
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from ..models.responses import Task
+    from ..timing import Clock
     from .events import JobEvent
-    from .job import Job
+    from .job import JobState
     from .records import JobRecord
     from .store import JobStore
 
+_log = logging.getLogger(__name__)
 
-_log = logging.getLogger("omni_async.registry")
-
-_STOPPED = (JobStatus.UNKNOWN, JobStatus.TIMED_OUT, JobStatus.DOWNLOAD_FAILED, JobStatus.CANCELLED)
+# What a resubmit forgets of the time before; task id and cost move to `previous_task_ids` and `previous_cost`.
+_FORGOTTEN = (
+    "task_id",
+    "submitted_at",
+    "accepted_at",
+    "finished_at",
+    "server_seconds",
+    "cost",
+    "partial_download",
+    "webhook",
+)
 
 
 class JobRegistry:
-    """Knows every job whose waiters have no outcome yet, by key."""
+    """The jobs without an outcome, by key, with their totals. `clock` and `events` are for all stages."""
 
-    def __init__(
-        self, ledger: JobStore, on_event: Callable[[JobEvent], object] | None, *, wall: Callable[[], float] = time.time
-    ) -> None:
-        self.store = ledger
-        self.wall = wall
-        self.on_store_failure: Callable[[LedgerError], None] | None = None
-        self.events = EventEmitter(on_event, lambda: self.wall())  # noqa: PLW0108 - the clock may be changed
-        self._live: dict[str, Job] = {}
-        self._known: dict[str, JobStatus] = {}  # how each key stood last: the sums count it once
-        self.counts: Counter[JobStatus] = Counter()
-        self._sums: Counter[str] = Counter()
-        self.cost = 0.0
-        self._credits = 0.0
-        self.spending = Spending()
+    def __init__(self, store: JobStore, on_event: Callable[[JobEvent], object] | None, clock: Clock) -> None:
+        self.store = store
+        self.clock = clock
+        self.events = EventEmitter(on_event, clock)
+        self.totals = JobTotals()
+        self.on_store_failure: Callable[[LedgerError], None] | None = None  # set by the runtime: stops submissions
+        self._live: dict[str, JobState] = {}
         self._empty = asyncio.Event()
         self._empty.set()
 
-    # Who is here
+    # The live jobs
 
-    def find(self, key: str) -> Job | None:
-        """Give the live job of this key."""
+    def find(self, key: str) -> JobState | None:
+        """Return the live job of this key, if there is one."""
         return self._live.get(key)
 
-    def live(self) -> list[Job]:
-        """Give all live jobs, oldest first."""
+    def live(self) -> list[JobState]:
+        """Return all live jobs, oldest first."""
         return list(self._live.values())
 
-    def running(self) -> list[Job]:
-        """Give the live jobs that the server works on, oldest first."""
+    def running(self) -> list[JobState]:
+        """Return the live jobs that the server is working on, oldest first."""
         running = (job for job in self._live.values() if job.status is JobStatus.RUNNING)
-        return list(islice(running, self.counts[JobStatus.RUNNING]))
-
-    def close(self, reason: str, cause: BaseException | None) -> None:
-        """End every job that has no outcome yet: nobody waits for ever."""
-        for job in self.live():
-            task = f"; the server goes on with task {job.task_id}" if job.task_id else ""
-            text = f"{reason} before job {job.key!r} ({job.status}) was finished{task}"
-            error = ClientClosed(text, key=job.key, task_id=job.task_id)
-            error.__cause__ = cause
-            self.resolve(job, error)
+        return list(islice(running, self.totals.counts[JobStatus.RUNNING]))
 
     async def wait_until_empty(self) -> None:
         """Wait until no job is live."""
         await self._empty.wait()
 
-    def add(self, job: Job) -> None:
-        """Take a job in, which the ledger may know already under its key."""
+    def close(self, reason: str, cause: BaseException | None) -> None:
+        """Give every live job the outcome `ClientClosed`, so that no waiter hangs."""
+        for job in self.live():
+            task = f"; the server continues with task {job.task_id}" if job.task_id else ""
+            text = f"{reason} before job {job.key!r} ({job.status}) was finished{task}"
+            error = ClientClosed(text, key=job.key, task_id=job.task_id)
+            error.__cause__ = cause
+            self.resolve(job, error)
+
+    def add(self, job: JobState) -> None:
+        """Add a job whose key the store may know already."""
         self._live[job.key] = job
         self._empty.clear()
-        if job.key not in self._known:
-            self._set_status(job.key, job.status)
+        self.totals.add_new(job.key, job.status)
 
-    def admit(self, job: Job, record: JobRecord | None = None) -> None:
-        """Let a job in for good: it is new, or it stands for what the ledger already knew."""
+    def admit(self, job: JobState, record: JobRecord | None = None) -> None:
+        """Admit a job: a new one, or with the record that the store has of it."""
         if record is None:
-            self.spending += Spending.of(job._record)
+            self.totals.spending += Spending.of(job.record)
         else:
             self._rename(job, record.key)
-            self._set_status(record.key, record.status)
-            job._record = record
+            self.totals.set_status(record.key, record.status)
+            job.record = record
         self.events.admitted(job)
 
-    # What happens to them
+    def reject(self, job: JobState, record: JobRecord, reason: OmniError) -> None:
+        """Resolve a job whose key the store has for something else. The stored record stays as it is."""
+        if record.status.is_final:
+            self.totals.set_status(job.key, record.status)
+            self.resolve(job, reason)
+        else:  # it is not followed here, so its price would be awaited without end
+            self.discard(job, reason)
 
-    def transition(self, job: Job, status: JobStatus, **facts: Any) -> Awaitable[None]:
-        """Move a job on the table and record it; awaiting what this gives makes it durable.
+    def discard(self, job: JobState, reason: OmniError) -> None:
+        """Resolve a job that was never admitted, and stop counting it."""
+        self.totals.discard(job.key)
+        self.resolve(job, reason)
 
-        Raises `InvalidTransition` (and changes nothing) where the table has no such way.
+    # Changes
+
+    def transition(self, job: JobState, status: JobStatus, **facts: Any) -> Awaitable[None]:
+        """Change the status of a job, and `facts` of its record. Await the result to be sure that it is durable.
+
+        Raise `InvalidTransition`, and change nothing, if the table does not allow it.
         """
         check_transition(job.status, status)
         return self._change(job, status, facts)
 
-    def update(self, job: Job, **facts: Any) -> Awaitable[None]:
-        """Record facts about a job that stays where it is."""
+    def transition_on_request(self, job: JobState, status: JobStatus, **facts: Any) -> Awaitable[None]:
+        """Change a status as `transition` does, where only the user may ask for it because it may be paid again."""
+        check_transition(job.status, status, on_request=True)
+        return self._change(job, status, facts)
+
+    def update(self, job: JobState, **facts: Any) -> Awaitable[None]:
+        """Change `facts` of a job's record, and not its status."""
         return self._change(job, job.status, facts)
 
     async def persist(self, change: Awaitable[None]) -> None:
-        """Make a change durable. Where the ledger fails, what is paid still goes on; nothing new is bought."""
+        """Wait until a change is durable. If the store fails, paid jobs continue and submissions stop."""
         try:
             await change
         except LedgerError as error:
@@ -120,34 +142,10 @@ class JobRegistry:
             if self.on_store_failure is not None:
                 self.on_store_failure(error)
 
-    def reject(self, job: Job, record: JobRecord, reason: OmniError) -> None:
-        """End a job whose key stands for something else in the ledger, which stays as it is."""
-        if record.status.is_final:
-            self._set_status(job.key, record.status)
-            self.resolve(job, reason)
-        else:  # nobody follows it here: whoever waits for bills would wait for ever
-            self.discard(job, reason)
-
-    def discard(self, job: Job, reason: OmniError) -> None:
-        """End a job that was never taken in, and count it no more."""
-        self.counts[self._known.pop(job.key)] -= 1
-        self.resolve(job, reason)
-
-    def reset_for_resubmit(self, job: Job, idempotency_key: str) -> None:
-        """Let a job be bought once more, because a person says so; what is known of the time before is kept."""
-        before = job._record
-        facts: dict[str, Any] = dict.fromkeys(
-            (
-                "task_id",
-                "submitted_at",
-                "accepted_at",
-                "finished_at",
-                "server_seconds",
-                "cost",
-                "partial_download",
-                "webhook",
-            )
-        )
+    def reset_for_resubmit(self, job: JobState, idempotency_key: str) -> None:
+        """Reset a job so that it is submitted again at the user's request. Its previous task ids and cost are kept."""
+        before = job.record
+        facts: dict[str, Any] = dict.fromkeys(_FORGOTTEN)
         facts |= {
             "error": "",
             "paths": (),
@@ -159,149 +157,105 @@ class JobRegistry:
             facts["previous_task_ids"] = (*before.previous_task_ids, before.task_id)
         if before.parent is not None:
             facts["parent_task_id"] = None
-        self._change(job, JobStatus.WAITING, facts)
+        self.transition_on_request(job, JobStatus.WAITING, **facts)
 
-    def record_check(self, job: Job, task: Task) -> None:
-        """Take in what a check has shown."""
-        is_news = job._task is None or job._task.progress != task.progress
-        job._task = task
+    def record_check(self, job: JobState, task: Task) -> None:
+        """Record what a check has shown. It is not durable: the next check shows it again."""
+        is_news = job.task is None or job.task.progress != task.progress
+        job.task = task
         if is_news and task.progress is not None:
             self.events.progress_changed(job)
 
-    def copy_outcome(self, original: Job, job: Job) -> None:
-        """Give a job the outcome of its twin, which stands for the same task and has just ended."""
-        if original._outcome is None or job.done():
+    # Relatives
+
+    def copy_outcome(self, original: JobState, job: JobState) -> None:
+        """Give a job the outcome of the job of the same task, which has just been resolved."""
+        if original.outcome is None or job.done():
             return
-        self.counts[self._known.pop(job.key)] -= 1  # its twin is counted
-        self.resolve(job, original._outcome)
-        job._record, job._task = original._record, original._task
+        self.totals.discard(job.key)  # the original is counted
+        self.resolve(job, original.outcome)
+        job.record, job.task = original.record, original.task
 
-    def add_child(self, child: Job, parent: Job) -> None:
-        """Let a job wait until its parent is finished on the server, or comes to nothing."""
-        if isinstance(parent._outcome, BaseException):
-            self._fail_child(child, parent, parent._outcome)
+    def add_child(self, child: JobState, parent: JobState) -> None:
+        """Let a job wait until its parent is finished on the server, or has failed."""
+        if isinstance(parent.outcome, BaseException):
+            self._fail_child(child, parent, parent.outcome)
         else:
-            parent._children = parent._children or []
-            parent._children.append(child)
+            parent.children = parent.children or []
+            parent.children.append(child)
 
-    def pop_children(self, job: Job) -> list[Job]:
-        """Give the jobs that waited for this one, which is finished on the server now."""
-        children, job._children = job._children or [], None
+    def pop_children(self, job: JobState) -> list[JobState]:
+        """Return the jobs that waited for this one, and forget them."""
+        children, job.children = job.children or [], None
         return [child for child in children if not child.done()]
 
-    def cancel(self, job: Job) -> None:
-        """Give a job up, wherever it has got to."""
+    # Outcomes
+
+    def cancel(self, job: JobState) -> None:
+        """Cancel a job, whatever its stage."""
         error = self.cancellation(job)
-        self.transition(job, JobStatus.CANCELLED, error=str(error), finished_at=self.wall())
+        self.transition(job, JobStatus.CANCELLED, error=str(error), finished_at=self.clock.wall())
         self.resolve(job, error)
 
-    def cancellation(self, job: Job) -> JobCancelled:
-        """Give the error of a job that is given up."""
+    def cancellation(self, job: JobState) -> JobCancelled:
+        """Return the error of a cancelled job, which says whether it is billed."""
         bill = ""
         if job.task_id:
-            bill = "; the server goes on with it and bills it"
+            bill = "; the server continues with its task and bills it"
         elif job.status is JobStatus.SUBMITTING:
-            bill = "; a submit of it had no clear answer: the server may have taken it, and would bill it"
+            bill = "; it is unknown whether the server accepted it before: if so, it is billed"
         return JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
 
-    async def mark_unknown(self, job: Job, reason: str, *, is_key_spent: bool = False) -> None:
-        """End a job of which nobody can know whether the server took it; nor will it say more under a spent key."""
+    async def mark_unknown(self, job: JobState, reason: str, *, is_key_spent: bool = False) -> None:
+        """Resolve a job whose submit stays ambiguous. With `is_key_spent`, resending the same key tells no more."""
         text = (
-            f"job {job.key!r}: nobody can know whether the server took it (and bills it): {reason}. It was sent "
-            f"{job._record.submits} time(s) and is not sent again by itself; look at the account's usage first"
+            f"job {job.key!r}: it is unknown whether the server accepted (and billed) it: {reason}. It was sent "
+            f"{job.record.submits} time(s) and is not sent again automatically. Check the account's usage first"
         )
-        key = "" if is_key_spent else job._record.idempotency_key
-        facts = {"error": text, "finished_at": self.wall(), "idempotency_key": key}
+        key = "" if is_key_spent else job.record.idempotency_key
+        facts = {"error": text, "finished_at": self.clock.wall(), "idempotency_key": key}
         await self.persist(self.transition(job, JobStatus.UNKNOWN, **facts))
         self.resolve(job, SubmitOutcomeUnknown(text, key=job.key))
 
-    def resolve(self, job: Job, outcome: Path | BaseException) -> None:
-        """Give a job's waiters their outcome."""
+    def resolve(self, job: JobState, outcome: Path | BaseException) -> None:
+        """Give everyone who waits for a job its outcome."""
         if job.done():
             return
         del self._live[job.key]
         if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
             _log.debug("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
-        job._resolve(outcome)
+        job.resolve(outcome)
         if isinstance(outcome, BaseException):
             self.events.abandoned(job, outcome)
-        if isinstance(outcome, OmniError):  # of a closed client, each job is told for itself
+        if isinstance(outcome, OmniError):  # when the client closes, each job gets an error of its own
             for child in self.pop_children(job):
                 self._fail_child(child, job, outcome)
         if not self._live:
             self._empty.set()
 
-    # What it comes to
-
-    def count(self, name: str, number: int = 1) -> None:
-        """Add to a sum of `Statistics`: refused, checks, bytes."""
-        self._sums[name] += number
-
-    @property
-    def awaits_prices(self) -> bool:
-        """True while jobs are followed, or may be on the server, that will tell their cost."""
-        return bool(self.counts[JobStatus.RUNNING] or self.counts[JobStatus.SUBMITTING])
-
-    def statistics(
-        self, *, submits_per_minute: float | None, at_once: int | None, stopped: OmniError | None
-    ) -> Statistics:
-        """Give all sums as of now, with the limits that the gate has found, and why the line has stopped."""
-        standing = self.counts
-        return Statistics(
-            waiting=standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING],
-            in_flight=standing[JobStatus.RUNNING],
-            downloading=standing[JobStatus.DOWNLOADING],
-            completed=standing[JobStatus.COMPLETED],
-            failed=standing[JobStatus.FAILED],
-            unresolved=sum(standing[status] for status in _STOPPED),
-            submits=self._sums["submits"],
-            rate_limited=self._sums["rate_limited"],
-            ambiguous_submits=self._sums["ambiguous_submits"],
-            checks=self._sums["checks"],
-            bytes_downloaded=self._sums["bytes_downloaded"],
-            cost=round(self.cost, 6),
-            credits=round(self._credits, 6),
-            learned_submits_per_minute=submits_per_minute,
-            learned_max_in_flight=at_once,
-            stop_reason="" if stopped is None else str(stopped),
-        )
-
-    def _fail_child(self, child: Job, parent: Job, reason: BaseException) -> None:
-        """End a job whose parent has come to nothing; where the parent may go on one day, so may the child."""
+    def _fail_child(self, child: JobState, parent: JobState, reason: BaseException) -> None:
+        """Resolve a job whose parent has no result. If the parent can be resumed, the child stays resumable too."""
         if parent.status.is_final:
             text = f"job {child.key!r}: the job {parent.key!r} that it extends has no result: {reason}"
             reason = ParentFailed(text, key=child.key)
             if parent.status in NOT_RESUMABLE:
-                self.transition(child, JobStatus.FAILED, error=text, finished_at=self.wall())
+                self.transition(child, JobStatus.FAILED, error=text, finished_at=self.clock.wall())
         self.resolve(child, reason)
 
-    def _change(self, job: Job, status: JobStatus, facts: dict[str, Any]) -> Awaitable[None]:
-        before = job._record
-        job._record = record = replace(before, status=status, **facts)
-        self._sums["submits"] += record.submits - before.submits
-        self._sums["ambiguous_submits"] += record.ambiguous_submits - before.ambiguous_submits
-        self._credits += (record.credits or 0.0) - (before.credits or 0.0)
-        spent, less = Spending.of(record), Spending.of(before)
-        if spent != less:
-            self.spending += spent - less
-            self.cost += spent.paid - less.paid
-        saved = self.store.save(record)  # before anybody hears of it, who might change it again
+    def _change(self, job: JobState, status: JobStatus, facts: dict[str, Any]) -> Awaitable[None]:
+        before = job.record
+        job.record = record = replace(before, status=status, **facts)
+        self.totals.record_change(before, record)
+        saved = self.store.save(record)  # before the listener hears of it, because that may change the job again
         if status is not before.status:
-            self._set_status(job.key, status)
+            self.totals.set_status(job.key, status)
             _log.debug("job %r: %s", job.key, status)
             self.events.changed(job, before.status)
         return saved
 
-    def _rename(self, job: Job, key: str) -> None:
-        """Let a job that was attached by its task have the key under which the ledger knows that task."""
+    def _rename(self, job: JobState, key: str) -> None:
+        """Give a job that was attached by its task the key under which the store has that task."""
         if key != job.key:
-            self.counts[self._known.pop(job.key)] -= 1
+            self.totals.discard(job.key)
             del self._live[job.key]
             self._live[key] = job
-
-    def _set_status(self, key: str, status: JobStatus) -> None:
-        before = self._known.get(key)
-        if before is not None:
-            self.counts[before] -= 1
-        self.counts[status] += 1
-        self._known[key] = status

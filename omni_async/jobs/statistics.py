@@ -1,24 +1,35 @@
-"""Sums over jobs: of one client's life, and of a whole ledger."""
+"""Totals over jobs: `Statistics` of one client, `LedgerTotals` of a ledger, and `JobTotals`, which counts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from .lifecycle import JobStatus
+from .spending import Spending
+
 if TYPE_CHECKING:
-    from .lifecycle import JobStatus
+    from ..errors import OmniError
+    from .records import JobRecord
+
+_UNRESOLVED = (JobStatus.UNKNOWN, JobStatus.TIMED_OUT, JobStatus.DOWNLOAD_FAILED, JobStatus.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statistics:
-    """Sums over a client's life so far, as a snapshot.
+    """The totals of one client since it was opened, as a snapshot.
 
-    Jobs: `waiting` (recorded, not accepted yet), `in_flight` (accepted, not finished on the server), `downloading`,
-    `done`, `failed`, `stopped` (unknown, timed_out, download_failed, cancelled); each key counts once. Work: `submits`
-    (POSTs), `refused` (of them answered with 429), `doubtful` (of them with unclear outcome), `checks`, `bytes` (of
-    clips received). `cost` in USD and `credits` as the server named them. `submits_per_minute` and `at_once` are the
-    limits found (a rate, and jobs in flight), None until there is one. `line_stopped` says why no submit leaves any
-    more, "" while they do.
+    Jobs, each key counted once: `waiting` (recorded, not accepted yet), `in_flight` (accepted, not finished on the
+    server), `downloading`, `completed`, `failed`, `unresolved` (unknown, timed out, download failed or cancelled).
+
+    Requests: `submits` (POSTs), `rate_limited` (POSTs answered with 429), `ambiguous_submits` (POSTs of which it is
+    unknown whether the server accepted them), `checks`, `bytes_downloaded` (of clips).
+
+    Money: `cost` in USD and `credits`, as the server reported them.
+
+    Limits that were learned, None until one was found: `learned_submits_per_minute` and `learned_max_in_flight` (tasks
+    at the same time). `stop_reason` says why submissions stopped; "" while they continue.
     """
 
     waiting: int = 0
@@ -41,11 +52,11 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerTotals:
-    """Sums over all jobs of a ledger.
+    """The totals over all jobs of a ledger.
 
-    `by_status` counts jobs, `submits` POSTs, `doubtful` those of them whose outcome stayed unclear, and
-    `possibly_paid_twice` the jobs of which `JobRecord.may_be_paid_twice` is true. `cost` in USD and `credits` as the
-    server named them.
+    `jobs` is their number, `by_status` counts them by status. `submits` counts POSTs, `ambiguous_submits` those of which
+    it is unknown whether the server accepted them, and `possibly_paid_twice` the jobs for which
+    `JobRecord.possibly_paid_twice` is true. `cost` is in USD, `credits` as the server reported them.
     """
 
     jobs: int
@@ -55,3 +66,75 @@ class LedgerTotals:
     possibly_paid_twice: int
     cost: float
     credits: float
+
+
+class JobTotals:
+    """Counts jobs, requests and money while they change. Owned by the registry of one client."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[JobStatus] = Counter()
+        self.cost = 0.0  # USD, since the client was opened
+        self.spending = Spending()  # also of earlier runs, where a cost limit asks for it
+        self._credits = 0.0
+        self._statuses: dict[str, JobStatus] = {}  # the last status of each key, so that a key is counted once
+        self._requests: Counter[str] = Counter()
+
+    def set_status(self, key: str, status: JobStatus) -> None:
+        """Count a job under its status, and no longer under the one before."""
+        before = self._statuses.get(key)
+        if before is not None:
+            self.counts[before] -= 1
+        self._statuses[key] = status
+        self.counts[status] += 1
+
+    def add_new(self, key: str, status: JobStatus) -> None:
+        """Count a job unless its key is counted already."""
+        if key not in self._statuses:
+            self.set_status(key, status)
+
+    def discard(self, key: str) -> None:
+        """Count a key no longer."""
+        self.counts[self._statuses.pop(key)] -= 1
+
+    def record_change(self, before: JobRecord, after: JobRecord) -> None:
+        """Add what a change of a record means in requests and money."""
+        self._requests["submits"] += after.submits - before.submits
+        self._requests["ambiguous_submits"] += after.ambiguous_submits - before.ambiguous_submits
+        self._credits += (after.credits or 0.0) - (before.credits or 0.0)
+        spent, less = Spending.of(after), Spending.of(before)
+        if spent != less:
+            self.spending += spent - less
+            self.cost += spent.paid - less.paid
+
+    def count(self, name: str, number: int = 1) -> None:
+        """Add to a counter of `Statistics`: rate_limited, checks, bytes_downloaded."""
+        self._requests[name] += number
+
+    @property
+    def awaits_prices(self) -> bool:
+        """Whether the server may still report the cost of a job: of one that it runs, or that it may have accepted."""
+        return bool(self.counts[JobStatus.RUNNING] or self.counts[JobStatus.SUBMITTING])
+
+    def statistics(
+        self, *, learned_submits_per_minute: float | None, learned_max_in_flight: int | None, stopped: OmniError | None
+    ) -> Statistics:
+        """Return a snapshot, with the limits that the rate limiter has learned and why submissions stopped."""
+        counts, requests = self.counts, self._requests
+        return Statistics(
+            waiting=counts[JobStatus.WAITING] + counts[JobStatus.SUBMITTING],
+            in_flight=counts[JobStatus.RUNNING],
+            downloading=counts[JobStatus.DOWNLOADING],
+            completed=counts[JobStatus.COMPLETED],
+            failed=counts[JobStatus.FAILED],
+            unresolved=sum(counts[status] for status in _UNRESOLVED),
+            submits=requests["submits"],
+            rate_limited=requests["rate_limited"],
+            ambiguous_submits=requests["ambiguous_submits"],
+            checks=requests["checks"],
+            bytes_downloaded=requests["bytes_downloaded"],
+            cost=round(self.cost, 6),
+            credits=round(self._credits, 6),
+            learned_submits_per_minute=learned_submits_per_minute,
+            learned_max_in_flight=learned_max_in_flight,
+            stop_reason="" if stopped is None else str(stopped),
+        )

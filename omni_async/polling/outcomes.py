@@ -11,7 +11,7 @@ from .tracked_job import still
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
     from .planner import CheckPlanner
     from .tracked_job import TrackedJob
@@ -27,7 +27,7 @@ class OutcomeRecorder:
         planner: CheckPlanner,
         trust: WebhookReliability,
         *,
-        on_finished: Callable[[Job], None],
+        on_finished: Callable[[JobState], None],
         on_slot_freed: Callable[[float | None], None],
     ) -> None:
         self._registry = registry
@@ -65,12 +65,12 @@ class OutcomeRecorder:
                 cost=task.cost,
                 credits=task.credits_cost,
                 error=text,
-                finished_at=self._registry.wall(),
+                finished_at=self._registry.clock.wall(),
             )
         )
         self._registry.resolve(job, error)
 
-    async def stop_tracking(self, job: Job, error: OmniError) -> None:
+    async def stop_tracking(self, job: JobState, error: OmniError) -> None:
         """Stop following a job that may still be running."""
         self._on_slot_freed(None)
         await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
@@ -85,6 +85,6 @@ class OutcomeRecorder:
             self._trust.record_lost(str(watch.job.task_id), now)
 
 
-def timeout_error(job: Job, reason: str) -> JobTimedOut:
+def timeout_error(job: JobState, reason: str) -> JobTimedOut:
     """Give the error of a job that is not followed any longer."""
     return JobTimedOut(f"job {job.key!r}: {reason}; {still(job)}", key=job.key, task_id=job.task_id)

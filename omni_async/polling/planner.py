@@ -87,8 +87,8 @@ class CheckPlanner:
         seen, watched = (since, 0.0) if is_watched else (now, None)
         return CheckHistory(model, since, seen, watched, is_sample=is_scout, uses_progress=is_heeded)
 
-    def observe_running(self, course: CheckHistory, task: Task, now: float, *, is_whole: bool = True) -> None:
-        """Take in a look that found a job unfinished; of one that was not `is_whole`, only its status is new."""
+    def observe_running(self, course: CheckHistory, task: Task, now: float) -> None:
+        """Take in a look that found a job unfinished."""
         durations = self._kind(course.model)
         durations.set_server_estimate(task.estimated_time or 0.0)
         if task.status in _QUEUED and not task.progress:
@@ -104,7 +104,7 @@ class CheckPlanner:
             if course.watched is not None:
                 durations.observe_running(course.watched, age)
             course.watched = age
-            self._observe_progress(course, task.progress if is_whole else None, age)
+            self._observe_progress(course, task.progress, age)
         course.seen = now
 
     def observe_finished(self, course: CheckHistory, task: Task, now: float) -> float | None:

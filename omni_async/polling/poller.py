@@ -5,8 +5,7 @@ asyncio task; never both. The coroutine starts the looks that are due (see `Sche
 and sleeps until the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a
 failed job.
 
-A webhook is a hint that a look is due now (see `WebhookHints`), and nothing more. With batch status one question is about
-many jobs; it only ever tells who is still running, and the others are looked at singly.
+A webhook is a hint that a look is due now (see `WebhookHints`), and nothing more.
 """
 
 from __future__ import annotations
@@ -32,19 +31,17 @@ from ..jobs.lifecycle import JobStatus
 from ..ratelimit.backoff import retry_delay
 from ..ratelimit.limiter import Permit, RateLimiter
 from ..timing import WakeEvent
-from .batch_answers import as_task
-from .batch_status import BatchStatus
 from .outcomes import OutcomeRecorder, timeout_error
 from .planner import CheckPlanner
 from .schedule import CheckSchedule
 from .tracked_job import TrackedJob, model_of, still
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from ..api.parsing import Response
     from ..api.transport import Transport
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from ..jobs.registry import JobRegistry
     from ..settings import Limits, Polling, Retry
@@ -70,19 +67,22 @@ class Poller:
         limits: Limits,
         retry: Retry,
         polling: Polling,
-        on_finished: Callable[[Job], None],
+        on_finished: Callable[[JobState], None],
         on_slot_freed: Callable[[float | None], None],
         webhook: WebhookReceiver,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._transport = transport
         self._registry = registry
+        self._clock = registry.clock
         self._retry = retry
         self._polling = polling
         self._planner = CheckPlanner(polling)
         self._jitter = jitter
         self._wake = WakeEvent()
-        self.schedule = CheckSchedule(polling, self._planner, self._wake, webhook=webhook, jitter=jitter)
+        self.schedule = CheckSchedule(
+            polling, self._planner, self._wake, clock=registry.clock, webhook=webhook, jitter=jitter
+        )
         self._outcomes = OutcomeRecorder(
             registry,
             self._planner,
@@ -90,7 +90,6 @@ class Poller:
             on_finished=on_finished,
             on_slot_freed=on_slot_freed,
         )
-        self._batch = BatchStatus(transport, registry, polling)
         self._limiter = RateLimiter(max_in_flight=None, max_concurrent=MAX_CONCURRENT, retry=retry)
         self._pacer = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
 
@@ -105,10 +104,10 @@ class Poller:
         """How long jobs have taken so far."""
         return self._planner.experience
 
-    def follow(self, job: Job, *, age: float = 0.0, at_once: bool = False) -> None:
+    def follow(self, job: JobState, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
-        now = self._now()
-        course = self._planner.begin(model_of(job._record), now - age, now, is_watched=not at_once)
+        now = self._clock.now()
+        course = self._planner.begin(model_of(job.record), now - age, now, is_watched=not at_once)
         watch = TrackedJob(job, now - age, course, is_late=age >= self._polling.timeout)
         watch.not_before = 0.0 if at_once else now + self._polling.min_interval
         self.schedule.hints.expect(watch)
@@ -132,19 +131,15 @@ class Poller:
     def _delay(self) -> float | None:
         """Give the seconds until a job is to be thought about, 0 for now; None where only an event can change that."""
         wait = self.schedule.delay()
-        return wait if wait != 0 else self._limiter.delay(self._now())
+        return wait if wait != 0 else self._limiter.delay(self._clock.now())
 
     def _start_check(self, group: asyncio.TaskGroup) -> bool:
         """Start the look that is worth most; False if there is none that is due, among the first few."""
         watch = self.schedule.pop_due(is_scarce=self._pacer is not None or self._limiter.is_paused)
         if watch is None:
             return False
-        is_shared = self._batch.is_on and not self._limiter.is_paused
-        watches = self.schedule.fellows(watch) if is_shared else [watch]
-        permit = self._limiter.acquire(self._now())
-        for each in watches:
-            each.is_asked, each.crowd = True, len(watches)
-        group.create_task(self._look_at_many(watches, permit) if len(watches) > 1 else self._check(watch, permit))
+        watch.is_being_checked = True
+        group.create_task(self._check(watch, self._limiter.acquire(self._clock.now())))
         return True
 
     # One look
@@ -152,32 +147,17 @@ class Poller:
     async def _check(self, watch: TrackedJob, permit: Permit) -> None:
         task_id = watch.job.task_id
         assert task_id is not None, "a job is followed only once it has a task_id"
-        watch.is_alone, since = False, self._now()
+        since = self._clock.now()
         if watch.webhook_calls is not None:
             watch.webhook_calls.looked(since)
         sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
         self._report_outcome(permit, sight)
-        self._registry.events.checked(watch.job, self._now() - since, sight.error)
+        self._registry.events.checked(watch.job, self._clock.now() - since, sight.error)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
             await self._apply(watch, sight)
 
-    async def _look_at_many(self, watches: Sequence[TrackedJob], permit: Permit) -> None:
-        answer = await self._batch.ask([str(watch.job.task_id) for watch in watches])
-        self._report_outcome(
-            permit, CheckResult(CheckOutcome.INCONCLUSIVE, error=answer.error, retry_after=answer.retry_after)
-        )
-        for watch in watches:
-            word = answer.running.get(str(watch.job.task_id))
-            if word is not None and watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
-                await self._apply(
-                    watch, CheckResult(CheckOutcome.RUNNING, as_task(watch.job.task_id or "", word, watch.job.task))
-                )
-            elif word is None:
-                watch.is_alone = not answer.is_limit
-                self.schedule.add(watch)
-
     async def _ask(self, task_id: str, patience: float | None) -> CheckResult:
-        self._registry.count("checks")
+        self._registry.totals.count("checks")
         answer: Response | TransportError = TransportTimeout(f"check: no answer within {patience} s")
         try:
             if patience is None:  # the transport has a timeout of its own
@@ -187,10 +167,10 @@ class Poller:
                     answer = await self._transport.check(task_id)
         except TransportError as error:
             answer = error
-        return classify_check(answer, task_id, now=self._registry.wall())
+        return classify_check(answer, task_id, now=self._clock.wall())
 
     def _report_outcome(self, permit: Permit, sight: CheckResult) -> None:
-        now, jitter = self._now(), self._jitter()
+        now, jitter = self._clock.now(), self._jitter()
         if is_rate_limit(sight.error):
             self._limiter.on_rate_limited(permit, now, retry_after=sight.retry_after, jitter=jitter)
         elif isinstance(sight.error, TransportError) and not sight.error.sent:
@@ -207,14 +187,14 @@ class Poller:
             watch.misses = watch.not_found = 0
         match sight.outcome:
             case CheckOutcome.FINISHED:
-                self._outcomes.record_finished(watch, self._now())
+                self._outcomes.record_finished(watch, self._clock.now())
             case CheckOutcome.FAILED:
-                await self._outcomes.record_failed(watch, "the server gave it up", self._now())
+                await self._outcomes.record_failed(watch, "the server gave it up", self._clock.now())
             case CheckOutcome.NO_URL:
                 await self._handle_missing_url(watch)
             case CheckOutcome.RUNNING:
                 if sight.task is not None:
-                    self._planner.observe_running(watch.history, sight.task, self._now(), is_whole=watch.crowd == 1)
+                    self._planner.observe_running(watch.history, sight.task, self._clock.now())
                 self.schedule.hints.observe_unfinished(watch)
                 await self._check_again(watch, self._polling.min_interval)
             case CheckOutcome.DENIED if sight.error is not None:
@@ -228,15 +208,15 @@ class Poller:
         watch.checks_without_url += 1
         if watch.checks_without_url > _LINKLESS_LOOKS:
             what = f"finished, but {watch.checks_without_url} checks have shown no video to fetch"
-            await self._outcomes.record_failed(watch, what, self._now())
+            await self._outcomes.record_failed(watch, what, self._clock.now())
         else:
-            watch.not_before = self._now() + self._polling.min_interval * 2 ** (watch.checks_without_url - 1)
+            watch.not_before = self._clock.now() + self._polling.min_interval * 2 ** (watch.checks_without_url - 1)
             self.schedule.add(watch)
 
     async def _handle_inconclusive(self, watch: TrackedJob, sight: CheckResult) -> None:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
         _log.info("job %r: a check has shown nothing: %s", watch.job.key, sight.error)
-        job, now = watch.job, self._now()
+        job, now = watch.job, self._clock.now()
         watch.miss(now, is_not_found=sight.outcome is CheckOutcome.NOT_FOUND)
         if watch.not_found and (watch.is_external or is_not_found_final(watch.not_found, watch.age(now))):
             assert sight.error is not None
@@ -253,13 +233,9 @@ class Poller:
 
     async def _check_again(self, watch: TrackedJob, rest: float) -> None:
         is_unseen = watch.is_late and watch.job.task is None  # its time was over before anybody could look
-        if watch.age(self._now()) >= self._polling.timeout and not is_unseen:
+        if watch.age(self._clock.now()) >= self._polling.timeout and not is_unseen:
             reason = f"it was not seen to finish within {self._polling.timeout:g} s"
             await self._outcomes.stop_tracking(watch.job, timeout_error(watch.job, reason))
         else:
-            watch.not_before = self._now() + rest
+            watch.not_before = self._clock.now() + rest
             self.schedule.add(watch)
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()

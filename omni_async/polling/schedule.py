@@ -7,22 +7,20 @@ quarter more CPU (benchmarks/cpu.py), and an eighth of the least gap too early o
 
 from __future__ import annotations
 
-import asyncio
 import math
 from typing import TYPE_CHECKING
 
 from ..jobs.lifecycle import JobStatus
-from .batch_answers import MOST
 from .due_queue import DueQueue
-from .tracked_job import TrackedJob
 from .webhook_hints import WebhookHints
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..settings import Polling
-    from ..timing import WakeEvent
+    from ..timing import Clock, WakeEvent
     from .planner import CheckPlanner
+    from .tracked_job import TrackedJob
     from .webhook import WebhookReceiver
 
 
@@ -40,14 +38,16 @@ class CheckSchedule:
         planner: CheckPlanner,
         wake: WakeEvent,
         *,
+        clock: Clock,
         webhook: WebhookReceiver,
         jitter: Callable[[], float],
     ) -> None:
         self.pressure: Callable[[], float] = float  # how much more a look at a job is worth to those who wait
-        self.hints = WebhookHints(webhook, self.add)
+        self.hints = WebhookHints(webhook, self.add, clock)
         self._polling = polling
         self._planner = planner
         self._wake = wake
+        self._clock = clock
         self._jitter = jitter
         self._tick = polling.min_interval / _TURNS
         self._queue: DueQueue[TrackedJob] = DueQueue(
@@ -56,20 +56,20 @@ class CheckSchedule:
 
     def add(self, watch: TrackedJob) -> None:
         """Put it on the queue."""
-        watch.is_asked = False
+        watch.is_being_checked = False
         self._put(watch, self._due(watch))
 
     def delay(self) -> float | None:
         """Give the seconds until a job is to be thought about, 0 for now; None where there is none."""
         due = self._queue.next_due()
-        return None if due is None else max(0.0, due - _now())
+        return None if due is None else max(0.0, due - self._clock.now())
 
     def pop_due(self, *, is_scarce: bool) -> TrackedJob | None:
         """Give a job that is due, of several the one first due, or worth most where looks are scarce.
 
         None if there is none among the first few that were to be thought about.
         """
-        now = _now()
+        now = self._clock.now()
         for _ in range(_THOUGHTS):
             watch = self._queue.pop(now, self._priority if is_scarce else None)
             if watch is None:
@@ -80,21 +80,9 @@ class CheckSchedule:
             self._put(watch, due)
         return None
 
-    def fellows(self, first: TrackedJob) -> list[TrackedJob]:
-        """Give all that may be asked about in one question with this one, because they are due soon; or it alone."""
-        found, others, soon = [first], list[TrackedJob](), _now() + self._polling.min_interval
-        while not first.is_single and len(found) < MOST and len(others) < _THOUGHTS:
-            watch = self._queue.pop(soon, None)
-            if watch is None:
-                break
-            (others if watch.is_single or self._due(watch) > soon else found).append(watch)
-        for watch in others:
-            self.add(watch)
-        return found
-
     def _put(self, watch: TrackedJob, due: float) -> None:
         """Put it on the queue for its look, or for when that is to be thought about again, if it comes before."""
-        now = _now()
+        now = self._clock.now()
         again = self._planner.reevaluate_in(watch.history, now, followed=len(self._queue))
         jitter = (1 + self._jitter()) / 2  # else those that began together would be looked at together, again and again
         thought = self._tick * math.ceil((now + again * jitter) / self._tick)
@@ -103,9 +91,9 @@ class CheckSchedule:
 
     def _due(self, watch: TrackedJob) -> float:
         is_called = watch.webhook_calls is not None and watch.webhook_calls.is_due
-        if watch.is_single and not is_called:
+        if watch.has_probably_ended and not is_called:
             return watch.not_before
-        ease = self.hints.cost_factor(watch) / watch.crowd / min(1 + self.pressure(), _MOST_PRESSURE)
+        ease = self.hints.cost_factor(watch) / min(1 + self.pressure(), _MOST_PRESSURE)
         turn = self._tick * round(self._planner.next_check(watch.history, cost_factor=ease) / self._tick)
         due = max(watch.not_before, turn)
         deadline = watch.since + self._polling.timeout
@@ -114,10 +102,6 @@ class CheckSchedule:
 
     def _priority(self, watch: TrackedJob) -> float:
         """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
-        if watch.is_single:  # as good as certainly finished
+        if watch.has_probably_ended:  # as good as certainly finished
             return float("inf")
-        return self._planner.expected_delay(watch.history, _now())
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+        return self._planner.expected_delay(watch.history, self._clock.now())

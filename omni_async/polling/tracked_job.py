@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ..models.catalog import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from .planner import CheckHistory
     from .webhook_reliability import WebhookCalls
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class TrackedJob:
     """A job being followed since it was accepted. Times are of the loop's clock."""
 
-    job: Job
+    job: JobState
     since: float
     history: CheckHistory
     is_late: bool  # its time was over when it was taken up
@@ -30,24 +30,18 @@ class TrackedJob:
     checks_without_url: int = 0
     webhook_calls: WebhookCalls | None = None  # of webhooks; None where none is expected and none has come
     cost_factor: float = 1.0  # how far hooks were trusted at the last look
-    crowd: int = 1  # how many the last question was about
-    is_alone: bool = False  # to be looked at singly next time
-    is_asked: bool = False  # a look is on its way, so it is not on the queue
+    is_being_checked: bool = False  # so it is not on the queue
     is_superseded: bool = False  # another watch stands for the job now
 
     @property
     def is_external(self) -> bool:
         """True where it was submitted elsewhere: a 404 for it is the truth, not a delay."""
-        return not self.job._record.request
+        return not self.job.record.request
 
     @property
-    def is_single(self) -> bool:
-        """True where the next look is for it alone: it has probably ended."""
-        return (
-            self.is_alone
-            or self.checks_without_url > 0
-            or (self.webhook_calls is not None and self.webhook_calls.is_told)
-        )
+    def has_probably_ended(self) -> bool:
+        """Whether the last check or a webhook says so; only the video's URL was missing."""
+        return self.checks_without_url > 0 or (self.webhook_calls is not None and self.webhook_calls.is_told)
 
     def miss(self, now: float, *, is_not_found: bool) -> None:
         """Take note of a look that has shown nothing."""
@@ -71,6 +65,6 @@ def model_of(record: JobRecord) -> str:
     return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
 
 
-def still(job: Job) -> str:
+def still(job: JobState) -> str:
     """Say that a job is not lost."""
     return f"task {job.task_id} may still be running, and can be followed again by that id"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from aiohttp import web
 
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from ..jobs.store import JobStore
 
@@ -65,7 +65,7 @@ class WebhookReceiver:
         """Listen no more."""
         self._ledger = self._hint = None
 
-    def url_for(self, job: Job) -> str | None:
+    def url_for(self, job: JobState) -> str | None:
         """Give what a submit of this job names; None where webhooks are off, or the user names an own one."""
         address = self._url
         if address is None or (request := job.request) is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
@@ -12,6 +11,7 @@ from .webhook_reliability import WebhookCalls, WebhookReliability
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..timing import Clock
     from .tracked_job import TrackedJob
     from .webhook import WebhookReceiver
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 class WebhookHints:
     """Finds the watch that a call is about; one that is on the queue already gets its new place by a fresh copy."""
 
-    def __init__(self, webhook: WebhookReceiver, plan: Callable[[TrackedJob], None]) -> None:
+    def __init__(self, webhook: WebhookReceiver, plan: Callable[[TrackedJob], None], clock: Clock) -> None:
         self.reliability = WebhookReliability()
         self._webhook = webhook
         self._plan = plan
+        self._clock = clock
         self._watched: WeakValueDictionary[str, TrackedJob] = WeakValueDictionary()  # by task_id
 
     def expect(self, watch: TrackedJob) -> None:
         """Let a job be called for from now on; perhaps it has been already."""
-        task_id, now = str(watch.job.task_id), asyncio.get_running_loop().time()
-        if self._webhook.expects(watch.job._record):
+        task_id, now = str(watch.job.task_id), self._clock.now()
+        if self._webhook.expects(watch.job.record):
             watch.webhook_calls = WebhookCalls(is_expected=True)
         watch.cost_factor = self.reliability.cost_factor
         self._watched[task_id] = watch
@@ -38,13 +39,13 @@ class WebhookHints:
 
     def on_call(self, task_id: str) -> None:
         """Look at a task soon, because somebody says that it has ended; an unknown one costs nothing."""
-        now = asyncio.get_running_loop().time()
+        now = self._clock.now()
         watch = self._watched.get(task_id)
         if watch is None or watch.job.status is not JobStatus.RUNNING:
             self.reliability.record_unmatched(task_id, now)
             return
         watch.webhook_calls = watch.webhook_calls or WebhookCalls(is_expected=False)
-        if watch.webhook_calls.come(now) and not watch.is_asked:
+        if watch.webhook_calls.come(now) and not watch.is_being_checked:
             fresh = self._watched[task_id] = watch.replace()
             self._plan(fresh)
 

@@ -3,7 +3,7 @@
 Theory of operation. The submitter asks about the first in its line; a job with local files that are not ready is taken
 out of it, so that nobody waits behind it, and rejoins it at its old place once its pictures have links and its video
 has been looked at. So many jobs are made ready ahead of the gate, and no more: nothing is uploaded for one that is far
-from being sent. What a job in doubt has sent before (`sent_as`) is sent again as it was, or not at all.
+from being sent. What a job in doubt has sent before (`sent_references`) is sent again as it was, or not at all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -26,9 +26,10 @@ from .local_files import body_with_video, read_video
 from .queue import SubmitQueue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
     from ..models.request import VideoRequest
     from .uploads import ImageUploader
@@ -41,19 +42,6 @@ _MARK = "sha256:"
 _log = logging.getLogger("omni_async.references")
 
 
-class WayOut(Protocol):
-    """What this room asks of the submitter."""
-
-    def requeue(self, job: Job) -> None:
-        """Take a job back into the line, at its old place."""
-
-    def resolve(self, job: Job, error: OmniError) -> None:
-        """Give a job's waiters an error, and leave the job as it is in the ledger."""
-
-    def stop(self, error: OmniError) -> None:
-        """Let nothing more out."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Prepared:
     """What a job's local files have become, and until when (unix seconds) that can be sent."""
@@ -63,7 +51,7 @@ class _Prepared:
     video_digest: str = ""
 
     @property
-    def sent_as(self) -> tuple[str, ...]:
+    def sent_references(self) -> tuple[str, ...]:
         return (*self.links, f"{_MARK}{self.video_digest}") if self.video_digest else self.links
 
 
@@ -72,59 +60,68 @@ class PreparedBody:
     """The body to send, and what stands in it for each local file."""
 
     body: bytes
-    sent_as: tuple[str, ...]
+    sent_references: tuple[str, ...]
 
 
 class ReferencePreparer:
     """Makes jobs ready that refer to local files."""
 
-    way_out: WayOut
-
-    def __init__(self, uploads: ImageUploader, registry: JobRegistry) -> None:
+    def __init__(
+        self,
+        uploads: ImageUploader,
+        registry: JobRegistry,
+        *,
+        on_ready: Callable[[JobState], None],
+        on_failed: Callable[[JobState, OmniError], None],
+        on_stop: Callable[[OmniError], None],
+    ) -> None:
         self._uploads = uploads
         self._registry = registry
-        self._waiting: SubmitQueue[Job] = SubmitQueue()
-        self._known: set[Job] = set()
-        self._at_work: dict[Job, anyio.CancelScope] = {}
-        self._ready: dict[Job, _Prepared] = {}
+        self._on_ready = on_ready
+        self._on_failed = on_failed
+        self._on_stop = on_stop
+        self._waiting: SubmitQueue[JobState] = SubmitQueue()
+        self._known: set[JobState] = set()
+        self._at_work: dict[JobState, anyio.CancelScope] = {}
+        self._ready: dict[JobState, _Prepared] = {}
         self._videos = anyio.Semaphore(VIDEOS)
         self._advised: set[Path] = set()
         self._wake = WakeEvent()
 
-    def must_wait(self, job: Job) -> bool:
+    def must_wait(self, job: JobState) -> bool:
         """Tell whether a job has to wait for its local files; if so it rejoins the line by itself."""
         if not _may_refer(job):
             return False
         ready = self._ready.get(job)
-        if ready is not None and self._registry.wall() < ready.good_until:
+        if ready is not None and self._registry.clock.wall() < ready.good_until:
             return False
         if ready is None and not _refers(job):
             return False
         self._drop(job)
         if job not in self._known:
             self._known.add(job)
-            job._add_done_callback(self._leave)
+            job.add_done_callback(self._leave)
         self._waiting.put(job)
         self._wake.set()
         return True
 
-    def is_ready(self, job: Job) -> bool:
+    def is_ready(self, job: JobState) -> bool:
         """Tell whether this job has local files, and they are ready."""
         return job in self._ready
 
-    async def build_body(self, job: Job, more: dict[str, str]) -> PreparedBody | None:
+    async def build_body(self, job: JobState, more: dict[str, str]) -> PreparedBody | None:
         """Give what to send for a job that is ready, with `more` fields; None where a file has changed meanwhile."""
         ready, request = self._ready[job], job.request
         assert request is not None
         if not ready.video_digest:
-            return PreparedBody(encode_json(request.to_payload(ready.links) | more), ready.sent_as)
+            return PreparedBody(encode_json(request.to_payload(ready.links) | more), ready.sent_references)
         body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, more)
         if body is None:
             self._drop(job)
             return None
-        return PreparedBody(body, ready.sent_as)
+        return PreparedBody(body, ready.sent_references)
 
-    def on_sent(self, job: Job) -> None:
+    def on_sent(self, job: JobState) -> None:
         """Take note that a job has left; if it comes back, it is made ready anew."""
         self._drop(job)
 
@@ -137,21 +134,21 @@ class ReferencePreparer:
                     group.start_soon(self._prepare, job)
                 await self._wake.wait(None)
 
-    def _next(self) -> Job | None:
+    def _next(self) -> JobState | None:
         while (job := self._waiting.peek(0.0)) is not None:
             self._waiting.pop()
             if not job.done():
                 return job
         return None
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: JobState) -> None:
         ready = self._ready.pop(job, None)
         if ready is not None:
             if ready.video_digest:
                 self._videos.release()
             self._wake.set()
 
-    def _leave(self, job: Job) -> None:
+    def _leave(self, job: JobState) -> None:
         """Let go of a job that has ended."""
         self._known.discard(job)
         self._waiting.discard(job)
@@ -162,20 +159,20 @@ class ReferencePreparer:
 
     # One job
 
-    async def _prepare(self, job: Job) -> None:
+    async def _prepare(self, job: JobState) -> None:
         try:
             with self._at_work[job]:
                 await self._make_ready(job)
         except LedgerError as error:  # what cannot be recorded must not be bought
-            self.way_out.stop(error)
+            self._on_stop(error)
         finally:
             del self._at_work[job]
             self._wake.set()
 
-    async def _make_ready(self, job: Job) -> None:
+    async def _make_ready(self, job: JobState) -> None:
         request = job.request
         assert request is not None, "a job without a request is never in the line"
-        is_in_doubt = job.status is JobStatus.SUBMITTING and bool(job._record.sent_references)
+        is_in_doubt = job.status is JobStatus.SUBMITTING and bool(job.record.sent_references)
         try:
             found = await (self._reuse_sent(job, request) if is_in_doubt else self._prepare_files(request))
         except InvalidReference as fault:
@@ -188,7 +185,7 @@ class ReferencePreparer:
             self._drop(job)
         else:
             self._ready[job] = found
-            self.way_out.requeue(job)
+            self._on_ready(job)
 
     async def _prepare_files(self, request: VideoRequest) -> _Prepared | SubmitResult:
         links, good_until = [], float("inf")
@@ -199,9 +196,9 @@ class ReferencePreparer:
             good_until = min(good_until, found.usable_until)
         return _Prepared(tuple(links), good_until, await self._look_at(request.video_file))
 
-    async def _reuse_sent(self, job: Job, request: VideoRequest) -> _Prepared:
+    async def _reuse_sent(self, job: JobState, request: VideoRequest) -> _Prepared:
         """Give what a job in doubt was sent with. Raises `InvalidReference` if that is not there any more."""
-        *links, last = job._record.sent_references
+        *links, last = job.record.sent_references
         if not last.startswith(_MARK):
             return _Prepared((*links, last), float("inf"))
         digest = await self._look_at(request.video_file)
@@ -252,35 +249,37 @@ class ReferencePreparer:
 
     # What cannot be sent
 
-    async def _refuse(self, job: Job, fault: OmniError, *, is_in_doubt: bool) -> None:
+    async def _refuse(self, job: JobState, fault: OmniError, *, is_in_doubt: bool) -> None:
         """End a job whose files cannot be sent: unpaid, but for one in doubt, of which nobody knows."""
         if is_in_doubt:
             await self._registry.mark_unknown(job, f"the same request cannot be sent again: {fault}")
-            self.way_out.resolve(job, fault)
+            self._on_failed(job, fault)
             return
         error = with_prefix(f"job {job.key!r}", fault)
-        await self._registry.transition(job, JobStatus.FAILED, error=str(error), finished_at=self._registry.wall())
-        self.way_out.resolve(job, error)
+        await self._registry.transition(
+            job, JobStatus.FAILED, error=str(error), finished_at=self._registry.clock.wall()
+        )
+        self._on_failed(job, error)
 
-    async def _fail(self, job: Job, judgement: SubmitResult) -> None:
+    async def _fail(self, job: JobState, judgement: SubmitResult) -> None:
         error = judgement.error
         assert error is not None
         match judgement.outcome:
             case SubmitOutcome.STOP_ALL | SubmitOutcome.NOT_SENT:
-                self.way_out.stop(error)
+                self._on_stop(error)
             case SubmitOutcome.REJECTED:
                 await self._refuse(job, error, is_in_doubt=False)
             case _:  # a later run may find the upload well again
-                self.way_out.resolve(job, with_prefix(f"job {job.key!r}", error))
+                self._on_failed(job, with_prefix(f"job {job.key!r}", error))
 
 
-def _may_refer(job: Job) -> bool:
+def _may_refer(job: JobState) -> bool:
     """Tell at a glance whether a request may have local files: within its texts, each quote has a stroke before it."""
-    text = job._record.request
+    text = job.record.request
     return '"images":' in text or '"video":' in text
 
 
-def _refers(job: Job) -> bool:
+def _refers(job: JobState) -> bool:
     request = None
     with suppress(ValueError):
         request = job.request

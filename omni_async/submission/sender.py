@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..api.transport import Transport
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from ..jobs.registry import JobRegistry
     from .references import PreparedBody, ReferencePreparer
@@ -48,32 +47,32 @@ class Sender:
         transport: Transport,
         registry: JobRegistry,
         references: ReferencePreparer,
-        webhook_url: Callable[[Job], str | None],
+        webhook_url: Callable[[JobState], str | None],
     ) -> None:
         self._transport = transport
         self._registry = registry
         self._references = references
         self._webhook_url = webhook_url
-        self._bodies: dict[Job, PreparedBody] = {}  # recorded, and on the point of being sent
+        self._bodies: dict[JobState, PreparedBody] = {}  # recorded, and on the point of being sent
 
-    def must_wait_for_files(self, job: Job) -> bool:
+    def must_wait_for_files(self, job: JobState) -> bool:
         """Tell whether a job has to wait for its local files; if so it rejoins the line by itself."""
         return self._references.must_wait(job)
 
-    async def record_submitting(self, job: Job) -> None:
+    async def record_submitting(self, job: JobState) -> None:
         """Make it durable that this job is now being sent. Raises `LedgerError` and `FilesChanged`: then it must not be."""
         prepared, webhook = None, self._webhook_url_of(job)
         if self._references.is_ready(job):
-            prepared = await self._references.build_body(job, _added_fields(job._record, webhook))
+            prepared = await self._references.build_body(job, _added_fields(job.record, webhook))
             if prepared is None:
                 raise FilesChanged
             self._bodies[job] = prepared
-        submits, is_in_doubt = job._record.submits + 1, job.status is not JobStatus.WAITING
+        submits, is_in_doubt = job.record.submits + 1, job.status is not JobStatus.WAITING
         if is_in_doubt:  # what counts is when the server may have heard of this idempotency key first
             change = self._registry.update(job, submits=submits)
         else:
-            facts = {"submits": submits, "submitted_at": self._registry.wall(), "webhook": webhook}
-            facts |= _changed_facts(job._record, prepared)
+            facts = {"submits": submits, "submitted_at": self._registry.clock.wall(), "webhook": webhook}
+            facts |= _changed_facts(job.record, prepared)
             change = self._registry.transition(job, JobStatus.SUBMITTING, **facts)
         try:
             await change
@@ -81,45 +80,46 @@ class Sender:
             self.roll_back(job, is_in_doubt=is_in_doubt)  # else it would be in doubt once there is room again
             raise
 
-    def is_key_expired(self, job: Job) -> bool:
+    def is_key_expired(self, job: JobState) -> bool:
         """Tell whether the server has forgotten the key of a job in doubt by now, and would take it a second time."""
-        first_sent_at = job._record.submitted_at
-        return first_sent_at is not None and not is_key_valid(self._registry.wall() - first_sent_at)
+        first_sent_at = job.record.submitted_at
+        return first_sent_at is not None and not is_key_valid(self._registry.clock.wall() - first_sent_at)
 
-    def roll_back(self, job: Job, *, is_in_doubt: bool) -> Awaitable[None]:
+    def roll_back(self, job: JobState, *, is_in_doubt: bool) -> Awaitable[None]:
         """Undo the record of a job that was not sent after all; one in doubt stays so, for an earlier POST."""
-        submits = job._record.submits - 1
+        submits = job.record.submits - 1
         self._bodies.pop(job, None)
         if is_in_doubt:
             return self._registry.update(job, submits=submits)
         return self._registry.transition(job, JobStatus.WAITING, submits=submits)
 
-    def _webhook_url_of(self, job: Job) -> str | None:
+    def _webhook_url_of(self, job: JobState) -> str | None:
         """Give the address for its hook: chosen with its first POST, and the same in all that follow under its key."""
-        record = job._record
+        record = job.record
         return self._webhook_url(job) if record.submitted_at is None else record.webhook
 
-    async def send(self, job: Job, on_sent: Callable[[], object] | None = None) -> SubmitResult:
+    async def send(self, job: JobState, on_sent: Callable[[], object] | None = None) -> SubmitResult:
         """Send it, and tell what became of it; `left` is called when it begins to leave."""
-        prepared, since = self._bodies.pop(job, None), _now()
+        clock, prepared = self._registry.clock, self._bodies.pop(job, None)
+        since = clock.now()
         if prepared is None:
             request = job.request
             assert request is not None, "a job without a request is never in the line"
-            body = encode_json(request.to_payload() | _added_fields(job._record, job._record.webhook))
+            body = encode_json(request.to_payload() | _added_fields(job.record, job.record.webhook))
         else:
             body = prepared.body
         try:
-            reply = await self._transport.submit(body, job._record.idempotency_key, on_sent=on_sent)
+            reply = await self._transport.submit(body, job.record.idempotency_key, on_sent=on_sent)
         except TransportError as error:
-            judgement = classify_submit(error, now=self._registry.wall())
+            judgement = classify_submit(error, now=clock.wall())
         except BaseException as cut:
-            self._registry.events.submitted(job, _now() - since, cut)
+            self._registry.events.submitted(job, clock.now() - since, cut)
             raise
         else:
-            judgement = classify_submit(reply, now=self._registry.wall())
+            judgement = classify_submit(reply, now=clock.wall())
         finally:
             self._references.on_sent(job)
-        self._registry.events.submitted(job, _now() - since, judgement.error)
+        self._registry.events.submitted(job, clock.now() - since, judgement.error)
         if judgement.error is not None:
             _log.info("job %r: submit %s: %s", job.key, judgement.outcome.name.lower(), judgement.error)
         return judgement
@@ -135,9 +135,7 @@ def _changed_facts(record: JobRecord, prepared: PreparedBody | None) -> dict[str
     """Give what changes for a body with local files: another body than the one that was refused needs another key."""
     if prepared is None:
         return {}
-    is_other = bool(record.sent_references) and record.sent_references != prepared.sent_as
-    return {"sent_references": prepared.sent_as} | ({"idempotency_key": new_idempotency_key()} if is_other else {})
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    is_other = bool(record.sent_references) and record.sent_references != prepared.sent_references
+    return {"sent_references": prepared.sent_references} | (
+        {"idempotency_key": new_idempotency_key()} if is_other else {}
+    )

@@ -7,7 +7,6 @@ for a backoff of its own and is resent under the same idempotency key; till then
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import random
 from typing import TYPE_CHECKING
@@ -30,7 +29,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from ..jobs.job import Job
+    from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
     from ..settings import Limits, Retry
 
@@ -51,7 +50,7 @@ class Submitter:
         *,
         limits: Limits,
         retry: Retry,
-        on_accepted: Callable[[Job], None],
+        on_accepted: Callable[[JobState], None],
         on_limits_learned: Callable[[], None] = lambda: None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -68,28 +67,28 @@ class Submitter:
         self._on_limits_learned = on_limits_learned
         self._jitter = jitter
         self._pacer = Pacer(per_minute) if per_minute else None
-        self.queue: SubmitQueue[Job] = SubmitQueue()
-        self._ambiguous: AmbiguousSubmits[Job] = AmbiguousSubmits(retry)
-        self._outstanding: dict[Job, OutstandingSubmit] = {}
+        self.queue: SubmitQueue[JobState] = SubmitQueue()
+        self._ambiguous: AmbiguousSubmits[JobState] = AmbiguousSubmits(retry)
+        self._outstanding: dict[JobState, OutstandingSubmit] = {}
         self._max_cost = limits.max_cost
         self._is_draining = False
         self._wake = WakeEvent()
 
-    def add(self, job: Job) -> None:
+    def add(self, job: JobState) -> None:
         """Take a job into the line; one that is recorded as being sent is in doubt from the start."""
         if job.status is JobStatus.SUBMITTING:
             self._mark_ambiguous(job)
         self.requeue(job)
 
-    def cancel(self, job: Job) -> None:
+    def cancel(self, job: JobState) -> None:
         """Give up a job that is not accepted yet: at once, or, if it is on the wire, once its answer is recorded."""
-        job._cancel_requested = True
+        job.cancel_requested = True
         if job not in self._outstanding:
             self._cancel(job)
 
     def job_finished(self, ended_at: float | None = None) -> None:
         """Take note that a job in flight has ended on the server, at that time of its clock (None: now)."""
-        self.limiter.job_finished(self.now(), ended_at=ended_at)
+        self.limiter.job_finished(self._registry.clock.now(), ended_at=ended_at)
         self._wake.set()
 
     def stop(self, error: OmniError) -> None:
@@ -101,7 +100,7 @@ class Submitter:
         self.queue.clear()
         for job in self._registry.live():
             is_unsent = job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._outstanding
-            if is_unsent and job._is_admitted:  # of one at the door, the ledger may know that it is done
+            if is_unsent and job.is_admitted:  # of one at the door, the ledger may know that it is done
                 self.resolve(job, error)
 
     def resume(self) -> None:
@@ -133,7 +132,7 @@ class Submitter:
 
     def _delay(self) -> float | None:
         """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
-        now = self.now()
+        now = self._registry.clock.now()
         while (job := self.queue.peek(now)) is not None and (job.done() or self._sender.must_wait_for_files(job)):
             self.queue.pop()
         back = self.queue.next_due()
@@ -144,24 +143,24 @@ class Submitter:
         returns = None if back is None else max(0.001, back - now)  # who comes back may go where the first may not
         return min((wait for wait in (opens, returns) if wait is not None), default=None)
 
-    def _exceeds_budget(self, job: Job) -> bool:
+    def _exceeds_budget(self, job: JobState) -> bool:
         """Tell whether it might pass the ceiling; stops the line if no bill is to come that could show more room."""
         if self._max_cost is None or job in self._ambiguous:  # what is in doubt is counted already
             return False
         leaving = sum(other.status is JobStatus.WAITING for other in self._outstanding)
-        fits = self._registry.spending.fits_one_more(self._max_cost, leaving=leaving)
-        if not fits and not self._outstanding and not self._registry.awaits_prices:
-            self.stop(cost_limit_reached(self._registry.spending, self._max_cost))
+        fits = self._registry.totals.spending.fits_one_more(self._max_cost, leaving=leaving)
+        if not fits and not self._outstanding and not self._registry.totals.awaits_prices:
+            self.stop(cost_limit_reached(self._registry.totals.spending, self._max_cost))
         return not fits
 
     def _start_next(self, group: TaskGroup) -> None:
-        job, now = self.queue.pop(), self.now()
+        job, now = self.queue.pop(), self._registry.clock.now()
         self._outstanding[job] = OutstandingSubmit(now)
         group.start_soon(self._send, job, self.limiter.acquire(now))
 
-    def requeue(self, job: Job) -> None:
+    def requeue(self, job: JobState) -> None:
         """Take a job back into the line, at its old place."""
-        if job._cancel_requested:
+        if job.cancel_requested:
             self._cancel(job)
         elif self.stop_error is not None:
             self.resolve(job, self.stop_error)
@@ -178,7 +177,7 @@ class Submitter:
 
     # One POST
 
-    async def _send(self, job: Job, permit: Permit) -> None:
+    async def _send(self, job: JobState, permit: Permit) -> None:
         try:
             with self._outstanding[job].scope:
                 await self._send_recorded(job, permit)
@@ -191,7 +190,7 @@ class Submitter:
             del self._outstanding[job]
             self._wake.set()
 
-    async def _send_recorded(self, job: Job, permit: Permit) -> None:
+    async def _send_recorded(self, job: JobState, permit: Permit) -> None:
         judgement: SubmitResult | None = None
         try:
             if job in self._ambiguous and self._sender.is_key_expired(job):
@@ -200,7 +199,7 @@ class Submitter:
                 return
             await self._sender.record_submitting(job)
             left = await self._pacer.wait_for_interval() if self._pacer else None
-            if job._cancel_requested or self.stop_error is not None or self._is_draining:  # while it was being recorded
+            if job.cancel_requested or self.stop_error is not None or self._is_draining:  # while it was being recorded
                 await self._sender.roll_back(job, is_in_doubt=job in self._ambiguous)
                 self.requeue(job)
                 return
@@ -209,18 +208,18 @@ class Submitter:
         finally:
             self._report_outcome(permit, judgement)
         await self._apply(job, judgement)
-        if job._cancel_requested and not job.done():
+        if job.cancel_requested and not job.done():
             self._cancel(job)
 
     def _report_outcome(self, permit: Permit, judgement: SubmitResult | None) -> None:
-        now, was_closed = self.now(), self.limiter.is_paused
+        now, was_closed = self._registry.clock.now(), self.limiter.is_paused
         self._report(permit, judgement, now)
         self._on_limits_learned()
         if judgement is None or judgement.error is None:
             return
         if judgement.outcome is SubmitOutcome.NOT_SENT and not was_closed:
             _log.warning("no way to the server, trying for %g s: %s", self._retry.timeout, judgement.error)
-        self._registry.count("rate_limited", judgement.applies_to_all and is_rate_limit(judgement.error))
+        self._registry.totals.count("rate_limited", judgement.applies_to_all and is_rate_limit(judgement.error))
         if self.limiter.should_give_up(now):
             self.stop(judgement.error)
 
@@ -240,7 +239,7 @@ class Submitter:
 
     # What an answer makes of a job
 
-    async def _apply(self, job: Job, judgement: SubmitResult) -> None:
+    async def _apply(self, job: JobState, judgement: SubmitResult) -> None:
         match judgement.outcome:
             case SubmitOutcome.ACCEPTED:
                 await self._accept(job, judgement)
@@ -251,11 +250,11 @@ class Submitter:
             case SubmitOutcome.REJECTED if judgement.error is not None:
                 error = with_prefix(f"job {job.key!r}", judgement.error)
                 await self._registry.transition(
-                    job, JobStatus.FAILED, error=str(error), finished_at=self._registry.wall()
+                    job, JobStatus.FAILED, error=str(error), finished_at=self._registry.clock.wall()
                 )
                 self.resolve(job, error)
             case SubmitOutcome.AMBIGUOUS:
-                await self._registry.update(job, ambiguous_submits=job._record.ambiguous_submits + 1)
+                await self._registry.update(job, ambiguous_submits=job.record.ambiguous_submits + 1)
                 await self._handle_ambiguous(job, judgement, hold=self._retry.ambiguous == "hold")
             case SubmitOutcome.RETRY_LATER if not judgement.applies_to_all:
                 await self._handle_ambiguous(job, judgement)  # its own earlier POST is still being worked on
@@ -268,52 +267,47 @@ class Submitter:
                     await self._registry.transition(job, JobStatus.WAITING)
                 self.requeue(job)
 
-    async def _accept(self, job: Job, judgement: SubmitResult) -> None:
-        facts = {"task_id": judgement.task_id, "accepted_at": self._registry.wall()}
+    async def _accept(self, job: JobState, judgement: SubmitResult) -> None:
+        facts = {"task_id": judgement.task_id, "accepted_at": self._registry.clock.wall()}
         if judgement.is_replay:
             facts["ambiguous_submits"] = 0  # the server says that it took it before, and did not take it again
         self._discard(job)
         await self._registry.persist(self._registry.transition(job, JobStatus.RUNNING, **facts))
-        job._notify_accepted()
+        job.notify_accepted()
         self._on_accepted(job)
 
-    async def _handle_ambiguous(self, job: Job, judgement: SubmitResult, *, hold: bool = False) -> None:
+    async def _handle_ambiguous(self, job: JobState, judgement: SubmitResult, *, hold: bool = False) -> None:
         """Let a job in doubt rest and be sent again, or leave it unknown."""
         self._mark_ambiguous(job)
-        now = self.now()
+        now = self._registry.clock.now()
         took = now - self._outstanding[job].since
         pause = self._ambiguous.next_delay(job, took, retry_after=judgement.retry_after, jitter=self._jitter())
         if hold or pause is None:
             self._discard(job)
             is_key_spent = judgement.outcome is SubmitOutcome.INDETERMINATE
             await self._registry.mark_unknown(job, str(judgement.error), is_key_spent=is_key_spent)
-        elif job._cancel_requested:
+        elif job.cancel_requested:
             self._cancel(job)
         elif self.stop_error is not None:
             self.resolve(job, self.stop_error)
         elif not self._is_draining:
             self.queue.put_later(job, now + pause)
 
-    def _cancel(self, job: Job) -> None:
+    def _cancel(self, job: JobState) -> None:
         if job.status is JobStatus.RUNNING:
             self.job_finished()
         self._discard(job)
         self._registry.cancel(job)
 
-    def resolve(self, job: Job, error: OmniError) -> None:
+    def resolve(self, job: JobState, error: OmniError) -> None:
         """Give the waiters of a job an error; in the ledger it stays as it is."""
         self._discard(job)
         self._registry.resolve(job, error)
 
-    def _mark_ambiguous(self, job: Job) -> None:
+    def _mark_ambiguous(self, job: JobState) -> None:
         if self._ambiguous.add(job):
             self.queue.prioritize(job)  # others may wait for the place that it holds
 
-    def _discard(self, job: Job) -> None:
+    def _discard(self, job: JobState) -> None:
         self.queue.discard(job)
         self._ambiguous.discard(job)
-
-    @staticmethod
-    def now() -> float:
-        """Give the time of its clock, the gate's."""
-        return asyncio.get_running_loop().time()

@@ -110,7 +110,7 @@ class ImageUploader:
 
     async def _known(self, digest: str) -> Upload | None:
         upload = await self._registry.store.find_upload(self._server, digest)
-        return upload if upload is not None and self._registry.wall() < upload.usable_until else None
+        return upload if upload is not None and self._registry.clock.wall() < upload.usable_until else None
 
     async def _upload_once(self, path: Path, content: FileContent, longest: float) -> Upload | SubmitResult | None:
         """Upload for all who wait; None if the file has changed meanwhile."""
@@ -129,8 +129,8 @@ class ImageUploader:
         """Upload until it is there, or there is a clear no or no more time."""
         attempt, trouble_since = 0, float("inf")
         while True:
-            await anyio.sleep(max(0.0, self._not_before - self._now()))
-            began_at = self._registry.wall()
+            await anyio.sleep(max(0.0, self._not_before - self._registry.clock.now()))
+            began_at = self._registry.clock.wall()
             judgement = await self._send(path)
             if judgement.outcome is SubmitOutcome.ACCEPTED:
                 if not await self._is_same(path, content):
@@ -140,11 +140,11 @@ class ImageUploader:
                 return upload
             pause = retry_delay(judgement.retry_after, attempt, self._retry, self._jitter())
             patience = min(longest, upload_retry_timeout(judgement.outcome, self._retry))
-            trouble_since = min(trouble_since, self._now())  # a first try may take long by itself
-            if self._now() + pause - trouble_since > patience:
+            trouble_since = min(trouble_since, self._registry.clock.now())  # a first try may take long by itself
+            if self._registry.clock.now() + pause - trouble_since > patience:
                 return judgement
             if judgement.outcome is SubmitOutcome.RETRY_LATER:
-                self._not_before = max(self._not_before, self._now() + pause)
+                self._not_before = max(self._not_before, self._registry.clock.now() + pause)
             attempt += 1
             await anyio.sleep(pause)
 
@@ -156,8 +156,4 @@ class ImageUploader:
             answer = error
         except OSError as error:
             raise InvalidReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
-        return classify_upload(answer, now=self._registry.wall(), operation=f"upload of {path}")
-
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+        return classify_upload(answer, now=self._registry.clock.wall(), operation=f"upload of {path}")

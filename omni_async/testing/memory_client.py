@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from omni_async import OmniClient
 
 from ..ledger import MemoryJobStore
+from ..timing import Clock
 
 if TYPE_CHECKING:
     import os
-    from typing import Self
 
     from ..api.transport import Transport
 
 
 EPOCH = 1_800_000_000.0  # unix time when the loop's clock shows zero
+
+
+class MemoryClock(Clock):
+    """A wall clock that follows the event loop's, so that it is virtual where that is."""
+
+    def wall(self) -> float:
+        """Return the loop's time as Unix seconds, counted from `EPOCH`."""
+        return EPOCH + self.now()
 
 
 class MemoryClient(OmniClient):
@@ -33,11 +40,8 @@ class MemoryClient(OmniClient):
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
         return self._memory_server
 
-    def _make_ledger(self) -> Any:
-        return self._memory or super()._make_ledger()
+    def _make_store(self) -> Any:
+        return self._memory or super()._make_store()
 
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        assert self._runtime is not None
-        self._runtime.registry.wall = lambda: EPOCH + asyncio.get_running_loop().time()
-        return self
+    def _make_clock(self) -> Clock:
+        return MemoryClock()

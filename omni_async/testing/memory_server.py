@@ -280,10 +280,10 @@ class MemoryServer(PaymentAssertions):
 
     # The rest of the port
 
-    async def get(self, path: str, body: bytes | None = None) -> Response:
-        """Deal with a question about the account; of many tasks at once it says nothing."""
+    async def get(self, path: str) -> Response:
+        """Return the balance, or 404 for any other page."""
         await anyio.sleep(self.latency)
-        if "balance" in path and body is None:
+        if "balance" in path:
             return response(200, {"success": True, "remain_balance": 12.5, "used_balance": 1})
         return refusal(404, "invalid_request_error", 404, "no such page")
 

@@ -342,9 +342,9 @@ async def test_a_credit_that_ends_is_told_for_each_job(tmp_path: Path) -> None:
     assert len(server.posts) <= 15
 
 
-@pytest.mark.parametrize("ahead", [0, -1])
-async def test_ahead_must_be_at_least_one(tmp_path: Path, ahead: int) -> None:
+@pytest.mark.parametrize("max_pending", [0, -1])
+async def test_max_pending_must_be_at_least_one(tmp_path: Path, max_pending: int) -> None:
     """A window of nothing is refused at once."""
     async with FakeClient(Server(), tmp_path) as client:
-        with pytest.raises(ValueError, match="ahead"):
-            client.as_completed(["p"], max_pending=ahead)
+        with pytest.raises(ValueError, match="max_pending must be at least 1"):
+            client.as_completed(["p"], max_pending=max_pending)

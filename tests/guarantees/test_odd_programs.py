@@ -28,7 +28,8 @@ from omni_async import (
 from omni_async.client.arguments import validate_base_url
 from omni_async.downloads.partfile import PartFile, prepare_folder
 from omni_async.ledger import MemoryJobStore
-from tests.support.fakes import EPOCH, FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
+from omni_async.testing.memory_client import MemoryClock
+from tests.support.fakes import FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -208,15 +209,26 @@ async def test_a_cost_limit_does_not_wait_for_the_bill_of_a_job_nobody_follows(t
         assert client.statistics().in_flight == 0
 
 
+class SleepyClock(MemoryClock):
+    """A wall clock that went on while the event loop's stood still."""
+
+    slept = 0.0
+
+    def wall(self) -> float:
+        """Return Unix seconds."""
+        return super().wall() + self.slept
+
+
 async def test_a_key_that_the_server_has_forgotten_is_not_sent_again(tmp_path: Path) -> None:
     """A job in doubt that slept for a day (a laptop's lid, a long line) is unknown: its old key protects it no more."""
     server = Server(submit_script=script(["lost"]))
-    async with FakeClient(server, tmp_path) as client:
+    clock, client = SleepyClock(), FakeClient(server, tmp_path)
+    client._clock = clock
+    async with client:
         job = client.submit("a prompt")
         while not server.posts:
             await anyio.sleep(0.01)
-        assert client._runtime is not None
-        client._runtime.registry.wall = lambda: EPOCH + 90_000 + server.now()
+        clock.slept = 90_000
         with pytest.raises(SubmitOutcomeUnknown, match="no longer remembers"):
             await job
         assert await client.submit("another")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -694,3 +695,34 @@ async def test_where_no_clip_can_be_stored_nothing_is_sent(tmp_path: Path) -> No
             await job
         assert job.status is JobStatus.WAITING
     assert server.posts == []
+
+
+async def test_wait_is_the_coroutine_that_asyncio_asks_for(tmp_path: Path) -> None:
+    """`create_task`, `TaskGroup.create_task` and `asyncio.wait` take `job.wait()`, also of a job that is done."""
+    async with FakeClient(Server(), tmp_path) as client:
+        jobs = [client.submit(f"p{number}") for number in range(3)]
+        async with asyncio.TaskGroup() as group:
+            first = group.create_task(jobs[0].wait())
+        done, pending = await asyncio.wait([asyncio.create_task(job.wait()) for job in jobs])
+        assert first.result() == await jobs[0]
+        assert ({task.result() for task in done}, pending) == ({await job for job in jobs}, set())
+
+
+async def test_cancelling_a_waiting_coroutine_leaves_the_job_alone(tmp_path: Path) -> None:
+    """An asyncio task that waits for a job may be cancelled; the job continues and raises in nobody else."""
+    async with FakeClient(Server(), tmp_path) as client:
+        job = client.submit("p")
+        waiter = asyncio.create_task(job.wait())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+        assert (await job).is_file()
+
+
+async def test_wait_raises_what_the_job_raises(tmp_path: Path) -> None:
+    """A refused job raises its error from `wait` as from `await`."""
+    async with FakeClient(Server(submit_script=deque([refusal(400)])), tmp_path) as client:
+        job = client.submit("p")
+        with pytest.raises(OmniError):
+            await asyncio.create_task(job.wait())

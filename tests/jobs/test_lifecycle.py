@@ -13,7 +13,7 @@ _DESIGN = {  # design 5, word for word
     "downloading": "completed download_failed cancelled",
     "completed": "downloading",  # design 4: a finished job whose file is gone is fetched again without paying
     "failed": "",
-    "unknown": "submitting",
+    "unknown": "running",
     "timed_out": "running",
     "download_failed": "downloading",
     "cancelled": "running",
@@ -52,8 +52,19 @@ def test_every_active_status_has_a_way_to_an_end() -> None:
 def test_money_is_spent_only_after_submitting() -> None:
     """The server runs nothing that was not recorded as being sent."""
     before = {current for current in JobStatus if JobStatus.RUNNING in TRANSITIONS[current]}
-    assert before == {JobStatus.SUBMITTING, JobStatus.TIMED_OUT, JobStatus.CANCELLED}
-    assert {current for current in JobStatus if JobStatus.SUBMITTING in TRANSITIONS[current]} == {
-        JobStatus.WAITING,
-        JobStatus.UNKNOWN,
-    }
+    assert before == {JobStatus.SUBMITTING, JobStatus.TIMED_OUT, JobStatus.CANCELLED, JobStatus.UNKNOWN}
+    assert {current for current in JobStatus if JobStatus.SUBMITTING in TRANSITIONS[current]} == {JobStatus.WAITING}
+
+
+@pytest.mark.parametrize("current", JobStatus)
+def test_only_the_user_may_submit_a_job_again(current: JobStatus) -> None:
+    """A job may return to `waiting`, and an unknown one to `submitting`, on request; a completed one never does."""
+    if current is JobStatus.COMPLETED:
+        with pytest.raises(InvalidTransition):
+            check_transition(current, JobStatus.WAITING, on_request=True)
+        return
+    check_transition(current, JobStatus.WAITING, on_request=True)
+    if current is JobStatus.UNKNOWN:
+        check_transition(current, JobStatus.SUBMITTING, on_request=True)
+        with pytest.raises(InvalidTransition):
+            check_transition(current, JobStatus.SUBMITTING)

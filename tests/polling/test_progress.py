@@ -238,14 +238,6 @@ def test_a_job_that_tells_no_more_is_not_asked_all_the_time() -> None:
     assert planner.next_check(of) == planner.next_check(silent)
 
 
-def test_an_old_percentage_is_not_heard_again() -> None:
-    """Of many jobs at once only the status is asked: that half was done a while ago does not make it half now."""
-    planner, of = believing(Polling())
-    due = planner.next_check(of)
-    planner.observe_running(of, reply(progress=50), 90.0, is_whole=False)
-    assert planner.next_check(of) == due
-
-
 def test_a_job_that_falls_back_is_not_heeded_any_longer() -> None:
     """One that the server began again says that it will take hours: it is looked at as if it had said nothing."""
     planner, of = believing(Polling())

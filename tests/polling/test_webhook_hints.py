@@ -15,6 +15,7 @@ import pytest
 
 from omni_async import JobStatus, OmniClient, TransportError, VideoRequest
 from omni_async.api.parsing import Response
+from omni_async.jobs.job import state_of
 from omni_async.ledger import MemoryJobStore
 from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, response
 
@@ -225,7 +226,7 @@ async def test_submits_name_the_address_and_only_then(tmp_path: Path) -> None:
     assert first == second != third == "https://mine.example.com"
     assert first.startswith(f"{ADDRESS}/")
     assert len(first) >= len(ADDRESS) + 30
-    assert own._record.webhook is None
+    assert state_of(own).record.webhook is None
     async with client_of(Hooking(), tmp_path / "off", hooks=None) as client:
         await client.submit("a")
         assert "webhook" not in client.server.posts[0].body
@@ -342,7 +343,7 @@ async def test_the_secret_is_shown_to_nobody(tmp_path: Path, caplog: pytest.LogC
         job = client.submit("p")
         await job
         client._webhook.handle_call(b"{}")
-        shown = [repr(thing) for thing in (client, job, job._record, client._webhook)]
+        shown = [repr(thing) for thing in (client, job, state_of(job).record, client._webhook)]
     secret = client._webhook._secret
     assert secret
     assert secret in server.posts[0].body["webhook"]

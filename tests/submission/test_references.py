@@ -331,9 +331,12 @@ async def test_what_the_server_gives_is_in_the_ledger_before_it_is_used(tmp_path
     """The row that says that a job is being sent says with which links."""
     ledger, picture = MemoryJobStore(), png(tmp_path)
     server, seen = Server(), []
-    server.on_submit = lambda post: (
-        seen.append((ledger._records["k"].status, ledger._records["k"].sent_references)) or None
-    )  # type: ignore[func-returns-value]
+
+    def note(_: Post) -> None:
+        record = ledger._records["k"]
+        seen.append((record.status, record.sent_references))
+
+    server.on_submit = note
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         await client.submit("p", images=[picture], key="k")
     assert seen == [(JobStatus.SUBMITTING, tuple(links(server.posts[0])))]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from statistics import median
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 import pytest
 
 from omni_async import Limits, Retry, VideoRequest
-from omni_async.jobs.job import Job
+from omni_async.jobs.job import JobState
 from omni_async.jobs.lifecycle import JobStatus
 from omni_async.jobs.records import JobRecord
 from omni_async.jobs.registry import JobRegistry
@@ -20,6 +20,7 @@ from omni_async.submission.references import ReferencePreparer
 from omni_async.submission.sender import Sender as SendsPosts
 from omni_async.submission.submitter import Submitter
 from omni_async.submission.uploads import ImageUploader
+from omni_async.testing.memory_client import MemoryClock
 from tests.support.accounts import (
     Account,
     Capacity,
@@ -30,7 +31,7 @@ from tests.support.accounts import (
     least_makespan,
     lognormal,
 )
-from tests.support.fakes import EPOCH, FakeClient, FakeTransport, Post, Server, refusal, response
+from tests.support.fakes import FakeClient, FakeTransport, Post, Server, refusal, response
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,7 @@ class Follower:
         self.ended_at = 0.0
         self.all_ended = asyncio.Event()
 
-    def follow(self, job: Job) -> None:
+    def follow(self, job: JobState) -> None:
         """Wait for the end of a job's task, half a latency after the server has accepted it."""
         loop = asyncio.get_running_loop()
         rest = self.server.durations[self.count] - self.server.latency / 2
@@ -98,24 +99,14 @@ class Follower:
             self.all_ended.set()
 
 
-class Keeper:
-    """The client of a job that nobody awaits."""
-
-    def check_loop(self) -> None:
-        """There is one loop."""
-
-    def cancel(self, job: Job) -> bool:
-        """Nobody does."""
-        return False
-
-    def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
-        """Nobody does."""
-        raise NotImplementedError
-
-
 def post_of(transport: FakeTransport, registry: JobRegistry) -> SendsPosts:
     """Give what sends POSTs, for jobs without local files."""
-    references = ReferencePreparer(ImageUploader(transport, registry, "", retry=Retry()), registry)
+
+    def not_needed(*_: object) -> None:
+        raise AssertionError("no job here has files")
+
+    uploads = ImageUploader(transport, registry, "", retry=Retry())
+    references = ReferencePreparer(uploads, registry, on_ready=not_needed, on_failed=not_needed, on_stop=not_needed)
     return SendsPosts(transport, registry, references, lambda _: None)
 
 
@@ -129,7 +120,7 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
         if isinstance(limit, FixedWindow):
             limit.start = began
     server = AccountServer(Account(*account_limits), durations, says=says)
-    registry, follower = JobRegistry(MemoryJobStore(), None, wall=lambda: EPOCH + server.now()), Follower(server)
+    registry, follower = JobRegistry(MemoryJobStore(), None, MemoryClock()), Follower(server)
     jitter = random.Random(seed).random
     submitter = follower.submitter = Submitter(
         post_of(FakeTransport(server), registry),
@@ -143,9 +134,9 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
         group.start_soon(submitter.run)
         for number in range(JOBS):
             request = VideoRequest(prompt=f"p{number}").to_json()
-            job = Job(Keeper(), JobRecord(key=f"p{number}", idempotency_key=f"k{number}", request=request))
+            job = JobState(JobRecord(key=f"p{number}", idempotency_key=f"k{number}", request=request))
             registry.add(job)
-            job._is_admitted = True
+            job.is_admitted = True
             submitter.add(job)
         while len(server.tasks) < JOBS or submitter.limiter.in_flight:
             await anyio.sleep(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import deque
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -41,8 +40,6 @@ def not_sent() -> TransportError:
 class Server(MemoryServer):
     """A server that also knows the short words of these tests, answers about many tasks, and keeps pictures."""
 
-    batches: list[tuple[float, list[str]]] = field(default_factory=list)
-    on_batch: Callable[[list[dict[str, Any]]], Fault] | None = None
     uploads: list[tuple[float, str, bytes]] = field(default_factory=list)  # when, which file, what it held
     most_uploads_at_once: int = 0
     upload_latency: float = 0.5
@@ -58,22 +55,9 @@ class Server(MemoryServer):
         "stall": MEMORY_FAULTS["stall_download"],
     }
 
-    async def get(self, path: str, body: bytes | None = None) -> Response:
-        """Know the balance and the tasks, and give a page of a gateway for all else."""
-        if body is not None:
-            return await self.check_many(json.loads(body)["task_ids"])
+    async def get(self, path: str) -> Response:
+        """Return the balance, and an error page of a gateway for all else."""
         return await super().get(path) if "balance" in path else HTML
-
-    async def check_many(self, task_ids: list[str]) -> Response:
-        """Deal with a question about many tasks: ids and status words."""
-        self.batches.append((self.now(), task_ids))
-        await anyio.sleep(self.latency)
-        views = [self.view(self.tasks[task_id]) for task_id in task_ids if task_id in self.tasks]
-        items = [{name: view[name] for name in ("id", "status")} for view in views]
-        fault = self.on_batch(items) if self.on_batch else None
-        if isinstance(fault, Exception):
-            raise fault
-        return fault if isinstance(fault, Response) else response(200, {"code": 200, "data": items})
 
     async def upload(self, path: Path) -> Response:
         """Deal with an upload; each gets a link of its own."""

@@ -20,12 +20,13 @@ from omni_async.ledger import LedgerReader, SqliteJobStore, rows
 from omni_async.ledger.schema import open_to_write
 from omni_async.ledger.sqlite import _Operation
 from omni_async.testing import VirtualTimeLoop
-from tests.support.fakes import EPOCH, FakeTransport, Fault, Post, Server, mp4
+from omni_async.testing.memory_client import MemoryClock
+from omni_async.timing import Clock
+from tests.support.fakes import FakeTransport, Fault, Post, Server, mp4
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
     from pathlib import Path
-    from typing import Self
 
     from omni_async.api.parsing import Response
     from omni_async.jobs.records import JobRecord
@@ -169,14 +170,11 @@ class Client(OmniClient):
     def _make_transport(self, base_url: str, api_key: str) -> Line:
         return Line(self.world)
 
-    def _make_ledger(self) -> InlineLedger:
+    def _make_store(self) -> InlineLedger:
         return InlineLedger(self.world.folder / "ledger.db", self.world)
 
-    async def __aenter__(self) -> Self:
-        await super().__aenter__()
-        assert self._runtime is not None
-        self._runtime.registry.wall = lambda: EPOCH + asyncio.get_running_loop().time()
-        return self
+    def _make_clock(self) -> Clock:
+        return MemoryClock()
 
 
 @dataclass
