@@ -1,4 +1,4 @@
-"""The real client in front of a server in memory."""
+"""The real client, connected to an in-memory server. Used by `MemoryServer.client` and by the benchmarks."""
 
 from __future__ import annotations
 
@@ -15,25 +15,31 @@ if TYPE_CHECKING:
     from ..api.transport import Transport
 
 
-EPOCH = 1_800_000_000.0  # unix time when the loop's clock shows zero
+# The unix time at which the loop's clock shows zero: in 2027, a plausible date for code that compares wall time with
+# timestamps from a server, and fixed, so that every run sees the same dates.
+EPOCH = 1_800_000_000.0
 
 
 class MemoryClock(Clock):
-    """A wall clock that follows the event loop's, so that it is virtual where that is."""
+    """A wall clock that follows the event loop's clock, virtual or not."""
 
     def wall(self) -> float:
-        """Return the loop's time as Unix seconds, counted from `EPOCH`."""
+        """Return the loop's time as unix seconds, counted from `EPOCH`."""
         return EPOCH + self.now()
 
 
 class MemoryClient(OmniClient):
-    """The real client in front of a server in memory; its wall clock goes with the loop's."""
+    """An `OmniClient` whose requests go to an in-memory server and whose wall clock follows the event loop's clock.
+
+    Takes the arguments of `OmniClient`. The ledger is in memory unless `ledger` names a file; several clients can share
+    a `MemoryJobStore`, as several runs of a program share a file.
+    """
 
     def __init__(
         self, server: Transport, *, ledger: str | os.PathLike[str] | MemoryJobStore | None = None, **settings: Any
     ) -> None:
         self._memory_server = server
-        self._memory = ledger if isinstance(ledger, MemoryJobStore) else None
+        self._job_store = ledger if isinstance(ledger, MemoryJobStore) else None
         path = None if isinstance(ledger, MemoryJobStore) else ledger
         super().__init__(**{"api_key": "sk-memory", "base_url": "https://memory.test", "ledger": path} | settings)
 
@@ -41,7 +47,7 @@ class MemoryClient(OmniClient):
         return self._memory_server
 
     def _make_store(self) -> Any:
-        return self._memory or super()._make_store()
+        return self._job_store or super()._make_store()
 
     def _make_clock(self) -> Clock:
         return MemoryClock()

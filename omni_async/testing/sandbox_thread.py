@@ -1,15 +1,21 @@
-"""A sandbox in a thread, with an event loop of its own: it serves tests of any style, also such without a loop."""
+"""A sandbox that runs in a thread with its own event loop, for synchronous and asynchronous tests alike.
+
+Used by the fixture `omni_sandbox` and by tests that start a sandbox themselves.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import threading
+import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..sandbox import Sandbox, SandboxSettings
-from .assertions import PaidTask, PaymentAssertions
+from .assertions import PaymentAssertions
+from .records import PaidTask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -19,16 +25,20 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_START = 30.0  # seconds that it gets to serve, or to end
-_ANSWER = 10.0  # ... to answer what it is asked
+# Seconds for the thread to start serving, or to end. Starting takes well under a second on an idle machine; the limit
+# only turns a hang into an error, so it is long enough for a machine that is busy with other tests.
+_START_TIMEOUT = 30.0
+_CALL_TIMEOUT = 10.0  # seconds for a call in the thread, likewise: each takes milliseconds
+# Tests wait for their tasks: 0.05 s each, without variation, and one clip for all of them. Rendering a clip per task
+# would take most of a test's time.
 _DEFAULTS: dict[str, Any] = {"median": 0.05, "sigma": 0.0, "prerendered": True}
 
 
 class SandboxThread(PaymentAssertions):
-    """``with SandboxThread(median=0.2) as sandbox: ...``; what the fixture `omni_sandbox` gives.
+    """A sandbox as a context manager: ``with SandboxThread(median=0.2) as sandbox: ...``.
 
-    Takes the settings of `omni_async.sandbox.Sandbox`; unless told otherwise its tasks take a twentieth of a second,
-    and all clips are the same real one, made distinct by a trailing box.
+    Takes the settings of `omni_async.sandbox.Sandbox`. By default each task takes 0.05 s, and all clips are copies of
+    one rendered clip that differ in a trailing box.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -41,86 +51,94 @@ class SandboxThread(PaymentAssertions):
     def __enter__(self) -> Self:
         self._thread.start()
         try:
-            self._sandbox = self._started.result(_START)
+            self._sandbox = self._started.result(_START_TIMEOUT)
         except BaseException:
-            self._end()
+            self._shut_down()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self._shut_down()
 
-    # Where it is
+    # Address
 
     @property
     def base_url(self) -> str:
-        """The address of its API."""
+        """The base URL of its API."""
         return self._sandbox.base_url
 
     @property
     def api_key(self) -> str:
-        """A key that it takes."""
+        """An API key that it accepts."""
         return self._sandbox.api_key
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables that lead an `OmniClient()`, also one in another process, to it."""
+        """The environment variables that point an `OmniClient()` at it, in this process or another."""
         return {"APIMART_BASE_URL": self.base_url, "APIMART_API_KEY": self.api_key}
 
-    # What shall go wrong
+    # Faults
 
     def fault(self, name: str, chance: float = 1.0) -> None:
-        """Switch a fault on, from now on, with this probability; 0 switches it off.
+        """Apply a fault to each following request with this probability; 0 switches it off.
 
-        `omni_async.sandbox.FAULTS` (or `omni-async sandbox --fault list`) tells all the names. Raises `ValueError` for
-        another one.
+        `omni_async.sandbox.FAULTS` and `omni-async sandbox --fault list` list the names. Raises `ValueError` for an
+        unknown name or a probability outside 0 to 1.
         """
-        self._ask(lambda: self._sandbox.fault(name, chance))
+        self._call(lambda: self._sandbox.fault(name, chance))
 
     def script(self, kind: str, names: Iterable[str | None]) -> None:
-        """Queue faults for the next requests of a kind (submit, check, clip, upload); None lets one pass."""
+        """Queue faults for the next requests of a kind (submit, check, clip, upload), one each; None for none."""
         names = list(names)
-        self._ask(lambda: self._sandbox.script(kind, names))
+        self._call(lambda: self._sandbox.script(kind, names))
 
-    # What was asked and paid
+    # Record
 
     @property
     def record(self) -> SandboxRecord:
-        """All that clients did so far, as a copy."""
-        return self._ask(lambda: copy.deepcopy(self._sandbox.record))
+        """A copy of the record of everything clients did so far."""
+        return self._call(lambda: copy.deepcopy(self._sandbox.record))
 
     @property
     def submits(self) -> int:
-        """How many POSTs have arrived, refused ones included."""
-        return self._ask(lambda: self._sandbox.record.submits)
+        """The number of POSTs received, rejected ones included."""
+        return self._call(lambda: self._sandbox.record.submits)
 
     @property
     def checks(self) -> int:
-        """How many status requests have arrived."""
-        return self._ask(lambda: self._sandbox.record.checks)
+        """The number of status requests received."""
+        return self._call(lambda: self._sandbox.record.checks)
 
     @property
     def paid(self) -> float:
-        """What was bought so far, in USD: what failed is given back."""
-        return self._ask(lambda: self._sandbox.record.paid)
+        """The cost of all tasks in USD, without failed ones: their price is refunded."""
+        return self._call(lambda: self._sandbox.record.paid)
 
     @property
     def tasks(self) -> list[TaskRecord]:
-        """The tasks that were bought, in this order."""
+        """The accepted tasks, in order of acceptance."""
         return list(self.record.tasks.values())
 
     def paid_tasks(self) -> list[PaidTask]:
-        """Give the tasks that were bought, in this order."""
+        """Return the accepted tasks, in order of acceptance."""
         record = self.record
         return [
             PaidTask(
                 task.task_id,
-                task.prompt,
-                task.idempotency_key,
-                task.status == "completed" and not record.downloads_by_task[task.task_id],
+                task.body,
+                task.created,
+                math.inf if task.completed is None else task.completed,
+                fails=task.status == "failed",
+                idempotency_key=task.idempotency_key,
+                is_downloaded=record.downloads_by_task[task.task_id] > 0,
             )
             for task in record.tasks.values()
         ]
+
+    def tasks_awaiting_download(self) -> list[PaidTask]:
+        """Return the tasks that have a finished clip that no client has requested."""
+        now = time.time()
+        return [task for task in self.paid_tasks() if task.awaits_download(now)]
 
     # The thread
 
@@ -138,24 +156,24 @@ class SandboxThread(PaymentAssertions):
             self._started.set_result(sandbox)
             await self._stop.wait()
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         if self._loop is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_START)
+        self._thread.join(_START_TIMEOUT)
         if self._thread.is_alive():
-            raise RuntimeError(f"the sandbox's thread has not ended within {_START:g} s")
+            raise RuntimeError(f"the sandbox thread did not end within {_START_TIMEOUT:g} s")
 
-    def _ask(self, question: Callable[[], _T]) -> _T:
-        """Have something done in the sandbox's own thread, between two of its turns."""
-        answer: Future[_T] = Future()
+    def _call(self, function: Callable[[], _T]) -> _T:
+        """Call a function in the sandbox's thread, between two steps of its event loop, and return its result."""
+        result: Future[_T] = Future()
 
-        def work() -> None:
+        def run() -> None:
             try:
-                answer.set_result(question())
-            except BaseException as error:  # noqa: BLE001 - it belongs to the one who asks
-                answer.set_exception(error)
+                result.set_result(function())
+            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
+                result.set_exception(error)
 
         if self._loop is None or not self._thread.is_alive():
-            raise RuntimeError("this sandbox does not serve: ask it within its `with` block")
-        self._loop.call_soon_threadsafe(work)
-        return answer.result(_ANSWER)
+            raise RuntimeError("this sandbox is not running; use it inside its `with` block")
+        self._loop.call_soon_threadsafe(run)
+        return result.result(_CALL_TIMEOUT)

@@ -34,7 +34,7 @@ async def test_each_room_tells_its_trouble_and_no_secret(tmp_path: Path, caplog:
     server = SignedServer(
         submit_script=script([refusal(429, code=429), TransportError("gone"), None, refusal(400)]),
         check_script=script([HTML]),
-        fetch_script=script(["cut", HTML, refusal(403)]),
+        download_script=script(["cut", HTML, refusal(403)]),
         per_second=1.0,
     )
 
@@ -59,7 +59,7 @@ async def test_each_room_tells_its_trouble_and_no_secret(tmp_path: Path, caplog:
         "omni_async.events ERROR",
     }
     assert {" ".join(each) for each in said} == rooms
-    assert len(server.fetches) >= 4
+    assert len(server.downloads) >= 4
     assert not re.search("SIGNED|sk-test", caplog.text)
 
 

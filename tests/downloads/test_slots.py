@@ -31,7 +31,7 @@ async def test_a_clip_in_trouble_does_not_hold_up_the_others(tmp_path: Path) -> 
     async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(timeout=300)) as client:
         lost = client.submit("lost")
         lost_id = await lost.accepted()
-        server.on_fetch = lambda url: response(503) if lost_id in url else None
+        server.on_download = lambda url: response(503) if lost_id in url else None
         jobs = [client.submit(f"prompt {number}") for number in range(20)]
         began = now()
         await asyncio.gather(*jobs)
@@ -53,7 +53,7 @@ async def test_waiting_for_a_place_tries_no_patience(tmp_path: Path) -> None:
             return response(503) if tried[url] <= 2 else None
         return "stall" if tried[url] == 1 else None  # holds the one place for half a minute
 
-    server.on_fetch = trouble
+    server.on_download = trouble
     async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(timeout=20)) as client:
         paths = await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(2)))
     assert all(path.is_file() for path in paths)
@@ -75,7 +75,7 @@ async def test_looks_and_transfers_fail_apart(tmp_path: Path) -> None:
         transfers += 1
         return response(200, {"error": "busy"}) if transfers <= 8 else None
 
-    server.on_check, server.on_fetch = look, transfer
+    server.on_check, server.on_download = look, transfer
     async with FakeClient(server, tmp_path, retry=Retry(timeout=300)) as client:
         assert (await client.submit("a red apple")).is_file()
     assert (looks, transfers) == (48, 9)
@@ -128,7 +128,7 @@ async def test_so_many_rest_without_a_place_and_no_more() -> None:
 async def test_a_rest_ends_with_its_job(tmp_path: Path) -> None:
     """A job that is cancelled while its download rests for long needs no place any more: its part file goes at once."""
     server = Server(duration=0)
-    server.on_fetch = lambda _: "cut" if not server.fetches[1:] else response(503, retry_after="200")
+    server.on_download = lambda _: "cut" if not server.downloads[1:] else response(503, retry_after="200")
     async with left_by_error(FakeClient(server, tmp_path)) as client:
         job = client.submit("p")
         await job.accepted()

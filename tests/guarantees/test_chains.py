@@ -21,7 +21,7 @@ EXT = "Omni-Flash-Ext"
 async def test_a_turn_does_not_wait_for_the_clip_before_it(tmp_path: Path) -> None:
     """While the first clip is still on its way, the second and the third turn are accepted."""
     server = Server(duration=5)
-    server.on_fetch = lambda _: "stall"  # no clip ever comes
+    server.on_download = lambda _: "stall"  # no clip ever comes
     async with left_by_error(FakeClient(server, tmp_path)) as client:
         first = client.submit("a")
         third = first.extend("b").extend("c")

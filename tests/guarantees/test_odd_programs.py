@@ -255,7 +255,7 @@ class ForgetfulServer(Server):
 
 async def test_a_task_that_names_fewer_videos_than_before(tmp_path: Path) -> None:
     """The one that is gone cannot be delivered, and the error says so; other jobs are not touched."""
-    server = ForgetfulServer(on_fetch=lambda url: refusal(404) if server.named == 1 and "task" in url else None)
+    server = ForgetfulServer(on_download=lambda url: refusal(404) if server.named == 1 and "task" in url else None)
     async with FakeClient(server, tmp_path, retry=Retry(timeout=20)) as client:
         jobs: list[Job] = [client.submit("two"), client.submit("one")]
         with pytest.raises(DownloadError):

@@ -116,7 +116,7 @@ async def test_what_was_left_is_taken_up_and_paid_once(tmp_path: Path) -> None:
         await asyncio.gather(*client.resume())
     assert len(server.tasks) == 100
     assert all((tmp_path / f"k{name}.mp4").is_file() for name in range(100))
-    assert not server.twice_at_once
+    assert not server.concurrent_submits
 
 
 async def test_a_hanging_post_is_given_a_few_seconds(tmp_path: Path) -> None:
@@ -301,7 +301,7 @@ def plant(room: str, server: Server) -> None:
     elif room == "poller":
         server.on_check = bug
     elif room == "downloader":
-        server.on_fetch = bug
+        server.on_download = bug
 
 
 @pytest.mark.parametrize("room", ["dispatcher", "submitter", "poller", "downloader"])

@@ -64,7 +64,7 @@ class Chaos:
             HTML, "hang", not_sent(), TransportError("reset"), response(200, b""), refusal(429, retry_after="3"),
             response(404, b"<html>"), response(500),
         )  # fmt: skip
-        server.on_fetch = lambda _: self.trouble(
+        server.on_download = lambda _: self.trouble(
             "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"), Response(416),
             Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
         )  # fmt: skip
@@ -91,7 +91,7 @@ async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> Non
             paths = await asyncio.gather(*jobs)
         stats = client.statistics()
     assert len(server.tasks) == 60
-    assert not server.twice_at_once
+    assert not server.concurrent_submits
     assert len({post.key for post in server.posts}) == 60
     assert {path.name for path in paths} == {f"{job.key}.mp4" for job in jobs}
     assert all(job.status is JobStatus.COMPLETED for job in jobs)
@@ -122,7 +122,7 @@ async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: 
         await asyncio.gather(*client.resume())
     assert len(server.tasks) == 40
     assert len({post.key for post in server.posts}) == 40
-    assert not server.twice_at_once
+    assert not server.concurrent_submits
     assert all((tmp_path / f"k{number}.mp4").is_file() for number in range(40))
 
 

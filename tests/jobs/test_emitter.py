@@ -46,7 +46,7 @@ async def test_each_request_is_told_with_what_was_wrong(tmp_path: Path) -> None:
     server = Server(
         submit_script=script([refusal(429, "rate_limit_error", 429), TransportError("gone")]),
         check_script=script([HTML]),
-        fetch_script=script(["cut"]),
+        download_script=script(["cut"]),
     )
     heard = Heard()
     async with FakeClient(server, tmp_path, on_event=heard) as client:

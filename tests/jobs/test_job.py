@@ -192,7 +192,7 @@ async def test_cancel_on_the_wire_keeps_the_task_id(tmp_path: Path) -> None:
             await job
         assert caught.value.task_id == next(iter(server.tasks))
         assert client.memory._records[job.key].task_id == caught.value.task_id
-    assert not server.fetches
+    assert not server.downloads
 
 
 async def test_cancel_while_in_doubt_resends_nothing(tmp_path: Path) -> None:
@@ -268,7 +268,7 @@ async def test_cancel_while_downloading_harms_no_other_job(tmp_path: Path) -> No
 async def test_cancel_while_a_download_rests_harms_no_other_job(tmp_path: Path) -> None:
     """A job cancelled between two attempts of a download that fails ends cancelled, and gives its place free soon."""
     server = Server()
-    server.on_fetch = lambda url: TransportError("reset") if "01.mp4" in url else None
+    server.on_download = lambda url: TransportError("reset") if "01.mp4" in url else None
     async with FakeClient(server, tmp_path, limits=Limits(max_downloads=1), retry=Retry(timeout=200)) as client:
         job = client.submit("p")
         await until(job, JobStatus.DOWNLOADING)
@@ -285,7 +285,7 @@ async def test_cancel_while_a_download_rests_harms_no_other_job(tmp_path: Path) 
 async def test_cancel_while_a_download_stalls_frees_its_place(tmp_path: Path) -> None:
     """A cancelled job whose transfer has stalled does not hold its place among the downloads for long."""
     server = Server()
-    server.on_fetch = lambda url: "stall" if "01.mp4" in url else None
+    server.on_download = lambda url: "stall" if "01.mp4" in url else None
     async with FakeClient(server, tmp_path, limits=Limits(max_downloads=1)) as client:
         job = client.submit("p")
         await until(job, JobStatus.DOWNLOADING)
@@ -385,7 +385,7 @@ async def test_the_children_of_a_failed_parent_fail_unsent(tmp_path: Path, how: 
 async def test_an_download_failed_parent_can_be_extended(tmp_path: Path) -> None:
     """A parent that is finished on the server but could not be stored still serves its children."""
     server = Server()
-    server.on_fetch = lambda url: TransportError("reset") if "01.mp4" in url else None
+    server.on_download = lambda url: TransportError("reset") if "01.mp4" in url else None
     async with FakeClient(server, tmp_path, retry=Retry(timeout=5)) as client:
         parent = client.submit("a")
         child = parent.extend("b")
@@ -443,7 +443,7 @@ async def test_the_same_key_with_the_same_request_is_the_same_job(tmp_path: Path
         assert again.status is JobStatus.COMPLETED
         assert again.task_id == job.task_id
     assert len(server.posts) == 1
-    assert len(server.fetches) == 1
+    assert len(server.downloads) == 1
 
 
 async def test_a_vanished_or_broken_file_is_fetched_again_unpaid(tmp_path: Path) -> None:
@@ -457,7 +457,7 @@ async def test_a_vanished_or_broken_file_is_fetched_again_unpaid(tmp_path: Path)
         path.write_bytes(whole[:-5])
         assert (await client.submit("p", key="k")).read_bytes() == whole
     assert len(server.posts) == 1
-    assert len(server.fetches) == 3
+    assert len(server.downloads) == 3
 
 
 @pytest.mark.parametrize("when", ["running", "completed"])
@@ -678,9 +678,9 @@ async def test_a_picture_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
 async def test_a_finished_task_denied_for_a_moment_keeps_its_clip(tmp_path: Path) -> None:
     """Where a link is dead and the server twice knows no such task, it is asked a third time: the clip is paid."""
     server = Server()
-    server.fetch_script.append(refusal(403))
+    server.download_script.append(refusal(403))
     unknown = [refusal(404, "invalid_request_error", 404) for _ in range(2)]
-    server.on_check = lambda _: unknown.pop() if server.fetches and unknown else None
+    server.on_check = lambda _: unknown.pop() if server.downloads and unknown else None
     async with FakeClient(server, tmp_path) as client:
         assert (await client.submit("p")).is_file()
     assert not unknown

@@ -24,7 +24,7 @@ async def test_a_run_with_a_retry_a_failure_and_a_resumed_download(tmp_path: Pat
     server = Server(
         submit_script=script([refusal(429, "rate_limit_error", 429), None, refusal(400, "invalid_request_error")]),
         check_script=script([HTML]),
-        fetch_script=script(["cut"]),
+        download_script=script(["cut"]),
     )
     backend = Backend()
     async with FakeClient(server, tmp_path, on_event=backend.bridge(), limits=Limits(submits_per_minute=600)) as client:

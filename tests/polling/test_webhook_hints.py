@@ -264,7 +264,7 @@ async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
 async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
     """Under one idempotency key there is one body, also after a 429 and in another run."""
     ledger, server = MemoryJobStore(), Hooking()
-    server.on_submit = lambda _: server.too_many(600)
+    server.on_submit = lambda _: server.rate_limited(600)
     async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
         client.submit("p")
         await asyncio.sleep(1)
@@ -278,7 +278,7 @@ async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
 async def test_what_was_never_sent_gets_the_address_of_now(tmp_path: Path) -> None:
     """A job that only waited in an earlier run calls where this one listens; one that is bought again does, too."""
     ledger, server = MemoryJobStore(), Hooking()
-    server.on_submit = lambda _: server.too_many(600)
+    server.on_submit = lambda _: server.rate_limited(600)
     async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
         client.submit("first", key="first")
         await asyncio.sleep(1)

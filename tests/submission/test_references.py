@@ -391,8 +391,8 @@ async def test_a_refused_request_with_another_picture_has_another_key(tmp_path: 
     def refuse(_: Post) -> Any:
         if len(server.posts) == 1:
             png(tmp_path, content="another picture")
-            return server.too_many(5)
-        return server.too_many(5) if len(server.posts) == 2 else None
+            return server.rate_limited(5)
+        return server.rate_limited(5) if len(server.posts) == 2 else None
 
     server.on_submit = refuse
     async with FakeClient(server, tmp_path / "clips") as client:

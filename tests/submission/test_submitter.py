@@ -105,7 +105,7 @@ async def test_every_resend_of_a_job_carries_its_own_one_idempotency_key(tmp_pat
     assert all(number == 5 for number in seen.values())
     assert all(0 < len(key) <= 191 and key.isascii() and key.isprintable() and " " not in key for key in seen)
     assert len(server.tasks) == 20
-    assert not server.twice_at_once
+    assert not server.concurrent_submits
 
 
 async def test_resends_have_the_very_same_body(tmp_path: Path) -> None:
@@ -515,7 +515,7 @@ async def test_when_the_credit_ends_only_what_is_on_the_wire_is_refused(tmp_path
         assert not [result for result in await outcomes(again) if isinstance(result, BaseException)]
     assert len(server.tasks) == 300
     assert len({post.key for post in server.posts}) == 300
-    assert not server.twice_at_once
+    assert not server.concurrent_submits
 
 
 async def test_another_client_takes_up_what_a_stop_left(tmp_path: Path) -> None:

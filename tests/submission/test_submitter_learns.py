@@ -62,7 +62,7 @@ class AccountServer(Server):
         self.refused += 1
         if self.retry_after == "seconds":
             return refusal(429, "rate_limit_error", 429, retry_after=str(max(1, int(-(-wait // 1)))))
-        return self.too_many(wait)
+        return self.rate_limited(wait)
 
 
 class Outcome(NamedTuple):

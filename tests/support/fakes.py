@@ -17,7 +17,7 @@ from omni_async.testing.fake_clips import box, mp4
 from omni_async.testing.faults import HTML, MEMORY_FAULTS, MemoryFault, refusal, response
 from omni_async.testing.memory_client import EPOCH, MemoryClient
 from omni_async.testing.memory_server import Fault, MemoryServer
-from omni_async.testing.records import MemoryTask, ReceivedSubmit
+from omni_async.testing.records import PaidTask, ReceivedSubmit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["EPOCH", "HTML", "FakeTask", "Fault", "Post", "box", "mp4", "refusal", "response"]
 
 Post = ReceivedSubmit
-FakeTask = MemoryTask
+FakeTask = PaidTask
 
 
 def not_sent() -> TransportError:
@@ -50,7 +50,7 @@ class Server(MemoryServer):
     memory_faults: ClassVar[Mapping[str, MemoryFault]] = {
         **MEMORY_FAULTS,
         "lost": MEMORY_FAULTS["drop_after"],
-        "lost 502": MemoryFault(kind="submit", answer=HTML, is_accepted=True),
+        "lost 502": MemoryFault(kind="submit", reply=HTML, is_accepted=True),
         "cut": MEMORY_FAULTS["cut_download"],
         "stall": MEMORY_FAULTS["stall_download"],
     }
@@ -85,7 +85,7 @@ class Server(MemoryServer):
         """Give what a word stands for: to hang is the same word for each kind."""
         if name == "hang":
             seconds = 120.0 if kind == "submit" else 20.0
-            return MemoryFault(kind=kind, answer=TransportTimeout(f"no answer within {seconds:g} s"), hangs=seconds)
+            return MemoryFault(kind=kind, reply=TransportTimeout(f"no answer within {seconds:g} s"), delay=seconds)
         return super().fault_named(kind, name)
 
 

@@ -71,7 +71,7 @@ class Office(Server):
 
     def _accept(self, post: Post) -> Response:
         if not self.world.plan.honours:
-            self._by_key.clear()
+            self._task_id_by_key.clear()
         reply = super()._accept(post)
         assert post.task_id is not None
         if len(self.tasks) - 1 in self.world.plan.doomed and post.task_id == list(self.tasks)[-1]:
@@ -198,7 +198,7 @@ class World:
         self.server.world = self
         self.server.submit_script.extend(self.plan.submits)
         self.server.check_script.extend(self.plan.checks)
-        self.server.fetch_script.extend(self.plan.fetches)
+        self.server.download_script.extend(self.plan.fetches)
 
     # Lives
 
@@ -214,7 +214,7 @@ class World:
 
     def _run(self, main: Callable[[], Awaitable[_T]]) -> _T:
         loop = VirtualTimeLoop()
-        loop._virtual = self.now
+        loop._now = self.now
         try:
             return loop.run_until_complete(main())
         finally:
@@ -366,6 +366,6 @@ class World:
         for task in self.server.tasks.values():  # also of those whose reply was lost: resent, they are replayed
             record = by_key[f"k{task.body['prompt'][1:]}"]
             assert task.task_id in known or record.ambiguous_submits or record.status is JobStatus.CANCELLED, task
-        assert not self.server.twice_at_once
+        assert not self.server.concurrent_submits
         for path in self.folder.glob("*.part"):  # of a job that was given up, for the day on which it is attached
             assert by_key[path.name.removesuffix(".mp4.part")].status is JobStatus.CANCELLED

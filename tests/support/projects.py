@@ -12,7 +12,7 @@ from tests.support.processes import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-DOOR = ROOT / "omni_async" / "testing" / "door"
+DOOR = ROOT / "omni_async" / "testing" / "plugin"
 
 
 async def run_pytest(folder: Path, *arguments: str) -> tuple[int, str]:

@@ -1,4 +1,4 @@
-"""Sandboxes in threads: real time."""
+"""Real time for this folder: sandboxes in threads do not follow a virtual clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The server in memory and the clock that jumps, as somebody's tests use them: no plugin, no socket, no waiting."""
+"""`MemoryServer` and `VirtualClock` as users' tests use them: no plugin, no socket, no waiting."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_an_afternoon_takes_no_time(tmp_path: Path) -> None:
-    """A hundred clips of a slow account take fifty minutes by the loop's clock; clips and bills are there."""
+def test_virtual_time_skips_waiting(tmp_path: Path) -> None:
+    """A hundred clips on a slow account take fifty virtual minutes; all are downloaded and paid for once."""
     server = MemoryServer(duration=300.0, capacity=10)
 
     async def work() -> float:
         loop = asyncio.get_running_loop()
-        began = loop.time()
+        start = loop.time()
         async with server.client(tmp_path, limits=Limits(max_in_flight=10)) as client:
             async for job in client.as_completed(f"p{number}" for number in range(100)):
                 assert (await job).is_file()
-        return loop.time() - began
+        return loop.time() - start
 
     assert VirtualClock().run(work()) == pytest.approx(10 * 300, rel=0.15)
     server.assert_paid_for(f"p{number}" for number in range(100))
@@ -38,8 +38,8 @@ def test_an_afternoon_takes_no_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", MEMORY_FAULTS)
-def test_every_fault_befalls_and_is_overcome_or_told(name: str, tmp_path: Path) -> None:
-    """Each is one of the sandbox's faults, of the same kind of request; it happens once, and nothing is paid twice."""
+def test_every_fault_occurs_once_and_nothing_is_paid_twice(name: str, tmp_path: Path) -> None:
+    """Each is a fault of the sandbox for the same kind of request; the client survives it without paying twice."""
     kind = MEMORY_FAULTS[name].kind
     assert kind in FAULTS[name].kinds
     server = MemoryServer()
@@ -53,15 +53,16 @@ def test_every_fault_befalls_and_is_overcome_or_told(name: str, tmp_path: Path) 
             assert (await client.submit("q")).is_file()
 
     VirtualClock().run(work())
-    assert not any((server.submit_script, server.check_script, server.fetch_script))
+    assert not any((server.submit_script, server.check_script, server.download_script))
     server.assert_paid_once()
     assert "q" in server.prompts
-    with pytest.raises(ValueError, match=f"cannot befall a {'check' if kind != 'check' else 'clip'} in memory; these"):
-        server.script("check" if kind != "check" else "clip", [name])
+    other = "check" if kind != "check" else "clip"
+    with pytest.raises(ValueError, match=f"is not a {other} fault of a MemoryServer; these are: "):
+        server.script(other, [name])
 
 
-def test_it_bills_twice_where_it_does_not_know_keys(tmp_path: Path) -> None:
-    """Without idempotency a lost answer leads to a second task, and the assertion tells of it."""
+def test_a_server_without_idempotency_bills_a_resend_and_the_assertion_reports_it(tmp_path: Path) -> None:
+    """Without idempotency a lost response leads to a second task, and `assert_paid_once` reports it."""
     server = MemoryServer(idempotency=False)
     server.script("submit", ["drop_after"])
 
@@ -70,14 +71,14 @@ def test_it_bills_twice_where_it_does_not_know_keys(tmp_path: Path) -> None:
             await client.submit("a fox")
 
     VirtualClock().run(work())
-    with pytest.raises(AssertionError, match=r"'a fox' was bought 2 times"):
+    with pytest.raises(AssertionError, match=r"'a fox' was paid for 2 times"):
         server.assert_paid_once()
-    with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid, and nobody fetched them"):
+    with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid for but never downloaded"):
         server.assert_downloaded()
 
 
-def test_half_an_hour_of_patience_is_over_at_once(tmp_path: Path) -> None:
-    """What the client does after 1800 s can be tested; so can a line that stops, and goes on."""
+def test_a_timeout_of_half_an_hour_takes_no_real_time(tmp_path: Path) -> None:
+    """What the client does after 1800 s can be tested, and so can submissions that stop and resume."""
     server = MemoryServer(duration=1e6)
 
     async def work() -> None:
@@ -89,28 +90,28 @@ def test_half_an_hour_of_patience_is_over_at_once(tmp_path: Path) -> None:
             server.duration = 10.0
             server.script("submit", ["http_402"])
             with pytest.raises(PaymentRequired):
-                await client.submit("dear", key="k")
-            (again,) = [job for job in client.resume() if job.key == "k"]
-            assert (await again).is_file()
+                await client.submit("expensive", key="k")
+            (resumed,) = [job for job in client.resume() if job.key == "k"]
+            assert (await resumed).is_file()
 
     VirtualClock().run(work())
 
 
-def test_what_would_hang_is_told() -> None:
-    """A coroutine that waits for something that nobody will do raises instead of hanging."""
+def test_a_deadlock_is_reported() -> None:
+    """A coroutine that waits for an event that is never set raises `Deadlock` instead of hanging."""
 
     async def work() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(Deadlock, match="nobody will do"):
+    with pytest.raises(Deadlock, match="the program would hang"):
         VirtualClock().run(work())
 
 
-def test_threads_are_as_before_when_it_is_over() -> None:
-    """Within a run work for threads is done in the loop's own; afterwards it is not."""
+def test_threads_work_again_after_a_run() -> None:
+    """During a run, work for threads runs in the thread of the event loop; afterwards in worker threads."""
 
-    async def where() -> int:
+    async def worker_thread() -> int:
         return await anyio.to_thread.run_sync(threading.get_ident)
 
-    assert VirtualClock().run(where()) == threading.get_ident()
-    assert asyncio.run(where()) != threading.get_ident()
+    assert VirtualClock().run(worker_thread()) == threading.get_ident()
+    assert asyncio.run(worker_thread()) != threading.get_ident()

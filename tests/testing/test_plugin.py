@@ -1,4 +1,4 @@
-"""The pytest plugin in other people's projects: each style of async tests, in a pytest of its own, no warning."""
+"""The pytest plugin in users' projects: each style of asynchronous tests, run by a separate pytest, no warning."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BODY = """
         path = await client.submit("a fox", key="fox")
     assert path == tmp_path / "clips" / "fox.mp4"
     omni_sandbox.assert_paid_for(["a fox"])
-    async with OmniClient(output_dir=tmp_path / "mine", on_event=None) as client:  # the environment leads it there
+    async with OmniClient(output_dir=tmp_path / "mine", on_event=None) as client:  # connects through the environment
         await client.submit("a hen")
     omni_sandbox.assert_paid_for(["a hen", "a fox"])
     omni_sandbox.assert_paid_once()
@@ -50,16 +50,16 @@ STYLES = {
 
 
 @pytest.mark.parametrize("style", STYLES)
-async def test_every_style_of_async_tests_has_the_fixtures(style: str, tmp_path: Path) -> None:
-    """A test gets its sandbox and clients for it, and the environment leads every other client there as well."""
+async def test_the_fixtures_work_in_every_style_of_asynchronous_tests(style: str, tmp_path: Path) -> None:
+    """A test gets a sandbox and clients for it; any other client connects to it through the environment."""
     code, options = STYLES[style]
     (tmp_path / "test_it.py").write_text(code)
     status, out = await run_pytest(tmp_path, *options)
     assert (status, "1 passed" in out) == (0, True), out
 
 
-async def test_markers_choose_the_settings_and_messages_say_what_was_paid_twice(tmp_path: Path) -> None:
-    """The nearest marker counts most; an unknown fault and a job that was bought twice are told by name."""
+async def test_markers_choose_the_settings_and_messages_name_what_was_paid_twice(tmp_path: Path) -> None:
+    """The nearest marker wins; messages name an unknown fault and a job that was paid for twice."""
     (tmp_path / "test_it.py").write_text(
         dedent("""
         import asyncio, pytest
@@ -82,12 +82,12 @@ async def test_markers_choose_the_settings_and_messages_say_what_was_paid_twice(
     )
     status, out = await run_pytest(tmp_path, "-p", "no:asyncio", "--strict-markers")
     assert status == 1
-    assert "1 job(s) were paid more than once:\nE" in out
-    assert "'a fox' was bought 2 times (Idempotency-Key omni-" in out
+    assert "1 job(s) were paid for more than once:\nE" in out
+    assert "'a fox' was paid for 2 times (Idempotency-Key omni-" in out
 
 
-async def test_who_does_not_use_it_does_not_pay_for_it(tmp_path: Path) -> None:
-    """In a project that asks for no fixture nothing of the library is ever imported; its marker is known."""
+async def test_an_unused_plugin_does_not_import_the_library(tmp_path: Path) -> None:
+    """In a project that uses no fixture, the library is never imported, and the marker is registered."""
     (tmp_path / "test_it.py").write_text(
         dedent("""
         import sys, pytest
@@ -108,8 +108,8 @@ async def test_the_example_project_passes() -> None:
     assert (status, "4 passed" in out) == (0, True), out
 
 
-def test_the_entry_point_leads_to_the_door() -> None:
-    """The metadata name the plugin as pytest finds it, and put its file where the name says."""
+def test_the_entry_point_names_the_plugin_file() -> None:
+    """The metadata contain the entry point, and the wheel contains the module that it names."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     assert project["project"]["entry-points"]["pytest11"] == {"pytest_omni_async": "pytest_omni_async"}
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]

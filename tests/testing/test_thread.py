@@ -1,4 +1,4 @@
-"""A sandbox in a thread: what it tells of what was asked and paid, what it makes go wrong, and how it ends."""
+"""`SandboxThread`: its faults, its record and assertions, and how it starts and ends."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[SandboxThread]:
-    """One sandbox for the tests that tell its jobs apart."""
+    """A sandbox shared by the tests that only look at their own jobs."""
     with SandboxThread() as sandbox:
         yield sandbox
 
 
 @pytest.fixture
-def make(shared: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
-    """Makes clients of the shared sandbox."""
+def make_client(shared: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
+    """A function that creates clients of the shared sandbox."""
     return client_factory(shared, tmp_path)
 
 
-async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make: Callable[..., OmniClient]) -> None:
-    """A fault with certainty hits every submit from then on, and none once it is off again."""
+async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make_client: Callable[..., OmniClient]) -> None:
+    """A fault with probability 1 affects every submit from then on, and none after it is switched off."""
     shared.fault("http_400")
-    async with make() as client:
+    async with make_client() as client:
         jobs = [client.submit(f"switched {number}") for number in range(3)]
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         assert {type(outcome).__name__ for outcome in outcomes} == {"InvalidRequest"}
@@ -44,8 +44,8 @@ async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make: Calla
             shared.fault(name, chance)
 
 
-async def test_its_assertions_tell_what_is_wrong(tmp_path: Path) -> None:
-    """Each passes where all is well, and else names the prompts, tasks and keys."""
+async def test_assertion_messages_name_prompts_tasks_and_keys(tmp_path: Path) -> None:
+    """Each assertion passes when all is right; otherwise its message says what is wrong."""
     with SandboxThread(idempotency=False) as sandbox:
         async with client_factory(sandbox, tmp_path)() as client:
             await client.submit("a hen")
@@ -56,43 +56,43 @@ async def test_its_assertions_tell_what_is_wrong(tmp_path: Path) -> None:
             await client.submit("a fox")
         assert (sandbox.submits, len(sandbox.tasks)) == (3, 3)
         assert sandbox.paid == pytest.approx(sum(task.price for task in sandbox.tasks))
-        with pytest.raises(AssertionError, match=r"'a fox' was bought 2 times .*task_.*, task_"):
+        with pytest.raises(AssertionError, match=r"'a fox' was paid for 2 times .*task_.*, task_"):
             sandbox.assert_paid_once()
-        with pytest.raises(AssertionError, match=r"3 task.*:\n  not bought: 'a cat'\n.*not expected: 'a fox'"):
+        with pytest.raises(AssertionError, match=r"3 task.*:\n  not paid for: 'a cat'\n.*not expected: 'a fox'"):
             sandbox.assert_paid_for(["a hen", "a cat", "a fox"])
-        await _until_done(sandbox)
-        with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid, and nobody fetched them:\n  'a fox'"):
+        await _wait_until_done(sandbox)
+        with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid for but never downloaded:\n  'a fox'"):
             sandbox.assert_downloaded()
 
 
-async def _until_done(sandbox: SandboxThread) -> None:
+async def _wait_until_done(sandbox: SandboxThread) -> None:
     while sandbox.record.in_flight:
         await asyncio.sleep(0.02)
 
 
-async def test_a_failed_task_is_paid_back(shared: SandboxThread, make: Callable[..., OmniClient]) -> None:
-    """What the server gives up is no part of what was paid."""
+async def test_a_failed_task_is_refunded(shared: SandboxThread, make_client: Callable[..., OmniClient]) -> None:
+    """A task that fails on the server is not part of the total cost."""
     with SandboxThread(fail_rate=1.0) as sandbox:
-        async with make(base_url=sandbox.base_url) as client:
+        async with make_client(base_url=sandbox.base_url) as client:
             with pytest.raises(JobFailed):
                 await client.submit("in vain")
         assert (sandbox.paid, len(sandbox.tasks)) == (0.0, 1)
 
 
-def test_it_ends_with_its_block() -> None:
-    """No thread is left, and asking it afterwards says what is wrong."""
+def test_the_thread_ends_with_its_block() -> None:
+    """No thread is left, and using the sandbox afterwards raises an error that says why."""
     before = set(threading.enumerate())
     with SandboxThread() as sandbox:
         new = set(threading.enumerate()) - before
         assert len(new) == 1
         assert sandbox.submits == 0
     assert not [thread for thread in new if thread.is_alive()]
-    with pytest.raises(RuntimeError, match="within its `with` block"):
+    with pytest.raises(RuntimeError, match="inside its `with` block"):
         _ = sandbox.submits
 
 
-def test_what_cannot_start_says_why() -> None:
-    """A bad setting is told at once, and one that only the start shows ends the thread as well."""
+def test_a_sandbox_that_cannot_start_raises_the_reason() -> None:
+    """An invalid setting raises immediately; an error during the start raises too and leaves no thread."""
     before = set(threading.enumerate())
     with pytest.raises(ValueError, match="median=-1"):
         SandboxThread(median=-1)
