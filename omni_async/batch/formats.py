@@ -1,4 +1,4 @@
-"""From a file to records: one dict of fields for each request in it, however the file spells them."""
+"""Read a prompt file as records: the number of a line and its fields, the same for every format. Used by `lines`."""
 
 from __future__ import annotations
 
@@ -24,75 +24,77 @@ Record = tuple[int, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong, and on which line as an editor counts them (0: with the file as a whole)."""
+    """What is wrong with a line. `number` counts lines from 1, as an editor does; 0 means the file as a whole."""
 
     number: int
     reason: str
 
 
 class UnreadableFile(Exception):
-    """What comes after this problem cannot be read at all."""
+    """The rest of the file cannot be read. `problem` says why."""
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(reason)
         self.problem = Problem(number, reason)
 
 
-def records(path: Path) -> Iterator[Record | Problem]:
-    """Read the file as it is asked for: records with their line numbers, and what could not be read as one.
+def read_records(path: Path) -> Iterator[Record | Problem]:
+    """Yield the records of a file, and a problem for each line that is not one. The file is read as it is consumed.
 
     Raises:
-        CannotGoOnError: where nothing that follows can be read.
+        UnreadableFile: where the file or the rest of it cannot be read as this format.
         OSError: from the file system.
     """
-    ending = path.suffix.lower()
-    if ending not in _READERS:
-        hint = " (one JSON object a line is .jsonl)" if ending == ".json" else ""
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
         *others, last = _READERS
-        raise UnreadableFile(0, f"the name must end in {', '.join(others)} or {last}{hint}")
+        hint = "; for one JSON object per line use .jsonl" if suffix == ".json" else ""
+        raise UnreadableFile(0, f"the file name must end in {', '.join(others)} or {last}{hint}")
     if path.is_dir():
-        raise UnreadableFile(0, "is a folder, not a file")
+        raise UnreadableFile(0, "this is a folder; give a file")
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        yield from _READERS[ending](_numbered(file))
+        yield from _READERS[suffix](_numbered_lines(file))
 
 
-def _numbered(file: Iterable[str]) -> Iterator[tuple[int, str]]:
+def _numbered_lines(file: Iterable[str]) -> Iterator[tuple[int, str]]:
+    # The file is opened with "surrogateescape" so that an undecodable byte does not end the reading in the middle of a
+    # buffer: here it is found with its line and column.
     for number, text in enumerate(file, start=1):
         try:
             text.encode()
         except UnicodeEncodeError as error:
             byte = ord(text[error.start]) & 0xFF
-            place = f"byte {byte:#04x} at column {error.start + 1}"
-            raise UnreadableFile(number, f"{place} is not UTF-8; save the file as UTF-8") from None
+            position = f"byte {byte:#04x} at column {error.start + 1}"
+            raise UnreadableFile(number, f"{position} is not UTF-8; save the file as UTF-8") from None
         yield number, text
 
 
-def _from_txt(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
+def _read_txt(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
     for number, text in lines:
         if prompt := text.strip():
             yield number, {"prompt": prompt}
 
 
-def _from_jsonl(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
+def _read_jsonl(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
     for number, text in lines:
         if not text.strip():
             continue
         try:
-            record = _json_object(text.rstrip(), "the line")
+            record = _parse_object(text.rstrip(), "the line")
         except ValueError as error:
             yield Problem(number, str(error))
         else:
             yield number, {name: value for name, value in record.items() if value is not None}
 
 
-def _from_csv(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
+def _read_csv(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
     rows = csv.reader((text for _, text in lines), strict=True)
     header: list[str] = []
     while True:
-        number = rows.line_num + 1
+        number = rows.line_num + 1  # where the row begins: a quoted cell may span several lines
         try:
             cells = [cell.strip() for cell in next(rows)]
-            if not any(cells):
+            if not any(cells):  # spreadsheets leave rows of empty cells
                 continue
             if not header:
                 header = _csv_header(number, cells)
@@ -101,88 +103,93 @@ def _from_csv(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield Problem(number, _csv_fault(error))
+            yield Problem(number, _describe_csv_error(error))
         except ValueError as error:
             yield Problem(number, str(error))
 
 
 def _csv_header(number: int, cells: list[str]) -> list[str]:
-    if len(cells) == 1 and (other := next((mark for mark in ";\t" if mark in cells[0]), None)):
-        raise UnreadableFile(number, f"columns must be separated by commas, not by {other!r}")
-    faults = [unknown(name, "column") for name in cells if name not in FIELDS]
-    faults += [f"column {name!r} stands there twice" for name, times in Counter(cells).items() if times > 1]
-    if faults:
-        raise UnreadableFile(number, f"the first line must name the columns: {'; '.join(faults)}")
+    if len(cells) == 1 and (separator := next((mark for mark in ";\t" if mark in cells[0]), None)):
+        raise UnreadableFile(number, f"the columns are separated by {separator!r}; separate them by commas")
+    problems = [describe_unknown_name(name, "column") for name in cells if name not in FIELDS]
+    problems += [f"column {name!r} appears twice" for name, times in Counter(cells).items() if times > 1]
+    if problems:
+        raise UnreadableFile(number, f"the first line must name the columns: {'; '.join(problems)}")
     return cells
 
 
 def _csv_record(header: list[str], cells: list[str]) -> dict[str, Any]:
     if len(cells) > len(header):
-        raise ValueError(f"{len(cells)} cells under {len(header)} columns; a text with a comma in it needs quotes")
+        counts = f"the row has {len(cells)} cells, but there are {len(header)} columns"
+        raise ValueError(f"{counts}; put text that contains a comma in quotes")
     record: dict[str, Any] = {name: cell for name, cell in zip(header, cells, strict=False) if cell}
     for name in {"image_urls", "video_urls"} & record.keys():
         record[name] = record[name].split()
-    if "images" in record:  # the name of a file may hold spaces
+    if "images" in record:  # file names may contain spaces, so these are separated by semicolons
         record["images"] = [name.strip() for name in record["images"].split(";") if name.strip()]
     if "extra" in record:
-        record["extra"] = _json_object(record["extra"], "extra")
+        record["extra"] = _parse_object(record["extra"], "extra")
     return record
 
 
-def _csv_fault(error: csv.Error) -> str:
+def _describe_csv_error(error: csv.Error) -> str:
     if "field larger" in str(error):
-        return f"a cell has more than {csv.field_size_limit():,} characters; give such a request in a .jsonl file"
+        return f"a cell has more than {csv.field_size_limit():,} characters; use a .jsonl file for text this long"
     if "unexpected end" in str(error):
-        return "a quote that opens here is never closed"
-    return f"not CSV: {error}"
+        return "a quotation mark opens a cell here and is never closed"
+    return f"the row is not valid CSV: {error}"
 
 
-_READERS = {".jsonl": _from_jsonl, ".csv": _from_csv, ".txt": _from_txt}
+_READERS = {".jsonl": _read_jsonl, ".csv": _read_csv, ".txt": _read_txt}
 
 
-def _json_object(text: str, what: str) -> dict[str, Any]:
-    """Read one JSON object, strictly; a `ValueError` says in plain words what is wrong with it."""
+def _parse_object(text: str, what: str) -> dict[str, Any]:
+    """Return one JSON object, parsed strictly. Raises `ValueError` that says what is wrong; `what` names the text."""
     try:
-        value = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_no_such_number)
+        value = json.loads(text, object_pairs_hook=_reject_duplicates, parse_constant=_reject_constant)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{what} is not JSON: {error.msg} at column {error.colno}") from None
+        raise ValueError(f"{what} is not valid JSON: {error.msg} at column {error.colno}") from None
     except RecursionError:
-        raise ValueError(f"{what} is nested too deeply") from None
+        raise ValueError(f"{what} is not valid JSON: it is nested too deeply") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{what} is {kind(value)}, not an object")  # noqa: TRY004 - the text is at fault
-    if "\\u" in text and any("\ud800" <= mark <= "\udfff" for mark in json.dumps(value, ensure_ascii=False)):
-        raise ValueError(f"{what} holds half a character (an escape from \\ud800 to \\udfff without its other half)")
+        raise ValueError(f"{what} must be a JSON object, not {describe_type(value)}")  # noqa: TRY004 - a value, not a type
+    # A lone surrogate cannot be encoded as UTF-8: neither the ledger nor a request could hold it.
+    if "\\u" in text and any("\ud800" <= char <= "\udfff" for char in json.dumps(value, ensure_ascii=False)):
+        raise ValueError(
+            f"{what} contains half a character: an escape from \\ud800 to \\udfff without its other half; "
+            "write the character itself"
+        )
     return value
 
 
-def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        twice = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
-        raise ValueError(f"{', '.join(map(repr, twice))} stands there twice")
+        duplicates = [name for name, times in Counter(name for name, _ in pairs).items() if times > 1]
+        raise ValueError(f"{', '.join(map(repr, duplicates))} appears twice; remove one")
     return found
 
 
-def _no_such_number(name: str) -> None:
+def _reject_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON value; leave the field out")
 
 
-def unknown(name: str, what: str) -> str:
-    """Say that there is no such field, and which one may be meant."""
-    near = difflib.get_close_matches(name, FIELDS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(FIELDS)}"
+def describe_unknown_name(name: str, what: str) -> str:
+    """Return a message that a field (or column: `what`) does not exist, with the most similar known name."""
+    similar = difflib.get_close_matches(name, FIELDS, n=1)
+    hint = f"did you mean {similar[0]!r}?" if similar else f"use one of {', '.join(FIELDS)}"
     return f"unknown {what} {name!r}; {hint}"
 
 
-def kind(value: object) -> str:
-    """Name the kind of a JSON value for people."""
+def describe_type(value: object) -> str:
+    """Return what kind of JSON value this is, for a message."""
     match value:
         case None | bool():
             return json.dumps(value)
         case int() | float():
             return f"the number {value}"
         case str():
-            return "a text"
+            return "a string"
         case list() | tuple():
             return "a list"
         case _:

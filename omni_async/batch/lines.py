@@ -1,4 +1,4 @@
-"""From records to lines: every request checked, every link between lines followed, every line given its key."""
+"""Turn the records of a prompt file into checked lines, each with the key of its job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from omni_async import DEFAULT_MODEL, InvalidReference, VideoRequest, check_references, resolve_references
 
 from .chains import ChainGraph
-from .formats import FIELDS, Problem, UnreadableFile, kind, records, unknown
+from .formats import FIELDS, Problem, UnreadableFile, describe_type, describe_unknown_name, read_records
 
 if TYPE_CHECKING:
     import os
@@ -22,12 +22,24 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 
-_LONGEST_ID = 200
+# Characters of an id. It is shown in tables and starts a file name. The client accepts keys of up to 1,000 characters,
+# but a very long id in a file is most likely a prompt in the wrong column, and is better reported. With half of this,
+# paths and URLs used as ids would be rejected; with double, fewer mix-ups would be noticed. Chosen, not measured.
+_MAX_ID_LENGTH = 200
+
+# Hexadecimal digits of the SHA-256 in a generated key: 40 bits. Among 100,000 lines with the same slug, the chance that
+# two share a hash is below 0.5 % (n² / 2 ** 41), and a pair gets different keys all the same: the second is numbered.
+# With half of the digits such pairs are common, and their numbers depend on the order of the lines; double only makes
+# file names longer. A change renames the jobs of every existing folder.
+_HASH_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One request of a file: where it stands, what names it, and the key of the line that it extends, if any."""
+    """A checked line of a file.
+
+    `number` counts lines from 1. `key` is the key of its job. `extend_from` is the key of the line that it extends.
+    """
 
     number: int
     key: str
@@ -36,7 +48,7 @@ class Line:
 
 
 class InvalidBatchFile(ValueError):
-    """The file cannot be used. ``problems`` holds everything that is wrong with it, by line."""
+    """The file cannot be used, and nothing was sent. `problems` lists everything that is wrong, by line number."""
 
     def __init__(self, text: str, *, problems: tuple[Problem, ...] = ()) -> None:
         super().__init__(text)
@@ -44,49 +56,52 @@ class InvalidBatchFile(ValueError):
 
 
 def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambda _: False) -> list[Line]:
-    """Read and check the whole file, and the local files that its lines refer to.
+    """Read and check a complete file, including the local files that its lines name.
 
-    A line's key is its ``id``, else it is made from what the line asks for, so that the same line has the same key
-    wherever it stands; equal lines are numbered ``~2``, ``~3``, ... Paths in a line are relative to the folder of the
-    file. The files of lines for whose keys `is_done` gives true need not be there any more.
+    The key of a line is its ``id``, else it is made from the request: equal requests have equal keys wherever the line
+    stands, and further equal lines are numbered ``~2``, ``~3`` and so on. Paths in a line are relative to the folder of
+    the file.
+
+    `is_done` is called with the key of each line that names local files. Where it returns true, as for a clip that
+    exists, these files are not checked and may be missing. By default all are checked.
 
     Raises:
-        InvalidBatchFile: with every bad line and its reason, not only the first.
+        InvalidBatchFile: with every invalid line and its reason, not only the first.
     """
     path = Path(path)
-    check = _Check(path.parent)
+    checker = _Checker(path.parent)
     try:
-        for record in records(path):
-            check.add(record)
-    except UnreadableFile as stop:
-        check.problems.append(stop.problem)
+        for record in read_records(path):
+            checker.add(record)
+    except UnreadableFile as error:
+        checker.problems.append(error.problem)
     except OSError as error:
-        check.problems.append(Problem(0, f"cannot be read: {error.strerror or error}"))
+        checker.problems.append(Problem(0, f"the file cannot be read: {error.strerror or error}"))
     else:
-        check.links()
-    if not check.lines and not check.problems:
-        check.problems.append(Problem(0, "holds no requests"))
-    lines = _with_keys(check.lines, check.ids)
-    seen: dict[tuple[str, Path], InvalidReference | None] = {}
+        checker.check_chains()
+    if not checker.lines and not checker.problems:
+        checker.problems.append(Problem(0, "the file contains no requests"))
+    lines = _with_keys(checker.lines, checker.ids)
+    checked: dict[tuple[str, Path], InvalidReference | None] = {}  # shared, so that each file is read once
     for line in lines:
         if (line.request.image_files or line.request.video_file) and not is_done(line.key):
-            faults = check_references(line.request, seen=seen)
-            check.problems.extend(Problem(line.number, str(fault)) for fault in faults)
-    if check.problems:
-        raise _bad_file(path, check.problems)
+            errors = check_references(line.request, seen=checked)
+            checker.problems.extend(Problem(line.number, str(error)) for error in errors)
+    if checker.problems:
+        raise _invalid_file(path, checker.problems)
     return lines
 
 
-def _bad_file(path: Path, problems: list[Problem]) -> InvalidBatchFile:
+def _invalid_file(path: Path, problems: list[Problem]) -> InvalidBatchFile:
     first, *others = sorted(problems, key=lambda problem: problem.number)
-    place = f"{path}:{first.number}" if first.number else str(path)
+    location = f"{path}:{first.number}" if first.number else str(path)
     more = f" (and {len(others):,} more)" if others else ""
-    return InvalidBatchFile(f"{place}: {first.reason}{more}", problems=(first, *others))
+    return InvalidBatchFile(f"{location}: {first.reason}{more}", problems=(first, *others))
 
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A line whose fields are still to be checked, and what is wrong with it already."""
+    """A line whose fields are still unchecked, and the problems found so far."""
 
     number: int
     key: str | None
@@ -95,30 +110,33 @@ class _Draft:
     reasons: list[str]
 
 
-class _Check:
-    """What has been found in a file so far. Lines without an id have no key yet."""
+class _Checker:
+    """The lines and problems found in a file so far. Lines without an id have no key yet."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
-        self.ids: dict[str, int] = {}  # number of the line; also of bad lines, so that nobody is told twice
-        self._links = ChainGraph()
-        self._inheriting: list[_Draft] = []  # they take their model over from another line, which may be still to come
+        # The number of the line with each id. Invalid lines are included, so that a line that extends one is not
+        # reported as extending a missing line.
+        self.ids: dict[str, int] = {}
+        self._chains = ChainGraph()
+        # Lines that inherit their model. The line that names it may come later, so they are checked at the end.
+        self._inheriting: list[_Draft] = []
 
     def add(self, record: tuple[int, dict[str, Any]] | Problem) -> None:
-        """Turn one record into a line, or into the problems that it has."""
+        """Turn a record into a line or into its problems."""
         if isinstance(record, Problem):
             self.problems.append(record)
             return
         number, fields = record
-        reasons = [unknown(name, "field") for name in fields if name not in FIELDS]
-        key, parent = (_id(fields.pop(name, None), name, reasons) for name in ("id", "extend_from"))
+        reasons = [describe_unknown_name(name, "field") for name in fields if name not in FIELDS]
+        key, parent = (_checked_id(fields.pop(name, None), name, reasons) for name in ("id", "extend_from"))
         if key and (first := self.ids.setdefault(key, number)) != number:
-            reasons.append(f"id {key!r} is taken by line {first}")
+            reasons.append(f"id {key!r} is already used by line {first}; give each line its own id")
         if parent and fields.get("extend_from_task_id"):
-            reasons.append("extend_from and extend_from_task_id exclude each other")
-        self._links.add(number, key, parent, fields.get("model"))
+            reasons.append("extend_from and extend_from_task_id cannot be combined; keep one of them")
+        self._chains.add(number, key, parent, fields.get("model"))
         known = {name: value for name, value in fields.items() if name in FIELDS}
         draft = _Draft(number, key, parent, known, reasons)
         if parent and "model" not in known:
@@ -133,69 +151,73 @@ class _Check:
             if draft.parent and not reasons:
                 request.validate_extension()
         except ValidationError as error:
-            faults = error.errors(include_url=False)
-            reasons += [_in_words(fault) for fault in faults if fault["loc"] or not reasons]
+            details = error.errors(include_url=False)
+            reasons += [_describe_error(each) for each in details if each["loc"] or not reasons]
         except ValueError as error:
             reasons.append(str(error))
         self.problems.extend(Problem(draft.number, reason) for reason in reasons)
         if not reasons:
             self.lines.append(Line(draft.number, draft.key or "", request, draft.parent))
 
-    def links(self) -> None:
-        """Look whether the lines that are extended exist, and check those that take their model over from them."""
-        self.problems.extend(self._links.problems(self.ids))
-        for heir in self._inheriting:
-            model = self._links.inherited_model(heir.parent or "")
+    def check_chains(self) -> None:
+        """Check that the extended lines exist, then check the lines that inherit their model from them."""
+        self.problems.extend(self._chains.problems(self.ids))
+        for draft in self._inheriting:
+            model = self._chains.inherited_model(draft.parent or "")
             if model != DEFAULT_MODEL:
-                heir.fields["model"] = model
-            self._finish(heir)
+                draft.fields["model"] = model
+            self._finish(draft)
         self.lines.sort(key=lambda line: line.number)
 
 
-def _id(value: object, name: str, reasons: list[str]) -> str | None:
+def _checked_id(value: object, name: str, reasons: list[str]) -> str | None:
+    """Return an id as a string. Add to `reasons` and return None if it is invalid."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (str, int)):
-        reasons.append(f"{name} must be a text or a whole number, not {kind(value)}")
+        reasons.append(f"{name} must be a string or a whole number, not {describe_type(value)}")
         return None
     text = str(value)
-    if not text.strip() or len(text) > _LONGEST_ID:
-        reasons.append(f"{name} must have 1 to {_LONGEST_ID} characters, not {len(text.strip())}")
+    if not text.strip() or len(text) > _MAX_ID_LENGTH:
+        reasons.append(f"{name} must have 1 to {_MAX_ID_LENGTH} characters, not {len(text.strip())}")
         return None
     return text
 
 
 def _with_keys(lines: list[Line], ids: dict[str, int]) -> list[Line]:
-    """Give every line without an id a key made from what it asks for."""
-    times: Counter[str] = Counter()
-    for place, line in enumerate(lines):
+    """Give every line without an id a key made from its request."""
+    counts: Counter[str] = Counter()
+    for index, line in enumerate(lines):
         if not line.key:
-            made = _key(line)
-            times[made] += 1
-            while (key := f"{made}~{times[made]}" if times[made] > 1 else made) in ids:
-                times[made] += 1
-            lines[place] = replace(line, key=key)
+            generated = _generated_key(line)
+            counts[generated] += 1
+            while (key := f"{generated}~{counts[generated]}" if counts[generated] > 1 else generated) in ids:
+                counts[generated] += 1
+            lines[index] = replace(line, key=key)
     return lines
 
 
-def _key(line: Line) -> str:
+def _generated_key(line: Line) -> str:
     content = f"{line.request.to_json()}\n{line.extend_from or ''}"
-    return f"{line.request.slug}-{hashlib.sha256(content.encode()).hexdigest()[:10]}"
+    return f"{line.request.slug}-{hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]}"
 
 
-def _in_words(details: ErrorDetails) -> str:
-    """Say what is wrong with a request in words for people who have never heard of pydantic."""
+def _describe_error(details: ErrorDetails) -> str:
+    """Return a validation error in words that need no knowledge of pydantic."""
     name = str(details["loc"][0]) if details["loc"] else ""
     given, context = details["input"], details.get("ctx", {})
     match details["type"]:
         case "string_type":
-            return f"{name} must {'hold texts' if len(details['loc']) > 1 else 'be a text'}, not {kind(given)}"
+            expected = "contain strings" if len(details["loc"]) > 1 else "be a string"
+            return f"{name} must {expected}, not {describe_type(given)}"
         case "tuple_type":
-            return f"{name} must be a list of texts, not {kind(given)}"
+            return f"{name} must be a list of strings, not {describe_type(given)}"
         case "dict_type":
-            return f"{name} must be an object, not {kind(given)}"
+            return f"{name} must be an object, not {describe_type(given)}"
         case "int_type" | "int_parsing" | "int_from_float":
-            return f"{name} must be a whole number, not {repr(given) if isinstance(given, str) else kind(given)}"
+            return (
+                f"{name} must be a whole number, not {repr(given) if isinstance(given, str) else describe_type(given)}"
+            )
         case "string_too_short":
             return f"{name} must not be empty"
         case "value_error":

@@ -1,4 +1,4 @@
-"""What each line asks for in full, and what a ledger knows of it already."""
+"""The full request of each line, with what it inherits, and what a ledger has recorded for it."""
 
 from __future__ import annotations
 
@@ -15,38 +15,39 @@ if TYPE_CHECKING:
 
 
 class ResolvedRequests:
-    """The requests of a file's lines with what each takes over from the line that it extends.
+    """The requests of lines, each with the fields that it inherits from the line that it extends.
 
-    Worked out from the file alone, so that they are the same whether or not the other line has been sent yet.
+    They are computed from the file alone: the result is the same whether or not the other line has been submitted.
     """
 
     def __init__(self, lines: Iterable[Line]) -> None:
         self._lines = {line.key: line for line in lines}
-        self._made: dict[str, VideoRequest] = {}  # of lines that extend others
+        self._resolved: dict[str, VideoRequest] = {}  # of lines that extend others
 
     def of(self, line: Line) -> VideoRequest:
-        """Give the request of a line; the line that it extends must be among those that this was made from."""
+        """Return the full request of a line. Raises `KeyError` if a line of its chain was not passed to `__init__`."""
         chain = []
-        while line.extend_from is not None and line.key not in self._made:
+        while line.extend_from is not None and line.key not in self._resolved:
             chain.append(line)
             line = self._lines[line.extend_from]
-        request = self._made.get(line.key, line.request)
+        request = self._resolved.get(line.key, line.request)
         for child in reversed(chain):
-            request = self._made[child.key] = _extended(request, child.request)
+            request = self._resolved[child.key] = _extended(request, child.request)
         return request
 
 
 def _extended(parent: VideoRequest, child: VideoRequest) -> VideoRequest:
-    given = child.model_dump(exclude_unset=True) | {"prompt": child.prompt or ""}
-    return VideoRequest(**(parent.inherited_fields(given.get("model")) | given))
+    own = child.model_dump(exclude_unset=True) | {"prompt": child.prompt or ""}
+    return VideoRequest(**(parent.inherited_fields(own.get("model")) | own))
 
 
 def find_recorded(
     lines: Iterable[Line], find: Callable[[str], JobRecord | None]
 ) -> Iterator[tuple[Line, JobRecord, bool]]:
-    """Give the lines whose keys a ledger knows, each with its record, and whether that asks for the same thing.
+    """Yield the lines that a ledger has a job for: the line, the record, and whether both are the same request.
 
-    `find` is that of a `LedgerReader`. A line that asks for something else under its key would raise `KeyReused`.
+    `find` is called with the key of each line and returns its record, or None; use that of a `LedgerReader`. A line
+    whose request differs from the record fails with `KeyReused` when it is submitted.
     """
     lines = tuple(lines)
     requests = ResolvedRequests(lines)

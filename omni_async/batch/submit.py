@@ -1,4 +1,4 @@
-"""From lines to jobs: submits lazily, each line after the one that it extends."""
+"""Submit lines as jobs, lazily, each after the line that it extends."""
 
 from __future__ import annotations
 
@@ -16,28 +16,32 @@ if TYPE_CHECKING:
 
 
 def submit_lines(client: OmniClient, lines: Sequence[Line], *, resubmit: Container[str] = ()) -> Iterator[Job]:
-    """Submit the lines one by one as they are asked for, each after the line that it extends.
+    """Submit lines and yield their jobs: one line per step, each after the line that it extends.
 
-    Those whose keys are in `again` are bought once more (`OmniClient.again`); the ledger must know them.
+    Pass it to ``client.as_completed``, which takes only as many jobs as it can have unfinished. It ends early once
+    ``client.stop_error`` is set.
 
-    Ends early once ``client.stopped`` is set. Feed it to ``client.as_completed``, which asks for no more than it can
-    look after. Jobs that have been handed out are kept only as long as a line that extends them is still to come.
+    `resubmit` holds the keys of lines to submit again although they ended, see `OmniClient.resubmit`; the ledger must
+    contain them. By default none is.
+
+    Raises `ValueError` for a line that extends a line that is not among `lines`.
     """
     by_key = {line.key: line for line in lines}
     requests = ResolvedRequests(lines)
+    # A job is kept only while a line that extends it is still to come. A file may have 100,000 lines.
     children = Counter(line.extend_from for line in lines if line.extend_from is not None)
     parents: dict[str, Job] = {}
-    early: set[str] = set()  # submitted before their turn, because an earlier line extends them
+    submitted_early: set[str] = set()  # lines that an earlier line extends
     for line in lines:
-        if line.key in early:
-            early.remove(line.key)
+        if line.key in submitted_early:
+            submitted_early.remove(line.key)
             continue
         for due in _with_missing_parents(line, by_key, parents):
             if client.stop_error:
                 return
             job = client.resubmit(due.key) if due.key in resubmit else _submit(client, due, requests.of(due), parents)
             if due is not line:
-                early.add(due.key)
+                submitted_early.add(due.key)
             if due.extend_from is not None:
                 children[due.extend_from] -= 1
                 if not children[due.extend_from]:
@@ -48,12 +52,12 @@ def submit_lines(client: OmniClient, lines: Sequence[Line], *, resubmit: Contain
 
 
 def _with_missing_parents(line: Line, by_key: dict[str, Line], parents: dict[str, Job]) -> list[Line]:
-    """Give the line and the lines that it extends and that have not been submitted, the first to submit first."""
+    """Return the line and the lines of its chain that are not submitted yet, in the order to submit them."""
     chain = [line]
-    while (wanted := chain[-1].extend_from) is not None and wanted not in parents:
-        if wanted not in by_key or len(chain) > len(by_key):
-            raise ValueError(f"line {chain[-1].number} extends {wanted!r}, which is not among the lines before it")
-        chain.append(by_key[wanted])
+    while (parent := chain[-1].extend_from) is not None and parent not in parents:
+        if parent not in by_key or len(chain) > len(by_key):
+            raise ValueError(f"line {chain[-1].number} extends {parent!r}, which is not among the lines to submit")
+        chain.append(by_key[parent])
     return chain[::-1]
 
 

@@ -1,4 +1,4 @@
-"""Prompt files are files: real time."""
+"""Real time for this folder: its tests read files and use no event loop."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ async def test_a_bad_file_is_not_sent(shell: Shell, sandbox: SandboxProcess) -> 
         "p.jsonl:4: aspect_ratio must be '16:9' or '9:16', not '1:1' (model gemini-omni-flash-preview)",
     ]
     missing = await shell.omni("batch", "none.txt")
-    assert (missing.status, missing.err) == (2, "none.txt: cannot be read: No such file or directory\n")
+    assert (missing.status, missing.err) == (2, "none.txt: the file cannot be read: No such file or directory\n")
     assert (await sandbox.record())["submits"] == submits
 
 

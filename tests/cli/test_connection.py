@@ -41,9 +41,9 @@ async def test_a_broken_chain_is_told_and_nothing_is_sent(shell: Shell, sandbox:
     said = await shell.omni("batch", file)
     assert (said.status, said.out) == (2, "")
     assert said.err.splitlines() == [
-        "p.jsonl:2: lines 2, 3 and 4 extend each other in a circle",
-        "p.jsonl:5: extend_from 'nobody' is the id of no line",
-        "p.jsonl:6: extends itself",
+        "p.jsonl:2: lines 2, 3 and 4 extend each other in a cycle; remove extend_from from one of them",
+        "p.jsonl:5: extend_from names 'nobody', but no line has this id",
+        "p.jsonl:6: extend_from names the line itself; name an earlier clip or leave it out",
         "p.jsonl:7: it cannot go on from another task; name a model that can "
         "(gemini-omni-flash-preview or gemini-omni-1.1-flash) (model Omni-Flash-Ext)",
     ]

@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def omni_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[SandboxThread]:
-    """A sandbox for this test. Every OmniClient() without a `base_url` connects to it."""
+    """Start a sandbox for this test. Every OmniClient() without a `base_url` connects to it."""
     from omni_async.testing import SandboxThread, settings_from_markers
 
     with SandboxThread(**settings_from_markers(request.node.iter_markers("omni_sandbox"))) as sandbox:
@@ -39,7 +39,7 @@ def omni_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def omni_client(omni_sandbox: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
-    """A function that creates clients of `omni_sandbox`: ``async with omni_client() as client``.
+    """Return a function that creates clients of `omni_sandbox`: ``async with omni_client() as client``.
 
     Clips are written to ``tmp_path / "clips"``. Keyword arguments are those of `OmniClient`.
     """
