@@ -1,35 +1,36 @@
-"""Every error a user may meet, each class chosen by what the reader can do about it.
+"""Every error that the library raises, in one tree. Catch a class according to what you can do about it.
 
 ::
 
-    OmniError
-     +- APIError                 the server answered no          .status .code .type .message .request_id
-     |   +- InvalidRequest       400 413 422: change the request
+    OmniError                        anything that goes wrong with the work itself
+     +- APIError                     the server refused                    .status .code .type .message .request_id
+     |   +- InvalidRequest           400, 413, 422: change the request
      |   |   +- InvalidReference     a local file cannot be sent (also a ValueError)   .path
-     |   +- AuthenticationError  401: check the API key
-     |   +- PaymentRequired      402: top up the account, then run again
-     |   +- PermissionDenied     403: this key may not do that
-     |   +- NotFound             404: wrong address, or an id the server does not know
-     |   +- Conflict             409: the idempotency key stands for something else
-     |   +- RateLimited          429: wait                        .retry_after
-     |   +- ServerError          5xx: the server is in trouble
-     +- TransportError           no usable answer                 .sent .permanent
-     |   +- TransportTimeout
-     +- JobError                 the job itself                   .key .task_id
-     |   +- JobFailed            the server gave the job up       .task
-     |   +- JobTimedOut           it may still finish (also a TimeoutError)
-     |   +- JobCancelled         given up here
-     |   +- SubmitOutcomeUnknown        nobody can know whether the server took it
-     |   +- ParentFailed         the job it extends has no result
-     |   +- KeyReused            this key already names another request
-     +- DownloadError            finished and paid, but the clip is not on disk   .path .url
-     +- LedgerError              the record of jobs cannot be kept
-     |   +- LedgerLocked         another process owns it         .pid
-     +- CostLimitReached         `Limits(max_cost=)`: one more clip might pass it
-    ClientClosed(RuntimeError)   you misused me: open a client with ``async with``
-    UnknownModelWarning(UserWarning)   no error: a model without rules here; given once for each id
+     |   +- AuthenticationError      401: check the API key
+     |   +- PaymentRequired          402: top up the account, then run again
+     |   +- PermissionDenied         403: this API key may not do that
+     |   +- NotFound                 404: wrong address, or an id unknown to the server
+     |   +- Conflict                 409: the idempotency key belongs to another request
+     |   +- RateLimited              429: wait                             .retry_after
+     |   +- ServerError              5xx: the server or a gateway failed
+     +- TransportError               no usable response                    .sent .permanent
+     |   +- TransportTimeout         no usable response in time
+     +- JobError                     something about one job               .key .task_id
+     |   +- JobFailed                the server accepted the job, then failed it       .task
+     |   +- JobTimedOut              not finished in time; it may still finish (also a TimeoutError)
+     |   +- JobCancelled             cancelled here
+     |   +- SubmitOutcomeUnknown     it is unknown whether the server accepted the job
+     |   +- ParentFailed             the job that it extends has no result
+     |   +- KeyReused                the key already names a job with another request
+     +- DownloadError                finished and paid for, but not on disk            .path .url
+     +- LedgerError                  the ledger cannot be read or written
+     |   +- LedgerLocked             another process is using the ledger   .pid
+     +- CostLimitReached             the next job might exceed ``Limits(max_cost=)``
 
-All of them survive pickling: what they carry are plain attributes.
+    ClientClosed (RuntimeError)      the client is not open                .key .task_id
+    UnknownModelWarning (UserWarning)   the rules of a model are unknown; warned once for each model
+
+All of them can be pickled and copied. Everything they carry is a plain attribute.
 """
 
 from __future__ import annotations
@@ -45,17 +46,19 @@ _E = TypeVar("_E", bound="OmniError")
 
 
 class OmniError(Exception):
-    """Whatever goes wrong with the work itself; catch this to catch everything below."""
+    """Base class of everything that goes wrong with the work itself."""
 
 
 class APIError(OmniError):
-    """The server answered, and the answer was no.
+    """The server refused a request.
 
-    ``status`` is the HTTP status (or the one the body names under a 200), ``code`` and ``type`` are the server's
-    words for it, ``message`` is its sentence, and ``request_id`` is what its support asks for.
+    ``status`` is the HTTP status, or the status that the body of a 200 names. ``code``, ``type`` and ``message`` are
+    the fields of the server's error object, ``request_id`` is the id that APIMart's support asks for. What the server
+    left out is empty.
     """
 
-    remedy: ClassVar[str] = ""
+    remedy: ClassVar[str] = "Check the base URL"
+    """What the reader can do, appended to the text of the error."""
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class APIError(OmniError):
         *,
         status: int = 0,
         code: str = "",
-        type: str = "",  # noqa: A002 - the server's own word for the field
+        type: str = "",  # noqa: A002 - the server's own name for the field
         message: str = "",
         request_id: str = "",
     ) -> None:
@@ -76,11 +79,13 @@ class APIError(OmniError):
 
 
 class InvalidRequest(APIError):
-    """The request itself is at fault (400, 413, 422, or a 500 that names a parameter): change it."""
+    """The request is invalid (400, 413, 422, or a 500 that names a parameter). Nothing was charged; change it."""
+
+    remedy = "Change the request"
 
 
 class InvalidReference(InvalidRequest, ValueError):
-    """A local file that a request refers to is missing, or is none that can be sent. Nothing was sent, or paid."""
+    """A local file of a request is missing or cannot be sent. Nothing was submitted. ``path`` names the file."""
 
     def __init__(self, text: str, *, path: str = "", **facts: Any) -> None:
         super().__init__(text, **facts)
@@ -88,46 +93,54 @@ class InvalidReference(InvalidRequest, ValueError):
 
 
 class AuthenticationError(APIError):
-    """The API key is missing or wrong (401)."""
+    """The API key is missing or wrong (401). Nothing was charged; correct the key."""
 
     remedy = "Check the API key (APIMART_API_KEY)"
 
 
 class PaymentRequired(APIError):
-    """The account's credit is used up (402): top it up and run the same thing again."""
+    """The credit of the account or of the API key is used up (402). Top up the account and run the same again."""
 
-    remedy = "Top up the account, then run the same again; what was accepted is not lost"
+    remedy = "Top up the account and run the same again; accepted jobs are not lost"
 
 
 class PermissionDenied(APIError):
-    """This key may not do that (403)."""
+    """The API key is not allowed to do this (403)."""
+
+    remedy = "Check what this API key is allowed to do"
 
 
 class NotFound(APIError):
-    """The server does not know this address or id (404)."""
+    """The server does not know the address or the id (404)."""
 
     remedy = "Check the base URL and the id"
 
 
 class Conflict(APIError):
-    """The idempotency key stands for something else (409)."""
+    """The server knows the idempotency key of the job from another request (409)."""
+
+    remedy = "Check in your account whether the task exists before you resubmit the job"
 
 
 class RateLimited(APIError):
-    """Too much at once, or too fast (429). ``retry_after`` is the server's advice in seconds, if it gave any."""
+    """The server received too many requests (429). ``retry_after`` is its Retry-After in seconds; None: not given."""
 
+    remedy = "Wait, then try again"
     retry_after: float | None = None
 
 
 class ServerError(APIError):
-    """The server, or a gateway before it, is in trouble (5xx)."""
+    """The server, or a gateway in front of it, failed (5xx)."""
+
+    remedy = "Try again later"
 
 
 class TransportError(OmniError):
-    """No usable answer came. ``sent`` is False only where it is certain that no byte of the request left.
+    """The connection failed, or the response could not be read.
 
-    ``permanent`` says that waiting will not help: no answer has ever come this way, and a person has to mend it (a
-    certificate that is not trusted, a proxy that refuses).
+    ``sent`` is False only if it is certain that no byte of the request left this machine. ``permanent`` is True if
+    waiting cannot help: no response has arrived yet on this connection, and the cause must be fixed by the user
+    (an untrusted certificate, a proxy that refuses).
     """
 
     def __init__(self, text: str, *, sent: bool = True, permanent: bool = False) -> None:
@@ -137,11 +150,11 @@ class TransportError(OmniError):
 
 
 class TransportTimeout(TransportError):
-    """No usable answer came in time."""
+    """No usable response arrived in time."""
 
 
 class JobError(OmniError):
-    """Something about one job: ``key`` is our name for it, ``task_id`` the server's (None until accepted)."""
+    """Something about one job. ``key`` is the key of the job, ``task_id`` the id of its task, None until accepted."""
 
     def __init__(self, text: str, *, key: str = "", task_id: str | None = None) -> None:
         super().__init__(text)
@@ -150,7 +163,7 @@ class JobError(OmniError):
 
 
 class JobFailed(JobError):
-    """The server accepted the job and then gave it up. ``task`` is its last reply."""
+    """The server accepted the job and then failed it. ``task`` is the last status response, None if there is none."""
 
     def __init__(self, text: str, *, key: str = "", task_id: str | None = None, task: Task | None = None) -> None:
         super().__init__(text, key=key, task_id=task_id)
@@ -158,27 +171,30 @@ class JobFailed(JobError):
 
 
 class JobTimedOut(JobError, TimeoutError):
-    """The job was not seen to finish in time; the server may still be working on it."""
+    """The job did not finish in time. The server may still finish and bill it: ``attach`` or ``resume`` follows it."""
 
 
 class JobCancelled(JobError):
-    """The job was given up here. If it has a ``task_id``, the server still runs and bills it."""
+    """The job was cancelled here. If it has a ``task_id``, the server still renders and bills it."""
 
 
 class SubmitOutcomeUnknown(JobError):
-    """The submit got no clear answer: the server may or may not have taken (and billed) it."""
+    """It is unknown whether the server accepted (and billed) the job. Resubmitting it may pay for it twice."""
 
 
 class ParentFailed(JobError):
-    """The job that this one extends has no result to extend. Nothing was sent."""
+    """The job that this one extends has no result. This one was not submitted."""
 
 
 class KeyReused(JobError):
-    """This key already names a job with another request. Nothing was sent."""
+    """The key already names a job with another request. Nothing was submitted; use another key."""
 
 
 class DownloadError(OmniError):
-    """The task is finished and paid, but its clip could not be stored at ``path``."""
+    """The task is finished and paid for, but its clip could not be stored. ``resume`` downloads it without paying.
+
+    ``path`` is the file that could not be written, ``url`` the link of the clip without its signature.
+    """
 
     def __init__(self, text: str, *, path: str = "", url: str = "") -> None:
         super().__init__(text)
@@ -187,11 +203,11 @@ class DownloadError(OmniError):
 
 
 class LedgerError(OmniError):
-    """The record of jobs cannot be read or written; what cannot be recorded is not bought."""
+    """The ledger cannot be read or written. What cannot be recorded is not submitted."""
 
 
 class LedgerLocked(LedgerError):
-    """Another process owns this ledger; ``pid`` is its number, if it can be told."""
+    """Another process is using this ledger. ``pid`` is its process id, None if unknown."""
 
     def __init__(self, text: str, *, pid: int | None = None) -> None:
         super().__init__(text)
@@ -199,11 +215,11 @@ class LedgerLocked(LedgerError):
 
 
 class CostLimitReached(OmniError):
-    """What is paid and what is on its way leave no room for one more clip under the ceiling that the user has set."""
+    """The next job might exceed ``Limits(max_cost=)``, given what is paid and what is in progress."""
 
 
 class ClientClosed(RuntimeError):
-    """The client is not open (any more). ``task_id`` names the server's task of the job in question, if any."""
+    """The client was closed, or was never opened with ``async with``. ``task_id`` is the task of the job, if any."""
 
     def __init__(self, text: str, *, key: str = "", task_id: str | None = None) -> None:
         super().__init__(text)
@@ -212,7 +228,7 @@ class ClientClosed(RuntimeError):
 
 
 class UnknownModelWarning(UserWarning):
-    """A model whose rules are not known here: what it takes is for the server to say. Given once for each id."""
+    """The rules of a model are unknown, so its fields are not checked. Warned once for each model."""
 
 
 _BY_STATUS: dict[int, type[APIError]] = {
@@ -227,8 +243,8 @@ _BY_STATUS: dict[int, type[APIError]] = {
     429: RateLimited,
 }
 
-
-STATUS_BY_ERROR_TYPE = {
+# The `type` of the error objects that the API documents, for errors sent under a 200.
+STATUS_BY_ERROR_TYPE: dict[str, int] = {
     "invalid_request_error": 400,
     "authentication_error": 401,
     "payment_required": 402,
@@ -239,17 +255,17 @@ STATUS_BY_ERROR_TYPE = {
     "service_unavailable": 503,
 }
 
-# The words of gateways that refuse for now, also under statuses that say something else.
-RATE_LIMIT_CODES = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
+# Gateways send a rate limit with these codes or types under other statuses than 429, too.
+RATE_LIMIT_CODES: frozenset[str] = frozenset({"rate_limit_error", "rate_limit_exceeded", "too_many_requests"})
 
 
 def error_class(status: int) -> type[APIError]:
-    """The class of the tree above that stands for this HTTP status."""
+    """Return the subclass of `APIError` for an HTTP status."""
     return _BY_STATUS.get(status, ServerError if status >= 500 else APIError)
 
 
 def with_prefix(prefix: str, error: _E) -> _E:
-    """Give the same error with the one it is about named in front."""
+    """Return a copy of an error whose text begins with `prefix` and a colon; the error itself is unchanged."""
     named = copy(error)
     named.args = (f"{prefix}: {error}", *error.args[1:])
     return named

@@ -1,4 +1,4 @@
-"""Time: `Clock` tells it, and `WakeEvent` waits for an event or for time to pass. Every stage of a job uses both."""
+"""`Clock` reads the time; `WakeEvent` waits for an event or for a time. Every stage of a job uses both."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import time
 
 
 class Clock:
-    """The two clocks that a client reads: the event loop's for intervals, the wall clock for what is recorded.
+    """The two clocks of a client: the event loop's time for intervals, the wall-clock time for what is recorded.
 
-    One instance goes from the client to every stage, so that tests can put another in its place.
+    The client passes one instance to every stage, so that tests can replace it.
     """
 
     def now(self) -> float:
-        """Return the time of the running event loop in seconds. It only moves forward; its zero means nothing."""
+        """Return the time of the running event loop in seconds. It only moves forward, from an arbitrary zero."""
         return asyncio.get_running_loop().time()
 
     def wall(self) -> float:
-        """Return the wall-clock time in Unix seconds. It may jump, but outlives the process."""
+        """Return the wall-clock time in unix seconds. It may jump, but it means the same in the next process."""
         return time.time()
 
 
@@ -35,7 +35,8 @@ class WakeEvent:
         """Wait until the event is set, for at most `seconds` (None: without a limit)."""
         if seconds is None:
             await self._event.wait()
-        else:  # a timer that sets the event costs a tenth of a cancel scope
+        else:
+            # A timer that sets the event costs a tenth of a cancel scope, and stages wait often.
             timer = asyncio.get_running_loop().call_later(seconds, self._event.set)
             try:
                 await self._event.wait()

@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class TaskState(Enum):
-    """What a server's status word comes down to."""
+    """What the status string of a task means."""
 
     RUNNING = "running"
     DONE = "done"
@@ -16,7 +16,7 @@ class TaskState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One finished video on the server: where it is, and until when (unix seconds; None: not said)."""
+    """One finished video: its URL, and when that expires (unix seconds). None: the server did not say."""
 
     url: str
     expires_at: float | None = None
@@ -24,10 +24,17 @@ class Video:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """One reply about a task. Whatever the server left out is None; times are unix seconds, durations seconds.
+    """A task, from one status response of the server. A field that the server left out is None or empty.
 
-    `status` is the server's own word in lower case, `state` what it comes down to. `cost` is in USD, `progress` in
-    percent. `error`, `error_code` and `error_type` are the server's words about a failed task.
+    - ``id``: the id of the task.
+    - ``status``: the server's own status string, in lower case; ``state``: what it means.
+    - ``progress``: percent, 0 to 100.
+    - ``created``, ``completed``: unix seconds.
+    - ``estimated_time``, ``actual_time``: how long the server expects the task to take, and how long it took, in
+      seconds.
+    - ``cost``: USD; ``credits_cost``: credits, ten to a USD.
+    - ``videos``: the finished videos.
+    - ``error``, ``error_code``, ``error_type``: the fields of the server's error object, of a failed task.
     """
 
     id: str
@@ -48,7 +55,10 @@ class Task:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """What is left to the API key or account, in the account's own unit (mostly USD); None: not said."""
+    """What an API key or account has left, in the unit of the account (mostly USD). None: the server did not say.
+
+    ``unlimited`` is True if the server does not limit the key; the amounts then mean nothing.
+    """
 
     remaining: float | None = None
     used: float | None = None

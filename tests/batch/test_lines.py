@@ -32,7 +32,7 @@ INVALID_LINES: list[tuple[str, str]] = [
     ('{"prompt": "a", "extra": {"x": 1, "x": 2}}', "'x' appears twice; remove one"),
     ('{"prompt": "a", "extra": {"x": NaN}}', "NaN is not a JSON value; leave the field out"),
     ('{"prompt": "a", "extra": {"x": 1e999}}', "extra must be plain JSON values: Out of range float"),
-    ('{"prompt": "a", "extra": {"x": null}}', "extra: x is null; leave out what is not to be sent"),
+    ('{"prompt": "a", "extra": {"x": null}}', "extra: x is null; leave out fields that should not be sent"),
     ('{"prompt": "a", "extra": [1]}', "extra must be an object, not a list"),
     ('{"prompt": "\\ud83d"}', "the line contains half a character"),
     ('{"prompt": "a", "id": "\\udc00"}', "the line contains half a character"),
@@ -106,10 +106,10 @@ def test_the_rules_of_the_model_are_checked(tmp_path: Path) -> None:
     )
     assert [(number, reason.partition(" (")[0]) for number, reason in problems(tmp_path, "a.jsonl", text)] == [
         (2, "resolution must be '720p', not '1080p'"),
-        (3, "video_urls and extend_from_task_id exclude each other: a clip goes on from the one or from the other"),
+        (3, "video_urls and extend_from_task_id exclude each other: a clip extends either a video or a task"),
         (4, "duration must be 4, 6, 8 or 10, not 5"),
-        (5, "it cannot go on from another task; name a model that can"),
-        (6, "it cannot go on from another task; name a model that can"),
+        (5, "this model cannot extend another task; use one that can"),
+        (6, "this model cannot extend another task; use one that can"),
         (7, "extend_from names 'nobody', but no line has this id"),
         (8, "duration must be a whole number, not 'long'"),
         (9, "model must be a string, not the number 5"),

@@ -44,7 +44,7 @@ async def test_a_broken_chain_is_told_and_nothing_is_sent(shell: Shell, sandbox:
         "p.jsonl:2: lines 2, 3 and 4 extend each other in a cycle; remove extend_from from one of them",
         "p.jsonl:5: extend_from names 'nobody', but no line has this id",
         "p.jsonl:6: extend_from names the line itself; name an earlier clip or leave it out",
-        "p.jsonl:7: it cannot go on from another task; name a model that can "
+        "p.jsonl:7: this model cannot extend another task; use one that can "
         "(gemini-omni-flash-preview or gemini-omni-1.1-flash) (model Omni-Flash-Ext)",
     ]
     assert (await sandbox.record())["submits"] == before
@@ -82,7 +82,7 @@ async def test_other_models_from_a_file(shell: Shell, sandbox: SandboxProcess) -
     [
         (["--model", "Omni-Flash-Ext", "--duration", "5"], "duration must be 4, 6, 8 or 10, not 5"),
         (["--model", "gemini-omni-1.1-flash", "--resolution", "8k"], "resolution must be '360p', '720p', '1080p' or"),
-        (["--duration", "5"], "duration cannot be given"),
+        (["--duration", "5"], "duration cannot be set"),
         (["--base-url", "http://api.example"], "is plain http"),
         (["--ca-file", "none.pem"], "--ca-file none.pem: cannot be read: No such file or directory"),
         (["--ca-file", "note.txt"], "--ca-file note.txt: holds no certificate in PEM format"),

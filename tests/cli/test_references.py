@@ -109,14 +109,14 @@ async def test_bad_references_are_named_and_nothing_is_sent(shell: Shell, sandbo
     said = await shell.omni("batch", shell.write("p.jsonl", text))
     there = shell.folder
     assert said.err.splitlines() == [
-        f"p.jsonl:2: images: {there}/notes.png is no JPEG, PNG, WebP or GIF picture, whatever its name says",
+        f"p.jsonl:2: images: {there}/notes.png is not a JPEG, PNG, WebP or GIF image, whatever its extension",
         "p.jsonl:3: images takes at most 16, not 17 (model gemini-omni-flash-preview)",
-        f"p.jsonl:4: images: {there}/large.png has 22020096 bytes; the upload takes at most 20971520 (20 MiB)",
+        f"p.jsonl:4: images: {there}/large.png has 22020096 bytes; an upload may have at most 20971520 (20 MiB)",
         f"p.jsonl:5: images: there is no file {there}/none.png",
-        f"p.jsonl:6: video: {there}/minute.mp4 is 60.0 s long; a reference video has 1 to 24 s",
-        "p.jsonl:7: image_urls: 'good.png' is not an http(s) URL; a local picture is given in images",
+        f"p.jsonl:6: video: {there}/minute.mp4 is 60.0 s long; a reference video must have 1 to 24 s",
+        "p.jsonl:7: image_urls: 'good.png' is not an http(s) URL; local images belong in images",
         "p.jsonl:8: images: 'ftp://h/x.png' is neither a file nor an http(s) URL",
-        f"p.jsonl:9: video: {there}/good.png is no MP4, MOV or WebM video, whatever its name says",
+        f"p.jsonl:9: video: {there}/good.png is not an MP4, MOV or WebM video, whatever its extension",
     ]
     assert (said.status, said.out) == (2, "")
     after = await sandbox.record()
@@ -131,7 +131,7 @@ async def test_generate_names_the_options_that_are_wrong(shell: Shell, sandbox: 
     said = await shell.omni("generate", "p", "--image", "none.png", "--video", "good.png")
     assert said.err.splitlines() == [
         "--image: there is no file none.png",
-        "--video: good.png is no MP4, MOV or WebM video, whatever its name says",
+        "--video: good.png is not an MP4, MOV or WebM video, whatever its extension",
     ]
     many = await shell.omni("generate", "p", *["--image", "good.png"] * 17)
     assert many.err == "--image takes at most 16, not 17 (model gemini-omni-flash-preview)\n"
@@ -167,7 +167,7 @@ async def test_a_csv_names_files_with_spaces(shell: Shell, sandbox: SandboxProce
     bodies = {record["key"]: tasks[record["task_id"]]["body"] for record in said.records[:-1]}
     assert bodies["a"]["image_urls"] == [bodies["a"]["image_urls"][0], "https://example.com/x.png"]
     assert bodies["b"]["video_urls"][0].startswith("data:video/mp4;base64,")
-    assert said.err.count("source.mp4 is 4.0 s long; the API's page advises 3 s or less") == 1
+    assert said.err.count("source.mp4 is 4.0 s long; the API's page recommends 3 s or less") == 1
 
 
 @pytest.mark.parametrize("sandbox", [{}], indirect=True)

@@ -28,7 +28,7 @@ WRONG: list[tuple[list[str], str]] = [
     ),
     (["generate", "a", *["--image", LINK] * 17], "--image takes at most 16, not 17"),
     (["generate", "a", "--video", "none.mp4"], "--video: there is no file none.mp4"),
-    (["generate", "a", "--video", "note.txt"], "--video: note.txt is no MP4, MOV or WebM video"),
+    (["generate", "a", "--video", "note.txt"], "--video: note.txt is not an MP4, MOV or WebM video"),
     (["generate", "a", "--video", "huge.mp4"], "--video: huge.mp4 has 20971521 bytes"),
     (["generate", "a", "--video", "data:text/plain,x"], "is neither a file nor an http(s) URL"),
     (["generate", "a", "--extend-from", ""], "extend_from_task_id"),

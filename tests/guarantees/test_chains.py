@@ -79,11 +79,11 @@ async def test_what_cannot_be_extended_is_refused_at_once(tmp_path: Path) -> Non
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         fixed, free = client.submit("a", model=EXT), client.submit("b", model="gemini-omni-1.1-flash", resolution="4k")
-        with pytest.raises(ValueError, match="cannot go on from another task"):
+        with pytest.raises(ValueError, match="cannot extend another task"):
             fixed.extend("more")
         with pytest.raises(ValueError, match="exclude each other"):
             free.extend("more", video_urls=["https://example.com/a.mp4"])
-        with pytest.raises(ValueError, match="cannot go on from another task"):
+        with pytest.raises(ValueError, match="cannot extend another task"):
             free.extend("more", model=EXT)
         to_old = free.extend("more", model="gemini-omni-flash-preview")  # its 4k is not handed down to this model
         await asyncio.gather(fixed, free, to_old)

@@ -1,4 +1,4 @@
-"""The table of models: what each takes is sent, what it does not take is refused by field, value and remedy."""
+"""The model table: what a model accepts is sent; what it does not accept is refused with field, value and remedy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ A, B, C, D = (f"https://example.com/{name}.png" for name in "abcd")
 CLIP = "https://example.com/clip.mp4"
 
 
-def made(**fields: Any) -> VideoRequest:
-    """Make a request with a prompt."""
+def build(**fields: Any) -> VideoRequest:
+    """Return a request with a prompt."""
     return VideoRequest(**{"prompt": "x", **fields})
 
 
@@ -41,9 +41,9 @@ def made(**fields: Any) -> VideoRequest:
     ],
     ids=str,
 )
-def test_what_a_model_takes_is_sent(fields: dict[str, Any]) -> None:
-    """Fields that the model's page names arrive in the body as they were given."""
-    body = made(**fields).to_payload()
+def test_accepted_fields_are_sent_unchanged(fields: dict[str, Any]) -> None:
+    """Fields that the model's page documents are in the payload as they were given."""
+    body = build(**fields).to_payload()
     extra = fields.pop("extra", {})
     assert body == {
         name: value for name, value in ({"model": DEFAULT_MODEL, "prompt": "x"} | fields | extra).items() if value
@@ -53,17 +53,17 @@ def test_what_a_model_takes_is_sent(fields: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"duration": 5}, "duration cannot be given: a clip has 3 to 10 s"),
+        ({"duration": 5}, "duration cannot be set: a clip has 3 to 10 s"),
         ({"resolution": "1080p"}, "resolution must be '720p', not '1080p' (model gemini-omni-flash-preview)"),
         ({"image_urls": [A] * 17}, "image_urls takes at most 16, not 17"),
-        ({"first_frame_image": A}, "first_frame_image cannot be given; image_urls can"),
-        ({"generation_type": "frame"}, "generation_type cannot be given"),
+        ({"first_frame_image": A}, "first_frame_image cannot be set; use image_urls"),
+        ({"generation_type": "frame"}, "generation_type cannot be set"),
         ({"video_urls": [CLIP], "extend_from_task_id": "task_1"}, "video_urls and extend_from_task_id exclude"),
         ({"model": NEW, "resolution": "2160p"}, "resolution must be '360p', '720p', '1080p' or '4k', not '2160p'"),
-        ({"model": NEW, "duration": 8}, "duration cannot be given"),
+        ({"model": NEW, "duration": 8}, "duration cannot be set"),
         ({"model": NEW, "aspect_ratio": "1:1"}, "aspect_ratio must be '16:9' or '9:16', not '1:1'"),
         ({"model": NEW, "image_urls": [A] * 11}, "image_urls takes at most 10, not 11"),
-        ({"model": NEW, "image_urls": [A] * 10, "first_frame_image": B}, "together may be 10, not 11"),
+        ({"model": NEW, "image_urls": [A] * 10, "first_frame_image": B}, "together take at most 10, not 11"),
         ({"model": NEW, "last_frame_image": A}, "last_frame_image needs first_frame_image as well"),
         ({"model": NEW, "first_frame_image": "a.png"}, "'a.png' is not an http(s) URL"),
         ({"model": NEW, "video_urls": [CLIP], "extend_from_task_id": "t"}, "exclude each other"),
@@ -75,17 +75,17 @@ def test_what_a_model_takes_is_sent(fields: dict[str, Any]) -> None:
         ({"model": EXT, "image_urls": [A, B, C, D]}, "image_urls takes at most 3, not 4"),
         ({"model": EXT, "generation_type": "frame", "image_urls": [A, B, C]}, "image_urls must be 1 with"),
         ({"model": EXT, "generation_type": "other"}, "generation_type must be 'frame' or 'reference', not 'other'"),
-        ({"model": EXT, "duration": 6, "video_urls": [CLIP]}, "duration cannot be given with video_urls"),
-        ({"model": EXT, "video_urls": ["data:video/mp4;base64,AA"]}, "takes an http(s) URL, no data: URI"),
-        ({"model": EXT, "extend_from_task_id": "t"}, "cannot go on from another task; name a model that can"),
+        ({"model": EXT, "duration": 6, "video_urls": [CLIP]}, "duration cannot be set with video_urls"),
+        ({"model": EXT, "video_urls": ["data:video/mp4;base64,AA"]}, "must be an http(s) URL, not a data: URI"),
+        ({"model": EXT, "extend_from_task_id": "t"}, "this model cannot extend another task; use one that can"),
         ({"model": "gemini-omni-1.1-flash-ext", "duration": 5}, "(model gemini-omni-1.1-flash-ext)"),
     ],
     ids=str,
 )
-def test_what_a_model_does_not_take_is_refused(fields: dict[str, Any], words: str) -> None:
-    """The error names the field, the value, and what this model takes instead."""
+def test_unaccepted_fields_are_refused(fields: dict[str, Any], words: str) -> None:
+    """The error names the field, the value, and what this model accepts instead."""
     with pytest.raises(ValidationError) as caught:
-        made(**fields)
+        build(**fields)
     assert words in str(caught.value)
 
 
@@ -96,45 +96,45 @@ def test_what_a_model_does_not_take_is_refused(fields: dict[str, Any], words: st
         {"last_frame_image": A, "generation_type": "new", "extend_from_task_id": "t", "video_urls": [CLIP]},
     ],
 )
-def test_an_unknown_model_is_sent_what_is_asked_for(fields: dict[str, Any]) -> None:
-    """Of a model that is not in the table, only what holds for all is checked: links, and something to go by."""
-    assert made(model="gemini-omni-1.2-flash", **fields).to_payload().keys() >= fields.keys()
+def test_an_unknown_model_is_not_checked(fields: dict[str, Any]) -> None:
+    """For a model that is not in the table, only URLs are checked, and that there is a prompt or a reference."""
+    assert build(model="gemini-omni-1.2-flash", **fields).to_payload().keys() >= fields.keys()
     with pytest.raises(ValidationError, match="http"):
-        made(model="gemini-omni-1.2-flash", image_urls=["a.png"])
+        build(model="gemini-omni-1.2-flash", image_urls=["a.png"])
     with pytest.raises(ValidationError, match="give a prompt"):
         VideoRequest(model="gemini-omni-1.2-flash")
 
 
-def test_extra_passes_anything_through() -> None:
-    """What a newer page allows can be sent before the table knows of it."""
+def test_extra_is_sent_unchecked() -> None:
+    """Fields and values of newer models can be sent before the table lists them."""
     extra = {"resolution": "4k", "duration": 99, "nsfw_check": True}
-    assert made(extra=extra).to_payload() == {"model": DEFAULT_MODEL, "prompt": "x", **extra}
+    assert build(extra=extra).to_payload() == {"model": DEFAULT_MODEL, "prompt": "x", **extra}
 
 
-def test_a_recorded_request_can_be_read_after_its_rules_have_changed() -> None:
-    """What an older table let through, and the ledger holds, is read as it was; a new request is not let through."""
+def test_a_stored_request_is_not_checked_against_new_rules() -> None:
+    """A request that an older table accepted is read from the ledger; a new one like it is refused."""
     text = '{"prompt":"x","resolution":"8k","duration":5,"video_urls":["https://h/v"],"extend_from_task_id":"t"}'
     assert VideoRequest.from_json(text).to_payload()["resolution"] == "8k"
     with pytest.raises(ValidationError):
         VideoRequest.model_validate_json(text)
 
 
-def test_what_goes_on_takes_model_ratio_and_resolution_over() -> None:
-    """To another model, only what that takes as well is handed down; what was not asked for, never."""
-    parent = made(model=NEW, resolution="1080p", aspect_ratio="9:16", image_urls=[A])
+def test_an_extension_inherits_model_ratio_and_resolution() -> None:
+    """Only fields that were set are inherited, and by another model only those that it accepts."""
+    parent = build(model=NEW, resolution="1080p", aspect_ratio="9:16", image_urls=[A])
     assert parent.inherited_fields() == {"model": NEW, "resolution": "1080p", "aspect_ratio": "9:16"}
     assert parent.inherited_fields(DEFAULT_MODEL) == {"aspect_ratio": "9:16"}
     assert parent.inherited_fields("somebody-else") == {"resolution": "1080p", "aspect_ratio": "9:16"}
-    assert made().inherited_fields() == {}
+    assert build().inherited_fields() == {}
 
 
-def test_what_cannot_go_on_says_so() -> None:
-    """A model that extends nothing, and a video beside a parent, are refused before anything is sent."""
-    made().validate_extension()
-    with pytest.raises(ValueError, match="name a model that can"):
-        made(model=EXT).validate_extension()
+def test_an_impossible_extension_is_refused() -> None:
+    """A model that cannot extend, and a video together with a parent, are refused before anything is sent."""
+    build().validate_extension()
+    with pytest.raises(ValueError, match="use one that can"):
+        build(model=EXT).validate_extension()
     with pytest.raises(ValueError, match="exclude each other"):
-        made(video_urls=[CLIP]).validate_extension()
+        build(video_urls=[CLIP]).validate_extension()
 
 
 @pytest.mark.parametrize(
@@ -142,18 +142,18 @@ def test_what_cannot_go_on_says_so() -> None:
     [
         ("gemini-omni-flash-previw", "did you mean 'gemini-omni-flash-preview'?"),
         ("omni-flash-ext", "did you mean 'Omni-Flash-Ext'?"),
-        ("sora-2", "only what holds for all is checked"),
+        ("sora-2", "its fields are not checked before they are sent"),
     ],
 )
-def test_an_unknown_model_is_named_with_what_may_be_meant(name: str, hint: str) -> None:
-    """A slip of the pen is met with the name that comes near it."""
+def test_a_misspelt_model_gets_a_suggestion(name: str, hint: str) -> None:
+    """The warning for an unknown model suggests the name that is closest to it."""
     assert hint in unknown_model_warning(name)
     assert ("did you mean" in unknown_model_warning(name)) == ("did you mean" in hint)
 
 
 @pytest.mark.parametrize("rules", MODELS.values(), ids=MODELS)
-def test_every_row_is_whole(rules: ModelRules) -> None:
-    """Each row of the table says something of everything, and is found by each of its names."""
+def test_every_row_is_complete(rules: ModelRules) -> None:
+    """Each row of the table has a rule for everything, and is found by each of its names."""
     assert all(rules_for(name) is rules and not unknown_model_warning(name) for name in (rules.id, *rules.aliases))
     assert rules.resolutions
     assert rules.default_length

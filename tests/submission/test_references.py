@@ -492,7 +492,7 @@ async def test_a_video_that_changes_in_the_last_moment_is_read_anew(tmp_path: Pa
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        pytest.param(lambda path: path.write_text("just notes"), "no JPEG, PNG, WebP or GIF", id="a text"),
+        pytest.param(lambda path: path.write_text("just notes"), "not a JPEG, PNG, WebP or GIF", id="a text"),
         pytest.param(lambda path: path.touch(), "is empty", id="nothing"),
         pytest.param(lambda path: path.mkdir(), "is no file", id="a folder"),
         pytest.param(os.mkfifo, "is no file", id="a pipe"),
