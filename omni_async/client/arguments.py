@@ -1,4 +1,4 @@
-"""Validates what users pass to the client: requests, API key, base URL."""
+"""Validates what users pass to the client: requests, API key, base URL. Raises before anything is recorded or sent."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ DEFAULT_BASE_URL = "https://api.apimart.ai"
 
 
 def build_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
-    """Give a checked request; a text is its prompt, and `fields` add to it or replace what it says.
+    """Return a validated request. A string is the prompt; `fields` are added, or replace those of the request.
 
-    Its local files are named by absolute paths, so that they are the same ones in any later run.
+    Paths of local files become absolute, so that they name the same files in any later run.
     """
     if isinstance(request, str):
         return _with_warning(resolve_references(VideoRequest(prompt=request, **fields)))
     if not isinstance(request, VideoRequest):
         raise TypeError(f"submit takes a VideoRequest or a prompt, not {type(request).__name__}")
-    # Checked once more: `model_copy(update=...)` checks nothing, and what cannot be read again would stop every room.
+    # Validated once more: `model_copy(update=...)` validates nothing, and what is recorded must be readable again.
     given = {name: getattr(request, name) for name in request.model_fields_set}
     return _with_warning(resolve_references(VideoRequest(**given | fields)))
 
 
 def _with_warning(request: VideoRequest) -> VideoRequest:
-    """Warn of a model without rules. Python itself shows the same warning of the same place only once a process."""
+    """Warn of a model without rules. Python shows a repeated warning of one place only once per process."""
     if text := unknown_model_warning(request.model):
         warnings.warn(text, UnknownModelWarning, stacklevel=1)
     return request
 
 
 def validate_api_key(api_key: str | None) -> str:
-    """Give the key without the white space that copying left around it. No message ever shows it."""
+    """Return the key without the white space that copying left around it. No message ever shows it."""
     api_key = (api_key or os.environ.get("APIMART_API_KEY") or "").strip()
     if not api_key:
-        raise AuthenticationError("there is no API key: give api_key=..., or set APIMART_API_KEY")
+        raise AuthenticationError("there is no API key: pass api_key=..., or set APIMART_API_KEY")
     if not (api_key.isascii() and api_key.isprintable()) or " " in api_key:
         raise AuthenticationError("the API key holds characters that no key has (white space or non-ASCII)")
     return api_key
 
 
 def validate_base_url(base_url: str | None, *, allow_insecure: bool = False) -> str:
-    """Give the address of the API: the one given, the environment's, or the real one. Plain http shows the key."""
+    """Return the API's address: `base_url`, else `APIMART_BASE_URL`, else the default. Refuse plain http elsewhere."""
     base_url = base_url or os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL
     try:
         url = URL(base_url)
@@ -62,10 +62,10 @@ def validate_base_url(base_url: str | None, *, allow_insecure: bool = False) -> 
         raise ValueError("base_url must not hold a user, a password, a query or a fragment")
     if url.scheme == "http" and not allow_insecure and not _is_this_machine(url.host or ""):
         raise ValueError(
-            f"base_url={base_url!r} is plain http: whoever is on the way could read the API key. Use https://; if you "
-            "do mean it, say so with Connection(allow_insecure=True), or --allow-insecure on the command line"
+            f"base_url={base_url!r} is plain http: anyone on the network path could read the API key. Use https://, or "
+            "allow it with Connection(allow_insecure=True), or --allow-insecure on the command line"
         )
-    return base_url.rstrip("/").removesuffix("/v1")  # as programs for the OpenAI protocol are used to give it
+    return base_url.rstrip("/").removesuffix("/v1")  # programs for the OpenAI protocol give it with /v1
 
 
 def _is_this_machine(host: str) -> bool:

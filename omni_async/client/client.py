@@ -153,7 +153,7 @@ class OmniClient:
     # Jobs
 
     def submit(self, request: VideoRequest | str, *, key: str | None = None, **fields: Any) -> Job:
-        """Submit a request and return its job immediately. A string is the prompt; `fields` are those of `VideoRequest`.
+        """Submit a request and return its job immediately. A string is the prompt, `fields` those of `VideoRequest`.
 
         `key` names the job and its file. Without one, a key is made from the prompt, and each call is a new job. The
         same key with the same request is the same job, in this run and in later ones, and is never paid twice. Awaiting
@@ -175,8 +175,8 @@ class OmniClient:
             async for job in client.as_completed(prompts, max_pending=100):
                 print(job.key, await job)
 
-        A failed job is yielded too, and raises when it is awaited. `requests` may be asynchronous and endless. Its items
-        are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than `max_pending`
+        A failed job is yielded too, and raises when it is awaited. `requests` may be asynchronous and endless. Its
+        items are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than `max_pending`
         jobs are unfinished or not yet yielded.
         """
         runtime = self._open()

@@ -1,4 +1,7 @@
-"""The rooms of one open client, joined: one task group, opened once, closed once, and nobody left waiting."""
+"""`ClientRuntime`: builds, runs and stops the stages of one open client, in one task group.
+
+`OmniClient` makes it when it is entered. What passes from one stage to another passes through the callbacks here.
+"""
 
 from __future__ import annotations
 
@@ -99,27 +102,33 @@ def _least(told: _Number | None, found: _Number | None) -> _Number | None:
     return min((limit for limit in (told, found) if limit is not None), default=None)
 
 
-_ROUNDS = 8.0  # a job that waits counts so much: 12 at once, 100 jobs: 2 % less time for 0.8 more checks a job
-_TURNS = 10  # of the loop, in which those who have just got their clip may hand in what follows from it
+# How much more a check is worth per waiting job while the concurrency limit is reached, since each slot that stands empty
+# is lost for good. At 12 concurrent jobs and 100 jobs in all, 8 saves 2 % of the time for 0.8 more checks per job.
+# Half saves less, double costs checks for next to nothing (CheckSchedule limits the factor).
+_PRESSURE = 8.0
+# Turns of the event loop before a client without live jobs counts as idle: a waiter that has just got its clip may submit
+# what follows from it. One turn is enough for `await job`; wrappers around it take a few more.
+_IDLE_TURNS = 10
 
-logging.getLogger("omni_async").addHandler(logging.NullHandler())  # quiet until the program sets logging up
-_log = logging.getLogger("omni_async.client")
+# Without it, Python prints warnings of libraries to stderr until the program sets logging up.
+logging.getLogger("omni_async").addHandler(logging.NullHandler())
+_log = logging.getLogger(__name__)
 _BACKEND = "anyio._backends._asyncio"
 
 
 async def preload_backend() -> None:
-    """Load, beside the event loop, what anyio loads at its first use: that would hold up the loop for 25 ms."""
+    """Import in a thread what anyio imports at its first use: that would hold up the event loop for 25 ms."""
     if _BACKEND not in sys.modules:
         with suppress(ImportError):
             await asyncio.to_thread(import_module, _BACKEND)
 
 
 class ClientRuntime:
-    """Everything that lives from entering a client to leaving it. Made within the event loop that it belongs to.
+    """The stages of one client, from entering to leaving it. Made in the event loop to which it belongs.
 
-    The rooms run in an asyncio task of their own, and not in the one that entered the client: so what the user's block
-    raises comes out as it is, not in an exception group, and a client may be entered in one task and left in another
-    (test fixtures and web frameworks do that).
+    The stages run in an asyncio task of their own, not in the one that entered the client. So what the user's block
+    raises comes out as it is, not in an exception group, and a client may be entered in one asyncio task and left in
+    another, as test fixtures and web frameworks do.
     """
 
     def __init__(
@@ -138,7 +147,7 @@ class ClientRuntime:
     ) -> None:
         self.loop = asyncio.get_running_loop()
         self.failure: BaseException | None = None
-        self.is_closed = False  # also where somebody has cancelled every asyncio task of the loop
+        self.is_closed = False  # also if the program has cancelled every asyncio task of the loop
         self.registry = JobRegistry(ledger, on_event, clock)
         self.queries = ApiQueries(transport, retry, clock)
         self.uploads = ImageUploader(transport, self.registry, server, retry=retry)
@@ -156,9 +165,9 @@ class ClientRuntime:
             on_slot_freed=self._on_slot_freed,
             webhook=webhook,
         )
-        post = Sender(transport, self.registry, self.references, webhook.url_for)
+        sender = Sender(transport, self.registry, self.references, webhook.url_for)
         self.submitter = Submitter(
-            post,
+            sender,
             self.registry,
             limits=limits,
             retry=retry,
@@ -181,7 +190,7 @@ class ClientRuntime:
         self._supervisor = asyncio.create_task(self._run(), name="omni_async client")
 
     def cancel(self, job: JobState) -> bool:
-        """Give a job up, wherever it has got to; False if it has ended."""
+        """Cancel a job, whatever its stage. Return False if it is done."""
         if job.done():
             return False
         if self.dispatcher.cancel(job):
@@ -199,12 +208,12 @@ class ClientRuntime:
         return True
 
     def spawn(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Let something run until it ends or the client is left."""
+        """Run a coroutine until it ends or the client is closed."""
         if self._group is not None and not self._leaving.is_set():
             self._group.start_soon(work)
 
     async def open(self) -> None:
-        """Wait until the rooms are there; who is cancelled meanwhile leaves nothing behind. Raises `LedgerError`."""
+        """Wait until the stages run. Raise `LedgerError` if the store cannot be opened. Cancellation leaves nothing behind."""
         try:
             await self._opened.wait()
         except BaseException:
@@ -215,33 +224,33 @@ class ClientRuntime:
             raise self.failure
 
     async def wait_until_idle(self) -> None:
-        """Wait until there is nothing left to do."""
+        """Wait until no job is live."""
         while self.registry.live():
             await self.registry.wait_until_empty()
-            for _ in range(_TURNS):
+            for _ in range(_IDLE_TURNS):
                 await anyio.lowlevel.checkpoint()
 
     def statistics(self) -> Statistics:
-        """Give all sums as of now."""
-        learnt = self.submitter.limiter.learned()
+        """Return the totals as of now."""
+        learned = self.submitter.limiter.learned()
         return self.registry.totals.statistics(
-            learned_submits_per_minute=None if learnt.per_second is None else 60 * learnt.per_second,
-            learned_max_in_flight=learnt.max_in_flight,
+            learned_submits_per_minute=None if learned.per_second is None else 60 * learned.per_second,
+            learned_max_in_flight=learned.max_in_flight,
             stopped=self.submitter.stop_error,
         )
 
     def forecast(self, upcoming: int) -> Forecast:
-        """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
-        rooms = (self.registry, self.submitter, self.poller.experience, self.downloader)
-        return forecast_of(*rooms, limits=self._configured, upcoming=upcoming)
+        """Return what to expect, with `upcoming` jobs that are not submitted yet."""
+        stages = (self.registry, self.submitter, self.poller.experience, self.downloader)
+        return forecast_of(*stages, limits=self._configured, upcoming=upcoming)
 
     async def close(self) -> None:
-        """Stop at once: POSTs on the wire get a few seconds, all else is cut short, every waiter gets an outcome."""
+        """Stop now: outstanding POSTs get a few seconds, all else is cancelled, and every waiter gets an outcome."""
         self._leaving.set()
         with anyio.CancelScope(shield=True):
             try:
                 await asyncio.wait({self._supervisor})
-            except asyncio.CancelledError:  # asked a second time: in a hurry
+            except asyncio.CancelledError:  # the caller is in a hurry: outstanding POSTs get their grace and no more
                 self._supervisor.cancel()
                 await asyncio.wait({self._supervisor}, timeout=GRACE + 1)
                 raise
@@ -268,19 +277,19 @@ class ClientRuntime:
                 self._group = group
                 _log.debug("open: %s", self._server)
                 self._opened.set()
-                for room in (self.dispatcher, self.references, self.submitter, self.poller, self.downloader):
-                    group.start_soon(room.run, name=f"omni_async {type(room).__name__.lower()}")
+                for stage in (self.dispatcher, self.references, self.submitter, self.poller, self.downloader):
+                    group.start_soon(stage.run, name=f"omni_async {type(stage).__name__.lower()}")
                 await self._leaving.wait()
                 group.cancel_scope.cancel()
         except BaseExceptionGroup as group_of_errors:
             self.failure = _first_of(group_of_errors)
-            _log.critical("a room has broken down; the client stops", exc_info=self.failure)
+            _log.critical("a stage has failed; the client stops", exc_info=self.failure)
 
     async def _shut_down(self) -> None:
         self.is_closed = True
         self._webhook.close()
         _log.debug("closing, with %d job(s) unfinished", len(self.registry.live()))
-        self.registry.close("the client broke down" if self.failure else "the client was left", self.failure)
+        self.registry.close("the client failed" if self.failure else "the client was closed", self.failure)
         self._saved_limits.save(at_last=True)
         with anyio.move_on_after(10, shield=True):
             await self._transport.aclose()
@@ -307,13 +316,9 @@ class ClientRuntime:
         self.submitter.job_finished(ended_at)
 
     def _queue_pressure(self) -> float:
-        """Give how much more it matters to others than to a job itself that its end is noticed.
-
-        That is so where they wait for its place on the server, and the more the longer the line: what a place stands
-        empty is lost for good.
-        """
-        gate = self.submitter.limiter
-        return _ROUNDS * len(self.submitter.queue) / max(1, gate.in_flight) if gate.is_full else 0.0
+        """Return how much more a check is worth because jobs wait for the slot of the checked one. 0: none waits."""
+        limiter = self.submitter.limiter
+        return _PRESSURE * len(self.submitter.queue) / max(1, limiter.in_flight) if limiter.is_full else 0.0
 
     def _on_task_finished(self, job: JobState) -> None:
         self.downloader.add(job)
@@ -322,6 +327,6 @@ class ClientRuntime:
 
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Give the first single error of a group: with one cause there is no use in telling it as a group."""
+    """Return the first single error of a group: users should not have to unpack a group with one cause."""
     first = errors.exceptions[0]
     return _first_of(first) if isinstance(first, BaseExceptionGroup) else first

@@ -1,4 +1,7 @@
-"""What is told to whoever listens: one frozen event for each thing that happens to a job; nothing where nobody does."""
+"""`EventEmitter`: builds a frozen `JobEvent` for each thing that happens to a job, and calls the listener.
+
+Without a listener no event is built. The registry and the stages call it.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ if TYPE_CHECKING:
     from .lifecycle import JobStatus
 
 
-_log = logging.getLogger("omni_async.events")
+_log = logging.getLogger(__name__)
 
 
 def validate_listener(on_event: Callable[[JobEvent], object] | None) -> Callable[[JobEvent], object] | None:
-    """Give what is to hear events, if it can: a plain function, since nobody would await a coroutine."""
+    """Return the user's `on_event`, or raise `TypeError` if it cannot be called as a plain function."""
     if on_event is None:
         return None
     if not callable(on_event):
@@ -31,14 +34,14 @@ def validate_listener(on_event: Callable[[JobEvent], object] | None) -> Callable
     called = getattr(on_event, "func", on_event)  # of functools.partial
     if inspect.iscoroutinefunction(called) or inspect.iscoroutinefunction(getattr(called, "__call__", None)):  # noqa: B004
         raise TypeError(
-            "on_event must be a plain function: it is called in the midst of things, and nobody awaits it. To do "
+            "on_event must be a plain function, because it is called between two steps and not awaited. To do "
             "something asynchronous, put the events into a queue (on_event=queue.put_nowait) and read that in a task"
         )
     return on_event
 
 
 class EventEmitter:
-    """Makes the events of one client and hands each to its listener, in the order in which things happen."""
+    """Calls the listener of one client with each event, in the order in which things happen."""
 
     def __init__(self, listener: Callable[[JobEvent], object] | None, clock: Clock) -> None:
         self._listener = listener
@@ -47,45 +50,45 @@ class EventEmitter:
     # Jobs
 
     def admitted(self, job: JobState) -> None:
-        """A job is new here."""
+        """Emit that a job is new to this client."""
         if self._listener is not None:
             job.is_announced = True
             self._emit(job, EventKind.STATUS, previous=None)
 
     def changed(self, job: JobState, previous: JobStatus) -> None:
-        """A job has another status."""
+        """Emit that the status of a job has changed."""
         if self._listener is not None:
             self._emit(job, EventKind.STATUS, previous=previous)
 
     def progress_changed(self, job: JobState) -> None:
-        """The server tells another percentage."""
+        """Emit that the server reports another percentage."""
         if self._listener is not None:
             self._emit(job, EventKind.PROGRESS)
 
     def abandoned(self, job: JobState, reason: BaseException) -> None:
-        """A job's waiters get an error; this tells it, unless its status has told that it ended."""
+        """Emit that nothing more is done for a job here, unless its status says so already."""
         if self._listener is not None and job.is_announced and not job.status.is_final:
-            self._emit(job, EventKind.ABANDONED, **_about(reason))
+            self._emit(job, EventKind.ABANDONED, **_error_facts(reason))
 
-    # Requests, each when it is over
+    # Requests, each when it has ended
 
     def submitted(self, job: JobState, seconds: float, error: BaseException | None) -> None:
-        """A POST is over."""
+        """Emit that a POST has ended."""
         if self._listener is not None:
-            self._emit(job, EventKind.SUBMIT, seconds=seconds, **_about(error))
+            self._emit(job, EventKind.SUBMIT, seconds=seconds, **_error_facts(error))
 
     def checked(self, job: JobState, seconds: float, error: BaseException | None) -> None:
-        """A status request is over."""
+        """Emit that a status request has ended."""
         if self._listener is not None:
-            self._emit(job, EventKind.CHECK, seconds=seconds, **_about(error))
+            self._emit(job, EventKind.CHECK, seconds=seconds, **_error_facts(error))
 
     def bytes_received(self, job: JobState, **facts: Any) -> None:
-        """More of a clip has come."""
+        """Emit that more of a clip was received."""
         if self._listener is not None:
             self._emit(job, EventKind.DOWNLOAD_PROGRESS, **facts)
 
     def downloaded(self, job: JobState, seconds: float, reason: str, **facts: Any) -> None:
-        """A request for a clip is over; `reason` says why the whole clip is not here yet."""
+        """Emit that a request for a clip has ended; `reason` says why the clip is not complete yet."""
         if self._listener is not None:
             kind = "DownloadError" if reason else ""
             self._emit(job, EventKind.DOWNLOAD, seconds=seconds, error=reason, error_type=kind, **facts)
@@ -109,16 +112,16 @@ class EventEmitter:
             **common | facts,
         )
         try:
-            heard = self._listener(event)
-            if inspect.iscoroutine(heard):
-                heard.close()
-                raise TypeError("on_event gave a coroutine, which nobody awaits: it must be a plain function")
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever a stranger's code raises, the job goes on
-            _log.exception("on_event raised for %r; the job goes on", event)
+            returned = self._listener(event)
+            if inspect.iscoroutine(returned):
+                returned.close()  # else Python warns that it was never awaited
+                raise TypeError("on_event returned a coroutine, which is not awaited: it must be a plain function")
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever the user's code raises, the job continues
+            _log.exception("on_event raised for %r; the job continues", event)
 
 
-def _about(error: BaseException | None) -> dict[str, Any]:
-    """Give what an event tells of an error; of none, that there was none."""
+def _error_facts(error: BaseException | None) -> dict[str, Any]:
+    """Return what an event says about an error, or that there was none."""
     if error is None:
         return {"error": ""}
     status = getattr(error, "status", None) if isinstance(error, OmniError) else None

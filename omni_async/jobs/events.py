@@ -1,4 +1,4 @@
-"""`JobEvent` and `EventKind`: what a listener is told."""
+"""`JobEvent` and `EventKind`: what the `on_event` listener of a client receives."""
 
 from __future__ import annotations
 
@@ -16,29 +16,33 @@ if TYPE_CHECKING:
 
 
 class EventKind(StrEnum):
-    """What has happened to a job. Only with `CHANGE` is its status another than before."""
+    """What has happened to a job. Only with `STATUS` is its status another one than before."""
 
-    STATUS = "status"  # it is new here (`previous` is None), or its status is another
-    PROGRESS = "progress"  # the server tells another percentage
-    SUBMIT = "submit"  # a POST has been answered, or got no answer; `error` says what was wrong
-    CHECK = "check"  # a status request has been answered, or got no answer
-    DOWNLOAD_PROGRESS = "download_progress"  # more of its clip has come
-    DOWNLOAD = "download"  # a request for its clip has ended, or broken off; not yet: the whole clip is there
-    ABANDONED = "abandoned"  # nothing more is done for it by this client: the line stopped, or the client was left
+    STATUS = "status"  # it is new to this client (`previous` is None), or its status has changed
+    PROGRESS = "progress"  # the server reports another percentage
+    SUBMIT = "submit"  # a POST has ended, with or without an answer; `error` says what was wrong
+    CHECK = "check"  # a status request has ended, with or without an answer
+    DOWNLOAD_PROGRESS = "download_progress"  # more of its clip was received
+    DOWNLOAD = "download"  # a request for its clip has ended or broken off; the clip may still be incomplete
+    ABANDONED = "abandoned"  # this client does no more for it: submissions stopped, or the client was closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """What has happened to one job, as `on_event` gets it: picklable, and complete enough to draw a display from.
+    """What has happened to one job. It can be pickled, and is enough to draw a display from.
 
-    `previous` is the status before it, None for a job that is new here, and equal to `status` for every `kind` but
-    `CHANGE`. `at` is in unix seconds, `progress` in percent, `cost` in USD; `submits` counts POSTs, this one included.
+    `previous` is the status before: None for a job that is new to this client, and equal to `status` for every `kind`
+    but `STATUS`. `timestamp` is in Unix seconds, `progress` in percent, `cost` in USD. `submits` counts POSTs, this one
+    included. `parent` is the key of the job that it extends.
 
-    Of the requests (`SUBMIT`, `CHECK`, `TRANSFER`), told when each is over, `seconds` is how long it took, `error`
-    what was wrong ("" if nothing), `error_type` the name of the error's class, and `http_status` the status of a
-    refusal. Of a clip, `bytes` is what came since the last event of the same kind, `received` what is here of it now,
-    and `size` what was announced, if it was. `request` is what was asked for, as `VideoRequest.as_json()` ("" for a
-    task from elsewhere); it is left out of the repr, because prompts are nobody's business.
+    For the requests (`SUBMIT`, `CHECK`, `DOWNLOAD`): `seconds` is how long the request took, `error` what was wrong (""
+    if nothing was), `error_type` the name of the error's class, and `http_status` the status of a refusal.
+
+    For a clip: `bytes` is what was received since the last event of the same kind, `bytes_received` what is here now,
+    and `bytes_total` the announced size, None if unknown. `path` is the first clip, once complete.
+
+    `request` is `VideoRequest.to_json()` ("" for a task that was submitted elsewhere). It is not in the repr, because
+    prompts are private.
     """
 
     timestamp: float
@@ -63,14 +67,14 @@ class JobEvent:
 
     @property
     def prompt(self) -> str | None:
-        """The text that was asked for, if any is known."""
-        return self._asked("prompt")
+        """The prompt, None if unknown."""
+        return self._field("prompt")
 
     @property
     def model(self) -> str | None:
-        """The model that was asked for; None for a task from elsewhere."""
-        return self._asked("model") or DEFAULT_MODEL if self.request else None
+        """The model; None for a task that was submitted elsewhere."""
+        return self._field("model") or DEFAULT_MODEL if self.request else None
 
-    def _asked(self, name: str) -> str | None:
-        asked: str | None = json.loads(self.request).get(name) if self.request else None
-        return asked
+    def _field(self, name: str) -> str | None:
+        value: str | None = json.loads(self.request).get(name) if self.request else None
+        return value

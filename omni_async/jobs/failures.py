@@ -1,4 +1,4 @@
-"""How a job ends for what the ledger says of it, and not the server."""
+"""The errors of jobs whose outcome comes from the ledger and not from the server. Used by the client and dispatcher."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from .lifecycle import JobStatus
 if TYPE_CHECKING:
     from .job import JobState
 
-
-_ENDINGS: dict[JobStatus, type[JobError]] = {
+_ERRORS: dict[JobStatus, type[JobError]] = {
     JobStatus.FAILED: JobFailed,
     JobStatus.UNKNOWN: SubmitOutcomeUnknown,
     JobStatus.CANCELLED: JobCancelled,
@@ -19,22 +18,22 @@ _ENDINGS: dict[JobStatus, type[JobError]] = {
 
 
 def error_from_record(job: JobState) -> JobError:
-    """Give the error with which a job ended before, out of its record."""
+    """Return the error with which a job ended in an earlier run, rebuilt from its record."""
     record = job.record
-    family = _ENDINGS.get(job.status, JobError)
-    if family is JobFailed and record.parent is not None and not record.submits:
-        family = ParentFailed  # nothing else can have failed it before it was ever sent
-    return family(record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)
+    error_class = _ERRORS.get(job.status, JobError)
+    if error_class is JobFailed and record.parent is not None and not record.submits:
+        error_class = ParentFailed  # nothing else can fail a job before it is sent
+    return error_class(record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)
 
 
 def key_reused(key: str) -> KeyReused:
-    """Give the error for a second request under one key."""
+    """Return the error for a second request under one key."""
     text = f"job {key!r}: this key already names a job with another request; nothing was sent. Give it a key of its own"
     return KeyReused(text, key=key)
 
 
 def unreadable_request_error(job: JobState) -> JobError | None:
-    """Give the error of a row whose request is none for this version; sending it would stop every room."""
+    """Return the error of a row whose request this version cannot read, None if it can."""
     try:
         _ = job.request
     except ValueError as error:
@@ -43,9 +42,12 @@ def unreadable_request_error(job: JobState) -> JobError | None:
 
 
 def follow_duplicate(job: JobState, live: JobState) -> None:
-    """Let a job end as the live one does that has its key, and whose request nobody knows before the ledger is read."""
+    """Give a job the outcome of the live one with the same key, whose request is unknown until the ledger is read.
 
-    def end(live: JobState) -> None:
+    If that turns out to be another request, the outcome is `KeyReused`.
+    """
+
+    def copy(live: JobState) -> None:
         assert live.outcome is not None
         is_other = live.record.request and not live.record.is_same_work(job.record)
         if not is_other:
@@ -53,4 +55,4 @@ def follow_duplicate(job: JobState, live: JobState) -> None:
         job.resolve(key_reused(job.key) if is_other else live.outcome)
 
     job.duplicate_of = live
-    live.add_done_callback(end)
+    live.add_done_callback(copy)

@@ -1,4 +1,4 @@
-"""Safe file names for clips: readable, unique, and valid on every file system."""
+"""Safe file names for clips: readable, unique, and valid on every file system. The stores hand them out."""
 
 from __future__ import annotations
 
@@ -6,56 +6,59 @@ import hashlib
 import re
 import unicodedata
 
-_LONGEST = 100  # bytes, of the name without ".mp4"
+# Bytes of a name without ".mp4". Every common file system allows 255; what is left serves `-2`, hashes and ".part".
+_MAX_BYTES = 100
+# Characters that Windows, macOS or a shell treats specially, and dots or spaces at an end, which Windows drops.
 _UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^[.\s]+|[.\s]+$')
+# Names of devices on Windows, with any extension.
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?", re.IGNORECASE)
 
 
 def stem(key: str) -> str:
-    """Give a safe file name (without ending) for a key: the key itself if it is safe, else marked with its hash."""
+    """Return a safe file name (without extension) for a key: the key itself if it is safe, else with its hash."""
     name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
     name = _UNSAFE.sub("_", name)
-    if name == key and len(name.encode()) <= _LONGEST and not _RESERVED.fullmatch(name):
+    if name == key and len(name.encode()) <= _MAX_BYTES and not _RESERVED.fullmatch(name):
         return name
     return stem_with_hash(key)
 
 
 def stem_with_hash(key: str) -> str:
-    """Give the safe name of a key with its hash, which no other key has."""
+    """Return a safe file name for a key that ends in the key's hash, so that no other key has it."""
     name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
-    mark = f"-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
-    name = _cut(_UNSAFE.sub("_", name), _LONGEST - len(mark) - 1)
+    digest = f"-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
+    name = _cut(_UNSAFE.sub("_", name), _MAX_BYTES - len(digest) - 1)
     if _RESERVED.fullmatch(name):
         name = f"_{name}"
-    return f"{name}{mark}"
+    return f"{name}{digest}"
 
 
-def _cut(text: str, longest: int) -> str:
-    """Cut to so many bytes, never within a character, and never so that it ends in a dot or space."""
-    return text.encode()[:longest].decode("utf-8", "ignore").rstrip(". ")
+def _cut(text: str, size: int) -> str:
+    """Cut to at most `size` bytes, never within a character, and without a dot or space at the end."""
+    return text.encode()[:size].decode("utf-8", "ignore").rstrip(". ")
 
 
 def candidates(key: str, index: int = 0) -> tuple[str, ...]:
-    """Give the names (without ".mp4") that video number `index` (from 0) of a key may have, the best one first.
+    """Return the names (without ".mp4") that video number `index` (from 0) of a key may have, the best one first.
 
-    The last two hold a hash of the key, which no other key has.
+    The last two hold a hash of the key, so that at least one of them is free.
     """
     number = f"-{index + 1}" if index else ""
     return f"{stem(key)}{number}", f"{stem_with_hash(key)}{number}", f"{stem_with_hash(key)}.{index + 1}"
 
 
 class FileNames:
-    """Hands out file names: the same one always for the same video of the same key, and to no other.
+    """Hands out file names: always the same one for the same video of the same key, and to no other.
 
-    Names are compared without case, for file systems that cannot tell "A" from "a".
+    Names are compared without case, for file systems that do not distinguish "A" from "a".
     """
 
     def __init__(self) -> None:
         self._owners: dict[str, tuple[str, int]] = {}
 
     def claim(self, key: str, index: int = 0) -> str:
-        """Give the file name (with ".mp4") of video number `index` (from 0) of a key."""
+        """Return the file name (with ".mp4") of video number `index` (from 0) of a key."""
         for name in candidates(key, index):
             if self._owners.setdefault(name.casefold(), (key, index)) == (key, index):
                 return f"{name}.mp4"
-        raise RuntimeError(f"no file name is free for key {key!r}")  # needs keys made to collide with a hash
+        raise RuntimeError(f"no file name is free for key {key!r}")  # takes keys that were made to collide in a hash

@@ -1,4 +1,4 @@
-"""Keys: our name for a job, and the idempotency key that each of its submits carries."""
+"""Keys: our name for a job, and the idempotency key that each of its submits carries. Used by the client."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from .records import JobRecord
 if TYPE_CHECKING:
     from ..models.request import VideoRequest
 
-_LONGEST_KEY = 1000  # characters
+# Characters. Far above what people name clips with, and far below what makes a row or a message unreadable.
+_MAX_LENGTH = 1000
 
 
 def new_record(request: VideoRequest, key: str | None, parent: str | None, *, now: float) -> JobRecord:
-    """Return the record of a new job. `now` is the wall-clock time in Unix seconds."""
+    """Return the record of a new job. `now` is the wall-clock time in Unix seconds, `parent` the key it extends."""
     return JobRecord(
         key=validate_key(key) or new_key(request),
         idempotency_key=new_idempotency_key(),
@@ -25,21 +26,22 @@ def new_record(request: VideoRequest, key: str | None, parent: str | None, *, no
 
 
 def validate_key(key: str | None) -> str | None:
-    """Give a job's key as it is, if it can be one."""
+    """Return the key that a user has given, or raise `ValueError` if it cannot be one."""
     if key is None:
         return None
-    if not isinstance(key, str) or not key.strip() or len(key) > _LONGEST_KEY:
-        raise ValueError(f"key must be a text of 1 to {_LONGEST_KEY} characters, not {str(key)[:60]!r}")
+    if not isinstance(key, str) or not key.strip() or len(key) > _MAX_LENGTH:
+        raise ValueError(f"key must be a text of 1 to {_MAX_LENGTH} characters, not {str(key)[:60]!r}")
+    # A lone surrogate cannot be stored as UTF-8: not in the ledger, not as a file name.
     if not key.isascii() and any("\ud800" <= character <= "\udfff" for character in key):
         raise ValueError(f"key must be a text, but {key[:60]!r} holds half a character (a lone surrogate)")
     return key
 
 
 def new_key(request: VideoRequest) -> str:
-    """Give a key that tells what a job is about, and that no other job has."""
+    """Return a key that begins with the prompt and is different for each job."""
     return f"{request.slug}-{secrets.token_hex(4)}"
 
 
 def new_idempotency_key() -> str:
-    """Give what tells the server that two POSTs are one (1 to 191 visible ASCII characters)."""
+    """Return what tells the server that two POSTs are the same one (1 to 191 visible ASCII characters)."""
     return f"omni-{secrets.token_hex(16)}"

@@ -9,10 +9,10 @@ from .lifecycle import JobStatus
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartialDownload:
-    """How far a clip has come that is not whole yet: so many bytes of its part file are safely on the disk.
+    """How far an incomplete clip has come: `offset` bytes of its .part file are safely on disk.
 
-    `index` is the number of the video among those of its task (from 0), `total` the size announced, if any; the rest
-    is asked for with `validator` (a strong ETag or a date, RFC 9110, 13.1.5), and only fits the version of `etag`.
+    `index` is the number of the video among those of its task (from 0), `total` its announced size in bytes. The rest
+    is requested with `validator` (a strong ETag or a date, RFC 9110 section 13.1.5), and fits only the version `etag`.
     """
 
     index: int
@@ -24,15 +24,21 @@ class PartialDownload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobRecord:
-    """All that must outlive the process about one job: one row of the ledger. Times are unix seconds, cost is in USD.
+    """What is recorded about one job. Times are Unix seconds, costs are in USD.
 
-    `request` is `VideoRequest.as_json()` ("" for a task that was submitted elsewhere), `parent` the key of the job
-    that this one extends. `submitted_at` is when it was first sent under its `idempotency_key`, which is "" once
-    the server has said that it cannot tell what became of that; `took` is how many seconds the server worked on it.
-    `webhook` is the address that its submits name, so that each resend under one key is the same to the byte.
-    `submits` counts POSTs, `doubtful` those of them whose outcome stayed unclear. A job that a person has let be
-    bought again keeps what was known of the times before in `earlier_task_ids` and `earlier_cost`. `sent_as` tells what
-    stood in the body that was sent for each local file of the request: a picture's link, ``sha256:...`` of a video.
+    Identity: `key`; `request`, which is `VideoRequest.to_json()` ("" for a task that was submitted elsewhere);
+    `parent`, the key of the job that it extends, and `parent_task_id`, that job's task.
+
+    Submits: `idempotency_key` is the same on every resend, and "" once the server has said that it cannot tell what
+    became of it. `submitted_at` is when it was first sent under this key. `submits` counts POSTs, `ambiguous_submits`
+    those of which it is unknown whether the server accepted them. `sent_references` says what the body contained for
+    each local file: the URL of an image, ``sha256:...`` for a video. `webhook` is the URL that the submits name. Both
+    are kept so that a resend is equal to the byte.
+
+    Results: `server_seconds` is how long the server worked. `cost` and `credits` are None until they are reported.
+    `paths` are the clips. `error` says why there is none. `partial_download` is how far an incomplete clip has come.
+
+    After `OmniClient.resubmit`, `previous_task_ids` and `previous_cost` hold what was known of the times before.
     """
 
     key: str
@@ -61,16 +67,16 @@ class JobRecord:
 
     @property
     def total_cost(self) -> float:
-        """What it has cost so far, in USD, as far as the server has said."""
+        """What the job has cost so far in USD, earlier submits included, as far as the server has reported it."""
         return self.previous_cost + (self.cost or 0.0)
 
     @property
     def possibly_paid_twice(self) -> bool:
-        """True where two POSTs may each have bought it, if the server does not honour idempotency keys."""
+        """Whether two POSTs may both be billed, if the server does not honour idempotency keys."""
         return self.ambiguous_submits + (self.task_id is not None) > 1
 
     def is_same_work(self, other: JobRecord) -> bool:
-        """Tell whether both stand for the same task, or ask the server for the same thing."""
-        if not (self.request and other.request):  # at least one was submitted elsewhere: all it has is its task
+        """Return whether both are the same task, or the same request."""
+        if not (self.request and other.request):  # one was submitted elsewhere, and only its task is known
             return self.task_id is not None and self.task_id == other.task_id
         return (self.request, self.parent) == (other.request, other.parent)

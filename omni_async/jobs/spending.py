@@ -1,4 +1,7 @@
-"""Money as a ceiling: what has been paid, what is still to be billed, and whether one more job fits under it."""
+"""Money under a limit: what is paid, what is still to be priced, and whether one more job fits. Pure values.
+
+The registry keeps a `Spending` up to date; the submitter asks it before every submit (`Limits.max_cost`).
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,13 @@ from .lifecycle import JobStatus
 if TYPE_CHECKING:
     from .records import JobRecord
 
+# USD that a clip is assumed to cost before the server has priced one. Documented prices go from $0.08 to $0.88 a clip
+# (10 s at $0.088), so this is the safe side: half of it could exceed the limit with the dearest clips, double would
+# stop a run under a limit of $1.99 before its first submit.
+DEFAULT_COST = 1.0
 
-DEFAULT_COST = 1.0  # USD that a clip is thought to cost as long as none has told its cost
+# What a sum of dollars may differ from the limit and still count as equal: floats, not money.
+_ROUNDING = 1e-9
 
 _S = JobStatus
 
@@ -22,16 +30,15 @@ _MAY_BE_BILLED = frozenset(
 
 
 def may_be_billed(status: JobStatus, task_id: str | None) -> bool:
-    """Tell whether the server has, or may have, taken a job that it does not give the money back for."""
+    """Return whether the server accepted the job, or may have, and does not refund it."""
     return status in _MAY_BE_BILLED or (status is _S.CANCELLED and task_id is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """Sums over jobs: `paid` in USD, `bills` of which the amount is known, `open` jobs whose cost is not known yet.
+    """Sums over jobs: `paid` in USD, how many jobs are priced, and how many may be billed without a known price.
 
-    Open are those that the server has, or may have, taken and that have not named a cost. A job that failed without
-    one counts as free: the service gives that money back.
+    A job that failed without a price counts as free, because the service refunds it.
     """
 
     paid: float = 0.0
@@ -40,9 +47,9 @@ class Spending:
 
     @classmethod
     def of(cls, record: JobRecord) -> Spending:
-        """Give what one job adds to the sums."""
-        is_open = record.cost is None and may_be_billed(record.status, record.task_id)
-        return cls(record.total_cost, int(record.total_cost > 0), int(is_open))
+        """Return what one job adds to the sums."""
+        is_unpriced = record.cost is None and may_be_billed(record.status, record.task_id)
+        return cls(record.total_cost, int(record.total_cost > 0), int(is_unpriced))
 
     def __add__(self, other: Spending) -> Spending:
         return Spending(
@@ -56,18 +63,18 @@ class Spending:
 
     @property
     def mean_cost(self) -> float:
-        """What one job costs: the mean of the bills so far, `DEFAULT_COST` before there is one."""
+        """The mean price of a job in USD; `DEFAULT_COST` before one is priced."""
         return self.paid / self.priced_jobs if self.priced_jobs else DEFAULT_COST
 
-    def fits_one_more(self, ceiling: float, *, leaving: int = 0) -> bool:
-        """Tell whether what is paid, what is open, what is about to leave and one more job stay under a ceiling."""
-        return self.paid + (self.unpriced_jobs + leaving + 1) * self.mean_cost <= ceiling + 1e-9
+    def fits_one_more(self, limit: float, *, leaving: int = 0) -> bool:
+        """Return whether one more job stays under `limit` (USD), besides the paid, the unpriced and `leaving` ones."""
+        return self.paid + (self.unpriced_jobs + leaving + 1) * self.mean_cost <= limit + _ROUNDING
 
 
-def cost_limit_reached(spent: Spending, ceiling: float) -> CostLimitReached:
-    """Give the error for a ceiling that leaves no room for one more job."""
-    still_open = f" and {spent.unpriced_jobs} job(s) have not named their cost" if spent.unpriced_jobs else ""
+def cost_limit_reached(spending: Spending, limit: float) -> CostLimitReached:
+    """Return the error for a limit under which no job fits any more."""
+    unpriced = f" and {spending.unpriced_jobs} job(s) are not priced yet" if spending.unpriced_jobs else ""
     return CostLimitReached(
-        f"the cost limit of ${ceiling:.2f} leaves no room: ${spent.paid:.2f} is paid{still_open}, and one more is "
-        f"thought to cost ${spent.mean_cost:.2f}. Raise the limit to go on"
+        f"the cost limit of ${limit:.2f} leaves no room: ${spending.paid:.2f} is paid{unpriced}, and one more job is "
+        f"expected to cost ${spending.mean_cost:.2f}. Raise the limit to continue"
     )

@@ -54,8 +54,8 @@ class Statistics:
 class LedgerTotals:
     """The totals over all jobs of a ledger.
 
-    `jobs` is their number, `by_status` counts them by status. `submits` counts POSTs, `ambiguous_submits` those of which
-    it is unknown whether the server accepted them, and `possibly_paid_twice` the jobs for which
+    `jobs` is their number, `by_status` counts them by status. `submits` counts POSTs, `ambiguous_submits` those of
+    which it is unknown whether the server accepted them, and `possibly_paid_twice` the jobs for which
     `JobRecord.possibly_paid_twice` is true. `cost` is in USD, `credits` as the server reported them.
     """
 
