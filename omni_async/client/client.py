@@ -176,8 +176,8 @@ class OmniClient:
                 print(job.key, await job)
 
         A failed job is yielded too, and raises when it is awaited. `requests` may be asynchronous and endless. Its
-        items are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than `max_pending`
-        jobs are unfinished or not yet yielded.
+        items are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than
+        `max_pending` jobs are unfinished or not yet yielded.
         """
         runtime = self._open()
         return AsCompletedIterator(requests, max_pending=max_pending, submit=self.submit, spawn=runtime.spawn)

@@ -102,12 +102,12 @@ def _least(told: _Number | None, found: _Number | None) -> _Number | None:
     return min((limit for limit in (told, found) if limit is not None), default=None)
 
 
-# How much more a check is worth per waiting job while the concurrency limit is reached, since each slot that stands empty
-# is lost for good. At 12 concurrent jobs and 100 jobs in all, 8 saves 2 % of the time for 0.8 more checks per job.
+# How much more a check is worth per waiting job while the concurrency limit is reached, since each slot that stands
+# empty is lost for good. At 12 concurrent jobs and 100 jobs in all, 8 saves 2 % of the time for 0.8 more checks per job.
 # Half saves less, double costs checks for next to nothing (CheckSchedule limits the factor).
 _PRESSURE = 8.0
-# Turns of the event loop before a client without live jobs counts as idle: a waiter that has just got its clip may submit
-# what follows from it. One turn is enough for `await job`; wrappers around it take a few more.
+# Turns of the event loop before a client without live jobs counts as idle: a waiter that has just got its clip may
+# submit what follows from it. One turn is enough for `await job`; wrappers around it take a few more.
 _IDLE_TURNS = 10
 
 # Without it, Python prints warnings of libraries to stderr until the program sets logging up.
@@ -213,7 +213,10 @@ class ClientRuntime:
             self._group.start_soon(work)
 
     async def open(self) -> None:
-        """Wait until the stages run. Raise `LedgerError` if the store cannot be opened. Cancellation leaves nothing behind."""
+        """Wait until the stages run. Raise `LedgerError` if the store cannot be opened.
+
+        Cancellation leaves nothing behind.
+        """
         try:
             await self._opened.wait()
         except BaseException:

@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 _MADE_SURE = 1.0  # seconds between two marks in a slow transfer, from which a later run may go on
 _WRITE = 1024 * 1024  # bytes that are gathered for one write: a thread for every packet would cost more than the disk
 
-_log = logging.getLogger("omni_async.downloader")
+_log = logging.getLogger(__name__)
 
 
 class DownloadCancelled(Exception):

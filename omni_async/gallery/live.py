@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_log = logging.getLogger("omni_async.gallery")
+_log = logging.getLogger(__name__)
 
 _TICK = 0.5  # seconds between two looks at what has changed
 _HEARTBEAT = 2.0  # seconds after which something is said even if nothing has changed

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger("omni_async.ledger")
+_log = logging.getLogger(__name__)
 
 
 class SqliteJobStore:

@@ -53,7 +53,7 @@ MAX_CONCURRENT = 64  # status requests on the wire at once
 PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
-_log = logging.getLogger("omni_async.poller")
+_log = logging.getLogger(__name__)
 
 
 class Poller:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _FACT = "webhook"  # under this name the ledger keeps the secret: hooks of earlier runs come to the same path
 
-_log = logging.getLogger("omni_async.webhook")
+_log = logging.getLogger(__name__)
 
 
 class WebhookReceiver:

@@ -39,7 +39,7 @@ AHEAD = 16  # jobs that are being made ready, or are ready and not sent yet
 VIDEOS = 2  # of them that have a local video: it is in memory, several times over, while it is sent
 _MARK = "sha256:"
 
-_log = logging.getLogger("omni_async.references")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

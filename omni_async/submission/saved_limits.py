@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 _NAME = "limits"
-_log = logging.getLogger("omni_async.submitter")
+_log = logging.getLogger(__name__)
 
 _SELDOM = 10.0  # seconds between two rows about the same thing
 

@@ -28,7 +28,7 @@ class FilesChanged(Exception):
     """A local file of a job has changed since it was made ready: the job goes back to the line."""
 
 
-_log = logging.getLogger("omni_async.submitter")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)

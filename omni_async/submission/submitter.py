@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 MAX_CONCURRENT = 16  # POSTs on the wire at once; so many, and no more, may still be refused when the credit ends
 GRACE = 3.0  # seconds in which a POST on the wire may still be answered when the client is left in a hurry
 
-_log = logging.getLogger("omni_async.submitter")
+_log = logging.getLogger(__name__)
 
 
 class Submitter:

@@ -18,18 +18,18 @@ SIGNED = "https://cdn.test/clip.mp4?signature=SIGNED"
 
 
 class SignedServer(Server):
-    """Gives links that hold a secret."""
+    """Returns URLs that hold a secret."""
 
     def view(self, task: object) -> dict[str, object]:
-        """Give a task as a check shows it."""
+        """Return a task as a check shows it."""
         seen = super().view(task)  # type: ignore[arg-type]
         for video in seen.get("result", {}).get("videos", ()):
             video["url"] = [SIGNED]
         return seen
 
 
-async def test_each_room_tells_its_trouble_and_no_secret(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A run with every kind of trouble is told by the loggers of the rooms, without key and signature, at any level."""
+async def test_every_problem_is_logged_without_secrets(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run with every kind of problem is logged by the stages, without key and signature, at any level."""
     caplog.set_level(logging.DEBUG)
     server = SignedServer(
         submit_script=script([refusal(429, code=429), TransportError("gone"), None, refusal(400)]),
@@ -48,32 +48,40 @@ async def test_each_room_tells_its_trouble_and_no_secret(tmp_path: Path, caplog:
         server.submit_script = script([refusal(402, code="payment_required")])
         with pytest.raises(OmniError):
             await client.submit("r")
-    said = {(record.name, record.levelname) for record in caplog.records if record.name.startswith("omni_async")}
-    rooms = {
-        "omni_async.client DEBUG",
-        "omni_async.submitter INFO",
-        "omni_async.submitter WARNING",
-        "omni_async.poller INFO",
-        "omni_async.downloader INFO",
-        "omni_async.registry DEBUG",
-        "omni_async.events ERROR",
+    logged = {(record.name, record.levelname) for record in caplog.records if record.name.startswith("omni_async")}
+    expected = {
+        "omni_async.client.runtime DEBUG",
+        "omni_async.submission.sender INFO",
+        "omni_async.submission.submitter WARNING",
+        "omni_async.polling.poller INFO",
+        "omni_async.downloads.download INFO",
+        "omni_async.jobs.registry DEBUG",
+        "omni_async.jobs.emitter ERROR",
     }
-    assert {" ".join(each) for each in said} == rooms
+    assert {" ".join(each) for each in logged} == expected
     assert len(server.downloads) >= 4
     assert not re.search("SIGNED|sk-test", caplog.text)
 
 
 def test_it_is_quiet_until_logging_is_set_up() -> None:
-    """A warning goes nowhere in a program that has not set logging up, and where it says in one that has."""
-    code = "import logging, omni_async; {}; logging.getLogger('omni_async.submitter').warning('heard')"
-    for setup, heard in [("pass", ""), ("logging.basicConfig()", "WARNING:omni_async.submitter:heard\n")]:
+    """A warning is dropped in a program that has not set logging up, and is logged in one that has."""
+    code = "import logging, omni_async; {}; logging.getLogger('omni_async.submission.submitter').warning('heard')"
+    for setup, heard in [("pass", ""), ("logging.basicConfig()", "WARNING:omni_async.submission.submitter:heard\n")]:
         done = subprocess.run([sys.executable, "-c", code.format(setup)], capture_output=True, text=True, check=True)
         assert (done.stdout, done.stderr) == ("", heard)
 
 
 def test_every_logger_is_documented() -> None:
-    """The README names the loggers that there are, and no other."""
-    sources = [path.read_text("utf-8") for path in (ROOT / "omni_async").rglob("*.py")]
-    made = {name for text in sources for name in re.findall(r'getLogger\("(omni_async\.\w+)"\)', text)}
-    told = set(re.findall(r"^\| `(omni_async\.\w+)` \|", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE))
-    assert made == told
+    """Each module logs under its own name, and the client's README lists the packages that log, and no others."""
+    package = ROOT / "omni_async"
+    sources = {path: path.read_text("utf-8") for path in package.rglob("*.py")}
+    logging_packages = {
+        f"omni_async.{path.relative_to(package).parts[0]}"
+        for path, text in sources.items()
+        if "getLogger(__name__)" in text
+    }
+    listed = re.findall(
+        r"^\| `(omni_async\.\w+)` \|", (package / "client" / "README.md").read_text("utf-8"), re.MULTILINE
+    )
+    assert logging_packages == set(listed)
+    assert not [path for path, text in sources.items() if re.search(r'getLogger\("omni_async\.', text)]

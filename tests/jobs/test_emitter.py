@@ -172,11 +172,11 @@ def test_what_nobody_could_call_is_refused_at_once(number: int) -> None:
         OmniClient("sk-test", on_event=wrong[number])
 
 
-async def test_a_coroutine_that_slips_through_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A plain function that gives a coroutine is logged as what it is, and leaves no warning of its own."""
+async def test_a_coroutine_that_on_event_returns_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A plain function that returns a coroutine is logged as what it is, and Python warns of nothing."""
 
     async def listen(_: JobEvent) -> None: ...
 
     async with FakeClient(Server(), tmp_path, on_event=lambda event: [listen(event)][0]) as client:
         await client.submit("p")
-    assert "which nobody awaits" in caplog.text
+    assert "on_event returned a coroutine, which is not awaited" in caplog.text
