@@ -176,7 +176,7 @@ class Poller:
         elif isinstance(sight.error, TransportError) and not sight.error.sent:
             self._limiter.on_unreachable(permit, now, jitter=jitter)
         else:  # a missed look makes its own job rest, and nobody else: looking costs nothing
-            self._limiter.on_success(permit, accepted=False)
+            self._limiter.on_success(permit, now, accepted=False)
         self._wake.set()
 
     # What a look makes of a job

@@ -1,7 +1,9 @@
-"""What one account has shown of its limits: the rate and the capacity, fed with the same events, and told apart.
+"""`AdaptiveRateLimiter`: finds an account's limits from what it accepts and refuses. The submitter uses it.
 
-Time opens a rate, a finished job opens a capacity; both may hold at once. A refusal is taken for the rate's, until
-`Capacity` shows that it was its own; the rate is then put back to what it was before.
+Theory of operation. An account may limit submits per time (a rate limit), unfinished jobs (a concurrency limit), or
+both. Waiting lifts a rate limit; a finished job lifts a concurrency limit. One estimator exists for each, and both see
+the same events. A 429 first counts against the rate. Once `ConcurrencyEstimator` shows that the refusals were its own,
+the rate estimator is put back to its state before them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .concurrency import ConcurrencyEstimator
+from .limiter import LimiterState, PauseCause, Permit, RateLimiter, SendSample
 from .rate import RateEstimator
+from .throughput import Throughput
 
 if TYPE_CHECKING:
     from ..settings import Retry
@@ -23,10 +27,10 @@ _CALM = 5  # requests accepted in a row, after which earlier refusals were the r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LearnedLimits:
-    """Limits that were found, as plain numbers to be kept and begun with another time.
+    """The limits found so far, for statistics and for the next run. None where no limit was met.
 
-    `per_second` and `at_once` are None where no such limit was met. `burst` is how many were let through before the
-    rate was felt; 0 if hardly any.
+    `per_second` is in submits per second. `burst` is how many were accepted before the rate limit took effect: 0 if
+    hardly any.
     """
 
     per_second: float | None = None
@@ -34,153 +38,168 @@ class LearnedLimits:
     burst: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SendSample:
-    """How one request left."""
+class AdaptiveRateLimiter(RateLimiter):
+    """A rate limiter that finds the limits of one account and stays just below them.
 
-    sent_at: float
-    pace: float  # that it kept; 0 if it left later than it might have
-    in_flight: int
-    is_extra: bool  # beyond the capacity, to see whether that has grown
-
-
-class Learner:
-    """Finds the limits of one account. `told` is a rate, per second, that the user names, and somebody else keeps.
-
-    What was learnt at another time is begun with, not believed: it is given up at the first refusals that contradict
-    it, and more is asked for after a while, as of any other limit.
+    `configured_rate` is the user's own rate in submits per second, None if not set. A `Pacer` keeps it; this class only
+    learns whether the account accepts it. The other arguments are those of `RateLimiter`.
     """
 
-    def __init__(self, retry: Retry, *, configured: float | None = None, learned: LearnedLimits | None = None) -> None:
-        self._configured = configured
-        self._retry = retry
-        self._before: RateEstimator | None = None  # the rate as it was before refusals that may be the capacity's
-        self._in_a_row = 0
-        self._left_with = 0  # in flight when the last one left, and on the wire
-        self._met = 0  # jobs in flight that the last refusal met
-        self.load(learned or LearnedLimits())
+    def __init__(
+        self, *, max_in_flight: int | None, max_concurrent: int, retry: Retry, configured_rate: float | None = None
+    ) -> None:
+        super().__init__(max_in_flight=max_in_flight, max_concurrent=max_concurrent, retry=retry)
+        self.throughput = Throughput()
+        self._configured_rate = configured_rate
+        self._rate_before: RateEstimator | None = None  # before refusals that the concurrency limit may explain
+        self._accepted_in_a_row = 0
+        self._busy_at_last_send = 0  # jobs in flight and requests outstanding
+        self._in_flight_at_refusal = 0  # jobs in flight at the last 429
+        self.load(LearnedLimits())
 
     def load(self, learned: LearnedLimits) -> None:
-        """Begin with what was learnt at another time."""
-        low = 0.0 if self._configured else learned.per_second or 0.0
-        self._rate = RateEstimator(self._retry, configured=self._configured, lower=low, burst=learned.burst)
+        """Start from limits that an earlier run has found. Call it before the first request.
+
+        They are a starting point: refusals lower them, and higher rates are tried after a while.
+        """
+        lower = 0.0 if self._configured_rate else learned.per_second or 0.0
+        self._rate = RateEstimator(self._retry, configured=self._configured_rate, lower=lower, burst=learned.burst)
         self._concurrency = ConcurrencyEstimator(self._retry, limit=learned.max_in_flight)
 
     def learned(self) -> LearnedLimits:
-        """Give what has been found."""
+        """Return the limits found so far."""
         return LearnedLimits(per_second=self._rate.found, max_in_flight=self._concurrency.limit, burst=self._rate.burst)
 
-    def delay(self, now: float, *, in_flight: int, sending: int, window: int) -> float | None:
-        """Give the seconds until one more may leave, as far as the limits are known; None if not before an event."""
-        if sending >= self._rate.max_concurrent(window):
-            return None
-        wait = self._rate.delay(now)
-        if not self._concurrency.is_full(in_flight + sending):
-            return wait
-        return None if sending else max(wait, self._concurrency.delay_before_trial(now))
-
-    def on_send(self, now: float, *, in_flight: int, sending: int, is_probe: bool) -> SendSample:
-        """Take note that one leaves."""
-        is_extra = self._concurrency.is_full(in_flight + sending) and not is_probe
-        is_lonely = in_flight + sending < min(_LONELY * self._met, self._left_with)
-        self._left_with = in_flight + sending
-        return SendSample(now, self._rate.on_send(now, is_lonely=is_lonely), in_flight, is_extra)
+    @property
+    def is_full(self) -> bool:
+        """Whether submits wait for a job to finish, as far as is known."""
+        if self._has_reached_ceiling():
+            return True
+        if self._state is LimiterState.ACTIVE:
+            return self._concurrency.is_full(self.in_flight + self._outstanding)
+        return self._cause is PauseCause.RATE_LIMITED and self._may_probe_early()
 
     def on_idle(self) -> None:
-        """Take note that nobody wants through for now: that fewer are in flight then proves nothing."""
-        self._left_with = 0
+        """Record that no request is waiting: a low number in flight means nothing then."""
+        super().on_idle()
+        self.throughput.on_idle()
+        self._busy_at_last_send = 0
         self._rate.on_idle()
+
+    def job_finished(self, now: float, *, ended_at: float | None = None) -> None:
+        """Record that a job finished on the server at `ended_at` (None for now), which is known only at `now`."""
+        self._concurrency.on_job_ended(now if ended_at is None else ended_at)
+        self._reassign_refusals(now)
+        super().job_finished(now)
+
+    def _extra_delay(self, now: float) -> float | None:
+        if self._outstanding >= self._rate.max_concurrent(self._window):
+            return None
+        delay = self._rate.delay(now)
+        if not self._concurrency.is_full(self.in_flight + self._outstanding):
+            return delay
+        return None if self._outstanding else max(delay, self._concurrency.delay_before_trial(now))
+
+    def _record_send(self, now: float, *, is_probe: bool) -> SendSample:
+        busy = self.in_flight + self._outstanding
+        is_extra = self._concurrency.is_full(busy) and not is_probe
+        is_lonely = busy < min(_LONELY * self._in_flight_at_refusal, self._busy_at_last_send)
+        self._busy_at_last_send = busy
+        return SendSample(now, self._rate.on_send(now, is_lonely=is_lonely), self.in_flight, is_extra)
 
     # Accepted
 
-    def on_answer(self, departure: SendSample, now: float) -> None:
-        """Take note that an answer came."""
-        self._rate.latency = now - departure.sent_at
+    def _record_success(self, permit: Permit, now: float) -> None:
+        sample, others = _sample_of(permit), self.in_flight - 1
+        self.throughput.on_accepted(now)
+        self._rate.latency = now - sample.sent_at
+        if self._is_late(permit):
+            self._rate.on_accepted_late(sample.sent_at)
+        elif permit.is_probe and self._rate.is_paused:
+            self._learn_from_probe(sample, min(sample.in_flight, others))
+        else:
+            self._learn_from_success(sample, min(sample.in_flight, others))
 
-    def on_accepted(self, departure: SendSample, in_flight: int) -> None:
-        """Take note that it was accepted, while the gate was open; so many others are in flight now."""
-        in_flight = min(departure.in_flight, in_flight)
-        if departure.is_extra:
-            self._concurrency.on_trial(departure.sent_at, has_grown=in_flight >= departure.in_flight)
-        self._concurrency.on_accepted(in_flight, departure.sent_at)
-        self._rate.on_accepted(departure.sent_at, departure.pace)
+    def _learn_from_success(self, sample: SendSample, in_flight: int) -> None:
+        if sample.is_extra:
+            self._concurrency.on_trial(sample.sent_at, has_grown=in_flight >= sample.in_flight)
+        self._concurrency.on_accepted(in_flight, sample.sent_at)
+        self._rate.on_accepted(sample.sent_at, sample.pace)
         if self._rate.is_refuted:
-            self._look_back(departure.sent_at)
-        self._in_a_row += 1
-        if self._in_a_row >= _CALM and not self._concurrency.has_candidate:
-            self._before = None
+            self._reassign_refusals(sample.sent_at)
+        self._accepted_in_a_row += 1
+        if self._accepted_in_a_row >= _CALM and not self._concurrency.has_candidate:
+            self._rate_before = None
 
-    def on_accepted_late(self, departure: SendSample) -> None:
-        """Take note that one was accepted which had left before the gate closed."""
-        self._rate.on_accepted_late(departure.sent_at)
+    def _learn_from_probe(self, sample: SendSample, in_flight: int) -> None:
+        """Learn from the first success after refusals: a rate limit was lifted, or a slot has become free."""
+        is_concurrency = self._concurrency.on_probe_accepted(in_flight, sample.sent_at)
+        if is_concurrency and self._rate_before is not None:
+            self._restore_rate(self._rate_before, sample.sent_at)
+        elif not is_concurrency:
+            self._rate.on_resumed(sample.sent_at)
+        self._concurrency.on_accepted(in_flight, sample.sent_at)
 
-    def on_probe_accepted(self, departure: SendSample, in_flight: int) -> None:
-        """Take note that the probe was accepted; so many others are in flight now."""
-        if not self._rate.is_paused:  # what had closed the gate was no refusal
-            self.on_accepted(departure, in_flight)
-            return
-        in_flight = min(departure.in_flight, in_flight)
-        is_capacity = self._concurrency.on_probe_accepted(in_flight, departure.sent_at)
-        if is_capacity and self._before is not None:
-            self._rate, self._before = self._before, None
-            self._rate.resume(departure.sent_at)
-        elif not is_capacity:
-            self._rate.on_resumed(departure.sent_at)
-        self._concurrency.on_accepted(in_flight, departure.sent_at)
-
-    def on_job_ended(self, ended_at: float, now: float) -> None:
-        """Take note that a job has ended on the server, which is known only now."""
-        self._concurrency.on_job_ended(ended_at)
-        self._look_back(now)
-
-    def _look_back(self, now: float) -> None:
-        """See whether the capacity explains all that was refused of late; then the rate has nothing to do with it."""
+    def _reassign_refusals(self, now: float) -> None:
+        """Attribute the recent refusals to the concurrency limit if it explains all of them."""
         if self._concurrency.explains_all(now, is_alone=self._rate.is_refuted):
-            self._rate, self._before = self._before or RateEstimator(self._retry, configured=self._configured), None
-            self._rate.resume(now)
+            before = self._rate_before or RateEstimator(self._retry, configured=self._configured_rate)
+            self._restore_rate(before, now)
+
+    def _restore_rate(self, before: RateEstimator, now: float) -> None:
+        self._rate, self._rate_before = before, None
+        self._rate.resume(now)
 
     # Refused
 
-    def is_harmless(self, departure: SendSample, in_flight: int, now: float, *, is_late: bool) -> bool:
-        """Tell whether a refusal only shows that the capacity has not grown: the next job that finishes mends it."""
-        if departure.is_extra:
+    def _record_refusal(self, permit: Permit, now: float, retry_after: float | None) -> bool:
+        sample, is_late = _sample_of(permit), self._is_late(permit)
+        if sample.is_extra:  # the limit has not risen; the next job that finishes makes room again
             self._concurrency.on_trial(now, has_grown=False)
             return True
-        return not is_late and self._concurrency.revises(max(departure.in_flight, in_flight), now)
+        in_flight = max(sample.in_flight, self.in_flight)
+        if not is_late and not permit.is_probe and self._concurrency.revises(in_flight, now):
+            return True
+        if is_late:
+            self._rate.on_rate_limited_late(sample.sent_at)
+        else:
+            self._learn_from_refusal(sample, in_flight, retry_after)
+            if permit.is_probe and self._is_probe_early:
+                self._concurrency.on_early_probe_refused()
+        return False
 
-    def on_rate_limited(self, departure: SendSample, in_flight: int, retry_after: float | None) -> None:
-        """Take note that one was refused, with so many others in flight."""
-        self._in_a_row = 0
-        if self._before is None:
-            self._before = copy.copy(self._rate)
-        self._met = max(departure.in_flight, in_flight)
-        self._concurrency.on_rate_limited(self._met, departure.sent_at, is_first=self._rate.is_ramping)
-        self._rate.on_rate_limited(departure.sent_at, self._sensible(retry_after))
-        self._look_back(departure.sent_at)
+    def _learn_from_refusal(self, sample: SendSample, in_flight: int, retry_after: float | None) -> None:
+        self._accepted_in_a_row = 0
+        if self._rate_before is None:
+            self._rate_before = copy.copy(self._rate)
+        self._in_flight_at_refusal = in_flight
+        self._concurrency.on_rate_limited(in_flight, sample.sent_at, is_first=self._rate.is_ramping)
+        self._rate.on_rate_limited(sample.sent_at, self._plausible(retry_after))
+        self._reassign_refusals(sample.sent_at)
 
-    def on_rate_limited_late(self, departure: SendSample) -> None:
-        """Take note that one was refused which had left before the gate closed."""
-        self._rate.on_rate_limited_late(departure.sent_at)
-
-    def may_probe_early(self) -> bool:
-        """Tell whether a job that finishes is worth a probe."""
+    def _may_probe_early(self) -> bool:
         return self._concurrency.may_probe_early
 
-    def on_early_probe_refused(self) -> None:
-        """Take note that such a probe was refused."""
-        self._concurrency.on_early_probe_refused()
-
-    def pause_length(self, now: float, retry_after: float | None, in_a_row: int, jitter: float) -> float:
-        """Give the seconds until a probe should leave: as advised, or, where that did not help, as computed."""
-        own = self._rate.pause_length(now, in_a_row, jitter)
-        sensible = self._sensible(retry_after)
-        if sensible is not None:
-            return max(sensible * (1 + jitter / 20), own if in_a_row else 0.0)
-        stretched = self._retry.wait_initial * 2.0 ** min(in_a_row, 60)
+    def _pause_length(self, now: float, retry_after: float | None, attempt: int, jitter: float) -> float:
+        """Return the pause that the server asked for, or the computed one where waiting for that did not help."""
+        own = self._rate.pause_length(now, attempt, jitter)
+        plausible = self._plausible(retry_after)
+        if plausible is not None:
+            return max(plausible * (1 + jitter / 20), own if attempt else 0.0)
+        stretched = self._retry.wait_initial * 2.0 ** min(attempt, 60)
         if not retry_after or retry_after < 0 or stretched <= self._retry.wait_max:
             return own
-        return max(own, min(stretched, self._retry.timeout))  # not believed at first, but it seems to be true
+        return max(own, min(stretched, self._retry.timeout))  # the implausible Retry-After seems to be true
 
-    def _sensible(self, retry_after: float | None) -> float | None:
-        """Give the advice if anybody would wait for so long. What no budget bears says no more than none."""
+    def _late_pause_length(self, now: float, retry_after: float | None, jitter: float) -> float:
+        """Return the pause as computed now, also without Retry-After: the refusal may have lowered the rate."""
+        return self._pause_length(now, retry_after, 0, jitter)
+
+    def _plausible(self, retry_after: float | None) -> float | None:
+        """Return `retry_after` if it is positive and at most the retry timeout, else None."""
         return retry_after if retry_after and 0 < retry_after <= self._retry.timeout else None
+
+
+def _sample_of(permit: Permit) -> SendSample:
+    assert permit.sample is not None, "an adaptive limiter records a sample with each permit"
+    return permit.sample

@@ -1,11 +1,17 @@
-"""What decides when the next request may leave: fed with events and times, it answers; it never waits.
+"""`RateLimiter`: decides when the next request may leave. The poller uses it for status requests.
 
-Theory of operation. The gate is *open*, *closed*, or *probing*. Open, it lets through what capacity and a window of
-requests on the wire allow; the window begins with one and grows by one with each request let through, so that traffic
-after a pause (and at the very start, when not even the key has been proved) ramps up and does not burst. A refusal
-(429) closes it for everybody. When the pause is over, or a job finishes on the server, exactly one probe leaves: what
-becomes of it opens the gate or closes it again for longer. Refusals of requests that had left before the closing
-count as that same closing; each request carries a `Permit` that tells.
+`AdaptiveRateLimiter` (adaptive.py) extends it for submits: that class also learns the account's limits.
+
+Theory of operation. The limiter is a circuit breaker with three states. While ACTIVE, it admits requests up to a window
+of outstanding ones. The window starts at one and grows by one with each success. Traffic therefore ramps up at the
+start, when not even the API key is proven, and after each pause. A 429, an unreachable server or a row of ambiguous
+outcomes makes it PAUSED, for all requests. When the pause is over, or when a job finishes on the server, exactly one
+request leaves as a probe (PROBING). The outcome of the probe resumes traffic or starts a longer pause.
+
+Outcomes arrive late: a request that left before a pause may be answered during it. Each request carries a `Permit`
+that tells such late outcomes apart. They neither end the pause nor lengthen the backoff.
+
+The limiter is fed with events and times. It never waits and reads no clock.
 """
 
 from __future__ import annotations
@@ -14,255 +20,249 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from .adaptive import LearnedLimits, Learner, SendSample
 from .backoff import backoff, give_up_after, retry_delay
-from .throughput import Throughput
 
 if TYPE_CHECKING:
     from ..settings import Retry
 
 
-_AMBIGUOUS_IN_A_ROW = 5  # so many unclear outcomes without a clear one: the server is in trouble, not the request
+# Ambiguous outcomes in a row after which all requests pause: the server is failing then, not a single request. Each of
+# them may have been billed. A lower number pauses a healthy client after a few dropped connections, a higher number
+# risks more money in an outage. Chosen, not measured. Half (2): two dropped connections pause it. Double (10): up to
+# ten submits of an outage may be billed.
+_AMBIGUOUS_IN_A_ROW = 5
 
 
-class _State(Enum):
-    ACTIVE = auto()
-    PAUSED = auto()
-    PROBING = auto()
+class LimiterState(Enum):
+    """What the limiter does with the next request."""
+
+    ACTIVE = auto()  # admits it within the window and the ceilings
+    PAUSED = auto()  # admits nothing until the pause is over
+    PROBING = auto()  # admits nothing until the outcome of the probe is known
 
 
-class _Cause(Enum):
-    """Why the gate is closed; it decides for how long one keeps trying."""
+class PauseCause(Enum):
+    """Why the limiter paused. The cause decides how soon a probe leaves and when to give up."""
 
-    REFUSED = auto()
+    RATE_LIMITED = auto()
     UNREACHABLE = auto()
-    TROUBLE = auto()
+    AMBIGUOUS = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SendSample:
+    """The circumstances in which a request left, for a limiter that learns from its outcome."""
+
+    sent_at: float
+    pace: float  # the rate that it kept, in requests per second; 0 if it left later than the pace allowed
+    in_flight: int  # jobs in flight when it left
+    is_extra: bool  # beyond the learned concurrency limit, to find out whether that has risen
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """One request let through; to be handed back with what became of it."""
+    """Permission for one request, to be handed back with its outcome."""
 
-    pause: int  # how often the gate had closed when it left
+    pause_count: int  # pauses of the limiter before this request left
     is_probe: bool
-    sample: SendSample | None = None  # how it left, where the gate learns
+    sample: SendSample | None = None
 
 
 class RateLimiter:
-    """Lets requests through one by one. Times are of any one clock that only moves forward, in seconds.
+    """Admits requests one by one: circuit breaker, ramp-up and concurrency ceiling, without learning.
 
-    `capacity` is how many accepted jobs may be unfinished at once (None: no ceiling), `width` how many requests may
-    be on the wire at once. With a `learner` it finds the account's limits and keeps just within them.
+    All times are seconds on one monotonic clock. `max_in_flight` is the ceiling of accepted, unfinished jobs (None for
+    no ceiling). `max_concurrent` is the ceiling of outstanding requests. `retry` sets the backoff and the timeouts.
     """
 
-    def __init__(
-        self, *, max_in_flight: int | None, max_concurrent: int, retry: Retry, learner: Learner | None = None
-    ) -> None:
+    def __init__(self, *, max_in_flight: int | None, max_concurrent: int, retry: Retry) -> None:
         self.in_flight = 0
-        self.throughput = Throughput()
         self._max_in_flight = max_in_flight
         self._max_concurrent = max_concurrent
         self._retry = retry
-        self._learner = learner
-        self._state = _State.ACTIVE
-        self._cause = _Cause.REFUSED
+        self._state = LimiterState.ACTIVE
+        self._cause = PauseCause.RATE_LIMITED
         self._window = 1
-        self._sending = 0
-        self._pauses = 0  # ever
-        self._in_a_row = 0  # closings since a request was last let through
+        self._outstanding = 0  # sent, outcome not reported yet
+        self._pause_count = 0  # since the limiter was made
+        self._pauses_in_a_row = 0  # since the last success
         self._ambiguous_in_a_row = 0
         self._resumes_at = 0.0
-        self._planned_at = 0.0  # when it would have opened, had no job finished
-        self._was_idle = False  # for a while, nobody wanted through
-        self._paused_since: float | None = None  # since when nothing has been let through
-        self._cause_since = 0.0  # since when it has been for the present cause
-        self._early_probe = False  # the last probe left because a job finished
-        self._early_allowed = True  # ... which in this closing has not failed yet
-
-    def delay(self, now: float, *, reserved: int = 0) -> float | None:
-        """Give the seconds until the next request may leave: 0 means now, None means not before an event.
-
-        `held` is how many places on the server may be held by others of which nothing is known.
-        """
-        if self._is_full(reserved) or self._state is _State.PROBING:
-            return None
-        if self._state is _State.PAUSED:
-            return max(0.0, self._resumes_at - now)
-        if self._learner is None:
-            return 0.0 if self._sending < self._window else None
-        return self._learner.delay(now, in_flight=self.in_flight, sending=self._sending, window=self._window)
-
-    def load(self, learnt: LearnedLimits) -> None:
-        """Begin with limits that were found at another time; before the first request."""
-        if self._learner:
-            self._learner.load(learnt)
-
-    def learned(self) -> LearnedLimits:
-        """Give the limits found so far."""
-        return self._learner.learned() if self._learner else LearnedLimits()
-
-    @property
-    def is_full(self) -> bool:
-        """Tell whether those who want through wait for a job to finish, as far as is known."""
-        if self._learner is None or self._is_full(0):
-            return self._is_full(0)
-        at_once = self._learner.learned().max_in_flight
-        if self._state is _State.ACTIVE:
-            return at_once is not None and self.in_flight + self._sending >= at_once
-        return self._cause is _Cause.REFUSED and self._learner.may_probe_early()
+        self._scheduled_resume = 0.0  # when the pause would have ended if no job had finished
+        self._was_idle = False  # no request was waiting at some time since the last one left
+        self._blocked_since: float | None = None  # the first failure since the last success
+        self._cause_since = 0.0  # the first failure with the present cause
+        self._is_probe_early = False  # a finished job, not the clock, ended the pause
+        self._was_early_probe_refused = False  # an early probe did not help during this row of pauses
 
     @property
     def is_paused(self) -> bool:
-        """Tell whether something has closed it, and nothing has come through since."""
-        return self._state is not _State.ACTIVE
+        """Whether requests are held back after a failure: paused, or waiting for the outcome of a probe."""
+        return self._state is not LimiterState.ACTIVE
 
-    def on_idle(self) -> None:
-        """Take note that nobody wants through for now, or that whoever comes next comes with new patience."""
-        self._was_idle = True
-        self.throughput.on_idle()
-        if self._learner:
-            self._learner.on_idle()
+    def delay(self, now: float, *, reserved: int = 0) -> float | None:
+        """Return the delay in seconds before the next request: 0 for now, None to wait for an event.
+
+        `reserved` is the number of slots on the server that jobs with an ambiguous submit may occupy.
+        """
+        if self._state is LimiterState.PROBING or self._has_reached_ceiling(reserved):
+            return None
+        if self._state is LimiterState.PAUSED:
+            return max(0.0, self._resumes_at - now)
+        return None if self._outstanding >= self._window else self._extra_delay(now)
 
     def acquire(self, now: float) -> Permit:
-        """Let one request through; only after `opens_in` gave 0."""
-        is_probe = self._state is _State.PAUSED
+        """Admit one request and return its permit. Call it only when `delay` has returned 0."""
+        is_probe = self._state is LimiterState.PAUSED
         if is_probe:
-            self._state = _State.PROBING
+            self._state = LimiterState.PROBING
+            # The give-up timeout measures failed attempts. Time in which nothing was attempted does not count.
             if self._was_idle or now - self._resumes_at > give_up_after(self._retry):
-                self._paused_since = self._cause_since = now  # time in which nobody asks tries no patience
+                self._blocked_since = self._cause_since = now
         self._was_idle = False
-        departure = None
-        if self._learner:
-            departure = self._learner.on_send(now, in_flight=self.in_flight, sending=self._sending, is_probe=is_probe)
-        self._sending += 1
-        return Permit(self._pauses, is_probe, departure)
+        sample = self._record_send(now, is_probe=is_probe)
+        self._outstanding += 1
+        return Permit(self._pause_count, is_probe, sample)
 
-    def on_success(self, permit: Permit, now: float | None = None, *, accepted: bool) -> None:
-        """Take note that the server let this request through; `accepted` if a job is in flight from now on."""
-        self._sending -= 1
+    def on_idle(self) -> None:
+        """Record that no request is waiting, or that the user resumed submissions. The give-up timeout restarts."""
+        self._was_idle = True
+
+    def on_success(self, permit: Permit, now: float, *, accepted: bool) -> None:
+        """Record that the server handled this request. `accepted`: it started a job, which is in flight from now on."""
+        self._outstanding -= 1
         self.in_flight += accepted
         self._ambiguous_in_a_row = 0
-        is_late = permit.pause != self._pauses
         if accepted:
-            self._learn_acceptance(permit, now, is_late=is_late)
-        if is_late:
-            return  # it left before the gate closed, and tells nothing about now
-        self._state = _State.ACTIVE
-        self._in_a_row = 0
-        self._paused_since = None
-        self._early_allowed = True
+            self._record_success(permit, now)
+        if self._is_late(permit):
+            return
+        self._state = LimiterState.ACTIVE
+        self._pauses_in_a_row = 0
+        self._blocked_since = None
+        self._was_early_probe_refused = False
         self._window = min(self._max_concurrent, self._window + 1)
 
     def on_rate_limited(self, permit: Permit, now: float, *, retry_after: float | None, jitter: float) -> None:
-        """Take note of a 429, with the server's advice (`Retry-After`, seconds) if it gave any."""
-        self._sending -= 1
-        is_late = permit.pause != self._pauses
-        if self._learner and permit.sample:
-            may_mend = not permit.is_probe and not is_late
-            if self._learner.is_harmless(permit.sample, self.in_flight, now, is_late=not may_mend):
-                return
-            if is_late:
-                self._learner.on_rate_limited_late(permit.sample)
-            else:
-                self._learner.on_rate_limited(permit.sample, self.in_flight, retry_after)
-        if is_late:
-            if self._state is _State.PAUSED and (retry_after is not None or self._learner):
-                self._resumes_at = max(self._resumes_at, now + self._pause_length(now, retry_after, 0, jitter))
-        elif permit.is_probe and self._early_probe:
-            self._refuse_early(now, retry_after, jitter)
+        """Record a 429. `retry_after` is its `Retry-After` in seconds, None without one; `jitter` is in [0, 1)."""
+        self._outstanding -= 1
+        if self._record_refusal(permit, now, retry_after):
+            return
+        if self._is_late(permit):
+            if self._state is LimiterState.PAUSED:
+                pause = self._late_pause_length(now, retry_after, jitter)
+                self._resumes_at = max(self._resumes_at, now + pause)
+        elif permit.is_probe and self._is_probe_early:
+            self._return_to_schedule(now, retry_after, jitter)
         else:
-            self._start_pause(now, _Cause.REFUSED, self._pause_length(now, retry_after, self._in_a_row, jitter))
+            pause = self._pause_length(now, retry_after, self._pauses_in_a_row, jitter)
+            self._start_pause(now, PauseCause.RATE_LIMITED, pause)
 
     def on_unreachable(self, permit: Permit, now: float, *, jitter: float) -> None:
-        """Take note that this request could not even be sent."""
-        self._sending -= 1
-        if permit.pause == self._pauses:
-            self._start_pause(now, _Cause.UNREACHABLE, backoff(self._in_a_row, self._retry, jitter))
+        """Record that this request could not be sent. `jitter` is in [0, 1)."""
+        self._outstanding -= 1
+        if not self._is_late(permit):
+            self._start_pause(now, PauseCause.UNREACHABLE, backoff(self._pauses_in_a_row, self._retry, jitter))
 
     def on_ambiguous(self, permit: Permit, now: float, *, jitter: float) -> None:
-        """Take note that nobody knows what became of this request."""
-        self._sending -= 1
+        """Record that the outcome of this request is ambiguous. `jitter` is in [0, 1)."""
+        self._outstanding -= 1
         self._ambiguous_in_a_row += 1
-        if permit.pause != self._pauses:
+        if self._is_late(permit):
             return
         if permit.is_probe or self._ambiguous_in_a_row >= _AMBIGUOUS_IN_A_ROW:
-            self._start_pause(now, _Cause.TROUBLE, backoff(self._in_a_row, self._retry, jitter))
+            self._start_pause(now, PauseCause.AMBIGUOUS, backoff(self._pauses_in_a_row, self._retry, jitter))
 
     def on_not_sent(self, permit: Permit) -> None:
-        """Take back a request that never left; a probe's place is free again at once."""
-        self._sending -= 1
-        if permit.is_probe and permit.pause == self._pauses:
-            self._state = _State.PAUSED
+        """Return the permit of a request that was withdrawn before it left. After a probe, the next request probes."""
+        self._outstanding -= 1
+        if permit.is_probe and not self._is_late(permit):
+            self._state = LimiterState.PAUSED
 
     def job_started(self) -> None:
-        """Count a job that is in flight without having left through this gate."""
+        """Count a job that is in flight although this limiter did not admit it: one resumed or attached."""
         self.in_flight += 1
 
-    def job_finished(self, now: float, *, ended_at: float | None = None) -> None:
-        """Take note that a job in flight has ended on the server (some time ago), which may have freed a place."""
+    def job_finished(self, now: float) -> None:
+        """Record that a job in flight is known to have finished on the server, which may have freed a slot."""
         self.in_flight = max(0, self.in_flight - 1)
-        if self._learner:
-            self._learner.on_job_ended(now if ended_at is None else ended_at, now)
-        if self._state is _State.PAUSED and self._cause is _Cause.REFUSED and self._early_allowed:
-            if self._learner and not self._learner.may_probe_early():
-                return
-            if not self._early_probe:
-                self._planned_at = self._resumes_at
-            self._early_probe = self._early_probe or self._resumes_at > now
+        is_rate_limited = self._state is LimiterState.PAUSED and self._cause is PauseCause.RATE_LIMITED
+        if is_rate_limited and not self._was_early_probe_refused and self._may_probe_early():
+            if not self._is_probe_early:
+                self._scheduled_resume = self._resumes_at
+            self._is_probe_early = self._is_probe_early or self._resumes_at > now
             self._resumes_at = min(self._resumes_at, now)
 
     def should_give_up(self, now: float) -> bool:
-        """Tell whether asking on is pointless: no way to the server for a budget, or nothing but no for far longer."""
-        if self._paused_since is None:
+        """Return whether to give up: unreachable for the retry timeout, or nothing but failures for much longer.
+
+        With jobs in flight only an outage counts: an account at its concurrency limit refuses submits until one ends.
+        """
+        if self._blocked_since is None:
             return False
-        if self._cause is _Cause.UNREACHABLE and now - self._cause_since > self._retry.timeout:
+        if self._cause is PauseCause.UNREACHABLE and now - self._cause_since > self._retry.timeout:
             return True
-        return now - self._paused_since > give_up_after(self._retry) and self.in_flight == 0
+        return now - self._blocked_since > give_up_after(self._retry) and self.in_flight == 0
 
-    def _learn_acceptance(self, permit: Permit, now: float | None, *, is_late: bool) -> None:
-        if now is not None:
-            self.throughput.on_accepted(now)
-        if self._learner is None or permit.sample is None:
-            return
-        if now is not None:
-            self._learner.on_answer(permit.sample, now)
-        others = self.in_flight - 1
-        if is_late:
-            self._learner.on_accepted_late(permit.sample)
-        elif permit.is_probe:
-            self._learner.on_probe_accepted(permit.sample, others)
-        else:
-            self._learner.on_accepted(permit.sample, others)
+    # Overridden by AdaptiveRateLimiter
 
-    def _refuse_early(self, now: float, retry_after: float | None, jitter: float) -> None:
-        """Close again after a probe that left because a job had finished: time has to open, as it would have anyway."""
-        self._early_allowed = False
-        if self._learner is None:
-            self._start_pause(now, _Cause.REFUSED, self._pause_length(now, retry_after, self._in_a_row, jitter))
-            return
-        self._learner.on_early_probe_refused()
-        planned = self._planned_at - now
-        pause = planned if retry_after is None else max(planned, self._pause_length(now, retry_after, 0, jitter))
-        self._in_a_row -= 1
-        self._start_pause(now, _Cause.REFUSED, max(0.0, pause))
+    def _extra_delay(self, now: float) -> float | None:
+        """Return the delay in seconds that learned limits add while active; None to wait for an event."""
+        return 0.0
 
-    def _pause_length(self, now: float, retry_after: float | None, in_a_row: int, jitter: float) -> float:
-        if self._learner is None:
-            return retry_delay(retry_after, in_a_row, self._retry, jitter)
-        return self._learner.pause_length(now, retry_after, in_a_row, jitter)
+    def _record_send(self, now: float, *, is_probe: bool) -> SendSample | None:
+        """Record that a request leaves, before it is counted as outstanding."""
+        return None
 
-    def _is_full(self, held: int) -> bool:
-        return self._max_in_flight is not None and self.in_flight + self._sending + held >= self._max_in_flight
+    def _record_success(self, permit: Permit, now: float) -> None:
+        """Record that a submit was accepted. Its job is already counted in `in_flight`."""
 
-    def _start_pause(self, now: float, cause: _Cause, pause: float) -> None:
-        if self._paused_since is None:
-            self._paused_since = self._cause_since = now
+    def _record_refusal(self, permit: Permit, now: float, retry_after: float | None) -> bool:
+        """Record a 429. Return whether it is harmless: then it starts no pause."""
+        return False
+
+    def _pause_length(self, now: float, retry_after: float | None, attempt: int, jitter: float) -> float:
+        """Return the length in seconds of a pause after a 429, the first one in a row being attempt 0."""
+        return retry_delay(retry_after, attempt, self._retry, jitter)
+
+    def _late_pause_length(self, now: float, retry_after: float | None, jitter: float) -> float:
+        """Return how long to stay paused, in seconds, after a 429 to a request that left before the pause."""
+        return 0.0 if retry_after is None else self._pause_length(now, retry_after, 0, jitter)
+
+    def _may_probe_early(self) -> bool:
+        """Return whether a finished job may end a pause early."""
+        return True
+
+    # Inner workings
+
+    def _is_late(self, permit: Permit) -> bool:
+        """Return whether the request left before the last pause began: its outcome says nothing about the present."""
+        return permit.pause_count != self._pause_count
+
+    def _has_reached_ceiling(self, reserved: int = 0) -> bool:
+        return self._max_in_flight is not None and self.in_flight + self._outstanding + reserved >= self._max_in_flight
+
+    def _return_to_schedule(self, now: float, retry_after: float | None, jitter: float) -> None:
+        """Pause again after an early probe was refused, until the time at which the pause would have ended anyway.
+
+        The refusal does not lengthen the backoff: the probe left before its time.
+        """
+        self._was_early_probe_refused = True
+        pause = self._scheduled_resume - now
+        if retry_after is not None:
+            pause = max(pause, self._pause_length(now, retry_after, 0, jitter))
+        self._pauses_in_a_row -= 1
+        self._start_pause(now, PauseCause.RATE_LIMITED, max(0.0, pause))
+
+    def _start_pause(self, now: float, cause: PauseCause, seconds: float) -> None:
+        if self._blocked_since is None:
+            self._blocked_since = self._cause_since = now
         elif cause is not self._cause:
-            self._cause_since = now  # an outage has lasted since it began, not since an earlier trouble did
-        self._state = _State.PAUSED
+            self._cause_since = now  # an outage has lasted since it began, not since an earlier failure
+        self._state = LimiterState.PAUSED
         self._cause = cause
-        self._pauses += 1
-        self._in_a_row += 1
+        self._pause_count += 1
+        self._pauses_in_a_row += 1
         self._window = 1
-        self._resumes_at = now + pause
-        self._early_probe = False
+        self._resumes_at = now + seconds
+        self._is_probe_early = False

@@ -163,7 +163,7 @@ class RateEstimator:
             self._grow()
         elif is_cruising and now - self._calm_since > max(self._hold, _CALM / self.lower):
             self._grow()
-        is_on_time = now - self._left_at <= _ON_TIME / self._pace
+        is_on_time = math.isfinite(self._pace) and now - self._left_at <= _ON_TIME / self._pace
         self._left_at = now
         return self._pace if is_on_time else 0.0
 

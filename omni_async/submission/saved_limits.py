@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..jobs.store import JobStore
-    from ..ratelimit.limiter import RateLimiter
+    from ..ratelimit.adaptive import AdaptiveRateLimiter
 
 
 _NAME = "limits"
@@ -25,7 +25,7 @@ _SELDOM = 10.0  # seconds between two rows about the same thing
 class SavedLimits:
     """The limits of one account at one server, between the gate that finds them and the ledger that keeps them."""
 
-    def __init__(self, ledger: JobStore, gate: RateLimiter, server: str, *, wall: Callable[[], float]) -> None:
+    def __init__(self, ledger: JobStore, gate: AdaptiveRateLimiter, server: str, *, wall: Callable[[], float]) -> None:
         self._ledger = ledger
         self._limiter = gate
         self._server = server

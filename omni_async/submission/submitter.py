@@ -17,8 +17,7 @@ from ..api.outcomes import SubmitOutcome, SubmitResult, is_rate_limit
 from ..errors import LedgerError, OmniError, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import cost_limit_reached
-from ..ratelimit.adaptive import Learner
-from ..ratelimit.limiter import Permit, RateLimiter
+from ..ratelimit.adaptive import AdaptiveRateLimiter
 from ..ratelimit.pacer import Pacer
 from ..timing import WakeEvent
 from .queue import AmbiguousSubmits, SubmitQueue
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
     from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
+    from ..ratelimit.limiter import Permit
     from ..settings import Limits, Retry
 
 
@@ -55,9 +55,11 @@ class Submitter:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         per_minute = limits.submits_per_minute
-        learner = Learner(retry, configured=per_minute and per_minute / 60)
-        self.limiter = RateLimiter(
-            max_in_flight=limits.max_in_flight, max_concurrent=MAX_CONCURRENT, retry=retry, learner=learner
+        self.limiter = AdaptiveRateLimiter(
+            max_in_flight=limits.max_in_flight,
+            max_concurrent=MAX_CONCURRENT,
+            retry=retry,
+            configured_rate=per_minute and per_minute / 60,
         )
         self.stop_error: OmniError | None = None
         self._sender = sender

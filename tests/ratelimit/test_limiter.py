@@ -1,200 +1,200 @@
-"""The gate: one probe at a time, no burst after a pause, and never shut for ever."""
+"""The rate limiter: one probe at a time, no burst after a pause, and every pause ends."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.support.limiters import RETRY, a_gate, fill, leave, opens_at
+from tests.support.limiters import RETRY, plain_limiter, resumes_at, send, send_all
 
-# The window
-
-
-def test_the_first_request_goes_alone() -> None:
-    """Not even the key has been proved: one request, not sixteen."""
-    gate = a_gate()
-    leave(gate, 0)
-    assert gate.delay(0) is None
+# The window and the ceilings
 
 
-def test_traffic_ramps_up_and_stops_at_the_width() -> None:
-    """Each request let through makes room for one more on the wire, up to the width."""
-    gate, widths = a_gate(width=5), []
+def test_the_first_request_leaves_alone() -> None:
+    """One request leaves at first, not sixteen: the API key is not proven yet."""
+    limiter = plain_limiter()
+    send(limiter, 0)
+    assert limiter.delay(0) is None
+
+
+def test_traffic_ramps_up_to_the_concurrency_ceiling() -> None:
+    """Each success admits one more outstanding request, up to `max_concurrent`."""
+    limiter, windows = plain_limiter(max_concurrent=5), []
     for _ in range(6):
-        permits = fill(gate, 0)
-        widths.append(len(permits))
-        gate.on_success(permits[0], accepted=False)
+        permits = send_all(limiter, 0)
+        windows.append(len(permits))
+        limiter.on_success(permits[0], 0, accepted=False)
         for permit in permits[1:]:
-            gate.on_not_sent(permit)
-    assert widths == [1, 2, 3, 4, 5, 5]
+            limiter.on_not_sent(permit)
+    assert windows == [1, 2, 3, 4, 5, 5]
 
 
-def test_traffic_ramps_up_again_after_a_closing() -> None:
-    """What comes out of a pause does not burst."""
-    gate = a_gate()
+def test_traffic_ramps_up_again_after_a_pause() -> None:
+    """The end of a pause does not cause a burst."""
+    limiter = plain_limiter()
     for _ in range(10):
-        gate.on_success(leave(gate, 0), accepted=False)
-    permits = fill(gate, 0)
+        limiter.on_success(send(limiter, 0), 0, accepted=False)
+    permits = send_all(limiter, 0)
     assert len(permits) == 11
     for permit in permits:
-        gate.on_rate_limited(permit, 0, retry_after=1.0, jitter=0)
-    gate.on_success(leave(gate, 1.0), accepted=False)
-    assert len(fill(gate, 1.0)) == 2
+        limiter.on_rate_limited(permit, 0, retry_after=1.0, jitter=0)
+    limiter.on_success(send(limiter, 1.0), 1.0, accepted=False)
+    assert len(send_all(limiter, 1.0)) == 2
 
 
-@pytest.mark.parametrize("capacity", [1, 3])
-def test_capacity_counts_what_is_on_the_wire_too(capacity: int) -> None:
-    """Never more unfinished jobs than the ceiling, even while answers are out; a finished job frees a place."""
-    gate = a_gate(capacity=capacity)
-    for _ in range(capacity):
-        gate.on_success(leave(gate, 0), accepted=True)
-    assert (gate.in_flight, gate.delay(0)) == (capacity, None)
-    gate.job_finished(0)
-    leave(gate, 0)
-    assert gate.delay(0) is None
+@pytest.mark.parametrize("max_in_flight", [1, 3])
+def test_outstanding_requests_count_towards_max_in_flight(max_in_flight: int) -> None:
+    """Unfinished jobs never exceed the ceiling, even before the answers arrive. A finished job frees a slot."""
+    limiter = plain_limiter(max_in_flight=max_in_flight)
+    for _ in range(max_in_flight):
+        limiter.on_success(send(limiter, 0), 0, accepted=True)
+    assert (limiter.in_flight, limiter.delay(0)) == (max_in_flight, None)
+    limiter.job_finished(0)
+    send(limiter, 0)
+    assert limiter.delay(0) is None
 
 
-def test_jobs_that_joined_fill_places_too() -> None:
-    """Resumed and attached jobs count, and may well be more than the ceiling."""
-    gate = a_gate(capacity=2)
+def test_resumed_jobs_count_towards_max_in_flight() -> None:
+    """Resumed and attached jobs occupy slots, and there may be more of them than the ceiling allows."""
+    limiter = plain_limiter(max_in_flight=2)
     for _ in range(3):
-        gate.job_started()
-    assert gate.delay(0) is None
-    gate.job_finished(0)
-    assert gate.delay(0) is None
-    gate.job_finished(0)
-    assert gate.delay(0) == 0
+        limiter.job_started()
+    assert limiter.delay(0) is None
+    limiter.job_finished(0)
+    assert limiter.delay(0) is None
+    limiter.job_finished(0)
+    assert limiter.delay(0) == 0
 
 
-def test_a_job_in_doubt_holds_a_place_but_does_not_stand_in_its_own_way() -> None:
-    """It may be running on the server; only by being sent again will one know."""
-    gate = a_gate(capacity=1)
-    assert gate.delay(0, reserved=1) is None
-    assert gate.delay(0) == 0
+def test_an_ambiguous_job_reserves_a_slot_for_itself() -> None:
+    """It may be running on the server, so others wait. Its own resend may leave: only that shows what happened."""
+    limiter = plain_limiter(max_in_flight=1)
+    assert limiter.delay(0, reserved=1) is None
+    assert limiter.delay(0) == 0
 
 
-def test_more_ends_than_beginnings_do_no_harm() -> None:
-    """The number in flight never falls below zero."""
-    gate = a_gate(capacity=1)
-    gate.job_finished(0)
-    assert gate.in_flight == 0
-    gate.on_success(leave(gate, 0), accepted=True)
-    assert gate.delay(0) is None
+def test_in_flight_never_falls_below_zero() -> None:
+    """A finished job that was never counted does not raise the ceiling."""
+    limiter = plain_limiter(max_in_flight=1)
+    limiter.job_finished(0)
+    assert limiter.in_flight == 0
+    limiter.on_success(send(limiter, 0), 0, accepted=True)
+    assert limiter.delay(0) is None
 
 
-# Closing and opening
+# Pauses and probes
 
 
-def test_a_refusal_closes_for_everybody_and_one_probe_opens() -> None:
-    """After the pause exactly one leaves; the others wait for what becomes of it."""
-    gate = a_gate()
-    gate.on_rate_limited(leave(gate, 0), 0, retry_after=10.0, jitter=0)
-    assert gate.delay(0) == 10
-    assert gate.delay(9.5) == pytest.approx(0.5)
-    probe = leave(gate, 10)
+def test_a_429_pauses_every_request_until_one_probe_succeeds() -> None:
+    """After the pause exactly one request leaves. The others wait for its outcome."""
+    limiter = plain_limiter()
+    limiter.on_rate_limited(send(limiter, 0), 0, retry_after=10.0, jitter=0)
+    assert limiter.delay(0) == 10
+    assert limiter.delay(9.5) == pytest.approx(0.5)
+    probe = send(limiter, 10)
     assert probe.is_probe
-    assert gate.delay(10_000) is None
-    gate.on_success(probe, accepted=True)
-    assert gate.delay(10_000) == 0
+    assert limiter.delay(10_000) is None
+    limiter.on_success(probe, 10, accepted=True)
+    assert limiter.delay(10_000) == 0
 
 
-def test_refusals_of_what_was_on_its_way_are_the_same_closing() -> None:
-    """Sixteen 429s at once double the pause once, not sixteen times."""
-    gate = a_gate()
+def test_concurrent_429s_cause_one_pause() -> None:
+    """Sixteen concurrent 429s double the backoff once, not sixteen times."""
+    limiter = plain_limiter()
     for _ in range(15):
-        gate.on_success(leave(gate, 0), accepted=False)
-    for permit in fill(gate, 0):
-        gate.on_rate_limited(permit, 0, retry_after=None, jitter=0)
-    assert gate.delay(0) == RETRY.wait_initial / 2
+        limiter.on_success(send(limiter, 0), 0, accepted=False)
+    for permit in send_all(limiter, 0):
+        limiter.on_rate_limited(permit, 0, retry_after=None, jitter=0)
+    assert limiter.delay(0) == RETRY.wait_initial / 2
 
 
-def test_advice_that_comes_late_is_still_heard() -> None:
-    """Where a later 429 of the same closing names a time, nobody probes before it."""
-    gate = a_gate()
-    gate.on_success(leave(gate, 0), accepted=False)
-    first, second = fill(gate, 0)
-    gate.on_rate_limited(first, 0, retry_after=None, jitter=0)
-    gate.on_rate_limited(second, 0.1, retry_after=20.0, jitter=0)
-    assert opens_at(gate, 0.1) >= 20
+def test_retry_after_of_a_late_429_is_honoured() -> None:
+    """If a later 429 of the same pause names a time, no probe leaves before it."""
+    limiter = plain_limiter()
+    limiter.on_success(send(limiter, 0), 0, accepted=False)
+    first, second = send_all(limiter, 0)
+    limiter.on_rate_limited(first, 0, retry_after=None, jitter=0)
+    limiter.on_rate_limited(second, 0.1, retry_after=20.0, jitter=0)
+    assert resumes_at(limiter, 0.1) >= 20
 
 
-def test_refused_probes_are_farther_and_farther_apart() -> None:
-    """Without advice the pause doubles up to the maximum."""
-    gate, now, pauses = a_gate(), 0.0, []
+def test_pauses_double_up_to_wait_max() -> None:
+    """Without Retry-After each refused probe doubles the pause, up to `wait_max`."""
+    limiter, now, pauses = plain_limiter(), 0.0, []
     for _ in range(12):
-        gate.on_rate_limited(leave(gate, now), now, retry_after=None, jitter=0.999)
-        pauses.append(opens_at(gate, now) - now)
-        now = opens_at(gate, now)
+        limiter.on_rate_limited(send(limiter, now), now, retry_after=None, jitter=0.999)
+        pauses.append(resumes_at(limiter, now) - now)
+        now = resumes_at(limiter, now)
     assert pauses == sorted(pauses)
     assert pauses[0] <= RETRY.wait_initial
     assert pauses[-1] == pytest.approx(RETRY.wait_max, rel=0.01)
 
 
-def test_a_success_makes_the_next_pause_short_again() -> None:
-    """The row of refusals ends with the first request that is let through."""
-    gate, now = a_gate(), 0.0
+def test_a_success_resets_the_backoff() -> None:
+    """The first pause after a success is short again."""
+    limiter, now = plain_limiter(), 0.0
     for _ in range(8):
-        gate.on_rate_limited(leave(gate, now), now, retry_after=None, jitter=0)
-        now = opens_at(gate, now)
-    gate.on_success(leave(gate, now), accepted=True)
-    gate.on_rate_limited(leave(gate, now), now, retry_after=None, jitter=0)
-    assert gate.delay(now) == RETRY.wait_initial / 2
+        limiter.on_rate_limited(send(limiter, now), now, retry_after=None, jitter=0)
+        now = resumes_at(limiter, now)
+    limiter.on_success(send(limiter, now), now, accepted=True)
+    limiter.on_rate_limited(send(limiter, now), now, retry_after=None, jitter=0)
+    assert limiter.delay(now) == RETRY.wait_initial / 2
 
 
-def test_late_news_from_before_the_closing_opens_nothing() -> None:
-    """A success of a request that left before the 429 says nothing about now, but its job counts."""
-    gate = a_gate()
-    gate.on_success(leave(gate, 0), accepted=True)
-    first, second = fill(gate, 0)
-    gate.on_rate_limited(first, 0, retry_after=10.0, jitter=0)
-    gate.on_success(second, accepted=True)
-    assert gate.delay(0) == 10
-    assert gate.in_flight == 2
+def test_a_late_success_does_not_end_a_pause() -> None:
+    """A success of a request that left before the 429 says nothing about the present, but its job counts."""
+    limiter = plain_limiter()
+    limiter.on_success(send(limiter, 0), 0, accepted=True)
+    first, second = send_all(limiter, 0)
+    limiter.on_rate_limited(first, 0, retry_after=10.0, jitter=0)
+    limiter.on_success(second, 0, accepted=True)
+    assert limiter.delay(0) == 10
+    assert limiter.in_flight == 2
 
 
-def test_a_withdrawn_probe_leaves_its_place_to_the_next() -> None:
-    """A probe that was never sent has shown nothing; the next one goes at once."""
-    gate = a_gate()
-    gate.on_rate_limited(leave(gate, 0), 0, retry_after=10.0, jitter=0)
-    gate.on_not_sent(leave(gate, 10))
-    assert leave(gate, 10).is_probe
-    assert gate.delay(10) is None
+def test_a_probe_that_was_not_sent_is_replaced_immediately() -> None:
+    """A withdrawn probe has shown nothing, so the next request probes."""
+    limiter = plain_limiter()
+    limiter.on_rate_limited(send(limiter, 0), 0, retry_after=10.0, jitter=0)
+    limiter.on_not_sent(send(limiter, 10))
+    assert send(limiter, 10).is_probe
+    assert limiter.delay(10) is None
 
 
-def test_one_unclear_outcome_closes_nothing() -> None:
-    """It is the request's own bad luck."""
-    gate = a_gate()
-    gate.on_ambiguous(leave(gate, 0), 0, jitter=0)
-    assert gate.delay(0) == 0
+def test_one_ambiguous_outcome_does_not_pause() -> None:
+    """A single ambiguous outcome concerns only its own request."""
+    limiter = plain_limiter()
+    limiter.on_ambiguous(send(limiter, 0), 0, jitter=0)
+    assert limiter.delay(0) == 0
 
 
-def test_unclear_outcomes_count_only_in_a_row() -> None:
-    """One clear answer in between, and the server is not in trouble."""
-    gate = a_gate()
+def test_a_success_resets_the_count_of_ambiguous_outcomes() -> None:
+    """Ambiguous outcomes count only in a row: a clear answer in between shows a working server."""
+    limiter = plain_limiter()
     for _ in range(20):
-        gate.on_ambiguous(leave(gate, 0), 0, jitter=0)
-        gate.on_ambiguous(leave(gate, 0), 0, jitter=0)
-        gate.on_success(leave(gate, 0), accepted=False)
-    assert gate.delay(0) == 0
+        limiter.on_ambiguous(send(limiter, 0), 0, jitter=0)
+        limiter.on_ambiguous(send(limiter, 0), 0, jitter=0)
+        limiter.on_success(send(limiter, 0), 0, accepted=False)
+    assert limiter.delay(0) == 0
 
 
-def test_many_unclear_outcomes_close_the_gate() -> None:
-    """A server in trouble is asked by one, not by all; each of them might be paid."""
-    gate, now, count = a_gate(), 0.0, 0
-    while gate.delay(now) == 0:
-        gate.on_ambiguous(gate.acquire(now), now, jitter=0)
+def test_a_row_of_ambiguous_outcomes_pauses() -> None:
+    """A failing server gets one probe at a time, because each submit to it may be billed."""
+    limiter, now, count = plain_limiter(), 0.0, 0
+    while limiter.delay(now) == 0:
+        limiter.on_ambiguous(limiter.acquire(now), now, jitter=0)
         count += 1
         assert count < 20
-    now = opens_at(gate, now)
-    probe = leave(gate, now)
+    now = resumes_at(limiter, now)
+    probe = send(limiter, now)
     assert probe.is_probe
-    gate.on_ambiguous(probe, now, jitter=0)
-    assert opens_at(gate, now) > now
+    limiter.on_ambiguous(probe, now, jitter=0)
+    assert resumes_at(limiter, now) > now
 
 
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 0.999])
-def test_what_cannot_be_sent_closes_the_gate(jitter: float) -> None:
-    """Without a way to the server nobody else needs to try meanwhile."""
-    gate = a_gate()
-    gate.on_unreachable(leave(gate, 0), 0, jitter=jitter)
-    assert opens_at(gate, 0) > 0
-    assert leave(gate, opens_at(gate, 0)).is_probe
+def test_an_unreachable_server_pauses(jitter: float) -> None:
+    """While the server cannot be reached, one probe at a time tries."""
+    limiter = plain_limiter()
+    limiter.on_unreachable(send(limiter, 0), 0, jitter=jitter)
+    assert resumes_at(limiter, 0) > 0
+    assert send(limiter, resumes_at(limiter, 0)).is_probe

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from omni_async.ratelimit.adaptive import Learner
-from omni_async.ratelimit.limiter import Permit, RateLimiter
+from omni_async.ratelimit.adaptive import AdaptiveRateLimiter
+from omni_async.ratelimit.limiter import Permit
 from omni_async.settings import Retry
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Run:
     """Jobs that want through one gate to one server, on virtual time."""
 
     def __init__(self, server: Server, *, jobs: int, duration: float, capacity: int | None = None) -> None:
-        self.gate = RateLimiter(max_in_flight=capacity, max_concurrent=WIDTH, retry=Retry(), learner=Learner(Retry()))
+        self.gate = AdaptiveRateLimiter(max_in_flight=capacity, max_concurrent=WIDTH, retry=Retry())
         self.server = server
         self.now = 0.0
         self.waiting = jobs

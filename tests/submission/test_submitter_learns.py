@@ -23,8 +23,8 @@ from omni_async.submission.uploads import ImageUploader
 from omni_async.testing.memory_client import MemoryClock
 from tests.support.accounts import (
     Account,
-    Capacity,
     FixedWindow,
+    InFlightLimit,
     Limit,
     SlidingWindow,
     TokenBucket,
@@ -56,7 +56,7 @@ class AccountServer(Server):
         self.refused = 0
 
     def _refuse(self) -> Response | None:
-        wait = self.account.ask(self.now())
+        wait = self.account.submit(self.now())
         if not wait:
             return None
         self.refused += 1
@@ -92,7 +92,7 @@ class Follower:
 
     def _end(self, was_last_accepted: bool) -> None:
         now = self.server.now()
-        self.server.account.ended(now)
+        self.server.account.job_finished(now)
         self.submitter.job_finished()
         self.ended_at = now
         if was_last_accepted or self.submitter.limiter.in_flight == 0:
@@ -159,8 +159,8 @@ _KINDS = {
     "4/s": Kind(lambda: [TokenBucket(4)], 8, 1.10, 0.05),
     "30 in 10 s, fixed": Kind(lambda: [FixedWindow(30, 10)], 8, 1.15, 0.05),
     "30 in 10 s, sliding": Kind(lambda: [SlidingWindow(30, 10)], 8, 1.15, 0.05),
-    "12 at once": Kind(lambda: [Capacity(12)], 5, 1.15, 0.10),
-    "2/s and 10 at once": Kind(lambda: [TokenBucket(2), Capacity(10)], 8, 1.20, 0.16),
+    "12 at once": Kind(lambda: [InFlightLimit(12)], 5, 1.15, 0.10),
+    "2/s and 10 at once": Kind(lambda: [TokenBucket(2), InFlightLimit(10)], 8, 1.20, 0.16),
 }
 
 

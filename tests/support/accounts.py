@@ -1,4 +1,4 @@
-"""Accounts with limits, as servers keep them, and the least time in which any client could get its work through."""
+"""Simulated accounts with the limits that servers enforce, and the least makespan that their limits allow."""
 
 from __future__ import annotations
 
@@ -12,148 +12,149 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable, Iterable
 
-ADVICE = ("seconds", "date", "none", "short", "long", "huge")
+# How a server fills Retry-After: true, as whole seconds or as a date; not at all; a quarter; three times; a day.
+RETRY_AFTER_STYLES = ("seconds", "date", "none", "short", "long", "huge")
 
 
 class Limit(Protocol):
     """One limit of an account."""
 
-    def wait(self, now: float) -> float:
-        """Give the seconds until one more may be accepted; 0 means now."""
+    def delay(self, now: float) -> float:
+        """Return the seconds until one more job may be accepted; 0 means now."""
 
-    def take(self, now: float) -> None:
-        """Count one that is accepted."""
+    def job_accepted(self, now: float) -> None:
+        """Count a job that is accepted."""
 
-    def give(self, now: float) -> None:
-        """Count one that has ended."""
+    def job_finished(self, now: float) -> None:
+        """Count a job that has finished."""
 
 
 @dataclass
 class TokenBucket:
-    """So many a second, at most `burst` saved up. The rate may be changed while it runs."""
+    """A token bucket: `per_second` tokens, of which at most `burst` are saved up. The rate may be changed later."""
 
     per_second: float
     burst: float = 1.0
     level: float = math.inf
-    at: float = 0.0
+    filled_at: float = 0.0
 
     def _fill(self, now: float) -> None:
-        self.level = min(self.burst, self.level + max(0.0, now - self.at) * self.per_second)
-        self.at = now
+        self.level = min(self.burst, self.level + max(0.0, now - self.filled_at) * self.per_second)
+        self.filled_at = now
 
-    def wait(self, now: float) -> float:
-        """Give the seconds until there is a token."""
+    def delay(self, now: float) -> float:
+        """Return the seconds until there is a token."""
         self._fill(now)
         return 0.0 if self.level >= 1 - 1e-9 else (1 - self.level) / self.per_second
 
-    def take(self, now: float) -> None:
+    def job_accepted(self, now: float) -> None:
         """Take a token."""
         self._fill(now)
         self.level -= 1
 
-    def give(self, now: float) -> None:
-        """Tokens come with time only."""
+    def job_finished(self, now: float) -> None:
+        """Do nothing: only time brings tokens."""
 
 
 @dataclass
 class FixedWindow:
-    """So many in each window; windows follow each other from `start` on."""
+    """At most `max_jobs` in each window of `seconds`. The first window starts at `start`."""
 
-    most: int
+    max_jobs: int
     seconds: float
     start: float = 0.0
     used: int = 0
 
-    def wait(self, now: float) -> float:
-        """Give the seconds until the window ends, if it is used up."""
-        passed = math.floor((now - self.start) / self.seconds + 1e-9)
-        if passed > 0:
-            self.start, self.used = self.start + passed * self.seconds, 0
-        return self.start + self.seconds - now if self.used >= self.most else 0.0
+    def delay(self, now: float) -> float:
+        """Return the seconds until the next window if this one is used up."""
+        windows_over = math.floor((now - self.start) / self.seconds + 1e-9)
+        if windows_over > 0:
+            self.start, self.used = self.start + windows_over * self.seconds, 0
+        return self.start + self.seconds - now if self.used >= self.max_jobs else 0.0
 
-    def take(self, now: float) -> None:
-        """Count one."""
-        self.wait(now)
+    def job_accepted(self, now: float) -> None:
+        """Count one job in this window."""
+        self.delay(now)
         self.used += 1
 
-    def give(self, now: float) -> None:
-        """A window forgets with time only."""
+    def job_finished(self, now: float) -> None:
+        """Do nothing: only time makes room."""
 
 
 @dataclass
 class SlidingWindow:
-    """So many in any stretch of so many seconds."""
+    """At most `max_jobs` in any interval of `seconds`."""
 
-    most: int
+    max_jobs: int
     seconds: float
-    times: deque[float] = field(default_factory=deque)
+    accepted_at: deque[float] = field(default_factory=deque)
 
-    def wait(self, now: float) -> float:
-        """Give the seconds until the oldest is old enough."""
-        while self.times and self.times[0] <= now - self.seconds + 1e-9:
-            self.times.popleft()
-        return self.times[0] + self.seconds - now if len(self.times) >= self.most else 0.0
+    def delay(self, now: float) -> float:
+        """Return the seconds until the oldest job leaves the window."""
+        while self.accepted_at and self.accepted_at[0] <= now - self.seconds + 1e-9:
+            self.accepted_at.popleft()
+        return self.accepted_at[0] + self.seconds - now if len(self.accepted_at) >= self.max_jobs else 0.0
 
-    def take(self, now: float) -> None:
-        """Note when."""
-        self.times.append(now)
+    def job_accepted(self, now: float) -> None:
+        """Record the time."""
+        self.accepted_at.append(now)
 
-    def give(self, now: float) -> None:
-        """A window forgets with time only."""
+    def job_finished(self, now: float) -> None:
+        """Do nothing: only time makes room."""
 
 
 @dataclass
-class Capacity:
-    """So many at once. The server cannot know when a place will be free: it says 5 s."""
+class InFlightLimit:
+    """At most `max_jobs` unfinished jobs. The server cannot know when one finishes, so it says 5 s."""
 
-    most: int
+    max_jobs: int
     running: int = 0
 
-    def wait(self, now: float) -> float:
-        """Give 5 s while no place is free."""
-        return 5.0 if self.running >= self.most else 0.0
+    def delay(self, now: float) -> float:
+        """Return 5 s while no slot is free."""
+        return 5.0 if self.running >= self.max_jobs else 0.0
 
-    def take(self, now: float) -> None:
-        """Fill a place."""
+    def job_accepted(self, now: float) -> None:
+        """Occupy a slot."""
         self.running += 1
 
-    def give(self, now: float) -> None:
-        """Free a place."""
+    def job_finished(self, now: float) -> None:
+        """Free a slot."""
         self.running -= 1
 
 
 class Account:
-    """All limits of one account: a request passes all of them, or counts on none; and how it says when to come back."""
+    """The limits of one account, and how it fills Retry-After. A submit must pass all limits, or it counts on none."""
 
-    def __init__(self, *limits: Limit, advice: str = "seconds") -> None:
-        assert advice in ADVICE
+    def __init__(self, *limits: Limit, retry_after: str = "seconds") -> None:
+        assert retry_after in RETRY_AFTER_STYLES
         self.limits = limits
-        self.advice = advice
+        self.retry_after = retry_after
 
-    def ask(self, now: float) -> float:
-        """Give 0 if it accepts, else the true wait."""
-        wait = max((limit.wait(now) for limit in self.limits), default=0.0)
-        if wait == 0:
+    def submit(self, now: float) -> float:
+        """Accept a job and return 0, or refuse it and return the seconds until one more would be accepted."""
+        delay = max((limit.delay(now) for limit in self.limits), default=0.0)
+        if delay == 0:
             for limit in self.limits:
-                limit.take(now)
-        return wait
+                limit.job_accepted(now)
+        return delay
 
-    def ended(self, now: float) -> None:
-        """Take note that a job has ended."""
+    def job_finished(self, now: float) -> None:
+        """Count a job that has finished."""
         for limit in self.limits:
-            limit.give(now)
+            limit.job_finished(now)
 
-    def says(self, now: float, wait: float) -> float | None:
-        """Give the seconds of advice as the wire layer reads them from `Retry-After`."""
-        match self.advice:
+    def retry_after_for(self, now: float, delay: float) -> float | None:
+        """Return the seconds that a client reads from `Retry-After` when the true delay is `delay`."""
+        match self.retry_after:
             case "seconds":
-                return max(1.0, math.ceil(wait))
-            case "date":  # a date has whole seconds, and so has the server's own `Date`, against which it is read
-                return math.ceil(now + wait) - math.floor(now)
+                return max(1.0, math.ceil(delay))
+            case "date":  # a date has whole seconds, and so has the server's own `Date`, which is subtracted from it
+                return math.ceil(now + delay) - math.floor(now)
             case "short":
-                return float(math.floor(wait / 4))
+                return float(math.floor(delay / 4))
             case "long":
-                return math.ceil(wait * 3) + 2.0
+                return math.ceil(delay * 3) + 2.0
             case "huge":
                 return 86_400.0
             case _:
@@ -161,9 +162,9 @@ class Account:
 
 
 def least_makespan(limits: Iterable[Limit], durations: list[float]) -> float:
-    """Give when the last job ends if each is accepted the moment the limits allow it, with no latency at all.
+    """Return when the last job finishes if each is accepted as soon as the limits allow, without any latency.
 
-    The server draws the durations in order of acceptance, so no client can choose who goes first.
+    The server draws the durations in order of acceptance, so no client can improve on this by reordering jobs.
     """
     limits, now, last, running = list(limits), 0.0, 0.0, list[float]()
     for duration in durations:
@@ -171,20 +172,20 @@ def least_makespan(limits: Iterable[Limit], durations: list[float]) -> float:
             while running and running[0] <= now + 1e-9:
                 ended = heapq.heappop(running)
                 for limit in limits:
-                    limit.give(ended)
-            waits = [(limit.wait(now), limit) for limit in limits]
-            timed = max((wait for wait, limit in waits if not isinstance(limit, Capacity)), default=0.0)
-            is_full = any(wait for wait, limit in waits if isinstance(limit, Capacity))
+                    limit.job_finished(ended)
+            delays = [(limit.delay(now), limit) for limit in limits]
+            timed = max((delay for delay, limit in delays if not isinstance(limit, InFlightLimit)), default=0.0)
+            is_full = any(delay for delay, limit in delays if isinstance(limit, InFlightLimit))
             if not timed and not is_full:
                 break
             now = max(now + timed, running[0] if is_full else 0.0)
         for limit in limits:
-            limit.take(now)
+            limit.job_accepted(now)
         heapq.heappush(running, now + duration)
         last = max(last, now + duration)
     return last
 
 
-def lognormal(jitter: random.Random, median: float, sigma: float = 0.35) -> Callable[[], float]:
-    """Give what draws durations with this median."""
-    return lambda: median * math.exp(jitter.gauss(0, sigma))
+def lognormal(rng: random.Random, median: float, sigma: float = 0.35) -> Callable[[], float]:
+    """Return a function that draws durations with this median, in seconds."""
+    return lambda: median * math.exp(rng.gauss(0, sigma))

@@ -1,4 +1,4 @@
-"""Jobs that want through one gate to one account, on virtual time."""
+"""A simulation in virtual time: jobs submitted through one limiter to one account."""
 
 from __future__ import annotations
 
@@ -11,124 +11,128 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from omni_async.ratelimit.limiter import Permit, RateLimiter
+    from omni_async.ratelimit.adaptive import AdaptiveRateLimiter
+    from omni_async.ratelimit.limiter import Permit
     from tests.support.accounts import Account
 
 
 @dataclass
-class Wire:
-    """What lies between: seconds there and back, how uneven they are, and the mean time until an end is noticed."""
+class Network:
+    """The connection. `latency` and `detection_delay` are in seconds; `jitter` is a fraction of the latency.
+
+    `latency` is the round trip; `detection_delay` is the mean delay until the client notices that a job finished.
+    """
 
     latency: float = 0.1
     jitter: float = 0.1
-    notice: float = 0.0
+    detection_delay: float = 0.0
 
 
 class Load:
-    """So many jobs, let out by a gate as a submitter would."""
+    """One job per duration, submitted as the submitter does. `configured_rate` is kept by a pacer."""
 
     def __init__(
         self,
-        gate: RateLimiter,
+        limiter: AdaptiveRateLimiter,
         account: Account,
         durations: list[float],
         *,
         seed: int,
-        wire: Wire | None = None,
-        pace: float | None = None,
+        network: Network | None = None,
+        configured_rate: float | None = None,
     ) -> None:
-        self.gate = gate
+        self.limiter = limiter
         self.account = account
         self.durations = durations
-        self.wire = wire or Wire()
-        self.jitter = random.Random(seed)
-        self.interval = 1 / pace if pace else 0.0
+        self.network = network or Network()
+        self.rng = random.Random(seed)
+        self.interval = 1 / configured_rate if configured_rate else 0.0
         self.now = 0.0
         self.waiting = self.unfinished = len(durations)
         self.refused_at: list[float] = []
         self.accepted_at: list[float] = []
         self.finished_at = 0.0
-        self.on_wire = 0
-        self.most_on_wire = 0
+        self.outstanding = 0
+        self.max_outstanding = 0
         self.in_flight = 0
-        self.most_in_flight = 0
-        self._probes_out = 0
-        self._next_in_pace = 0.0
+        self.max_in_flight = 0
+        self._probes_outstanding = 0
+        self._next_by_pacer = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._count = 0
+        self._event_count = 0
         self._wakes_at = math.inf
 
-    def at(self, when: float, happen: Callable[[], None]) -> None:
-        """Let something happen at a time."""
-        self._count += 1
-        heapq.heappush(self._events, (when, self._count, happen))
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Schedule an action."""
+        self._event_count += 1
+        heapq.heappush(self._events, (when, self._event_count, action))
 
-    def go(self, *, until: float = 1e6, stop: float = math.inf) -> None:
-        """Run until every job has ended (never later than `until`), or until `stop`."""
-        self._let_out()
+    def run(self, *, until: float = 1e6, stop: float = math.inf) -> None:
+        """Run until every job has finished, or until `stop`. Fail if that takes longer than `until`."""
+        self._submit_waiting()
         while self.unfinished and self.now < stop:
-            assert self._events, "nothing more will ever happen, and jobs still wait"
-            self.now, _, happen = heapq.heappop(self._events)
-            assert self.now < until, f"{self.waiting} still wait after {until} s"
-            happen()
-            self._let_out()
+            assert self._events, "jobs still wait, but no event is scheduled"
+            self.now, _, action = heapq.heappop(self._events)
+            assert self.now < until, f"{self.waiting} jobs still wait after {until} s"
+            action()
+            self._submit_waiting()
 
-    def _let_out(self) -> None:
+    def _submit_waiting(self) -> None:
         while self.waiting:
-            wait = self.gate.delay(self.now)
-            if wait is None:
+            delay = self.limiter.delay(self.now)
+            if delay is None:
                 return
-            wait = max(wait, self._next_in_pace - self.now)
-            if wait > 0:
-                self._wake_in(wait)
+            delay = max(delay, self._next_by_pacer - self.now)
+            if delay > 0:
+                self._wake_in(delay)
                 return
-            self._next_in_pace = self.now + self.interval
-            self._send(self.gate.acquire(self.now))
+            self._next_by_pacer = self.now + self.interval
+            self._send(self.limiter.acquire(self.now))
 
-    def _wake_in(self, wait: float) -> None:
-        wakes_at = self.now + max(wait, 1e-6)
+    def _wake_in(self, delay: float) -> None:
+        wakes_at = self.now + max(delay, 1e-6)
         if wakes_at < self._wakes_at or self._wakes_at <= self.now:
             self._wakes_at = wakes_at
             self.at(wakes_at, lambda: None)
 
-    def _half_way(self) -> float:
-        return self.wire.latency / 2 * (1 + self.wire.jitter * self.jitter.uniform(-1, 1))
+    def _one_way(self) -> float:
+        return self.network.latency / 2 * (1 + self.network.jitter * self.rng.uniform(-1, 1))
 
     def _send(self, permit: Permit) -> None:
         self.waiting -= 1
-        self.on_wire += 1
-        self._probes_out += permit.is_probe
-        self.most_on_wire = max(self.most_on_wire, self.on_wire)
-        assert self._probes_out <= 1, "two probes at once"
-        self.at(self.now + self._half_way(), lambda: self._arrive(permit))
+        self.outstanding += 1
+        self._probes_outstanding += permit.is_probe
+        self.max_outstanding = max(self.max_outstanding, self.outstanding)
+        assert self._probes_outstanding <= 1, "two concurrent probes"
+        self.at(self.now + self._one_way(), lambda: self._arrive(permit))
 
     def _arrive(self, permit: Permit) -> None:
-        wait = self.account.ask(self.now)
-        if not wait:
+        delay = self.account.submit(self.now)
+        if not delay:
             duration = self.durations[len(self.accepted_at)]
             self.accepted_at.append(self.now)
             self.in_flight += 1
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
-            self.at(self.now + duration, self._end)
-        advice = self.account.says(self.now, wait) if wait else None
-        self.at(self.now + self._half_way(), lambda: self._return(permit, wait, advice))
+            self.max_in_flight = max(self.max_in_flight, self.in_flight)
+            self.at(self.now + duration, self._finish)
+        retry_after = self.account.retry_after_for(self.now, delay) if delay else None
+        self.at(self.now + self._one_way(), lambda: self._answer(permit, delay, retry_after))
 
-    def _return(self, permit: Permit, wait: float, advice: float | None) -> None:
-        self.on_wire -= 1
-        self._probes_out -= permit.is_probe
-        if not wait:
-            self.gate.on_success(permit, self.now, accepted=True)
+    def _answer(self, permit: Permit, delay: float, retry_after: float | None) -> None:
+        self.outstanding -= 1
+        self._probes_outstanding -= permit.is_probe
+        if not delay:
+            self.limiter.on_success(permit, self.now, accepted=True)
         else:
             self.refused_at.append(self.now)
             self.waiting += 1
-            self.gate.on_rate_limited(permit, self.now, retry_after=advice, jitter=self.jitter.random())
-            assert not self.gate.should_give_up(self.now), "it gives up on a server that is well"
+            self.limiter.on_rate_limited(permit, self.now, retry_after=retry_after, jitter=self.rng.random())
+            assert not self.limiter.should_give_up(self.now), "gave up on a working server"
 
-    def _end(self) -> None:
-        self.account.ended(self.now)
+    def _finish(self) -> None:
+        self.account.job_finished(self.now)
         self.in_flight -= 1
         self.unfinished -= 1
         self.finished_at = self.now
-        ended_at = self.now
-        notice = self.wire.notice * self.jitter.uniform(0, 2) if self.wire.notice else 0.0
-        self.at(self.now + notice, lambda: self.gate.job_finished(self.now, ended_at=ended_at))
+        ended_at, mean = self.now, self.network.detection_delay
+        delay = mean * self.rng.uniform(0, 2) if mean else 0.0
+        self.at(self.now + delay, lambda: self.limiter.job_finished(self.now, ended_at=ended_at))
