@@ -44,6 +44,11 @@ def test_the_top_level_holds_nothing_else() -> None:
     assert "omni_async" in names
 
 
+def test_the_readme_is_short() -> None:
+    """What does not fit belongs to the README of a package, to a docstring or to `--help`."""
+    assert (ROOT / "README.md").stat().st_size <= README_LIMIT
+
+
 @pytest.mark.parametrize("what", _FORBIDDEN)
 def test_no_file_holds_what_must_not_be_published(what: str) -> None:
     """No registry's address, nothing that looks like a secret, and no path of a developer's machine."""
