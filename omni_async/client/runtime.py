@@ -156,29 +156,13 @@ class ClientRuntime:
             self.uploads, self.registry, on_ready=self._on_ready, on_failed=self._on_failed, on_stop=self._on_stop
         )
         self.downloader = Downloader(transport, self.registry, folder, limits=limits, retry=retry)
-        self.poller = Poller(
-            transport,
-            self.registry,
-            limits=limits,
-            retry=retry,
-            polling=polling,
-            on_finished=self._on_task_finished,
-            on_slot_freed=self._on_slot_freed,
-            webhook=webhook,
-        )
-        sender = Sender(transport, self.registry, self.references, webhook.url_for)
-        self.submitter = Submitter(
-            sender,
-            self.registry,
-            limits=limits,
-            retry=retry,
-            on_accepted=self.poller.follow,
-            on_limits_learned=self._note_limits,
+        self.poller = self._make_poller(transport, webhook, limits, retry, polling)
+        self.submitter = self._make_submitter(
+            Sender(transport, self.registry, self.references, webhook.url_for), limits, retry
         )
         self._saved_limits = SavedLimits(ledger, self.submitter.limiter, server, wall=clock.wall)
         self.dispatcher = Dispatcher(self.registry, self.submitter, self.poller, self.downloader, retry=retry)
         self.registry.on_store_failure = self.submitter.stop
-        self.poller.schedule.pressure = self._queue_pressure
         self._transport = transport
         self._webhook = webhook
         self._ledger = ledger
@@ -189,6 +173,32 @@ class ClientRuntime:
         self._leaving = asyncio.Event()
         self._group: TaskGroup | None = None
         self._supervisor = asyncio.create_task(self._run(), name="omni_async client")
+
+    def _make_poller(
+        self, transport: Transport, webhook: WebhookReceiver, limits: Limits, retry: Retry, polling: Polling
+    ) -> Poller:
+        poller = Poller(
+            transport,
+            self.registry,
+            limits=limits,
+            retry=retry,
+            polling=polling,
+            on_finished=self._on_task_finished,
+            on_slot_freed=self._on_slot_freed,
+            webhook=webhook,
+        )
+        poller.schedule.pressure = self._queue_pressure
+        return poller
+
+    def _make_submitter(self, sender: Sender, limits: Limits, retry: Retry) -> Submitter:
+        return Submitter(
+            sender,
+            self.registry,
+            limits=limits,
+            retry=retry,
+            on_accepted=self.poller.follow,
+            on_limits_learned=self._note_limits,
+        )
 
     def cancel(self, job: JobState) -> bool:
         """Cancel a job, whatever its stage. Return False if it is done."""
