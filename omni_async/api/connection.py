@@ -1,4 +1,7 @@
-"""How the server is reached, as a frozen object, checked when it is made; its secrets it shows to nobody."""
+"""`Connection`: how the client connects to the API. A setting of `OmniClient`, used by `HttpTransport`.
+
+Like the other settings it is frozen and checked when it is created. Its repr and its errors show no secret.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,8 @@ if TYPE_CHECKING:
 
 VERSION_HEADER = "X-APIMart-Response-Version"
 
-# What the client itself says, and money or a clip hangs on each of them.
+# Headers that the client sets itself, each with what to do instead. Another key, idempotency key, range or encoding
+# would pay for a job twice, or damage a clip.
 _RESERVED_HEADERS = {
     "authorization": "give the key as api_key=",
     "content-type": "the client sets it",
@@ -25,10 +29,10 @@ _RESERVED_HEADERS = {
     "accept-encoding": "the client sets it",
     "connection": "the client sets it",
     "host": "give the address as base_url=",
-    "idempotency-key": "each job has its own",
+    "idempotency-key": "the client gives each job its own",
     "if-range": "the client sets it",
     "range": "the client sets it",
-    "proxy-authorization": "write user and password into the proxy's URL",
+    "proxy-authorization": "put user and password into the URL of the proxy",
     VERSION_HEADER.lower(): "give response_version=",
 }
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -37,16 +41,36 @@ _HEADER_VALUE = re.compile(r"[!-~](?:[ \t!-~]*[!-~])?")
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False)
 class Connection:
-    """How the client reaches the API: what to send along, whom to trust, and by which way.
+    """How the client connects to the API: extra headers, certificates and proxy.
 
-    ``headers`` go with every request to the API's own origin, and nowhere else. ``ssl`` is the context for the API and
-    for the hosts that serve clips; without it, the usual authorities are trusted (and those in the file that
-    ``SSL_CERT_FILE`` names). ``response_version`` is sent as ``X-APIMart-Response-Version``.
+    For example, a gateway that wants a token of its own, behind a proxy::
 
-    ``proxy`` is an http(s) URL, with user and password in it if it wants them; everything goes through it. Without it,
-    the environment's proxies count (``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY``, ``NO_PROXY``), unless
-    ``trust_env=False``. ``allow_insecure=True`` lets the address of the API be plain http, also on another machine:
-    whoever is on the way can then read the API key.
+        from omni_async import Connection, OmniClient
+
+        connection = Connection(
+            headers={"X-Gateway-Token": "secret"},
+            proxy="http://user:password@proxy.example:3128",
+        )
+        client = OmniClient(base_url="https://gateway.example/apimart", connection=connection)
+
+    - ``headers``: sent with every request to the origin of the API, and to no other host. They cannot replace what the
+      client itself sets: the API key, the idempotency key, the content type and the like. None by default.
+    - ``ssl``: the context that verifies the certificates of the API and of the hosts that serve clips. None, the
+      default, trusts the usual authorities, or those in the file that ``SSL_CERT_FILE`` names. On the command
+      line, ``--ca-file FILE`` sets it.
+    - ``response_version``: sent as ``X-APIMart-Response-Version``. With "2026-07-27", the API answers a submit in its
+      newer form; the client reads both. None, the default: not sent.
+    - ``proxy``: the URL of an HTTP proxy for all requests, with user and password if it needs them; without a scheme it
+      means http. SOCKS proxies are not supported. None, the default, uses the proxies of the environment.
+    - ``trust_env``: whether to use the proxies that the environment names in ``HTTPS_PROXY``, ``HTTP_PROXY`` and
+      ``ALL_PROXY``, except for the hosts in ``NO_PROXY``. True by default; it does not matter if ``proxy`` is set.
+    - ``allow_insecure``: whether ``base_url`` may be plain http on another machine. Anyone on the network path can then
+      read the API key. False by default: plain http is accepted for this machine only.
+
+    An untrusted certificate, or a proxy that refuses, stops all submits immediately with the reason, unless the server
+    has answered before: then it is retried like an outage. No secret is shown in the repr, nor in any error.
+
+    Raises `ValueError`, which names the setting and what it accepts.
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -78,48 +102,52 @@ class Connection:
         return f"Connection({', '.join(shown)})"
 
     def extra_headers(self) -> dict[str, str]:
-        """Give all headers that go with every request to the API."""
+        """Return the headers to add to every request to the API: `headers`, and the response version."""
         version = {} if self.response_version is None else {VERSION_HEADER: self.response_version}
         return {**self.headers, **version}
 
 
 def validate_proxy(url: str, setting: str) -> str:
-    """Give the URL of a proxy, as http where it names no scheme. Raises `ValueError`, which shows no password."""
-    whole = url if "://" in url else f"http://{url}"
+    """Return the URL of a proxy, with the scheme http if it has none.
+
+    `setting` names where the URL comes from, for messages. Raise `ValueError`, which shows no password, for a URL that
+    cannot be used.
+    """
+    full_url = url if "://" in url else f"http://{url}"
     try:
-        parts = urlsplit(whole)
-        is_good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        parts = urlsplit(full_url)
+        is_valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
     except ValueError:
-        is_good = False
-    if not is_good:
-        raise ValueError(f"{setting}: this is no URL of a proxy, such as http://user:password@proxy.example:3128")
+        is_valid = False
+    if not is_valid:
+        raise ValueError(f"{setting}: not the URL of a proxy, such as http://user:password@proxy.example:3128")
     if parts.scheme not in {"http", "https"}:
-        shown = without_password(whole)
-        raise ValueError(f"{setting}: {shown} is no HTTP proxy; only http:// and https:// proxies can be used")
-    return whole
+        shown = without_password(full_url)
+        raise ValueError(f"{setting}: {shown} is not an HTTP proxy; only http:// and https:// proxies can be used")
+    return full_url
 
 
 def without_password(url: str) -> str:
-    """Give a URL without user, password and path."""
+    """Return a URL without user, password and path."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def _validate_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    found: dict[str, str] = {}
+    valid: dict[str, str] = {}
     for name, value in headers.items():
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"Connection(headers=...): {str(name)[:60]!r} cannot be the name of a header")
-        if why := _RESERVED_HEADERS.get(name.lower()):
-            raise ValueError(f"Connection(headers=...): {name} cannot be given here: {why}")
-        if name.lower() in {each.lower() for each in found}:
-            raise ValueError(f"Connection(headers=...): {name} stands there twice")
+            raise ValueError(f"Connection(headers=...): {str(name)[:60]!r} is not a valid header name")
+        if instead := _RESERVED_HEADERS.get(name.lower()):
+            raise ValueError(f"Connection(headers=...): {name} cannot be set here: {instead}")
+        if name.lower() in {each.lower() for each in valid}:
+            raise ValueError(f"Connection(headers=...): {name} is given twice")
         _validate_header_value(f"headers[{name!r}]", value)
-        found[name] = value
-    return found
+        valid[name] = value
+    return valid
 
 
 def _validate_header_value(name: str, value: object) -> None:
-    """Refuse what no header can hold; its text is not shown, because it may be a secret."""
+    """Raise `ValueError` for a value that no header can have. The message does not show it: it may be a secret."""
     if not isinstance(value, str) or not _HEADER_VALUE.fullmatch(value):
-        raise ValueError(f"Connection({name}=...): must be a text of visible ASCII characters, in one line")
+        raise ValueError(f"Connection({name}=...): must be one line of visible ASCII characters")

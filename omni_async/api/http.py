@@ -1,4 +1,8 @@
-"""`HttpTransport`: the `Transport` port over aiohttp. The only module of the library that sends HTTP requests."""
+"""`HttpTransport`: the `Transport` port over aiohttp. It is the only module of the library that sends HTTP requests.
+
+The API key is sent to the API's own origin only. A server may quote the key in a body, in a header, or in a line that
+is not HTTP, so the key is removed from every response and every error.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Secret:
-    """A text that shows itself to nobody who does not ask by name."""
+    """A string that no repr, log or pickle shows. `reveal` returns it."""
 
     __slots__ = ("_text",)
 
@@ -39,54 +43,68 @@ class Secret:
         return "Secret('***')"
 
     def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        raise TypeError("a secret is not pickled")
+        raise TypeError("a Secret cannot be pickled or copied")
 
     def reveal(self) -> str:
-        """Give the text."""
+        """Return the string."""
         return self._text
 
 
 @dataclass(slots=True)
 class SendTracker:
-    """Whether any byte of a request has left, and who is to hear of it."""
+    """Whether any byte of a request was written to its connection, and what to call when the first one is."""
 
-    listener: Callable[[], object] | None = None
+    on_sent: Callable[[], object] | None = None
     is_sent: bool = False
 
 
 async def _track_sending(session: object, context: SimpleNamespace, params: object) -> None:
-    """Tell the `Departure` that is a request's context; called by aiohttp when it has sent something."""
-    departure: SendTracker | None = context.trace_request_ctx
-    if departure is not None and not departure.is_sent:
-        departure.is_sent = True
-        if departure.listener is not None:
-            departure.listener()
+    """Record that a request was sent, in the `SendTracker` of its context; aiohttp calls it for each write."""
+    tracker: SendTracker | None = context.trace_request_ctx
+    if tracker is not None and not tracker.is_sent:
+        tracker.is_sent = True
+        if tracker.on_sent is not None:
+            tracker.on_sent()
 
 
-_MAX_RESPONSE_BYTES = 8 * 1024 * 1024  # bytes; a reply about a task has a few hundred
+# Bytes of a response of the API, after decompression. A status response has a few hundred. Chosen, not measured: the
+# limit only keeps a server from filling the memory, and a larger response than this is not one of the API.
+_MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+
+# Bytes that are read, or sent, at a time. Chosen, not measured: a smaller value means more wake-ups for each clip, a
+# larger one more memory for each download and longer stretches without other work in the event loop.
 _CHUNK_BYTES = 256 * 1024
-_MAX_REDIRECTS = 10
+
+_MAX_REDIRECTS = 10  # of one download; the limit that aiohttp and browsers use is 10 to 20
 _NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError)
 _REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
-# Many servers close an idle connection after five seconds. A POST sent into one that is just being closed has an
-# unknown outcome, so ours are given up before that.
+# Many servers close an idle connection after five seconds (Node.js by default). A submit that is sent while its
+# connection is being closed is ambiguous, so connections are dropped before that. Double would meet such servers, half
+# would open more connections than needed.
 _KEEP_ALIVE_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
-    """Seconds. A submit is waited for long: giving up early makes its outcome unknown."""
+    """How long to wait for the network, in seconds. The defaults were chosen, not measured.
+
+    - ``connect``: for a connection, TLS included. A lost SYN is repeated after 1, 3, 7 and 15 s, so 20 allows for four.
+    - ``submit``: for the response to a submit. It is long because giving up earlier makes the outcome ambiguous.
+    - ``check``: for the response to any other call. It is short because checks are free and repeated.
+    - ``upload``: for the upload of an image: 20 MiB at 70 KB/s.
+    - ``idle``: for the next bytes of a clip. A download has no total limit, as long as bytes arrive.
+    """
 
     connect: float = 20.0
     submit: float = 120.0
     check: float = 15.0
     upload: float = 300.0
-    idle: float = 20.0  # between two pieces of a clip; there is no limit on the whole
+    idle: float = 20.0
 
 
 class HttpTransport:
-    """Talks to one API origin with one session and one connector."""
+    """The API over HTTP, with one aiohttp session. The session is opened by the first request."""
 
     def __init__(
         self, base_url: str, api_key: str, *, connection: Connection | None = None, timeouts: Timeouts | None = None
@@ -97,7 +115,9 @@ class HttpTransport:
         self._connection = connection or Connection()
         self._proxies = ProxyResolver(self._connection)
         self._session: aiohttp.ClientSession | None = None
-        self._has_responded = False  # what was in order once is mended by waiting, not by a person
+        # Once the server has answered, a bad certificate or a refusing proxy is retried like an outage: the settings
+        # are right then. Before that, the user must fix them, and the error is permanent.
+        self._has_responded = False
 
     def __repr__(self) -> str:
         return f"<HttpTransport {self._base_url}>"
@@ -123,61 +143,61 @@ class HttpTransport:
     async def submit(
         self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
     ) -> Response:
-        """POST a request for a new task; what is known of whether it left is in the error's `sent`."""
+        """POST a request for a new task, as `Transport.submit` describes."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        target, departure = self._url_for("/v1/videos/generations"), SendTracker(on_sent)
-        return await self._request("POST", target, self._timeouts.submit, body, headers, tracker=departure)
+        target, tracker = self._url_for("/v1/videos/generations"), SendTracker(on_sent)
+        return await self._request("POST", target, self._timeouts.submit, body, headers, tracker=tracker)
 
     async def check(self, task_id: str) -> Response:
-        """GET how a task stands."""
+        """GET the status of a task."""
         return await self._request("GET", self._url_for("/v1/tasks/", task_id), self._timeouts.check)
 
     async def get(self, path: str) -> Response:
-        """GET another page of the API."""
+        """GET another endpoint of the API."""
         return await self._request("GET", self._url_for(path), self._timeouts.check)
 
     async def upload(self, path: Path) -> Response:
-        """POST a picture as multipart form."""
-        with path.open("rb") as file:  # opening is quick; aiohttp reads it in a thread
+        """POST an image as a multipart form."""
+        with path.open("rb") as file:  # opening is fast; aiohttp reads the file in a thread
             form = aiohttp.FormData({"file": file}, quote_fields=False)
             return await self._request("POST", self._url_for("/v1/uploads/images"), self._timeouts.upload, form)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpStreamingResponse]:
-        """GET bytes from any http(s) host, following redirects, but never from https down to http."""
-        answer, trouble = None, None
+        """GET bytes from any http(s) URL, following redirects, but never from https to http."""
+        response, failure = None, None
         try:
-            answer = await self._get_following_redirects(_validate_url(url), dict(headers))
+            response = await self._get_following_redirects(_validate_url(url), dict(headers))
         except _NETWORK_ERRORS as error:
-            trouble = self._to_transport_error(error, sent=True)
-        if answer is None:
-            raise trouble or TransportError(f"too many redirects from {_without_query(url)}")
+            failure = self._to_transport_error(error, sent=True)
+        if response is None:
+            raise failure or TransportError(f"more than {_MAX_REDIRECTS} redirects from {_without_query(url)}")
         try:
-            yield HttpStreamingResponse(answer, self._to_transport_error)
+            yield HttpStreamingResponse(response, self._to_transport_error)
         finally:
-            answer.close()
+            response.close()
 
     async def _get_following_redirects(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
         timeout = _client_timeout(None, self._timeouts.connect, self._timeouts.idle)
         for _ in range(_MAX_REDIRECTS):
-            answer = await self._client_session.get(
+            response = await self._client_session.get(
                 target,
                 headers=headers | self._headers_for(target),
                 timeout=timeout,
                 allow_redirects=False,
                 proxy=self._proxies.proxy_for(target),
             )
-            if answer.status == 407:
-                answer.close()
-                raise self._proxies.refusal_error(target, answer.status, answer.reason or "")
-            location = answer.headers.get("Location") or answer.headers.get("URI")
-            if answer.status not in _REDIRECT_STATUSES or not location:
-                return answer
-            answer.close()
-            following = target.join(_parse_url(location))
-            if target.scheme == "https" and following.scheme != "https":
-                raise ValueError(f"{target.host} redirects from https to {following.scheme}, which is refused")
-            target = _validate_url(str(following))
+            if response.status == 407:
+                response.close()
+                raise self._proxies.refusal_error(target, response.status, response.reason or "")
+            location = response.headers.get("Location") or response.headers.get("URI")
+            if response.status not in _REDIRECT_STATUSES or not location:
+                return response
+            response.close()
+            next_target = target.join(_parse_url(location))
+            if target.scheme == "https" and next_target.scheme != "https":
+                raise ValueError(f"{target.host} redirects from https to {next_target.scheme}, which is not followed")
+            target = _validate_url(str(next_target))
         return None
 
     async def _request(
@@ -190,46 +210,47 @@ class HttpTransport:
         *,
         tracker: SendTracker | None = None,
     ) -> Response:
-        """Make one request to the API's own origin and read the whole reply."""
+        """Send one request to the API's own origin and read its complete response."""
         tracker = tracker or SendTracker()
-        # The error is raised outside of the handler: aiohttp's own would carry the request's headers, key and all.
+        # The error is raised outside the handler. Inside, aiohttp's own error would be its context, and that holds the
+        # headers of the request with the API key.
         try:
             async with self._client_session.request(
                 method,
                 target,
-                data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,  # piece by piece
+                # aiohttp writes bytes in one piece, and a file in chunks. A local video makes a body of up to 27 MiB.
+                data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,
                 headers={**(headers or {}), **self._api_headers()},
                 timeout=_client_timeout(timeout, self._timeouts.connect),
                 allow_redirects=False,
                 proxy=self._proxies.proxy_for(target),
                 trace_request_ctx=tracker,
-            ) as answer:
-                return self._build_response(target, answer, await _read_body(answer))
+            ) as response:
+                return self._build_response(target, response, await _read_body(response))
         except _NETWORK_ERRORS as error:
-            trouble = self._to_transport_error(error, sent=tracker.is_sent)
-        raise trouble
+            failure = self._to_transport_error(error, sent=tracker.is_sent)
+        raise failure
 
     def _url_for(self, path: str, last: str = "") -> URL:
-        """Give the address of a page; `last` is its last part, whatever characters it has."""
+        """Return the URL of an endpoint. `last` is added percent-encoded as one path segment."""
         return URL(f"{self._base_url}{path}{quote(last, safe='')}", encoded=True)
 
     def _headers_for(self, target: URL) -> dict[str, str]:
-        """Give the header with the key, and those of the settings, to the API's own origin and nobody else."""
+        """Return the API key and the extra headers if `target` is on the API's own origin; else nothing."""
         return self._api_headers() if target.origin() == self._base_url.origin() else {}
 
     def _api_headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._api_key.reveal()}", **self._connection.extra_headers()}
 
-    # What a server says may quote the key: in its body, its headers, even in a line that is no HTTP.
-
-    def _build_response(self, target: URL, answer: aiohttp.ClientResponse, body: bytes) -> Response:
-        self._proxies.raise_if_refused(target, answer.status, answer.reason, body)
+    def _build_response(self, target: URL, response: aiohttp.ClientResponse, body: bytes) -> Response:
+        """Return the response without the API key. Raise `ProxyRefused` if it is the proxy's own."""
+        self._proxies.raise_if_refused(target, response.status, response.reason, body)
         self._has_responded = True
-        headers = {name: self._redact(value) for name, value in _headers(answer).items()}
-        return Response(answer.status, headers, _unescape_json(body).replace(self._api_key.reveal().encode(), b"***"))
+        headers = {name: self._redact(value) for name, value in _headers(response).items()}
+        return Response(response.status, headers, _unescape_json(body).replace(self._api_key.reveal().encode(), b"***"))
 
     def _to_transport_error(self, error: BaseException, *, sent: bool) -> TransportError:
-        """Tell in our words, and without the request's headers, what went wrong."""
+        """Return an error of the library for one of aiohttp, without the headers of the request."""
         if isinstance(error, aiohttp.ClientHttpProxyError):
             error = self._proxies.refusal_error(error.request_info.real_url, error.status, error.message)
         if isinstance(error, ProxyRefused):
@@ -239,39 +260,39 @@ class HttpTransport:
             return TransportError(self._redact(_connection_error_message(error)), sent=False, permanent=permanent)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             sent = False
-        kind = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
+        cls = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
         reason, name = self._redact(str(error)), type(error).__name__
-        return kind(f"{reason} ({name})" if reason else name, sent=sent)
+        return cls(f"{reason} ({name})" if reason else name, sent=sent)
 
     def _redact(self, text: str) -> str:
         return text.replace(self._api_key.reveal(), "***")
 
     @property
     def _client_session(self) -> aiohttp.ClientSession:
-        if self._session is None:  # made late, because it belongs to the loop that runs then
+        if self._session is None:  # opened late, because it belongs to the event loop that is running then
             self._session = self._open_session()
         return self._session
 
 
 class HttpStreamingResponse:
-    """The body of one answer, on its way."""
+    """A `StreamingResponse` over aiohttp."""
 
-    def __init__(self, answer: aiohttp.ClientResponse, explain: Callable[..., TransportError]) -> None:
-        self._answer = answer
-        self._explain = explain
-        self.status = answer.status
-        self.headers = _headers(answer)
+    def __init__(self, response: aiohttp.ClientResponse, to_transport_error: Callable[..., TransportError]) -> None:
+        self._response = response
+        self._to_transport_error = to_transport_error
+        self.status: int = response.status
+        self.headers: dict[str, str] = _headers(response)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Give the body piece by piece."""
-        trouble: TransportError | None = None
+        """Yield the body in chunks. Raise `TransportError` if the connection fails before its end."""
+        failure: TransportError | None = None
         try:
-            async for chunk in self._answer.content.iter_chunked(_CHUNK_BYTES):
+            async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
                 yield chunk
         except _NETWORK_ERRORS as error:
-            trouble = self._explain(error, sent=True)
-        if trouble:
-            raise trouble
+            failure = self._to_transport_error(error, sent=True)
+        if failure:
+            raise failure
 
 
 @cache
@@ -282,27 +303,26 @@ def _client_timeout(total: float | None, connect: float, idle: float | None = No
 
 
 def _connection_error_message(error: aiohttp.ClientConnectorError) -> str:
-    why = getattr(error, "os_error", None) or error.__cause__  # a bad certificate has none in aiohttp 3.11
-    whom = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-    advice = (
-        "; if you trust its certificate, say so: Connection(ssl=...), --ca-file, or SSL_CERT_FILE in the environment"
-        if isinstance(why, ssl.SSLCertVerificationError)
-        else ""
-    )
-    return f"no connection to {whom}{error.host}:{error.port}: {getattr(why, 'strerror', None) or why}{advice}"
+    cause = getattr(error, "os_error", None) or error.__cause__  # os_error is missing for a certificate in aiohttp 3.11
+    proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        remedy = "If you trust its certificate, use Connection(ssl=...), --ca-file or the variable SSL_CERT_FILE"
+    else:
+        remedy = "Check the network, the base URL and the proxy"
+    return f"no connection to {proxy}{error.host}:{error.port}: {getattr(cause, 'strerror', None) or cause}. {remedy}"
 
 
-async def _read_body(answer: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse) -> bytes:
     body = bytearray()
-    async for piece in answer.content.iter_chunked(_CHUNK_BYTES):
-        body += piece
+    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+        body += chunk
         if len(body) > _MAX_RESPONSE_BYTES:
-            raise ValueError(f"a reply of more than {_MAX_RESPONSE_BYTES} bytes")
+            raise ValueError(f"a response of more than {_MAX_RESPONSE_BYTES} bytes")
     return bytes(body)
 
 
-def _headers(answer: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in answer.headers.items()}
+def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
+    return {name.lower(): value for name, value in response.headers.items()}
 
 
 def _validate_url(url: str) -> URL:
@@ -313,17 +333,17 @@ def _validate_url(url: str) -> URL:
 
 
 def _parse_url(url: str) -> URL:
-    # A signed link must arrive as it was given; only one that is no proper URL is mended.
+    # A signed URL must be requested exactly as it was given. Only one with characters that no URL has is encoded.
     return URL(url, encoded=url.isascii() and " " not in url)
 
 
 def _without_query(url: str) -> str:
-    """Shorten a link for messages: its query may hold a signature that opens it."""
+    """Return a URL for a message without its query, which may hold a signature that grants access."""
     return url.partition("?")[0][:200]
 
 
 def _unescape_json(body: bytes) -> bytes:
-    """Write JSON without escapes, so that what is looked for in it is found."""
+    """Return JSON without escapes, so that an API key in it is found; anything else unchanged."""
     if b"\\" not in body:
         return body
     try:

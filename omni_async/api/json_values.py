@@ -1,4 +1,7 @@
-"""Single values out of JSON, read as whatever they may have been meant to be."""
+"""Read single JSON values leniently: numbers that are strings, booleans that are numbers, and the like.
+
+Used by `parsing`. None of these functions raises.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +9,40 @@ import math
 
 
 def as_text(value: object) -> str:
-    """Read a text, also out of a whole number; an empty one where there is none."""
+    """Return a string without surrounding white space, a whole number as a string, and "" for anything else."""
     if isinstance(value, str):
         stripped = value.strip()
-        # JSON may hold halves of characters, which could be written nowhere.
+        # JSON may hold lone surrogates, which can be written to no file, URL or terminal.
         return stripped if stripped.isascii() else stripped.encode("utf-8", "replace").decode()
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def as_number(value: object) -> float | None:
-    """Read a finite number, also out of a text."""
+    """Return a finite number, also from a string; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
-        found = float(value)
+        number = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return number if math.isfinite(number) else None
 
 
 def as_bool(value: object) -> bool:
-    """Tell whether this says yes, as a boolean, a number or a word."""
+    """Return whether a value is true, 1, or one of the strings "true", "1" and "yes"."""
     return value is True or (isinstance(value, (str, int)) and str(value).strip().lower() in {"true", "1", "yes"})
 
 
 def as_percent(value: object) -> float | None:
-    """Read a percentage, kept within 0 and 100."""
-    found = as_number(value.rstrip("% ") if isinstance(value, str) else value)
-    return None if found is None else min(max(found, 0.0), 100.0)
+    """Return a percentage from 0 to 100, also from a string such as "45%"; None for anything else."""
+    number = as_number(value.rstrip("% ") if isinstance(value, str) else value)
+    return None if number is None else min(max(number, 0.0), 100.0)
 
 
 def as_timestamp(value: object) -> float | None:
-    """Read a unix time in seconds; some servers count in milliseconds."""
-    found = as_number(value)
-    if found is None or found <= 0:
+    """Return a time in unix seconds, also from milliseconds; None for anything else."""
+    number = as_number(value)
+    if number is None or number <= 0:
         return None
-    return found / 1000 if found > 1e11 else found
+    # 1e11 is the year 5138 in seconds and March 1973 in milliseconds: no API task is from either.
+    return number / 1000 if number > 1e11 else number

@@ -1,6 +1,29 @@
-"""What a response to a submit, a check or an upload means: the table on which all money decisions rest.
+"""What a response to a submit, a check or an upload means. Every decision about money is made here.
 
-Pure functions from a response or a transport error to a decision; the stages carry the decisions out.
+Pure functions from a response, or from a transport error, to an outcome. The stages act on the outcome.
+
+What each response to a submit means. The first row that matches wins. "Status" is the HTTP status, or the status that
+the body of a 2xx names. "Billed" says whether the account may have been charged for this request.
+
+======================================================== ============== ======= ========================================
+response                                                 outcome        billed  what the client does
+======================================================== ============== ======= ========================================
+none; no byte was sent, and only the user can fix that   STOP_ALL       no      stops all submits; jobs stay waiting
+none; no byte was sent (DNS, connect, TLS, proxy)        NOT_SENT       no      pauses all submits, then resends
+none; timeout or disconnect after the first byte         AMBIGUOUS      unknown resends or holds (`Retry.ambiguous`)
+a task id where a submit response has it, any status     ACCEPTED       yes     follows the task
+401, 402, 3xx; a code that means "no credit", below 500  STOP_ALL       no      stops all submits; jobs stay waiting
+403, 404, 405 without JSON (a gateway, a wrong address)  STOP_ALL       no      stops all submits; jobs stay waiting
+425, 429; 503 `idempotency_unavailable`                  RETRY_LATER    no      pauses all submits, then resends
+409 `idempotency_in_progress`                            RETRY_LATER    no      waits for the job's earlier request
+409 `idempotency_result_indeterminate`                   INDETERMINATE  unknown never resends; the job is `unknown`
+500 that names a parameter                               REJECTED       no      the job fails
+408, other 5xx, 2xx without a task id, unreadable body   AMBIGUOUS      unknown resends or holds (`Retry.ambiguous`)
+any other 4xx                                            REJECTED       no      the job fails
+======================================================== ============== ======= ========================================
+
+Every resend carries the idempotency key and the bytes of the first submit. APIMart documents 400, 401, 402, 403, 429
+and the named idempotency errors as "not executed"; nothing else proves that a request was not executed.
 """
 
 from __future__ import annotations
@@ -19,7 +42,7 @@ if TYPE_CHECKING:
     from ..settings import Retry
 
 
-# The codes by which relays of this family say "no credit" under other statuses than 402.
+# Gateways of this family (One API, New API) send these codes or types for "no credit" under other statuses than 402.
 _NO_CREDIT_CODES = frozenset(
     {
         "insufficient_quota",
@@ -31,7 +54,8 @@ _NO_CREDIT_CODES = frozenset(
     }
 )
 
-# Parameter errors that arrive as a 500: resending them can never help.
+# The API sends some parameter errors as a 500 ("build_request_failed: invalid size: ..."). Resending cannot help. The
+# names of fields keep out errors such as "invalid response from upstream model", after which the task may be running.
 _BAD_PARAMETER = re.compile(
     r"build_request_failed|invalid_request|"
     r"\b(?:invalid|unsupported|missing|unknown)\s+(?:required\s+)?(?:parameter|param|field|size|duration|model|prompt|"
@@ -39,30 +63,42 @@ _BAD_PARAMETER = re.compile(
     re.IGNORECASE,
 )
 
-_NEW_TASK_GRACE = 60.0  # seconds in which a server may not know yet a task that it has just accepted
-_MAX_NOT_FOUND = 3  # so many 404s in a row are believed
+# When a 404 for a task is final: the task is older than this many seconds, and this many checks in a row said so. A
+# server with several nodes may not know a task that it has just accepted. Too low gives up a paid job that is still
+# running, too high follows a job that does not exist. Both were chosen, not measured.
+_NEW_TASK_GRACE = 60.0
+_MAX_NOT_FOUND = 3
+
+# Inconclusive checks in a row before a job may be given up; `Retry.timeout` must have passed as well. The number keeps
+# one slow check from ending a job, the time keeps a short outage from doing so. Chosen, not measured: with the default
+# settings the time decides, and the number matters only if checks are minutes apart.
 _MAX_INCONCLUSIVE = 5
-_KEY_LIFETIME = 86_400.0  # seconds that the server remembers a key, as its schema says
+
+_KEY_LIFETIME = 86_400.0  # seconds for which the server remembers an idempotency key: `retention_seconds` of its schema
 
 
 class SubmitOutcome(Enum):
-    """What became of a submit."""
+    """What is known of a submit, or of an upload, after its request has ended."""
 
-    ACCEPTED = auto()  # it has a task_id
-    NOT_SENT = auto()  # no byte left: resend freely
-    RETRY_LATER = auto()  # refused for now: wait, resend with the same key
+    ACCEPTED = auto()  # the server accepted it and named a task id (or the URL of the upload)
+    NOT_SENT = auto()  # no byte left this machine: resend freely
+    RETRY_LATER = auto()  # refused for now: wait, then resend with the same idempotency key
     REJECTED = auto()  # refused for good: the job fails
-    STOP_ALL = auto()  # no submit can succeed now: the whole line stops
-    AMBIGUOUS = auto()  # the server may have taken it
-    INDETERMINATE = auto()  # the server itself does not know: resend never
+    STOP_ALL = auto()  # no submit can succeed now: stop all of them
+    AMBIGUOUS = auto()  # the server may or may not have accepted it
+    INDETERMINATE = auto()  # the server itself does not know whether it accepted it: never resend
 
 
 @dataclass(frozen=True, slots=True)
 class SubmitResult:
-    """A verdict with what belongs to it. `for_all` tells whether it concerns every submit or only this one.
+    """The outcome of a submit or of an upload, with its details.
 
-    `url` is where an upload that was taken can be fetched. `is_replay` is the server's word that it had accepted this
-    very submit before and has not done so twice.
+    - ``task_id``: the id of the accepted task; ``url``: the URL of an accepted upload.
+    - ``error``: why it was not accepted; None if it was.
+    - ``retry_after``: seconds that the server asks to wait; None if it does not say.
+    - ``applies_to_all``: whether the outcome concerns every submit, as a rate limit does, or only this one.
+    - ``is_replay``: whether the server says that it had accepted this submit before (`Idempotency-Replayed`), and has
+      not accepted it twice.
     """
 
     outcome: SubmitOutcome
@@ -75,7 +111,7 @@ class SubmitResult:
 
 
 def classify_submit(response: Response | TransportError, *, now: float) -> SubmitResult:
-    """Decide what became of a submit from its answer; `now` is in unix seconds."""
+    """Return the outcome of a submit, by the table above. `now` is the wall-clock time in unix seconds."""
     if isinstance(response, TransportError):
         if response.permanent and not response.sent:
             return SubmitResult(SubmitOutcome.STOP_ALL, error=response)
@@ -88,28 +124,30 @@ def classify_submit(response: Response | TransportError, *, now: float) -> Submi
         is_replay = response.headers.get("idempotency-replayed", "").strip().lower() in {"true", "1", "yes"}
         return SubmitResult(SubmitOutcome.ACCEPTED, task_id=task_id, is_replay=is_replay)
     error = parse_error(response, now=now, operation="submit")
-    verdict = _classify_error(error, is_page=is_not_json(response))
+    outcome = _classify_error(error, is_json=not is_not_json(response))
     return SubmitResult(
-        verdict,
-        error=_as_payment_required(error) if verdict is SubmitOutcome.STOP_ALL else error,
+        outcome,
+        error=_as_payment_required(error) if outcome is SubmitOutcome.STOP_ALL else error,
         retry_after=parse_retry_after(response, now),
-        applies_to_all=verdict is SubmitOutcome.RETRY_LATER and error.status != 409,
+        # A 409 says that this job's own earlier request is still in progress; other jobs may go ahead.
+        applies_to_all=outcome is SubmitOutcome.RETRY_LATER and error.status != 409,
     )
 
 
-def _classify_error(error: APIError, *, is_page: bool) -> SubmitOutcome:
-    status, words = error.status, f"{error.code} {error.type} {error.message}"
+def _classify_error(error: APIError, *, is_json: bool) -> SubmitOutcome:
+    """Return the outcome of a request that the server did not accept, by the lower half of the table above."""
+    status, text = error.status, f"{error.code} {error.type} {error.message}"
     if status in {401, 402} or 300 <= status < 400 or _is_out_of_credit(error):
         return SubmitOutcome.STOP_ALL
-    if status in {403, 404, 405} and is_page:
-        return SubmitOutcome.STOP_ALL  # a gateway, or another server: it would say so to every submit
-    if status in {425, 429} or (status == 503 and "idempotency_unavailable" in words):
+    if status in {403, 404, 405} and not is_json:
+        return SubmitOutcome.STOP_ALL  # from a gateway or another server, which would refuse every submit
+    if status in {425, 429} or (status == 503 and "idempotency_unavailable" in text):
         return SubmitOutcome.RETRY_LATER
-    if status == 409 and "idempotency_in_progress" in words:
+    if status == 409 and "idempotency_in_progress" in text:
         return SubmitOutcome.RETRY_LATER
-    if status == 409 and "idempotency_result_indeterminate" in words:
+    if status == 409 and "idempotency_result_indeterminate" in text:
         return SubmitOutcome.INDETERMINATE
-    if status == 500 and _BAD_PARAMETER.search(words):
+    if status == 500 and _BAD_PARAMETER.search(text):
         return SubmitOutcome.REJECTED
     if status == 408 or not 400 <= status < 500:
         return SubmitOutcome.AMBIGUOUS
@@ -121,7 +159,7 @@ def _is_out_of_credit(error: APIError) -> bool:
 
 
 def _as_payment_required(error: APIError) -> APIError:
-    """Give the error that tells the reader to top up, whatever status the server chose for it."""
+    """Return a `PaymentRequired` with the same details if the credit is used up; else the error itself."""
     if not _is_out_of_credit(error):
         return error
     return PaymentRequired(
@@ -135,21 +173,25 @@ def _as_payment_required(error: APIError) -> APIError:
 
 
 def classify_upload(response: Response | TransportError, *, now: float, operation: str) -> SubmitResult:
-    """Decide what became of an upload. It costs nothing: an unclear outcome (`AMBIGUOUS`) may simply be tried again."""
+    """Return the outcome of an upload. Uploads are free, so an ambiguous one may be repeated.
+
+    `now` is the wall-clock time in unix seconds. `operation` names the upload in the text of an error.
+    """
     if isinstance(response, TransportError):
         return SubmitResult(SubmitOutcome.AMBIGUOUS if response.sent else SubmitOutcome.NOT_SENT, error=response)
     if url := parse_upload(response):
         return SubmitResult(SubmitOutcome.ACCEPTED, url=url)
     error = parse_error(response, now=now, operation=operation)
-    verdict = _classify_error(error, is_page=is_not_json(response))
-    advice = parse_retry_after(response, now)
+    outcome = _classify_error(error, is_json=not is_not_json(response))
     return SubmitResult(
-        verdict, error=_as_payment_required(error) if verdict is SubmitOutcome.STOP_ALL else error, retry_after=advice
+        outcome,
+        error=_as_payment_required(error) if outcome is SubmitOutcome.STOP_ALL else error,
+        retry_after=parse_retry_after(response, now),
     )
 
 
 def upload_retry_timeout(outcome: SubmitOutcome, retry: Retry) -> float:
-    """Give for how many seconds an upload is tried again after such outcomes: 0 after a clear no."""
+    """Return for how many seconds an upload with this outcome is retried: 0 if it was definitely refused."""
     match outcome:
         case SubmitOutcome.AMBIGUOUS | SubmitOutcome.NOT_SENT | SubmitOutcome.INDETERMINATE:
             return retry.timeout
@@ -160,20 +202,25 @@ def upload_retry_timeout(outcome: SubmitOutcome, retry: Retry) -> float:
 
 
 class CheckOutcome(Enum):
-    """What one check has shown."""
+    """What a check shows about a task."""
 
     RUNNING = auto()
     FINISHED = auto()
-    NO_URL = auto()  # finished, but nothing to fetch is named (yet)
+    NO_URL = auto()  # finished, but without the URL of a video (yet)
     FAILED = auto()
-    INCONCLUSIVE = auto()  # nothing about the task was learnt
-    DENIED = auto()  # this key may not look
-    NOT_FOUND = auto()  # the server says that it knows no such task
+    INCONCLUSIVE = auto()  # the response says nothing about the task
+    DENIED = auto()  # the API key may not read the task
+    NOT_FOUND = auto()  # the server says that it does not know the task
 
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check has shown, with what belongs to it."""
+    """The outcome of a check, with its details.
+
+    - ``task``: what the response says about the task; None if it says nothing.
+    - ``error``: why it says nothing; None if it does.
+    - ``retry_after``: seconds that the server asks to wait; None if it does not say.
+    """
 
     outcome: CheckOutcome
     task: Task | None = None
@@ -189,45 +236,51 @@ _CHECK_OUTCOMES = {
 
 
 def classify_check(response: Response | TransportError, task_id: str, *, now: float) -> CheckResult:
-    """Decide what a check has shown; `now` is in unix seconds."""
+    """Return the outcome of a check of a task. `now` is the wall-clock time in unix seconds.
+
+    A failed check is not a failed task: only a response about this task can say that it failed.
+    """
     if isinstance(response, TransportError):
         return CheckResult(CheckOutcome.INCONCLUSIVE, error=response)
     task = parse_task(response, task_id)
     if task is not None:
-        look = _CHECK_OUTCOMES[task.state]
-        return CheckResult(CheckOutcome.NO_URL if look is CheckOutcome.FINISHED and not task.videos else look, task)
+        outcome = _CHECK_OUTCOMES[task.state]
+        return CheckResult(
+            CheckOutcome.NO_URL if outcome is CheckOutcome.FINISHED and not task.videos else outcome, task
+        )
     error = parse_error(response, now=now, operation="check")
-    # Only a spoken no counts: a gateway's page under 403 or 404 says nothing about the task.
+    # Only an error object of the API counts: an HTML page of a gateway under 403 or 404 says nothing about the task.
     if error.status in {401, 403} and not is_not_json(response):
         return CheckResult(CheckOutcome.DENIED, error=error)
-    look = (
-        CheckOutcome.NOT_FOUND
-        if error.status in {400, 404} and (error.type or error.code)
-        else CheckOutcome.INCONCLUSIVE
-    )
-    return CheckResult(look, error=error, retry_after=parse_retry_after(response, now))
+    # The API documents a 400 for an unknown task id; 404 is what other gateways send.
+    is_not_found = error.status in {400, 404} and bool(error.type or error.code)
+    outcome = CheckOutcome.NOT_FOUND if is_not_found else CheckOutcome.INCONCLUSIVE
+    return CheckResult(outcome, error=error, retry_after=parse_retry_after(response, now))
 
 
 def is_key_valid(age: float) -> bool:
-    """Tell whether the server still knows an idempotency key that it first heard `age` seconds ago."""
+    """Return whether the server still remembers an idempotency key first sent `age` seconds ago."""
     return age < _KEY_LIFETIME
 
 
 def may_resend(age: float, retry: Retry) -> bool:
-    """Tell whether a submit that was cut short `age` seconds ago may be resent under its old idempotency key."""
+    """Return whether a submit that was interrupted `age` seconds ago may be resent with its idempotency key."""
     return retry.ambiguous == "retry" and is_key_valid(age)
 
 
 def is_rate_limit(error: OmniError | None) -> bool:
-    """Tell whether an error asks everybody to slow down."""
+    """Return whether an error is a rate limit, which concerns all requests of its kind."""
     return isinstance(error, RateLimited) and not isinstance(error, PaymentRequired)
 
 
 def is_not_found_final(consecutive: int, age: float) -> bool:
-    """Tell whether to believe that a task which was accepted `age` seconds ago does not exist."""
+    """Return whether a task that was accepted `age` seconds ago does not exist.
+
+    `consecutive` counts the checks in a row that did not find it.
+    """
     return age > _NEW_TASK_GRACE and consecutive >= _MAX_NOT_FOUND
 
 
 def should_stop_checking(consecutive: int, duration: float, retry: Retry) -> bool:
-    """Tell whether so many failed checks in a row, over so many seconds, end the following of a job."""
+    """Return whether to stop following a job: `consecutive` inconclusive checks in a row over `duration` seconds."""
     return consecutive >= _MAX_INCONCLUSIVE and duration > retry.timeout

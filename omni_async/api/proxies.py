@@ -1,4 +1,4 @@
-"""Which way a request takes: straight, or through a proxy."""
+"""`ProxyResolver`: decides for `HttpTransport` which proxy, if any, a request uses."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ _REFUSED_STATUSES = frozenset({403, 407})
 
 
 class ProxyRefused(ValueError):
-    """A proxy did not let a request through: what it refused has gone no further."""
+    """A proxy refused a request, so the server has not received it; or the proxy cannot be used."""
 
 
 class ProxyResolver:
-    """The proxy of the settings, else those that the environment names, looked up once for each host.
+    """The proxy of `Connection.proxy`, or else the one that the environment names for a host.
 
-    aiohttp's own `trust_env` would also look into ~/.netrc, in a thread, at every single request.
+    The environment is read once for each host. aiohttp's own `trust_env` would read it for each request, in a thread,
+    and would send what it finds in ~/.netrc.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -29,7 +30,10 @@ class ProxyResolver:
         self._cache: dict[tuple[str, str], str | None] = {}
 
     def proxy_for(self, target: URL) -> str | None:
-        """Give the proxy's URL; None for a direct way. Raises `ProxyRefusal` for one that cannot be used."""
+        """Return the URL of the proxy for a request; None if it connects directly.
+
+        Raise `ProxyRefused` if the environment names a proxy that cannot be used.
+        """
         if self._connection.proxy is not None or not self._connection.trust_env:
             return self._connection.proxy
         origin = (target.scheme, target.host or "")
@@ -41,18 +45,24 @@ class ProxyResolver:
         return self._cache[origin]
 
     def raise_if_refused(self, target: URL, status: int, reason: str | None, body: bytes) -> None:
-        """Raise `ProxyRefusal` for an answer that is a proxy's own no; through https it never gets this far."""
+        """Raise `ProxyRefused` if a response comes from the proxy, not from the server.
+
+        That is possible for plain http only: for https, a proxy refuses the CONNECT before the request is sent.
+        """
         if status not in _REFUSED_STATUSES or target.scheme != "http" or self.proxy_for(target) is None:
             return
-        if status == 407 or not body.lstrip().startswith(b"{"):  # the API itself refuses in JSON
+        # A 407 is always the proxy's. A 403 may be the API's, which answers in JSON.
+        if status == 407 or not body.lstrip().startswith(b"{"):
             raise self.refusal_error(target, status, reason or "")
 
-    def refusal_error(self, target: URL, status: int, words: str) -> ProxyRefused:
-        """Say in plain words that the proxy on the way to an address refuses, and what may help."""
+    def refusal_error(self, target: URL, status: int, reason: str) -> ProxyRefused:
+        """Return the error for a proxy that refused a request to `target`, with what to do. It shows no password."""
         proxy = without_password(self.proxy_for(target) or "")
-        advice = "it wants a user and a password in its URL: http://user:password@host:port"
-        advice = advice if status == 407 else "let it allow this address, or name it in NO_PROXY"
-        return ProxyRefused(f"the proxy {proxy} lets nothing through to {target.host}: {status} {words}; {advice}")
+        if status == 407:
+            remedy = "put user and password into its URL: http://user:password@host:port"
+        else:
+            remedy = "let it allow this address, or name the address in NO_PROXY"
+        return ProxyRefused(f"the proxy {proxy} refused a request to {target.host}: {status} {reason}; {remedy}")
 
 
 def _proxy_from_environment(scheme: str, host: str) -> str | None:

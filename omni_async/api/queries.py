@@ -1,4 +1,4 @@
-"""Single questions to the server: a task, the balance, the models. They cost nothing and are repeated."""
+"""`ApiQueries`: the single calls of `OmniClient`, such as `balance` and `models`. They are free, and are retried."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_MAX_RETRY_SECONDS = 60.0  # seconds that a single question is repeated: somebody sits and waits
+# Seconds for which a single call is retried, if `Retry.timeout` is not shorter. A caller waits for the result, often at
+# a terminal, so this is less than what a job gets. Half ends calls in a short outage of the server, double makes
+# `omni-async check` seem to hang.
+_MAX_RETRY_SECONDS = 60.0
 _BALANCE_PATHS = {"key": "/v1/balance", "account": "/v1/user/balance"}
 
 
 class ApiQueries:
-    """Asks one thing at a time and tells what came of it."""
+    """Single calls of the API: each is retried while the server cannot be reached, fails, or asks to wait."""
 
     def __init__(self, transport: Transport, retry: Retry, clock: Clock) -> None:
         self._transport = transport
@@ -36,51 +39,51 @@ class ApiQueries:
         self._clock = clock
 
     async def task(self, task_id: str) -> Task:
-        """Ask how a task stands."""
+        """Return a task."""
         return await self._query(
-            f"task {task_id}", lambda: self._transport.check(task_id), lambda reply: parse_task(reply, task_id)
+            f"task {task_id}", lambda: self._transport.check(task_id), lambda response: parse_task(response, task_id)
         )
 
     async def balance(self, scope: BalanceScope) -> Balance:
-        """Ask what is left."""
+        """Return the balance of the API key or of the account. Raise `ValueError` for another scope."""
         path = _BALANCE_PATHS.get(scope)
         if path is None:
             raise ValueError(f"balance({scope!r}): scope must be 'key' or 'account'")
         return await self._query(f"balance of the {scope}", lambda: self._transport.get(path), parse_balance)
 
     async def models(self) -> list[str]:
-        """Ask which models there are."""
+        """Return the ids of the models that the server lists."""
         return await self._query("models", lambda: self._transport.get("/v1/models"), parse_models)
 
     async def model_schema(self, model: str) -> dict[str, Any]:
-        """Ask what the server says of a model."""
+        """Return the server's own description of a model."""
         path = f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
         return await self._query(f"model {model}", lambda: self._transport.get(path), parse_schema)
 
     async def _query(
-        self, about: str, question: Callable[[], Awaitable[Response]], read: Callable[[Response], _T | None]
+        self, operation: str, send: Callable[[], Awaitable[Response]], parse: Callable[[Response], _T | None]
     ) -> _T:
-        """Ask until there is an answer, a clear no, or no more time."""
-        ends_at = self._clock.now() + min(_MAX_RETRY_SECONDS, self._retry.timeout)
+        """Send a request until it has a result, is definitely refused, or time is up; then raise the last error."""
+        gives_up_at = self._clock.now() + min(_MAX_RETRY_SECONDS, self._retry.timeout)
         attempt = 0
         while True:
-            advice = None
+            retry_after = None
             try:
-                reply = await question()
+                response = await send()
             except TransportError as error:
                 if error.permanent:
                     raise
-                trouble: TransportError | ServerError | RateLimited = error
+                last_error: TransportError | ServerError | RateLimited = error
             else:
-                answer = read(reply)
-                if answer is not None:
-                    return answer
-                refusal = parse_error(reply, now=self._clock.wall(), operation=about)
+                result = parse(response)
+                if result is not None:
+                    return result
+                refusal = parse_error(response, now=self._clock.wall(), operation=operation)
                 if not isinstance(refusal, (ServerError, RateLimited)):
                     raise refusal
-                trouble, advice = refusal, parse_retry_after(reply, self._clock.wall())
-            pause = retry_delay(advice, attempt, self._retry, random.random())
-            if self._clock.now() + pause > ends_at:
-                raise trouble
+                last_error, retry_after = refusal, parse_retry_after(response, self._clock.wall())
+            delay = retry_delay(retry_after, attempt, self._retry, random.random())
+            if self._clock.now() + delay > gives_up_at:
+                raise last_error
             attempt += 1
-            await anyio.sleep(pause)
+            await anyio.sleep(delay)

@@ -1,4 +1,4 @@
-"""The `Transport` port: what the stages need of HTTP. `HttpTransport` implements it, as do the test servers."""
+"""The `Transport` port: what the client needs of HTTP. `HttpTransport` implements it, and so do the test servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class StreamingResponse(Protocol):
-    """The body of one answer, on its way: its head is here, its bytes come as they are asked for."""
+    """A response whose status and headers have arrived, and whose body is read in chunks."""
 
     @property
     def status(self) -> int:
@@ -21,31 +21,39 @@ class StreamingResponse(Protocol):
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """The headers, names in lower case."""
+        """The headers, with names in lower case."""
 
     def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Give the body piece by piece; raises `TransportError` where it breaks off."""
+        """Yield the body in chunks. Raise `TransportError` if the connection fails before its end."""
 
 
 class Transport(Protocol):
-    """Speaks HTTP. Every method raises `TransportError` where no usable answer came; no answer is an error here."""
+    """The HTTP requests that the client makes.
+
+    Every method returns the response whatever its status, and raises `TransportError` only if no usable response
+    arrived. None of them retries.
+    """
 
     async def submit(
         self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
     ) -> Response:
-        """Ask for a new task. Never resent, never redirected. `left` is called when it begins to leave."""
+        """POST a request for a new task, without following redirects.
+
+        `on_sent` is called once, when the first byte of the request has been written to the connection. Whether that
+        happened is also in `TransportError.sent`.
+        """
 
     async def check(self, task_id: str) -> Response:
-        """Ask how a task stands."""
+        """GET the status of a task."""
 
     async def get(self, path: str) -> Response:
-        """Get any other page of the API, such as `/v1/balance`."""
+        """GET another endpoint of the API, such as `/v1/balance`."""
 
     async def upload(self, path: Path) -> Response:
-        """Upload a picture, piece by piece. Raises `OSError` for a file that cannot be opened."""
+        """Upload an image, reading the file in chunks. Raise `OSError` for a file that cannot be opened."""
 
     def stream(self, url: str, headers: Mapping[str, str]) -> AbstractAsyncContextManager[StreamingResponse]:
-        """Get bytes from any host; the API key goes along only to the API's own."""
+        """GET bytes from any http(s) URL, following redirects. Only the API's own origin receives the API key."""
 
     async def aclose(self) -> None:
         """Close every connection."""
