@@ -24,6 +24,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_benchmark_runs(name: str) -> None:
     """In its tiny form, each prints a table and ends well."""
@@ -35,6 +36,7 @@ def test_a_benchmark_runs(name: str) -> None:
     assert "-----" in done.stdout
 
 
+@pytest.mark.slow
 def test_memory_is_measured() -> None:
     """The child that measures memory tells a figure of the right kind."""
     if not Path("/proc/self/statm").exists():

@@ -57,6 +57,7 @@ def test_every_example_is_run() -> None:
     } == TESTED
 
 
+@pytest.mark.slow
 async def test_one_clip(sandbox: SandboxProcess, tmp_path: Path) -> None:
     """`one_clip.py` tells the task, then the file, its size and its price; the file is the clip of that prompt."""
     program = await started(tmp_path, str(EXAMPLES / "one_clip.py"), "a fox in the rain", **variables(sandbox))
@@ -73,6 +74,7 @@ async def test_one_clip(sandbox: SandboxProcess, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 async def test_many_clips(sandbox: SandboxProcess, tmp_path: Path) -> None:
     """`many_clips.py 5` tells five files as they are done, then the sum; each is the clip of another prompt."""
     status, out, err = await ended(
@@ -89,6 +91,7 @@ async def test_many_clips(sandbox: SandboxProcess, tmp_path: Path) -> None:
     assert total == f"5 clips, 0 failed, {sum(task['cost'] for task in tasks.values()):.2f} USD"
 
 
+@pytest.mark.slow
 async def test_inside_a_web_app(sandbox: SandboxProcess, tmp_path: Path) -> None:
     """The web application takes orders, tells how they stand, and serves each clip to whoever waits for it.
 
@@ -105,6 +108,7 @@ async def test_inside_a_web_app(sandbox: SandboxProcess, tmp_path: Path) -> None
     assert_plays(tmp_path / "got.mp4")
 
 
+@pytest.mark.slow
 async def test_webhooks(sandbox: SandboxProcess, tmp_path: Path) -> None:
     """`webhooks.py` makes its clips, and is called once for each of them."""
     address, port = "http://127.0.0.1:{0}/omni", str(free_port())

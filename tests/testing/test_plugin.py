@@ -49,6 +49,7 @@ STYLES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 async def test_the_fixtures_work_in_every_style_of_asynchronous_tests(style: str, tmp_path: Path) -> None:
     """A test gets a sandbox and clients for it; any other client connects to it through the environment."""
@@ -58,6 +59,7 @@ async def test_the_fixtures_work_in_every_style_of_asynchronous_tests(style: str
     assert (status, "1 passed" in out) == (0, True), out
 
 
+@pytest.mark.slow
 async def test_markers_choose_the_settings_and_messages_name_what_was_paid_twice(tmp_path: Path) -> None:
     """The nearest marker wins; messages name an unknown fault and a job that was paid for twice."""
     (tmp_path / "test_it.py").write_text(
@@ -86,6 +88,7 @@ async def test_markers_choose_the_settings_and_messages_name_what_was_paid_twice
     assert "'a fox' was paid for 2 times (Idempotency-Key omni-" in out
 
 
+@pytest.mark.slow
 async def test_an_unused_plugin_does_not_import_the_library(tmp_path: Path) -> None:
     """In a project that uses no fixture, the library is never imported, and the marker is registered."""
     (tmp_path / "test_it.py").write_text(
@@ -102,6 +105,7 @@ async def test_an_unused_plugin_does_not_import_the_library(tmp_path: Path) -> N
     assert (status, "1 passed" in out) == (0, True), out
 
 
+@pytest.mark.slow
 async def test_the_example_project_passes() -> None:
     """The tests in examples/testing pass as they stand."""
     status, out = await run_pytest(ROOT / "examples" / "testing", "-p", "no:asyncio")
