@@ -1,11 +1,10 @@
-"""A web service that makes clips: python examples/inside_a_web_app.py [PORT].
+"""A web service that generates clips: python examples/inside_a_web_app.py [PORT].
 
     curl -X POST localhost:8080/clips --data '{"prompt": "a red apple"}'     -> {"key": "a-red-apple-1f6b2c9d", ...}
     curl localhost:8080/clips/a-red-apple-1f6b2c9d                           -> its status
-    curl localhost:8080/clips/a-red-apple-1f6b2c9d.mp4 -o apple.mp4          -> the clip; waits until it is there
+    curl localhost:8080/clips/a-red-apple-1f6b2c9d.mp4 -o apple.mp4          -> the clip; waits until it is done
 
-One client serves every request; its jobs go on when a visitor hangs up, and, once paid, also when the service is
-started again.
+One client serves all requests. A job continues when the visitor disconnects, and after a restart of the service.
 """
 
 import sys
@@ -22,7 +21,7 @@ JOBS = web.AppKey("jobs", dict[str, Job])
 
 
 class ShuttingDown(Exception):
-    """Leaves the client at once: an exception in its block stops it, where a normal end waits for every clip."""
+    """Raised to stop the client within seconds: without an exception it would wait for every clip."""
 
 
 async def open_client(app: web.Application) -> AsyncIterator[None]:
@@ -33,18 +32,18 @@ async def open_client(app: web.Application) -> AsyncIterator[None]:
             raise ShuttingDown
 
 
-def described(job: Job) -> dict[str, object]:
+def as_json(job: Job) -> dict[str, object]:
     return {"key": job.key, "status": job.status, "progress": job.progress, "task_id": job.task_id}
 
 
 async def submit(request: web.Request) -> web.Response:
     try:
-        wanted = VideoRequest.model_validate_json(await request.read())
+        clip_request = VideoRequest.model_validate_json(await request.read())
     except ValidationError as error:
         return web.json_response({"error": error.errors(include_url=False, include_context=False)}, status=400)
-    job = request.app[CLIENT].submit(wanted)
+    job = request.app[CLIENT].submit(clip_request)
     request.app[JOBS][job.key] = job
-    return web.json_response(described(job), status=202)
+    return web.json_response(as_json(job), status=202)
 
 
 def found(request: web.Request) -> Job:
@@ -55,7 +54,7 @@ def found(request: web.Request) -> Job:
 
 
 async def status(request: web.Request) -> web.Response:
-    return web.json_response(described(found(request)))
+    return web.json_response(as_json(found(request)))
 
 
 async def clip(request: web.Request) -> web.StreamResponse:

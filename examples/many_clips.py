@@ -1,4 +1,4 @@
-"""Many prompts, each clip shown as it is done: python examples/many_clips.py [NUMBER]."""
+"""Many prompts, each clip reported when it is done: python examples/many_clips.py [NUMBER]."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ PLACES = ("a misty river", "a snowy forest", "a city rooftop at dusk", "a meadow
 
 
 def requests(number: int) -> Iterator[VideoRequest]:
-    """Make requests one by one: the client takes them only as fast as clips are finished."""
+    """Yield requests one by one. The client takes the next one when another is done."""
     for index in range(number):
         animal, place = ANIMALS[index % len(ANIMALS)], PLACES[index % len(PLACES)]
         yield VideoRequest(
@@ -27,8 +27,8 @@ async def main(number: int) -> None:
                 print(await job)
             except OmniError as error:
                 print(f"no clip: {error}")
-        done = client.statistics()
-        print(f"{done.completed} clips, {done.failed} failed, {done.cost:.2f} USD")
+        totals = client.statistics()
+        print(f"{totals.completed} clips, {totals.failed} failed, {totals.cost:.2f} USD")
 
 
 asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 12))

@@ -7,9 +7,9 @@ from omni_async import OmniClient
 
 
 async def main(prompt: str) -> None:
-    async with OmniClient(output_dir="clips") as client:  # the key comes from APIMART_API_KEY
+    async with OmniClient(output_dir="clips") as client:  # the API key comes from APIMART_API_KEY
         job = client.submit(prompt)
-        print(f"{prompt!r} is on its way as task {await job.accepted()}")
+        print(f"{prompt!r} was accepted as task {await job.accepted()}")
         path = await job
         print(f"{path}: {path.stat().st_size:,} bytes, {job.cost} USD")
 

@@ -1,8 +1,8 @@
-"""Clips that report themselves: python examples/webhooks.py PUBLIC_URL [PORT].
+"""Be notified when a clip is done: python examples/webhooks.py PUBLIC_URL [PORT].
 
-The server calls PUBLIC_URL when a clip is made, so it need hardly be asked. PUBLIC_URL has to lead (by a proxy, by a
-tunnel) to the same path at PORT of this machine, 8080 if none is given. Against a sandbox on this machine,
-http://127.0.0.1:8080/omni will do.
+The server calls PUBLIC_URL when a task ends, so few status requests are needed. PUBLIC_URL must lead (through a proxy
+or a tunnel) to the same path on PORT of this machine, by default 8080. With a sandbox on this machine, use
+http://127.0.0.1:8080/omni.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ async def main(public_url: str, port: int) -> None:
     client = OmniClient(output_dir="clips")
     app = web.Application()
     app.add_subapp(URL(public_url).path, client.webhook(public_url))
-    runner = web.AppRunner(app, access_log=None)  # an access log would show the unguessable part of the address
+    runner = web.AppRunner(app, access_log=None)  # an access log would contain the secret part of the webhook URL
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", port).start()

@@ -1,4 +1,4 @@
-"""A small program of somebody's: it turns the scenes of a story into clips, and tells which could not be made."""
+"""A small program to test: it turns the scenes of a story into clips and reports the scenes that failed."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,8 +6,8 @@ from pathlib import Path
 from omni_async import OmniClient, OmniError
 
 
-async def film(scenes: Sequence[str], folder: Path) -> tuple[list[Path], Mapping[str, str]]:
-    """Give the clips in the order of the scenes, and the reason for each scene that has none."""
+async def make_clips(scenes: Sequence[str], folder: Path) -> tuple[list[Path], Mapping[str, str]]:
+    """Return the clips in the order of the scenes, and the reason for each scene without one."""
     clips: list[Path] = []
     reasons: dict[str, str] = {}
     async with OmniClient(output_dir=folder) as client:

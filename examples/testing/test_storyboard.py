@@ -1,11 +1,14 @@
-"""Its tests. The fixtures come with omni_async (pip install 'omni-async[media]'): pytest examples/testing."""
+"""Tests of storyboard.py: pytest examples/testing.
+
+The fixtures come with omni_async: pip install 'omni-async[media]'.
+"""
 
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from storyboard import film
+from storyboard import make_clips
 
 from omni_async import Limits, OmniClient
 from omni_async.testing import SandboxThread
@@ -13,10 +16,10 @@ from omni_async.testing import SandboxThread
 SCENES = ["a fox wakes", "it crosses a river", "it sleeps again"]
 
 
-def test_each_scene_is_bought_once(omni_sandbox: SandboxThread, tmp_path: Path) -> None:
-    """Also where every second answer to a submit is lost on its way, when nobody knows whether it was taken."""
+def test_each_scene_is_paid_for_once(omni_sandbox: SandboxThread, tmp_path: Path) -> None:
+    """This holds even if half of the responses are lost, so that the client cannot know what was accepted."""
     omni_sandbox.fault("drop_after", 0.5)
-    clips, reasons = asyncio.run(film(SCENES, tmp_path))
+    clips, reasons = asyncio.run(make_clips(SCENES, tmp_path))
     assert [clip.name for clip in clips] == ["scene-1.mp4", "scene-2.mp4", "scene-3.mp4"]
     assert reasons == {}
     omni_sandbox.assert_paid_once()
@@ -25,29 +28,29 @@ def test_each_scene_is_bought_once(omni_sandbox: SandboxThread, tmp_path: Path) 
 
 
 def test_a_second_run_costs_nothing(omni_sandbox: SandboxThread, tmp_path: Path) -> None:
-    """The ledger remembers."""
-    first, _ = asyncio.run(film(SCENES, tmp_path))
+    """The ledger in the folder knows which scenes are done."""
+    first, _ = asyncio.run(make_clips(SCENES, tmp_path))
     paid = omni_sandbox.paid
-    second, _ = asyncio.run(film(SCENES, tmp_path))
+    second, _ = asyncio.run(make_clips(SCENES, tmp_path))
     assert (second, omni_sandbox.paid, omni_sandbox.submits) == (first, paid, 3)
 
 
-def test_a_refused_scene_is_told(omni_sandbox: SandboxThread, tmp_path: Path) -> None:
-    """One is refused for good: the others are made, and it costs nothing."""
+def test_a_rejected_scene_is_reported(omni_sandbox: SandboxThread, tmp_path: Path) -> None:
+    """A rejected scene costs nothing, and the other scenes get their clips."""
     omni_sandbox.script("submit", [None, "http_400", None])
-    clips, reasons = asyncio.run(film(SCENES, tmp_path))
+    clips, reasons = asyncio.run(make_clips(SCENES, tmp_path))
     assert len(clips) == 2
     assert len(reasons) == 1
     assert len(omni_sandbox.tasks) == 2
 
 
 @pytest.mark.omni_sandbox(max_in_flight=1)
-def test_with_a_client_of_the_fixture(omni_sandbox: SandboxThread, omni_client: Callable[..., OmniClient]) -> None:
-    """The account runs one task at a time; a client that knows it is never refused."""
+def test_a_known_limit_is_never_exceeded(omni_sandbox: SandboxThread, omni_client: Callable[..., OmniClient]) -> None:
+    """The account runs one task at a time. A client that is told so never gets a 429."""
 
-    async def work() -> None:
+    async def main() -> None:
         async with omni_client(limits=Limits(max_in_flight=1)) as client:
             await asyncio.gather(*(client.submit(scene) for scene in SCENES))
 
-    asyncio.run(work())
+    asyncio.run(main())
     assert omni_sandbox.record.refused == {}

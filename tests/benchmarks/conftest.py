@@ -1,4 +1,4 @@
-"""Benchmarks are processes: real time."""
+"""Real time for this folder: the benchmarks run as processes."""
 
 from __future__ import annotations
 

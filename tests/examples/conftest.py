@@ -1,4 +1,4 @@
-"""Programs are processes: real time."""
+"""Real time for this folder: the programs run as processes."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ import pytest
 
 from omni_async.testing import SandboxThread
 from tests.support import snippets
-from tests.support.processes import ROOT, assert_plays, clips_in, ended, started
+from tests.support.processes import ROOT, assert_plays, clips_in, finish, start_python
 from tests.support.projects import run_pytest
 
 if TYPE_CHECKING:
@@ -67,10 +67,10 @@ async def test_the_python_code_of_a_page_runs(page: Path, sandbox: SandboxThread
         if not is_test and (named is None or "asyncio.run(" in code):
             programs.append(name)
     if programs:
-        process = await started(
+        process = await start_python(
             tmp_path, "-W", "error", "-m", "tests.support.snippets", *programs, **sandbox.environment
         )
-        status, out, err = await ended(process)
+        status, out, err = await finish(process)
         assert (status, err) == (0, ""), out + err
     if tests:
         (tmp_path / "conftest.py").write_text(CONFTEST)
@@ -84,7 +84,7 @@ async def test_the_program_of_the_readme_makes_clips(tmp_path: Path) -> None:
     """Its first program ends with a clip for each task that it paid for, and each clip plays."""
     program = next(code for code in snippets.blocks(README.read_text(encoding="utf-8")) if "asyncio.run(" in code)
     with SandboxThread(median=0.3, seconds=3, prerendered=False) as sandbox:
-        assert await ended(await started(tmp_path, "-c", program, **sandbox.environment)) == (0, "", "")
+        assert await finish(await start_python(tmp_path, "-c", program, **sandbox.environment)) == (0, "", "")
         tasks = {task.task_id: task for task in sandbox.tasks}
         sandbox.assert_paid_once()
     clips = clips_in(tmp_path / "clips")
@@ -116,8 +116,8 @@ async def test_the_first_command_makes_every_clip(tmp_path: Path) -> None:
     program, *arguments = shlex.split(commands()[0].split(" && ")[-1])
     assert (program, arguments[-2:]) == (".venv/bin/omni-async", ["-o", "clips"])
     folder = tmp_path / "clips"
-    process = await started(ROOT, "-m", "omni_async", *arguments[:-1], str(folder))
-    status, out, err = await ended(process)
+    process = await start_python(ROOT, "-m", "omni_async", *arguments[:-1], str(folder))
+    status, out, err = await finish(process)
     lines = [
         json.loads(line) for line in (ROOT / "examples" / "prompts.jsonl").read_text(encoding="utf-8").splitlines()
     ]
@@ -148,7 +148,7 @@ async def test_the_check_runs_the_second_command(tmp_path: Path) -> None:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    status, out, err = await ended(process)
+    status, out, err = await finish(process)
     assert (status, err) == (0, "")
     assert out.splitlines()[-1] == f"+ {commands()[1]}"
     expected = [shlex.split(part)[1:] for part in commands()[1].split(" && ")]

@@ -1,4 +1,4 @@
-"""Somebody else's project, and pytest run in it."""
+"""Run pytest in a project folder, as a user of the plugin does."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from tests.support.processes import ROOT
 if TYPE_CHECKING:
     from pathlib import Path
 
-DOOR = ROOT / "omni_async" / "testing" / "plugin"
+PLUGIN = ROOT / "omni_async" / "testing" / "plugin"
 
 
 async def run_pytest(folder: Path, *arguments: str) -> tuple[int, str]:
-    """Run pytest in a project; warnings are errors, and no setting of this checkout counts."""
-    paths = os.pathsep.join(map(str, [DOOR, ROOT]))
+    """Run pytest in a folder and return its exit status and output.
+
+    Warnings are errors, and no setting of this checkout applies.
+    """
+    paths = os.pathsep.join(map(str, [PLUGIN, ROOT]))
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "pytest", "-W", "error", "-q", "-c", "/dev/null", "--rootdir", "."),
         *("-p", "pytest_omni_async", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments),
