@@ -1,4 +1,8 @@
-"""Looks at local files that requests refer to. All of it waits for the disk: `find_fault` a moment, the rest longer."""
+"""Checks, reads and hashes the local files of requests. `check_references` and `resolve_references` are public.
+
+Everything here waits for the disk: `first_reference_error` a moment, the rest longer, so the stages call it in a
+thread.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +23,19 @@ if TYPE_CHECKING:
     from ..models.request import VideoRequest
 
 
-_CHUNK = 1024 * 1024
-_TRIPLES = 3 * 256 * 1024  # bytes: whole triples become base64 without padding
+_CHUNK = 1024 * 1024  # bytes that are read at a time
+# Bytes of a video that are encoded at a time. A multiple of three, because only whole triples become base64 without
+# padding between the pieces.
+_BASE64_CHUNK = 3 * 256 * 1024
 
 Signature = tuple[int, int, int]
-Judge: TypeAlias = "Callable[[int, bytes], str]"
+Checker: TypeAlias = "Callable[[int, bytes], str]"
 Seen: TypeAlias = "dict[tuple[str, Path], InvalidReference | None]"
 
 
 @dataclass(frozen=True, slots=True)
 class FileContent:
-    """What a file holds: its SHA-256, and the length of a video in seconds, where that can be told."""
+    """What a file contains: its SHA-256, and for a video its length in seconds, None if unknown."""
 
     signature: Signature
     digest: str
@@ -37,9 +43,10 @@ class FileContent:
 
 
 def resolve_references(request: VideoRequest, folder: Path | None = None) -> VideoRequest:
-    """Give a request that names its local files by absolute paths: one file, one name, wherever it is asked for from.
+    """Return the request with absolute paths of its local files, so that they name the same files from anywhere.
 
-    Relative paths are relative to `folder`, else to the current one. A link that stands for a file is not followed.
+    Relative paths are relative to `folder`; by default to the current folder. A symbolic link that stands for a file is
+    not followed.
     """
     if not request.image_files and request.video_file is None:
         return request
@@ -55,34 +62,34 @@ def _absolute(folder: Path, path: Path) -> Path:
     whole = folder / path
     try:
         return whole.parent.resolve() / whole.name
-    except (OSError, RuntimeError):  # links in a circle: nothing is there
+    except (OSError, RuntimeError):  # a loop of symbolic links: there is no such file
         return whole.absolute()
 
 
 def first_reference_error(request: VideoRequest) -> InvalidReference | None:
-    """Give what is wrong with the first bad local file of a request, as far as its first bytes and its size tell."""
-    if not request.images and request.video is None:  # as mostly, and every submit comes by here
+    """Return what is wrong with the first bad local file, by size and first bytes; None if all are good."""
+    if not request.images and request.video is None:  # the usual case, and every submit passes here
         return None
-    return next(filter(None, (_fault(*file) for file in _files(request))), None)
+    return next(filter(None, (_file_error(*file) for file in _files(request))), None)
 
 
 def check_references(request: VideoRequest, *, seen: Seen | None = None) -> list[InvalidReference]:
-    """Give what is wrong with the local files that a request refers to, an error for each; [] if all is well.
+    """Return an error for each local file of a request that cannot be sent; [] if all of them can.
 
-    Looks at sizes and first bytes, and at the length of a video where the extra `media` is installed. Blocking. Who
-    checks many requests gives one dict as `seen` for all of them, so that each file is looked at just once.
+    Checks sizes and first bytes, and the length of a video if the extra `media` is installed. Blocks on the disk. Pass
+    one dict as `seen` for many requests, so that each file is checked once.
     """
     seen = {} if seen is None else seen
-    for field, path, judge in _files(request):
+    for field, path, check in _files(request):
         if (field, path) not in seen:
-            fault = _fault(field, path, judge)
-            seen[field, path] = _length_fault(path) if fault is None and field == "video" else fault
-    return [fault for field, path, _ in _files(request) if (fault := seen[field, path]) is not None]
+            error = _file_error(field, path, check)
+            seen[field, path] = _length_error(path) if error is None and field == "video" else error
+    return [error for field, path, _ in _files(request) if (error := seen[field, path]) is not None]
 
 
-def _files(request: VideoRequest) -> list[tuple[str, Path, Judge]]:
-    """Give each local file of a request once, with the field that names it, and who judges it."""
-    files: list[tuple[str, Path, Judge]] = [
+def _files(request: VideoRequest) -> list[tuple[str, Path, Checker]]:
+    """Return each local file of a request once, with the field that names it and the check for it."""
+    files: list[tuple[str, Path, Checker]] = [
         ("images", path, references.image_error) for path in dict.fromkeys(request.image_files)
     ]
     if request.video_file is not None:
@@ -90,31 +97,31 @@ def _files(request: VideoRequest) -> list[tuple[str, Path, Judge]]:
     return files
 
 
-def _fault(field: str, path: Path, judge: Judge) -> InvalidReference | None:
+def _file_error(field: str, path: Path, check: Checker) -> InvalidReference | None:
     try:
-        _look(path, judge)
-    except InvalidReference as fault:
-        return InvalidReference(f"{field}: {fault}", path=fault.path)
+        _check_file(path, check)
+    except InvalidReference as error:
+        return InvalidReference(f"{field}: {error}", path=error.path)
     return None
 
 
-def _length_fault(path: Path) -> InvalidReference | None:
+def _length_error(path: Path) -> InvalidReference | None:
     try:
         _check_length(path, length_of(path))
-    except InvalidReference as fault:
-        return InvalidReference(f"video: {fault}", path=fault.path)
+    except InvalidReference as error:
+        return InvalidReference(f"video: {error}", path=error.path)
     return None
 
 
 def check_image(path: Path) -> None:
-    """Raise `InvalidReference` for what cannot be uploaded as a picture."""
-    _look(path, references.image_error)
+    """Raise `InvalidReference` for a file that cannot be uploaded as an image."""
+    _check_file(path, references.image_error)
 
 
-def _look(path: Path, judge: Judge) -> None:
+def _check_file(path: Path, check: Checker) -> None:
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise InvalidReference(f"{path} is no file", path=str(path))
+        if path.exists() and not path.is_file():  # opening a pipe would block
+            raise InvalidReference(f"{path} is not a file", path=str(path))
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(references.HEADER_BYTES)
@@ -124,36 +131,36 @@ def _look(path: Path, judge: Judge) -> None:
         raise InvalidReference(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", path=str(path)
         ) from None
-    if fault := judge(size, head):
-        raise InvalidReference(f"{path} {fault}", path=str(path))
+    if problem := check(size, head):
+        raise InvalidReference(f"{path} {problem}", path=str(path))
 
 
-def is_missing(fault: InvalidReference) -> bool:
-    """Tell whether what is wrong with a file is that there is none."""
+def is_missing(error: InvalidReference) -> bool:
+    """Return whether the problem is that the file does not exist."""
     try:
-        return not Path(fault.path).exists()
+        return not Path(error.path).exists()
     except (OSError, ValueError):
         return False
 
 
-# Reading it all
+# Reading whole files
 
 
 def signature_of(path: Path) -> Signature:
-    """Give what changes when a file does, short of reading it."""
+    """Return what changes when a file changes, without reading it."""
     facts = path.stat()
     return facts.st_size, facts.st_mtime_ns, facts.st_ino
 
 
 def read_image(path: Path) -> FileContent:
-    """Check a picture and give its content's hash. Raises `InvalidReference`."""
+    """Check an image and return its hash. Raise `InvalidReference`."""
     check_image(path)
     return _read(path)
 
 
 def read_video(path: Path) -> FileContent:
-    """Check a video, also its length where that can be told, and give its content's hash. Raises `InvalidReference`."""
-    _look(path, references.video_error)
+    """Check a video, and its length if the extra `media` is installed; return its hash. Raise `InvalidReference`."""
+    _check_file(path, references.video_error)
     content = _read(path)
     seconds = length_of(path)
     _check_length(path, seconds)
@@ -162,17 +169,17 @@ def read_video(path: Path) -> FileContent:
 
 def _read(path: Path) -> FileContent:
     try:
-        signature, whole = signature_of(path), hashlib.sha256()
+        signature, digest = signature_of(path), hashlib.sha256()
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK):
-                whole.update(chunk)
+                digest.update(chunk)
     except OSError as error:
         raise InvalidReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
-    return FileContent(signature, whole.hexdigest())
+    return FileContent(signature, digest.hexdigest())
 
 
 def length_of(path: Path) -> float | None:
-    """Give how many seconds a video lasts; None where `av` is not installed. Raises `InvalidReference`."""
+    """Return the length of a video in seconds; None if unknown or without `av`. Raise `InvalidReference`."""
     if importlib.util.find_spec("av") is None:
         return None
     import av  # noqa: PLC0415 - of an extra
@@ -180,7 +187,7 @@ def length_of(path: Path) -> float | None:
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:
-                raise InvalidReference(f"{path} holds no video", path=str(path))
+                raise InvalidReference(f"{path} contains no video", path=str(path))
             stream = container.streams.video[0]
             if stream.duration and stream.time_base:
                 return float(stream.duration * stream.time_base)
@@ -190,15 +197,15 @@ def length_of(path: Path) -> float | None:
 
 
 def _check_length(path: Path, seconds: float | None) -> None:
-    if seconds is not None and (fault := references.video_length_error(seconds)):
-        raise InvalidReference(f"{path} {fault}", path=str(path))
+    if seconds is not None and (problem := references.video_length_error(seconds)):
+        raise InvalidReference(f"{path} {problem}", path=str(path))
 
 
-def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, more: dict[str, str]) -> bytes | None:
-    """Give the bytes of a request's body with its local video in it; None if that is not what it was any more.
+def body_with_video(request: VideoRequest, urls: Sequence[str], digest: str, added: dict[str, str]) -> bytes | None:
+    """Return the body of a request with its local video as a data URI; None if the video has changed since.
 
-    The video is put between the two halves of the body, piece by piece: as one text it would be in memory four times,
-    and to write that as JSON would hold up every other thread.
+    The video is put between the two halves of the body, piece by piece. As one string it would be in memory four times,
+    and encoding that as JSON would hold up every other thread.
     """
     path = request.video_file
     assert path is not None
@@ -207,16 +214,16 @@ def body_with_video(request: VideoRequest, links: Sequence[str], digest: str, mo
             kind = references.video_media_type(file.read(references.HEADER_BYTES))
             file.seek(0)
             pieces: list[bytes] = []
-            whole = hashlib.sha256()
-            while (chunk := file.read(_TRIPLES)) and len(pieces) * _TRIPLES < references.MAX_VIDEO_BYTES:
-                whole.update(chunk)
+            found_digest = hashlib.sha256()
+            while (chunk := file.read(_BASE64_CHUNK)) and len(pieces) * _BASE64_CHUNK < references.MAX_VIDEO_BYTES:
+                found_digest.update(chunk)
                 pieces.append(base64.b64encode(chunk))
     except OSError:
         return None
-    if whole.hexdigest() != digest:
+    if found_digest.hexdigest() != digest:
         return None
     head, mark = f"data:{kind};base64,", f'{digest}"'
-    before, found, after = encode_json(request.to_payload(links, head + digest) | more).partition(
+    before, found, after = encode_json(request.to_payload(urls, head + digest) | added).partition(
         f"{head}{mark}".encode()
     )
     assert found

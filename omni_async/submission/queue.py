@@ -1,4 +1,4 @@
-"""The queue of jobs that wait to be submitted, and the jobs whose last submit has an ambiguous outcome."""
+"""The queue of jobs that wait to be submitted, and the jobs whose last submit is ambiguous. Used by the submitter."""
 
 from __future__ import annotations
 
@@ -16,72 +16,72 @@ T = TypeVar("T")
 
 
 class SubmitQueue(Generic[T]):
-    """Hashable things in a line. One that was taken out may come back, at once or at a time, to its old place."""
+    """A queue of hashable items that keep their position: one that was taken out may return to it, now or later."""
 
     def __init__(self) -> None:
-        self._ready: list[tuple[int, T]] = []  # a heap by place
-        self._delayed: list[tuple[float, int, T]] = []  # a heap by the time when they come back
+        self._ready: list[tuple[int, T]] = []  # a heap by position
+        self._delayed: list[tuple[float, int, T]] = []  # a heap by the time at which they return
         self._positions: dict[T, int] = {}
-        self._first_place = 0
-        self._next_place = 0
+        self._first_position = 0
+        self._next_position = 0
 
     def __len__(self) -> int:
-        """Give how many are in it."""
+        """Return the number of items, delayed ones included."""
         return len(self._ready) + len(self._delayed)
 
     def put(self, item: T) -> None:
-        """Put in: behind all others, or at its old place."""
-        heapq.heappush(self._ready, (self._place(item), item))
+        """Add an item: at the end, or at its old position."""
+        heapq.heappush(self._ready, (self._position(item), item))
 
     def put_later(self, item: T, when: float) -> None:
-        """Put in once it is `when`."""
-        heapq.heappush(self._delayed, (when, self._place(item), item))
+        """Add an item that becomes available at the time `when`."""
+        heapq.heappush(self._delayed, (when, self._position(item), item))
 
     def prioritize(self, item: T) -> None:
-        """Give one that is not in the line now a place before all others."""
-        self._first_place -= 1
-        self._positions[item] = self._first_place
+        """Give an item that is not in the queue now a position before all others."""
+        self._first_position -= 1
+        self._positions[item] = self._first_position
 
     def peek(self, now: float) -> T | None:
-        """Give the first of those who are there by now, and leave it in."""
+        """Return the first item that is available at the time `now`, and leave it in."""
         while self._delayed and self._delayed[0][0] <= now:
-            _, place, item = heapq.heappop(self._delayed)
-            heapq.heappush(self._ready, (place, item))
+            _, position, item = heapq.heappop(self._delayed)
+            heapq.heappush(self._ready, (position, item))
         return self._ready[0][1] if self._ready else None
 
     def pop(self) -> T:
-        """Take out the first; its place is kept for it."""
+        """Remove and return the first item. Its position is kept for it."""
         return heapq.heappop(self._ready)[1]
 
     def discard(self, item: T) -> None:
-        """Give up the place of one that was taken out for good."""
+        """Forget the position of an item that does not return."""
         self._positions.pop(item, None)
 
     def next_due(self) -> float | None:
-        """Give the time when the next one comes back; None if nobody is to."""
+        """Return the time at which the next delayed item becomes available; None if none is delayed."""
         return self._delayed[0][0] if self._delayed else None
 
     def clear(self) -> None:
-        """Send everybody away."""
+        """Remove everything."""
         self._ready.clear()
         self._delayed.clear()
         self._positions.clear()
 
-    def _place(self, item: T) -> int:
+    def _position(self, item: T) -> int:
         if item not in self._positions:
-            self._positions[item] = self._next_place
-            self._next_place += 1
+            self._positions[item] = self._next_position
+            self._next_position += 1
         return self._positions[item]
 
 
 @dataclass(slots=True)
 class _Attempts:
-    attempts: int = 0
-    spent: float = 0.0  # seconds on POSTs without a clear answer and on rests; waiting at the gate does not count
+    number: int = 0
+    seconds: float = 0.0  # spent on POSTs and backoffs; waiting for the rate limiter does not count
 
 
 class AmbiguousSubmits(Generic[T]):
-    """Whoever is in here may hold a place on the server, and may be billed."""
+    """The items that the server may have accepted: each may hold a slot there, and may be billed."""
 
     def __init__(self, retry: Retry) -> None:
         self._retry = retry
@@ -94,20 +94,20 @@ class AmbiguousSubmits(Generic[T]):
         return len(self._attempts)
 
     def add(self, item: T) -> bool:
-        """Take one in; False if it is in already."""
-        return self._attempts.setdefault(item, doubt := _Attempts()) is doubt
+        """Add an item. Return False if it is in already."""
+        return self._attempts.setdefault(item, new := _Attempts()) is new
 
     def next_delay(self, item: T, seconds: float, *, retry_after: float | None, jitter: float) -> float | None:
-        """Give the seconds to rest after a POST that took so long; None when the budget is used up."""
-        doubt = self._attempts[item]
-        doubt.spent += seconds
-        if doubt.spent > self._retry.timeout:
+        """Return the backoff in seconds after a POST that took `seconds`; None once `Retry.timeout` has passed."""
+        attempts = self._attempts[item]
+        attempts.seconds += seconds
+        if attempts.seconds > self._retry.timeout:
             return None
-        pause = retry_delay(retry_after, doubt.attempts, self._retry, jitter)
-        doubt.attempts += 1
-        doubt.spent += pause
+        pause = retry_delay(retry_after, attempts.number, self._retry, jitter)
+        attempts.number += 1
+        attempts.seconds += pause
         return pause
 
     def discard(self, item: T) -> None:
-        """Let one go: it has an outcome."""
+        """Remove an item: it has an outcome."""
         self._attempts.pop(item, None)

@@ -1,9 +1,9 @@
-"""Local references made ready: a job that refers to files is held back until what it names is where the server sees it.
+"""`ReferencePreparer`: holds a job back until the server can see the local files that it refers to.
 
-Theory of operation. The submitter asks about the first in its line; a job with local files that are not ready is taken
-out of it, so that nobody waits behind it, and rejoins it at its old place once its pictures have links and its video
-has been looked at. So many jobs are made ready ahead of the gate, and no more: nothing is uploaded for one that is far
-from being sent. What a job in doubt has sent before (`sent_references`) is sent again as it was, or not at all.
+Theory of operation. The submitter asks about the first job in its queue. A job whose local files are not ready is taken
+out, so that no other job waits behind it. It returns to its old position once its images have URLs and its video is
+checked. Only `AHEAD` jobs are prepared or ready at a time, so nothing is uploaded for a job that is far from being
+sent. What an ambiguous job has sent before (`sent_references`) is sent again unchanged, or not at all.
 """
 
 from __future__ import annotations
@@ -35,16 +35,20 @@ if TYPE_CHECKING:
     from .uploads import ImageUploader
 
 
-AHEAD = 16  # jobs that are being made ready, or are ready and not sent yet
-VIDEOS = 2  # of them that have a local video: it is in memory, several times over, while it is sent
-_MARK = "sha256:"
+# Jobs that are being prepared, or are ready and not sent yet: one for each POST that may be outstanding. Fewer would
+# make the submitter wait for uploads; more would upload for jobs that may never be sent.
+AHEAD = 16
+# Of them, jobs with a local video: it is in memory up to three times (file, base64, body) while it is sent, 20 MiB
+# each.
+VIDEOS = 2
+_VIDEO_PREFIX = "sha256:"  # in `sent_references`, a video stands by its hash
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """What a job's local files have become, and until when (unix seconds) that can be sent."""
+    """What a job's local files have become: URLs, and the hash of a video. Usable until `good_until` (Unix seconds)."""
 
     links: tuple[str, ...]
     good_until: float
@@ -52,19 +56,23 @@ class _Prepared:
 
     @property
     def sent_references(self) -> tuple[str, ...]:
-        return (*self.links, f"{_MARK}{self.video_digest}") if self.video_digest else self.links
+        return (*self.links, f"{_VIDEO_PREFIX}{self.video_digest}") if self.video_digest else self.links
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedBody:
-    """The body to send, and what stands in it for each local file."""
+    """The body to send, and what it contains for each local file."""
 
     body: bytes
     sent_references: tuple[str, ...]
 
 
 class ReferencePreparer:
-    """Makes jobs ready that refer to local files."""
+    """Prepares jobs that refer to local files.
+
+    `on_ready(job)` is called when a job can be sent, `on_failed(job, error)` when its files cannot be sent, and
+    `on_stop(error)` when no job can be.
+    """
 
     def __init__(
         self,
@@ -82,14 +90,14 @@ class ReferencePreparer:
         self._on_stop = on_stop
         self._waiting: SubmitQueue[JobState] = SubmitQueue()
         self._known: set[JobState] = set()
-        self._at_work: dict[JobState, anyio.CancelScope] = {}
+        self._preparing: dict[JobState, anyio.CancelScope] = {}
         self._ready: dict[JobState, _Prepared] = {}
         self._videos = anyio.Semaphore(VIDEOS)
         self._advised: set[Path] = set()
         self._wake = WakeEvent()
 
     def must_wait(self, job: JobState) -> bool:
-        """Tell whether a job has to wait for its local files; if so it rejoins the line by itself."""
+        """Return whether a job must wait for its local files. If so, it is prepared and passed to `on_ready`."""
         if not _may_refer(job):
             return False
         ready = self._ready.get(job)
@@ -100,37 +108,37 @@ class ReferencePreparer:
         self._drop(job)
         if job not in self._known:
             self._known.add(job)
-            job.add_done_callback(self._leave)
+            job.add_done_callback(self._forget)
         self._waiting.put(job)
         self._wake.set()
         return True
 
     def is_ready(self, job: JobState) -> bool:
-        """Tell whether this job has local files, and they are ready."""
+        """Return whether this job has local files and they are ready."""
         return job in self._ready
 
-    async def build_body(self, job: JobState, more: dict[str, str]) -> PreparedBody | None:
-        """Give what to send for a job that is ready, with `more` fields; None where a file has changed meanwhile."""
+    async def build_body(self, job: JobState, added: dict[str, str]) -> PreparedBody | None:
+        """Return the body of a job that is ready, with the `added` fields; None if a file has changed meanwhile."""
         ready, request = self._ready[job], job.request
         assert request is not None
         if not ready.video_digest:
-            return PreparedBody(encode_json(request.to_payload(ready.links) | more), ready.sent_references)
-        body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, more)
+            return PreparedBody(encode_json(request.to_payload(ready.links) | added), ready.sent_references)
+        body = await anyio.to_thread.run_sync(body_with_video, request, ready.links, ready.video_digest, added)
         if body is None:
             self._drop(job)
             return None
         return PreparedBody(body, ready.sent_references)
 
     def on_sent(self, job: JobState) -> None:
-        """Take note that a job has left; if it comes back, it is made ready anew."""
+        """Record that a job was sent. If it returns, it is prepared again."""
         self._drop(job)
 
     async def run(self) -> None:
-        """Make jobs ready in the order in which they came, some of them at once, for ever."""
+        """Prepare jobs in the order in which they came, several concurrently, until cancelled."""
         async with anyio.create_task_group() as group:
             while True:
-                while len(self._at_work) + len(self._ready) < AHEAD and (job := self._next()) is not None:
-                    self._at_work[job] = anyio.CancelScope()
+                while len(self._preparing) + len(self._ready) < AHEAD and (job := self._next()) is not None:
+                    self._preparing[job] = anyio.CancelScope()
                     group.start_soon(self._prepare, job)
                 await self._wake.wait(None)
 
@@ -148,39 +156,39 @@ class ReferencePreparer:
                 self._videos.release()
             self._wake.set()
 
-    def _leave(self, job: JobState) -> None:
-        """Let go of a job that has ended."""
+    def _forget(self, job: JobState) -> None:
+        """Forget a job that has an outcome."""
         self._known.discard(job)
         self._waiting.discard(job)
         self._drop(job)
-        if job in self._at_work:
-            self._at_work[job].cancel()
+        if job in self._preparing:
+            self._preparing[job].cancel()
         self._wake.set()
 
     # One job
 
     async def _prepare(self, job: JobState) -> None:
         try:
-            with self._at_work[job]:
-                await self._make_ready(job)
-        except LedgerError as error:  # what cannot be recorded must not be bought
+            with self._preparing[job]:
+                await self._prepare_job(job)
+        except LedgerError as error:  # what cannot be recorded must not be submitted
             self._on_stop(error)
         finally:
-            del self._at_work[job]
+            del self._preparing[job]
             self._wake.set()
 
-    async def _make_ready(self, job: JobState) -> None:
+    async def _prepare_job(self, job: JobState) -> None:
         request = job.request
-        assert request is not None, "a job without a request is never in the line"
-        is_in_doubt = job.status is JobStatus.SUBMITTING and bool(job.record.sent_references)
+        assert request is not None, "a job without a request is never queued"
+        is_ambiguous = job.status is JobStatus.SUBMITTING and bool(job.record.sent_references)
         try:
-            found = await (self._reuse_sent(job, request) if is_in_doubt else self._prepare_files(request))
-        except InvalidReference as fault:
-            await self._refuse(job, fault, is_in_doubt=is_in_doubt)
+            found = await (self._reuse_sent(job, request) if is_ambiguous else self._prepare_files(request))
+        except InvalidReference as error:
+            await self._refuse(job, error, is_ambiguous=is_ambiguous)
             return
         if isinstance(found, SubmitResult):
             await self._fail(job, found)
-        elif job.done():  # its end came while nobody could hear of it
+        elif job.done():  # resolved while its files were prepared
             self._ready[job] = found
             self._drop(job)
         else:
@@ -194,24 +202,24 @@ class ReferencePreparer:
                 return found
             links.append(found.url)
             good_until = min(good_until, found.usable_until)
-        return _Prepared(tuple(links), good_until, await self._look_at(request.video_file))
+        return _Prepared(tuple(links), good_until, await self._check_video(request.video_file))
 
     async def _reuse_sent(self, job: JobState, request: VideoRequest) -> _Prepared:
-        """Give what a job in doubt was sent with. Raises `InvalidReference` if that is not there any more."""
+        """Return what an ambiguous job was sent with. Raise `InvalidReference` if a file has changed since."""
         *links, last = job.record.sent_references
-        if not last.startswith(_MARK):
+        if not last.startswith(_VIDEO_PREFIX):
             return _Prepared((*links, last), float("inf"))
-        digest = await self._look_at(request.video_file)
-        if f"{_MARK}{digest}" == last:
+        digest = await self._check_video(request.video_file)
+        if f"{_VIDEO_PREFIX}{digest}" == last:
             return _Prepared(tuple(links), float("inf"), digest)
         self._videos.release()
         raise InvalidReference(f"{request.video_file} has changed since", path=str(request.video_file))
 
     async def _upload_all(self, paths: tuple[Path, ...]) -> list[Upload | SubmitResult]:
-        """Bring all pictures of a request to the server. Raises `InvalidReference` and `LedgerError`."""
+        """Upload all images of a request. Raise `InvalidReference` or `LedgerError`."""
         found: dict[Path, Upload | SubmitResult | InvalidReference | LedgerError] = {}
 
-        async def bring(path: Path) -> None:
+        async def upload(path: Path) -> None:
             try:
                 found[path] = await self._uploads.ensure_uploaded(path)
             except (InvalidReference, LedgerError) as error:
@@ -219,7 +227,7 @@ class ReferencePreparer:
 
         async with anyio.create_task_group() as group:
             for path in dict.fromkeys(paths):
-                group.start_soon(bring, path)
+                group.start_soon(upload, path)
         links = []
         for path in paths:
             one = found[path]
@@ -228,8 +236,11 @@ class ReferencePreparer:
             links.append(one)
         return links
 
-    async def _look_at(self, video: Path | None) -> str:
-        """Give the hash of a video, with a place for it that it keeps until it is sent; "" if there is none."""
+    async def _check_video(self, video: Path | None) -> str:
+        """Return the hash of a video, and hold one of the `VIDEOS` slots until it is sent.
+
+        Return "" without a video.
+        """
         if video is None:
             return ""
         await self._videos.acquire()
@@ -247,34 +258,34 @@ class ReferencePreparer:
             _log.warning("the reference video %s %s", video, advice)
         return content.digest
 
-    # What cannot be sent
+    # Files that cannot be sent
 
-    async def _refuse(self, job: JobState, fault: OmniError, *, is_in_doubt: bool) -> None:
-        """End a job whose files cannot be sent: unpaid, but for one in doubt, of which nobody knows."""
-        if is_in_doubt:
-            await self._registry.mark_unknown(job, f"the same request cannot be sent again: {fault}")
-            self._on_failed(job, fault)
+    async def _refuse(self, job: JobState, error: OmniError, *, is_ambiguous: bool) -> None:
+        """Fail a job whose files cannot be sent. It is unpaid, unless an earlier POST of it is ambiguous."""
+        if is_ambiguous:
+            await self._registry.mark_unknown(job, f"the same request cannot be sent again: {error}")
+            self._on_failed(job, error)
             return
-        error = with_prefix(f"job {job.key!r}", fault)
+        error = with_prefix(f"job {job.key!r}", error)
         await self._registry.transition(
             job, JobStatus.FAILED, error=str(error), finished_at=self._registry.clock.wall()
         )
         self._on_failed(job, error)
 
-    async def _fail(self, job: JobState, judgement: SubmitResult) -> None:
-        error = judgement.error
+    async def _fail(self, job: JobState, result: SubmitResult) -> None:
+        error = result.error
         assert error is not None
-        match judgement.outcome:
+        match result.outcome:
             case SubmitOutcome.STOP_ALL | SubmitOutcome.NOT_SENT:
                 self._on_stop(error)
             case SubmitOutcome.REJECTED:
-                await self._refuse(job, error, is_in_doubt=False)
-            case _:  # a later run may find the upload well again
+                await self._refuse(job, error, is_ambiguous=False)
+            case _:  # an upload may succeed in a later run
                 self._on_failed(job, with_prefix(f"job {job.key!r}", error))
 
 
 def _may_refer(job: JobState) -> bool:
-    """Tell at a glance whether a request may have local files: within its texts, each quote has a stroke before it."""
+    """Return quickly whether a request may have local files. Quotes inside its strings are escaped, so none match."""
     text = job.record.request
     return '"images":' in text or '"video":' in text
 

@@ -1,4 +1,4 @@
-"""What was found out about the account's limits, kept in the ledger so that another run need not ask again."""
+"""`SavedLimits`: keeps what was learned of the account's limits in the store, so that the next run starts with it."""
 
 from __future__ import annotations
 
@@ -15,38 +15,41 @@ if TYPE_CHECKING:
     from ..jobs.store import JobStore
     from ..ratelimit.adaptive import AdaptiveRateLimiter
 
+_FACT = "limits"  # the name of the fact in the store
+# Seconds between two rows. A crash loses at most as much of what was learned, which is learned again within minutes;
+# less would add a write to every submit while the limiter is still learning.
+_INTERVAL = 10.0
 
-_NAME = "limits"
 _log = logging.getLogger(__name__)
-
-_SELDOM = 10.0  # seconds between two rows about the same thing
 
 
 class SavedLimits:
-    """The limits of one account at one server, between the gate that finds them and the ledger that keeps them."""
+    """The limits of one account at one server, between the rate limiter and the store. `wall` returns Unix seconds."""
 
-    def __init__(self, ledger: JobStore, gate: AdaptiveRateLimiter, server: str, *, wall: Callable[[], float]) -> None:
-        self._ledger = ledger
-        self._limiter = gate
+    def __init__(
+        self, store: JobStore, limiter: AdaptiveRateLimiter, server: str, *, wall: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._limiter = limiter
         self._server = server
         self._wall = wall
         self._saved = LearnedLimits()
         self._saved_at = 0.0
 
     async def load(self) -> None:
-        """Let the gate begin with what an earlier run has found. Raises `LedgerError`."""
+        """Give the limiter what an earlier run has learned. Raise `LedgerError`."""
         try:
-            fact = json.loads(await self._ledger.get_fact(_NAME) or "{}")
+            fact = json.loads(await self._store.get_fact(_FACT) or "{}")
             if fact.pop("server", None) == self._server:
                 self._saved = LearnedLimits(**fact)
                 self._limiter.load(self._saved)
-        except (TypeError, ValueError):  # written by another version: it is found out anew
+        except (TypeError, ValueError):  # written by another version: the limits are learned again
             return
 
     def save(self, *, at_last: bool = False) -> None:
-        """Record what the gate knows by now, if that is news, and not too often."""
-        learnt, now = self._limiter.learned(), self._wall()
-        if learnt != self._saved and (at_last or now - self._saved_at >= _SELDOM):
-            self._saved, self._saved_at = learnt, now
-            _log.info("limits found: %s", learnt)
-            self._ledger.set_fact(_NAME, json.dumps({"server": self._server, **asdict(learnt)}))
+        """Record what the limiter has learned if it has changed; `at_last` without waiting for the interval."""
+        learned, now = self._limiter.learned(), self._wall()
+        if learned != self._saved and (at_last or now - self._saved_at >= _INTERVAL):
+            self._saved, self._saved_at = learned, now
+            _log.info("limits learned: %s", learned)
+            self._store.set_fact(_FACT, json.dumps({"server": self._server, **asdict(learned)}))

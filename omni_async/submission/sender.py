@@ -1,4 +1,4 @@
-"""One POST: recorded as being sent, sent, and judged."""
+"""`Sender`: one POST: recorded as being sent, sent, and classified. The submitter decides which one, and when."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class FilesChanged(Exception):
-    """A local file of a job has changed since it was made ready: the job goes back to the line."""
+    """A local file of a job has changed since it was prepared: the job returns to the queue."""
 
 
 _log = logging.getLogger(__name__)
@@ -33,14 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class OutstandingSubmit:
-    """A POST that is on its way, since then; what has been sent must be recorded, so it is shielded."""
+    """A POST that was started at the time `since`. Shielded from cancellation, because its outcome must be recorded."""
 
     since: float
     scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
 
 
 class Sender:
-    """Sends submits one by one; who may be sent when is decided elsewhere."""
+    """Sends single submits. `webhook_url(job)` returns the URL that a new submit of the job names, if any."""
 
     def __init__(
         self,
@@ -53,22 +53,22 @@ class Sender:
         self._registry = registry
         self._references = references
         self._webhook_url = webhook_url
-        self._bodies: dict[JobState, PreparedBody] = {}  # recorded, and on the point of being sent
+        self._bodies: dict[JobState, PreparedBody] = {}  # of jobs that are recorded and about to be sent
 
     def must_wait_for_files(self, job: JobState) -> bool:
-        """Tell whether a job has to wait for its local files; if so it rejoins the line by itself."""
+        """Return whether a job must wait for its local files. If so, it returns to the queue when they are ready."""
         return self._references.must_wait(job)
 
     async def record_submitting(self, job: JobState) -> None:
-        """Make it durable that this job is now being sent. Raises `LedgerError` and `FilesChanged`: then it must not be."""
+        """Make durable that this job is now being sent. Raise `LedgerError` or `FilesChanged`: then it must not be."""
         prepared, webhook = None, self._webhook_url_of(job)
         if self._references.is_ready(job):
             prepared = await self._references.build_body(job, _added_fields(job.record, webhook))
             if prepared is None:
                 raise FilesChanged
             self._bodies[job] = prepared
-        submits, is_in_doubt = job.record.submits + 1, job.status is not JobStatus.WAITING
-        if is_in_doubt:  # what counts is when the server may have heard of this idempotency key first
+        submits, is_resend = job.record.submits + 1, job.status is not JobStatus.WAITING
+        if is_resend:  # `submitted_at` stays: it is when the server may have received this idempotency key first
             change = self._registry.update(job, submits=submits)
         else:
             facts = {"submits": submits, "submitted_at": self._registry.clock.wall(), "webhook": webhook}
@@ -77,62 +77,65 @@ class Sender:
         try:
             await change
         except LedgerError:
-            self.roll_back(job, is_in_doubt=is_in_doubt)  # else it would be in doubt once there is room again
+            self.roll_back(job, is_resend=is_resend)  # else it would count as ambiguous once the disk has room again
             raise
 
     def is_key_expired(self, job: JobState) -> bool:
-        """Tell whether the server has forgotten the key of a job in doubt by now, and would take it a second time."""
+        """Return whether the server has forgotten the key of an ambiguous job: a resend would be a new submit."""
         first_sent_at = job.record.submitted_at
         return first_sent_at is not None and not is_key_valid(self._registry.clock.wall() - first_sent_at)
 
-    def roll_back(self, job: JobState, *, is_in_doubt: bool) -> Awaitable[None]:
-        """Undo the record of a job that was not sent after all; one in doubt stays so, for an earlier POST."""
+    def roll_back(self, job: JobState, *, is_resend: bool) -> Awaitable[None]:
+        """Undo the record of a job that was not sent. A resend stays ambiguous because of the earlier POST."""
         submits = job.record.submits - 1
         self._bodies.pop(job, None)
-        if is_in_doubt:
+        if is_resend:
             return self._registry.update(job, submits=submits)
         return self._registry.transition(job, JobStatus.WAITING, submits=submits)
 
     def _webhook_url_of(self, job: JobState) -> str | None:
-        """Give the address for its hook: chosen with its first POST, and the same in all that follow under its key."""
+        """Return the webhook URL of a job: chosen for its first POST, and the same on every resend under its key."""
         record = job.record
         return self._webhook_url(job) if record.submitted_at is None else record.webhook
 
     async def send(self, job: JobState, on_sent: Callable[[], object] | None = None) -> SubmitResult:
-        """Send it, and tell what became of it; `left` is called when it begins to leave."""
+        """Send a job and return the outcome. `on_sent()` is called when the request begins to leave."""
         clock, prepared = self._registry.clock, self._bodies.pop(job, None)
         since = clock.now()
         if prepared is None:
             request = job.request
-            assert request is not None, "a job without a request is never in the line"
+            assert request is not None, "a job without a request is never queued"
             body = encode_json(request.to_payload() | _added_fields(job.record, job.record.webhook))
         else:
             body = prepared.body
         try:
-            reply = await self._transport.submit(body, job.record.idempotency_key, on_sent=on_sent)
+            response = await self._transport.submit(body, job.record.idempotency_key, on_sent=on_sent)
         except TransportError as error:
-            judgement = classify_submit(error, now=clock.wall())
-        except BaseException as cut:
-            self._registry.events.submitted(job, clock.now() - since, cut)
+            result = classify_submit(error, now=clock.wall())
+        except BaseException as error:  # also cancellation: the listener hears of every POST that was started
+            self._registry.events.submitted(job, clock.now() - since, error)
             raise
         else:
-            judgement = classify_submit(reply, now=clock.wall())
+            result = classify_submit(response, now=clock.wall())
         finally:
             self._references.on_sent(job)
-        self._registry.events.submitted(job, clock.now() - since, judgement.error)
-        if judgement.error is not None:
-            _log.info("job %r: submit %s: %s", job.key, judgement.outcome.name.lower(), judgement.error)
-        return judgement
+        self._registry.events.submitted(job, clock.now() - since, result.error)
+        if result.error is not None:
+            _log.info("job %r: submit %s: %s", job.key, result.outcome.name.lower(), result.error)
+        return result
 
 
 def _added_fields(record: JobRecord, webhook: str | None) -> dict[str, str]:
-    """Give the fields that are not the request's own: the task that it goes on from, and who is to be called."""
+    """Return the fields that are not the request's own: the task that it extends, and the webhook."""
     fields = {"extend_from_task_id": record.parent_task_id, "webhook": webhook}
     return {name: value for name, value in fields.items() if value}
 
 
 def _changed_facts(record: JobRecord, prepared: PreparedBody | None) -> dict[str, Any]:
-    """Give what changes for a body with local files: another body than the one that was refused needs another key."""
+    """Return what a body with local files changes in the record.
+
+    After a refusal, other uploads make another body, which needs another idempotency key.
+    """
     if prepared is None:
         return {}
     is_other = bool(record.sent_references) and record.sent_references != prepared.sent_references

@@ -1,8 +1,11 @@
-"""Sends what waits: one line of jobs, let out by the gate and the pace, and what each answer makes of them.
+"""`Submitter`: sends waiting jobs, one queue for all, when the rate limiter allows it.
 
-Theory of operation. One coroutine takes the next job when the gate says so and starts its POST; at most `WIDTH` are on
-the wire. A job that is refused for now goes back to the head of the line. One whose outcome is unclear (in doubt) rests
-for a backoff of its own and is resent under the same idempotency key; till then its row says `submitting`: the truth.
+Theory of operation. One coroutine takes the next job when the limiter says so and starts its POST; at most
+`MAX_CONCURRENT` are outstanding. A job that is refused for now returns to the head of the queue. A job whose outcome is
+ambiguous waits for a backoff of its own and is resent under the same idempotency key. Until then its status is
+`submitting`, because the server may have accepted it.
+
+The runtime hands jobs in through `add`, and gets them back through `on_accepted` or as an outcome in the registry.
 """
 
 from __future__ import annotations
@@ -33,15 +36,24 @@ if TYPE_CHECKING:
     from ..ratelimit.limiter import Permit
     from ..settings import Limits, Retry
 
-
-MAX_CONCURRENT = 16  # POSTs on the wire at once; so many, and no more, may still be refused when the credit ends
-GRACE = 3.0  # seconds in which a POST on the wire may still be answered when the client is left in a hurry
+# POSTs that are outstanding at the same time. It bounds how many may be refused when the credit ends, and how many
+# become ambiguous in a crash; it also limits the rate to MAX_CONCURRENT / latency. Half would halve that rate for slow
+# servers, double would double those risks.
+MAX_CONCURRENT = 16
+# Seconds in which outstanding POSTs may still be answered when the client is left in a hurry. Shorter makes more of
+# them ambiguous, longer delays Ctrl-C. Chosen, not measured.
+GRACE = 3.0
+# Seconds. A delayed job is never due in less, else rounding could make the loop spin.
+_SHORTEST_DELAY = 0.001
 
 _log = logging.getLogger(__name__)
 
 
 class Submitter:
-    """The way out for every job of one client."""
+    """Submits the jobs of one client.
+
+    `on_accepted(job)` is called when a job has its task_id, `on_limits_learned()` after each outcome.
+    """
 
     def __init__(
         self,
@@ -61,7 +73,8 @@ class Submitter:
             retry=retry,
             configured_rate=per_minute and per_minute / 60,
         )
-        self.stop_error: OmniError | None = None
+        self.queue: SubmitQueue[JobState] = SubmitQueue()
+        self.stop_error: OmniError | None = None  # why submissions stopped; None while they continue
         self._sender = sender
         self._registry = registry
         self._retry = retry
@@ -69,7 +82,6 @@ class Submitter:
         self._on_limits_learned = on_limits_learned
         self._jitter = jitter
         self._pacer = Pacer(per_minute) if per_minute else None
-        self.queue: SubmitQueue[JobState] = SubmitQueue()
         self._ambiguous: AmbiguousSubmits[JobState] = AmbiguousSubmits(retry)
         self._outstanding: dict[JobState, OutstandingSubmit] = {}
         self._max_cost = limits.max_cost
@@ -77,82 +89,88 @@ class Submitter:
         self._wake = WakeEvent()
 
     def add(self, job: JobState) -> None:
-        """Take a job into the line; one that is recorded as being sent is in doubt from the start."""
+        """Queue a job. One that is recorded as `submitting` was left by an earlier run and is ambiguous."""
         if job.status is JobStatus.SUBMITTING:
             self._mark_ambiguous(job)
         self.requeue(job)
 
     def cancel(self, job: JobState) -> None:
-        """Give up a job that is not accepted yet: at once, or, if it is on the wire, once its answer is recorded."""
+        """Cancel a job that is not accepted yet: now, or, if its POST is outstanding, once the answer is recorded."""
         job.cancel_requested = True
         if job not in self._outstanding:
             self._cancel(job)
 
     def job_finished(self, ended_at: float | None = None) -> None:
-        """Take note that a job in flight has ended on the server, at that time of its clock (None: now)."""
+        """Record that a job in flight has ended on the server, at that time of the loop's clock (None: now)."""
         self.limiter.job_finished(self._registry.clock.now(), ended_at=ended_at)
         self._wake.set()
 
     def stop(self, error: OmniError) -> None:
-        """Let nothing more out. All that wait get the error; in the ledger they stay as they are."""
+        """Stop submitting.
+
+        Everyone who waits for an unsent job gets the error; in the store the jobs stay as they are.
+        """
         if self.stop_error is not None:
             return
         self.stop_error = error
-        _log.warning("no more submits: %s", error)
+        _log.warning("submissions stopped: %s", error)
         self.queue.clear()
         for job in self._registry.live():
             is_unsent = job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._outstanding
-            if is_unsent and job.is_admitted:  # of one at the door, the ledger may know that it is done
+            if is_unsent and job.is_admitted:  # for one that is not admitted yet, the store may have a finished clip
                 self.resolve(job, error)
 
     def resume(self) -> None:
-        """Let jobs out again after a stop, with all patience."""
+        """Submit again after a stop, with the whole give-up timeout ahead."""
         self.stop_error = None
         self.limiter.on_idle()
 
     async def run(self) -> None:
-        """Let jobs out as fast as gate and pace allow, until cancelled; POSTs on the wire then get `GRACE`."""
+        """Submit as fast as limiter and pacer allow, until cancelled. Outstanding POSTs then get `GRACE` seconds."""
         async with anyio.create_task_group() as group:
             try:
                 while True:
-                    await self._wait_for_turn()
+                    await self._wait_until_allowed()
                     self._start_next(group)
             finally:
                 self._drain()
 
-    # Whose turn it is
+    # When the next one may be sent
 
-    async def _wait_for_turn(self) -> None:
-        """Wait until a job is there, the gate is open and the pace is kept."""
+    async def _wait_until_allowed(self) -> None:
+        """Wait until a job is queued, the limiter allows it and the configured rate is kept."""
         is_paced = self._pacer is None
         while (wait := self._delay()) != 0 or not is_paced:
             if wait == 0 and self._pacer is not None:
-                await self._pacer.acquire()  # the gate may close meanwhile: it is asked once more
+                await self._pacer.acquire()  # the limiter may pause meanwhile, so it is asked again
             else:
                 await self._wake.wait(wait)
-            is_paced = wait == 0 or self._pacer is None  # a turn that was not taken is gone
+            is_paced = wait == 0 or self._pacer is None  # a tick of the pacer that was not used is lost
 
     def _delay(self) -> float | None:
-        """Give the seconds until something may leave, 0 for now; None where only an event can bring it about."""
+        """Return the delay in seconds before the next submit: 0 for now, None to wait for an event."""
         now = self._registry.clock.now()
         while (job := self.queue.peek(now)) is not None and (job.done() or self._sender.must_wait_for_files(job)):
             self.queue.pop()
-        back = self.queue.next_due()
-        if job is None and back is None and not self._outstanding:
+        next_due = self.queue.next_due()
+        if job is None and next_due is None and not self._outstanding:
             self.limiter.on_idle()
-        held = 0 if job in self._ambiguous else len(self._ambiguous)
-        opens = None if job is None or self._exceeds_budget(job) else self.limiter.delay(now, reserved=held)
-        returns = None if back is None else max(0.001, back - now)  # who comes back may go where the first may not
-        return min((wait for wait in (opens, returns) if wait is not None), default=None)
+        # Ambiguous jobs may hold slots on the server. A resend needs no further slot.
+        reserved = 0 if job in self._ambiguous else len(self._ambiguous)
+        allowed = None if job is None or self._exceeds_budget(job) else self.limiter.delay(now, reserved=reserved)
+        # A delayed job may be sent where the first one may not, for example under the cost limit.
+        due = None if next_due is None else max(_SHORTEST_DELAY, next_due - now)
+        return min((wait for wait in (allowed, due) if wait is not None), default=None)
 
     def _exceeds_budget(self, job: JobState) -> bool:
-        """Tell whether it might pass the ceiling; stops the line if no bill is to come that could show more room."""
-        if self._max_cost is None or job in self._ambiguous:  # what is in doubt is counted already
+        """Return whether a job might exceed the cost limit. Stop if no price is to come that could leave more room."""
+        if self._max_cost is None or job in self._ambiguous:  # an ambiguous job is counted already
             return False
         leaving = sum(other.status is JobStatus.WAITING for other in self._outstanding)
-        fits = self._registry.totals.spending.fits_one_more(self._max_cost, leaving=leaving)
-        if not fits and not self._outstanding and not self._registry.totals.awaits_prices:
-            self.stop(cost_limit_reached(self._registry.totals.spending, self._max_cost))
+        totals = self._registry.totals
+        fits = totals.spending.fits_one_more(self._max_cost, leaving=leaving)
+        if not fits and not self._outstanding and not totals.awaits_prices:
+            self.stop(cost_limit_reached(totals.spending, self._max_cost))
         return not fits
 
     def _start_next(self, group: TaskGroup) -> None:
@@ -161,7 +179,7 @@ class Submitter:
         group.start_soon(self._send, job, self.limiter.acquire(now))
 
     def requeue(self, job: JobState) -> None:
-        """Take a job back into the line, at its old place."""
+        """Put a job into the queue, at its old position if it was there before."""
         if job.cancel_requested:
             self._cancel(job)
         elif self.stop_error is not None:
@@ -171,11 +189,11 @@ class Submitter:
             self._wake.set()
 
     def _drain(self) -> None:
-        """Let nothing more out, and give the POSTs on the wire a little time to be answered and recorded."""
+        """Start nothing more, and give outstanding POSTs a little time to be answered and recorded."""
         self._is_draining = True
         self.queue.clear()
-        for post in self._outstanding.values():
-            post.scope.deadline = min(post.scope.deadline, anyio.current_time() + GRACE)
+        for submit in self._outstanding.values():
+            submit.scope.deadline = min(submit.scope.deadline, anyio.current_time() + GRACE)
 
     # One POST
 
@@ -183,7 +201,7 @@ class Submitter:
         try:
             with self._outstanding[job].scope:
                 await self._send_recorded(job, permit)
-        except LedgerError as error:  # what cannot be recorded must not be bought
+        except LedgerError as error:  # what cannot be recorded must not be submitted
             self.stop(error)
             self.resolve(job, error)
         except FilesChanged:
@@ -193,41 +211,42 @@ class Submitter:
             self._wake.set()
 
     async def _send_recorded(self, job: JobState, permit: Permit) -> None:
-        judgement: SubmitResult | None = None
+        result: SubmitResult | None = None
         try:
             if job in self._ambiguous and self._sender.is_key_expired(job):
                 self._discard(job)
                 await self._registry.mark_unknown(job, "the server no longer remembers its idempotency key")
                 return
             await self._sender.record_submitting(job)
-            left = await self._pacer.wait_for_interval() if self._pacer else None
-            if job.cancel_requested or self.stop_error is not None or self._is_draining:  # while it was being recorded
-                await self._sender.roll_back(job, is_in_doubt=job in self._ambiguous)
+            on_sent = await self._pacer.wait_for_interval() if self._pacer else None
+            # Each of these may have happened while the row was written.
+            if job.cancel_requested or self.stop_error is not None or self._is_draining:
+                await self._sender.roll_back(job, is_resend=job in self._ambiguous)
                 self.requeue(job)
                 return
-            judgement = SubmitResult(SubmitOutcome.AMBIGUOUS)  # should the POST be cut short, nothing else is known
-            judgement = await self._sender.send(job, left)
+            result = SubmitResult(SubmitOutcome.AMBIGUOUS)  # all that is known if the POST is cut short
+            result = await self._sender.send(job, on_sent)
         finally:
-            self._report_outcome(permit, judgement)
-        await self._apply(job, judgement)
+            self._report(permit, result)
+        await self._apply(job, result)
         if job.cancel_requested and not job.done():
             self._cancel(job)
 
-    def _report_outcome(self, permit: Permit, judgement: SubmitResult | None) -> None:
-        now, was_closed = self._registry.clock.now(), self.limiter.is_paused
-        self._report(permit, judgement, now)
+    def _report(self, permit: Permit, result: SubmitResult | None) -> None:
+        """Tell the limiter the outcome of a submit (None: it was not sent), and stop if it gives up."""
+        now, was_paused = self._registry.clock.now(), self.limiter.is_paused
+        self._report_to_limiter(permit, result, now)
         self._on_limits_learned()
-        if judgement is None or judgement.error is None:
+        if result is None or result.error is None:
             return
-        if judgement.outcome is SubmitOutcome.NOT_SENT and not was_closed:
-            _log.warning("no way to the server, trying for %g s: %s", self._retry.timeout, judgement.error)
-        self._registry.totals.count("rate_limited", judgement.applies_to_all and is_rate_limit(judgement.error))
+        if result.outcome is SubmitOutcome.NOT_SENT and not was_paused:
+            _log.warning("the server is unreachable, retrying for %g s: %s", self._retry.timeout, result.error)
+        self._registry.totals.count("rate_limited", result.applies_to_all and is_rate_limit(result.error))
         if self.limiter.should_give_up(now):
-            self.stop(judgement.error)
+            self.stop(result.error)
 
-    def _report(self, permit: Permit, judgement: SubmitResult | None, now: float) -> None:
-        """Tell the gate what became of a submit; None if it never left."""
-        match judgement:
+    def _report_to_limiter(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
+        match result:
             case None:
                 self.limiter.on_not_sent(permit)
             case SubmitResult(outcome=SubmitOutcome.NOT_SENT):
@@ -235,59 +254,56 @@ class Submitter:
             case SubmitResult(outcome=SubmitOutcome.AMBIGUOUS):
                 self.limiter.on_ambiguous(permit, now, jitter=self._jitter())
             case SubmitResult(outcome=SubmitOutcome.RETRY_LATER, applies_to_all=True):
-                self.limiter.on_rate_limited(permit, now, retry_after=judgement.retry_after, jitter=self._jitter())
+                self.limiter.on_rate_limited(permit, now, retry_after=result.retry_after, jitter=self._jitter())
             case _:
-                self.limiter.on_success(permit, now, accepted=judgement.outcome is SubmitOutcome.ACCEPTED)
+                self.limiter.on_success(permit, now, accepted=result.outcome is SubmitOutcome.ACCEPTED)
 
-    # What an answer makes of a job
+    # What an outcome means for the job
 
-    async def _apply(self, job: JobState, judgement: SubmitResult) -> None:
-        match judgement.outcome:
+    async def _apply(self, job: JobState, result: SubmitResult) -> None:
+        match result.outcome:
             case SubmitOutcome.ACCEPTED:
-                await self._accept(job, judgement)
-            case SubmitOutcome.REJECTED if (
-                job in self._ambiguous
-            ):  # ... and of the POST before this one nothing is known
-                await self._handle_ambiguous(job, judgement, hold=True)
-            case SubmitOutcome.REJECTED if judgement.error is not None:
-                error = with_prefix(f"job {job.key!r}", judgement.error)
-                await self._registry.transition(
-                    job, JobStatus.FAILED, error=str(error), finished_at=self._registry.clock.wall()
-                )
+                await self._accept(job, result)
+            case SubmitOutcome.REJECTED if job in self._ambiguous:  # the POST before this one may have been accepted
+                await self._handle_ambiguous(job, result, hold=True)
+            case SubmitOutcome.REJECTED if result.error is not None:
+                error = with_prefix(f"job {job.key!r}", result.error)
+                facts = {"error": str(error), "finished_at": self._registry.clock.wall()}
+                await self._registry.transition(job, JobStatus.FAILED, **facts)
                 self.resolve(job, error)
             case SubmitOutcome.AMBIGUOUS:
                 await self._registry.update(job, ambiguous_submits=job.record.ambiguous_submits + 1)
-                await self._handle_ambiguous(job, judgement, hold=self._retry.ambiguous == "hold")
-            case SubmitOutcome.RETRY_LATER if not judgement.applies_to_all:
-                await self._handle_ambiguous(job, judgement)  # its own earlier POST is still being worked on
+                await self._handle_ambiguous(job, result, hold=self._retry.ambiguous == "hold")
+            case SubmitOutcome.RETRY_LATER if not result.applies_to_all:
+                await self._handle_ambiguous(job, result)  # the server is still working on an earlier POST of this job
             case SubmitOutcome.INDETERMINATE:
-                await self._handle_ambiguous(job, judgement, hold=True)
-            case verdict:
-                if verdict is SubmitOutcome.STOP_ALL and judgement.error is not None:
-                    self.stop(judgement.error)
-                if job not in self._ambiguous:  # else an earlier POST may have been taken
+                await self._handle_ambiguous(job, result, hold=True)
+            case outcome:
+                if outcome is SubmitOutcome.STOP_ALL and result.error is not None:
+                    self.stop(result.error)
+                if job not in self._ambiguous:  # else an earlier POST may have been accepted
                     await self._registry.transition(job, JobStatus.WAITING)
                 self.requeue(job)
 
-    async def _accept(self, job: JobState, judgement: SubmitResult) -> None:
-        facts = {"task_id": judgement.task_id, "accepted_at": self._registry.clock.wall()}
-        if judgement.is_replay:
-            facts["ambiguous_submits"] = 0  # the server says that it took it before, and did not take it again
+    async def _accept(self, job: JobState, result: SubmitResult) -> None:
+        facts = {"task_id": result.task_id, "accepted_at": self._registry.clock.wall()}
+        if result.is_replay:
+            facts["ambiguous_submits"] = 0  # the server says that it had accepted it before, and only once
         self._discard(job)
         await self._registry.persist(self._registry.transition(job, JobStatus.RUNNING, **facts))
         job.notify_accepted()
         self._on_accepted(job)
 
-    async def _handle_ambiguous(self, job: JobState, judgement: SubmitResult, *, hold: bool = False) -> None:
-        """Let a job in doubt rest and be sent again, or leave it unknown."""
+    async def _handle_ambiguous(self, job: JobState, result: SubmitResult, *, hold: bool = False) -> None:
+        """Resend a job after a backoff, or mark it unknown: if `hold`, or if its retry timeout has passed."""
         self._mark_ambiguous(job)
         now = self._registry.clock.now()
-        took = now - self._outstanding[job].since
-        pause = self._ambiguous.next_delay(job, took, retry_after=judgement.retry_after, jitter=self._jitter())
+        seconds = now - self._outstanding[job].since
+        pause = self._ambiguous.next_delay(job, seconds, retry_after=result.retry_after, jitter=self._jitter())
         if hold or pause is None:
             self._discard(job)
-            is_key_spent = judgement.outcome is SubmitOutcome.INDETERMINATE
-            await self._registry.mark_unknown(job, str(judgement.error), is_key_spent=is_key_spent)
+            is_key_spent = result.outcome is SubmitOutcome.INDETERMINATE
+            await self._registry.mark_unknown(job, str(result.error), is_key_spent=is_key_spent)
         elif job.cancel_requested:
             self._cancel(job)
         elif self.stop_error is not None:
@@ -302,13 +318,13 @@ class Submitter:
         self._registry.cancel(job)
 
     def resolve(self, job: JobState, error: OmniError) -> None:
-        """Give the waiters of a job an error; in the ledger it stays as it is."""
+        """Give everyone who waits for a job an error. In the store the job stays as it is."""
         self._discard(job)
         self._registry.resolve(job, error)
 
     def _mark_ambiguous(self, job: JobState) -> None:
         if self._ambiguous.add(job):
-            self.queue.prioritize(job)  # others may wait for the place that it holds
+            self.queue.prioritize(job)  # others may wait for the slot that it may hold on the server
 
     def _discard(self, job: JobState) -> None:
         self.queue.discard(job)

@@ -1,8 +1,8 @@
-"""Pictures brought to the server: each distinct content once, at most a few at a time, tried again like a check.
+"""`ImageUploader`: uploads images, each distinct content once, a few at a time, with retries.
 
-Theory of operation. Whoever wants a picture there hashes it and asks the ledger for a link that lives long enough. If
-there is none, the first who comes uploads it, in the asyncio task in which it asked, and all others with the same
-content wait for the outcome. If the first is cut short, the next takes over: nothing runs that nobody waits for.
+Theory of operation. A job that needs an image hashes it and asks the store for a URL that stays valid long enough. If
+there is none, the first job that asks uploads it, in its own asyncio task. All others with the same content wait for
+the outcome. If the first one is cancelled, the next one takes over, so no upload runs for which nothing waits.
 """
 
 from __future__ import annotations
@@ -31,21 +31,25 @@ if TYPE_CHECKING:
     from ..settings import Retry
 
 
-AT_ONCE = 3
-_REMEMBERED = 4096  # contents of files
-_LONGEST = 60.0  # seconds that a single question is repeated: somebody sits and waits
+# Uploads at the same time. They share the bandwidth with clips, and the API limits uploads per key without saying how.
+# Chosen, not measured.
+MAX_CONCURRENT = 3
+# Hashes of files that are kept in memory, some 200 bytes each. Fewer means reading files again, more means memory.
+_MAX_CONTENTS = 4096
+# Seconds for which `OmniClient.upload_image` is retried: a person waits for it.
+_MAX_RETRY_SECONDS = 60.0
 
 
 @dataclass(slots=True)
 class _PendingUpload:
-    """An upload that is on its way, for those who wait for the same picture."""
+    """An upload in progress, for those who wait for the same image."""
 
     done: asyncio.Event = field(default_factory=asyncio.Event)
-    outcome: Upload | SubmitResult | None = None  # none: whoever waits looks again
+    outcome: Upload | SubmitResult | None = None  # None: it was cut short, and the waiters try again
 
 
 class ImageUploader:
-    """Gives a link for each local picture."""
+    """Returns a URL for each local image."""
 
     def __init__(
         self,
@@ -61,43 +65,46 @@ class ImageUploader:
         self._server = server
         self._retry = retry
         self._jitter = jitter
-        self._slots = anyio.Semaphore(AT_ONCE)
-        self._reading = anyio.Lock()  # one after the other: the second often finds what the first has read
+        self._slots = anyio.Semaphore(MAX_CONCURRENT)
+        self._reading = anyio.Lock()  # one at a time: the second often finds what the first has read
         self._contents: dict[Path, FileContent] = {}
         self._pending: dict[str, _PendingUpload] = {}
-        self._not_before = 0.0  # the server has asked everybody to wait until then
+        self._not_before = 0.0  # loop time; the server asked to wait until then
 
     async def upload_image(self, path: Path) -> str:
-        """Give the link of a picture, as a single question. Raises `InvalidReference`, `APIError`, `TransportError`."""
-        found = await self.ensure_uploaded(path, longest=_LONGEST)
+        """Return the URL of an image, for a single request.
+
+        Raise `InvalidReference`, `APIError` or `TransportError`.
+        """
+        found = await self.ensure_uploaded(path, max_seconds=_MAX_RETRY_SECONDS)
         if isinstance(found, Upload):
             return found.url
         assert found.error is not None
         raise found.error.with_traceback(None)
 
-    async def ensure_uploaded(self, path: Path, *, longest: float = float("inf")) -> Upload | SubmitResult:
-        """Give the link of a picture, old or new, or what became of the last try to upload it.
+    async def ensure_uploaded(self, path: Path, *, max_seconds: float = float("inf")) -> Upload | SubmitResult:
+        """Return the URL of an image, uploaded before or now, or the outcome of the last attempt.
 
-        Raises `InvalidReference` for a file that cannot be sent, and `LedgerError`.
+        `max_seconds` limits the retries. Raise `InvalidReference` for a file that cannot be sent, or `LedgerError`.
         """
         while True:
             content = await self.content(path, read_image)
             found: Upload | SubmitResult | None = await self._known(content.digest)
-            if found is None and (coming := self._pending.get(content.digest)) is not None:
-                await coming.done.wait()
-                found = coming.outcome
+            if found is None and (pending := self._pending.get(content.digest)) is not None:
+                await pending.done.wait()
+                found = pending.outcome
             elif found is None:
-                found = await self._upload_once(path, content, longest)
+                found = await self._upload_once(path, content, max_seconds)
             if found is not None:
                 return found
 
     async def content(self, path: Path, read: Callable[[Path], FileContent]) -> FileContent:
-        """Give what a file holds, read anew only if it has changed. Raises `InvalidReference`."""
+        """Return what a file contains, read again only if it has changed. Raise `InvalidReference`."""
         async with self._reading:
             known = self._contents.get(path)
             if known is None or not await self._is_same(path, known):
                 known = await anyio.to_thread.run_sync(read, path)
-                if len(self._contents) >= _REMEMBERED:
+                if len(self._contents) >= _MAX_CONTENTS:
                     self._contents.clear()
                 self._contents[path] = known
             return known
@@ -112,48 +119,50 @@ class ImageUploader:
         upload = await self._registry.store.find_upload(self._server, digest)
         return upload if upload is not None and self._registry.clock.wall() < upload.usable_until else None
 
-    async def _upload_once(self, path: Path, content: FileContent, longest: float) -> Upload | SubmitResult | None:
-        """Upload for all who wait; None if the file has changed meanwhile."""
-        coming = self._pending[content.digest] = _PendingUpload()
+    async def _upload_once(self, path: Path, content: FileContent, max_seconds: float) -> Upload | SubmitResult | None:
+        """Upload for all who wait. Return None if the file has changed meanwhile."""
+        pending = self._pending[content.digest] = _PendingUpload()
         try:
             async with self._slots:
-                coming.outcome = await self._upload_with_retries(path, content, longest)
-            return coming.outcome
+                pending.outcome = await self._upload_with_retries(path, content, max_seconds)
+            return pending.outcome
         finally:
             del self._pending[content.digest]
-            coming.done.set()
+            pending.done.set()
 
     async def _upload_with_retries(
-        self, path: Path, content: FileContent, longest: float
+        self, path: Path, content: FileContent, max_seconds: float
     ) -> Upload | SubmitResult | None:
-        """Upload until it is there, or there is a clear no or no more time."""
-        attempt, trouble_since = 0, float("inf")
+        """Upload until it succeeds, is refused for good, or the retry timeout has passed."""
+        attempt, failing_since = 0, float("inf")
         while True:
             await anyio.sleep(max(0.0, self._not_before - self._registry.clock.now()))
             began_at = self._registry.clock.wall()
-            judgement = await self._send(path)
-            if judgement.outcome is SubmitOutcome.ACCEPTED:
+            result = await self._send(path)
+            if result.outcome is SubmitOutcome.ACCEPTED:
                 if not await self._is_same(path, content):
-                    return None  # who knows what was sent
-                upload = Upload(judgement.url, began_at + UPLOAD_LIFETIME)
+                    return None  # what was sent may be a mixture of two versions
+                upload = Upload(result.url, began_at + UPLOAD_LIFETIME)
                 await self._registry.store.save_upload(self._server, content.digest, upload)
                 return upload
-            pause = retry_delay(judgement.retry_after, attempt, self._retry, self._jitter())
-            patience = min(longest, upload_retry_timeout(judgement.outcome, self._retry))
-            trouble_since = min(trouble_since, self._registry.clock.now())  # a first try may take long by itself
-            if self._registry.clock.now() + pause - trouble_since > patience:
-                return judgement
-            if judgement.outcome is SubmitOutcome.RETRY_LATER:
+            pause = retry_delay(result.retry_after, attempt, self._retry, self._jitter())
+            timeout = min(max_seconds, upload_retry_timeout(result.outcome, self._retry))
+            failing_since = min(
+                failing_since, self._registry.clock.now()
+            )  # from the end of the first attempt, which may itself take long
+            if self._registry.clock.now() + pause - failing_since > timeout:
+                return result
+            if result.outcome is SubmitOutcome.RETRY_LATER:
                 self._not_before = max(self._not_before, self._registry.clock.now() + pause)
             attempt += 1
             await anyio.sleep(pause)
 
     async def _send(self, path: Path) -> SubmitResult:
-        answer: Response | TransportError
+        response: Response | TransportError
         try:
-            answer = await self._transport.upload(path)
+            response = await self._transport.upload(path)
         except TransportError as error:
-            answer = error
+            response = error
         except OSError as error:
             raise InvalidReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
-        return classify_upload(answer, now=self._registry.clock.wall(), operation=f"upload of {path}")
+        return classify_upload(response, now=self._registry.clock.wall(), operation=f"upload of {path}")

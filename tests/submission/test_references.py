@@ -28,7 +28,7 @@ from omni_async import (
 from omni_async.ledger import MemoryJobStore
 from omni_async.models.reference_files import Upload
 from omni_async.submission.references import AHEAD, VIDEOS
-from omni_async.submission.uploads import AT_ONCE
+from omni_async.submission.uploads import MAX_CONCURRENT
 from tests.support.fakes import HTML, FakeClient, Server, left_by_error, mp4, not_sent, refusal, script
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ async def test_a_few_at_once_and_only_when_they_are_about_to_be_sent(tmp_path: P
         jobs = [client.submit("p", images=[file]) for file in files]
         await jobs[4].accepted()
         assert AHEAD <= len(server.uploads) <= AHEAD + len(server.posts) + 1
-        assert server.most_uploads_at_once == AT_ONCE
+        assert server.most_uploads_at_once == MAX_CONCURRENT
         for job in jobs:
             job.cancel()
 
@@ -231,7 +231,7 @@ async def test_too_many_uploads_wait_as_they_are_told(tmp_path: Path) -> None:
         await asyncio.gather(*jobs)
     times = sorted(at - began for at, _, _ in server.uploads)
     assert len(times) == 7
-    assert sum(time < 200 for time in times) <= 2 * AT_ONCE - 1  # those that were on the wire, or about to be
+    assert sum(time < 200 for time in times) <= 2 * MAX_CONCURRENT - 1  # those that were on the wire, or about to be
     assert times[-2] >= 200
 
 
@@ -246,7 +246,7 @@ async def test_what_concerns_all_stops_the_line(tmp_path: Path, status: int, fam
         assert isinstance(client.stop_error, family)
     assert {type(error) for error in errors} == {family}
     assert {job.status for job in jobs} == {JobStatus.WAITING}
-    assert (len(server.uploads) <= AT_ONCE + 1, server.posts) == (True, [])
+    assert (len(server.uploads) <= MAX_CONCURRENT + 1, server.posts) == (True, [])
 
 
 async def test_without_a_way_to_the_server_the_line_stops(tmp_path: Path) -> None:
@@ -494,8 +494,8 @@ async def test_a_video_that_changes_in_the_last_moment_is_read_anew(tmp_path: Pa
     [
         pytest.param(lambda path: path.write_text("just notes"), "not a JPEG, PNG, WebP or GIF", id="a text"),
         pytest.param(lambda path: path.touch(), "is empty", id="nothing"),
-        pytest.param(lambda path: path.mkdir(), "is no file", id="a folder"),
-        pytest.param(os.mkfifo, "is no file", id="a pipe"),
+        pytest.param(lambda path: path.mkdir(), "is not a file", id="a folder"),
+        pytest.param(os.mkfifo, "is not a file", id="a pipe"),
         pytest.param(lambda _: None, "there is no file", id="missing"),
         pytest.param(lambda path: os.truncate(png(path.parent, "x"), 21 << 20), "22020096 bytes", id="large"),
     ],
