@@ -69,7 +69,12 @@ class Account:
     # The port
 
     async def submit(
-        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+        self,
+        body: bytes,
+        idempotency_key: str,
+        *,
+        on_sent: Callable[[], object] | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> Response:
         """POST."""
         if on_sent is not None:

@@ -50,18 +50,25 @@ class Secret:
         return self._text
 
 
+class SendWithheldError(aiohttp.ClientError):
+    """The caller no longer wants a request to be sent, although its connection is ready."""
+
+
 @dataclass(slots=True)
 class SendTracker:
-    """Whether any byte of a request was written to its connection, and what to call when the first one is."""
+    """Whether a byte of a request was written to its connection, and what to ask and call directly before the first."""
 
     on_sent: Callable[[], object] | None = None
+    may_send: Callable[[], bool] | None = None
     is_sent: bool = False
 
 
 async def _track_sending(session: object, context: SimpleNamespace, params: object) -> None:
-    """Record that a request was sent, in the `SendTracker` of its context; aiohttp calls it for each write."""
+    """Record that a request is sent, in the `SendTracker` of its context; aiohttp calls it before each write."""
     tracker: SendTracker | None = context.trace_request_ctx
     if tracker is not None and not tracker.is_sent:
+        if tracker.may_send is not None and not tracker.may_send():
+            raise SendWithheldError("it was withheld: it may not be sent any more")
         tracker.is_sent = True
         if tracker.on_sent is not None:
             tracker.on_sent()
@@ -141,11 +148,16 @@ class HttpTransport:
             await self._session.close()
 
     async def submit(
-        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+        self,
+        body: bytes,
+        idempotency_key: str,
+        *,
+        on_sent: Callable[[], object] | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> Response:
         """POST a request for a new task, as `Transport.submit` describes."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        target, tracker = self._url_for("/v1/videos/generations"), SendTracker(on_sent)
+        target, tracker = self._url_for("/v1/videos/generations"), SendTracker(on_sent, may_send)
         return await self._request("POST", target, self._timeouts.submit, body, headers, tracker=tracker)
 
     async def check(self, task_id: str) -> Response:

@@ -35,12 +35,19 @@ class Transport(Protocol):
     """
 
     async def submit(
-        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+        self,
+        body: bytes,
+        idempotency_key: str,
+        *,
+        on_sent: Callable[[], object] | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> Response:
         """POST a request for a new task, without following redirects.
 
         `on_sent` is called once, when the first byte of the request has been written to the connection. Whether that
-        happened is also in `TransportError.sent`.
+        happened is also in `TransportError.sent`. `may_send` is asked when the connection is ready, directly before the
+        first byte. If it returns False, nothing is sent and `TransportError` is raised with `sent=False`: a client that
+        shares its account with others may have lost its turn while it was connecting.
         """
 
     async def check(self, task_id: str) -> Response:

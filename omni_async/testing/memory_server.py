@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import anyio
 
+from omni_async import TransportError
+
 from .assertions import PaymentAssertions
 from .fake_clips import MemoryStreamingResponse, mp4
 from .faults import MEMORY_FAULTS, MemoryFault, refusal, response
@@ -153,8 +155,17 @@ class MemoryServer(PaymentAssertions):
 
     # POST
 
-    async def submit(self, body: bytes, key: str, *, on_sent: Callable[[], object] | None = None) -> Response:
+    async def submit(
+        self,
+        body: bytes,
+        key: str,
+        *,
+        on_sent: Callable[[], object] | None = None,
+        may_send: Callable[[], bool] | None = None,
+    ) -> Response:
         """Respond to a POST."""
+        if may_send is not None and not may_send():
+            raise TransportError("submit: withheld", sent=False)
         post = ReceivedSubmit(self.now(), len(self.posts) + 1, key, json.loads(body))
         self.posts.append(post)
         self._active_submits[key] += 1

@@ -89,12 +89,17 @@ class Line(FakeTransport):
         self.life = world.life
 
     async def submit(
-        self, body: bytes, idempotency_key: str, *, on_sent: Callable[[], object] | None = None
+        self,
+        body: bytes,
+        idempotency_key: str,
+        *,
+        on_sent: Callable[[], object] | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> Response:
         """POST."""
         await self._while_alive()
         self.world.check_that_it_is_recorded(idempotency_key)
-        reply = await super().submit(body, idempotency_key, on_sent=on_sent)
+        reply = await super().submit(body, idempotency_key, on_sent=on_sent, may_send=may_send)
         await self._while_alive()
         self.world.heard(reply)
         self.world.passes("reply")
