@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("sandbox", [{"credits": 12.5}], indirect=True)
 async def test_all_is_well(shell: Shell, sandbox: SandboxProcess) -> None:
-    """check finds address, key, credit and model, says so in a line each, and spends nothing; balance agrees."""
+    """Check finds address, key, credit and model, says so in a line each, and spends nothing; balance agrees."""
     said = await shell.omni("check")
     assert (said.status, said.err) == (0, "")
     assert [line.split()[:2] for line in said.out.splitlines()] == [
@@ -54,7 +54,7 @@ async def test_what_is_not_well_is_named_with_its_remedy(shell: Shell, sandbox: 
 
 @pytest.mark.parametrize("sandbox", [{"credits": 0.0}], indirect=True)
 async def test_no_credit_is_named(shell: Shell) -> None:
-    """check tells that the credit is used up, with status 3."""
+    """Check tells that the credit is used up, with status 3."""
     said = await shell.omni("check", "--json")
     assert said.status == 3
     assert [(found["check"], found["ok"]) for found in said.records] == [
@@ -105,7 +105,7 @@ async def test_402_even_to_the_first_question(bare_shell: Shell) -> None:
 
 
 async def test_the_sandbox_serves_until_it_is_told_to_end(bare_shell: Shell) -> None:
-    """sandbox prints its address, a key that works, and both as lines for a shell; Ctrl-C ends it with status 0."""
+    """Sandbox prints its address, a key that works, and both as lines for a shell; Ctrl-C ends it with status 0."""
     process = await bare_shell.start("sandbox", "--median", "0.1", "--credits", "7")
     assert process.stdout is not None
     words = (await process.stdout.readline()).decode().split()

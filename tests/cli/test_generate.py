@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 async def test_it_prints_the_path_of_the_clip(shell: Shell) -> None:
-    """stdout is the path and nothing else, what it cost is on stderr, and the file is an MP4."""
+    """Stdout is the path and nothing else, what it cost is on stderr, and the file is an MP4."""
     said = await shell.omni("generate", "a red apple", "--aspect-ratio", "9:16", "-o", "out")
     assert said.status == 0
     path = shell.folder / said.out.rstrip("\n")
@@ -58,7 +58,7 @@ async def test_it_goes_on_from_an_earlier_task(shell: Shell, sandbox: SandboxPro
 
 
 async def test_a_task_that_the_folder_knows_is_its_job(shell: Shell, sandbox: SandboxProcess) -> None:
-    """fetch of a task of the ledger brings that job's clip under its own name, again if it has vanished."""
+    """Fetch of a task of the ledger brings that job's clip under its own name, again if it has vanished."""
     (made, _) = (await shell.omni("generate", "an apple", "--json")).records
     paid = (await sandbox.record())["accepted"]
     (shell.folder / made["path"]).unlink()

@@ -84,7 +84,7 @@ def is_as_on_the_page(clip: bytes, size: tuple[int, int], task: TaskRecord) -> N
 
 
 async def test_another_player_agrees(tmp_path: Path) -> None:
-    """ffprobe reads the clip without a complaint."""
+    """Ffprobe reads the clip without a complaint."""
     program = shutil.which("ffprobe")
     if program is None:
         pytest.skip("no ffprobe here")
