@@ -45,16 +45,8 @@ def sandbox() -> Iterator[SandboxThread]:
         yield sandbox
 
 
-def marks(page: Path) -> list[pytest.MarkDecorator]:
-    """Return an expected failure for the README of before the redesign, which is to be replaced by a shorter one."""
-    is_old = page == README and page.stat().st_size > 8 * 1024
-    return [pytest.mark.xfail(reason="describes the API of before the redesign", strict=False)] if is_old else []
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "page", [pytest.param(page, id=page.relative_to(ROOT).as_posix(), marks=marks(page)) for page in PAGES]
-)
+@pytest.mark.parametrize("page", PAGES, ids=[page.relative_to(ROOT).as_posix() for page in PAGES])
 async def test_the_python_code_of_a_page_runs(page: Path, sandbox: SandboxThread, tmp_path: Path) -> None:
     """Programs and fragments run one after the other in one folder; tests pass in pytest with the plugin."""
     programs, tests = [], 0
@@ -84,7 +76,8 @@ async def test_the_program_of_the_readme_makes_clips(tmp_path: Path) -> None:
     """Its first program ends with a clip for each task that it paid for, and each clip plays."""
     program = next(code for code in snippets.blocks(README.read_text(encoding="utf-8")) if "asyncio.run(" in code)
     with SandboxThread(median=0.3, seconds=3, prerendered=False) as sandbox:
-        assert await finish(await start_python(tmp_path, "-c", program, **sandbox.environment)) == (0, "", "")
+        status, _, err = await finish(await start_python(tmp_path, "-c", program, **sandbox.environment))
+        assert (status, err) == (0, "")
         tasks = {task.task_id: task for task in sandbox.tasks}
         sandbox.assert_paid_once()
     clips = clips_in(tmp_path / "clips")
