@@ -74,7 +74,7 @@ class GalleryOutput:
             except RuntimeError as error:
                 raise UsageError(str(error)) from None
             self._output.note(f"to look on: {address}")
-            if self._live.is_for_all:
+            if self._live.is_exposed:
                 self._output.note("anybody who reaches this machine there can look at prompts, clips and costs")
             yield
 
@@ -109,7 +109,7 @@ def write_page(ledger: Path, output: Output) -> galleries.WriteResult | None:
 
 
 def _how_to(written: galleries.WriteResult) -> str:
-    return "" if written.can_have_posters else f" ({galleries.INSTALL_HINT})"
+    return "" if written.can_make_posters else f" ({galleries.INSTALL_HINT})"
 
 
 def _live_page(ledger: Path, address: str) -> galleries.LivePage:

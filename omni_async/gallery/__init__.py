@@ -1,15 +1,16 @@
-"""A folder of clips to look at: one page of a ledger, written as a file, or served live while a run is at work.
+"""Web pages of a folder of clips: a static page written from a ledger, or a live page served during a run.
 
 ::
 
-    gallery.write("clips")  # clips/gallery.html: needs no network and no server
+    gallery.write("clips")  # writes clips/gallery.html, which needs no network and no server
 
     live = gallery.LivePage("clips/ledger.db")
-    async with OmniClient(on_event=live.hear) as client, live.serving(client) as address:
+    async with OmniClient(on_event=live.on_event) as client, live.serve(client) as address:
         ...  # `address` shows the run in a browser
 
-It needs jinja2 (``pip install 'omni-async[cli]'``); posters need PyAV and Pillow (``pip install 'omni-async[media]'``),
-without which the page draws something in their place.
+The command line uses it for `omni-async gallery`, `--gallery` and `--serve`. It needs jinja2
+(``pip install 'omni-async[cli]'``). Posters need PyAV and Pillow (``pip install 'omni-async[media]'``); without them
+the page draws a placeholder for each clip.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Files that are whole or not there at all."""
+"""Atomic file writes: a file exists with its complete content or not at all. Used for the page and the posters."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ if TYPE_CHECKING:
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file that takes its name only when it is done. Raises `OSError`."""
+    """Create or replace `path` once `write` has filled a temporary file beside it.
+
+    `write` is called once with the path of the temporary file. Create the parent folder if it is missing. Raise
+    `OSError` if the file cannot be written; the temporary file is removed in any case.
+    """
     path.parent.mkdir(exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # The process id keeps two commands that write the same gallery from sharing a temporary file.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        write(unfinished)
-        unfinished.replace(path)
+        write(temporary)
+        temporary.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""What the page is told of a job: the facts of its row in the ledger, by names of the page's own."""
+"""One job as the page's JSON. The static page and the live page both show jobs in this form.
+
+Field names are those of `JobRecord` where the value is the same. `clips` and `poster` are relative URLs.
+"""
 
 from __future__ import annotations
 
@@ -18,84 +21,96 @@ if TYPE_CHECKING:
     from .posters import Poster
 
 
-_REFERENCES = ("images", "image_urls", "video", "video_urls", "first_frame_image", "last_frame_image")
-_RATIO = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
-_LINK = re.compile(r"https?://|data:", re.IGNORECASE)
-_LONGEST_REFERENCE = 200  # characters; a data: URI may hold a whole video
+_REFERENCE_FIELDS = ("images", "image_urls", "video", "video_urls", "first_frame_image", "last_frame_image")
+_ASPECT_RATIO = re.compile(r"([1-9]\d{0,3}):([1-9]\d{0,3})")
+_URL = re.compile(r"https?://|data:", re.IGNORECASE)
+
+# Characters of a reference that are shown. A data: URI may hold a complete video of 20 MiB, and every one of them would
+# be part of the page. 200 keeps most links complete (chosen, not measured): at half, signed links are cut; at double,
+# a page of a thousand jobs with data: URIs grows by 0.2 MB.
+_MAX_REFERENCE_LENGTH = 200
+# Characters kept of a reference that is cut: enough to recognise its media type.
+_CUT_REFERENCE_LENGTH = 40
 
 
-def entry_of(record: JobRecord, poster_of: Callable[[str], Poster | None]) -> dict[str, Any]:
-    """Give what the page is told of a job; what is nothing is left out. `poster_of` takes the name of a clip."""
+def job_entry(record: JobRecord, find_poster: Callable[[str], Poster | None]) -> dict[str, Any]:
+    """Return a job as the page's JSON. Fields without a value are left out, which keeps the page small.
+
+    `find_poster` is called with the file name of the first clip of a completed job.
+    """
     names = [Path(path).name for path in record.paths] if record.status is JobStatus.COMPLETED else []
-    poster = poster_of(names[0]) if names else None
+    poster = find_poster(names[0]) if names else None
     entry = {
         "key": record.key,
         "status": str(record.status),
-        "task": record.task_id,
-        **_wishes(record.request),
+        "task_id": record.task_id,
+        **_request_fields(record.request),
         "parent": record.parent,
         "cost": round(record.total_cost, 6) if record.cost is not None or record.previous_cost else None,
-        "took": _seconds(record),
-        "created": record.created_at,
-        "submitted": record.submitted_at,
-        "accepted": record.accepted_at,
-        "finished": record.finished_at,
+        "server_seconds": _server_seconds(record),
+        "created_at": record.created_at,
+        "submitted_at": record.submitted_at,
+        "accepted_at": record.accepted_at,
+        "finished_at": record.finished_at,
         "submits": record.submits,
-        "doubtful": record.ambiguous_submits,
-        "twice": record.possibly_paid_twice,
-        "earlier": list(record.previous_task_ids),
-        "error": _reason(record),
+        "ambiguous_submits": record.ambiguous_submits,
+        "possibly_paid_twice": record.possibly_paid_twice,
+        "previous_task_ids": list(record.previous_task_ids),
+        "error": _error_without_job(record),
         "clips": [quote(name) for name in names],
-        **(poster.as_json() if poster else {}),
+        **(poster.to_json() if poster else {}),
     }
     return {name: value for name, value in entry.items() if value not in (None, "", 0, False, [])}
 
 
-def _wishes(request: str) -> dict[str, Any]:
-    """Give what was asked for. A request of an older or newer version of this program is read as far as it goes."""
+def _request_fields(request: str) -> dict[str, Any]:
+    """Return the fields of a recorded request. Requests of an older or newer version are read as far as possible."""
     try:
-        wished = json.loads(request or "{}")
+        fields = json.loads(request or "{}")
     except ValueError:
-        wished = {}
+        fields = {}
     return {
-        "prompt": wished.get("prompt"),
-        "model": wished.get("model", DEFAULT_MODEL) if request else None,
-        "ratio": _ratio(wished.get("aspect_ratio")),
-        "references": list(_references(wished)),
-        "extends": wished.get("extend_from_task_id"),
+        "prompt": fields.get("prompt"),
+        "model": fields.get("model", DEFAULT_MODEL) if request else None,
+        "aspect_ratio": _aspect_ratio(fields.get("aspect_ratio")),
+        "references": list(_references(fields)),
+        "extends": fields.get("extend_from_task_id"),
     }
 
 
-def _ratio(words: object) -> float | None:
-    """Give how much wider than high it shall be; "9:16" is 0.5625."""
-    found = _RATIO.fullmatch(words) if isinstance(words, str) else None
-    return round(int(found[1]) / int(found[2]), 4) if found else None
+def _aspect_ratio(text: object) -> float | None:
+    """Return width divided by height; "9:16" is 0.5625."""
+    match = _ASPECT_RATIO.fullmatch(text) if isinstance(text, str) else None
+    return round(int(match[1]) / int(match[2]), 4) if match else None
 
 
-def _references(wished: dict[str, Any]) -> Iterator[str]:
-    """Give pictures and videos that were handed over; of a file its name only, since the page may be published."""
-    for field in _REFERENCES:
-        given = wished.get(field) or ()
-        for each in (given,) if isinstance(given, str) else given:
+def _references(fields: dict[str, Any]) -> Iterator[str]:
+    """Yield the reference images and videos of a request. Of a local file, only the name: the page may be published."""
+    for field in _REFERENCE_FIELDS:
+        value = fields.get(field) or ()
+        for each in (value,) if isinstance(value, str) else value:
             reference = str(each)
-            if not _LINK.match(reference):
+            if not _URL.match(reference):
                 yield PurePath(reference).name
-            elif len(reference) <= _LONGEST_REFERENCE:
+            elif len(reference) <= _MAX_REFERENCE_LENGTH:
                 yield reference
             else:
-                yield f"{reference[:40]}… ({len(reference):,} characters)"
+                yield f"{reference[:_CUT_REFERENCE_LENGTH]}… ({len(reference):,} characters)"
 
 
-def _seconds(record: JobRecord) -> float | None:
-    """Give how long the server took, or, where it did not say, how long it took from here to here."""
-    took = record.server_seconds
-    if took is None and record.finished_at is not None and record.accepted_at is not None:
-        took = record.finished_at - record.accepted_at
-    return None if took is None else round(took, 2)
+def _server_seconds(record: JobRecord) -> float | None:
+    """Return how long the server worked on the job, in seconds.
+
+    If the server did not report it, return the time between acceptance and the check that saw the job finished.
+    """
+    seconds = record.server_seconds
+    if seconds is None and record.finished_at is not None and record.accepted_at is not None:
+        seconds = record.finished_at - record.accepted_at
+    return None if seconds is None else round(seconds, 2)
 
 
-def _reason(record: JobRecord) -> str:
-    """Give what went wrong without the name of the job, which stands beside it."""
+def _error_without_job(record: JobRecord) -> str:
+    """Return the error of a job without its key and task_id, which the page shows beside it."""
     text = record.error.removeprefix(f"job {record.key!r}")
     if record.task_id:
         text = text.removeprefix(f" (task {record.task_id})")

@@ -1,4 +1,7 @@
-"""Posters: one picture of each clip, made once, and kept in a folder beside the clips."""
+"""Poster images: one JPEG per clip, made once and kept in the folder `.posters` beside the clips.
+
+`writing` makes all missing posters at once; `live` makes each one when a browser first requests it.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +28,35 @@ FOLDER = ".posters"
 INSTALL_HINT = "pip install 'omni-async[media]'"
 
 _INDEX = "index.json"
-_LONG_SIDE = 640  # pixels: enough for a card on a screen of double density
+
+# The constants below were chosen by eye on clips of the sandbox, not measured.
+
+# Pixels of the longer side. Trades sharpness for disk space and time: a large card is at least 400 CSS pixels wide, a
+# medium one 262, so 640 stays sharp on most screens of double density. At half, large cards are blurred; at double,
+# an image has four times the pixels.
+_LONG_SIDE = 640
+# JPEG quality, 1 to 95. At half, text in a clip shows block artefacts; the maximum costs disk space for detail that a
+# card does not show.
 _QUALITY = 80
-_DARK = 24  # of 255: a clip that fades in begins with less
+# Mean brightness, 0 to 255, below which a frame counts as dark: a clip that fades in begins below it. At half, nearly
+# black posters pass; at double, frames of night scenes are rejected and `_MAX_DARK_FRAMES` frames are decoded in vain.
+_DARK = 24
+# Frames to decode in search of a bright one: 1.5 s at 24 frames per second, to get past a fade. Trades time per poster:
+# a clip that is dark throughout costs all of them. At half, slow fades give dark posters; at double, dark clips take
+# twice as long.
+_MAX_DARK_FRAMES = 36
+# Posters between two writes of the index. An interrupted command repeats at most this many. The complete index is
+# written each time: at half, a large gallery writes it twice as often; at double, twice as much work can be lost.
 _SAVE_EVERY = 100
-_FADE = 36  # frames in which it should have come out of the dark
 
 
 @dataclass(frozen=True, slots=True)
 class Poster:
-    """What is known of a clip since its poster was made. `mtime` and `size` tell whether it is still that clip."""
+    """What was read from a clip when its poster was made.
+
+    `mtime` (nanoseconds) and `size` (bytes) show whether the clip has been replaced since. `width` and `height` are
+    pixels of the clip, `seconds` its length.
+    """
 
     name: str
     mtime: int
@@ -43,128 +65,135 @@ class Poster:
     height: int
     seconds: float
 
-    def as_json(self) -> dict[str, Any]:
-        """Give what the page is told of it."""
-        address = f"{FOLDER}/{quote(file_name(self.name))}"
-        return {"poster": address, "width": self.width, "height": self.height, "seconds": self.seconds}
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that a poster adds to its job on the page."""
+        url = f"{FOLDER}/{quote(file_name(self.name))}"
+        return {"poster": url, "width": self.width, "height": self.height, "clip_seconds": self.seconds}
 
 
 def file_name(clip: str) -> str:
-    """Give the name of the poster of a clip."""
+    """Return the file name of a clip's poster."""
     return f"{clip}.jpg"
 
 
-def can_be_made() -> bool:
-    """Tell whether the libraries that read clips and write pictures are there."""
+def can_make_posters() -> bool:
+    """Return whether the libraries that decode clips and write images are installed."""
     return bool(find_spec("av") and find_spec("PIL"))
 
 
 class Posters:
-    """The posters of one folder of clips. Its methods block: call them from threads or scripts."""
+    """The posters of one folder of clips. The methods block: call them from threads or scripts."""
 
     def __init__(self, folder: Path) -> None:
         self._clips = folder
         self._folder = folder / FOLDER
-        self._known = self._read()
+        self._known = self._read_index()
 
     def find(self, name: str) -> Poster | None:
-        """Give the poster of a clip, if there is one and the clip is still the same."""
+        """Return the poster of a clip, or None if there is none or the clip has been replaced since."""
         poster = self._known.get(name)
         with suppress(OSError):
-            found = (self._clips / name).stat()
-            if poster and (poster.mtime, poster.size) == (found.st_mtime_ns, found.st_size):
+            stat = (self._clips / name).stat()
+            if poster and (poster.mtime, poster.size) == (stat.st_mtime_ns, stat.st_size):
                 return poster
         return None
 
     def make(self, name: str) -> Poster | None:
-        """Give the poster of a clip; makes it if need be. None where the clip cannot be read."""
+        """Return the poster of a clip and make it if it is missing. Return None if the clip cannot be read."""
         if not (poster := self.find(name)):
-            poster = self._made(name)
+            poster = self._create(name)
             if poster:
                 self._known[name] = poster
         return poster
 
-    def make_all(self, names: Iterable[str], tell: Callable[[int], object] = lambda _: None) -> int:
-        """Make those that are missing; gives how many were made, and tells the number so far of each."""
+    def make_all(self, names: Iterable[str], on_progress: Callable[[int], object] = lambda _: None) -> int:
+        """Make the missing posters and return how many were made.
+
+        `on_progress` is called in this thread after each attempt, with the number of attempts so far.
+        """
         missing = [name for name in names if not self.find(name)]
         if not missing:
             return 0
         made = 0
+        # Threads suffice: decoding and scaling release the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             for number, poster in enumerate(pool.map(self.make, missing), start=1):
                 made += poster is not None
-                tell(number)
-                if number % _SAVE_EVERY == 0:  # who ends it early need not begin anew
+                on_progress(number)
+                if number % _SAVE_EVERY == 0:  # an interrupted command continues here next time
                     self.save()
         self.save()
         return made
 
     def save(self) -> None:
-        """Write down what is known, for the next time."""
+        """Write the index for the next run. Without it all posters would be made again, so a failure is harmless."""
         with suppress(OSError):
             text = json.dumps([asdict(poster) for poster in list(self._known.values())], ensure_ascii=False)
             content = text.encode("utf-8", "backslashreplace")
             write_atomically(self._folder / _INDEX, lambda file: file.write_bytes(content))
 
     def path(self, name: str) -> Path:
-        """Give where the poster of a clip is."""
+        """Return the path of a clip's poster."""
         return self._folder / file_name(name)
 
-    def _read(self) -> dict[str, Poster]:
+    def _read_index(self) -> dict[str, Poster]:
         try:
-            listed = json.loads((self._folder / _INDEX).read_text("utf-8"))
-            known = [Poster(**each) for each in listed]
-        except (OSError, ValueError, TypeError):  # none yet, or not ours: all are made anew
+            entries = json.loads((self._folder / _INDEX).read_text("utf-8"))
+            known = [Poster(**entry) for entry in entries]
+        except (OSError, ValueError, TypeError):  # missing, damaged or of another version: make all posters again
             return {}
         return {poster.name: poster for poster in known if self.path(poster.name).is_file()}
 
-    def _made(self, name: str) -> Poster | None:
+    def _create(self, name: str) -> Poster | None:
         clip = self._clips / name
         try:
-            found = clip.stat()
-            picture, (width, height), seconds = _picture_of(clip)
-            write_atomically(self.path(name), lambda file: picture.save(file, "JPEG", quality=_QUALITY, optimize=True))
+            # Before the clip is decoded: if it is replaced meanwhile, the poster counts as outdated.
+            stat = clip.stat()
+            image, (width, height), seconds = _image_of(clip)
+            write_atomically(self.path(name), lambda file: image.save(file, "JPEG", quality=_QUALITY, optimize=True))
         except (OSError, ValueError, LookupError):
             return None
-        return Poster(name, found.st_mtime_ns, found.st_size, width, height, round(seconds, 2))
+        return Poster(name, stat.st_mtime_ns, stat.st_size, width, height, round(seconds, 2))
 
 
-def _picture_of(clip: Path) -> tuple[Image, tuple[int, int], float]:
-    """Give a small picture that stands for a clip, the size of the clip's own, and its length in seconds.
+def _image_of(clip: Path) -> tuple[Image, tuple[int, int], float]:
+    """Return a scaled frame of a clip, the clip's width and height in pixels, and its length in seconds.
 
-    Raises `ValueError` where there is none.
+    Raise `ValueError` if the clip has no readable frame.
     """
-    import av  # noqa: PLC0415 - of an extra
+    import av  # noqa: PLC0415 - only with an extra
 
     try:
         with av.open(str(clip)) as container:
             stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1
+            stream.codec_context.thread_count = 1  # `make_all` already uses every core
             length = container.duration or 0
-            container.seek((container.start_time or 0) + length // 3)  # to the last key frame before it
-            pictures = (_small(frame) for frame in container.decode(stream))
-            return _first_bright(pictures), (stream.width, stream.height), length / av.time_base
+            # A frame from a third of the way in shows more than the first one. This seeks to the key frame before it.
+            container.seek((container.start_time or 0) + length // 3)
+            images = (_scaled(frame) for frame in container.decode(stream))
+            return _first_bright(images), (stream.width, stream.height), length / av.time_base
     except av.FFmpegError as error:
         raise ValueError(str(error)) from error
 
 
-def _small(frame: Any) -> Image:
-    """Scale a frame before it becomes a picture: that is most of the work."""
+def _scaled(frame: Any) -> Image:
+    """Return a frame as a small image. Scaling comes before the conversion, which is most of the work."""
     scale = min(1.0, _LONG_SIDE / max(frame.width, frame.height))
     width, height = (max(1, round(side * scale)) for side in (frame.width, frame.height))
-    picture: Image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_image()
-    return picture
+    image: Image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA").to_image()
+    return image
 
 
-def _first_bright(pictures: Iterator[Image]) -> Image:
-    first = next(pictures, None)
+def _first_bright(images: Iterator[Image]) -> Image:
+    """Return the first image that is not dark, or the first image if all are. Raise `ValueError` if there is none."""
+    first = next(images, None)
     if first is None:
-        raise ValueError("no picture in it")
+        raise ValueError("the clip has no frame")
     if not _is_dark(first):
         return first
-    return next((picture for picture in islice(pictures, _FADE) if not _is_dark(picture)), first)
+    return next((image for image in islice(images, _MAX_DARK_FRAMES) if not _is_dark(image)), first)
 
 
-def _is_dark(picture: Image) -> bool:
-    shade = picture.convert("L").resize((1, 1)).getpixel((0, 0))
-    return isinstance(shade, int | float) and shade < _DARK
+def _is_dark(image: Image) -> bool:
+    brightness = image.convert("L").resize((1, 1)).getpixel((0, 0))
+    return isinstance(brightness, int | float) and brightness < _DARK

@@ -1,4 +1,4 @@
-"""From a ledger to a file: `DIR/gallery.html`, with the posters that it shows."""
+"""The static page: writes `DIR/gallery.html` from a ledger, and the posters that it shows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from omni_async import LEDGER_NAME, JobStatus, LedgerReader
 
 from .atomic import write_atomically
-from .entry import entry_of
+from .entry import job_entry
 from .page import render
-from .posters import INSTALL_HINT, Posters, can_be_made
+from .posters import INSTALL_HINT, Posters, can_make_posters
 
 if TYPE_CHECKING:
     import os
@@ -26,9 +26,10 @@ PAGE_NAME = "gallery.html"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WriteResult:
-    """What came of writing a gallery. `posters` counts those that were made now, `bare` clips without one.
+    """The result of writing a gallery.
 
-    `can_have_posters` tells whether the libraries for them are there.
+    `jobs` and `clips` count what the page shows. `posters` counts the posters made by this call, `without_poster` the
+    clips that have none. `can_make_posters` is whether the libraries for them are installed.
     """
 
     path: Path
@@ -36,57 +37,61 @@ class WriteResult:
     clips: int
     posters: int
     without_poster: int
-    can_have_posters: bool
+    can_make_posters: bool
 
 
-def write(ledger: str | os.PathLike[str], tell: Callable[[int], object] = lambda _: None) -> WriteResult:
-    """Write the gallery of a ledger (its file, or its folder) beside it. Blocking, for threads or scripts.
+def write(ledger: str | os.PathLike[str], on_progress: Callable[[int], object] = lambda _: None) -> WriteResult:
+    """Write `gallery.html` beside a ledger; `ledger` is the file or its folder. Blocks: for scripts or threads.
 
-    `tell` gets the number of posters made so far. Raises `LedgerError` where the ledger cannot be read, `OSError` where
-    the page cannot be written, and `RuntimeError` where jinja2 is missing.
+    `on_progress` is called after each poster with the number of posters attempted so far. Raise `LedgerError` if the
+    ledger cannot be read, `OSError` if the page cannot be written, and `RuntimeError` if jinja2 is not installed.
     """
     with LedgerReader(ledger) as reader:
         records, ledger = list(reader.jobs()), reader.path
     folder = ledger.parent
     posters = Posters(folder)
-    names = [name for record in records if (name := _clip_of(record, folder))]
-    is_able = can_be_made()
-    made = posters.make_all(names, tell) if is_able else 0
-    entries = [_described(record, posters, folder) for record in records]
+    clips = [name for record in records if (name := _clip_name(record, folder))]
+    has_libraries = can_make_posters()
+    made = posters.make_all(clips, on_progress) if has_libraries else 0
+    entries = [_entry(record, posters, folder) for record in records]
     path = folder / PAGE_NAME
-    page = render(frame_of(ledger) | {"jobs": entries})
+    page = render(page_data(ledger) | {"jobs": entries})
     write_atomically(path, lambda file: file.write_bytes(page))
-    bare = sum("poster" not in entry for entry in entries if "clips" in entry)
     return WriteResult(
-        path=path, jobs=len(records), clips=len(names), posters=made, without_poster=bare, can_have_posters=is_able
+        path=path,
+        jobs=len(records),
+        clips=len(clips),
+        posters=made,
+        without_poster=sum("poster" not in entry for entry in entries if "clips" in entry),
+        can_make_posters=has_libraries,
     )
 
 
-def frame_of(ledger: Path, *, is_live: bool = False) -> dict[str, Any]:
-    """Give what the page is told besides its jobs."""
+def page_data(ledger: Path, *, is_live: bool = False) -> dict[str, Any]:
+    """Return the data of a page without its jobs."""
     return {
         "folder": ledger.parent.absolute().name or str(ledger.parent),
-        "written": round(time.time(), 3),
-        "sandbox": ledger.name != LEDGER_NAME,
-        "posters": "" if can_be_made() else INSTALL_HINT,
-        "live": is_live,
+        "written_at": round(time.time(), 3),
+        "is_sandbox": ledger.name != LEDGER_NAME,
+        "poster_hint": "" if can_make_posters() else INSTALL_HINT,
+        "is_live": is_live,
         "jobs": [],
     }
 
 
-def _clip_of(record: JobRecord, folder: Path) -> str:
-    """Give the name of a job's first clip, if it is there."""
+def _clip_name(record: JobRecord, folder: Path) -> str:
+    """Return the file name of a job's first clip, or "" if the file does not exist."""
     if record.status is not JobStatus.COMPLETED or not record.paths:
         return ""
     name = Path(record.paths[0]).name
     return name if (folder / name).is_file() else ""
 
 
-def _described(record: JobRecord, posters: Posters, folder: Path) -> dict[str, Any]:
-    entry = entry_of(record, posters.find)
-    if "clips" in entry and not _clip_of(record, folder):
+def _entry(record: JobRecord, posters: Posters, folder: Path) -> dict[str, Any]:
+    entry = job_entry(record, posters.find)
+    if "clips" in entry and not _clip_name(record, folder):
         del entry["clips"]
         entry["error"] = (
-            "The clip is not in its folder any more. Running the same batch again fetches it, without paying."
+            "The clip is no longer in its folder. Run the same command again to download it; you are not charged again."
         )
     return entry

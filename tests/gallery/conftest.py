@@ -1,4 +1,4 @@
-"""A folder of real clips of all kinds, and a browser to look at it with."""
+"""Fixtures of the gallery tests: a folder of real clips, and a browser."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.browser import Browser, why_not
+from tests.support.browser import Browser, reason_without_browser
 from tests.support.gallery_folder import make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-PATIENCE = 120.0  # seconds
+TIMEOUT = 120.0  # seconds for another worker to make the folder
 
 
 @pytest.fixture(scope="session")
 def clips(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """A folder in which a run has left clips of both shapes, a chain, a failure, and a job of which nobody knows.
+    """Return a folder with clips of both shapes, a chain, a failed job and one whose outcome is unknown.
 
-    The run is made once, by the first worker that needs it; each works on a copy.
+    The first worker that needs it makes it; each worker gets a copy.
     """
-    shelf = tmp_path_factory.getbasetemp()
-    made = (shelf if worker_id == "master" else shelf.parent) / "gallery run"
+    base = tmp_path_factory.getbasetemp()
+    made = (base if worker_id == "master" else base.parent) / "gallery run"
     try:
         made.mkdir()
     except FileExistsError:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not (made / "done").exists():
-            assert time.monotonic() < deadline, "the worker that makes the run has not come to an end"
+            assert time.monotonic() < deadline, "the worker that makes the folder has not finished"
             time.sleep(0.1)
     else:
         asyncio.run(make_folder(made / "clips"))
@@ -42,8 +42,8 @@ def clips(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
 
 @pytest.fixture(scope="session")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    """One browser for all tests: it is slow to start."""
-    if reason := why_not():
+    """Start one browser for all tests, because it is slow to start."""
+    if reason := reason_without_browser():
         pytest.skip(reason)
     with Browser(tmp_path_factory.mktemp("browser")) as browser:
         yield browser
@@ -51,13 +51,13 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture
 def browser(chromium: Browser) -> Iterator[Browser]:
-    """The browser, which has nothing to complain of when the test ends: no error, nothing that the policy forbids."""
-    chromium.begin()
+    """Yield a browser. Its console must be empty at the end: no error, and nothing that the policy blocked."""
+    chromium.reset()
     yield chromium
-    assert chromium.complaints() == []
+    assert chromium.console_errors() == []
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Real time."""
+    """Use real time, and one event loop per module, so that its tests can share a sandbox."""
     return "asyncio"

@@ -1,4 +1,4 @@
-"""The live page as a server: what it tells, to whom, and which files it gives."""
+"""The server of the live page: what it sends, to whom, and which files it serves."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from omni_async import LedgerReader, OmniClient, Polling
-from omni_async.gallery import LivePage
-from omni_async.gallery import subscribers as audience
+from omni_async import LedgerReader, OmniClient
+from omni_async.gallery import LivePage, subscribers
 from omni_async.sandbox import Sandbox
-from tests.support.listening import PATIENCE, listening
+from tests.support.gallery_folder import QUICK
+from tests.support.listening import TIMEOUT, subscribed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -23,90 +23,89 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for a module, so that its tests can share a sandbox."""
-    return "asyncio"
-
-
-@pytest.fixture(scope="module")
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Serve for all tests of the module."""
+    """Start one sandbox for all tests of the module."""
     async with Sandbox(median=0.05, prerendered=True, seconds=3) as opened:
         yield opened
 
 
+@pytest.fixture(autouse=True)
+def quick_updates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send updates every 0.1 s, so that the tests wait less."""
+    monkeypatch.setattr("omni_async.gallery.live._UPDATE_INTERVAL", 0.1)
+
+
 @asynccontextmanager
-async def running(sandbox: Sandbox, folder: Path, **place: Any) -> AsyncIterator[tuple[OmniClient, LivePage]]:
-    """Open a client whose events a live page hears."""
-    live = LivePage(folder / "ledger.db", **({"port": 0} | place))
-    address: dict[str, Any] = {"base_url": sandbox.base_url, "output_dir": folder}
-    async with OmniClient(
-        sandbox.api_key, **address, polling=Polling(min_interval=0.05), on_event=live.on_event
-    ) as client:
+async def running(sandbox: Sandbox, folder: Path, **address: Any) -> AsyncIterator[tuple[OmniClient, LivePage]]:
+    """Open a client that passes its events to a live page."""
+    live = LivePage(folder / "ledger.db", **({"port": 0} | address))
+    settings: dict[str, Any] = {"base_url": sandbox.base_url, "output_dir": folder} | QUICK
+    async with OmniClient(sandbox.api_key, **settings, on_event=live.on_event) as client:
         yield client, live
 
 
 async def get(address: str, path: str = "", **headers: str) -> tuple[int, bytes, Any]:
-    """Ask for a path just as it is spelt; gives status, content and headers."""
-    asked = URL(address + path, encoded=True)
-    async with aiohttp.ClientSession() as session, session.get(asked, headers=headers) as response:
+    """Request a path exactly as it is written; return status, content and headers."""
+    url = URL(address + path, encoded=True)
+    async with aiohttp.ClientSession() as session, session.get(url, headers=headers) as response:
         return response.status, await response.read(), response.headers
 
 
-async def test_a_reader_may_come_at_any_time(sandbox: Sandbox, tmp_path: Path) -> None:
-    """It is told the whole ledger, then each change; a second one hears the same; both are told that it has ended."""
+async def test_a_browser_can_connect_at_any_time(sandbox: Sandbox, tmp_path: Path) -> None:
+    """It receives the complete ledger, then each change. A second one receives the same. Both are told of the end."""
     async with AsyncExitStack() as stack, running(sandbox, tmp_path) as (client, live):
         async with live.serve(client, total=3) as address:
             await client.submit("an apple", key="a")
-            early = await stack.enter_async_context(listening(address))
-            await early.until(lambda heard: "ready" in heard.names)
+            early = await stack.enter_async_context(subscribed(address))
+            await early.wait_for(lambda state: "ready" in state.names)
             assert early.names[0] == "begin"
             assert (early.jobs["a"]["status"], early.run["total"]) == ("completed", 3)
-            assert not early.run["ended"]
+            assert not early.run["has_ended"]
 
             job = client.submit("a pear", key="b", aspect_ratio="9:16")
-            await early.until(lambda heard: heard.jobs.get("b", {}).get("status") == "completed")
-            told = early.jobs["b"]
-            assert (told["prompt"], told["ratio"], told["cost"]) == ("a pear", 0.5625, job.cost)
-            assert (told["clips"], told["poster"]) == (["b.mp4"], ".posters/b.mp4.jpg")
+            await early.wait_for(lambda state: state.jobs.get("b", {}).get("status") == "completed")
+            entry = early.jobs["b"]
+            assert (entry["prompt"], entry["aspect_ratio"], entry["cost"]) == ("a pear", 0.5625, job.cost)
+            assert (entry["clips"], entry["poster"]) == (["b.mp4"], ".posters/b.mp4.jpg")
 
-            late = await stack.enter_async_context(listening(address))
-            await late.until(lambda heard: "ready" in heard.names)
+            late = await stack.enter_async_context(subscribed(address))
+            await late.wait_for(lambda state: "ready" in state.names)
             assert late.jobs == early.jobs
-        for reader in (early, late):
-            await reader.to_the_end()
-            assert reader.run["ended"]
-            assert (reader.run["statistics"]["done"], reader.run["statistics"]["cost"]) == (2, client.statistics().cost)
+        for subscriber in (early, late):
+            await subscriber.wait_until_end()
+            assert subscriber.run["has_ended"]
+            statistics = subscriber.run["statistics"]
+            assert (statistics["completed"], statistics["cost"]) == (2, client.statistics().cost)
 
 
-async def test_what_it_tells_is_what_the_ledger_says(sandbox: Sandbox, tmp_path: Path) -> None:
-    """After forty jobs at once, every one of them stands in the page as it stands in the ledger."""
+async def test_the_page_shows_what_the_ledger_records(sandbox: Sandbox, tmp_path: Path) -> None:
+    """After forty concurrent jobs, each has the status, task_id and cost of its row in the ledger."""
     async with AsyncExitStack() as stack, running(sandbox, tmp_path) as (client, live):
         async with live.serve(client) as address:
-            reader = await stack.enter_async_context(listening(address))
-            listener = asyncio.create_task(reader.to_the_end())
+            subscriber = await stack.enter_async_context(subscribed(address))
+            receiving = asyncio.create_task(subscriber.wait_until_end())
             await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(40)))
-        await listener
+        await receiving
         with LedgerReader(tmp_path) as ledger:
             recorded = {record.key: (record.status, record.task_id, record.cost) for record in ledger.jobs()}
-        assert set(reader.progress) <= set(recorded)
-        assert len(reader.progress) > 0
-        told = {key: (job["status"], job["task"], job["cost"]) for key, job in reader.jobs.items()}
-        assert told == recorded
-        assert len(reader.names) < 40  # changes come together, and not each for itself
+        assert set(subscriber.progress) <= set(recorded)
+        assert len(subscriber.progress) > 0
+        shown = {key: (job["status"], job["task_id"], job["cost"]) for key, job in subscriber.jobs.items()}
+        assert shown == recorded
+        assert len(subscriber.names) < 40  # changes are sent together, not one by one
 
 
-async def test_only_clips_of_the_folder_are_given(sandbox: Sandbox, tmp_path: Path) -> None:
-    """With ranges, and posters made when they are asked for; the ledger and other files and folders are not there."""
+async def test_only_clips_and_posters_are_served(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Range requests work, and posters are made on request. The ledger and all other files are not found."""
     folder = tmp_path / "clips"
     (tmp_path / "secret.mp4").write_bytes(b"secret")
     async with running(sandbox, folder) as (client, live), live.serve(client) as address:
         clip = await client.submit("an apple", key='odd #1 50% <b> "ü"')
         name = URL.build(path=f"/{clip.name}").raw_path[1:]
-        whole = clip.read_bytes()
-        assert (await get(address, name))[:2] == (200, whole)
+        complete = clip.read_bytes()
+        assert (await get(address, name))[:2] == (200, complete)
         status, part, headers = await get(address, name, Range="bytes=10-19")
-        assert (status, part, headers["Content-Range"]) == (206, whole[10:20], f"bytes 10-19/{len(whole)}")
+        assert (status, part, headers["Content-Range"]) == (206, complete[10:20], f"bytes 10-19/{len(complete)}")
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert "Access-Control-Allow-Origin" not in headers
         status, poster, headers = await get(address, f".posters/{name}.jpg")
@@ -123,17 +122,17 @@ async def test_only_clips_of_the_folder_are_given(sandbox: Sandbox, tmp_path: Pa
             ".posters/index.json",
             ".posters/",
         ]
-        ways_out = ["../secret.mp4", "..%2Fsecret.mp4", "%2e%2e/secret.mp4", ".posters/..%2f..%2fsecret.mp4.jpg"]
-        nonsense = ["%00.mp4", ".posters/%00.jpg", "x" * 5000 + ".mp4"]
-        for path in (*others, *ways_out, *nonsense):
+        traversals = ["../secret.mp4", "..%2Fsecret.mp4", "%2e%2e/secret.mp4", ".posters/..%2f..%2fsecret.mp4.jpg"]
+        invalid = ["%00.mp4", ".posters/%00.jpg", "x" * 5000 + ".mp4"]
+        for path in (*others, *traversals, *invalid):
             status, content, _ = await get(address, path)
             assert (status, b"secret" in content) == (404, False), path
-        async with aiohttp.ClientSession() as session, session.post(address) as refused:
-            assert refused.status == 405
+        async with aiohttp.ClientSession() as session, session.post(address) as rejected:
+            assert rejected.status == 405
 
 
 @pytest.mark.parametrize(
-    ("host", "known", "strange"),
+    ("host", "allowed", "rejected"),
     [
         (
             "127.0.0.1",
@@ -143,32 +142,32 @@ async def test_only_clips_of_the_folder_are_given(sandbox: Sandbox, tmp_path: Pa
         ("0.0.0.0", ["10.0.0.1:8080", "localhost", socket.gethostname()], ["evil.example", "x@evil.example"]),
     ],
 )
-async def test_no_strange_name_leads_here(
-    sandbox: Sandbox, tmp_path: Path, host: str, known: list[str], strange: list[str]
+async def test_other_host_names_are_rejected(
+    sandbox: Sandbox, tmp_path: Path, host: str, allowed: list[str], rejected: list[str]
 ) -> None:
-    """A page of a stranger that lets its own name point at this machine learns nothing."""
+    """A site that points its own name at this machine (DNS rebinding) cannot read the page."""
     async with running(sandbox, tmp_path, host=host) as (client, live), live.serve(client) as address:
-        assert live.is_for_all == (host != "127.0.0.1")
+        assert live.is_exposed == (host != "127.0.0.1")
         assert address.startswith("http://127.0.0.1:")
         for path in ("", "events", "none.mp4"):
-            for name in strange:
+            for name in rejected:
                 assert (await get(address, path, Host=name))[0] == 403, name
-        for name in known:
+        for name in allowed:
             status, page, headers = await get(address, Host=name)
             assert (status, b"<!doctype html>" in page) == (200, True), name
             assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
 
 
-async def test_what_its_block_raises_comes_out_as_it_is(
+async def test_the_exception_of_the_block_is_raised_unchanged(
     sandbox: Sandbox, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No group around it; and a page that has broken down harms no run."""
+    """It is not wrapped in an exception group. A fault of the page is logged and does not fail the run."""
 
     async def run() -> None:
         async with running(sandbox, tmp_path) as (client, live), live.serve(client):
-            live._stands = lambda: {"statistics": 1 / 0}
+            live._status = lambda: {"statistics": 1 / 0}
             assert (await client.submit("an apple")).is_file()
-            await asyncio.sleep(0.6)
+            await asyncio.sleep(0.2)
             raise LookupError
 
     with pytest.raises(LookupError):
@@ -176,8 +175,8 @@ async def test_what_its_block_raises_comes_out_as_it_is(
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_a_taken_port_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
-    """A port that was asked for and is in use raises; nothing is left listening."""
+async def test_a_port_in_use_raises(sandbox: Sandbox, tmp_path: Path) -> None:
+    """A requested port that is in use raises `OSError`, and nothing listens afterwards."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with running(sandbox, tmp_path, port=port) as (client, live):
@@ -186,38 +185,40 @@ async def test_a_taken_port_is_told(sandbox: Sandbox, tmp_path: Path) -> None:
                     pass
 
 
-async def test_who_does_not_read_is_let_go(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader that takes nothing is cut off once its backlog is full; others and the run do not wait for it."""
-    monkeypatch.setattr(audience, "_BACKLOG", 3)
+async def test_a_slow_subscriber_is_disconnected(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A subscriber that reads nothing is disconnected once its backlog is full. Others and the run do not wait."""
+    monkeypatch.setattr(subscribers, "_MAX_BACKLOG", 3)
     async with running(sandbox, tmp_path) as (client, live), live.serve(client) as address:
-        for number in range(40):  # more than what fits into the buffers between two sockets
+        for number in range(40):  # more than the buffers between two sockets hold
             client.submit("x" * 200_000 + str(number), key=str(number))
         host, port = address.removeprefix("http://").rstrip("/").split(":")
-        lazy = socket.socket()
-        lazy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        lazy.connect((host, int(port)))
-        lazy.sendall(f"GET /events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
-        async with asyncio.timeout(PATIENCE):
-            while not live._audience:
+        slow = socket.socket()
+        slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        slow.connect((host, int(port)))
+        slow.sendall(f"GET /events HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        async with asyncio.timeout(TIMEOUT):
+            while not live._subscribers:
                 await asyncio.sleep(0.01)
             number = 0
-            while live._audience:
+            while live._subscribers:
                 await client.submit(f"one more {number}", key=f"more {number}")
                 number += 1
-        lazy.close()
-        async with listening(address) as reader:
-            await reader.until(lambda heard: "ready" in heard.names)
-            assert len(reader.jobs) == 40 + number
+        slow.close()
+        async with subscribed(address) as subscriber:
+            await subscriber.wait_for(lambda state: "ready" in state.names)
+            assert len(subscriber.jobs) == 40 + number
 
 
-async def test_nobody_looks_and_nothing_is_read(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Without a reader no row is looked up, and what is noted of old news is forgotten."""
+async def test_without_a_subscriber_the_ledger_is_not_read(sandbox: Sandbox, tmp_path: Path) -> None:
+    """No row is read, and changes older than their lifetime are forgotten."""
     async with running(sandbox, tmp_path) as (client, live), live.serve(client):
-        looked: list[object] = []
-        live._look_up = lambda *_: looked.append(1) or []  # type: ignore[method-assign, func-returns-value]
+        read: list[object] = []
+        live._find_entries = lambda *_: read.append(1) or []  # type: ignore[method-assign, func-returns-value]
         await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(5)))
-        await asyncio.sleep(1.2)
-        assert looked == []
-        assert len(live._news) == 5
-        live._forget_old_news(float("inf"))
-        assert live._news == {}
+        await asyncio.sleep(0.4)
+        assert read == []
+        assert len(live._changed) == 5
+        live._forget_changes(float("inf"))
+        assert live._changed == {}

@@ -1,4 +1,4 @@
-"""The page as a file: whole, closed to the outside, made of data and never of markup; posters are made once."""
+"""The static page: self-contained, no markup from data, complete, and posters that are made once."""
 
 from __future__ import annotations
 
@@ -17,102 +17,114 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from omni_async import DEFAULT_MODEL, JobRecord, JobStatus, LedgerError, gallery
-from omni_async.gallery.entry import entry_of
+from omni_async.gallery.entry import job_entry
 from omni_async.gallery.page import render
 
-FRAME: dict[str, Any] = {"folder": "clips", "written": 1.0, "sandbox": False, "posters": "", "live": False}
+DATA: dict[str, Any] = {"folder": "clips", "written_at": 1.0, "is_sandbox": False, "poster_hint": "", "is_live": False}
 
 
-class Reader(HTMLParser):
-    """Reads a page as a browser would: its elements, and what stands within scripts and style."""
+class Page(HTMLParser):
+    """A page parsed as a browser would: its elements, and the text inside scripts and style."""
 
-    def __init__(self, page: bytes) -> None:
+    def __init__(self, content: bytes) -> None:
         super().__init__()
         self.elements: list[tuple[str, dict[str, str | None]]] = []
         self.texts: list[str] = []
         self._is_inside = False
-        self.feed(page.decode())
+        self.feed(content.decode())
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Take in where an element begins."""
+        """Record the start of an element."""
         self.elements.append((tag, dict(attrs)))
         self.texts.append("")
         self._is_inside = True
 
     def handle_endtag(self, tag: str) -> None:
-        """Take in where one ends."""
+        """Record the end of an element."""
         self._is_inside = False
 
     def handle_data(self, data: str) -> None:
-        """Take in text."""
+        """Record text inside an element."""
         if self._is_inside:
             self.texts[-1] += data
 
     def inside(self, tag: str) -> list[str]:
-        """Give what stands within each element of a kind."""
+        """Return the text inside each element with a tag."""
         return [text for (name, _), text in zip(self.elements, self.texts, strict=True) if name == tag]
 
     @property
     def data(self) -> Any:
-        """Give what the page is told."""
+        """The JSON data of the page."""
         return json.loads(self.inside("script")[0])
 
     @property
+    def jobs(self) -> dict[str, dict[str, Any]]:
+        """The jobs of the page by key."""
+        return {job["key"]: job for job in self.data["jobs"]}
+
+    @property
     def policy(self) -> str:
-        """Give the page's Content-Security-Policy."""
-        return next(facts["content"] or "" for _, facts in self.elements if "http-equiv" in facts)
+        """The Content-Security-Policy of the page."""
+        return next(attributes["content"] or "" for _, attributes in self.elements if "http-equiv" in attributes)
 
 
 def digest(text: str) -> str:
-    """Give the name of a text in a policy."""
+    """Return the source expression of a policy that allows a text."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def test_the_page_is_closed_to_the_outside() -> None:
-    """Its policy lets in its own style and program, by their digests, and media beside it; it names no other place."""
-    page = Reader(render(FRAME | {"jobs": []}))
-    (style,), (_, program) = page.inside("style"), page.inside("script")
+def copy_to(folder: Path, *paths: Path) -> None:
+    """Copy files to a folder."""
+    for path in paths:
+        (folder / path.name).write_bytes(path.read_bytes())
+
+
+def test_the_page_loads_nothing_from_other_origins() -> None:
+    """The policy allows the page's own style and script by digest, and media beside it; the page has no other URL."""
+    page = Page(render(DATA | {"jobs": []}))
+    (style,), (_, script) = page.inside("style"), page.inside("script")
     rules = dict(rule.split(" ", 1) for rule in page.policy.split("; "))
     assert rules["default-src"] == "'none'"
     assert rules["style-src"] == digest(style)
-    assert rules["script-src"] == digest(program)
+    assert rules["script-src"] == digest(script)
     assert not re.search(r"unsafe|\*|https?:", page.policy)
-    places = [facts[name] for _, facts in page.elements for name in ("src", "href") if name in facts]
-    assert [place.partition(",")[0] for place in places if place] == ["data:image/svg+xml"]
-    assert "style" not in {name for _, facts in page.elements for name in facts}
-    addresses = set(re.findall(r"https?://[^\s\"'`]+", style + program))
-    assert addresses == {"http://www.w3.org/2000/svg"}  # a name, which nobody fetches
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", program)
+    links = [attributes[name] for _, attributes in page.elements for name in ("src", "href") if name in attributes]
+    assert [link.partition(",")[0] for link in links if link] == ["data:image/svg+xml"]
+    assert "style" not in {name for _, attributes in page.elements for name in attributes}
+    urls = set(re.findall(r"https?://[^\s\"'`]+", style + script))
+    assert urls == {"http://www.w3.org/2000/svg"}  # an XML namespace, which is never requested
+    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\b", script)
 
 
 @given(st.text(), st.text())
-def test_whatever_a_prompt_holds_is_data(prompt: str, folder: str) -> None:
-    """No text of a job or a folder becomes an element of the page, and each arrives as it was."""
+def test_no_text_becomes_markup(prompt: str, folder: str) -> None:
+    """No text of a job or a folder name becomes an element of the page, and each text arrives unchanged."""
     texts = [prompt, "</script><script>alert(1)</script><!--", "\u2028\u2029 & \u0000", "\ud800"]
-    blank, page = Reader(render(FRAME | {"jobs": []})), Reader(render(FRAME | {"folder": folder, "jobs": texts}))
-    assert [tag for tag, _ in page.elements] == [tag for tag, _ in blank.elements]
+    empty, page = Page(render(DATA | {"jobs": []})), Page(render(DATA | {"folder": folder, "jobs": texts}))
+    assert [tag for tag, _ in page.elements] == [tag for tag, _ in empty.elements]
     assert page.data["jobs"] == texts
     assert page.data["folder"] == folder
-    assert page.inside("script")[1] == blank.inside("script")[1]
+    assert page.inside("script")[1] == empty.inside("script")[1]
 
 
-def test_the_page_tells_what_the_ledger_knows(clips: Path) -> None:
-    """Every job with its prompt, model, cost, task_id, chain, reason, clip and poster; links lead to files."""
-    written = gallery.write(clips)
-    assert written.path == clips / "gallery.html"
-    assert (written.jobs, written.clips, written.without_poster) == (10, 8, 0)
-    jobs = {job["key"]: job for job in Reader(written.path.read_bytes()).data["jobs"]}
+def test_the_page_contains_what_the_ledger_records(clips: Path) -> None:
+    """Every job has its prompt, model, cost, task_id, parent, error, clip and poster; links name existing files."""
+    result = gallery.write(clips)
+    assert result.path == clips / "gallery.html"
+    assert (result.jobs, result.clips, result.without_poster) == (10, 8, 0)
+    jobs = Page(result.path.read_bytes()).jobs
     assert jobs["turn-2"]["parent"] == "turn-1"
-    assert "HTTP 400" in jobs["refused"]["error"]
-    assert not jobs["refused"]["error"].startswith("job")
+    assert "HTTP 400" in jobs["rejected"]["error"]
+    assert not jobs["rejected"]["error"].startswith("job")
     assert jobs["lost"]["status"] == "unknown"
     for job in jobs.values():
         assert job["model"] == DEFAULT_MODEL
         if job["status"] == "completed":
             assert job["cost"] > 0
-            assert job["task"].startswith("task_")
-            assert (job["width"], job["height"]) == ((720, 1280) if job.get("ratio") == 0.5625 else (1280, 720))
-            assert job["seconds"] == pytest.approx(3, abs=0.2)
+            assert job["task_id"].startswith("task_")
+            is_vertical = job.get("aspect_ratio") == 0.5625
+            assert (job["width"], job["height"]) == ((720, 1280) if is_vertical else (1280, 720))
+            assert job["clip_seconds"] == pytest.approx(3, abs=0.2)
             for link in (*job["clips"], job["poster"]):
                 assert re.fullmatch(r"[\w.%/~-]+", link), link
     posters = {path.name for path in (clips / ".posters").glob("*.jpg")}
@@ -120,7 +132,7 @@ def test_the_page_tells_what_the_ledger_knows(clips: Path) -> None:
 
 
 def test_posters_are_made_once(clips: Path) -> None:
-    """Writing the page again makes none; a clip that is another one now gets another poster."""
+    """Writing the page again makes no poster, except for a clip that was replaced."""
     gallery.write(clips)
     assert gallery.write(clips).posters == 0
     apple = clips / "apple.mp4"
@@ -129,54 +141,54 @@ def test_posters_are_made_once(clips: Path) -> None:
     assert gallery.write(clips).posters == 0
 
 
-def test_a_bad_clip_and_a_lost_one_are_told(clips: Path, tmp_path: Path) -> None:
-    """What cannot be read has no poster; what is not there has no link, and the page says so."""
-    for path in clips.glob("ledger.db*"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    (tmp_path / "apple.mp4").write_bytes(b"this is no clip")
-    written = gallery.write(tmp_path)
-    assert (written.jobs, written.clips, written.posters, written.without_poster) == (10, 1, 0, 1)
-    jobs = {job["key"]: job for job in Reader(written.path.read_bytes()).data["jobs"]}
+def test_unreadable_and_missing_clips(clips: Path, tmp_path: Path) -> None:
+    """An unreadable clip has no poster; a missing clip has no link, and the page says so."""
+    copy_to(tmp_path, *clips.glob("ledger.db*"))
+    (tmp_path / "apple.mp4").write_bytes(b"this is not a clip")
+    result = gallery.write(tmp_path)
+    assert (result.jobs, result.clips, result.posters, result.without_poster) == (10, 1, 0, 1)
+    jobs = Page(result.path.read_bytes()).jobs
     assert (jobs["apple"]["clips"], "poster" in jobs["apple"]) == (["apple.mp4"], False)
-    assert "not in its folder" in jobs["tower-0"]["error"]
+    assert "no longer in its folder" in jobs["tower-0"]["error"]
     assert "clips" not in jobs["tower-0"]
 
 
-def test_without_the_library_for_posters_the_page_says_how_to_get_them(
+def test_without_the_poster_library_the_page_says_how_to_install_it(
     clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written all the same, without posters."""
-    for path in (*clips.glob("ledger.db*"), clips / "apple.mp4"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    """The page is written without posters."""
+    copy_to(tmp_path, *clips.glob("ledger.db*"), clips / "apple.mp4")
     monkeypatch.setitem(sys.modules, "av", None)
-    written = gallery.write(tmp_path)
-    assert (written.clips, written.without_poster, written.can_have_posters) == (1, 1, False)
-    assert Reader(written.path.read_bytes()).data["posters"] == "pip install 'omni-async[media]'"
+    result = gallery.write(tmp_path)
+    assert (result.clips, result.without_poster, result.can_make_posters) == (1, 1, False)
+    assert Page(result.path.read_bytes()).data["poster_hint"] == "pip install 'omni-async[media]'"
 
 
-def test_without_the_library_for_pages_the_error_names_it(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The command that installs it is told."""
+def test_without_the_template_library_the_error_says_how_to_install_it(
+    clips: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writing raises `RuntimeError` with the install command."""
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(RuntimeError, match=r"pip install 'omni-async\[cli\]'"):
         gallery.write(clips)
 
 
-def test_where_there_is_no_ledger_nothing_is_written(tmp_path: Path) -> None:
-    """It says so, and leaves the folder as it is."""
+def test_without_a_ledger_nothing_is_written(tmp_path: Path) -> None:
+    """Writing raises `LedgerError` and leaves the folder unchanged."""
     with pytest.raises(LedgerError, match="there is no ledger"):
         gallery.write(tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_request_of_another_version_is_read_as_far_as_it_goes() -> None:
-    """Unknown fields are passed over, long references are cut, and what is no JSON is no prompt."""
+def test_a_request_of_another_version_is_read_as_far_as_possible() -> None:
+    """Unknown fields are ignored, long references are cut, and invalid JSON means no prompt."""
     video, files = "data:video/mp4;base64," + "A" * 100_000, ["a/secret/place/cat.png", "https://example.com/dog.png"]
-    wishes = {"prompt": "p", "later": 1, "video_urls": [video], "images": files, "aspect_ratio": "4:3"}
-    request = json.dumps(wishes)
-    entry = entry_of(JobRecord(key="k", request=request, status=JobStatus.RUNNING), lambda _: None)
+    fields = {"prompt": "p", "later": 1, "video_urls": [video], "images": files, "aspect_ratio": "4:3"}
+    request = json.dumps(fields)
+    entry = job_entry(JobRecord(key="k", request=request, status=JobStatus.RUNNING), lambda _: None)
     assert entry["prompt"] == "p"
-    assert entry["ratio"] == 1.3333
-    assert entry["references"][:2] == ["cat.png", "https://example.com/dog.png"]  # no path of somebody's machine
+    assert entry["aspect_ratio"] == 1.3333
+    assert entry["references"][:2] == ["cat.png", "https://example.com/dog.png"]  # no local path
     assert entry["references"][2:] == ["data:video/mp4;base64,AAAAAAAAAAAAAAAAAA… (100,022 characters)"]
-    assert "prompt" not in entry_of(JobRecord(key="k", request="{"), lambda _: None)
-    assert entry_of(JobRecord(key="k"), lambda _: None) == {"key": "k", "status": "waiting"}
+    assert "prompt" not in job_entry(JobRecord(key="k", request="{"), lambda _: None)
+    assert job_entry(JobRecord(key="k"), lambda _: None) == {"key": "k", "status": "waiting"}

@@ -1,4 +1,4 @@
-"""`batch --serve`, `--gallery` and `omni-async gallery`, as processes, and the live page in a real browser."""
+"""`batch --serve`, `--gallery` and `omni-async gallery` as processes, and the live page in a browser."""
 
 from __future__ import annotations
 
@@ -25,30 +25,24 @@ if TYPE_CHECKING:
     from tests.support.browser import Browser
 
 CLIPS = "Number(document.querySelector('.totals .clips dd').innerText)"
-LINE = "document.getElementById('live').innerText"
-
-
-@pytest.fixture(scope="module")
-def anyio_backend() -> str:
-    """One event loop for a module, so that its tests can share a sandbox."""
-    return "asyncio"
+STATUS = "document.getElementById('live').innerText"
 
 
 @pytest.fixture(scope="module")
 async def sandbox() -> AsyncIterator[SandboxProcess]:
-    """Serve for all tests of the module, at a pace that can be watched."""
+    """Start one sandbox for all tests of the module, slow enough for a browser to see a run in progress."""
     async with SandboxProcess(median=1.5, sigma=0.6, prerendered=True, seconds=3) as process:
         yield process
 
 
 @pytest.fixture
 def shell(sandbox: SandboxProcess, tmp_path: Path) -> Shell:
-    """A folder and an environment in which the command line talks to the sandbox."""
+    """Return a folder and an environment for commands that use the sandbox."""
     return Shell(tmp_path, {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key})
 
 
 def prompts(shell: Shell, number: int) -> str:
-    """Write a file of so many lines."""
+    """Write a batch file with `number` lines."""
     lines = [
         {"id": f"scene-{n}", "prompt": f"scene {n}", "aspect_ratio": ["16:9", "9:16"][n % 2]} for n in range(number)
     ]
@@ -56,79 +50,82 @@ def prompts(shell: Shell, number: int) -> str:
 
 
 async def address_of(process: asyncio.subprocess.Process) -> str:
-    """Give the address that a command tells."""
+    """Wait until a command prints the address of its live page, and return it."""
     return await until(process, r"to look on: (http://127\.0\.0\.1:\d+/)")
 
 
-async def test_the_page_goes_along_and_says_when_the_batch_has_ended(shell: Shell, browser: Browser) -> None:
-    """Counters move and clips appear without a reload; a second window joins in the middle; the end is told."""
+@pytest.mark.slow
+async def test_the_live_page_follows_a_run_to_its_end(shell: Shell, browser: Browser) -> None:
+    """Counters change and clips appear without a reload. A second window joins later. The page shows the end."""
     process = await shell.start("batch", prompts(shell, 24), "--serve", "0", "--max-in-flight", "6")
     address = await address_of(process)
-    told = asyncio.create_task(ended(process))
+    ending = asyncio.create_task(ended(process))
 
-    def look() -> None:
+    def check_page() -> None:
         browser.open(address)
-        first = browser.until(CLIPS, wants=lambda clips: clips >= 1)
-        browser.run("window.isStillTheSame = true")
-        browser.until("document.querySelector('[data-group=all] b').innerText === '24'")
-        browser.until("document.querySelectorAll('.poster').length >= 1")
-        browser.until(CLIPS, wants=lambda clips: clips > first)
-        browser.until("[...document.querySelectorAll('.poster')].some(image => image.naturalWidth > 0)")
-        assert "of 24 done" in browser.run(LINE)
-        mine = browser.driver.current_window_handle
+        first = browser.wait_for(CLIPS, accept=lambda clips: clips >= 1)
+        browser.run("window.isNotReloaded = true")
+        browser.wait_for("document.querySelector('[data-filter=all] b').innerText === '24'")
+        browser.wait_for("document.querySelectorAll('.poster').length >= 1")
+        browser.wait_for(CLIPS, accept=lambda clips: clips > first)
+        browser.wait_for("[...document.querySelectorAll('.poster')].some(image => image.naturalWidth > 0)")
+        assert "of 24 completed" in browser.run(STATUS)
+        first_tab = browser.driver.current_window_handle
         browser.driver.switch_to.new_window("tab")
         browser.open(address)
-        joined = browser.until(CLIPS, wants=lambda clips: clips > first)
+        joined = browser.wait_for(CLIPS, accept=lambda clips: clips > first)
         assert joined >= first
         browser.driver.close()
-        browser.driver.switch_to.window(mine)
-        browser.until(LINE, wants=lambda line: "The batch has ended" in line)
-        assert browser.run("window.isStillTheSame") is True
-        browser.until(CLIPS, wants=(24).__eq__)
-        browser.until(LINE, wants=lambda line: "server is gone" in line)
+        browser.driver.switch_to.window(first_tab)
+        browser.wait_for(STATUS, accept=lambda line: "The run has ended" in line)
+        assert browser.run("window.isNotReloaded") is True
+        browser.wait_for(CLIPS, accept=(24).__eq__)
+        browser.wait_for(STATUS, accept=lambda line: "server has stopped" in line)
 
-    await asyncio.to_thread(look)
-    said = await told
+    await asyncio.to_thread(check_page)
+    said = await ending
     assert said.status == 0
-    browser.complaints()  # that its stream has ended, and perhaps posters that were not fetched in time
+    browser.console_errors()  # its stream has ended, and some posters may have been requested too late
 
 
-async def test_the_page_says_that_the_process_is_gone(shell: Shell, browser: Browser) -> None:
-    """After SIGKILL it says so, with what it last knew; the same command again, at the same port, revives it."""
+@pytest.mark.slow
+async def test_the_live_page_says_that_the_process_has_stopped(shell: Shell, browser: Browser) -> None:
+    """After SIGKILL it says so and keeps the last state. The same command with the same port continues it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
     command = ("batch", prompts(shell, 12), "--serve", port, "--max-in-flight", "2")
     process = await shell.start(*command)
     address = await address_of(process)
 
-    def look() -> None:
+    def check_page() -> None:
         browser.open(address)
-        browser.until(CLIPS, wants=lambda clips: clips >= 1)
+        browser.wait_for(CLIPS, accept=lambda clips: clips >= 1)
         process.send_signal(signal.SIGKILL)
-        browser.until(LINE, wants=lambda line: "process is gone" in line)
+        browser.wait_for(STATUS, accept=lambda line: "process of this run has stopped" in line)
         assert browser.run("document.querySelectorAll('.card').length") == 12
 
-    await asyncio.to_thread(look)
+    await asyncio.to_thread(check_page)
     await process.communicate()
     again = await shell.start(*command)
     assert await address_of(again) == address
-    told = asyncio.create_task(ended(again))
-    await asyncio.to_thread(browser.until, LINE, wants=lambda line: "of 12 done" in line)
+    ending = asyncio.create_task(ended(again))
+    await asyncio.to_thread(browser.wait_for, STATUS, accept=lambda line: "of 12 completed" in line)
     again.send_signal(signal.SIGINT)
-    await asyncio.to_thread(browser.until, LINE, wants=lambda line: "The batch has ended" in line)
-    assert (await told).status == 130
-    browser.complaints()
+    await asyncio.to_thread(browser.wait_for, STATUS, accept=lambda line: "The run has ended" in line)
+    assert (await ending).status == 130
+    browser.console_errors()
 
 
-async def test_a_batch_leaves_a_gallery(shell: Shell, sandbox: SandboxProcess) -> None:
-    """--gallery writes the page at the end, also of a run with failures; the exit status is the run's own."""
+@pytest.mark.slow
+async def test_the_gallery_option_and_command_write_the_page(shell: Shell, sandbox: SandboxProcess) -> None:
+    """--gallery writes the page after a run, even one with failures. The exit status is that of the run."""
     await sandbox.script("submit", ["http_400"])
     said = await shell.omni("batch", prompts(shell, 3), "--gallery", "--per-minute", "600")
     assert said.status == 1
     assert "clips/gallery.html: 3 jobs, 2 clips, 2 posters made\n" in said.err
     page = (shell.folder / "clips" / "gallery.html").read_text("utf-8")
-    told = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])
-    assert {job["status"] for job in told["jobs"]} == {"completed", "failed"}
+    data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])
+    assert {job["status"] for job in data["jobs"]} == {"completed", "failed"}
 
     again = await shell.omni("gallery", "clips", "--json", APIMART_API_KEY="", APIMART_BASE_URL="http://127.0.0.1:9")
     assert (again.status, again.records) == (
@@ -142,8 +139,9 @@ async def test_a_batch_leaves_a_gallery(shell: Shell, sandbox: SandboxProcess) -
     assert none.err.startswith("elsewhere: there is no ledger here")
 
 
-async def test_an_address_that_cannot_be_had_stops_the_batch(shell: Shell, sandbox: SandboxProcess) -> None:
-    """A port in use ends with status 2, and nothing is sent."""
+@pytest.mark.slow
+async def test_an_address_in_use_stops_the_batch(shell: Shell, sandbox: SandboxProcess) -> None:
+    """With a port in use, the command exits with status 2 and submits nothing."""
     submits = (await sandbox.record())["submits"]
     file = prompts(shell, 2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -155,16 +153,17 @@ async def test_an_address_that_cannot_be_had_stops_the_batch(shell: Shell, sandb
     assert (await sandbox.record())["submits"] == submits
 
 
-async def test_others_are_let_in_only_when_told(shell: Shell) -> None:
-    """With an address of all the machine's, one line says who can look."""
+@pytest.mark.slow
+async def test_a_page_that_others_can_reach_is_announced(shell: Shell) -> None:
+    """When listening on all interfaces, one line says who can see the page."""
     said = await shell.omni("batch", prompts(shell, 1), "--serve", "0.0.0.0:0")
     assert said.status == 0
     assert "anybody who reaches this machine there can look" in said.err
 
 
 @pytest.mark.parametrize("wrong", ["x", "99999", "a:b:c", ":", "1.2.3.4", "-1"])
-def test_what_is_no_port_is_refused(wrong: str, tmp_path: Path) -> None:
-    """The error says what to give."""
+def test_an_invalid_port_is_rejected(wrong: str, tmp_path: Path) -> None:
+    """The error says what is expected."""
     with pytest.raises(UsageError, match="give a port"):
         GalleryOutput(ViewOptions(serve=wrong), tmp_path / "ledger.db", 1, Output(OutputOptions()))
 
@@ -182,12 +181,13 @@ def test_what_is_no_port_is_refused(wrong: str, tmp_path: Path) -> None:
     ],
 )
 def test_the_port_may_be_left_out(given: str, read: str) -> None:
-    """What follows --serve is its value only if it looks like one."""
+    """The argument after --serve is its value only if it looks like an address."""
     assert with_port(given.split()) == read.split()
 
 
-async def test_nothing_of_an_extra_is_needed_to_import_it(shell: Shell) -> None:
-    """Without jinja2, PyAV and Pillow the package can be imported, and says what to install when it is used."""
+@pytest.mark.slow
+async def test_the_package_can_be_imported_without_its_extras(shell: Shell) -> None:
+    """Importing needs neither jinja2 nor PyAV nor Pillow."""
     code = (
         "import sys; sys.modules.update(dict.fromkeys(['jinja2', 'av', 'PIL']));"
         "from omni_async import gallery; print(gallery.PAGE_NAME)"

@@ -1,4 +1,4 @@
-"""A real browser without a screen, driven by Selenium."""
+"""A headless Chromium, driven by Selenium."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
     from selenium.webdriver.remote.webelement import WebElement
 
-PATIENCE = 30.0  # seconds, far more than anything here needs
+TIMEOUT = 30.0  # seconds for a condition to become true: far more than any needs, so that a busy machine does not fail
 _FLAGS = (
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--mute-audio"),
 )
 
 
-def why_not() -> str:
-    """Say why there is no browser here; "" where there is one."""
+def reason_without_browser() -> str:
+    """Return what is missing for a browser; "" if there is one."""
     if importlib.util.find_spec("selenium") is None:
         return "selenium is not installed: pip install 'omni-async[dev]'"
     if not (shutil.which("chromium") and shutil.which("chromedriver")):
@@ -30,7 +30,7 @@ def why_not() -> str:
 
 
 class Browser:
-    """One window of Chromium with a profile of its own."""
+    """One window of Chromium with its own profile."""
 
     def __init__(self, profile: Path) -> None:
         from selenium import webdriver
@@ -42,7 +42,6 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
-        self._home = self.driver.current_window_handle
 
     def __enter__(self) -> Self:
         return self
@@ -50,71 +49,71 @@ class Browser:
     def __exit__(self, *_: object) -> None:
         self.driver.quit()
 
-    def begin(self) -> None:
-        """Forget what was before: a light screen of usual size, and nothing said."""
+    def reset(self) -> None:
+        """Restore the state before a test: an empty page, a light screen of usual size, an empty console."""
         self.driver.get("about:blank")
-        self.screen(1400, 1000)
-        self.complaints()
+        self.set_screen(1400, 1000)
+        self.console_errors()
 
-    def screen(self, width: int, height: int, *, dark: bool = False, touch: bool = False) -> None:
-        """Take another screen."""
-        tell = self.driver.execute_cdp_cmd
+    def set_screen(self, width: int, height: int, *, dark: bool = False, touch: bool = False) -> None:
+        """Emulate a screen of this size in pixels."""
+        send = self.driver.execute_cdp_cmd
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": touch}
-        tell("Emulation.setDeviceMetricsOverride", metrics)
-        tell("Emulation.setTouchEmulationEnabled", {"enabled": touch})
+        send("Emulation.setDeviceMetricsOverride", metrics)
+        send("Emulation.setTouchEmulationEnabled", {"enabled": touch})
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        tell("Emulation.setEmulatedMedia", {"features": [scheme]})
+        send("Emulation.setEmulatedMedia", {"features": [scheme]})
 
     def open(self, address: str | Path) -> None:
-        """Open a page, by its address or as a file."""
+        """Open a URL or a file."""
         self.driver.get(address.as_uri() if isinstance(address, Path) else address)
 
     def run(self, script: str, *arguments: Any) -> Any:
-        """Let the page give the value of an expression."""
+        """Return the value of a JavaScript expression."""
         return self.driver.execute_script(f"return {script}", *arguments)
 
-    def until(self, script: str, *, wants: Callable[[Any], object] = bool) -> Any:
-        """Wait until an expression has a value that is wanted, and give it."""
-        deadline = time.monotonic() + PATIENCE
-        while not wants(value := self.run(script)):
+    def wait_for(self, script: str, *, accept: Callable[[Any], object] = bool) -> Any:
+        """Wait until `accept` is true of the value of an expression, and return the value."""
+        deadline = time.monotonic() + TIMEOUT
+        while not accept(value := self.run(script)):
             assert time.monotonic() < deadline, f"{script} is still {value!r}"
             time.sleep(0.03)
         return value
 
     def find(self, selector: str) -> WebElement:
-        """Give the one element that is there, or will be."""
+        """Wait for the element of a CSS selector and return it."""
         from selenium.webdriver.common.by import By
 
-        self.until(f"document.querySelector({selector!r}) !== null")
+        self.wait_for(f"document.querySelector({selector!r}) !== null")
         return self.driver.find_element(By.CSS_SELECTOR, selector)
 
     def press(self, *keys: str) -> None:
-        """Type on the keyboard, wherever the focus is."""
+        """Press keys one after another."""
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).send_keys(*keys).perform()
 
     def press_with(self, modifier: str, key: str) -> None:
-        """Press a key while another is held."""
+        """Press a key while a modifier is held."""
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).key_down(modifier).send_keys(key).key_up(modifier).perform()
 
     def point_at(self, element: WebElement) -> None:
-        """Let the mouse rest on something."""
+        """Move the mouse pointer to an element."""
         from selenium.webdriver import ActionChains
 
         ActionChains(self.driver).move_to_element(element).perform()
 
     def tap(self, element: WebElement) -> None:
-        """Touch something with a finger."""
+        """Tap the middle of an element on a touch screen."""
         box = self.run("arguments[0].getBoundingClientRect().toJSON()", element)
-        place = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
-        tell = self.driver.execute_cdp_cmd
-        tell("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [place]})
-        tell("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        point = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        send = self.driver.execute_cdp_cmd
+        send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+        send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
-    def complaints(self) -> list[str]:
-        """Give what the console has said since it was asked last."""
-        told = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
-        return [entry["message"] for entry in told if entry["level"] != "INFO"]
+    def console_errors(self) -> list[str]:
+        """Return warnings and errors of the console since the last call."""
+        entries = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in entries if entry["level"] != "INFO"]

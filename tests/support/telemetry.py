@@ -1,4 +1,4 @@
-"""An OpenTelemetry SDK whose exporters keep everything in memory."""
+"""An OpenTelemetry SDK that keeps spans and metrics in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from omni_async import otel
 
 
 class Backend:
-    """An OpenTelemetry SDK that keeps everything in memory."""
+    """An OpenTelemetry SDK with in-memory exporters."""
 
     def __init__(self) -> None:
         self.exporter = InMemorySpanExporter()
@@ -24,22 +24,22 @@ class Backend:
         self.meters = MeterProvider([self.reader])
 
     def bridge(self, **settings: Any) -> otel.Bridge:
-        """Make a bridge to it."""
+        """Return a bridge to this backend."""
         return otel.bridge(tracer_provider=self.tracers, meter_provider=self.meters, **settings)
 
-    def jobs(self) -> list[ReadableSpan]:
-        """Give the spans of jobs."""
+    def job_spans(self) -> list[ReadableSpan]:
+        """Return the spans of jobs."""
         return [span for span in self.exporter.get_finished_spans() if span.parent is None]
 
-    def inside(self, job: ReadableSpan) -> list[ReadableSpan]:
-        """Give the spans within one, in order of their beginning."""
+    def child_spans(self, job: ReadableSpan) -> list[ReadableSpan]:
+        """Return the child spans of a job's span in order of their start."""
         assert job.context is not None
-        number = job.context.span_id
-        found = [span for span in self.exporter.get_finished_spans() if span.parent and span.parent.span_id == number]
-        return sorted(found, key=lambda span: span.start_time or 0)
+        span_id = job.context.span_id
+        children = [s for s in self.exporter.get_finished_spans() if s.parent and s.parent.span_id == span_id]
+        return sorted(children, key=lambda span: span.start_time or 0)
 
-    def sums(self) -> dict[str, float]:
-        """Give the counters, each with its attributes in its name."""
+    def metrics(self) -> dict[str, float]:
+        """Return the value of each metric, named "metric" or "metric/attribute value"; of a histogram, its count."""
         data = self.reader.get_metrics_data()
         points: dict[str, float] = {}
         for resource in data.resource_metrics if data else []:
@@ -51,6 +51,6 @@ class Backend:
         return points
 
 
-def facts(span: ReadableSpan, *names: str) -> tuple[Any, ...]:
-    """Give a span's name and some of its attributes."""
+def attributes(span: ReadableSpan, *names: str) -> tuple[Any, ...]:
+    """Return a span's name and some of its attributes."""
     return (span.name, *((span.attributes or {}).get(name) for name in names))

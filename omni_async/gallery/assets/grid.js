@@ -1,32 +1,40 @@
-// The cards on the screen. Only those near the window exist; all others are a place in the layout.
+// The cards on the screen. Only cards near the window exist as elements; the others are rectangles in the layout. So a
+// page of many thousand jobs scrolls as smoothly as a small one.
 
-const HOVER = 140; // ms that a pointer rests on a clip before it plays
-const NARROW = 220; // px of a card on which there is no room for words that explain themselves
-const REACH = 1.2; // windows above and below that are kept ready
+// ms that the pointer rests on a clip before it plays. At half, moving across the page starts clips; at double, playing
+// feels late. Chosen by feel, not measured.
+const HOVER_DELAY = 140;
+// px: narrower cards leave out the words that explain a number.
+const NARROW = 220;
+// Heights of the window, above and below it, in which cards are kept. Trades elements and memory for cards without a
+// picture while scrolling fast: benchmarks.gallery expects no frame with one at up to 4000 px/s. At half, posters appear
+// late; at double, twice the cards are built and updated.
+const MARGIN = 1.2;
 
 class Grid {
+  // `choose` is called to show the chain of a job, `open` to show a job in the viewer.
   constructor(root, jobs, { choose, open }) {
     this.root = root;
     this.jobs = jobs;
     this.choose = choose;
     this.open = open;
     this.player = new Player();
-    this.cards = new Map();
-    this.places = [];
-    this.index = new Map();
+    this.cards = new Map(); // by key: the cards that exist
+    this.places = []; // the layout: all selected jobs in order
+    this.index = new Map(); // by key: the index in places
     this.current = null; // the key of the card that the keyboard is at
     this.words = [];
     this.size = 1;
     const draw = () => {
-      this.isAsked = false;
+      this.isScheduled = false;
       this.draw();
     };
-    this.ask = () => {
-      if (this.isAsked) return;
-      this.isAsked = true;
+    // At most one drawing per frame, however many scroll events there are.
+    addEventListener("scroll", () => {
+      if (this.isScheduled) return;
+      this.isScheduled = true;
       requestAnimationFrame(draw);
-    };
-    addEventListener("scroll", this.ask, { passive: true });
+    }, { passive: true });
     new ResizeObserver(() => this.arrange()).observe(root);
     this.listen();
   }
@@ -35,7 +43,7 @@ class Grid {
     const isNew = words.join(" ") !== this.words.join(" ");
     this.list = list;
     this.words = words;
-    if (isNew) this.drop(() => true);
+    if (isNew) this.drop(() => true); // the highlighted words are part of each card
     this.arrange();
   }
 
@@ -43,7 +51,7 @@ class Grid {
     if (!this.list) return;
     const style = getComputedStyle(document.documentElement);
     const [gap, caption] = ["--gap", "--caption"].map((name) => parseFloat(style.getPropertyValue(name)));
-    const layout = laidOut(this.list, this.root.clientWidth, this.size, gap, caption);
+    const layout = layoutCards(this.list, this.root.clientWidth, this.size, gap, caption);
     this.places = layout.places;
     this.index = new Map(this.places.map((place, at) => [place.job.key, at]));
     this.root.style.height = `${layout.height}px`;
@@ -51,16 +59,17 @@ class Grid {
   }
 
   draw() {
-    const top = -this.root.getBoundingClientRect().top, reach = innerHeight * REACH;
-    const [from, to] = [top - reach, top + innerHeight + reach];
-    const wanted = this.places.filter((place) => (place.y + place.height > from && place.y < to) || place.job.key === this.focused());
-    const keys = new Set(wanted.map((place) => place.job.key));
+    const top = -this.root.getBoundingClientRect().top, margin = innerHeight * MARGIN;
+    const [from, to] = [top - margin, top + innerHeight + margin];
+    // The focused card stays, so that the keyboard does not lose its place when the page is scrolled.
+    const needed = this.places.filter((place) => (place.y + place.height > from && place.y < to) || place.job.key === this.focused());
+    const keys = new Set(needed.map((place) => place.job.key));
     this.drop((key) => !keys.has(key));
     let before = null;
-    for (const place of wanted) {
+    for (const place of needed) {
       const card = this.card(place);
       const next = before ? before.nextSibling : this.root.firstChild;
-      if (next !== card) this.root.insertBefore(card, next);
+      if (next !== card) this.root.insertBefore(card, next); // in order, for the tab key and screen readers
       before = card;
     }
   }
@@ -72,8 +81,9 @@ class Grid {
     const isNarrow = place.width < NARROW;
     const state = [isNarrow, ...chain.map((each) => each.key)].join("\n");
     let card = known?.card;
+    // A card whose clip plays is not replaced: that would stop it.
     if (!known || (known.state !== state || known.job !== job) && !(this.player.isAt(card.firstChild) && job.clips.length)) {
-      card = this.renewed(job, { chain, isNarrow }, card);
+      card = this.newCard(job, { chain, isNarrow }, card);
       this.cards.set(job.key, { card, job, state });
     }
     card.style.transform = `translate(${place.x}px, ${place.y}px)`;
@@ -86,28 +96,28 @@ class Grid {
     return card;
   }
 
-  renewed(job, ways, old) {
-    const card = cardOf(job, { words: this.words, choose: this.choose, ...ways });
+  newCard(job, options, old) {
+    const card = cardOf(job, { words: this.words, choose: this.choose, ...options });
     if (!old) return card;
     const hasFocus = document.activeElement === old;
-    const picture = old.querySelector("img.poster"), fresh = card.querySelector("img.poster");
-    if (picture && fresh && picture.src === fresh.src) fresh.replaceWith(picture); // loaded already: no flicker
+    const [poster, fresh] = [old, card].map((each) => each.querySelector("img.poster"));
+    if (poster && fresh && poster.src === fresh.src) fresh.replaceWith(poster); // loaded already: no flicker
     if (this.player.isAt(old.firstChild)) this.player.stop();
     old.replaceWith(card);
     if (hasFocus) card.focus({ preventScroll: true });
     return card;
   }
 
-  drop(which) {
+  drop(isDropped) {
     for (const [key, { card }] of this.cards) {
-      if (!which(key)) continue;
+      if (!isDropped(key)) continue;
       if (this.player.isAt(card.firstChild)) this.player.stop();
       card.remove();
       this.cards.delete(key);
     }
   }
 
-  // The keyboard
+  // Keyboard
 
   focused() {
     const card = document.activeElement?.closest?.(".card");
@@ -123,9 +133,9 @@ class Grid {
     else if (top + place.height > innerHeight - 10) {
       scrollBy({ top: Math.min(top - bar, top + place.height - innerHeight + 10), behavior: "instant" });
     }
-    this.draw();
+    this.draw(); // the card may not exist before
     this.cards.get(key)?.card.focus({ preventScroll: true });
-    this.draw();
+    this.draw(); // the card that had the focus may be dropped now
   }
 
   press(event) {
@@ -150,7 +160,7 @@ class Grid {
     return Math.max(0, this.places.findIndex((place) => place.y + place.media > top));
   }
 
-  // The pointer
+  // Pointer
 
   listen() {
     let timer = 0;
@@ -158,12 +168,12 @@ class Grid {
       const media = event.target.closest(".media"), card = event.target.closest(".card");
       return { media, card, job: card && this.cards.get(card.dataset.key)?.job };
     };
-    const isCalm = matchMedia("(prefers-reduced-motion: reduce)");
+    const reducesMotion = matchMedia("(prefers-reduced-motion: reduce)");
     this.root.addEventListener("pointerover", (event) => {
       const { media, job } = at(event);
-      if (event.pointerType !== "mouse" || !media || !job?.clips.length || isCalm.matches || this.player.isAt(media)) return;
+      if (event.pointerType !== "mouse" || !media || !job?.clips.length || reducesMotion.matches || this.player.isAt(media)) return;
       clearTimeout(timer);
-      timer = setTimeout(() => this.player.play(media, job.clips[0]), HOVER);
+      timer = setTimeout(() => this.player.play(media, job.clips[0]), HOVER_DELAY);
     });
     this.root.addEventListener("pointerout", (event) => {
       const { media } = at(event);
@@ -175,6 +185,7 @@ class Grid {
       const { media, card, job } = at(event);
       if (!job) return;
       this.current = job.key;
+      // A touch screen cannot hover: a tap on the picture plays, one on the text opens.
       const isTouch = event.pointerType === "touch" || event.pointerType === "pen";
       if (media && job.clips.length && isTouch) {
         card.focus({ preventScroll: true });

@@ -1,22 +1,24 @@
-// All jobs: which there are, which extend which, what they come to, and which of them are to be shown, in which order.
+// All jobs of the page: by key and task, their chains, counts, filters and orders.
 
-const GROUPS = [
+// Filter buttons: name, label, and the statuses that they show (null: all).
+const FILTERS = [
   ["all", "All", null],
   ["clips", "Clips", ["completed"]],
   ["failed", "Failed", ["failed"]],
   ["unknown", "Unknown", ["unknown"]],
-  ["open", "Unfinished", ["waiting", "submitting", "running", "downloading", "overdue", "undelivered"]],
+  ["unfinished", "Unfinished", ["waiting", "submitting", "running", "downloading", "timed_out", "download_failed"]],
   ["cancelled", "Cancelled", ["cancelled"]],
 ];
 
-const last = (job) => job.finished ?? job.accepted ?? job.submitted ?? job.created ?? 0;
+const lastChange = (job) => job.finished_at ?? job.accepted_at ?? job.submitted_at ?? job.created_at ?? 0;
 
+// Values to sort by, named as the options of the select element. Jobs without a value come last.
 const SORTS = {
   order: (job) => job.index,
-  time: last,
+  time: lastChange,
   cost: (job) => job.cost,
-  took: (job) => job.took,
-  length: (job) => job.seconds,
+  server_seconds: (job) => job.server_seconds,
+  clip_seconds: (job) => job.clip_seconds,
 };
 
 class Jobs {
@@ -29,16 +31,17 @@ class Jobs {
     this.list = [];
     this.byKey = new Map();
     this.byTask = new Map();
-    this.children = null;
+    this.children = null; // built by chainOf() when first needed
   }
 
+  // Adds a job, or replaces the one with the same key. Every job object is new: the grid compares objects.
   put(entry) {
     const before = this.byKey.get(entry.key);
-    const text = [entry.prompt, entry.key, entry.task, entry.model, entry.error, entry.status].filter(Boolean).join("\n");
+    const text = [entry.prompt, entry.key, entry.task_id, entry.model, entry.error, entry.status].filter(Boolean).join("\n");
     const job = { clips: [], references: [], ...entry, index: before ? before.index : this.list.length, text: text.toLowerCase() };
     this.list[job.index] = job;
     this.byKey.set(job.key, job);
-    if (job.task) this.byTask.set(job.task, job);
+    if (job.task_id) this.byTask.set(job.task_id, job);
     this.children = null;
   }
 
@@ -46,28 +49,28 @@ class Jobs {
     return this.byKey.get(job.parent) ?? (job.extends ? this.byTask.get(job.extends) : undefined);
   }
 
-  // The whole chain that a job is part of, from its first clip on; a clip that two others extend has both behind it.
+  // The complete chain of a job, starting with its first clip. A clip with two extensions is followed by both.
   chainOf(job) {
-    this.children ??= this.joined();
-    const seen = new Set();
+    this.children ??= this.childrenByKey();
+    const seen = new Set(); // a damaged ledger may contain a cycle
     let root = job;
-    for (let above = job; above && !seen.has(above); above = this.parentOf(above)) {
-      seen.add(above);
-      root = above;
+    for (let ancestor = job; ancestor && !seen.has(ancestor); ancestor = this.parentOf(ancestor)) {
+      seen.add(ancestor);
+      root = ancestor;
     }
-    const chain = [], open = [root];
-    const taken = new Set();
-    while (open.length) {
-      const next = open.pop();
-      if (taken.has(next.key)) continue;
-      taken.add(next.key);
+    const chain = [], stack = [root];
+    const added = new Set();
+    while (stack.length) {
+      const next = stack.pop();
+      if (added.has(next.key)) continue;
+      added.add(next.key);
       chain.push(next);
-      open.push(...(this.children.get(next.key) ?? []).slice().reverse());
+      stack.push(...(this.children.get(next.key) ?? []).slice().reverse());
     }
     return chain;
   }
 
-  joined() {
+  childrenByKey() {
     const children = new Map();
     for (const job of this.list) {
       const parent = this.parentOf(job);
@@ -77,26 +80,27 @@ class Jobs {
   }
 
   counts() {
-    const counts = Object.fromEntries(GROUPS.map(([name]) => [name, 0]));
-    const groupOf = Object.fromEntries(GROUPS.flatMap(([name, , statuses]) => (statuses ?? []).map((status) => [status, name])));
+    const counts = Object.fromEntries(FILTERS.map(([name]) => [name, 0]));
+    const filterOf = Object.fromEntries(FILTERS.flatMap(([name, , statuses]) => (statuses ?? []).map((status) => [status, name])));
     for (const job of this.list) {
       counts.all += 1;
-      counts[groupOf[job.status] ?? "open"] += 1;
+      counts[filterOf[job.status] ?? "unfinished"] += 1;
     }
     return counts;
   }
 
-  shown({ group, words, chain, sort, falling }) {
-    const statuses = GROUPS.find(([name]) => name === group)[2];
-    const kin = chain ? new Set(this.chainOf(chain).map((job) => job.key)) : null;
-    const shown = this.list.filter(
+  // The jobs to show, in order. `words` must all occur; `chain` is a job whose chain is shown, or null.
+  selected({ filter, words, chain, sort, isDescending }) {
+    const statuses = FILTERS.find(([name]) => name === filter)[2];
+    const chainKeys = chain ? new Set(this.chainOf(chain).map((job) => job.key)) : null;
+    const selected = this.list.filter(
       (job) =>
         (!statuses || statuses.includes(job.status)) &&
-        (!kin || kin.has(job.key)) &&
+        (!chainKeys || chainKeys.has(job.key)) &&
         words.every((word) => job.text.includes(word)),
     );
-    const value = SORTS[sort], sign = falling ? -1 : 1;
-    return shown.sort((a, b) => {
+    const value = SORTS[sort], sign = isDescending ? -1 : 1;
+    return selected.sort((a, b) => {
       const [left, right] = [value(a), value(b)];
       if (left === undefined || right === undefined) return (left === undefined) - (right === undefined) || a.index - b.index;
       return sign * (left - right) || a.index - b.index;
@@ -104,22 +108,26 @@ class Jobs {
   }
 }
 
-// Stretches of time in which something was going on: a run that was taken up the next day did not take a night.
-const sittings = (jobs, until) => {
-  const moments = [];
+// A gap of ten minutes without an event, or of twice the longest job if that is more, separates two sessions. At half,
+// a quiet stretch of a slow run is taken for a gap; at double, short breaks count as time of the run. Chosen, not measured.
+const SESSION_GAP = 600; // seconds
+
+// The periods in which something happened, so that a run resumed the next day does not include the night.
+const sessions = (jobs, until) => {
+  const times = [];
   let longest = 0;
   for (const job of jobs) {
-    if (job.took) longest = Math.max(longest, job.took);
-    for (const moment of [job.submitted, job.accepted, job.finished]) if (moment) moments.push(moment);
+    if (job.server_seconds) longest = Math.max(longest, job.server_seconds);
+    for (const time of [job.submitted_at, job.accepted_at, job.finished_at]) if (time) times.push(time);
   }
-  if (until && moments.length) moments.push(until);
-  moments.sort((a, b) => a - b);
-  const pause = Math.max(600, 2 * longest);
+  if (until && times.length) times.push(until);
+  times.sort((a, b) => a - b);
+  const gap = Math.max(SESSION_GAP, 2 * longest);
   const found = [];
-  for (const moment of moments) {
+  for (const time of times) {
     const current = found.at(-1);
-    if (current && moment - current.end <= pause) current.end = moment;
-    else found.push({ start: moment, end: moment });
+    if (current && time - current.end <= gap) current.end = time;
+    else found.push({ start: time, end: time });
   }
   return found;
 };

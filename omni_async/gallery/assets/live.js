@@ -1,88 +1,95 @@
-// The run as it goes on: what its process tells, and whether it still does.
+// The live page: receives the events of live.py, and shows whether the process of the run still responds.
 
-const SILENCE = 7000; // ms after which a process that says nothing is taken for stuck
+// ms without a message after which the process is shown as not responding. The server sends one at least every 2 s
+// (_HEARTBEAT in live.py), so three may be late. At half, a busy process looks dead; at double, a crash shows late.
+const SILENCE = 7000;
 
 class Live {
-  constructor(line, { begin, take, advance }) {
+  // `line` is the element for the status. The callbacks: `begin` gets all jobs of a snapshot, `update` changed jobs (an
+  // empty list if only the run has changed), `progress` the percentage by key.
+  constructor(line, { begin, update, progress }) {
     this.line = line;
-    this.state = "open";
+    this.state = "running"; // or "ended", or "lost"
     this.run = null;
     line.hidden = false;
-    this.says("Connecting …");
+    this.show("Connecting …");
     const source = (this.source = new EventSource("events"));
-    let incoming = [];
-    let isWhole = false;
+    let snapshot = [];
+    let isComplete = false; // whether the snapshot has been received
     source.addEventListener("begin", () => {
-      isWhole = false;
-      incoming = [];
+      isComplete = false;
+      snapshot = [];
     });
     source.addEventListener("jobs", (event) => {
-      this.heard();
+      this.received();
       const jobs = JSON.parse(event.data);
-      if (isWhole) take(jobs);
-      else incoming.push(...jobs);
+      if (isComplete) update(jobs);
+      else snapshot.push(...jobs);
     });
     source.addEventListener("progress", (event) => {
-      this.heard();
-      if (isWhole) advance(JSON.parse(event.data));
+      this.received();
+      if (isComplete) progress(JSON.parse(event.data));
     });
     source.addEventListener("ready", () => {
-      isWhole = true;
-      begin(incoming);
+      isComplete = true;
+      begin(snapshot);
     });
     source.addEventListener("run", (event) => {
       this.run = JSON.parse(event.data);
-      this.state = this.run.ended ? "ended" : "open";
-      this.heard();
-      this.tell();
-      take([]);
+      this.state = this.run.has_ended ? "ended" : "running";
+      this.received();
+      this.showRun();
+      update([]);
     });
     source.addEventListener("error", () => this.lost());
-    setInterval(() => this.state === "open" && this.last && Date.now() - this.last > SILENCE && this.lost(), 1000);
+    // A stopped process (SIGSTOP, a suspended machine) keeps its connection open: no error event tells.
+    setInterval(() => this.state === "running" && this.last && Date.now() - this.last > SILENCE && this.lost(), 1000);
   }
 
+  // The time of the server in unix seconds, null unless the run is in progress.
   get now() {
-    return this.run && this.state === "open" ? this.run.now + (Date.now() - this.last) / 1000 : null;
+    return this.run && this.state === "running" ? this.run.now + (Date.now() - this.last) / 1000 : null;
   }
 
-  heard() {
+  received() {
     this.last = Date.now();
   }
 
   lost() {
-    if (this.state === "gone") return;
-    const hadEnded = this.state === "ended";
-    if (hadEnded) this.source.close();
-    this.state = "gone";
-    const when = this.run ? clock(this.run.now) : "";
-    if (hadEnded) {
-      this.state = "ended";
-      this.says(`The batch has ended (${when}). ${this.head}`, "Its server is gone with it: to play clips, open the gallery that omni-async gallery writes.");
-    } else if (this.run) this.says("The batch’s process is gone, or does not answer.", `This is how it stood at ${when}; the same command again goes on.`);
-    else this.says("Nothing answers here.");
+    if (this.state === "lost") return;
+    const time = this.run ? timeOfDay(this.run.now) : "";
+    if (this.state === "ended") {
+      // Without close() the browser would reconnect until the page is closed, perhaps to the server of another run.
+      this.source.close();
+      this.show(`The run has ended (${time}). ${this.summary}`, "This page's server has stopped. To play the clips, run omni-async gallery and open the page that it writes.");
+      return;
+    }
+    this.state = "lost";
+    if (this.run) this.show("The process of this run has stopped or does not respond.", `Last update at ${time}. To continue, run the same command again.`);
+    else this.show("The server does not respond.");
   }
 
-  tell() {
-    const { statistics: sums, total, stopped, ended } = this.run;
-    const known = sums.waiting + sums.in_flight + sums.downloading + sums.done + sums.failed + sums.stopped;
+  showRun() {
+    const { statistics, total, has_ended } = this.run;
+    const known = statistics.waiting + statistics.in_flight + statistics.downloading + statistics.completed + statistics.failed + statistics.unresolved;
     const all = Math.max(total ?? 0, known);
+    const perMinute = statistics.learned_submits_per_minute;
+    const active = [`${number(statistics.in_flight)} running`, `${number(statistics.waiting + all - known)} waiting`];
     const facts = [
-      `${number(sums.in_flight)} running`,
-      `${number(sums.waiting + all - known)} waiting`,
-      sums.downloading ? `${number(sums.downloading)} downloading` : null,
-      sums.failed ? `${number(sums.failed)} failed` : null,
-      sums.stopped ? `${number(sums.stopped)} stopped` : null,
-      sums.submits_per_minute ? `${number(Math.round(sums.submits_per_minute))} a minute found` : null,
-      sums.refused ? `${count(sums.refused, "submit")} refused` : null,
-      sums.cost ? `${money(sums.cost)} in this run` : null,
-      stopped ? `No more submits: ${stopped}` : null,
+      statistics.downloading ? `${number(statistics.downloading)} downloading` : null,
+      statistics.failed ? `${number(statistics.failed)} failed` : null,
+      statistics.unresolved ? `${number(statistics.unresolved)} unresolved` : null,
+      perMinute ? `learned limit: ${number(perMinute < 10 ? Math.round(10 * perMinute) / 10 : Math.round(perMinute))} submits per minute` : null,
+      statistics.rate_limited ? `${count(statistics.rate_limited, "submit")} rate limited` : null,
+      statistics.cost ? `${money(statistics.cost)} in this run` : null,
+      statistics.stop_reason ? `Submissions have stopped: ${statistics.stop_reason}` : null,
     ];
-    this.head = `${number(sums.done)} of ${number(all)} done`;
-    if (ended) this.says(`The batch has ended. ${this.head}`, ...facts.slice(2));
-    else this.says(this.head, ...facts);
+    this.summary = `${number(statistics.completed)} of ${number(all)} completed`;
+    if (has_ended) this.show(`The run has ended. ${this.summary}`, ...facts);
+    else this.show(this.summary, ...active, ...facts);
   }
 
-  says(head, ...facts) {
+  show(head, ...facts) {
     this.line.dataset.state = this.state;
     this.line.replaceChildren(el("strong", {}, head), ...facts.filter(Boolean).map((fact) => el("span", {}, fact)));
   }

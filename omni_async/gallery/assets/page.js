@@ -1,65 +1,70 @@
-// The page: joins its parts, and keeps what the reader has chosen.
+// The page: connects its parts, and holds what the reader has selected.
 
-const REDRAW = 400; // ms between two drawings of a live page
+// ms between two drawings of a live page. Trades CPU of the browser for how current it is; the server sends changes every
+// 500 ms. At half, nothing more is seen; at double, the page lags behind. Chosen, not measured.
+const REDRAW_INTERVAL = 400;
+const SEARCH_DELAY = 60; // ms after a key before the search is applied, so that fast typing is not searched letter by letter
 
 const DATA = JSON.parse(byId("data").textContent);
 const jobs = new Jobs(DATA.jobs);
-const choice = { group: "all", words: [], chain: null, sort: "order", falling: false };
+const selection = { filter: "all", words: [], chain: null, sort: "order", isDescending: false };
 
-const remembered = (name, value) => {
+// Reads or stores a preference. Returns null where the browser stores nothing, as for some pages opened as files.
+const preference = (name, value) => {
   try {
     if (value !== undefined) localStorage.setItem(`omni-async ${name}`, value);
     return localStorage.getItem(`omni-async ${name}`);
   } catch {
-    return null; // a browser may keep nothing for pages that are files
+    return null;
   }
 };
 
 const timeline = new Timeline(byId("timeline"));
-const grid = new Grid(byId("grid"), jobs, { choose: (job) => chooseChain(job), open: (job) => open(job) });
-const viewer = new Viewer(byId("viewer"), jobs, () => choice.words);
+const grid = new Grid(byId("grid"), jobs, { choose: (job) => showChain(job), open: (job) => open(job) });
+const viewer = new Viewer(byId("viewer"), jobs, () => selection.words);
 let live = null;
 
 const refresh = () => {
   const counts = jobs.counts();
   const until = live?.now;
   showTotals(byId("totals"), totalsOf(jobs, counts, until));
-  timeline.draw(jobs.list, live?.run?.refusals, until);
-  showStates(counts);
+  timeline.draw(jobs.list, live?.run?.rate_limited, until);
+  showFilters(counts);
   showGrid();
   viewer.refresh();
 };
 
 const showGrid = () => {
-  const shown = jobs.shown(choice);
-  grid.show(shown, choice.words);
-  byId("nothing").hidden = shown.length > 0;
-  setText(byId("nothing"), jobs.list.length ? "Nothing fits that." : DATA.live ? "No job yet." : "There is no job in this folder.");
-  const chosen = byId("chosen");
-  chosen.hidden = !choice.chain && !choice.words.length;
-  if (choice.chain) {
-    const all = el("button", { type: "button", onclick: () => chooseChain(null) }, "Show all");
-    chosen.replaceChildren(`One chain, ${count(shown.length, "clip")}.`, all);
-  } else if (choice.words.length) setText(chosen, `${number(shown.length)} of ${number(jobs.list.length)}`);
+  const selected = jobs.selected(selection);
+  grid.show(selected, selection.words);
+  byId("empty").hidden = selected.length > 0;
+  setText(byId("empty"), jobs.list.length ? "No matching jobs." : DATA.is_live ? "No jobs yet." : "This folder has no jobs.");
+  const note = byId("selection");
+  note.hidden = !selection.chain && !selection.words.length;
+  if (selection.chain) {
+    const all = el("button", { type: "button", onclick: () => showChain(null) }, "Show all");
+    note.replaceChildren(`A chain of ${count(selected.length, "clip")}.`, all);
+  } else if (selection.words.length) setText(note, `${number(selected.length)} of ${number(jobs.list.length)}`);
 };
 
-const showStates = (counts) => {
-  const root = byId("states");
-  if (!counts[choice.group]) choice.group = "all";
-  const buttons = GROUPS.filter(([name]) => name === "all" || counts[name]).map(([name, label]) => {
+const showFilters = (counts) => {
+  const root = byId("filters");
+  if (!counts[selection.filter]) selection.filter = "all";
+  const buttons = FILTERS.filter(([name]) => name === "all" || counts[name]).map(([name, label]) => {
     const choose = () => {
-      choice.group = name;
+      selection.filter = name;
       refresh();
       scrollToGrid();
     };
-    return el("button", { type: "button", "aria-pressed": String(choice.group === name), data: { group: name }, onclick: choose }, label, el("b", {}, number(counts[name])));
+    return el("button", { type: "button", "aria-pressed": String(selection.filter === name), data: { filter: name }, onclick: choose }, label, el("b", {}, number(counts[name])));
   });
+  // Buttons that would not change are kept: replacing them takes the focus away.
   const state = buttons.map((button) => `${button.textContent} ${button.getAttribute("aria-pressed")}`).join("|");
   if (root.dataset.state === state) return;
   root.dataset.state = state;
-  const focused = document.activeElement?.dataset?.group;
+  const focused = document.activeElement?.dataset?.filter;
   root.replaceChildren(...buttons);
-  if (focused) root.querySelector(`[data-group="${focused}"]`)?.focus();
+  if (focused) root.querySelector(`[data-filter="${focused}"]`)?.focus();
 };
 
 const scrollToGrid = () => {
@@ -67,9 +72,9 @@ const scrollToGrid = () => {
   if (top < 0) scrollBy({ top, behavior: "instant" });
 };
 
-const chooseChain = (job) => {
-  choice.chain = job;
-  if (job) Object.assign(choice, { group: "all", words: [] });
+const showChain = (job) => {
+  selection.chain = job;
+  if (job) Object.assign(selection, { filter: "all", words: [] });
   if (job) byId("search").value = "";
   refresh();
   scrollToGrid();
@@ -91,14 +96,14 @@ viewer.onclose = (key) => grid.index.has(key) && grid.moveTo(key);
 
 // Search, order, size
 
-let typing = 0;
+let searching = 0;
 byId("search").addEventListener("input", (event) => {
-  clearTimeout(typing);
-  typing = setTimeout(() => {
-    choice.words = event.target.value.toLowerCase().split(/\s+/u).filter(Boolean);
+  clearTimeout(searching);
+  searching = setTimeout(() => {
+    selection.words = event.target.value.toLowerCase().split(/\s+/u).filter(Boolean);
     showGrid();
     scrollToGrid();
-  }, 60);
+  }, SEARCH_DELAY);
 });
 byId("search").addEventListener("keydown", (event) => {
   if (event.key === "Escape" || event.key === "Enter" || event.key === "ArrowDown") {
@@ -106,7 +111,7 @@ byId("search").addEventListener("keydown", (event) => {
     event.stopPropagation();
     if (event.key === "Escape") {
       event.target.value = "";
-      choice.words = [];
+      selection.words = [];
       showGrid();
     }
     event.target.blur();
@@ -115,18 +120,18 @@ byId("search").addEventListener("keydown", (event) => {
 });
 
 const showDirection = () => {
-  setText(byId("direction"), choice.falling ? "↓" : "↑");
-  byId("direction").title = choice.falling ? "Largest or latest first" : "Smallest or earliest first";
+  setText(byId("direction"), selection.isDescending ? "↓" : "↑");
+  byId("direction").title = selection.isDescending ? "Largest or latest first" : "Smallest or earliest first";
 };
 byId("sort").addEventListener("change", (event) => {
-  choice.sort = event.target.value;
-  choice.falling = choice.sort !== "order";
+  selection.sort = event.target.value;
+  selection.isDescending = selection.sort !== "order";
   showDirection();
   showGrid();
   scrollToGrid();
 });
 byId("direction").addEventListener("click", () => {
-  choice.falling = !choice.falling;
+  selection.isDescending = !selection.isDescending;
   showDirection();
   showGrid();
   scrollToGrid();
@@ -137,15 +142,16 @@ const chooseSize = (size) => {
   for (const button of byId("sizes").children) button.setAttribute("aria-pressed", String(Number(button.dataset.size) === size));
 };
 SIZES.forEach((_, size) => {
-  const label = `${["Small", "Middle", "Large"][size]} clips`;
+  const label = `${["Small", "Medium", "Large"][size]} cards`;
   const choose = () => {
-    remembered("size", size);
+    preference("size", size);
     chooseSize(size);
     grid.arrange();
   };
   byId("sizes").append(el("button", { type: "button", title: label, "aria-label": label, data: { size }, onclick: choose }, el("i", { data: { size } })));
 });
-const usualSize = () => (innerWidth < 620 && jobs.list.some((job) => shapeOf(job) < 1) ? 0 : 1);
+// On a phone, a vertical clip at medium size would fill the screen.
+const defaultSize = () => (innerWidth < 620 && jobs.list.some((job) => shapeOf(job) < 1) ? 0 : 1);
 
 addEventListener("keydown", (event) => {
   const isTyping = ["INPUT", "SELECT", "TEXTAREA"].includes(event.target.tagName);
@@ -154,68 +160,69 @@ addEventListener("keydown", (event) => {
     event.preventDefault();
     byId("search").focus();
     byId("search").select();
-  } else if (event.key === "Escape" && choice.chain) chooseChain(null);
+  } else if (event.key === "Escape" && selection.chain) showChain(null);
   else grid.press(event);
 });
 
-let drawing = 0;
+let resizing = 0;
 addEventListener("resize", () => {
-  cancelAnimationFrame(drawing);
-  drawing = requestAnimationFrame(() => timeline.draw(jobs.list, live?.run?.refusals, live?.now));
+  cancelAnimationFrame(resizing);
+  resizing = requestAnimationFrame(() => timeline.draw(jobs.list, live?.run?.rate_limited, live?.now));
 });
 
-// What is said of the page itself
+// Texts about the page itself
 
 const subtitle = [
-  DATA.sandbox ? "clips of a sandbox, in play money" : null,
-  DATA.live ? null : `as of ${day(DATA.written)}, ${clock(DATA.written, false)}`,
+  DATA.is_sandbox ? "sandbox clips: nothing was charged" : null,
+  DATA.is_live ? null : `as of ${date(DATA.written_at)}, ${timeOfDay(DATA.written_at, false)}`,
 ];
 setText(byId("subtitle"), subtitle.filter(Boolean).join(" · "));
-byId("foot").append(
-  el("span", { class: "keys" }, el("kbd", {}, "/"), " search  ", el("kbd", {}, "←↑↓→"), " move  ", el("kbd", {}, "space"), " plays  ", el("kbd", {}, "enter"), " opens"),
-  ...(DATA.posters ? [el("span", {}, `For posters: ${DATA.posters}`)] : []),
+byId("footer").append(
+  el("span", { class: "keys" }, el("kbd", {}, "/"), " search  ", el("kbd", {}, "←↑↓→"), " move  ", el("kbd", {}, "space"), " play  ", el("kbd", {}, "enter"), " open"),
+  ...(DATA.poster_hint ? [el("span", {}, `For poster images: ${DATA.poster_hint}`)] : []),
 );
 
-const openNamed = () => {
-  const named = jobs.byKey.get(decodeURIComponent(location.hash.slice(1)));
-  if (named) open(named);
+// The fragment of the address names a job by its key, so that a link can lead to it.
+const openFragment = () => {
+  const job = jobs.byKey.get(decodeURIComponent(location.hash.slice(1)));
+  if (job) open(job);
 };
-addEventListener("hashchange", openNamed);
+addEventListener("hashchange", openFragment);
 
-const listen = () => {
+const follow = () => {
   let timer = 0;
-  const soon = () => {
+  const refreshSoon = () => {
     timer ||= setTimeout(() => {
       timer = 0;
       refresh();
-    }, REDRAW);
+    }, REDRAW_INTERVAL);
   };
   live = new Live(byId("live"), {
     begin(entries) {
       jobs.clear();
       entries.forEach((entry) => jobs.put(entry));
-      if (choice.chain) choice.chain = jobs.byKey.get(choice.chain.key) ?? null;
-      if (remembered("size") === null) chooseSize(usualSize());
+      if (selection.chain) selection.chain = jobs.byKey.get(selection.chain.key) ?? null;
+      if (preference("size") === null) chooseSize(defaultSize());
       refresh();
-      if (!viewer.isOpen) openNamed();
+      if (!viewer.isOpen) openFragment();
     },
-    advance(progress) {
-      for (const [key, percent] of Object.entries(progress)) {
+    progress(percentages) {
+      for (const [key, percent] of Object.entries(percentages)) {
         const job = jobs.byKey.get(key);
         if (job) jobs.put({ ...job, progress: percent });
       }
-      soon();
+      refreshSoon();
     },
-    take(entries) {
+    update(entries) {
       entries.forEach((entry) => jobs.put(entry));
-      soon();
+      refreshSoon();
     },
   });
 };
 
-const chosenSize = Number(remembered("size") ?? usualSize());
-chooseSize(SIZES[chosenSize] ? chosenSize : 1);
+const size = Number(preference("size") ?? defaultSize());
+chooseSize(SIZES[size] ? size : 1);
 showDirection();
-if (DATA.live) listen();
+if (DATA.is_live) follow();
 refresh();
-openNamed();
+openFragment();

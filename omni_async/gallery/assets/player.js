@@ -1,4 +1,5 @@
-// Plays one clip at a time over its poster. A video is loaded when it is played, and let go of when it stops.
+// Plays one clip at a time over its poster. A video element exists only while it plays: browsers limit how many
+// decoders a page may have.
 
 class Player {
   constructor() {
@@ -14,21 +15,22 @@ class Player {
     if (this.media === media) return;
     this.stop();
     const video = el("video", { src: source, loop: true, playsinline: true, muted: true, preload: "auto", tabindex: -1 });
-    video.muted = true; // what a browser lets play without being asked
-    video.addEventListener("playing", () => video.classList.add("shows"), { once: true });
+    video.muted = true; // browsers start only muted videos without a click; the attribute alone does not mute
+    video.addEventListener("playing", () => video.classList.add("playing"), { once: true });
     video.addEventListener("error", () => this.video === video && this.stop());
     [this.media, this.video] = [media, video];
-    media.classList.add("plays");
+    media.classList.add("playing");
     media.append(video);
-    video.play().catch(() => {});
+    video.play().catch(() => {}); // stopped before it could start
   }
 
   stop() {
     if (!this.media) return;
     const { media, video } = this;
     [this.media, this.video] = [null, null];
-    media.classList.remove("plays");
+    media.classList.remove("playing");
     video.pause();
+    // Without a source, load() ends the download and frees the decoder.
     video.removeAttribute("src");
     video.load();
     video.remove();

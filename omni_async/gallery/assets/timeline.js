@@ -1,6 +1,8 @@
-// The run over time: how many were submitted, running and done at each moment; failures and refused submits as marks.
+// The run over time: how many jobs were accepted, running and completed at each moment. Failures and rate-limited
+// submits are marks below the curves.
 
-const HEIGHT = 118, FOOT = 30, HEAD = 14, REST = 16;
+const HEIGHT = 118, FOOT = 30, HEAD = 14; // px: all, room for the times below, room for the number above
+const SESSION_SPACE = 16; // px between two sessions
 
 class Timeline {
   constructor(figure) {
@@ -9,149 +11,156 @@ class Timeline {
     this.drawing = el("div");
     figure.append(this.legend, this.drawing);
     this.labels = {};
-    for (const [name, text] of [["submitted", "submitted"], ["running", "running"], ["done", "done"], ["failed", "failed"], ["refused", "refused"]]) {
+    for (const [name, text] of [["accepted", "accepted"], ["running", "running"], ["completed", "completed"], ["failed", "failed"], ["limited", "rate limited"]]) {
       const label = el("span", {}, text);
       this.labels[name] = [label, text];
       this.legend.append(el("span", { class: name }, el("i"), label));
     }
-    this.moment = el("span", {});
-    this.legend.append(this.moment);
+    this.time = el("span", {});
+    this.legend.append(this.time);
   }
 
-  draw(jobs, refusals, until) {
+  // `limited` are the [time, number] pairs of rate-limited submits that a live page receives; `until` is now while a run
+  // is in progress.
+  draw(jobs, limited, until) {
     const width = this.figure.parentElement.clientWidth - parseFloat(getComputedStyle(this.figure.parentElement).paddingLeft) * 2;
-    const stretches = sittings(jobs, until);
-    const whole = stretches.reduce((sum, { start, end }) => sum + end - start, 0);
-    this.figure.hidden = !stretches.length || whole <= 0 || width < 100;
+    const periods = sessions(jobs, until);
+    const total = periods.reduce((sum, { start, end }) => sum + end - start, 0);
+    this.figure.hidden = !periods.length || total <= 0 || width < 100;
     if (this.figure.hidden) return;
-    this.counts = this.counted(jobs);
-    this.marks = this.marked(jobs, refusals);
-    this.scale = this.scaled(stretches, whole, width);
+    this.times = this.sortedTimes(jobs);
+    this.marks = this.markTimes(jobs, limited);
+    this.scale = this.scaled(periods, total, width);
     this.width = width;
-    this.paint(stretches);
+    this.paint(periods);
   }
 
-  counted(jobs) {
-    const sorted = (moments) => Float64Array.from(moments.filter(Boolean)).sort();
-    const taken = jobs.filter((job) => job.accepted);
+  sortedTimes(jobs) {
+    const sorted = (times) => Float64Array.from(times.filter(Boolean)).sort();
+    const accepted = jobs.filter((job) => job.accepted_at);
     return {
-      submitted: sorted(taken.map((job) => job.accepted)),
-      ended: sorted(taken.map((job) => job.finished)),
-      done: sorted(jobs.filter((job) => job.status === "completed").map((job) => job.finished)),
+      accepted: sorted(accepted.map((job) => job.accepted_at)),
+      ended: sorted(accepted.map((job) => job.finished_at)),
+      completed: sorted(jobs.filter((job) => job.status === "completed").map((job) => job.finished_at)),
     };
   }
 
-  // Without a record of each refusal, what is known of a job that was sent more than once is when it was let in at last.
-  marked(jobs, refusals) {
-    const refused = refusals ?? jobs
-      .map((job) => [job.submitted, (job.submits ?? 0) - (job.doubtful ?? 0) - (job.task ? 1 : 0)])
-      .filter(([moment, times]) => moment && times > 0);
-    const failed = jobs.filter((job) => job.status === "failed" && job.finished).map((job) => [job.finished, 1]);
-    return { refused, failed };
+  // The ledger does not record when each 429 arrived. A static page puts the marks of a job at its last submit.
+  markTimes(jobs, recorded) {
+    const limited = recorded ?? jobs
+      .map((job) => [job.submitted_at, (job.submits ?? 0) - (job.ambiguous_submits ?? 0) - (job.task_id ? 1 : 0)])
+      .filter(([time, submits]) => time && submits > 0);
+    const failed = jobs.filter((job) => job.status === "failed" && job.finished_at).map((job) => [job.finished_at, 1]);
+    return { limited, failed };
   }
 
-  scaled(stretches, whole, width) {
-    const free = width - REST * (stretches.length - 1);
+  // The sessions as pieces of the x axis.
+  scaled(periods, total, width) {
+    const free = width - SESSION_SPACE * (periods.length - 1);
     let x = 0;
-    return stretches.map(({ start, end }) => {
-      const piece = { start, end, x, width: Math.max(2, (free * (end - start)) / whole) };
-      x += piece.width + REST;
+    return periods.map(({ start, end }) => {
+      const piece = { start, end, x, width: Math.max(2, (free * (end - start)) / total) };
+      x += piece.width + SESSION_SPACE;
       return piece;
     });
   }
 
-  place(moment) {
-    const piece = this.scale.find(({ end }) => moment <= end) ?? this.scale.at(-1);
-    const share = (moment - piece.start) / (piece.end - piece.start || 1);
+  xOf(time) {
+    const piece = this.scale.find(({ end }) => time <= end) ?? this.scale.at(-1);
+    const share = (time - piece.start) / (piece.end - piece.start || 1);
     return piece.x + piece.width * Math.min(1, Math.max(0, share));
   }
 
-  at(x) {
+  timeAt(x) {
     const piece = this.scale.find((each) => x <= each.x + each.width) ?? this.scale.at(-1);
     return piece.start + (piece.end - piece.start) * Math.min(1, Math.max(0, (x - piece.x) / piece.width));
   }
 
-  numbers(moment) {
+  numbersAt(time) {
     const upTo = (sorted) => {
       let low = 0, high = sorted.length;
       while (low < high) {
         const middle = (low + high) >> 1;
-        if (sorted[middle] <= moment) low = middle + 1;
+        if (sorted[middle] <= time) low = middle + 1;
         else high = middle;
       }
       return low;
     };
-    const submitted = upTo(this.counts.submitted);
-    return { submitted, running: submitted - upTo(this.counts.ended), done: upTo(this.counts.done) };
+    const accepted = upTo(this.times.accepted);
+    return { accepted, running: accepted - upTo(this.times.ended), completed: upTo(this.times.completed) };
   }
 
-  paint(stretches) {
-    const total = Math.max(1, this.counts.submitted.length), floor = HEIGHT - FOOT;
-    const y = (value) => floor - ((floor - HEAD) * value) / total;
-    const drawing = svg("svg", { viewBox: `0 0 ${this.width} ${HEIGHT}`, height: HEIGHT, role: "img", "aria-label": this.told() });
-    drawing.append(svg("line", { class: "rule", x1: 0, x2: this.width, y1: y(total), y2: y(total) }));
+  paint(periods) {
+    const most = Math.max(1, this.times.accepted.length), base = HEIGHT - FOOT;
+    const y = (value) => base - ((base - HEAD) * value) / most;
+    const drawing = svg("svg", { viewBox: `0 0 ${this.width} ${HEIGHT}`, height: HEIGHT, role: "img", "aria-label": this.description() });
+    drawing.append(svg("line", { class: "rule", x1: 0, x2: this.width, y1: y(most), y2: y(most) }));
     for (const piece of this.scale) drawing.append(...this.curves(piece, y));
-    drawing.append(svg("line", { class: "rule", x1: 0, x2: this.width, y1: floor, y2: floor }));
+    drawing.append(svg("line", { class: "rule", x1: 0, x2: this.width, y1: base, y2: base }));
     for (const piece of this.scale.slice(1)) {
-      drawing.append(svg("line", { class: "break", x1: piece.x - REST / 2, x2: piece.x - REST / 2, y1: HEAD, y2: floor }));
+      const x = piece.x - SESSION_SPACE / 2;
+      drawing.append(svg("line", { class: "break", x1: x, x2: x, y1: HEAD, y2: base }));
     }
-    for (const name of ["refused", "failed"]) {
-      for (const x of new Set(this.marks[name].map(([moment]) => Math.round(this.place(moment))))) {
-        const top = name === "refused" ? floor + 2 : floor - 7;
+    for (const name of ["limited", "failed"]) {
+      // Marks on the same pixel are drawn once: a long run may have thousands.
+      for (const x of new Set(this.marks[name].map(([time]) => Math.round(this.xOf(time))))) {
+        const top = name === "limited" ? base + 2 : base - 7;
         drawing.append(svg("line", { class: name, x1: x, x2: x, y1: top, y2: top + 7 }));
       }
     }
-    const ends = [stretches[0].start, stretches.at(-1).end];
-    const isOneDay = day(ends[0]) === day(ends[1]);
-    const text = (moment) => (isOneDay ? clock(moment) : `${day(moment)}, ${clock(moment, false)}`);
+    const [start, end] = [periods[0].start, periods.at(-1).end];
+    const isOneDay = date(start) === date(end);
+    const text = (time) => (isOneDay ? timeOfDay(time) : `${date(time)}, ${timeOfDay(time, false)}`);
     drawing.append(
-      svg("text", { x: 0, y: y(total) - 4 }, number(total)),
-      svg("text", { x: 0, y: HEIGHT - 6 }, text(ends[0])),
-      svg("text", { x: this.width, y: HEIGHT - 6, "text-anchor": "end" }, text(ends[1])),
+      svg("text", { x: 0, y: y(most) - 4 }, number(most)),
+      svg("text", { x: 0, y: HEIGHT - 6 }, text(start)),
+      svg("text", { x: this.width, y: HEIGHT - 6, "text-anchor": "end" }, text(end)),
     );
-    const pointer = svg("line", { class: "pointer", y1: HEAD, y2: floor });
+    const pointer = svg("line", { class: "pointer", y1: HEAD, y2: base });
     drawing.append(pointer);
-    const drawn = this.drawing.getBoundingClientRect.bind(this.drawing);
-    drawing.addEventListener("pointermove", (event) => this.point(event.clientX - drawn().left, pointer));
+    const box = this.drawing.getBoundingClientRect.bind(this.drawing);
+    drawing.addEventListener("pointermove", (event) => this.point(event.clientX - box().left, pointer));
     drawing.addEventListener("pointerleave", () => this.point(null, pointer));
     this.drawing.replaceChildren(drawing);
     this.point(null, pointer);
   }
 
+  // One path per curve, with a step at each column of pixels where its value changes.
   curves(piece, y) {
     const columns = Math.max(2, Math.round(piece.width));
-    const lines = { submitted: "", running: `M${piece.x},${y(0)}`, done: "" };
+    const paths = { accepted: "", running: `M${piece.x},${y(0)}`, completed: "" };
     const before = {};
     for (let column = 0; column <= columns; column += 1) {
       const x = (piece.x + (piece.width * column) / columns).toFixed(1);
-      const values = this.numbers(piece.start + ((piece.end - piece.start) * column) / columns);
-      for (const name of Object.keys(lines)) {
+      const values = this.numbersAt(piece.start + ((piece.end - piece.start) * column) / columns);
+      for (const name of Object.keys(paths)) {
         if (column && column < columns && values[name] === before[name]) continue;
-        lines[name] += lines[name] ? `${before[name] === undefined ? "" : `H${x}`}V${y(values[name]).toFixed(1)}` : `M${x},${y(values[name]).toFixed(1)}`;
+        paths[name] += paths[name] ? `${before[name] === undefined ? "" : `H${x}`}V${y(values[name]).toFixed(1)}` : `M${x},${y(values[name]).toFixed(1)}`;
         before[name] = values[name];
       }
     }
-    lines.running += `V${y(0)}Z`;
-    return ["running", "submitted", "done"].map((name) => svg("path", { class: name, d: lines[name] }));
+    paths.running += `V${y(0)}Z`;
+    return ["running", "accepted", "completed"].map((name) => svg("path", { class: name, d: paths[name] }));
   }
 
+  // Shows the numbers at the pointer, or those at the end if `x` is null.
   point(x, pointer) {
-    const moment = x === null ? this.scale.at(-1).end : this.at(x);
-    const numbers = this.numbers(moment);
-    const sum = (marks) => marks.reduce((all, [when, times]) => all + (when <= moment ? times : 0), 0);
+    const time = x === null ? this.scale.at(-1).end : this.timeAt(x);
+    const numbers = this.numbersAt(time);
+    const sum = (marks) => marks.reduce((all, [when, times]) => all + (when <= time ? times : 0), 0);
     numbers.failed = sum(this.marks.failed);
-    numbers.refused = sum(this.marks.refused);
+    numbers.limited = sum(this.marks.limited);
     for (const [name, [label, text]] of Object.entries(this.labels)) {
       setText(label, `${number(numbers[name])} ${text}`);
-      label.parentElement.hidden = !numbers[name] && (name === "failed" || name === "refused") && x === null;
+      label.parentElement.hidden = !numbers[name] && (name === "failed" || name === "limited") && x === null;
     }
-    setText(this.moment, x === null ? "" : clock(moment));
+    setText(this.time, x === null ? "" : timeOfDay(time));
     pointer.setAttribute("visibility", x === null ? "hidden" : "visible");
-    for (const end of ["x1", "x2"]) pointer.setAttribute(end, this.place(moment));
+    for (const end of ["x1", "x2"]) pointer.setAttribute(end, this.xOf(time));
   }
 
-  told() {
-    const { submitted, done } = this.numbers(this.scale.at(-1).end);
-    return `Over time: ${count(submitted, "job")} submitted, ${number(done)} done`;
+  description() {
+    const { accepted, completed } = this.numbersAt(this.scale.at(-1).end);
+    return `Over time: ${count(accepted, "job")} accepted, ${number(completed)} completed`;
   }
 }

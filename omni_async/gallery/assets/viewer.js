@@ -1,12 +1,12 @@
-// One clip, large, with all that is known of it.
+// One clip in a dialog, with everything that is known about its job.
 
 class Viewer {
   constructor(dialog, jobs, words) {
     this.dialog = dialog;
     this.jobs = jobs;
     this.words = words;
-    this.onmove = () => {};
-    this.onclose = () => {};
+    this.onmove = () => {}; // called with -1 or 1 to go to the previous or next job
+    this.onclose = () => {}; // called with the key of the job that was shown
     dialog.addEventListener("close", () => {
       dialog.replaceChildren();
       const key = this.key;
@@ -22,33 +22,35 @@ class Viewer {
     return this.dialog.open;
   }
 
-  open(job, ways = {}) {
+  // `position` tells whether the job is the first or last of those selected.
+  open(job, position = {}) {
     this.key = job.key;
-    this.ways = ways;
+    this.position = position;
     history.replaceState(null, "", `#${encodeURIComponent(job.key)}`);
-    this.mark(job);
+    this.setStatus(job);
     this.dialog.replaceChildren(this.stage(job, 0), this.facts(job), this.tools());
     if (!this.dialog.open) this.dialog.showModal();
     this.dialog.focus();
     this.dialog.querySelector('.strip [aria-current="true"]')?.scrollIntoView({ block: "nearest", inline: "center" });
   }
 
-  mark(job) {
+  setStatus(job) {
     this.dialog.dataset.status = job.status;
-    this.dialog.classList.toggle("bare", !job.clips.length);
+    this.dialog.classList.toggle("no-clip", !job.clips.length);
   }
 
-  // What is told of the job may change while it is looked at; the video goes on.
+  // Shows the current state of the job. A video that plays is left alone.
   refresh() {
     const job = this.jobs.byKey.get(this.key);
     if (!this.isOpen || !job) return;
-    this.mark(job);
+    this.setStatus(job);
     this.dialog.querySelector(".facts").replaceWith(this.facts(job));
     if (!this.dialog.querySelector("video")) this.dialog.querySelector(".stage").replaceWith(this.stage(job, 0));
   }
 
   press(event) {
     const video = this.dialog.querySelector("video");
+    // A focused video has its own keys, except for the arrows that change the clip.
     if (event.target === video && event.key !== "ArrowLeft" && event.key !== "ArrowRight") return;
     if (event.key === "ArrowLeft" || event.key === "ArrowRight") {
       event.preventDefault();
@@ -60,16 +62,16 @@ class Viewer {
     }
   }
 
-  stage(job, number) {
+  stage(job, index) {
     const stage = el("div", { class: "stage" });
     if (!job.clips.length) {
-      stage.append(pictureOf(job, false));
+      stage.append(mediaOf(job, false));
       return stage;
     }
-    const video = el("video", { src: job.clips[number], controls: true, autoplay: true, loop: true, playsinline: true, poster: number ? null : job.poster });
+    const video = el("video", { src: job.clips[index], controls: true, autoplay: true, loop: true, playsinline: true, poster: index ? null : job.poster });
     video.addEventListener("error", () => {
-      const reason = "This clip cannot be played: it is not beside this page, or the browser does not know its kind.";
-      stage.replaceChildren(el("div", { class: "blank" }, el("strong", {}, "No clip here"), el("span", {}, reason)));
+      const reason = "The clip is not in the same folder as this page, or the browser does not support its format.";
+      stage.replaceChildren(el("div", { class: "placeholder" }, el("strong", {}, "This clip cannot be played"), el("span", {}, reason)));
     });
     stage.append(video);
     return stage;
@@ -77,8 +79,8 @@ class Viewer {
 
   facts(job) {
     const chain = this.jobs.chainOf(job);
-    const facts = el("div", { class: "facts" }, el("p", { class: "words" }, marked(promptOf(job), this.words())));
-    if (job.error && job.clips.length) facts.append(el("p", { class: "reason" }, job.error));
+    const facts = el("div", { class: "facts" }, el("p", { class: "full-prompt" }, highlighted(promptOf(job), this.words())));
+    if (job.error && job.clips.length) facts.append(el("p", { class: "error" }, job.error));
     if (job.clips.length > 1) facts.append(this.choices(job));
     if (chain.length > 1) facts.append(el("h2", {}, `Chain of ${chain.length}`), this.strip(job, chain));
     facts.append(this.list(job));
@@ -86,37 +88,37 @@ class Viewer {
   }
 
   list(job) {
-    const moment = (unix) => (unix ? `${day(unix)}, ${clock(unix)}` : undefined);
+    const moment = (unix) => (unix ? `${date(unix)}, ${timeOfDay(unix)}` : undefined);
     const parent = this.jobs.parentOf(job);
     const rows = [
-      ["State", WORDS[job.status] ?? job.status],
+      ["Status", statusLabel(job)],
       ["Cost", job.cost === undefined ? undefined : money(job.cost)],
-      ["Took", job.took === undefined ? undefined : span(job.took)],
-      ["Length", job.seconds && span(job.seconds)],
-      ["Picture", job.width && `${job.width} × ${job.height}`],
+      ["Server time", job.server_seconds === undefined ? undefined : duration(job.server_seconds)],
+      ["Length", job.clip_seconds && duration(job.clip_seconds)],
+      ["Size", job.width && `${job.width} × ${job.height}`],
       ["Model", job.model],
       ["Key", [job.key, copyButton(job.key, "copy", "key")]],
-      ["task_id", job.task && [job.task, copyButton(job.task, "copy", "task_id")]],
+      ["task_id", job.task_id && [job.task_id, copyButton(job.task_id, "copy", "task_id")]],
       ["Extends", parent ? parent.key : job.extends],
       ["References", job.references.length ? job.references.map((each) => el("div", {}, each)) : undefined],
-      ["Submits", job.submits > 1 ? `${job.submits}${job.doubtful ? `, ${job.doubtful} without a clear answer` : ""}` : undefined],
-      ["Earlier tasks", job.earlier && job.earlier.join(", ")],
-      ["Sent", moment(job.submitted)],
-      [job.clips.length ? "Made" : "Ended", moment(job.finished)],
+      ["Submits", job.submits > 1 ? `${job.submits}${job.ambiguous_submits ? `, ${job.ambiguous_submits} with unknown outcome` : ""}` : undefined],
+      ["Previous tasks", job.previous_task_ids && job.previous_task_ids.join(", ")],
+      ["Submitted", moment(job.submitted_at)],
+      [job.clips.length ? "Finished" : "Ended", moment(job.finished_at)],
     ];
-    const told = rows.filter(([, value]) => value !== undefined && value !== "" && value !== null);
-    return el("dl", {}, told.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
+    const shown = rows.filter(([, value]) => value !== undefined && value !== "" && value !== null);
+    return el("dl", {}, shown.map(([name, value]) => [el("dt", {}, name), el("dd", {}, value)]));
   }
 
   choices(job) {
-    const buttons = job.clips.map((_, number) =>
+    const buttons = job.clips.map((_, index) =>
       el("button", {
-        type: "button", "aria-pressed": String(number === 0),
+        type: "button", "aria-pressed": String(index === 0),
         onclick: (event) => {
           for (const button of buttons) button.setAttribute("aria-pressed", String(button === event.currentTarget));
-          this.dialog.querySelector(".stage").replaceWith(this.stage(job, number));
+          this.dialog.querySelector(".stage").replaceWith(this.stage(job, index));
         },
-      }, `Clip ${number + 1}`),
+      }, `Clip ${index + 1}`),
     );
     return el("div", { class: "choices" }, buttons);
   }
@@ -125,9 +127,9 @@ class Viewer {
     return el("div", { class: "strip" }, chain.map((each) => {
       const button = el("button", {
         type: "button", title: promptOf(each), "aria-label": promptOf(each), "aria-current": String(each.key === job.key),
-        data: { status: each.status }, onclick: () => this.open(each, this.ways),
-      }, each.poster ? posterOf(each, false) : el("span", {}, WORDS[each.status] ?? each.status));
-      button.style.width = `${Math.round(54 * shapeOf(each))}px`;
+        data: { status: each.status }, onclick: () => this.open(each, this.position),
+      }, each.poster ? posterOf(each, false) : el("span", {}, statusLabel(each)));
+      button.style.width = `${Math.round(54 * shapeOf(each))}px`; // 54 px: the height of the strip in gallery.css
       return button;
     }));
   }
@@ -137,8 +139,8 @@ class Viewer {
     return el(
       "div",
       { class: "tools" },
-      button("‹", "The one before", () => this.onmove(-1), this.ways.first),
-      button("›", "The next one", () => this.onmove(1), this.ways.last),
+      button("‹", "Previous", () => this.onmove(-1), this.position.first),
+      button("›", "Next", () => this.onmove(1), this.position.last),
       button("×", "Close", () => this.dialog.close()),
     );
   }
