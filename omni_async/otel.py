@@ -1,11 +1,27 @@
 """A bridge to OpenTelemetry: ``OmniClient(on_event=otel.bridge())``. Needs the extra `otel`.
 
-A span per job, named after the conventions for generative AI, with a span inside for each submit, check and download,
-and counters. It hears events and nothing else, and uses the API of OpenTelemetry alone: whoever sets up no SDK pays
-next to nothing and gets nothing.
+It turns the events of a client into spans and metrics. It uses only the OpenTelemetry API: without a configured SDK it
+does next to nothing.
 
-What a person has written stays here: no prompt, no text of an error (servers quote prompts) and no key that was made
-from a prompt is told, unless the bridge is made with ``prompts=True``. The API key is in no event.
+Spans follow the semantic conventions for generative AI and HTTP:
+
+- ``generate_content MODEL``, one per job, from its first event to its final status, or until this client abandons it.
+  A resumed job gets a new span. Attributes: ``gen_ai.operation.name``, ``gen_ai.provider.name``,
+  ``gen_ai.output.type``, ``gen_ai.request.model``, ``omni_async.job.key``, ``.parent`` (key of the job that it
+  extends), ``.status``, ``.task_id``, ``.submits`` and ``.cost`` (USD); ``error.type`` if it failed. Each change of
+  status is a span event. An extension has a link to the span of its parent.
+- ``submit``, ``check`` and ``download``, children of the job's span, one per request. Attributes:
+  ``http.request.method``, ``http.response.status_code`` of an error response, ``http.request.resend_count``,
+  ``error.type``; of a download also ``http.response.body.size`` and ``omni_async.download.resume_offset`` (bytes).
+
+Metrics: the counters ``omni_async.jobs`` (by ``omni_async.job.status``; ``abandoned`` for jobs left unfinished),
+``omni_async.submits`` and ``omni_async.checks`` (by ``error.type``), ``omni_async.rate_limited`` (submits answered with
+429), ``omni_async.bytes_downloaded`` and ``omni_async.cost`` (USD; each charge once, not again in a later run), and the
+histogram ``omni_async.job.duration`` (seconds from `submit()` to the end, by status).
+
+What never leaves the process: the API key, which is in no event. What leaves only with ``prompts=True``: prompts
+(``gen_ai.input.messages``), error messages (servers quote prompts in them), and the readable part of keys that were
+generated from a prompt. Keys that a user chose are exported as they are.
 """
 
 from __future__ import annotations
@@ -30,13 +46,19 @@ except ModuleNotFoundError as missing:
         "the bridge to OpenTelemetry needs opentelemetry-api: pip install 'omni-async[otel]'", name=missing.name
     ) from missing
 
-_NAME = "omni_async"
-_NS = 1_000_000_000
-_REQUESTS = {EventKind.SUBMIT: "POST", EventKind.CHECK: "GET", EventKind.DOWNLOAD: "GET"}
+_INSTRUMENTATION_NAME = "omni_async"
+_NANOSECONDS = 1_000_000_000
+_HTTP_METHODS = {EventKind.SUBMIT: "POST", EventKind.CHECK: "GET", EventKind.DOWNLOAD: "GET"}
 _SPAN_NAMES = {EventKind.SUBMIT: "submit", EventKind.CHECK: "check", EventKind.DOWNLOAD: "download"}
-_WELL = frozenset({JobStatus.COMPLETED, JobStatus.CANCELLED})
-_MADE_OF_A_PROMPT = re.compile(r"(?s).*-([0-9a-f]{8}|[0-9a-f]{10})(?:-\d+)?")  # the keys of what was given none
-_REMEMBERED = 1000  # spans of jobs that have ended, to which those that extend them are linked
+# Final statuses that are not an error of the span: a user cancels on purpose.
+_SUCCESSFUL = frozenset({JobStatus.COMPLETED, JobStatus.CANCELLED})
+# A generated key is a prompt's slug followed by a hex part: 8 digits for `submit`, 10 for a line of a batch file, whose
+# duplicates get a number as well.
+_GENERATED_KEY = re.compile(r"(?s).*-([0-9a-f]{8}|[0-9a-f]{10})(?:-\d+)?")
+# Spans of ended jobs that are kept for links from their extensions. Trades memory (a few hundred bytes each) for
+# complete links: an extension normally starts when its parent ends. Chosen, not measured: at half, late extensions of
+# large batches lose their link; at double, twice the memory.
+_MAX_ENDED_SPANS = 1000
 
 
 def bridge(
@@ -46,21 +68,22 @@ def bridge(
     tracer_provider: trace.TracerProvider | None = None,
     meter_provider: metrics.MeterProvider | None = None,
 ) -> Bridge:
-    """Give a listener for `OmniClient(on_event=...)` that makes spans and counts; `then` hears each event after it.
+    """Return a listener for `OmniClient(on_event=...)` that records spans and metrics.
 
-    `prompts=True` also tells prompts, keys as they are, and errors in words. The providers are the global ones unless
-    given. The spans of jobs are children of the span that was current when the client was entered.
+    `prompts=True` also exports prompts, unchanged keys and error messages. `forward_to` is called with each event
+    after it was recorded, so that a second listener can be attached. The providers default to the global ones. The
+    spans of jobs are children of the span that is current when the client is entered.
     """
     return Bridge(
-        tracer=trace.get_tracer(_NAME, tracer_provider=tracer_provider),
-        meter=metrics.get_meter(_NAME, meter_provider=meter_provider),
+        tracer=trace.get_tracer(_INSTRUMENTATION_NAME, tracer_provider=tracer_provider),
+        meter=metrics.get_meter(_INSTRUMENTATION_NAME, meter_provider=meter_provider),
         prompts=prompts,
         forward_to=forward_to,
     )
 
 
 class Bridge:
-    """Hears events and tells them to OpenTelemetry; `bridge` makes one."""
+    """A listener that records events as spans and metrics. Made by `bridge`."""
 
     def __init__(
         self,
@@ -73,158 +96,161 @@ class Bridge:
         self._tracer = tracer
         self._prompts = prompts
         self._forward_to = forward_to
-        self._counts = _Counts(meter)
-        self._open: dict[str, _Open] = {}
-        self._ended: dict[str, trace.SpanContext] = {}
+        self._metrics = _Metrics(meter)
+        self._open: dict[str, _OpenJob] = {}  # by key
+        self._ended: dict[str, trace.SpanContext] = {}  # by key, oldest first
 
     def __call__(self, event: JobEvent) -> None:
-        """Take in one event, and pass it on."""
+        """Record one event, then forward it."""
         try:
-            self._hear(event)
+            self._record(event)
         finally:
             if self._forward_to is not None:
                 self._forward_to(event)
 
-    def _hear(self, event: JobEvent) -> None:
-        self._counts.request(event)
+    def _record(self, event: JobEvent) -> None:
+        self._metrics.count_request(event)
         job = self._open.get(event.key)
         if job is None and event.kind is EventKind.STATUS and not event.status.is_final:
-            job = self._open[event.key] = self._begin(event)
-        if job is None:
+            job = self._open[event.key] = self._start_job(event)
+        if job is None:  # already complete when it was submitted again: nothing happens to it
             return
-        if event.kind in _REQUESTS:
-            self._request(job, event)
+        if event.kind in _HTTP_METHODS:
+            self._add_request(job, event)
         elif event.kind is EventKind.STATUS:
-            self._counts.bill(event, job)
-            job.span.add_event(str(event.status), timestamp=_ns(event.timestamp))
+            self._metrics.count_cost(event, job)
+            job.span.add_event(str(event.status), timestamp=_nanoseconds(event.timestamp))
         if event.kind is EventKind.ABANDONED or event.status.is_final:
-            self._finish(job, event)
+            self._end_job(job, event)
 
-    def _begin(self, event: JobEvent) -> _Open:
+    def _start_job(self, event: JobEvent) -> _OpenJob:
         model = event.model or ""
-        facts = {
+        attributes = {
             "gen_ai.operation.name": "generate_content",
             "gen_ai.provider.name": "apimart",
             "gen_ai.output.type": "video",
             "gen_ai.request.model": model,
-            "omni_async.job.key": self._key(event.key),
-            "omni_async.job.parent": event.parent and self._key(event.parent),
+            "omni_async.job.key": self._exported_key(event.key),
+            "omni_async.job.parent": event.parent and self._exported_key(event.parent),
         }
         if self._prompts and event.prompt:
             message = [{"role": "user", "parts": [{"type": "text", "content": event.prompt}]}]
-            facts["gen_ai.input.messages"] = json.dumps(message)
+            attributes["gen_ai.input.messages"] = json.dumps(message)
         parent = self._open[event.parent].span.get_span_context() if event.parent in self._open else None
         parent = parent or self._ended.get(event.parent or "")
         span = self._tracer.start_span(
             f"generate_content {model}".rstrip(),
-            start_time=_ns(event.timestamp),
-            attributes=_told(facts),
+            start_time=_nanoseconds(event.timestamp),
+            attributes=_present(attributes),
             links=[Link(parent)] if parent else None,
         )
-        return _Open(span, began=event.timestamp, billed=event.cost or 0.0)
+        return _OpenJob(span, started_at=event.timestamp, counted_cost=event.cost or 0.0)
 
-    def _request(self, job: _Open, event: JobEvent) -> None:
-        """Tell of a request that is over: a span which began as long ago as it took."""
+    def _add_request(self, job: _OpenJob, event: JobEvent) -> None:
+        """Record a request that has ended, as a span that started `event.seconds` earlier."""
         is_download = event.kind is EventKind.DOWNLOAD
         is_resent = event.kind is EventKind.SUBMIT and event.submits > 1
-        facts = {
-            "http.request.method": _REQUESTS[event.kind],
+        resume_offset = event.bytes_received - event.bytes
+        attributes = {
+            "http.request.method": _HTTP_METHODS[event.kind],
             "http.response.status_code": event.http_status,
             "http.request.resend_count": event.submits - 1 if is_resent else None,
             "http.response.body.size": event.bytes if is_download else None,
-            "omni_async.download.resumed_at": (event.bytes_received - event.bytes) or None if is_download else None,
+            "omni_async.download.resume_offset": resume_offset or None if is_download else None,
         }
         span = self._tracer.start_span(
             _SPAN_NAMES[event.kind],
             context=trace.set_span_in_context(job.span),
             kind=SpanKind.CLIENT,
-            start_time=_ns(event.timestamp - (event.seconds or 0.0)),
-            attributes=_told(facts),
+            start_time=_nanoseconds(event.timestamp - (event.seconds or 0.0)),
+            attributes=_present(attributes),
         )
         if event.error:
-            self._blame(span, event)
-        span.end(end_time=_ns(event.timestamp))
+            self._set_error(span, event)
+        span.end(end_time=_nanoseconds(event.timestamp))
 
-    def _finish(self, job: _Open, event: JobEvent) -> None:
+    def _end_job(self, job: _OpenJob, event: JobEvent) -> None:
         del self._open[event.key]
-        facts = {
+        attributes = {
             "omni_async.job.status": str(event.status),
             "omni_async.job.task_id": event.task_id,
             "omni_async.job.submits": event.submits,
             "omni_async.job.cost": event.cost,
         }
-        job.span.set_attributes(_told(facts))
-        if event.kind is EventKind.ABANDONED or event.status not in _WELL:
-            self._blame(job.span, event)
-        job.span.end(end_time=_ns(event.timestamp))
-        self._counts.end(event, event.timestamp - job.began)
+        job.span.set_attributes(_present(attributes))
+        if event.kind is EventKind.ABANDONED or event.status not in _SUCCESSFUL:
+            self._set_error(job.span, event)
+        job.span.end(end_time=_nanoseconds(event.timestamp))
+        self._metrics.count_job(event, event.timestamp - job.started_at)
         self._ended[event.key] = job.span.get_span_context()
-        if len(self._ended) > _REMEMBERED:
+        if len(self._ended) > _MAX_ENDED_SPANS:
             del self._ended[next(iter(self._ended))]
 
-    def _blame(self, span: trace.Span, event: JobEvent) -> None:
+    def _set_error(self, span: trace.Span, event: JobEvent) -> None:
         span.set_attribute("error.type", event.error_type or str(event.status))
         span.set_status(Status(StatusCode.ERROR, event.error if self._prompts else None))
 
-    def _key(self, key: str) -> str:
-        """Give a key as it is, or, if it was made from a prompt, the part of it that tells nothing."""
-        made = None if self._prompts else _MADE_OF_A_PROMPT.fullmatch(key)
-        return made[1] if made else key
+    def _exported_key(self, key: str) -> str:
+        """Return a key as it may be exported: of one generated from a prompt, only the random part."""
+        match = None if self._prompts else _GENERATED_KEY.fullmatch(key)
+        return match[1] if match else key
 
 
-class _Open:
+class _OpenJob:
     """A job whose span has not ended."""
 
-    __slots__ = ("began", "billed", "span")
+    __slots__ = ("counted_cost", "span", "started_at")
 
-    def __init__(self, span: trace.Span, *, began: float, billed: float) -> None:
+    def __init__(self, span: trace.Span, *, started_at: float, counted_cost: float) -> None:
         self.span = span
-        self.began = began
-        self.billed = billed  # of its cost, what has been counted, or was paid in an earlier run
+        self.started_at = started_at
+        self.counted_cost = counted_cost  # USD of its cost that are in the counter, or were paid in an earlier run
 
 
-class _Counts:
-    """The instruments."""
+class _Metrics:
+    """The counters and the histogram."""
 
     def __init__(self, meter: metrics.Meter) -> None:
-        self._jobs = meter.create_counter("omni_async.jobs", "{job}", "Jobs that have ended, by status")
-        self._duration = meter.create_histogram("omni_async.job.duration", "s", "From submit() to the end, by status")
-        self._submits = meter.create_counter("omni_async.submits", "{request}", "POSTs, by error.type")
-        self._refused = meter.create_counter("omni_async.refused", "{request}", "POSTs answered with 429")
-        self._checks = meter.create_counter("omni_async.checks", "{request}", "Status requests, by error.type")
-        self._bytes = meter.create_counter("omni_async.downloaded", "By", "Bytes of clips")
-        self._cost = meter.create_counter("omni_async.cost", "{USD}", "What the server charged")
+        counter = meter.create_counter
+        self._jobs = counter("omni_async.jobs", "{job}", "Jobs that ended, by status")
+        self._duration = meter.create_histogram("omni_async.job.duration", "s", "Time from submit() to the end")
+        self._submits = counter("omni_async.submits", "{request}", "Submit requests, by error.type")
+        self._rate_limited = counter("omni_async.rate_limited", "{request}", "Submit requests answered with 429")
+        self._checks = counter("omni_async.checks", "{request}", "Status requests, by error.type")
+        self._bytes = counter("omni_async.bytes_downloaded", "By", "Bytes of clips received")
+        self._cost = counter("omni_async.cost", "{USD}", "Cost charged by the server")
 
-    def request(self, event: JobEvent) -> None:
-        """Count a request that is over."""
-        facts = {"error.type": event.error_type} if event.error else {}
+    def count_request(self, event: JobEvent) -> None:
+        """Count a request that has ended."""
+        attributes = {"error.type": event.error_type} if event.error else {}
         if event.kind is EventKind.SUBMIT:
-            self._submits.add(1, facts)
+            self._submits.add(1, attributes)
             if event.error_type == "RateLimited":
-                self._refused.add(1)
+                self._rate_limited.add(1)
         elif event.kind is EventKind.CHECK:
-            self._checks.add(1, facts)
+            self._checks.add(1, attributes)
         elif event.kind is EventKind.DOWNLOAD:
             self._bytes.add(event.bytes)
 
-    def bill(self, event: JobEvent, job: _Open) -> None:
-        """Count what a job has cost, once."""
-        more = (event.cost or 0.0) - job.billed
-        if more > 0:
-            self._cost.add(more)
-            job.billed += more
+    def count_cost(self, event: JobEvent, job: _OpenJob) -> None:
+        """Count the part of a job's cost that has not been counted yet."""
+        uncounted = (event.cost or 0.0) - job.counted_cost
+        if uncounted > 0:
+            self._cost.add(uncounted)
+            job.counted_cost += uncounted
 
-    def end(self, event: JobEvent, seconds: float) -> None:
-        """Count a job that has ended, or is left unfinished."""
-        status = "unfinished" if event.kind is EventKind.ABANDONED else str(event.status)
+    def count_job(self, event: JobEvent, seconds: float) -> None:
+        """Count a job that has ended or was abandoned."""
+        status = "abandoned" if event.kind is EventKind.ABANDONED else str(event.status)
         self._jobs.add(1, {"omni_async.job.status": status})
+        # Timestamps are wall time, which may be set back during a job.
         self._duration.record(max(0.0, seconds), {"omni_async.job.status": status})
 
 
-def _told(facts: Mapping[str, Any]) -> dict[str, AttributeValue]:
-    """Give those facts that are known."""
-    return {name: value for name, value in facts.items() if value is not None and value != ""}
+def _present(attributes: Mapping[str, Any]) -> dict[str, AttributeValue]:
+    """Return the attributes that have a value."""
+    return {name: value for name, value in attributes.items() if value is not None and value != ""}
 
 
-def _ns(seconds: float) -> int:
-    return int(seconds * _NS)
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds * _NANOSECONDS)

@@ -1,4 +1,4 @@
-"""The bridge to OpenTelemetry, into the SDK's own exporters: spans, counters, and what is kept to oneself."""
+"""The OpenTelemetry bridge with in-memory exporters: spans, metrics, and what is not exported."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from omni_async import InvalidRequest, JobEvent, Limits, OmniError, PaymentRequired, TransportError, otel
 from tests.support.fakes import EPOCH, HTML, FakeClient, Server, refusal, script
-from tests.support.telemetry import Backend, facts
+from tests.support.telemetry import Backend, attributes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 SECRET = "a secret unicorn at dawn"
 
 
-async def test_a_run_with_a_retry_a_failure_and_a_resumed_download(tmp_path: Path) -> None:
-    """A span per job, and inside it one for each submit, check and download, with its time and what was wrong."""
+async def test_the_spans_and_metrics_of_a_run(tmp_path: Path) -> None:
+    """Each job has a span with a child for each submit, check and download, with its duration and error."""
     server = Server(
         submit_script=script([refusal(429, "rate_limit_error", 429), None, refusal(400, "invalid_request_error")]),
         check_script=script([HTML]),
@@ -34,33 +34,33 @@ async def test_a_run_with_a_retry_a_failure_and_a_resumed_download(tmp_path: Pat
         with pytest.raises(InvalidRequest):
             await bad
         size = (await good).stat().st_size
-        sums = client.statistics()
+        statistics = client.statistics()
 
-    first, second = sorted(backend.jobs(), key=lambda span: span.start_time or 0)
-    named = ("omni_async.job.key", "omni_async.job.status", "omni_async.job.submits", "omni_async.job.cost")
-    assert facts(first, *named) == ("generate_content gemini-omni-flash-preview", "good", "completed", 2, 0.5)
-    assert facts(second, *named, "error.type")[1:] == ("bad", "failed", 1, None, "failed")
+    first, second = sorted(backend.job_spans(), key=lambda span: span.start_time or 0)
+    names = ("omni_async.job.key", "omni_async.job.status", "omni_async.job.submits", "omni_async.job.cost")
+    assert attributes(first, *names) == ("generate_content gemini-omni-flash-preview", "good", "completed", 2, 0.5)
+    assert attributes(second, *names, "error.type")[1:] == ("bad", "failed", 1, None, "failed")
     assert (first.status.status_code, second.status.status_code) == (StatusCode.UNSET, StatusCode.ERROR)
     assert [event.name for event in first.events][:3] == ["waiting", "submitting", "waiting"]
     assert [event.name for event in first.events][-3:] == ["running", "downloading", "completed"]
 
-    submits = [span for span in backend.inside(first) if span.name == "submit"]
+    submits = [span for span in backend.child_spans(first) if span.name == "submit"]
     http = ("http.request.method", "http.response.status_code", "http.request.resend_count", "error.type")
-    assert [facts(span, *http) for span in submits] == [
+    assert [attributes(span, *http) for span in submits] == [
         ("submit", "POST", 429, None, "RateLimited"),
         ("submit", "POST", None, 1, None),
     ]
-    checks = [span for span in backend.inside(first) if span.name == "check"]
-    assert facts(checks[0], *http) == ("check", "GET", 502, None, "ServerError")
-    assert len(checks) == sums.checks
-    cut, rest = [span for span in backend.inside(first) if span.name == "download"]
-    came = ("http.response.body.size", "omni_async.download.resumed_at", "error.type")
-    assert facts(cut, *came) == ("download", size // 2, None, "DownloadError")
-    assert facts(rest, *came) == ("download", size - size // 2, size // 2, None)
-    assert [span.name for span in backend.inside(second)] == ["submit"]
+    checks = [span for span in backend.child_spans(first) if span.name == "check"]
+    assert attributes(checks[0], *http) == ("check", "GET", 502, None, "ServerError")
+    assert len(checks) == statistics.checks
+    cut, rest = [span for span in backend.child_spans(first) if span.name == "download"]
+    transfer = ("http.response.body.size", "omni_async.download.resume_offset", "error.type")
+    assert attributes(cut, *transfer) == ("download", size // 2, None, "DownloadError")
+    assert attributes(rest, *transfer) == ("download", size - size // 2, size // 2, None)
+    assert [span.name for span in backend.child_spans(second)] == ["submit"]
 
     for job in (first, second):
-        for span in backend.inside(job):
+        for span in backend.child_spans(job):
             assert span.kind is SpanKind.CLIENT
             assert (job.start_time or 0) <= (span.start_time or 0) < (span.end_time or 0) <= (job.end_time or 0)
     assert submits[0].end_time is not None
@@ -68,21 +68,23 @@ async def test_a_run_with_a_retry_a_failure_and_a_resumed_download(tmp_path: Pat
     assert submits[0].end_time - submits[0].start_time == pytest.approx(server.latency * 1e9, rel=0.01)
     assert (first.start_time or 0) > EPOCH * 1e9
 
-    counted = backend.sums()
-    assert counted["omni_async.submits/RateLimited"] == counted["omni_async.refused"] == sums.rate_limited == 1
-    assert counted["omni_async.submits"] == 1
-    assert counted["omni_async.checks"] + counted["omni_async.checks/ServerError"] == sums.checks
-    assert counted["omni_async.downloaded"] == sums.bytes_downloaded == size
-    assert counted["omni_async.cost"] == sums.cost == 0.5
-    assert (counted["omni_async.jobs/completed"], counted["omni_async.jobs/failed"]) == (1, 1)
-    assert counted["omni_async.job.duration/completed"] == 1
+    metrics = backend.metrics()
+    assert (
+        metrics["omni_async.submits/RateLimited"] == metrics["omni_async.rate_limited"] == statistics.rate_limited == 1
+    )
+    assert metrics["omni_async.submits"] == 1
+    assert metrics["omni_async.checks"] + metrics["omni_async.checks/ServerError"] == statistics.checks
+    assert metrics["omni_async.bytes_downloaded"] == statistics.bytes_downloaded == size
+    assert metrics["omni_async.cost"] == statistics.cost == 0.5
+    assert (metrics["omni_async.jobs/completed"], metrics["omni_async.jobs/failed"]) == (1, 1)
+    assert metrics["omni_async.job.duration/completed"] == 1
 
 
 @pytest.mark.parametrize("prompts", [False, True])
-async def test_prompts_are_told_only_when_asked_for(tmp_path: Path, prompts: bool) -> None:
-    """Without the word for it, no attribute, name, status or event holds a prompt, nor a key or an error made of it."""
+async def test_prompts_are_exported_only_on_request(tmp_path: Path, prompts: bool) -> None:
+    """By default no attribute, name, status or event contains a prompt, or a key or an error made from it."""
     server = Server(
-        submit_script=script([None, None, refusal(400, "invalid_request_error", message=f"refused: {SECRET}"), None]),
+        submit_script=script([None, None, refusal(400, "invalid_request_error", message=f"rejected: {SECRET}"), None]),
     )
     backend = Backend()
     async with FakeClient(server, tmp_path, on_event=backend.bridge(prompts=prompts)) as client:
@@ -91,11 +93,11 @@ async def test_prompts_are_told_only_when_asked_for(tmp_path: Path, prompts: boo
         await job.extend("make it snow", key="snow")
         with pytest.raises(OmniError):
             await client.submit(SECRET)
-    told = "".join(span.to_json() for span in backend.exporter.get_finished_spans())
+    exported = "".join(span.to_json() for span in backend.exporter.get_finished_spans())
     words = ["unicorn", "snow"]
-    assert [word in told for word in words] == [prompts, True]  # a key that a person chose is told
-    assert ("make it snow" in told) == prompts
-    first, second, _ = sorted(backend.jobs(), key=lambda span: span.start_time or 0)
+    assert [word in exported for word in words] == [prompts, True]  # a key that the user chose is exported
+    assert ("make it snow" in exported) == prompts
+    first, second, _ = sorted(backend.job_spans(), key=lambda span: span.start_time or 0)
     assert job.key.endswith(str((first.attributes or {})["omni_async.job.key"]))
     assert (second.attributes or {})["omni_async.job.parent"] == (first.attributes or {})["omni_async.job.key"]
     assert [link.context for link in second.links] == [first.context]
@@ -104,44 +106,46 @@ async def test_prompts_are_told_only_when_asked_for(tmp_path: Path, prompts: boo
         assert message[0]["parts"][0]["content"] == SECRET
 
 
-async def test_what_is_left_unfinished_ends_its_span(tmp_path: Path) -> None:
-    """A line that stops ends the spans of those that wait, with the reason; when it goes on, they get new ones."""
+async def test_the_span_of_an_abandoned_job_ends(tmp_path: Path) -> None:
+    """When submissions stop, the spans of waiting jobs end with the reason. Resumed jobs get new spans."""
     server = Server(submit_script=script([refusal(402, code="payment_required", message="no credit")]))
     backend = Backend()
     async with FakeClient(server, tmp_path, on_event=backend.bridge(), limits=Limits(submits_per_minute=60)) as client:
         jobs = [client.submit(f"p{number}", key=f"k{number}") for number in range(3)]
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         assert {type(outcome) for outcome in outcomes} == {PaymentRequired}
-        left = backend.jobs()
-        assert {facts(span, "error.type", "omni_async.job.status")[1:] for span in left} == {
+        abandoned = backend.job_spans()
+        assert {attributes(span, "error.type", "omni_async.job.status")[1:] for span in abandoned} == {
             ("PaymentRequired", "waiting")
         }
         await asyncio.gather(*client.resume())
-    assert len(left) == 3
-    assert len(backend.jobs()) == 6
-    assert backend.sums()["omni_async.jobs/unfinished"] == 3
+    assert len(abandoned) == 3
+    assert len(backend.job_spans()) == 6
+    assert backend.metrics()["omni_async.jobs/abandoned"] == 3
 
 
-async def test_what_was_paid_in_an_earlier_run_is_not_counted_again(tmp_path: Path) -> None:
-    """Cost is counted when it is told, and once: not when a clip that is paid is fetched by a later client."""
+async def test_the_cost_of_an_earlier_run_is_not_counted_again(tmp_path: Path) -> None:
+    """Cost is counted once, not again when a later client downloads a clip that is paid already."""
     server, backend = Server(), Backend()
     async with FakeClient(server, tmp_path, on_event=backend.bridge()) as client:
         path = await client.submit("p", key="k")
     path.unlink()
     async with FakeClient(server, tmp_path, ledger=client.memory, on_event=backend.bridge()) as later:
         await later.submit("p", key="k")
-        await later.submit("p", key="k")  # whole by now: nothing happens, and no span tells of it
-    assert backend.sums()["omni_async.cost"] == 0.5
-    assert len(backend.jobs()) == 2
-    assert [span.name for span in backend.inside(backend.jobs()[1])][-1] == "download"
+        await later.submit("p", key="k")  # already complete: nothing happens, so there is no span
+    assert backend.metrics()["omni_async.cost"] == 0.5
+    assert len(backend.job_spans()) == 2
+    assert [span.name for span in backend.child_spans(backend.job_spans()[1])][-1] == "download"
 
 
-async def test_it_hands_on_every_event(tmp_path: Path) -> None:
-    """A listener behind the bridge hears all that it would hear alone."""
-    heard: list[JobEvent] = []
+async def test_every_event_is_forwarded(tmp_path: Path) -> None:
+    """A listener behind the bridge receives the same events as without it."""
+    forwarded: list[JobEvent] = []
     backend = Backend()
     async with FakeClient(
-        Server(submit_script=script([TransportError("gone")])), tmp_path, on_event=backend.bridge(then=heard.append)
+        Server(submit_script=script([TransportError("gone")])),
+        tmp_path,
+        on_event=backend.bridge(forward_to=forwarded.append),
     ) as client:
         await client.submit("p")
     alone: list[JobEvent] = []
@@ -149,10 +153,10 @@ async def test_it_hands_on_every_event(tmp_path: Path) -> None:
         Server(submit_script=script([TransportError("gone")])), tmp_path / "more", on_event=alone.append
     ) as client:
         await client.submit("p")
-    assert [event.kind for event in heard] == [event.kind for event in alone]
+    assert [event.kind for event in forwarded] == [event.kind for event in alone]
 
 
-async def test_without_a_backend_it_is_silent(tmp_path: Path) -> None:
-    """Where nobody has set up OpenTelemetry, the bridge does nothing and harms nothing."""
+async def test_without_an_sdk_nothing_is_recorded(tmp_path: Path) -> None:
+    """Without a configured OpenTelemetry SDK, the bridge does nothing and the run works."""
     async with FakeClient(Server(), tmp_path, on_event=otel.bridge()) as client:
         assert (await client.submit("p")).is_file()

@@ -1,4 +1,4 @@
-"""The bridge to OpenTelemetry on real sockets: a lost answer, a refusal, and a clip that comes in two pieces."""
+"""The OpenTelemetry bridge over real sockets: a lost response, a rejection, and a download in two parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from opentelemetry.trace import StatusCode
 
 from omni_async import Limits
 from omni_async.testing import SandboxThread, client_factory
-from tests.support.telemetry import Backend, facts
+from tests.support.telemetry import Backend, attributes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +23,7 @@ def anyio_backend() -> str:
 
 
 async def test_the_spans_of_a_real_run(tmp_path: Path) -> None:
-    """The retry, the failure and the resumed download are each told within the span of their job, and counted."""
+    """The retry, the failure and the resumed download are child spans of their job, and counted."""
     backend = Backend()
     with SandboxThread(clip_bytes=400_000) as sandbox:
         make = client_factory(sandbox, tmp_path)
@@ -36,17 +36,17 @@ async def test_the_spans_of_a_real_run(tmp_path: Path) -> None:
         sandbox.assert_paid_once()
         paid = sandbox.paid
 
-    good, bad = sorted(backend.jobs(), key=lambda span: span.start_time or 0)
+    good, bad = sorted(backend.job_spans(), key=lambda span: span.start_time or 0)
     assert [good.status.status_code, bad.status.status_code] == [StatusCode.UNSET, StatusCode.ERROR]
-    lost, resent = [span for span in backend.inside(good) if span.name == "submit"]
-    assert facts(lost, "error.type", "http.request.resend_count")[1:] == ("TransportError", None)
-    assert facts(resent, "error.type", "http.request.resend_count")[1:] == (None, 1)
-    cut, rest = [span for span in backend.inside(good) if span.name == "download"]
-    names = ("http.response.body.size", "omni_async.download.resumed_at", "error.type")
-    ((_, had, _, cut_type), (_, came, resumed_at, rest_type)) = facts(cut, *names), facts(rest, *names)
-    assert (cut_type, rest_type, resumed_at) == ("DownloadError", None, had)
-    assert had + came == path.stat().st_size
-    assert facts(backend.inside(bad)[0], "http.response.status_code")[1:] == (400,)
-    counted = backend.sums()
-    assert counted["omni_async.cost"] == paid
-    assert counted["omni_async.downloaded"] == path.stat().st_size
+    lost, resent = [span for span in backend.child_spans(good) if span.name == "submit"]
+    assert attributes(lost, "error.type", "http.request.resend_count")[1:] == ("TransportError", None)
+    assert attributes(resent, "error.type", "http.request.resend_count")[1:] == (None, 1)
+    cut, rest = [span for span in backend.child_spans(good) if span.name == "download"]
+    names = ("http.response.body.size", "omni_async.download.resume_offset", "error.type")
+    ((_, first, _, cut_type), (_, second, resume_offset, rest_type)) = attributes(cut, *names), attributes(rest, *names)
+    assert (cut_type, rest_type, resume_offset) == ("DownloadError", None, first)
+    assert first + second == path.stat().st_size
+    assert attributes(backend.child_spans(bad)[0], "http.response.status_code")[1:] == (400,)
+    metrics = backend.metrics()
+    assert metrics["omni_async.cost"] == paid
+    assert metrics["omni_async.bytes_downloaded"] == path.stat().st_size
