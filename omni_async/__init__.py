@@ -6,6 +6,7 @@ from .api.connection import Connection
 from .client.arguments import DEFAULT_BASE_URL
 from .client.client import OmniClient
 from .client.forecast import Forecast
+from .downloads.clip_store import ClipStore, FolderClipStore, PartialClip
 from .errors import (
     APIError,
     AuthenticationError,
@@ -21,6 +22,7 @@ from .errors import (
     JobTimedOut,
     KeyReused,
     LedgerError,
+    LedgerFenced,
     LedgerLocked,
     NotFound,
     OmniError,
@@ -55,11 +57,13 @@ __all__ = [
     "AuthenticationError",
     "Balance",
     "ClientClosed",
+    "ClipStore",
     "Conflict",
     "Connection",
     "CostLimitReached",
     "DownloadError",
     "EventKind",
+    "FolderClipStore",
     "Forecast",
     "InvalidReference",
     "InvalidRequest",
@@ -73,6 +77,7 @@ __all__ = [
     "JobTimedOut",
     "KeyReused",
     "LedgerError",
+    "LedgerFenced",
     "LedgerLocked",
     "LedgerReader",
     "LedgerTotals",
@@ -82,6 +87,7 @@ __all__ = [
     "OmniClient",
     "OmniError",
     "ParentFailed",
+    "PartialClip",
     "PartialDownload",
     "PaymentRequired",
     "PermissionDenied",

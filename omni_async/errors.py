@@ -23,8 +23,9 @@
      |   +- ParentFailed             the job that it extends has no result
      |   +- KeyReused                the key already names a job with another request
      +- DownloadError                finished and paid for, but not on disk            .path .url
-     +- LedgerError                  the ledger cannot be read or written
+     +- LedgerError                  the ledger cannot be read or written  .permanent
      |   +- LedgerLocked             another process is using the ledger   .pid
+     |   +- LedgerFenced             another process has taken over the ledger
      +- CostLimitReached             the next job might exceed ``Limits(max_cost=)``
 
     ClientClosed (RuntimeError)      the client is not open                .key .task_id
@@ -203,7 +204,14 @@ class DownloadError(OmniError):
 
 
 class LedgerError(OmniError):
-    """The ledger cannot be read or written. What cannot be recorded is not submitted."""
+    """The ledger cannot be read or written. A job that cannot be recorded is not submitted.
+
+    ``permanent`` is True if waiting will not help: the file is damaged, or someone has to change something.
+    """
+
+    def __init__(self, text: str, *, permanent: bool = False) -> None:
+        super().__init__(text)
+        self.permanent = permanent
 
 
 class LedgerLocked(LedgerError):
@@ -212,6 +220,16 @@ class LedgerLocked(LedgerError):
     def __init__(self, text: str, *, pid: int | None = None) -> None:
         super().__init__(text)
         self.pid = pid
+
+
+class LedgerFenced(LedgerError):
+    """Another process has taken over this ledger: nothing more may be submitted or decided here.
+
+    Raised by stores that several processes share, never by the ledger in a file. Always permanent.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, permanent=True)
 
 
 class CostLimitReached(OmniError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..api.connection import Connection
 from ..api.http import HttpTransport
+from ..downloads.clip_store import FolderClipStore
 from ..errors import ClientClosed, OmniError
 from ..jobs.emitter import validate_listener
 from ..jobs.failures import follow_duplicate, key_reused
@@ -26,14 +27,15 @@ from .runtime import ClientRuntime, preload_backend
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
     from types import EllipsisType, TracebackType
 
     from ..api.transport import Transport
+    from ..downloads.clip_store import ClipStore
     from ..errors import InvalidReference
     from ..jobs.events import JobEvent
     from ..jobs.statistics import Statistics
-    from ..jobs.store import JobStore
+    from ..jobs.store import JobStore, RecordPage
     from ..models.request import VideoRequest
     from ..models.responses import Balance, Task
     from ..polling.webhook import Application
@@ -53,13 +55,15 @@ class OmniClient:
         api_key: Default: the environment variable `APIMART_API_KEY`. Never logged, printed or written to a file.
         base_url: The API's address. Default: the environment variable `APIMART_BASE_URL`, else
             `https://api.apimart.ai`. It may have a path.
-        output_dir: The folder for clips. It is made when the first clip is stored.
+        output_dir: The folder for clips. It is made when the first job is submitted. A relative path is that of the
+            working directory now, and stays it.
         ledger: The file that records every job and its cost. Default: `ledger.db` in `output_dir`. One process may
             have it open at a time. None keeps the record in memory, so that it is lost when the client is closed.
         limits: Ceilings on rate, concurrency and cost. Default: none but those of the account, which are learned.
         retry: How long and how often failed requests are repeated.
         polling: When accepted tasks are checked.
         connection: Extra headers, certificates and proxy.
+        clip_store: Where clips are kept, if not in the folder `output_dir`.
         on_event: Called with a `JobEvent` for everything that happens to a job, in the event loop. It must be a plain
             function and return quickly. What it raises is logged and changes nothing. It may submit and cancel.
 
@@ -84,15 +88,18 @@ class OmniClient:
         retry: Retry | None = None,
         polling: Polling | None = None,
         connection: Connection | None = None,
+        clip_store: ClipStore | None = None,
         on_event: Callable[[JobEvent], object] | None = None,
     ) -> None:
         self._connection = connection or Connection()
         self._server = validate_base_url(base_url, allow_insecure=self._connection.allow_insecure)
         self._transport = self._make_transport(self._server, validate_api_key(api_key))
-        self._output_dir = Path(output_dir)
-        ledger = self._output_dir / LEDGER_NAME if ledger is ... else ledger
-        self._ledger_path = None if ledger is None else Path(ledger)
         self._limits = limits or Limits()
+        # Absolute from here on: a program that changes its working directory must not split its clips and its ledger.
+        folder = Path(output_dir).absolute()
+        ledger = folder / LEDGER_NAME if ledger is ... else ledger
+        self._ledger_path = None if ledger is None else Path(ledger).absolute()
+        self._clip_store = clip_store or FolderClipStore(folder, max_threads=self._limits.max_downloads)
         self._retry = retry or Retry()
         self._polling = polling or Polling()
         self._on_event = validate_listener(on_event)
@@ -121,7 +128,7 @@ class OmniClient:
         self._runtime = ClientRuntime(
             self._transport,
             self._make_store(),
-            self._output_dir,
+            self._clip_store,
             self._server,
             limits=self._limits,
             retry=self._retry,
@@ -200,7 +207,7 @@ class OmniClient:
         runtime = self._open()
         runtime.submitter.resume()
         jobs = []
-        for record in runtime.registry.store.unfinished():
+        for record in _read_unfinished(runtime.registry.store):
             state = runtime.registry.find(record.key)
             if state is None:
                 state = JobState(record)
@@ -296,7 +303,7 @@ class OmniClient:
 
     def __repr__(self) -> str:
         state = "closed" if self._is_closed else "open" if self._runtime else "not entered"
-        return f"<OmniClient {state}, output_dir={str(self._output_dir)!r}>"
+        return f"<OmniClient {state}, output_dir={str(self._clip_store.root)!r}>"
 
     # What its jobs call
 
@@ -319,6 +326,10 @@ class OmniClient:
         request = build_request(prompt, inherited | fields)
         request.validate_extension()
         return self._submit(request, key, parent=state_of(job))
+
+    def clip_path(self, name: str) -> Path:
+        """Return the path of a clip, given its file name. Read `Job.paths` instead."""
+        return self._clip_store.root / name
 
     # Internals
 
@@ -364,3 +375,12 @@ class OmniClient:
         if self._runtime is None:
             raise ClientClosed("this client is not open; use it inside `async with OmniClient(...) as client:`")
         return self._runtime
+
+
+def _read_unfinished(store: JobStore) -> Iterator[JobRecord]:
+    """Read all unfinished jobs, page by page, and block the event loop meanwhile: some 10 µs for each job."""
+    after: int | None = 0
+    while after is not None:
+        page: RecordPage = store.unfinished(after).wait_here()  # type: ignore[attr-defined]
+        yield from page.records
+        after = page.after

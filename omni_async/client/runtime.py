@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import sys
 from contextlib import suppress
@@ -20,6 +21,7 @@ from ..downloads.downloader import Downloader
 from ..errors import LedgerError
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
+from ..jobs.store import OUTPUT_DIR
 from ..polling.durations import Experience, fitted
 from ..polling.poller import Poller
 from ..submission.references import ReferencePreparer
@@ -32,11 +34,11 @@ from .forecast import Forecast, Workload, seconds_left
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
-    from pathlib import Path
 
     from anyio.abc import TaskGroup
 
     from ..api.transport import Transport
+    from ..downloads.clip_store import ClipStore
     from ..errors import OmniError
     from ..jobs.events import JobEvent
     from ..jobs.job import JobState
@@ -136,7 +138,7 @@ class ClientRuntime:
         self,
         transport: Transport,
         ledger: JobStore,
-        folder: Path,
+        clips: ClipStore,
         server: str,
         *,
         limits: Limits,
@@ -149,13 +151,13 @@ class ClientRuntime:
         self.loop = asyncio.get_running_loop()
         self.failure: BaseException | None = None
         self.is_closed = False  # also if the program has cancelled every asyncio task of the loop
-        self.registry = JobRegistry(ledger, on_event, clock)
+        self.registry = JobRegistry(ledger, on_event, clock, lambda name: clips.root / name)
         self.queries = ApiQueries(transport, retry, clock)
         self.uploads = ImageUploader(transport, self.registry, server, retry=retry)
         self.references = ReferencePreparer(
             self.uploads, self.registry, on_ready=self._on_ready, on_failed=self._on_failed, on_stop=self._on_stop
         )
-        self.downloader = Downloader(transport, self.registry, folder, limits=limits, retry=retry)
+        self.downloader = Downloader(transport, self.registry, clips, limits=limits, retry=retry)
         self.poller = self._make_poller(transport, webhook, limits, retry, polling)
         self.submitter = self._make_submitter(
             Sender(transport, self.registry, self.references, webhook.url_for), limits, retry
@@ -166,6 +168,7 @@ class ClientRuntime:
         self._transport = transport
         self._webhook = webhook
         self._ledger = ledger
+        self._clips = clips
         self._configured = limits
         self._server = server
         self._counts_cost = limits.max_cost is not None
@@ -276,7 +279,8 @@ class ClientRuntime:
             await self._saved_limits.load()
             await self._webhook.open(self._ledger, self.poller.schedule.hints.on_call)
             if self._counts_cost:
-                self.registry.totals.spending = await self._ledger.spending()
+                await self.registry.read_spending()
+            await self._record_output_dir()
         except LedgerError as error:
             self.failure = error
         else:
@@ -284,6 +288,12 @@ class ClientRuntime:
         finally:
             self._opened.set()
             await self._shut_down()
+
+    async def _record_output_dir(self) -> None:
+        """Record where the clips are, so that a reader of the ledger can name their paths."""
+        output_dir = json.dumps(str(self._clips.root))
+        if await self._ledger.get_fact(OUTPUT_DIR) != output_dir:
+            self._ledger.set_fact(OUTPUT_DIR, output_dir)  # not awaited: a full disk stops submits, not the opening
 
     async def _run_stages(self) -> None:
         try:

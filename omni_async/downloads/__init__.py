@@ -1,1 +1,1 @@
-"""The last stage of a job: finished clips become complete MP4 files."""
+"""The last stage of a job: the clips of finished tasks become complete MP4 files."""

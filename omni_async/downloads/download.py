@@ -1,23 +1,21 @@
-"""One clip from its link to its file: request after request, each going on where the one before broke off."""
+"""The transfer of one clip: request after request, each continuing where the one before broke off.
+
+Used by `Downloader`, which makes one `ClipDownload` for each video of a finished task.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
-
-import anyio
-import anyio.to_thread
+from typing import TYPE_CHECKING
 
 from ..api.parsing import Response, parse_retry_after
 from ..errors import DownloadError, TransportError
 from ..jobs.records import PartialDownload
 from ..ratelimit.backoff import retry_delay
 from .links import AttemptFailure, UrlRefresher
-from .partfile import PartFile
-from .ranges import LARGEST, PartState, TransferStep, classify_transfer, request_headers
+from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, request_headers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,203 +26,213 @@ if TYPE_CHECKING:
     from ..jobs.registry import JobRegistry
     from ..models.responses import Video
     from ..settings import Retry
+    from .clip_store import ClipStore
     from .slots import DownloadSlot
 
 
-_T = TypeVar("_T")
+# Seconds between two checkpoints of a transfer, from which a later run may continue. A checkpoint costs an fsync of the
+# clip and a commit of the ledger. At half, slow transfers cost twice as many of both; at double, a crash loses up to
+# two seconds of every transfer. Clips that arrive faster never need one. Chosen, not measured.
+_CHECKPOINT_INTERVAL = 1.0
 
-_MADE_SURE = 1.0  # seconds between two marks in a slow transfer, from which a later run may go on
-_WRITE = 1024 * 1024  # bytes that are gathered for one write: a thread for every packet would cost more than the disk
+# Bytes gathered for one write. Each write is handed to a thread, which for every packet would cost more than the disk
+# does. At half, twice as many thread switches; at double, twice the memory for each transfer. Chosen, not measured.
+_WRITE_SIZE = 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
 
 class DownloadCancelled(Exception):
-    """The job was cancelled while its clip was on its way."""
+    """The job was cancelled while its clip was being transferred."""
 
 
 class DownloadContext:
-    """What every fetch of one client needs."""
+    """What every transfer of one client needs."""
 
     def __init__(
         self,
         transport: Transport,
         registry: JobRegistry,
+        clips: ClipStore,
         *,
         retry: Retry,
-        max_threads: int,
         jitter: Callable[[], float],
     ) -> None:
         self.transport = transport
         self.registry = registry
+        self.clock = registry.clock
+        self.clips = clips
         self.urls = UrlRefresher(transport, registry)
         self.retry = retry
         self.jitter = jitter
-        self._threads = anyio.CapacityLimiter(max_threads)
 
-    async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
-        """Do blocking work off the loop."""
-        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._threads)
-
-    async def back_off(self, place: DownloadSlot, trouble: AttemptFailure, attempts: int) -> float:
-        """Rest before the next attempt. Gives the seconds that were spent on waiting for a place after that."""
-        return await place.back_off(retry_delay(trouble.retry_after, attempts, self.retry, self.jitter()))
+    async def back_off(self, slot: DownloadSlot, failure: AttemptFailure, attempts: int) -> float:
+        """Wait before the next attempt. Return the seconds that were then spent waiting for a slot."""
+        return await slot.back_off(retry_delay(failure.retry_after, attempts, self.retry, self.jitter()))
 
 
 @dataclass(slots=True)
 class _AttemptCounter:
-    """What has been tried since the clip last grew. Looks and transfers are counted apart: they fail apart."""
+    """What was tried since the clip last grew. Checks and transfers are counted apart: they fail independently."""
 
-    since: float
+    since: float  # time of the event loop
     reached: int = 0  # bytes
-    looks: int = 0  # in a row that have given no link
+    checks: int = 0  # in a row that gave no URL
     transfers: int = 0
 
-    def count(self, trouble: AttemptFailure) -> int | None:
-        """Give how many of its kind went before this trouble; None where the next attempt need not wait."""
-        if trouble.is_of_look:
-            self.looks += 1
-            return self.looks - 1
-        self.looks = 0
+    def count(self, failure: AttemptFailure) -> int | None:
+        """Return how many failures of its kind came before this one; None if the next attempt need not wait."""
+        if failure.is_check:
+            self.checks += 1
+            return self.checks - 1
+        self.checks = 0
         self.transfers += 1
-        return None if self.transfers == 1 and trouble.needs_url else self.transfers - 1
+        return None if self.transfers == 1 and failure.needs_url else self.transfers - 1
 
 
 class ClipDownload:
-    """Brings video number `index` of a finished job to `path`."""
+    """Transfers video number `index` of a finished job into the clip store, as `name`."""
 
-    def __init__(self, context: DownloadContext, job: JobState, index: int, path: Path, slot: DownloadSlot) -> None:
+    def __init__(self, context: DownloadContext, job: JobState, index: int, name: str, slot: DownloadSlot) -> None:
         self._context = context
         self._slot = slot
         self._job = job
         self._index = index
-        self._file = PartFile(path)
+        self._path = context.clips.root / name
+        self._clip = context.clips.partial(name)
         self._part = PartState()
-        self._written_at = self._marked_at = 0.0
+        self._written_at = self._checkpoint_at = 0.0
         self._unwritten = bytearray()
-        self._is_marked = False  # the ledger says that a later run may go on from this part file
-        self._came = 0  # bytes, over all requests
+        self._has_checkpoint = False  # the ledger says that a later run may continue this clip
+        self._received = 0  # bytes, over all requests
 
-    async def run(self) -> Path:
-        """Give the path of the whole clip. Raises `DownloadError`, or `GivenUp` if the job is cancelled meanwhile."""
-        file, in_thread = self._file, self._context.in_thread
+    async def run(self) -> None:
+        """Transfer the clip until it is complete.
+
+        Raise `DownloadError` if that fails, and `DownloadCancelled` if the job is cancelled meanwhile.
+        """
         try:
-            self._part = await self._what_is_here()
+            self._part = await self._open_partial()
             await self._download_with_retries()
         except OSError as error:
-            raise self._failure(f"{error.strerror or error} ({error.filename or file.path})") from error
+            raise self._failed(f"{error.strerror or error} ({error.filename or self._path})") from error
         except DownloadCancelled:
-            await in_thread(file.discard)
+            await self._clip.discard()
             raise
         finally:
-            file.close()
-        return file.path
+            self._clip.close()
 
-    async def _what_is_here(self) -> PartState:
-        """Open the part file with what an earlier run has made sure of, if it has."""
-        mark = self._job.record.partial_download
-        if mark is None or mark.index != self._index or not mark.offset:
+    async def _open_partial(self) -> PartState:
+        """Continue what an earlier run has recorded, if it is still there."""
+        checkpoint = self._job.record.partial_download
+        if checkpoint is None or checkpoint.index != self._index or not checkpoint.offset:
             return PartState()
-        held = await self._context.in_thread(self._file.open, mark.offset)
-        self._is_marked = mark.offset > 0
-        if held == 0:
-            await self._unmark()
+        kept = await self._clip.open(checkpoint.offset)
+        self._has_checkpoint = checkpoint.offset > 0
+        if kept == 0:
+            await self._clear_checkpoint()
             return PartState()
-        return PartState(held, mark.total, mark.validator, mark.etag, furthest=held)
+        return PartState(kept, checkpoint.total, checkpoint.validator, checkpoint.etag, furthest=kept)
 
     async def _download_with_retries(self) -> None:
-        """Try until the clip is whole, or nothing more has come for a budget."""
-        source, part, job = self._context, self._part, self._job
-        tries = _AttemptCounter(_now())
-        trouble = await self._first_trouble()
-        while trouble is not None:
-            if part.furthest > tries.reached:
-                tries = _AttemptCounter(_now(), part.furthest)
-            if trouble.is_final_after(tries.looks) or _now() - tries.since > source.retry.timeout:
-                raise self._failure(trouble.reason)
-            _log.info("job %r: %s, after %d bytes; going on", job.key, trouble.reason, part.offset)
-            if (attempts := tries.count(trouble)) is not None and not job.done():
-                tries.since += await source.back_off(self._slot, trouble, attempts)
+        """Repeat attempts until the clip is complete. Give up when no new byte has arrived for the retry timeout."""
+        context, part, job = self._context, self._part, self._job
+        now = context.clock.now
+        attempts = _AttemptCounter(now())
+        failure = await self._first_attempt()
+        while failure is not None:
+            if part.furthest > attempts.reached:
+                attempts = _AttemptCounter(now(), part.furthest)
+            if failure.is_final_after(attempts.checks) or now() - attempts.since > context.retry.timeout:
+                raise self._failed(failure.reason)
+            _log.info("job %r: %s, after %d bytes; retrying", job.key, failure.reason, part.offset)
+            if (earlier := attempts.count(failure)) is not None and not job.done():
+                attempts.since += await context.back_off(self._slot, failure, earlier)
             if job.done():
                 raise DownloadCancelled
-            trouble = await source.urls.refresh(job, self._index) if trouble.needs_url else None
-            trouble = trouble or await self._attempt()
+            failure = await context.urls.refresh(job, self._index) if failure.needs_url else None
+            failure = failure or await self._attempt()
 
-    async def _first_trouble(self) -> AttemptFailure | None:
+    async def _first_attempt(self) -> AttemptFailure | None:
         assert self._job.task is not None
-        if len(self._job.task.videos) <= self._index:  # a look for another one's fresh link has shown fewer
+        if len(self._job.task.videos) <= self._index:  # a check for the URL of another video showed fewer
             return AttemptFailure(f"the task no longer names video number {self._index + 1}", needs_url=True)
-        # The clock here may be wrong, so a link is thought to be stale only once; then it is tried as it is.
+        # The clock of this machine may be wrong. So an expired URL is refreshed once, and then tried as it is.
         if self._context.urls.has_expired(self._job, self._index):
-            return AttemptFailure("its link has expired", needs_url=True)
+            return AttemptFailure("its download URL has expired", needs_url=True)
         return await self._attempt()
 
     async def _attempt(self) -> AttemptFailure | None:
-        """Make one request, and tell what came of it; None if the clip is whole now, and has its name."""
-        since, before, reason = _now(), self._came, "cut short"
+        """Make one request, and emit an event about it. Return None if the clip is complete now."""
+        since, before, reason = self._context.clock.now(), self._received, "cut short"
         try:
-            trouble = await self._request()
-            reason = trouble.reason if trouble else ""
-            return trouble
+            failure = await self._request()
+            reason = failure.reason if failure else ""
+            return failure
         finally:
-            facts = {"bytes": self._came - before, "bytes_received": self._part.offset, "bytes_total": self._part.total}
-            self._context.registry.events.downloaded(self._job, _now() - since, reason, **facts)
+            facts = {
+                "bytes": self._received - before,
+                "bytes_received": self._part.offset,
+                "bytes_total": self._part.total,
+            }
+            seconds = self._context.clock.now() - since
+            self._context.registry.events.downloaded(self._job, seconds, reason, **facts)
 
     async def _request(self) -> AttemptFailure | None:
         part = self._part
         self._unwritten = bytearray()
         try:
-            async with self._context.transport.stream(self._video.url, request_headers(part)) as transfer:
-                trouble = await self._receive(transfer)
+            async with self._context.transport.stream(self._video.url, request_headers(part)) as response:
+                failure = await self._receive(response)
         except TransportError as error:
             await self._write()
             return AttemptFailure(str(error), needs_url=not error.sent)
-        if trouble is not None:
-            return trouble
+        if failure is not None:
+            return failure
         last, self._unwritten = self._unwritten, bytearray()
-        self._grew(len(last))
+        self._count_received(len(last))
         if part.is_short:
-            await self._context.in_thread(self._file.append, last)
+            await self._clip.append(last)
             return AttemptFailure(f"the transfer ended at byte {part.offset} of {part.total}")
-        fault = await self._context.in_thread(self._file.commit, last)
-        if fault is None:
+        defect = await self._clip.commit(last)
+        if defect is None:
             return None
-        await self._start_over()
-        return AttemptFailure(f"what the link gives is not a whole MP4: {fault}", needs_url=True)
+        await self._restart()
+        return AttemptFailure(f"the download URL gives no complete MP4: {defect}", needs_url=True)
 
-    async def _receive(self, transfer: StreamingResponse) -> AttemptFailure | None:
+    async def _receive(self, response: StreamingResponse) -> AttemptFailure | None:
         part = self._part
-        answer = classify_transfer(transfer.status, transfer.headers, part)
-        match answer.step:
+        decision = classify_transfer(response.status, response.headers, part)
+        match decision.step:
             case TransferStep.REFRESH_URL:
-                return AttemptFailure(f"the link answers HTTP {transfer.status}", needs_url=True)
+                return AttemptFailure(f"the download URL gives HTTP {response.status}", needs_url=True)
             case TransferStep.RETRY_LATER:
-                advice = parse_retry_after(
-                    Response(transfer.status, transfer.headers), self._context.registry.clock.wall()
-                )
-                return AttemptFailure(f"the link answers HTTP {transfer.status}", retry_after=advice)
+                head = Response(response.status, response.headers)
+                delay = parse_retry_after(head, self._context.clock.wall())
+                return AttemptFailure(f"the download URL gives HTTP {response.status}", retry_after=delay)
             case TransferStep.RESTART:
-                await self._start_over()
-                return AttemptFailure(f"the rest does not fit what is here (HTTP {transfer.status})")
+                await self._restart()
+                return AttemptFailure(f"the rest does not fit what was received before (HTTP {response.status})")
             case TransferStep.FULL if part.offset:
-                await self._start_over()
-        part.total, part.validator, part.etag = answer.total, answer.validator, answer.etag
-        if part.total is not None and part.total > LARGEST:
+                await self._restart()
+        part.total, part.validator, part.etag = decision.total, decision.validator, decision.etag
+        if part.total is not None and part.total > MAX_CLIP_BYTES:
             return _too_large(part.total)
-        return await self._stream_to_file(transfer)
+        return await self._stream_to_store(response)
 
-    async def _stream_to_file(self, transfer: StreamingResponse) -> AttemptFailure | None:
-        """Write the body to the part file, but for the last of it."""
-        self._written_at = self._marked_at = _now()
-        async with aclosing(transfer.chunks()) as chunks:
+    async def _stream_to_store(self, response: StreamingResponse) -> AttemptFailure | None:
+        """Write the body into the store, except for the last bytes, which `commit` writes."""
+        now = self._context.clock.now
+        self._written_at = self._checkpoint_at = now()
+        async with aclosing(response.chunks()) as chunks:
             async for chunk in chunks:
                 if self._job.done():
                     raise DownloadCancelled
                 self._unwritten += chunk
                 size = self._part.offset + len(self._unwritten)
-                if size > LARGEST:
+                if size > MAX_CLIP_BYTES:
                     return _too_large(size)
-                if len(self._unwritten) >= _WRITE or _now() - self._written_at >= _MADE_SURE:
+                if len(self._unwritten) >= _WRITE_SIZE or now() - self._written_at >= _CHECKPOINT_INTERVAL:
                     await self._write()
                     await self._checkpoint()
         return None
@@ -232,67 +240,68 @@ class ClipDownload:
     async def _write(self) -> None:
         data, self._unwritten = self._unwritten, bytearray()
         if data:
-            await self._context.in_thread(self._file.append, data)
-            self._grew(len(data))
-            self._written_at = _now()
+            await self._clip.append(data)
+            self._count_received(len(data))
+            self._written_at = self._context.clock.now()
 
-    def _grew(self, count: int) -> None:
+    def _count_received(self, count: int) -> None:
         if not count:
             return
         part, registry = self._part, self._context.registry
         part.grew(count)
-        self._came += count
+        self._received += count
         registry.totals.count("bytes_downloaded", count)
         registry.events.bytes_received(self._job, bytes=count, bytes_received=part.offset, bytes_total=part.total)
 
     async def _checkpoint(self) -> None:
-        """Once in a while, let a later run go on from here; a clip that comes fast is soon here anyhow."""
-        part, registry = self._part, self._context.registry
-        if _now() - self._marked_at < _MADE_SURE or not part.is_short:
+        """Record from time to time how far the clip has come, so that a later run can continue it.
+
+        Without an announced size a later run could not tell whether it continues the same clip.
+        """
+        part, context = self._part, self._context
+        if context.clock.now() - self._checkpoint_at < _CHECKPOINT_INTERVAL or not part.is_short:
             return
-        await self._context.in_thread(self._file.sync)
-        self._marked_at = _now()
-        self._is_marked = True
-        mark = PartialDownload(
+        await self._clip.sync()
+        self._checkpoint_at = context.clock.now()
+        self._has_checkpoint = True
+        checkpoint = PartialDownload(
             index=self._index, offset=part.offset, total=part.total, validator=part.validator, etag=part.etag
         )
-        await registry.persist(registry.update(self._job, partial_download=mark))
+        await context.registry.persist(context.registry.update(self._job, partial_download=checkpoint))
 
-    async def _start_over(self) -> None:
-        await self._unmark()
-        self._part.forget()
-        await self._context.in_thread(self._file.truncate)
+    async def _restart(self) -> None:
+        await self._clear_checkpoint()
+        self._part.reset()
+        await self._clip.truncate()
 
-    async def _unmark(self) -> None:
-        """Let no later run go on from here: it would take bytes of another version for those that it knows."""
-        if self._is_marked:
-            self._is_marked = False
-            await self._context.registry.persist(self._context.registry.update(self._job, partial_download=None))
+    async def _clear_checkpoint(self) -> None:
+        """Record that no later run may continue: it would take the bytes of another version for those it knows."""
+        if self._has_checkpoint:
+            self._has_checkpoint = False
+            registry = self._context.registry
+            await registry.persist(registry.update(self._job, partial_download=None))
 
     @property
     def _video(self) -> Video:
         assert self._job.task is not None
         return self._job.task.videos[self._index]
 
-    def _failure(self, reason: str) -> DownloadError:
+    def _failed(self, reason: str) -> DownloadError:
         videos = self._job.task.videos if self._job.task else ()
         url = videos[self._index].url if self._index < len(videos) else ""
-        return download_failed(self._job, self._file.path, reason, url)
+        return download_failed(self._job, self._path, reason, url)
 
 
 def download_failed(job: JobState, path: Path, reason: str, url: str = "") -> DownloadError:
-    """Give the error for a clip that is paid and could not be stored."""
+    """Return the error for a clip that is paid for and could not be stored."""
     return DownloadError(
-        f"job {job.key!r} (task {job.task_id}) is finished and paid, but {path} could not be stored: {reason}. "
-        "Mend the cause and fetch it again by its task_id, without paying",
+        f"job {job.key!r} (task {job.task_id}) is finished and paid, but {path} could not be stored: {reason}. Fix the "
+        f"problem and run the same command again, or download it with omni-async fetch {job.task_id}. You are not "
+        "charged again",
         path=str(path),
         url=url,
     )
 
 
 def _too_large(size: int) -> AttemptFailure:
-    return AttemptFailure(f"it has {size} bytes or more, above the ceiling of {LARGEST}", is_final=True)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+    return AttemptFailure(f"it has {size} bytes or more, above the limit of {MAX_CLIP_BYTES}", is_final=True)

@@ -1,8 +1,10 @@
-"""Where a finished task's videos are: its links, and fresh ones when these no longer work."""
+"""The download URLs of a finished task, and fresh ones when they no longer work.
+
+Used by `Downloader` (how many videos are there?) and `ClipDownload` (its URL has expired).
+"""
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,71 +18,76 @@ if TYPE_CHECKING:
     from ..jobs.registry import JobRegistry
 
 
-_BELIEVED_GONE = 3  # so many times that a task does not exist are believed
+# Replies in a row before this one that must have said "no such task" too. A server may lose sight of a task for a
+# moment (behind a load balancer, say), so the first reply is not final. At half, a short lapse makes a paid clip
+# `download_failed`; at double, a task that is gone is checked a few times more, for nothing. Chosen, not measured.
+_NOT_FOUND_BEFORE = 3
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptFailure:
-    """Why an attempt has brought no whole clip."""
+    """Why an attempt has not completed the clip."""
 
     reason: str
-    needs_url: bool = False  # the next attempt needs a fresh link
-    is_final: bool = False  # no attempt can help
-    is_gone: bool = False  # final if it is said again and again
-    retry_after: float | None = None  # seconds to wait, as the server puts it
-    is_of_look: bool = False  # it was asking for a link that failed: that tells nothing about the clip's host
+    needs_url: bool = False  # the next attempt needs a fresh URL
+    is_final: bool = False  # no attempt can succeed
+    is_not_found: bool = False  # the server says that there is no such task: final if repeated
+    retry_after: float | None = None  # seconds to wait, as the server asked
+    is_check: bool = False  # the check for a fresh URL failed: that says nothing about the host of the clip
 
-    def is_final_after(self, looks: int) -> bool:
-        """Tell whether to give up after so many looks in a row before this one, whatever time is left."""
-        return self.is_final or (self.is_gone and looks >= _BELIEVED_GONE)
+    def is_final_after(self, checks: int) -> bool:
+        """Return whether to give up now, whatever time is left. `checks` failed in a row before this failure."""
+        return self.is_final or (self.is_not_found and checks >= _NOT_FOUND_BEFORE)
 
 
 class UrlRefresher:
-    """Asks tasks for the links to their videos. That costs nothing and never causes a submit."""
+    """Checks tasks for the URLs of their videos. That is free and never causes a submit."""
 
     def __init__(self, transport: Transport, registry: JobRegistry) -> None:
         self._transport = transport
         self._registry = registry
 
     def has_expired(self, job: JobState, index: int) -> bool:
-        """Tell whether the link to this video says itself that its time is over."""
+        """Return whether the URL of a video has expired by its own statement."""
         assert job.task is not None
         expires_at = job.task.videos[index].expires_at
         return expires_at is not None and expires_at <= self._registry.clock.wall()
 
     async def refresh(self, job: JobState, index: int = 0) -> AttemptFailure | None:
-        """Ask the task for fresh links; None if there is one for this video now."""
+        """Check the task for fresh URLs. Return None if this video has one now."""
         assert job.task_id is not None
+        clock, since = self._registry.clock, self._registry.clock.now()
         self._registry.totals.count("checks")
-        since = _now()
-        answer: Response | TransportError
+        response: Response | TransportError
         try:
-            answer = await self._transport.check(job.task_id)
+            response = await self._transport.check(job.task_id)
         except TransportError as error:
-            answer = error
-        sight = classify_check(answer, job.task_id, now=self._registry.clock.wall())
-        self._registry.events.checked(job, _now() - since, sight.error)
-        if isinstance(answer, TransportError):
-            return _missed(f"asking the task for its link: {answer}")
-        match sight.outcome:
-            case CheckOutcome.FINISHED if sight.task is not None and len(sight.task.videos) > index:
-                self._registry.record_check(job, sight.task)
+            response = error
+        result = classify_check(response, job.task_id, now=clock.wall())
+        self._registry.events.checked(job, clock.now() - since, result.error)
+        if isinstance(response, TransportError):
+            return _check_failed(f"the check for a download URL failed: {response}")
+        match result.outcome:
+            case CheckOutcome.FINISHED if result.task is not None and len(result.task.videos) > index:
+                self._registry.record_check(job, result.task)
                 return None
-            case CheckOutcome.FAILED | CheckOutcome.DENIED | CheckOutcome.NOT_FOUND as look:
-                said = sight.error or (sight.task and sight.task.error) or "the task has failed"
-                reason = f"there is no link (any more), and the task gives no other: {said}"
-                is_gone = look is CheckOutcome.NOT_FOUND
-                return _missed(reason, is_gone=is_gone, is_final=not is_gone)
-        return _missed(f"the task names no link: {sight.error or sight.outcome.name}", advice=sight.retry_after)
+            case CheckOutcome.FAILED | CheckOutcome.DENIED | CheckOutcome.NOT_FOUND as outcome:
+                said = result.error or (result.task and result.task.error) or "the task has failed"
+                is_not_found = outcome is CheckOutcome.NOT_FOUND
+                reason = f"there is no working download URL, and a check gave no other: {said}"
+                return _check_failed(reason, is_not_found=is_not_found, is_final=not is_not_found)
+        reason = f"the task names no download URL: {result.error or result.outcome.name}"
+        return _check_failed(reason, retry_after=result.retry_after)
 
 
-def _missed(
-    reason: str, *, is_gone: bool = False, is_final: bool = False, advice: float | None = None
+def _check_failed(
+    reason: str, *, is_not_found: bool = False, is_final: bool = False, retry_after: float | None = None
 ) -> AttemptFailure:
     return AttemptFailure(
-        reason, needs_url=True, is_gone=is_gone, is_final=is_final, retry_after=advice, is_of_look=True
+        reason,
+        needs_url=True,
+        is_not_found=is_not_found,
+        is_final=is_final,
+        retry_after=retry_after,
+        is_check=True,
     )
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

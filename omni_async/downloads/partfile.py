@@ -1,6 +1,6 @@
-"""A clip on its way to disk: a part file that is written, checked, made safe and only then given its name.
+"""A clip on its way to disk: a part file that is written, verified, synced and only then given its name.
 
-Plain blocking code, run in threads by the downloader.
+Plain blocking code. `FolderClipStore` runs it in threads.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ if sys.platform != "win32":
     import fcntl
 
 _IS_WINDOWS = sys.platform == "win32"
-_READ_WRITE_CREATE = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class PartFile:
-    """`<name>.mp4.part` beside the `<name>.mp4` that it is to become. All but `discard` may raise `OSError`."""
+    """`<name>.mp4.part`, beside the `<name>.mp4` that it becomes. Every method but `discard` may raise `OSError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -33,13 +33,14 @@ class PartFile:
         self._file: BinaryIO | None = None
 
     def open(self, offset: int) -> int:
-        """Open the part file that is there, with its first `offset` bytes, if it has them; else an empty one.
+        """Open an existing part file and keep its first `offset` bytes. Return how many bytes it holds now.
 
-        Gives how many bytes it holds now. One that is not opened so is made empty when something is to be written.
+        If the file is missing, or shorter than `offset`, nothing is kept. A part file that was not opened here is
+        emptied by the first write.
         """
         if not self._part.exists():
             return 0
-        self._file = file = self._owned()
+        self._file = file = self._open_locked()
         kept = offset if file.seek(0, os.SEEK_END) >= offset else 0
         file.truncate(kept)
         return file.seek(kept)
@@ -48,55 +49,55 @@ class PartFile:
         """Write at the end."""
         view = memoryview(data)
         while view:
-            view = view[self._open.write(view) :]
+            view = view[self._opened.write(view) :]
 
     def sync(self) -> None:
-        """Have all that was written so far survive a power cut."""
-        os.fsync(self._open.fileno())
+        """Make what was written so far survive a power cut."""
+        os.fsync(self._opened.fileno())
 
     def truncate(self) -> None:
-        """Throw away what is there."""
-        self._open.seek(0)
-        self._open.truncate()
+        """Delete what was written so far."""
+        self._opened.seek(0)
+        self._opened.truncate()
 
     def commit(self, last: bytes | bytearray = b"") -> str | None:
-        """Write the last bytes and give the clip its name, or say why it is no whole MP4.
+        """Write the last bytes and give the clip its name, or return why it is not a complete MP4.
 
-        All is done in such an order that after a power cut the name holds the whole clip or is not there.
+        The order of the steps makes sure that after a power cut the name holds a complete clip or does not exist.
         """
-        is_in_one_piece = self._file is None and len(last) > 0  # then it need not be read again to be looked at
+        is_in_memory = self._file is None and len(last) > 0  # then it need not be read again to be verified
         self.append(last)
-        fault = _find_fault_of(last) if is_in_one_piece else _find_fault(self._open)
-        if fault is None:
+        defect = mp4.find_defect_in(last) if is_in_memory else _find_defect(self._opened)
+        if defect is None:
             self.sync()
-            if _IS_WINDOWS:  # which renames no open file
+            if _IS_WINDOWS:  # Windows cannot rename an open file
                 self.close()
             self._part.replace(self.path)
             self.close()
             _sync_folder(self.path.parent)
-        return fault
+        return defect
 
     def close(self) -> None:
-        """Close it and leave what is there for another day."""
+        """Close the part file, and keep it: a later run may continue it."""
         file, self._file = self._file, None
         if file is not None:
             _unlock(file)
             file.close()
 
     def discard(self) -> None:
-        """Close it and remove it, if it was opened; one that cannot be removed stays, and does no harm."""
+        """Close the part file and remove it. If it cannot be removed, it stays and does no harm."""
         if self._file is None:
-            return  # it may be another client's
+            return  # it was not opened here: it may belong to another client
         if _IS_WINDOWS:
             self.close()
         with suppress(OSError):
             self._part.unlink()
         self.close()
 
-    def _owned(self) -> BinaryIO:
-        """Open the part file, or make it, for nobody else: two that wrote it in turns might even make a whole MP4."""
+    def _open_locked(self) -> BinaryIO:
+        """Open or create the part file, and lock it. Two clients writing in turns could even make a valid MP4."""
         while True:
-            file = os.fdopen(os.open(self._part, _READ_WRITE_CREATE, 0o666), "r+b", buffering=0)
+            file = os.fdopen(os.open(self._part, _OPEN_FLAGS, 0o666), "r+b", buffering=0)
             try:
                 if not _try_lock(file):
                     raise BlockingIOError(errno.EBUSY, "another client is writing it", str(self._part))
@@ -106,24 +107,27 @@ class PartFile:
             except BaseException:
                 file.close()
                 raise
-            file.close()  # whoever had it has just given it its name
+            file.close()  # its former owner has just renamed it: this file is the finished clip now
 
     @property
-    def _open(self) -> BinaryIO:
+    def _opened(self) -> BinaryIO:
         if self._file is None:
             try:
-                self._file = self._owned()
-            except FileNotFoundError:  # the folder has vanished meanwhile
+                self._file = self._open_locked()
+            except FileNotFoundError:  # the folder was removed meanwhile
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._owned()
-            if self._file.seek(0, os.SEEK_END):  # of an earlier run, which has not made sure of it
+                self._file = self._open_locked()
+            if self._file.seek(0, os.SEEK_END):  # left by an earlier run that recorded no checkpoint of it
                 self._file.truncate(0)
                 self._file.seek(0)
         return self._file
 
 
 def _try_lock(file: BinaryIO) -> bool:
-    """Lock a file; False if somebody else has it. Where a file system knows no locks, there are none."""
+    """Lock a file. Return False if another client holds the lock.
+
+    On a file system without locks, return True: `flock` fails there, and clips must be stored all the same.
+    """
     try:
         if not _IS_WINDOWS:
             fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,31 +139,28 @@ def _try_lock(file: BinaryIO) -> bool:
 def _unlock(file: BinaryIO) -> None:
     with suppress(OSError):
         if not _IS_WINDOWS:
-            fcntl.flock(file.fileno(), fcntl.LOCK_UN)  # closing alone would leave it to a process forked meanwhile
+            # Closing alone would leave the lock to a process that was forked meanwhile.
+            fcntl.flock(file.fileno(), fcntl.LOCK_UN)
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make a folder and write something there. Raises `OSError`."""
+    """Create a folder and check that files can be written there. Raise `OSError`."""
     folder.mkdir(parents=True, exist_ok=True)
     probe = folder / f".omni-async-{os.getpid()}.part"
     probe.write_bytes(b"0")
-    probe.unlink(missing_ok=True)  # another client of this process may prove the same folder at this moment
+    probe.unlink(missing_ok=True)  # another client of this process may be checking the same folder
 
 
 def is_complete(path: Path) -> bool:
-    """Tell whether a file is there and is a whole MP4."""
+    """Return whether there is a file that is a complete MP4."""
     try:
         with path.open("rb") as file:
-            return _find_fault(file) is None
+            return _find_defect(file) is None
     except OSError:
         return False
 
 
-def _find_fault_of(clip: bytes | bytearray) -> str | None:
-    return mp4.find_defect(lambda offset, length: bytes(clip[offset : offset + length]), len(clip))
-
-
-def _find_fault(file: BinaryIO) -> str | None:
+def _find_defect(file: BinaryIO) -> str | None:
     def read(offset: int, length: int) -> bytes:
         file.seek(offset)
         return file.read(length)
@@ -169,7 +170,7 @@ def _find_fault(file: BinaryIO) -> str | None:
 
 def _sync_folder(folder: Path) -> None:
     if _IS_WINDOWS:
-        return  # Windows cannot open a folder, and keeps its names safe by itself
+        return  # Windows cannot open a folder, and keeps renames durable without it
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

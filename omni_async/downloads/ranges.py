@@ -1,4 +1,7 @@
-"""What the answer to a request for a clip's bytes means, and how the next one should ask."""
+"""HTTP range requests: what the response to a request for a clip means, and what the next request asks for.
+
+Used by `ClipDownload`. The rules are those of RFC 9110, sections 13.1.5 (If-Range) and 14 (ranges).
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,29 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-LARGEST = 2 * 1024**3  # bytes: no clip is larger; something that goes on for longer is not a clip
+# Bytes of the largest clip that is accepted: a response without end must not fill the disk. No size is published; ten
+# seconds of video should be several MB. So half would do as well; double only lets such a response run longer.
+MAX_CLIP_BYTES = 2 * 1024**3
 
-_DEAD_LINK = frozenset({400, 401, 403, 404, 410})  # 400: some storage says so of a signature that has expired
+# What hosts answer when a signed URL has expired; some object stores answer 400.
+_URL_EXPIRED = frozenset({400, 401, 403, 404, 410})
 
 _RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 
 
 class TransferStep(Enum):
-    """What to do with an answer."""
+    """What to do with a response."""
 
     FULL = auto()  # the body is the clip from its first byte
-    CONTINUE = auto()  # the body goes on where the part file ends
-    RESTART = auto()  # what is here does not fit what is there: throw it away, ask anew
-    REFRESH_URL = auto()  # the link does not work (any more): ask the task for another
-    RETRY_LATER = auto()  # trouble that may pass
+    CONTINUE = auto()  # the body continues where the partial clip ends
+    RESTART = auto()  # the partial clip is of another version: delete it and begin again
+    REFRESH_URL = auto()  # the URL does not work (any more): check the task for another
+    RETRY_LATER = auto()  # an error that may pass
 
 
 @dataclass(frozen=True, slots=True)
 class TransferDecision:
-    """How to go on, with the total size in bytes (None: not announced) and the validator for the next `If-Range`."""
+    """What to do, with the total size in bytes (None: not announced) and the validator for the next `If-Range`."""
 
     step: TransferStep
     total: int | None = None
@@ -40,20 +46,20 @@ class TransferDecision:
 
 @dataclass(slots=True)
 class PartState:
-    """What is known of a part file: bytes it holds, the size announced, the validator, the furthest it ever got."""
+    """What is known of a partial clip: its bytes, the announced size, validators, and the most bytes it ever had."""
 
     offset: int = 0
     total: int | None = None
     validator: str = ""
-    etag: str = ""  # also a weak one, which validates nothing but tells two versions apart
+    etag: str = ""  # also a weak one: it cannot validate a range, but it tells two versions apart
     furthest: int = 0
 
-    def forget(self) -> None:
-        """Start over; what is kept is how far it once got, so that going in circles is no progress."""
+    def reset(self) -> None:
+        """Begin again. `furthest` is kept, so that receiving the same bytes again does not count as progress."""
         self.offset, self.total, self.validator, self.etag = 0, None, "", ""
 
     def grew(self, count: int) -> bool:
-        """Count bytes written; True if it got further than ever before."""
+        """Count written bytes. Return whether the clip has more bytes than ever before."""
         self.offset += count
         is_progress = self.offset > self.furthest
         self.furthest = max(self.furthest, self.offset)
@@ -61,13 +67,13 @@ class PartState:
 
     @property
     def is_short(self) -> bool:
-        """True where fewer bytes are here than were announced."""
+        """Whether there are fewer bytes than were announced."""
         return self.total is not None and self.offset < self.total
 
 
 def request_headers(part: PartState) -> dict[str, str]:
-    """Give the headers that ask for the rest of a clip, or for all of it."""
-    # A compressed body could neither be measured nor resumed.
+    """Return the headers that ask for the rest of a clip, or for all of it."""
+    # The length of a compressed body is not that of the clip, and it cannot be continued.
     headers = {"Accept-Encoding": "identity", "Accept": "video/mp4, */*;q=0.1"}
     if part.offset and (part.validator or part.total is not None):
         headers["Range"] = f"bytes={part.offset}-"
@@ -77,32 +83,33 @@ def request_headers(part: PartState) -> dict[str, str]:
 
 
 def classify_transfer(status: int, headers: Mapping[str, str], part: PartState) -> TransferDecision:
-    """Decide how to go on after the head of an answer; header names are in lower case."""
+    """Decide what to do with a response, from its status and headers (names in lower case)."""
     if status == 200:
-        return TransferDecision(TransferStep.FULL, _announced(headers), _validator(headers), _etag(headers))
+        return TransferDecision(TransferStep.FULL, _announced_size(headers), _validator(headers), _etag(headers))
     if status == 206:
         return _classify_range(headers, part)
     if status == 416 and part.offset:
         return TransferDecision(TransferStep.RESTART)
-    return TransferDecision(TransferStep.REFRESH_URL if status in _DEAD_LINK else TransferStep.RETRY_LATER)
+    return TransferDecision(TransferStep.REFRESH_URL if status in _URL_EXPIRED else TransferStep.RETRY_LATER)
 
 
 def _classify_range(headers: Mapping[str, str], part: PartState) -> TransferDecision:
-    found = _RANGE.match(headers.get("content-range", "").strip())
-    if found is None or _is_encoded(headers) or int(found.group(1)) != part.offset:
+    content_range = _RANGE.match(headers.get("content-range", "").strip())
+    if content_range is None or _is_encoded(headers) or int(content_range.group(1)) != part.offset:
         return TransferDecision(TransferStep.RESTART)
-    total = None if found.group(3) == "*" else int(found.group(3))
+    total = None if content_range.group(3) == "*" else int(content_range.group(3))
     etag, validator = _etag(headers), _validator(headers)
-    is_other_tag = bool(part.etag and etag and part.etag != etag)
-    is_other = is_other_tag or bool(part.validator and validator and part.validator != validator)
-    if is_other or (part.total is not None and total is not None and total != part.total):
+    has_other_etag = bool(part.etag and etag and part.etag != etag)
+    has_other_validator = bool(part.validator and validator and part.validator != validator)
+    has_other_size = part.total is not None and total is not None and total != part.total
+    if has_other_etag or has_other_validator or has_other_size:
         return TransferDecision(TransferStep.RESTART)
     return TransferDecision(
         TransferStep.CONTINUE, part.total if total is None else total, validator or part.validator, etag or part.etag
     )
 
 
-def _announced(headers: Mapping[str, str]) -> int | None:
+def _announced_size(headers: Mapping[str, str]) -> int | None:
     length = headers.get("content-length", "")
     is_number = length.isascii() and length.isdigit() and len(length) <= 18
     return int(length) if is_number and not _is_encoded(headers) else None
@@ -117,7 +124,7 @@ def _etag(headers: Mapping[str, str]) -> str:
 
 
 def _validator(headers: Mapping[str, str]) -> str:
-    """Give what `If-Range` may carry: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
+    """Return what `If-Range` may contain: a strong ETag, else the date of the last change (RFC 9110, 13.1.5)."""
     etag = _etag(headers)
     if etag and not etag.startswith("W/"):
         return etag

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OmniError
@@ -16,6 +15,7 @@ from .events import EventKind, JobEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from ..timing import Clock
     from .job import JobState
@@ -43,9 +43,12 @@ def validate_listener(on_event: Callable[[JobEvent], object] | None) -> Callable
 class EventEmitter:
     """Calls the listener of one client with each event, in the order in which things happen."""
 
-    def __init__(self, listener: Callable[[JobEvent], object] | None, clock: Clock) -> None:
+    def __init__(
+        self, listener: Callable[[JobEvent], object] | None, clock: Clock, clip_path: Callable[[str], Path]
+    ) -> None:
         self._listener = listener
         self._clock = clock
+        self._clip_path = clip_path
 
     # Jobs
 
@@ -105,7 +108,7 @@ class EventEmitter:
             status=record.status,
             progress=job.progress,
             cost=record.cost,
-            path=Path(record.paths[0]) if record.paths else None,
+            path=self._clip_path(record.paths[0]) if record.paths else None,
             submits=record.submits,
             parent=record.parent,
             request=record.request,

@@ -32,6 +32,9 @@ class JobOwner(Protocol):
     def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that extends another one."""
 
+    def clip_path(self, name: str) -> Path:
+        """Return the path of a clip, given its file name."""
+
 
 class JobState:
     """One job as the stages see it: its record, its relatives, and who waits for it.
@@ -99,11 +102,6 @@ class JobState:
         if self.record.paths:
             return 100.0
         return (self.task.progress if self.task else None) or 0.0
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The clips on disk; empty until all of them are complete."""
-        return tuple(Path(path) for path in self.record.paths)
 
     @property
     def is_unread(self) -> bool:
@@ -220,8 +218,8 @@ class Job:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """The clips on disk, most often one; empty until all of them are complete."""
-        return self._state.paths
+        """The absolute paths of the clips, most often one; empty until all of them are complete."""
+        return tuple(self._owner.clip_path(name) for name in self._state.record.paths)
 
     def done(self) -> bool:
         """Return whether awaiting the job returns, or raises, without waiting."""

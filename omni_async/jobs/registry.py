@@ -47,10 +47,16 @@ _FORGOTTEN = (
 class JobRegistry:
     """The jobs without an outcome, by key, with their totals. `clock` and `events` are for all stages."""
 
-    def __init__(self, store: JobStore, on_event: Callable[[JobEvent], object] | None, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        on_event: Callable[[JobEvent], object] | None,
+        clock: Clock,
+        clip_path: Callable[[str], Path],
+    ) -> None:
         self.store = store
         self.clock = clock
-        self.events = EventEmitter(on_event, clock)
+        self.events = EventEmitter(on_event, clock, clip_path)
         self.totals = JobTotals()
         self.on_store_failure: Callable[[LedgerError], None] | None = None  # set by the runtime: stops submissions
         self._live: dict[str, JobState] = {}
@@ -133,6 +139,11 @@ class JobRegistry:
         """Change `facts` of a job's record, and not its status."""
         return self._change(job, job.status, facts)
 
+    def record_accepted(self, job: JobState, **facts: Any) -> Awaitable[None]:
+        """Change the status of a job to `running`, with its task_id among `facts`. A store never rejects this."""
+        check_transition(job.status, JobStatus.RUNNING)
+        return self._change(job, JobStatus.RUNNING, facts, save=self.store.record_accepted)
+
     async def persist(self, change: Awaitable[None]) -> None:
         """Wait until a change is durable. If the store fails, paid jobs continue and submissions stop."""
         try:
@@ -165,6 +176,16 @@ class JobRegistry:
         job.task = task
         if is_news and task.progress is not None:
             self.events.progress_changed(job)
+
+    async def read_spending(self) -> None:
+        """Read from the store what all its jobs have cost: the cost limit counts them, whoever submitted them.
+
+        The answer covers every change that was queued before. Changes made here meanwhile are added to it. So it may be
+        read at any time, and again where other processes share the store.
+        """
+        before = self.totals.spending
+        stored = await self.store.spending()
+        self.totals.spending = stored + (self.totals.spending - before)
 
     # Relatives
 
@@ -242,11 +263,19 @@ class JobRegistry:
                 self.transition(child, JobStatus.FAILED, error=text, finished_at=self.clock.wall())
         self.resolve(child, reason)
 
-    def _change(self, job: JobState, status: JobStatus, facts: dict[str, Any]) -> Awaitable[None]:
+    def _change(
+        self,
+        job: JobState,
+        status: JobStatus,
+        facts: dict[str, Any],
+        save: Callable[[JobRecord], Awaitable[None]] | None = None,
+    ) -> Awaitable[None]:
         before = job.record
         job.record = record = replace(before, status=status, **facts)
         self.totals.record_change(before, record)
-        saved = self.store.save(record)  # before the listener hears of it, because that may change the job again
+        saved = (save or self.store.save)(
+            record
+        )  # before the listener hears of it, because that may change the job again
         if status is not before.status:
             self.totals.set_status(job.key, status)
             _log.debug("job %r: %s", job.key, status)

@@ -1,8 +1,16 @@
-"""The `JobStore` port: the durable record of jobs that the stages write to."""
+"""The `JobStore` port: the durable record of jobs. The stages write to it; the package `ledger` implements it.
+
+Facts and decisions are kept apart. A *fact* is something that happened elsewhere and cost money: the server accepted a
+job (`record_accepted`). It is recorded whatever the row says by now. A *decision* is this client's own (`save`). If
+several processes share a store, it may reject a decision, with `LedgerFenced`, when another process has taken over.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
+
+from .lifecycle import JobStatus
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -12,53 +20,99 @@ if TYPE_CHECKING:
     from .spending import Spending
 
 
-class JobStore(Protocol):
-    """Remembers jobs. Writing is queued at the call, in the order of calls; awaiting what it gives makes it sure.
+# The fact that names the folder of the clips: its absolute path as a JSON string. Rows hold file names only.
+OUTPUT_DIR = "output_dir"
 
-    Awaiting may raise `LedgerError`; the call itself never does.
+# Statuses of a job that has not been accepted as far as its row says.
+_NOT_ACCEPTED = frozenset({JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.UNKNOWN})
+
+
+@dataclass(frozen=True, slots=True)
+class RecordPage:
+    """Some records, and where to continue: `after` for the next call, None after the last page."""
+
+    records: list[JobRecord]
+    after: int | None
+
+
+class JobStore(Protocol):
+    """Records jobs durably.
+
+    Changes are queued at the call, in the order of calls. Awaiting the result makes a change durable and may raise
+    `LedgerError`; the call itself never raises. A queued change is carried out even if its result is not awaited.
     """
 
     async def open(self) -> None:
-        """Get ready for use. Raises `LedgerError`."""
+        """Get ready for use. Raise `LedgerError`."""
 
     def insert(self, record: JobRecord) -> Awaitable[JobRecord | None]:
-        """Record a new job; gives the one that stands for the same key or task already instead (and changes nothing).
+        """Record a new job. If a job with the same key or task exists, change nothing and return its record.
 
         Only a record without a request (of a task submitted elsewhere) is compared by its task.
         """
 
     def save(self, record: JobRecord) -> Awaitable[None]:
-        """Record how a job stands now."""
+        """Record a job's present state."""
+
+    def record_accepted(self, record: JobRecord) -> Awaitable[None]:
+        """Record that the server accepted a job under `record.task_id`, whatever its row says by now.
+
+        See `merge_accepted`. A store never rejects this and never forgets it: the job may be billed.
+        """
 
     def find(self, key: str) -> Awaitable[JobRecord | None]:
-        """Give what is recorded under a key."""
+        """Return the record of a key."""
 
     def claim_filename(self, key: str, index: int) -> Awaitable[str]:
-        """Give the file name of video number `index` (from 0) of a job: always the same, and to no other job."""
+        """Return the file name of video number `index` (from 0) of a job: always the same name, and no other job's."""
 
-    def unfinished(self) -> list[JobRecord]:
-        """Give the jobs with something left to do, oldest first. May wait for the disk."""
+    def unfinished(self, after: int = 0, limit: int = 1000) -> Awaitable[RecordPage]:
+        """Return the next jobs with something left to do, at most `limit`, oldest first.
+
+        `after` is 0 for the first page, then `RecordPage.after` of the page before. Jobs that become unfinished while
+        pages are read may be missing.
+        """
 
     def spending(self) -> Awaitable[Spending]:
-        """Give what all jobs recorded here have cost so far."""
+        """Return what all jobs in the store have cost, every change queued before this call included."""
 
     def durations(self) -> Awaitable[list[JobRecord]]:
-        """Give the latest jobs of which it is known how long the server took, oldest first."""
+        """Return the latest jobs of which it is known how long the server took, oldest first."""
 
     def find_upload(self, server: str, digest: str) -> Awaitable[Upload | None]:
-        """Give the last upload of this content (SHA-256) to a server."""
+        """Return the last upload of a content (SHA-256) to a server."""
 
     def save_upload(self, server: str, digest: str, upload: Upload) -> Awaitable[None]:
-        """Remember an upload; others whose links are dead by then may be forgotten."""
+        """Record an upload. Uploads that had expired when it was made may be deleted."""
 
     def forget_upload(self, url: str) -> Awaitable[None]:
-        """Forget where an upload is: a request that named it came to nothing."""
+        """Delete an upload: a request that named its URL failed."""
 
     def set_fact(self, name: str, value: str) -> Awaitable[None]:
-        """Keep a fact about the server under a name, in place of the one before."""
+        """Record a fact under a name, replacing the previous one."""
 
     def get_fact(self, name: str) -> Awaitable[str | None]:
-        """Give the fact that was kept under a name."""
+        """Return the fact of a name."""
 
     async def aclose(self) -> None:
-        """Make everything sure, and close. Raises `LedgerError` where it cannot."""
+        """Make every change durable, and close. Raise `LedgerError` if that is impossible."""
+
+
+def merge_accepted(stored: JobRecord, accepted: JobRecord) -> JobRecord:
+    """Return what a row becomes when the server has accepted its job under `accepted.task_id`.
+
+    Normally that is `accepted` itself. If the row's status has moved on (a later decision, or another process, changed
+    it), the status stays and only the facts are added. If the row has another task, or is being submitted under another
+    idempotency key by now, the task id goes to `previous_task_ids`: no task that may be billed is forgotten.
+    """
+    task_id = accepted.task_id
+    assert task_id is not None
+    is_other_attempt = stored.idempotency_key not in {"", accepted.idempotency_key}
+    if is_other_attempt or stored.task_id not in {None, task_id}:
+        if task_id in (stored.task_id, *stored.previous_task_ids):
+            return stored
+        return replace(stored, previous_task_ids=(*stored.previous_task_ids, task_id))
+    if stored.status in _NOT_ACCEPTED:
+        return accepted
+    accepted_at, submits = stored.accepted_at or accepted.accepted_at, max(stored.submits, accepted.submits)
+    return replace(stored, task_id=task_id, accepted_at=accepted_at, submits=submits)

@@ -1,7 +1,7 @@
-"""The ledger: what outlives the process about every job and its money. The only room that speaks SQL.
+"""The ledger: the durable record of every job and of what it cost. The only package that uses SQL.
 
-`SqliteJobStore` keeps it in one file that a single process writes, `MemoryJobStore` for as long as a client lives, and
-`LedgerReader` looks into a file at any time without disturbing whoever writes it.
+`SqliteJobStore` keeps the record in one file that a single process writes. `MemoryJobStore` keeps it for the life of
+one client. `LedgerReader` reads the file of a `SqliteJobStore` at any time, without disturbing the process that writes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""One process owns a ledger: a lock on a file beside it, which the system lets go when the process dies."""
+"""The lock that makes one process the owner of a ledger. Used by `SqliteJobStore`.
+
+It is a lock of the operating system on a file beside the ledger. The system releases it when its process dies.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +18,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-_TAKEN = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
+# How systems say that another process holds the lock; EDEADLK is Windows' answer after its own retries.
+_HELD_ELSEWHERE = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
 if sys.platform == "win32":
     import msvcrt
 
     def _lock(descriptor: int) -> None:
-        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the text, which others shall be able to read
+        os.lseek(descriptor, 1 << 20, os.SEEK_SET)  # beyond the pid, so that other processes can still read it
         msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
 
     def _unlock(descriptor: int) -> None:
-        """Nothing is forked there: closing is enough."""
+        """Do nothing: Windows does not fork, so closing the file is enough."""
 
 else:
     import fcntl
@@ -38,37 +42,42 @@ else:
 
 
 class Lock:
-    """Held from making it to `release`. The file itself stays: removing it would let two processes hold "it"."""
+    """The lock on one ledger, held from creation until `release`.
+
+    The lock file is never removed. Otherwise a second process could create a new file and lock that one too.
+    """
 
     def __init__(self, ledger: Path) -> None:
-        """Take the lock. Raises `LedgerLocked` where somebody has it, `LedgerError` where there is no locking."""
+        """Take the lock. Raise `LedgerLocked` if another process holds it, `LedgerError` if locking is impossible."""
         path = ledger.with_name(f"{ledger.name}.lock")
         self._descriptor: int | None = None
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise LedgerError(f"the ledger {ledger} cannot be kept there: {error.strerror} ({path})") from error
+            text = f"the ledger {ledger} cannot be opened: {error.strerror} ({path}). Choose a folder that is writable"
+            raise LedgerError(text, permanent=True) from error
         try:
             _lock(descriptor)
         except OSError as error:
-            owner = _owner(descriptor)
+            owner = _read_owner(descriptor)
             os.close(descriptor)
-            raise _locked(ledger, owner) if error.errno in _TAKEN else _no_locking(ledger, error) from error
+            is_held = error.errno in _HELD_ELSEWHERE
+            raise _locked(ledger, owner) if is_held else _no_locking(ledger, error) from error
         self._descriptor = descriptor
         _held.add(self)
-        with suppress(OSError):  # on a full disk nobody is told who has it; it is held all the same
+        with suppress(OSError):  # on a full disk the pid cannot be written; the lock is held all the same
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0) if hasattr(os, "pwrite") else None
 
     def release(self) -> None:
-        """Let go of it."""
+        """Release the lock."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
-            _unlock(descriptor)  # closing alone would leave it to a process that was forked meanwhile
+            _unlock(descriptor)  # closing alone would leave the lock to a process that was forked meanwhile
             os.close(descriptor)
 
     def forget(self) -> None:
-        """Leave it to the process that this one was forked from."""
+        """Close the file without unlocking it: the parent process still holds the lock."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -79,13 +88,13 @@ def _forget_all() -> None:
         lock.forget()
 
 
-# A forked process shares the locks of its parent, and would hold them for as long as it lives.
+# A forked process shares the open files of its parent, and so would hold its locks for as long as it lives.
 _held: WeakSet[Lock] = WeakSet()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def _owner(descriptor: int) -> int | None:
+def _read_owner(descriptor: int) -> int | None:
     os.lseek(descriptor, 0, os.SEEK_SET)
     text = os.read(descriptor, 32).decode("ascii", "replace").strip()
     return int(text) if text.isdigit() else None
@@ -93,10 +102,10 @@ def _owner(descriptor: int) -> int | None:
 
 def _locked(ledger: Path, owner: int | None) -> LedgerLocked:
     who = "another process" if owner is None else "this process itself" if owner == os.getpid() else f"process {owner}"
-    text = f"the ledger {ledger} is in use by {who}; wait until that has ended, or use another folder or ledger"
+    text = f"the ledger {ledger} is in use by {who}. Wait until it has ended, or use another folder or ledger"
     return LedgerLocked(text, pid=owner)
 
 
 def _no_locking(ledger: Path, error: OSError) -> LedgerError:
-    text = f"the ledger {ledger} cannot be locked: {error.strerror}. Keep it on a disk of this machine (ledger=...)"
-    return LedgerError(text)
+    text = f"the ledger {ledger} cannot be locked: {error.strerror}. Keep it on a local disk (ledger=...)"
+    return LedgerError(text, permanent=True)

@@ -1,12 +1,17 @@
-"""The ledger's form in memory: it lasts as long as the client does, and nothing is left to wait for."""
+"""The ledger in memory: it lasts as long as its client, and no change has to be waited for.
+
+Used by a client with `ledger=None` and by `omni_async.testing`.
+"""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..jobs.filenames import FileNames
 from ..jobs.lifecycle import NOT_RESUMABLE
 from ..jobs.spending import Spending
+from ..jobs.store import RecordPage, merge_accepted
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -19,90 +24,106 @@ _T = TypeVar("_T")
 
 
 class MemoryJobStore:
-    """Keeps records in a dict: each change is made at the call."""
+    """The `JobStore` port over a dict. Each change is made at the call."""
 
     def __init__(self) -> None:
-        self._records: dict[str, JobRecord] = {}
+        self._records: dict[str, JobRecord] = {}  # in the order in which they came; none is ever removed
         self._names = FileNames()
         self._facts: dict[str, str] = {}
         self._uploads: dict[tuple[str, str], Upload] = {}
 
     async def open(self) -> None:
-        """Nothing is needed."""
+        """Do nothing: there is nothing to open."""
 
     def insert(self, record: JobRecord) -> _Completed[JobRecord | None]:
-        """Record a new job, or give the one that stands for the same key or task already."""
-        existing = self._records.get(record.key) or self._of_same_task(record)
+        """Record a new job, or return the record that has the same key or task already."""
+        existing = self._records.get(record.key) or self._find_by_task(record)
         if existing is None:
             self._records[record.key] = record
             self._names.claim(record.key)
         return _Completed(existing)
 
     def save(self, record: JobRecord) -> _Completed[None]:
-        """Record how a job stands now."""
+        """Record a job's present state."""
         self._records[record.key] = record
         return _Completed(None)
 
+    def record_accepted(self, record: JobRecord) -> _Completed[None]:
+        """Record that the server accepted a job, whatever its record says by now."""
+        stored = self._records.get(record.key)
+        self._records[record.key] = record if stored is None else merge_accepted(stored, record)
+        return _Completed(None)
+
     def find(self, key: str) -> _Completed[JobRecord | None]:
-        """Give what is recorded under a key."""
+        """Return the record of a key."""
         return _Completed(self._records.get(key))
 
     def claim_filename(self, key: str, index: int) -> _Completed[str]:
-        """Give the file name of video number `index` of a job."""
+        """Return the file name of video number `index` of a job."""
         return _Completed(self._names.claim(key, index))
 
-    def unfinished(self) -> list[JobRecord]:
-        """Give the jobs with something left to do, oldest first."""
-        return [record for record in self._records.values() if record.status not in NOT_RESUMABLE]
+    def unfinished(self, after: int = 0, limit: int = 1000) -> _Completed[RecordPage]:
+        """Return the next jobs with something left to do, oldest first."""
+        found: list[JobRecord] = []
+        for position, record in enumerate(islice(self._records.values(), after, None), start=after + 1):
+            if record.status not in NOT_RESUMABLE:
+                found.append(record)
+                if len(found) == limit:
+                    return _Completed(RecordPage(found, position))
+        return _Completed(RecordPage(found, None))
 
     def spending(self) -> _Completed[Spending]:
-        """Give what all jobs here have cost so far."""
+        """Return what all jobs have cost so far."""
         return _Completed(sum((Spending.of(record) for record in self._records.values()), Spending()))
 
     def durations(self) -> _Completed[list[JobRecord]]:
-        """Give the jobs of which it is known how long the server took, oldest first."""
+        """Return the jobs of which it is known how long the server took, oldest first."""
         return _Completed([record for record in self._records.values() if record.server_seconds is not None])
 
     def find_upload(self, server: str, digest: str) -> _Completed[Upload | None]:
-        """Give the last upload of this content to a server."""
+        """Return the last upload of a content to a server."""
         return _Completed(self._uploads.get((server, digest)))
 
     def save_upload(self, server: str, digest: str, upload: Upload) -> _Completed[None]:
-        """Remember an upload."""
+        """Record an upload."""
         self._uploads[server, digest] = upload
         return _Completed(None)
 
     def forget_upload(self, url: str) -> _Completed[None]:
-        """Forget where an upload is."""
+        """Delete an upload by its URL."""
         self._uploads = {name: upload for name, upload in self._uploads.items() if upload.url != url}
         return _Completed(None)
 
     def set_fact(self, name: str, value: str) -> _Completed[None]:
-        """Keep a fact about the server under a name."""
+        """Record a fact under a name, replacing the previous one."""
         self._facts[name] = value
         return _Completed(None)
 
     def get_fact(self, name: str) -> _Completed[str | None]:
-        """Give the fact that was kept under a name."""
+        """Return the fact of a name."""
         return _Completed(self._facts.get(name))
 
     async def aclose(self) -> None:
-        """Let go of nothing: there is nothing to make sure."""
+        """Do nothing: there is nothing to close."""
 
-    def _of_same_task(self, record: JobRecord) -> JobRecord | None:
+    def _find_by_task(self, record: JobRecord) -> JobRecord | None:
         if record.request or record.task_id is None:
             return None
         return next((each for each in self._records.values() if each.task_id == record.task_id), None)
 
 
 class _Completed(Generic[_T]):
-    """What is so already, for those who await it."""
+    """An awaitable whose value is there already."""
 
     __slots__ = ("_value",)
 
     def __init__(self, value: _T) -> None:
         self._value = value
 
+    def wait_here(self) -> _T:
+        """Return the value without awaiting it."""
+        return self._value
+
     def __await__(self) -> Generator[None, None, _T]:
         return self._value
-        yield  # makes this a generator, as `await` needs
+        yield  # makes this method a generator, as `await` requires

@@ -1,16 +1,23 @@
-"""A look into a ledger's file from outside, at any time, without disturbing whoever writes it."""
+"""`LedgerReader`: reads the file of a ledger at any time, without disturbing the process that writes it.
+
+Used by the command line, the gallery and programs of users. The client uses `SqliteJobStore` instead.
+"""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from ..jobs.lifecycle import JobStatus
 from ..jobs.statistics import LedgerTotals
+from ..jobs.store import OUTPUT_DIR
 from . import rows
-from .schema import SELECT, cannot_open, from_row, open_to_read
+from .row_format import from_row
+from .schema import SELECT, cannot_open, open_to_read
 
 if TYPE_CHECKING:
     import os
@@ -20,14 +27,22 @@ if TYPE_CHECKING:
     from ..jobs.records import JobRecord
 
 
-LEDGER_NAME = "ledger.db"
+LEDGER_NAME = "ledger.db"  # the file name of a ledger within its folder of clips
 
 
 class LedgerReader:
-    """Reads a ledger: of a folder of clips, or the file itself. Use it with ``with``; blocking, for threads or scripts.
+    """Reads a ledger, given its file or the folder of its clips. It blocks: use it in scripts, or in a thread.
 
-    What it tells is as of each call; a client may be writing meanwhile. Every method raises `LedgerError` where the
-    file cannot be read; making one does so too, where there is no ledger or it is not for this program.
+    ::
+
+        with LedgerReader("clips") as reader:
+            print(reader.totals().cost)
+            for job in reader.jobs("completed"):
+                print(job.key, job.paths[0], job.cost)
+
+    Each call reads the present state; a client may be writing meanwhile. `JobRecord.paths` are absolute paths here.
+    Creating a reader raises `LedgerError` if there is no ledger, or one that this version cannot read. Every method
+    raises it if the file is damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -44,33 +59,38 @@ class LedgerReader:
         self.close()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._db.close()
 
     def jobs(self, *statuses: JobStatus | str) -> Iterator[JobRecord]:
-        """Give the jobs in the order in which they came, one by one; those of some statuses, if any are named."""
+        """Yield the jobs in the order in which they came, one by one; if statuses are given, only those jobs.
+
+        Raise `ValueError` for an unknown status.
+        """
         wanted = [str(JobStatus(status)) for status in statuses]
         where = f" WHERE status IN ({', '.join('?' * len(wanted))})" if wanted else ""
         with self._reading():
+            folder = self._output_dir()
             for row in self._db.execute(f"{SELECT}{where} ORDER BY id", wanted):
-                yield from_row(row)
+                yield _with_paths(from_row(row), folder)
 
     def find(self, key: str) -> JobRecord | None:
-        """Give what is recorded under a key."""
+        """Return the record of a key; None if there is none."""
         with self._reading():
-            return rows.find(self._db, key)
+            record = rows.find(self._db, key)
+            return record and _with_paths(record, self._output_dir())
 
     def find_task(self, task_id: str) -> JobRecord | None:
-        """Give the job that a task of the server belongs to, if it is recorded as that job's latest one."""
+        """Return the job whose latest task this is; None if there is none."""
         with self._reading():
             row = self._db.execute(f"{SELECT} WHERE task_id = ?", (task_id,)).fetchone()
-        return from_row(row) if row else None
+            return _with_paths(from_row(row), self._output_dir()) if row else None
 
     def totals(self) -> LedgerTotals:
-        """Give the sums over all jobs."""
+        """Return the sums over all jobs."""
         with self._reading():
             by_status = dict(self._db.execute("SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status"))
-            submits, doubtful, in_doubt, cost, credit = self._db.execute(
+            submits, ambiguous, paid_twice, cost, credit = self._db.execute(
                 "SELECT total(submits), total(ambiguous_submits), total(ambiguous_submits + (task_id IS NOT NULL) > 1),"
                 " total(cost) + total(previous_cost), total(credits) FROM jobs"
             ).fetchone()
@@ -78,11 +98,16 @@ class LedgerReader:
             jobs=sum(by_status.values()),
             by_status={status: by_status[status] for status in JobStatus if status in by_status},
             submits=int(submits),
-            ambiguous_submits=int(doubtful),
-            possibly_paid_twice=int(in_doubt),
+            ambiguous_submits=int(ambiguous),
+            possibly_paid_twice=int(paid_twice),
             cost=round(cost, 6),
             credits=round(credit, 6),
         )
+
+    def _output_dir(self) -> Path:
+        """Return the folder that the last client put its clips into; before any has, that of the ledger."""
+        fact = rows.get_fact(self._db, OUTPUT_DIR)
+        return Path(json.loads(fact)) if fact else self.path.absolute().parent
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -90,3 +115,8 @@ class LedgerReader:
             yield
         except (sqlite3.Error, ValueError) as error:
             raise cannot_open(self.path, f"malformed: {error}") from error
+
+
+def _with_paths(record: JobRecord, folder: Path) -> JobRecord:
+    """Return a record with absolute paths in place of the file names that its row holds."""
+    return replace(record, paths=tuple(str(folder / name) for name in record.paths)) if record.paths else record

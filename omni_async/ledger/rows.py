@@ -1,4 +1,7 @@
-"""What is done with the ledger's rows, as plain functions of a connection; who calls them minds the transaction."""
+"""The SQL statements on the rows of a ledger, as plain functions of a connection. Used by `SqliteJobStore`.
+
+The caller is responsible for the transaction.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ from typing import TYPE_CHECKING
 from ..jobs.filenames import candidates
 from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import Spending, may_be_billed
+from ..jobs.store import RecordPage, merge_accepted
 from ..models.reference_files import UPLOAD_LIFETIME, Upload
-from .schema import COLUMNS, SELECT, UNFINISHED, from_row, to_row
+from .row_format import COLUMNS, from_row, to_row
+from .schema import SELECT, SELECT_WITH_ID, UNFINISHED
 
 if TYPE_CHECKING:
     import sqlite3
@@ -16,14 +21,16 @@ if TYPE_CHECKING:
     from ..jobs.records import JobRecord
 
 
-_LATEST = 1000
+# Durations read when a client opens. The estimator keeps the last 300 of each model (`polling/durations.py`), so this
+# covers three models used alike. At half, rarely used models start with fewer; at double, most are read and dropped.
+_RECENT_DURATIONS = 1000
 
 _INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE key = ?"
 
 
 def insert(db: sqlite3.Connection, record: JobRecord) -> JobRecord | None:
-    """Record a new job with its file name, or give the one that stands for the same key or task already."""
+    """Record a new job and its file name, or return the job that has the same key or task already."""
     existing = find(db, record.key)
     if existing is None and not record.request and record.task_id is not None:
         row = db.execute(f"{SELECT} WHERE task_id = ?", (record.task_id,)).fetchone()
@@ -35,77 +42,85 @@ def insert(db: sqlite3.Connection, record: JobRecord) -> JobRecord | None:
 
 
 def save(db: sqlite3.Connection, record: JobRecord) -> None:
-    """Record how a job stands now."""
+    """Record a job's present state."""
     if not db.execute(_UPDATE, (*to_row(record), record.key)).rowcount:
         _write_new(db, record)
 
 
+def record_accepted(db: sqlite3.Connection, record: JobRecord) -> None:
+    """Record that the server accepted a job, whatever its row says by now."""
+    stored = find(db, record.key)
+    save(db, record if stored is None else merge_accepted(stored, record))
+
+
 def find(db: sqlite3.Connection, key: str) -> JobRecord | None:
-    """Give what is recorded under a key."""
+    """Return the record of a key."""
     row = db.execute(f"{SELECT} WHERE key = ?", (key,)).fetchone()
     return from_row(row) if row else None
 
 
 def claim_filename(db: sqlite3.Connection, key: str, index: int) -> str:
-    """Give the file name of video number `index` of a key: the same one always, and to no other."""
+    """Return the file name of video number `index` of a key: always the same name, and no other key's."""
     for name in candidates(key, index):
         folded = name.casefold()
         db.execute("INSERT OR IGNORE INTO files VALUES (?, ?, ?)", (folded, key, index))
         if db.execute("SELECT key, video FROM files WHERE name = ?", (folded,)).fetchone() == (key, index):
             return f"{name}.mp4"
-    raise RuntimeError(f"no file name is free for key {key!r}")  # needs keys made to collide with a hash
+    raise RuntimeError(f"no file name is free for key {key!r}")  # only for keys made to collide with a hash
 
 
-def unfinished(db: sqlite3.Connection) -> list[JobRecord]:
-    """Give the jobs with something left to do, oldest first."""
-    return [from_row(row) for row in db.execute(f"{SELECT} WHERE {UNFINISHED} ORDER BY id")]
+def unfinished(db: sqlite3.Connection, after: int, limit: int) -> RecordPage:
+    """Return the next unfinished jobs whose row id is above `after`, oldest first."""
+    rows = db.execute(f"{SELECT_WITH_ID} WHERE {UNFINISHED} AND id > ? ORDER BY id LIMIT ?", (after, limit)).fetchall()
+    records = [from_row(row[1:]) for row in rows]
+    return RecordPage(records, rows[-1][0] if len(rows) == limit else None)
 
 
 def durations(db: sqlite3.Connection) -> list[JobRecord]:
-    """Give the latest jobs of which it is known how long the server took, oldest first."""
-    rows = db.execute(f"{SELECT} WHERE server_seconds IS NOT NULL ORDER BY id DESC LIMIT {_LATEST}").fetchall()
-    return [from_row(row) for row in reversed(rows)]
+    """Return the latest jobs of which it is known how long the server took, oldest first."""
+    question = f"{SELECT} WHERE server_seconds IS NOT NULL ORDER BY id DESC LIMIT {_RECENT_DURATIONS}"
+    return [from_row(row) for row in reversed(db.execute(question).fetchall())]
 
 
 def find_upload(db: sqlite3.Connection, server: str, digest: str) -> Upload | None:
-    """Give the last upload of a content to a server."""
+    """Return the last upload of a content to a server."""
     question = "SELECT url, expires_at FROM uploads WHERE server = ? AND digest = ?"
     row = db.execute(question, (server, digest)).fetchone()
     return Upload(*row) if row else None
 
 
 def save_upload(db: sqlite3.Connection, server: str, digest: str, upload: Upload) -> None:
-    """Remember an upload, and forget those that were dead when this one was made."""
+    """Record an upload, and delete uploads that had expired when it was made."""
     db.execute("DELETE FROM uploads WHERE expires_at < ?", (upload.expires_at - UPLOAD_LIFETIME,))
     db.execute("INSERT OR REPLACE INTO uploads VALUES (?, ?, ?, ?)", (server, digest, upload.url, upload.expires_at))
 
 
 def forget_upload(db: sqlite3.Connection, url: str) -> None:
-    """Forget where an upload is."""
+    """Delete an upload by its URL."""
     db.execute("DELETE FROM uploads WHERE url = ?", (url,))
 
 
 def set_fact(db: sqlite3.Connection, name: str, value: str) -> None:
-    """Keep a fact under a name, in place of the one before."""
+    """Record a fact under a name, replacing the previous one."""
     db.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (name, value))
 
 
 def get_fact(db: sqlite3.Connection, name: str) -> str | None:
-    """Give the fact that was kept under a name."""
+    """Return the fact of a name."""
     row = db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     return row[0] if row else None
 
 
 def spending(db: sqlite3.Connection) -> Spending:
-    """Give what all jobs have cost so far."""
-    whole = Spending()
-    for status, task_id, is_open, jobs, paid, bills in db.execute(
+    """Return what all jobs have cost so far."""
+    total = Spending()
+    for status, task_id, is_unpriced, jobs, paid, priced in db.execute(
         "SELECT status, max(task_id), cost IS NULL, count(*), total(cost) + total(previous_cost),"
         " total(ifnull(cost, 0) + previous_cost > 0) FROM jobs GROUP BY status, task_id IS NULL, cost IS NULL"
     ):
-        taken = jobs if is_open and may_be_billed(JobStatus(status), task_id) else 0
-        whole += Spending(paid, int(bills), taken)
-    return whole
+        unpriced = jobs if is_unpriced and may_be_billed(JobStatus(status), task_id) else 0
+        total += Spending(paid, int(priced), unpriced)
+    return total
 
 
 def _write_new(db: sqlite3.Connection, record: JobRecord) -> None:

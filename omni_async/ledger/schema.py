@@ -1,7 +1,9 @@
-"""The ledger's file: what stands in it, how a file is known to be a ledger, and how an older one becomes a newer one.
+"""The ledger's file: its tables, its migrations, and how a file is recognised and opened.
 
-A file is looked at through a read-only connection before anything may write to it: one that is damaged, newer than
-this program or no ledger at all is refused as it is.
+Used by `SqliteJobStore` (to write) and `LedgerReader` (to read).
+
+A file is examined through a read-only connection before anything may write to it. A file that is damaged, that a newer
+version wrote, or that is not a ledger is rejected and left unchanged.
 """
 
 from __future__ import annotations
@@ -9,24 +11,26 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import LedgerError
-from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
-from ..jobs.records import JobRecord, PartialDownload
+from ..jobs.lifecycle import NOT_RESUMABLE
+from .row_format import COLUMNS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
 
-APPLICATION_ID = 0x6F6D6E69  # "omni": what makes an SQLite file a ledger
+APPLICATION_ID = 0x6F6D6E69  # "omni": identifies an SQLite file as a ledger
 
-# In words and not as parameters: SQLite uses the index of this condition only where it stands as it is.
+# Literal text, not parameters: SQLite uses the partial index only where the query contains the index's own condition.
 UNFINISHED = f"status NOT IN ({', '.join(repr(str(status)) for status in sorted(NOT_RESUMABLE))})"
 
-# Each script makes a ledger of the version before into one of its own; those that are released never change.
+_SELECTED = f"{', '.join(COLUMNS)}, COALESCE(request, '') FROM jobs LEFT JOIN requests ON job = id"
+SELECT = f"SELECT {_SELECTED}"
+SELECT_WITH_ID = f"SELECT id, {_SELECTED}"
+
+# Each script turns a ledger of the previous version into one of its own version. Released scripts never change.
 MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE jobs (
@@ -86,77 +90,23 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE jobs SET status = 'download_failed' WHERE status = 'undelivered';
     -- The names in it have changed; limits are learned again within minutes.
     DELETE FROM facts WHERE name = 'limits';
+    -- Clips are found by name in the output folder: one fact for all rows, so that the folder may be moved.
+    INSERT OR REPLACE INTO facts
+        SELECT 'output_dir', clip_folder(paths) FROM jobs WHERE clip_folder(paths) IS NOT NULL
+        ORDER BY finished_at DESC LIMIT 1;
+    UPDATE jobs SET paths = clip_names(paths) WHERE paths IS NOT NULL;
     """,
 )
 
-COLUMNS = (
-    *("key", "idempotency_key", "parent", "parent_task_id", "status", "task_id", "created_at", "submitted_at"),
-    *(
-        "accepted_at",
-        "finished_at",
-        "server_seconds",
-        "submits",
-        "ambiguous_submits",
-        "cost",
-        "credits",
-        "paths",
-        "error",
-    ),
-    *("previous_task_ids", "previous_cost", "partial_download", "sent_references", "webhook"),
-)
-
-SELECT = f"SELECT {', '.join(COLUMNS)}, COALESCE(request, '') FROM jobs LEFT JOIN requests ON job = id"
-
-
-def to_row(record: JobRecord) -> tuple[Any, ...]:
-    """Give a record's values in the order of `COLUMNS`."""
-    return (
-        record.key,
-        record.idempotency_key,
-        record.parent,
-        record.parent_task_id,
-        str(record.status),
-        record.task_id,
-        record.created_at,
-        record.submitted_at,
-        record.accepted_at,
-        record.finished_at,
-        record.server_seconds,
-        record.submits,
-        record.ambiguous_submits,
-        record.cost,
-        record.credits,
-        json.dumps(record.paths) if record.paths else None,
-        record.error.encode("utf-8", "backslashreplace").decode(),  # may quote a path, whose bytes may be no text
-        json.dumps(record.previous_task_ids) if record.previous_task_ids else None,
-        record.previous_cost,
-        json.dumps(asdict(record.partial_download)) if record.partial_download else None,
-        json.dumps(record.sent_references) if record.sent_references else None,
-        record.webhook,
-    )
-
-
-def from_row(row: Sequence[Any]) -> JobRecord:
-    """Give the record of a row that `SELECT` gave. Raises `ValueError` for one that no ledger has written."""
-    facts = dict(zip((*COLUMNS, "request"), row, strict=True))
-    facts["status"] = JobStatus(facts["status"])
-    facts["paths"] = tuple(json.loads(facts["paths"] or "[]"))
-    facts["previous_task_ids"] = tuple(json.loads(facts["previous_task_ids"] or "[]"))
-    facts["sent_references"] = tuple(json.loads(facts["sent_references"] or "[]"))
-    facts["partial_download"] = (
-        PartialDownload(**json.loads(facts["partial_download"])) if facts["partial_download"] else None
-    )
-    return JobRecord(**facts)
-
 
 def open_to_write(path: Path) -> sqlite3.Connection:
-    """Open a ledger, or make one; it is brought up to date. Raises `LedgerError`.
+    """Open a ledger, or create it, and migrate it to the present version. Raise `LedgerError`.
 
-    Whoever calls this has locked it. Every commit is on the disk when it returns (`synchronous=FULL`): an intent that
-    is lost may be a clip that is paid twice.
+    The caller holds its lock. Every commit is on disk when it returns (`synchronous=FULL`): after a power cut, a
+    submit whose record was lost could be sent and paid again.
     """
     try:
-        version = _version_of_file(path)
+        version = _examine(path)
         db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             _set_up(db, path, version)
@@ -169,9 +119,9 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a ledger for reading; whoever writes it is not disturbed. Raises `LedgerError`."""
+    """Open a ledger for reading, without disturbing the process that writes it. Raise `LedgerError`."""
     if not path.is_file():
-        raise LedgerError(f"there is no ledger {path}: no job has been recorded there")
+        raise _no_ledger(path)
     try:
         db = _connect_to_read(path)
         try:
@@ -181,68 +131,79 @@ def open_to_read(path: Path) -> sqlite3.Connection:
             raise
     except sqlite3.Error as error:
         raise cannot_open(path, str(error)) from error
-    if version < len(MIGRATIONS):
-        db.close()
-        raise LedgerError(
-            f"the ledger {path} was written by an older omni_async (version {version}, known here: {len(MIGRATIONS)}); "
-            "open it once with a client to bring it up to date"
-            if version
-            else f"there is no ledger {path}: no job has been recorded there"
-        )
-    return db
+    if version == len(MIGRATIONS):
+        return db
+    db.close()
+    if version == 0:
+        raise _no_ledger(path)
+    raise LedgerError(
+        f"the ledger {path} was written by an older omni_async (version {version}, this one reads {len(MIGRATIONS)}). "
+        "Open it once with a client to migrate it",
+        permanent=True,
+    )
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> int:
-    """Give the version of a ledger, 0 for an empty file. Raises `LedgerError` where it is not for this program."""
+    """Return the version of a ledger, 0 for an empty file. Raise `LedgerError` if this program cannot use it."""
     (application,) = db.execute("PRAGMA application_id").fetchone()
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if (application, version, tables) == (0, 0, 0):
         return 0
     if application != APPLICATION_ID:
-        raise LedgerError(f"{path} is a database of another program, not a ledger; it was left as it is. {_REMEDY}")
+        text = f"{path} is a database of another program, not a ledger; it was left unchanged. {_REMEDY}"
+        raise LedgerError(text, permanent=True)
     if version == 0:
         raise cannot_open(path, "malformed: it has no version")
     if version > len(MIGRATIONS):
         raise LedgerError(
-            f"the ledger {path} was written by a newer omni_async (version {version}, known here: {len(MIGRATIONS)}); "
-            f"it was left as it is. Update omni_async, or name another ledger"
+            f"the ledger {path} was written by a newer omni_async (version {version}, this one knows "
+            f"{len(MIGRATIONS)}); it was left unchanged. Update omni_async, or use another folder or ledger",
+            permanent=True,
         )
     return int(version)
 
 
 def cannot_open(path: Path, reason: str) -> LedgerError:
-    """Give the error for a ledger that SQLite cannot read."""
+    """Return the error for a ledger that SQLite cannot read."""
     if "not a database" in reason or "malformed" in reason:
-        return LedgerError(f"{path} is no ledger, or is damaged ({reason}); it was left as it is. {_REMEDY}")
-    return LedgerError(f"the ledger {path} cannot be opened: {reason}. Choose a folder that can be written, or a disk "
-                       "that is not a network's")  # fmt: skip
+        text = f"{path} is not a ledger, or is damaged ({reason}); it was left unchanged. {_REMEDY}"
+        return LedgerError(text, permanent=True)
+    text = f"the ledger {path} cannot be opened: {reason}. Choose a folder that is writable, on a local disk"
+    return LedgerError(text)
 
 
-_REMEDY = "Move it away, or name another folder or ledger"
+_REMEDY = "Move it away, or use another folder or ledger"
 
 
-def _version_of_file(path: Path) -> int:
-    """Look at a file before anything writes to it; 0 if there is none yet."""
+def _no_ledger(path: Path) -> LedgerError:
+    return LedgerError(f"there is no ledger {path}: no job has been recorded there")
+
+
+# Smaller files cannot be databases: this is the smallest page size of SQLite, in bytes.
+_SMALLEST_DATABASE = 512
+
+# How a file is opened that no process writes: SQLite then creates no other file beside it.
+_UNUSED = "mode=ro&immutable=1"
+
+
+def _examine(path: Path) -> int:
+    """Return the version of a file before anything writes to it; 0 if there is none yet. Raise `LedgerError`."""
     if path.is_dir():
         raise cannot_open(path, "it is a folder")
     size = path.stat().st_size if path.exists() else 0
     if size == 0:
         return 0
-    if size < _SMALLEST:  # SQLite would take it for empty
+    if size < _SMALLEST_DATABASE:  # SQLite would treat it as empty and overwrite it
         raise cannot_open(path, "not a database")
-    # The lock keeps writers out; where no log is left either, SQLite need not lay any file beside this one to read it.
-    with closing(_connect(path, "mode=ro" if _has_log(path) else _ALONE)) as db:
+    # The caller's lock keeps writers out. Without a write-ahead log, the file alone is complete.
+    with closing(_connect(path, "mode=ro" if _has_log(path) else _UNUSED)) as db:
         version = check_version(db, path)
-        # Not the quick check: an index that lies would have a key bought twice.
-        (fault,) = db.execute("PRAGMA integrity_check(1)").fetchone()
-        if fault != "ok":
-            raise cannot_open(path, f"malformed: {fault}")
+        # The full check, not `quick_check`: with a wrong index a key would not be found, and its job paid twice.
+        (defect,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+        if defect != "ok":
+            raise cannot_open(path, f"malformed: {defect}")
         return version
-
-
-_ALONE = "mode=ro&immutable=1"
-_SMALLEST = 512  # bytes of the smallest page that a database can have
 
 
 def _connect_to_read(path: Path) -> sqlite3.Connection:
@@ -251,35 +212,61 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
         db.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError:
         db.close()
-        # In a folder that cannot be written SQLite has no place for its index of the log; without a log it needs none.
+        # In a folder that is not writable SQLite cannot create its index of the log. Without a log it needs none.
         if _has_log(path):
             raise
-        db = _connect(path, _ALONE)
+        db = _connect(path, _UNUSED)
     except BaseException:
         db.close()
         raise
     return db
 
 
-def _connect(path: Path, how: str) -> sqlite3.Connection:
-    address = f"{path.absolute().as_uri()}?{how}"
-    return sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+def _connect(path: Path, options: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?{options}"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
 def _has_log(path: Path) -> bool:
-    """Tell whether something stands in the write-ahead log that may not be in the file yet."""
+    """Return whether there is a write-ahead log, whose content may be missing from the file."""
     log = path.with_name(f"{path.name}-wal")
     return log.exists() and log.stat().st_size > 0
 
 
 def _set_up(db: sqlite3.Connection, path: Path, version: int) -> None:
+    # Milliseconds to wait for a reader that recovers the log. The lock keeps other writers out, so waits are short;
+    # chosen, not measured.
     db.execute("PRAGMA busy_timeout=5000")
     (mode,) = db.execute("PRAGMA journal_mode=WAL").fetchone()
     if mode != "wal":
         raise cannot_open(path, f"its file system has no shared memory for a write-ahead log ({mode})")
     db.execute("PRAGMA synchronous=FULL")
-    db.execute("PRAGMA fullfsync=1")  # on macOS plain fsync stops at the drive's cache
+    db.execute("PRAGMA fullfsync=1")  # on macOS a plain fsync stops at the drive's cache
+    db.create_function("clip_names", 1, clip_names, deterministic=True)
+    db.create_function("clip_folder", 1, clip_folder, deterministic=True)
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
         db.executescript(
             f"BEGIN IMMEDIATE; {script}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={number}; COMMIT;"
         )
+
+
+# Functions for the script of version 4. They split paths of every system: a ledger may have been moved to another one.
+
+
+def clip_names(paths: str | None) -> str | None:
+    """Return the file names of a JSON list of paths, as a JSON list; None for no list."""
+    names = [_split(path)[1] for path in json.loads(paths or "[]")]
+    return json.dumps(names) if names else None
+
+
+def clip_folder(paths: str | None) -> str | None:
+    """Return the folder of the first path of a JSON list, as a JSON string; None if it names none."""
+    folders = [folder for path in json.loads(paths or "[]") if (folder := _split(path)[0])]
+    return json.dumps(folders[0]) if folders else None
+
+
+def _split(path: str) -> tuple[str, str]:
+    start = max(path.rfind("/"), path.rfind("\\")) + 1
+    folder, name = path[:start], path[start:]
+    is_root = not folder.strip("/\\") or folder[1:-1] == ":"
+    return folder if is_root else folder.rstrip("/\\"), name

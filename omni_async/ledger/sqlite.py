@@ -1,12 +1,12 @@
-"""The ledger in a file: one connection in a thread of its own, which commits together whatever has gathered.
+"""The ledger in a file: one connection, in a thread of its own, that commits changes in groups.
 
-Theory of operation. Each call adds an operation to the group that is gathering and gives a ticket for it. The thread
-takes the whole group, carries it out as one transaction and then tells the event loop, while the next group gathers:
-the slower the disk, the larger the groups, so that two hundred writers cost hardly more than one. An order of calls is
-an order in the file.
+Theory of operation. Each call adds an operation to the current group and returns it as an awaitable. The thread takes
+the whole group, carries it out as one transaction, and then notifies the event loop. Meanwhile the next group forms:
+the slower the disk, the larger the groups, so that 200 concurrent writers cost hardly more commits than one. The order
+of calls is the order in the file.
 
-A group that cannot be committed (a full disk) raises `LedgerError` from its tickets, and its `save`s are tried again
-with every group that follows: what has been paid should be known as soon as there is room again.
+If a group cannot be committed (a full disk), its operations raise `LedgerError`. Its `save`s are repeated with every
+group that follows: what has been paid for is recorded as soon as there is room again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..jobs.records import JobRecord
     from ..jobs.spending import Spending
+    from ..jobs.store import RecordPage
     from ..models.reference_files import Upload
 
 
@@ -38,19 +39,19 @@ _log = logging.getLogger(__name__)
 
 
 class SqliteJobStore:
-    """The `Ledger` port over one SQLite file, for the event loop in which it is opened."""
+    """The `JobStore` port over one SQLite file, for the event loop in which it is opened."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._unsaved: dict[str, JobRecord] = {}  # could not be written so far
+        self._unsaved: dict[str, _Save] = {}  # by key: the latest change of each job that could not be written
         self._condition = threading.Condition()
-        self._gathering = _CommitGroup()
+        self._current = _CommitGroup()
         self._is_closing = False
         self._closed: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="omni_async ledger", daemon=True)
 
     async def open(self) -> None:
-        """Open the file, or make it. Raises `LedgerError`; `LedgerLocked` where somebody else has it open."""
+        """Open the file, or create it. Raise `LedgerError`, or `LedgerLocked` if another process has it open."""
         self._loop = asyncio.get_running_loop()
         self._closed = asyncio.Event()
         opened = self._add(_Operation(lambda _: None))
@@ -58,55 +59,59 @@ class SqliteJobStore:
         await opened
 
     def insert(self, record: JobRecord) -> _Operation[JobRecord | None]:
-        """Record a new job, or give the one that stands for the same key or task already."""
+        """Record a new job, or return the record that has the same key or task already."""
         return self._add(_Operation(lambda db: rows.insert(db, record)))
 
     def save(self, record: JobRecord) -> _Operation[None]:
-        """Record how a job stands now."""
-        return self._add(_Save(record))
+        """Record a job's present state."""
+        return self._add(_Save(record.key, lambda db: rows.save(db, record)))
+
+    def record_accepted(self, record: JobRecord) -> _Operation[None]:
+        """Record that the server accepted a job, whatever its row says by now."""
+        return self._add(_Save(record.key, lambda db: rows.record_accepted(db, record)))
 
     def find(self, key: str) -> _Operation[JobRecord | None]:
-        """Give what is recorded under a key."""
+        """Return the record of a key."""
         return self._add(_Operation(lambda db: rows.find(db, key)))
 
     def claim_filename(self, key: str, index: int) -> _Operation[str]:
-        """Give the file name of video number `index` of a job."""
+        """Return the file name of video number `index` of a job."""
         return self._add(_Operation(lambda db: rows.claim_filename(db, key, index)))
 
-    def unfinished(self) -> list[JobRecord]:
-        """Give the jobs with something left to do, oldest first. Waits for the disk: some 10 µs for each of them."""
-        return self._add(_Operation(rows.unfinished)).wait_here()
+    def unfinished(self, after: int = 0, limit: int = 1000) -> _Operation[RecordPage]:
+        """Return the next jobs with something left to do, oldest first."""
+        return self._add(_Operation(lambda db: rows.unfinished(db, after, limit)))
 
     def spending(self) -> _Operation[Spending]:
-        """Give what all jobs here have cost so far."""
+        """Return what all jobs have cost so far."""
         return self._add(_Operation(rows.spending))
 
     def durations(self) -> _Operation[list[JobRecord]]:
-        """Give the latest jobs of which it is known how long the server took, oldest first."""
+        """Return the latest jobs of which it is known how long the server took, oldest first."""
         return self._add(_Operation(rows.durations))
 
     def find_upload(self, server: str, digest: str) -> _Operation[Upload | None]:
-        """Give the last upload of this content to a server."""
+        """Return the last upload of a content to a server."""
         return self._add(_Operation(lambda db: rows.find_upload(db, server, digest)))
 
     def save_upload(self, server: str, digest: str, upload: Upload) -> _Operation[None]:
-        """Remember an upload."""
+        """Record an upload."""
         return self._add(_Operation(lambda db: rows.save_upload(db, server, digest, upload)))
 
     def forget_upload(self, url: str) -> _Operation[None]:
-        """Forget where an upload is."""
+        """Delete an upload by its URL."""
         return self._add(_Operation(lambda db: rows.forget_upload(db, url)))
 
     def set_fact(self, name: str, value: str) -> _Operation[None]:
-        """Keep a fact about the server under a name."""
+        """Record a fact under a name, replacing the previous one."""
         return self._add(_Operation(lambda db: rows.set_fact(db, name, value)))
 
     def get_fact(self, name: str) -> _Operation[str | None]:
-        """Give the fact that was kept under a name."""
+        """Return the fact of a name."""
         return self._add(_Operation(lambda db: rows.get_fact(db, name)))
 
     async def aclose(self) -> None:
-        """Make everything sure, and close. Raises `LedgerError` where something could not be written to the end."""
+        """Make every change durable, and close. Raise `LedgerError` if some changes could not be written."""
         last = self._add(_Operation(lambda _: None))
         with self._condition:
             self._is_closing = True
@@ -117,21 +122,23 @@ class SqliteJobStore:
         if self._unsaved:
             keys = ", ".join(map(repr, list(self._unsaved)[:5]))
             raise LedgerError(
-                f"the last changes of {len(self._unsaved)} job(s) ({keys}) could not be written to {self.path}"
+                f"the last changes of {len(self._unsaved)} job(s) ({keys}) could not be written to {self.path}. Run "
+                "the same command again: a job recorded as being sent is sent again under its old idempotency key"
             )
 
-    def _add(self, ticket: _Operation[_T]) -> _Operation[_T]:
+    def _add(self, operation: _Operation[_T]) -> _Operation[_T]:
         with self._condition:
-            ticket.group = self._gathering
+            operation.group = self._current
             if self._is_closing:
-                ticket.group = _CommitGroup(error=LedgerError(f"the ledger {self.path} is closed"), is_done=True)
+                error = LedgerError(f"the ledger {self.path} is closed", permanent=True)
+                operation.group = _CommitGroup(error=error, is_done=True)
             else:
-                self._gathering.tickets.append(ticket)
-                if len(self._gathering.tickets) == 1:
+                self._current.operations.append(operation)
+                if len(self._current.operations) == 1:
                     self._condition.notify()
-        return ticket
+        return operation
 
-    # In the thread
+    # The methods below run in the thread.
 
     def _run(self) -> None:
         try:
@@ -139,60 +146,59 @@ class SqliteJobStore:
             lock = Lock(path)
             try:
                 with closing(open_to_write(path)) as self._db:
-                    self._serve()
+                    self._commit_groups()
             finally:
                 lock.release()
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
-            self._refuse(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who await an operation must receive it
+            self._fail(error)
         finally:
             assert self._closed is not None
-            self._call(self._closed.set)
+            self._call_in_loop(self._closed.set)
 
-    def _refuse(self, error: Exception) -> None:
-        """Tell all who wait, and all who will come, that there is no ledger (any more)."""
+    def _fail(self, error: Exception) -> None:
+        """Make every operation, present and future, raise: there is no ledger (any more)."""
         with self._condition:
             self._is_closing = True
-            group, self._gathering = self._gathering, _CommitGroup()
+            group, self._current = self._current, _CommitGroup()
         group.error = error if isinstance(error, LedgerError) else cannot_open(self.path, repr(error))
-        self._tell(group)
+        self._finish(group)
 
-    def _serve(self) -> None:
+    def _commit_groups(self) -> None:
         is_last = False
         while not is_last:
             with self._condition:
-                while not self._gathering.tickets and not self._is_closing:
+                while not self._current.operations and not self._is_closing:
                     self._condition.wait()
-                group, self._gathering = self._gathering, _CommitGroup()
+                group, self._current = self._current, _CommitGroup()
                 is_last = self._is_closing
-            self._settle(group)
+            self._carry_out(group)
 
-    def _settle(self, group: _CommitGroup) -> None:
+    def _carry_out(self, group: _CommitGroup) -> None:
         try:
             self._commit(group)
-        except Exception as error:  # noqa: BLE001 - whatever it is, those who wait must hear of it
+        except Exception as error:  # noqa: BLE001 - whatever it is, those who await an operation must receive it
             group.error = cannot_write(self.path, error)
-            self._unsaved |= {ticket.record.key: ticket.record for ticket in group.tickets if isinstance(ticket, _Save)}
-        self._tell(group)
+            self._unsaved |= {each.key: each for each in group.operations if isinstance(each, _Save)}
+        self._finish(group)
 
-    def _tell(self, group: _CommitGroup) -> None:
+    def _finish(self, group: _CommitGroup) -> None:
         group.is_carried_out.set()
-        self._call(group.finish)
+        self._call_in_loop(group.finish)
 
-    def _call(self, what: Callable[[], None]) -> None:
-        """Have something called in the event loop."""
+    def _call_in_loop(self, callback: Callable[[], None]) -> None:
         try:
-            self._loop.call_soon_threadsafe(what)
-        except RuntimeError:  # the loop is closed: nobody is left who waits
-            _log.debug("nobody heard that %s was written", self.path)
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop is closed, so no task awaits the operations any more
+            _log.debug("%s was written after its event loop had closed", self.path)
 
     def _commit(self, group: _CommitGroup) -> None:
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            for record in self._unsaved.values():
-                rows.save(db, record)
-            for ticket in group.tickets:
-                ticket.carry_out(db)
+            for save in self._unsaved.values():
+                save.carry_out(db)
+            for operation in group.operations:
+                operation.carry_out(db)
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
@@ -205,29 +211,29 @@ class _CommitGroup:
     """Operations that are committed together."""
 
     def __init__(self, error: LedgerError | None = None, *, is_done: bool = False) -> None:
-        self.tickets: list[_Operation[Any]] = []
+        self.operations: list[_Operation[Any]] = []
         self.error = error
         self.is_done = is_done  # changed in the event loop only
         self.is_carried_out = threading.Event()
-        self._waiters: asyncio.Event | None = None
+        self._done: asyncio.Event | None = None
         if is_done:
             self.is_carried_out.set()
 
     def finish(self) -> None:
-        """Let those go on who wait for it; runs in the event loop."""
+        """Wake the tasks that await the group; runs in the event loop."""
         self.is_done = True
-        self.tickets = []
-        if self._waiters is not None:
-            self._waiters.set()
+        self.operations = []
+        if self._done is not None:
+            self._done.set()
 
     async def done(self) -> None:
-        """Wait until it is on the disk, or cannot be."""
-        self._waiters = self._waiters or asyncio.Event()
-        await self._waiters.wait()
+        """Wait until the group is on disk, or has failed."""
+        self._done = self._done or asyncio.Event()
+        await self._done.wait()
 
 
 class _Operation(Generic[_T]):
-    """One operation, and its result for whoever awaits it."""
+    """One operation; awaiting it gives its result, once its group is on disk."""
 
     __slots__ = ("_value", "_work", "group")
 
@@ -238,16 +244,16 @@ class _Operation(Generic[_T]):
         self._work = work
 
     def carry_out(self, db: sqlite3.Connection) -> None:
-        """Do it, within a transaction."""
+        """Do the work, within a transaction."""
         self._value = self._work(db)
 
     def wait_here(self) -> _T:
-        """Give the result, blocking until there is one."""
+        """Return the result, and block the thread until there is one."""
         self.group.is_carried_out.wait()
         return self._result()
 
     async def settled(self) -> None:
-        """Wait until it is on the disk, or cannot be."""
+        """Wait until the group is on disk, or has failed."""
         if not self.group.is_done:
             await self.group.done()
 
@@ -257,30 +263,36 @@ class _Operation(Generic[_T]):
 
     def _result(self) -> _T:
         if self.group.error is not None:
-            raise self.group.error.with_traceback(None)  # else each waiter would see the tracebacks of those before
+            # Without its traceback: the tracebacks of all tasks that await the group would add up.
+            raise self.group.error.with_traceback(None)
         return self._value
 
 
 class _Save(_Operation[None]):
-    """A `save`, which is kept where it fails."""
+    """A change of a job that is repeated if it fails."""
 
-    __slots__ = ("record",)
+    __slots__ = ("key",)
 
-    def __init__(self, record: JobRecord) -> None:
-        super().__init__(lambda db: rows.save(db, record))
-        self.record = record
+    def __init__(self, key: str, work: Callable[[sqlite3.Connection], None]) -> None:
+        super().__init__(work)
+        self.key = key
 
 
 def cannot_write(path: Path, error: Exception) -> LedgerError:
-    """Give the error for changes that have not reached the disk."""
-    text = f"the ledger {path} cannot be written: {error}. Nothing more is submitted; mend the cause and run it again"
-    wrapped = LedgerError(text)
+    """Return the error for changes that have not reached the disk."""
+    wrapped = LedgerError(
+        f"the ledger {path} cannot be written: {error}. Nothing more is submitted. Fix the problem and run the same "
+        "command again: jobs already accepted are not paid again"
+    )
     wrapped.__cause__ = error
     return wrapped
 
 
 def _prepare_path(path: Path) -> Path:
-    """Make the folder, and give the path without links, so that one file has one lock. Raises `LedgerError`."""
+    """Create the folder, and return the path without symbolic links, so that a file has one lock.
+
+    Raise `LedgerError`.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.resolve()

@@ -290,7 +290,7 @@ class Submitter:
         if result.is_replay:
             facts["ambiguous_submits"] = 0  # the server says that it had accepted it before, and only once
         self._discard(job)
-        await self._registry.persist(self._registry.transition(job, JobStatus.RUNNING, **facts))
+        await self._registry.persist(self._registry.record_accepted(job, **facts))
         job.notify_accepted()
         self._on_accepted(job)
 

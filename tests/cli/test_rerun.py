@@ -173,7 +173,7 @@ def make_foreign(path: Path) -> None:
         (damage, "is damaged"),
         (make_newer, "was written by a newer omni_async"),
         (make_foreign, "is a database of another program"),
-        (lambda path: path.write_text("no database at all, but quite a long text" * 99), "is no ledger"),
+        (lambda path: path.write_text("no database at all, but quite a long text" * 99), "is not a ledger"),
     ],
     ids=["damaged", "newer", "foreign", "text"],
 )

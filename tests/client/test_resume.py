@@ -181,7 +181,7 @@ async def test_where_link_and_task_are_gone_it_says_so(service: Service) -> None
     service.sandbox._runner.tasks.clear()
     for _ in range(2):
         async with service.client() as client:
-            with pytest.raises(DownloadError, match=r"no link.*task not found") as caught:
+            with pytest.raises(DownloadError, match=r"no working download URL.*task not found") as caught:
                 await client.submit("a fox", key="fox")
     assert str(service.row("fox").task_id) in str(caught.value)
     assert service.row("fox").status is JobStatus.DOWNLOAD_FAILED

@@ -412,7 +412,7 @@ async def test_what_stays_no_mp4_is_download_failed_in_the_end(tmp_path: Path) -
     async with hosting() as host:
         host.always = says(200, b"<html>sorry</html>")
         error = await refuse(
-            host, tmp_path, "not a whole MP4", retry=Retry(timeout=0.5, wait_initial=0.05, wait_max=0.1)
+            host, tmp_path, "no complete MP4", retry=Retry(timeout=0.5, wait_initial=0.05, wait_max=0.1)
         )
         assert "<html>" in str(error)
         assert len(host.requests) < 40
@@ -592,7 +592,7 @@ async def test_the_size_ceiling_holds_by_announcement(tmp_path: Path) -> None:
     """More than 2 GiB announced: refused at once, before a byte is written."""
     async with hosting() as host:
         host.always = says_head(3 * 1024**3)
-        await refuse(host, tmp_path, "ceiling")
+        await refuse(host, tmp_path, "above the limit")
         assert len(host.requests) == 1
 
 

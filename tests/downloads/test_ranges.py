@@ -228,7 +228,7 @@ def test_progress_is_to_get_further_than_ever() -> None:
     """Whoever starts over again and again gets nowhere, however many bytes arrive."""
     part = PartState()
     assert part.grew(10)
-    part.forget()
+    part.reset()
     assert (part.offset, part.total, part.validator, part.etag, part.furthest) == (0, None, "", "", 10)
     assert not any(part.grew(count) for count in (5, 4, 1))
     assert part.grew(1)

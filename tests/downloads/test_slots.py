@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import DownloadError, Limits, Retry
-from omni_async.downloads.slots import RESTING, DownloadSlots
+from omni_async.downloads.slots import MAX_BACKING_OFF, DownloadSlots
+from omni_async.timing import Clock
 from tests.support.fakes import FakeClient, Server, left_by_error, response
 
 if TYPE_CHECKING:
@@ -83,10 +84,10 @@ async def test_looks_and_transfers_fail_apart(tmp_path: Path) -> None:
 
 async def test_a_place_at_rest_is_free() -> None:
     """During a rest another takes the place; afterwards the first waits for it, and is told how long."""
-    places = DownloadSlots(1)
-    first = await places.take()
+    places = DownloadSlots(1, Clock())
+    first = await places.acquire()
     rest = asyncio.create_task(first.back_off(5))
-    second = await places.take()
+    second = await places.acquire()
     began = now()
     await asyncio.sleep(12)
     assert not rest.done()
@@ -97,30 +98,30 @@ async def test_a_place_at_rest_is_free() -> None:
 
 async def test_a_place_that_is_left_twice_is_one_place() -> None:
     """Leaving again, or leaving after a rest that was cancelled, gives no second place away."""
-    places = DownloadSlots(1)
-    place = await places.take()
+    places = DownloadSlots(1, Clock())
+    place = await places.acquire()
     rest = asyncio.create_task(place.back_off(60))
     await asyncio.sleep(1)
     rest.cancel()
     await asyncio.wait([rest])
     place.release()
-    await places.take()
+    await places.acquire()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(places.take(), 5)
+        await asyncio.wait_for(places.acquire(), 5)
 
 
 async def test_so_many_rest_without_a_place_and_no_more() -> None:
     """One more than may rest keeps its place while it rests: each of them has a file open."""
-    places = DownloadSlots(1)
-    resting = [asyncio.create_task((await places.take()).back_off(1000)) for _ in range(RESTING)]
-    last = await places.take()
+    places = DownloadSlots(1, Clock())
+    resting = [asyncio.create_task((await places.acquire()).back_off(1000)) for _ in range(MAX_BACKING_OFF)]
+    last = await places.acquire()
     rest = asyncio.create_task(last.back_off(10))
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(places.take(), 500)
+        await asyncio.wait_for(places.acquire(), 500)
     assert await rest == 0.0
     assert not any(each.done() for each in resting)
     last.release()
-    await asyncio.wait_for(places.take(), 1)
+    await asyncio.wait_for(places.acquire(), 1)
     for each in resting:
         each.cancel()
 

@@ -10,7 +10,7 @@ import pytest
 
 from omni_async import LedgerError
 from omni_async.ledger import LedgerReader, SqliteJobStore
-from tests.support.ledgers import opened, record_of
+from tests.support.ledgers import opened, record_of, unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -41,14 +41,14 @@ def _make_room(ledger: SqliteJobStore) -> None:
 
 
 async def test_a_full_disk_is_told_and_saves_are_not_forgotten(path: Path) -> None:
-    """Each ticket of the failing group raises; with room again, the next write brings all the saves along."""
+    """Each operation of the failing group raises; with room again, the next write brings all the saves along."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("before"))
         _fill(ledger)
-        tickets = [ledger.save(record_of(f"k{number}", error=BIG)) for number in range(3)]
-        for ticket in tickets:
+        operations = [ledger.save(record_of(f"k{number}", error=BIG)) for number in range(3)]
+        for operation in operations:
             with pytest.raises(LedgerError, match="cannot be written: database or disk is full"):
-                await ticket
+                await operation
         with pytest.raises(LedgerError):
             await ledger.save(record_of("k0", error=BIG, submits=2))
         _make_room(ledger)
@@ -93,7 +93,7 @@ async def test_what_cannot_be_written_to_the_end_is_named(path: Path) -> None:
     with pytest.raises(LedgerError, match=r"the last changes of 1 job\(s\) \('lost'\) could not be written"):
         await ledger.aclose()
     async with opened(path) as again:
-        assert [record.key for record in again.unfinished()] == ["before"]
+        assert [record.key for record in unfinished(again)] == ["before"]
 
 
 async def test_a_real_full_disk(small_disk: Path) -> None:
@@ -115,4 +115,4 @@ async def test_a_real_full_disk(small_disk: Path) -> None:
         async with asyncio.timeout(20):
             await ledger.save(record_of("after"))
     async with opened(small_disk / "ledger.db") as ledger:
-        assert len(ledger.unfinished()) == 202
+        assert len(unfinished(ledger)) == 202

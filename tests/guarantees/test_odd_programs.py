@@ -30,6 +30,7 @@ from omni_async.downloads.partfile import PartFile, prepare_folder
 from omni_async.ledger import MemoryJobStore
 from omni_async.testing.memory_client import MemoryClock
 from tests.support.fakes import FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
+from tests.support.ledgers import unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -166,7 +167,7 @@ async def test_no_post_leaves_once_the_client_is_left(tmp_path: Path) -> None:
         await anyio.sleep(0.1)
         posts = len(server.posts)
     assert len(server.posts) == posts
-    rows = ledger.unfinished()
+    rows = unfinished(ledger)
     assert {row.status for row in rows} == {JobStatus.WAITING, JobStatus.RUNNING}
     assert sum(row.submits for row in rows) == posts
 

@@ -15,6 +15,7 @@ from omni_async import ClientClosed, JobStatus, OmniClient, OmniError
 from omni_async.errors import LedgerError
 from omni_async.ledger import MemoryJobStore
 from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, SlowLedger, left_by_error, left_over, refusal
+from tests.support.ledgers import unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -127,7 +128,7 @@ async def test_a_hanging_post_is_given_a_few_seconds(tmp_path: Path) -> None:
         await asyncio.sleep(1)
         began = server.now()
     assert server.now() - began < SECONDS
-    assert ledger.unfinished()[0].status is JobStatus.SUBMITTING
+    assert unfinished(ledger)[0].status is JobStatus.SUBMITTING
     with pytest.raises(ClientClosed):
         await job
 
@@ -138,7 +139,7 @@ async def test_an_answer_that_comes_while_leaving_is_recorded(tmp_path: Path) ->
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         job = client.submit("p")
         await asyncio.sleep(1)
-    assert ledger.unfinished()[0].task_id == job.task_id == next(iter(server.tasks))
+    assert unfinished(ledger)[0].task_id == job.task_id == next(iter(server.tasks))
     with pytest.raises(ClientClosed, match="task_") as caught:
         await job
     assert caught.value.task_id == job.task_id

@@ -118,7 +118,7 @@ async def test_a_file_system_without_locks_is_told(path: Path, monkeypatch: pyte
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(lock, "_lock", refuse)
-    with pytest.raises(LedgerError, match=r"cannot be locked: Function not implemented. Keep it on a disk"):
+    with pytest.raises(LedgerError, match=r"cannot be locked: Function not implemented. Keep it on a local disk"):
         await SqliteJobStore(path).open()
     assert not path.exists()
 

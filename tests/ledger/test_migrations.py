@@ -12,7 +12,7 @@ import pytest
 from omni_async import JobStatus, LedgerError
 from omni_async.ledger import LedgerReader, SqliteJobStore, schema
 from omni_async.models.reference_files import Upload
-from tests.support.ledgers import opened, record_of
+from tests.support.ledgers import opened, record_of, unfinished
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ async def test_a_migration_that_fails_leaves_the_old_version(
     assert _look(old, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
     assert _look(old, "SELECT count(*) FROM sqlite_master WHERE name = 'learnt'") == [(0,)]
     async with opened(old) as ledger:
-        assert [record.key for record in ledger.unfinished()] == ["a", "b"]
+        assert [record.key for record in unfinished(ledger)] == ["a", "b"]
 
 
 async def test_a_ledger_of_the_first_version_goes_on(path: Path) -> None:

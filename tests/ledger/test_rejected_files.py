@@ -13,7 +13,7 @@ import pytest
 from omni_async import LedgerError, OmniClient
 from omni_async.ledger import LedgerReader, SqliteJobStore
 from omni_async.ledger.schema import APPLICATION_ID
-from tests.support.ledgers import opened, record_of
+from tests.support.ledgers import opened, record_of, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 async def _make_ledger(path: Path, jobs: int = 400) -> None:
     async with opened(path) as ledger:
-        tickets = [ledger.insert(record_of(f"k{number}", error="e" * 300)) for number in range(jobs)]
-        for ticket in tickets:
-            await ticket
+        operations = [ledger.insert(record_of(f"k{number}", error="e" * 300)) for number in range(jobs)]
+        for operation in operations:
+            await operation
 
 
 def _overwrite(path: Path, offset: int, data: bytes) -> None:
@@ -79,7 +79,7 @@ async def test_a_damaged_ledger_is_refused_as_it_is(path: Path, damage: str) -> 
     await _make_ledger(path)
     DAMAGES[damage](path)
     before = _all_bytes(path.parent)
-    with pytest.raises(LedgerError, match=r"left as it was|left as it is") as caught:
+    with pytest.raises(LedgerError, match=r"left unchanged") as caught:
         await SqliteJobStore(path).open()
     assert str(path) in str(caught.value)
     assert _all_bytes(path.parent) == before
@@ -118,7 +118,7 @@ async def test_a_client_over_a_refused_ledger_sends_nothing(path: Path) -> None:
     """Entering the client raises; the error says what to do."""
     path.write_text("not a ledger" * 100)
     client = OmniClient("sk-x", base_url="http://127.0.0.1:9", output_dir=path.parent)
-    with pytest.raises(LedgerError, match="Move it away, or name another folder or ledger"):
+    with pytest.raises(LedgerError, match="Move it away, or use another folder or ledger"):
         async with client:
             raise AssertionError("never entered")
 
@@ -149,7 +149,7 @@ async def test_the_log_of_a_ledger_that_was_removed_is_not_believed(path: Path) 
     db.close()
     async with opened(path) as ledger:
         assert await ledger.insert(record_of("k")) is None
-        assert [record.key for record in ledger.unfinished()] == ["k"]
+        assert [record.key for record in unfinished(ledger)] == ["k"]
 
 
 @pytest.mark.parametrize("stage", ["header", "tables in the log"])
@@ -185,7 +185,7 @@ async def test_a_kill_right_after_the_opening_leaves_a_ledger(path: Path) -> Non
     with closing(LedgerReader(there)) as reader:
         assert [record.key for record in reader.jobs()] == ["k"]
     async with opened(there / path.name) as again:
-        assert [record.key for record in again.unfinished()] == ["k"]
+        assert [record.key for record in unfinished(again)] == ["k"]
 
 
 async def test_a_log_that_broke_off_is_read_as_far_as_it_goes(path: Path) -> None:
@@ -203,7 +203,7 @@ async def test_a_log_that_broke_off_is_read_as_far_as_it_goes(path: Path) -> Non
     for name, content in copies.items():
         (there / name).write_bytes(content)
     async with opened(there / path.name) as again:
-        assert [record.key for record in again.unfinished()] == ["first"]
+        assert [record.key for record in unfinished(again)] == ["first"]
 
 
 async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
 
 async def test_a_folder_that_cannot_be_written_is_refused(read_only: Path) -> None:
     """The error names the folder, and nothing is left there."""
-    with pytest.raises(LedgerError, match=r"cannot be kept there|cannot be opened"):
+    with pytest.raises(LedgerError, match=r"cannot be opened"):
         await SqliteJobStore(read_only / "ledger.db").open()
 
 

@@ -17,7 +17,7 @@ from omni_async import JobStatus, LedgerError
 from omni_async.jobs.records import JobRecord, PartialDownload
 from omni_async.jobs.spending import Spending
 from omni_async.ledger import LedgerReader, MemoryJobStore, SqliteJobStore, schema, sqlite
-from tests.support.ledgers import opened, record_of
+from tests.support.ledgers import opened, record_of, unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,24 +86,24 @@ async def main():
     saves = [ledger.save(JobRecord(key=f"k{number}", submits=1)) for number in range(50)]
     await asyncio.gather(*map(wait, saves))
     os.kill(os.getpid(), signal.SIGKILL)
-async def wait(ticket):
-    await ticket
+async def wait(operation):
+    await operation
 asyncio.run(main())
 """
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     async with opened(path) as ledger:
-        assert [(record.key, record.submits) for record in ledger.unfinished()] == [(f"k{n}", 1) for n in range(50)]
+        assert [(record.key, record.submits) for record in unfinished(ledger)] == [(f"k{n}", 1) for n in range(50)]
 
 
 async def test_the_order_of_calls_is_the_order_in_the_file(path: Path) -> None:
     """Of many changes that nobody awaits in between, the last one counts, and a find sees those before it."""
     async with opened(path) as ledger:
-        tickets: list[Any] = [ledger.insert(record_of("k"))]
+        operations: list[Any] = [ledger.insert(record_of("k"))]
         for number in range(1, 500):
-            tickets.append(ledger.save(record_of("k", submits=number)))
-            tickets.append(ledger.find("k"))
-        seen = [await ticket for ticket in tickets]
+            operations.append(ledger.save(record_of("k", submits=number)))
+            operations.append(ledger.find("k"))
+        seen = [await operation for operation in operations]
         assert [record.submits for record in seen[2::2]] == list(range(1, 500))
     async with opened(path) as ledger:
         found = await ledger.find("k")
@@ -167,7 +167,7 @@ async def test_unfinished_are_those_with_something_left_to_do(path: Path) -> Non
             await ledger.insert(record_of(str(status), status=status))
         await ledger.save(record_of("waiting", submits=1))
         ended = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.UNKNOWN, JobStatus.CANCELLED}
-        assert [record.key for record in ledger.unfinished()] == [str(each) for each in JobStatus if each not in ended]
+        assert [record.key for record in unfinished(ledger)] == [str(each) for each in JobStatus if each not in ended]
         plan = ledger._db.execute(f"EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE {schema.UNFINISHED} ORDER BY id")
         assert "unfinished_jobs" in str(plan.fetchall())
 
@@ -286,7 +286,7 @@ async def test_a_closed_ledger_says_so(path: Path) -> None:
         with pytest.raises(LedgerError, match="is closed"):
             await call()
     with pytest.raises(LedgerError, match="is closed"):
-        ledger.unfinished()
+        unfinished(ledger)
     await ledger.aclose()
 
 

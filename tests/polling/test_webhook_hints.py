@@ -18,6 +18,7 @@ from omni_async.api.parsing import Response
 from omni_async.jobs.job import state_of
 from omni_async.ledger import MemoryJobStore
 from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, response
+from tests.support.ledgers import unfinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,7 +269,7 @@ async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
     async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
         client.submit("p")
         await asyncio.sleep(1)
-    assert client.memory.unfinished()[0].status is JobStatus.WAITING
+    assert unfinished(client.memory)[0].status is JobStatus.WAITING
     server.on_submit = None
     async with client_of(server, tmp_path, ledger=ledger) as client:
         await asyncio.gather(*client.resume())

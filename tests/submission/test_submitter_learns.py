@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -35,7 +36,6 @@ from tests.support.fakes import FakeClient, FakeTransport, Post, Server, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from omni_async.api.parsing import Response
     from omni_async.ratelimit.adaptive import LearnedLimits
@@ -120,7 +120,7 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
         if isinstance(limit, FixedWindow):
             limit.start = began
     server = AccountServer(Account(*account_limits), durations, says=says)
-    registry, follower = JobRegistry(MemoryJobStore(), None, MemoryClock()), Follower(server)
+    registry, follower = JobRegistry(MemoryJobStore(), None, MemoryClock(), Path), Follower(server)
     jitter = random.Random(seed).random
     submitter = follower.submitter = Submitter(
         post_of(FakeTransport(server), registry),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from omni_async import Job, JobStatus, OmniClient, OmniError, Polling, Retry
 from omni_async.downloads.partfile import is_complete
-from omni_async.ledger import LedgerReader, SqliteJobStore, rows
+from omni_async.ledger import LedgerReader, SqliteJobStore
 from omni_async.ledger.schema import open_to_write
 from omni_async.ledger.sqlite import _Operation
 from omni_async.testing import VirtualTimeLoop
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from omni_async.api.parsing import Response
     from omni_async.jobs.records import JobRecord
+    from omni_async.jobs.store import RecordPage
 
 _T = TypeVar("_T")
 
@@ -137,25 +138,25 @@ class InlineLedger(SqliteJobStore):
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._db = open_to_write(self.path)
 
-    def _add(self, ticket: _Operation[_T]) -> _Operation[_T]:
+    def _add(self, operation: _Operation[_T]) -> _Operation[_T]:
         self._world.passes("change")
         if not self._is_due:
             self._is_due = True
             self._loop.call_later(self._world.plan.disk, self._turn)
-        return super()._add(ticket)
+        return super()._add(operation)
 
     def _turn(self) -> None:
         self._is_due = False
-        group, self._gathering = self._gathering, type(self._gathering)()
-        if group.tickets:
-            self._settle(group)
+        group, self._current = self._current, type(self._current)()
+        if group.operations:
+            self._carry_out(group)
             self._world.passes("commit")
 
-    def unfinished(self) -> list[JobRecord]:
-        """Do what has gathered at once, as the thread does while the loop is blocked."""
-        ticket = self._add(_Operation(rows.unfinished))
+    def unfinished(self, after: int = 0, limit: int = 1000) -> _Operation[RecordPage]:
+        """Carry out what was queued immediately, as the thread does while the loop is blocked."""
+        operation = super().unfinished(after, limit)
         self._turn()
-        return ticket.wait_here()
+        return operation
 
     async def aclose(self) -> None:
         """Do what has gathered, and close."""

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from omni_async.jobs.records import JobRecord
-from omni_async.ledger import SqliteJobStore
+from omni_async.ledger import MemoryJobStore, SqliteJobStore
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -25,6 +25,17 @@ async def opened(path: Path) -> AsyncIterator[SqliteJobStore]:
         yield ledger
     finally:
         await ledger.aclose()
+
+
+def unfinished(store: SqliteJobStore | MemoryJobStore) -> list[JobRecord]:
+    """Return all unfinished jobs of a store, read page by page."""
+    found: list[JobRecord] = []
+    after: int | None = 0
+    while after is not None:
+        page = store.unfinished(after).wait_here()
+        found += page.records
+        after = page.after
+    return found
 
 
 def record_of(key: str, **facts: Any) -> JobRecord:

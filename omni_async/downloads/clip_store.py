@@ -1,0 +1,151 @@
+"""The `ClipStore` port: where clips are kept. `FolderClipStore`, the default, keeps them in a folder.
+
+The download stage keeps clips in a clip store and nowhere else. To keep them elsewhere (an object store, a database),
+implement `ClipStore` and `PartialClip` in one module, and pass an instance as ``OmniClient(clip_store=...)``.
+
+Every method may raise `OSError` if a clip cannot be kept: the job is then `download_failed`, paid and resumable.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from ..settings import Limits
+from .partfile import PartFile, is_complete, prepare_folder
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable
+
+
+_T = TypeVar("_T")
+
+
+class PartialClip(Protocol):
+    """A clip that is being transferred into a store. Only `commit` makes it visible under its name."""
+
+    async def open(self, offset: int) -> int:
+        """Continue a clip of an earlier run: keep its first `offset` bytes. Return how many bytes are kept.
+
+        That is `offset` or 0: 0 if the store has nothing of the clip, or less than `offset` bytes. Only bytes that
+        `sync` has made durable are asked for. Without a call of `open`, a clip begins empty.
+        """
+
+    async def append(self, data: bytes | bytearray) -> None:
+        """Add bytes at the end."""
+
+    async def sync(self) -> None:
+        """Make the bytes so far durable, so that a later run can continue with them after a power cut."""
+
+    async def truncate(self) -> None:
+        """Delete the bytes so far: the clip begins again."""
+
+    async def commit(self, last: bytes | bytearray = b"") -> str | None:
+        """Add the last bytes and verify the clip, then make it durable under its name, all of it or nothing.
+
+        Return None, or why it is not a complete MP4 (`omni_async.downloads.mp4.find_defect`): then it stays partial.
+        """
+
+    async def discard(self) -> None:
+        """Delete the partial clip; its job was cancelled. Never raises."""
+
+    def close(self) -> None:
+        """Release what the transfer holds, without waiting. A partial clip is kept for a later run.
+
+        Called once at the end of every transfer, also after `commit` and `discard`.
+        """
+
+
+class ClipStore(Protocol):
+    """Keeps clips by name. Two clients must not use one name of one store at the same time."""
+
+    @property
+    def root(self) -> Path:
+        """Where the store is. ``root / name`` is the path of a clip, as `Job.paths` and events give it.
+
+        It must be absolute. The ledger records it, so that `LedgerReader` gives the same paths.
+        """
+
+    async def prepare(self) -> None:
+        """Check that clips can be kept. Called before the first job of a client is submitted, and so paid."""
+
+    def partial(self, name: str) -> PartialClip:
+        """Return the clip of this name, to be transferred. `name` is safe as a file name and ends in ``.mp4``."""
+
+    async def has(self, name: str) -> bool:
+        """Return whether a complete clip is kept under this name. Never raises."""
+
+
+class FolderClipStore:
+    """Clips as files of one folder.
+
+    A clip is written to `<name>.mp4.part` in the same folder. It is verified, synced and renamed, and the folder is
+    synced, so that `<name>.mp4` is a complete clip or does not exist, also after a power cut. A lock keeps two clients
+    from writing one part file.
+
+    ``folder`` is created when it is needed; a relative one is made absolute here. ``max_threads`` is how many threads
+    write at the same time: one for each concurrent download is enough.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, max_threads: int = Limits().max_downloads) -> None:
+        self.root = Path(folder).absolute()
+        self._max_threads = max_threads
+        self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop
+
+    async def prepare(self) -> None:
+        """Create the folder and check that files can be written there."""
+        await self.in_thread(prepare_folder, self.root)
+
+    def partial(self, name: str) -> FolderPartialClip:
+        """Return the part file of a clip."""
+        return FolderPartialClip(self, PartFile(self.root / name))
+
+    async def has(self, name: str) -> bool:
+        """Return whether there is a file of this name that is a complete MP4."""
+        return await self.in_thread(is_complete, self.root / name)
+
+    async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Run blocking work outside of the event loop. It is completed even if the caller is cancelled."""
+        if self._limiter is None:
+            self._limiter = anyio.CapacityLimiter(self._max_threads)
+        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+
+
+class FolderPartialClip:
+    """A `PartFile`, used in threads."""
+
+    def __init__(self, store: FolderClipStore, file: PartFile) -> None:
+        self._in_thread = store.in_thread
+        self._file = file
+
+    async def open(self, offset: int) -> int:
+        """Open the part file of an earlier run and keep its first `offset` bytes."""
+        return await self._in_thread(self._file.open, offset)
+
+    async def append(self, data: bytes | bytearray) -> None:
+        """Write at the end."""
+        await self._in_thread(self._file.append, data)
+
+    async def sync(self) -> None:
+        """Sync the file."""
+        await self._in_thread(self._file.sync)
+
+    async def truncate(self) -> None:
+        """Empty the file."""
+        await self._in_thread(self._file.truncate)
+
+    async def commit(self, last: bytes | bytearray = b"") -> str | None:
+        """Write the last bytes, verify, sync and rename."""
+        return await self._in_thread(self._file.commit, last)
+
+    async def discard(self) -> None:
+        """Remove the part file."""
+        await self._in_thread(self._file.discard)
+
+    def close(self) -> None:
+        """Close the part file."""
+        self._file.close()
