@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..polling.durations import Spread
+    from ..polling.durations import DurationDistribution
 
 _LAST = 64  # jobs: of those that are still to leave, only the last ones can be the last to end
 _HALVINGS = 24  # of the interval in which the end lies
 _LEAST = 1e-12  # chance
+_OVERDUE = 1e-6  # share of jobs
 _LONGEST = 86_400.0  # seconds after the last start, beyond which no end is looked for
 
 
@@ -51,7 +52,7 @@ class Workload:
     rate: float | None = None
     max_in_flight: int | None = None
     throughput_now: float | None = None
-    durations: Spread | None = None
+    durations: DurationDistribution | None = None
     detection_delay: float = 0.0
     download_seconds: float | None = None
     download_slots: int = 8
@@ -83,18 +84,18 @@ def _fetched_in(load: Workload) -> float | None:
     return load.download_seconds * max(clips / load.download_slots, 1.0 if clips else 0.0)
 
 
-def _ended_in(load: Workload, law: Spread) -> float:
+def _ended_in(load: Workload, law: DurationDistribution) -> float:
     """Give the seconds by which, at even odds, the last job has ended on the server."""
     starts = _last_starts(load)
     last = max(starts, default=0.0)
-    gone = [law.share(age) for age in load.ages]
+    unfinished = [(age, 1 - law.cdf(age)) for age in load.ages]
+    unfinished = [(age, share) for age, share in unfinished if share > _OVERDUE]
     weight = load.in_flight / len(load.ages) if load.ages else 0.0
 
     def is_over(seconds: float) -> bool:
-        chance = sum(math.log(max(_LEAST, law.share(seconds - start))) for start in starts)
-        for age, share in zip(load.ages, gone, strict=True):
-            going = max(_LEAST, 1 - share)
-            chance += weight * math.log(max(_LEAST, 1 - (1 - law.share(age + seconds)) / going))
+        chance = sum(math.log(max(_LEAST, law.cdf(seconds - start))) for start in starts)
+        for age, share in unfinished:
+            chance += weight * math.log(max(_LEAST, 1 - (1 - law.cdf(age + seconds)) / share))
         return chance >= math.log(0.5)
 
     low, high = last, last + max(1.0, law.mean)

@@ -22,7 +22,6 @@ from ..errors import LedgerError
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..jobs.store import OUTPUT_DIR
-from ..polling.durations import Experience, fitted
 from ..polling.poller import Poller
 from ..submission.references import ReferencePreparer
 from ..submission.saved_limits import SavedLimits
@@ -58,7 +57,7 @@ _SLACK = 1.01  # of each interval of a told pace, which the submitter adds
 def forecast_of(
     registry: JobRegistry,
     submitter: Submitter,
-    experience: Experience,
+    poller: Poller,
     downloader: Downloader,
     *,
     limits: Limits,
@@ -81,8 +80,8 @@ def forecast_of(
         rate=_least(told, learnt.per_second),
         max_in_flight=at_once,
         throughput_now=gate.throughput.per_second(now),
-        durations=fitted(experience.logs(), ages, standing[JobStatus.RUNNING]),
-        detection_delay=experience.late,
+        durations=poller.durations(),
+        detection_delay=poller.detection_delay,
         download_seconds=downloader.mean_seconds,
         download_slots=limits.max_downloads,
     )
@@ -258,7 +257,7 @@ class ClientRuntime:
 
     def forecast(self, upcoming: int) -> Forecast:
         """Return what to expect, with `upcoming` jobs that are not submitted yet."""
-        stages = (self.registry, self.submitter, self.poller.experience, self.downloader)
+        stages = (self.registry, self.submitter, self.poller, self.downloader)
         return forecast_of(*stages, limits=self._configured, upcoming=upcoming)
 
     async def close(self) -> None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections import deque
-from dataclasses import dataclass
+from statistics import NormalDist
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
@@ -25,7 +24,7 @@ _SHORTEST = 0.1  # seconds: where the grid begins
 _STEP = 1.05  # the grid's factor
 _POINTS = 261  # ... and its length: up to nine hours
 _LOG_STEP = math.log(_STEP)
-_GRID = tuple(_SHORTEST * _STEP**point for point in range(_POINTS))
+GRID = tuple(_SHORTEST * _STEP**point for point in range(_POINTS))
 
 # The rule is for a hazard that hardly changes from one look to the next; before the first look it rises from nothing.
 # Against dynamic programming on the true law, one look too early costs 3 to 8 %, and this leaves 1 to 3 %.
@@ -38,6 +37,7 @@ _FRESH = 0.1  # of the looks being new, the law is fitted anew
 _NARROWEST = 0.03  # of the kernel, in logarithms: durations are not known better than that
 _OF_ONE = 0.1  # ... where there is but one
 _PRIOR_SPREAD = 1.0  # of the imagined job, in logarithms: a factor of e either way
+FORECAST_PRIOR_SPREAD = 0.4
 _MOST_WEIGHT = 1e6  # of what is new beside what is old, before all is scaled down
 _ENOUGH = 8  # have ended: from there on their law is trusted
 _FEW = 0.5  # unfinished at a point: fewer, spread there by the kernel, tell nothing
@@ -52,18 +52,24 @@ class DurationDistribution:
         self._area = [0.0]  # the integral of share
         self._looks = [0.0]  # the integral of the square root of the hazard
         for point in range(_POINTS - 1):
-            width = _GRID[point + 1] - _GRID[point]
+            width = GRID[point + 1] - GRID[point]
             left, right = 1 - share[point], 1 - share[point + 1]
             self._area.append(self._area[-1] + width * (share[point] + share[point + 1]) / 2)
             self._looks.append(self._looks[-1] + math.sqrt(max(0.0, math.log(left / right)) * width))
 
     def cdf(self, age: float) -> float:
         """Give the share of durations up to `age`."""
-        return _interpolate(self._share, age)
+        return _interpolate(self._share, min(age, GRID[-1]))
+
+    @property
+    def mean(self) -> float:
+        """The mean duration in seconds: the integral of ``1 - cdf``, as far as the grid goes."""
+        below = GRID[0] * self._share[0] / 2
+        return GRID[-1] - self._area[-1] - below
 
     def quantile(self, share: float) -> float:
         """Give the age by which this share of durations is over."""
-        return min(_inverse(self._share, share), _GRID[-1])
+        return min(_inverse(self._share, share), GRID[-1])
 
     def next_check(self, age: float, check_cost: float) -> float:
         """Give the age at which to look next, after a look at `age` that found the job unfinished.
@@ -98,14 +104,15 @@ class DurationEstimator:
         self._unfinished = [0.0] * (_POINTS + 1)  # how many were seen so, as differences from each point to the next
         self._weight = 1.0  # of what is seen now; it grows, and so what is old fades
         self._ended = self._looks = 0.0  # how many there were, each with the weight of its time
-        self._fresh = 0
+        self._checks = 0
         self._estimate: float | None = None
-        self._law: DurationDistribution | None = None
+        self._fits: dict[bool, tuple[DurationDistribution, int]] = {}
 
     def set_server_estimate(self, seconds: float) -> None:
         """Take in how long the server thinks that a job takes."""
         if seconds > 0 and seconds != self._estimate:
-            self._estimate, self._law = seconds, None
+            self._estimate = seconds
+            self._fits.clear()
 
     def observe_running(self, since: float, age: float) -> None:
         """Take in that a job, seen unfinished up to the age `since`, was seen so again at `age`."""
@@ -122,20 +129,26 @@ class DurationEstimator:
             self._scale_down()
 
     @property
+    def ended(self) -> float:
+        """How many jobs were seen to end, early ones counting less."""
+        return self._ended / self._weight
+
+    @property
     def is_known(self) -> bool:
         """True once enough have ended to go by."""
         return self._ended >= _ENOUGH * self._weight
 
-    def distribution(self) -> DurationDistribution:
-        """Give the law as far as it is known."""
-        if self._law is None or self._fresh > _FRESH * self._looks / self._weight:
-            self._law = self._fitted()
-            self._fresh = 0
-        return self._law
+    def distribution(self, *, for_forecast: bool = False) -> DurationDistribution:
+        """Return the distribution."""
+        distribution, fitted_at = self._fits.get(for_forecast, (None, 0))
+        if distribution is None or self._checks - fitted_at > _FRESH * self._looks / self._weight:
+            distribution = self._fitted(for_forecast=for_forecast)
+            self._fits[for_forecast] = distribution, self._checks
+        return distribution
 
     def _observe_check(self, since: float, last: int) -> None:
         first = _point(since) + 1 if since > 0 else 0
-        self._fresh += 1
+        self._checks += 1
         self._looks += self._weight
         if first <= last:
             self._unfinished[first] += self._weight
@@ -147,12 +160,13 @@ class DurationEstimator:
         self._ended, self._looks = self._ended / self._weight, self._looks / self._weight
         self._weight = 1.0
 
-    def _fitted(self) -> DurationDistribution:
+    def _fitted(self, *, for_forecast: bool) -> DurationDistribution:
         kernel = _kernel(self._bandwidth())
         ends = _spread([each / self._weight for each in self._ends], kernel)
         unfinished = list(accumulate(_spread([each / self._weight for each in self._unfinished[:-1]], kernel)))
         share, left = [], 1.0
-        chances = _prior_hazards(self._middle(ends, unfinished))
+        median = self._forecast_median(ends, unfinished) if for_forecast else self._middle(ends, unfinished)
+        chances = _prior_hazards(median, FORECAST_PRIOR_SPREAD if for_forecast else _PRIOR_SPREAD)
         for end, number, chance in zip(ends, unfinished, chances, strict=True):
             left *= 1 - (end + chance) / (max(number, end) + 1)
             share.append(min(1 - left, 1 - 1e-9))
@@ -161,13 +175,24 @@ class DurationEstimator:
     def _middle(self, ends: list[float], unfinished: list[float]) -> float | None:
         """Give the age at which half have ended; until that is seen, what the server thinks, or None."""
         left, furthest = 1.0, 0.0
-        for time, end, number in zip(_GRID, ends, unfinished, strict=True):
+        for time, end, number in zip(GRID, ends, unfinished, strict=True):
             if number > _FEW:
                 left *= 1 - min(1.0, end / number)
                 furthest = time
             if left <= 1 / 2:
                 return time
         return max(self._estimate, furthest) if self._estimate else None
+
+    def _forecast_median(self, ends: list[float], unfinished: list[float]) -> float:
+        left, furthest = 1.0, GRID[0]
+        for time, end, number in zip(GRID, ends, unfinished, strict=True):
+            if number > _FEW:
+                left *= 1 - min(1.0, end / number)
+                furthest = time
+            if left <= 1 / 2:
+                return time
+        z = NormalDist().inv_cdf(max(1 - left, 0.001))
+        return furthest * math.exp(-FORECAST_PRIOR_SPREAD * z)
 
     def _bandwidth(self) -> float:
         """Give the width of the kernel, in logarithms."""
@@ -182,7 +207,7 @@ class DurationEstimator:
         return max(_NARROWEST, 0.9 * _LOG_STEP * min(deviation, quartiles or deviation) / math.pow(number, 0.2))
 
 
-def _prior_hazards(middle: float | None) -> list[float]:
+def _prior_hazards(middle: float | None, spread: float) -> list[float]:
     """Give the chance of the imagined job to end at each point, given that it has come so far.
 
     Its law is a normal one of the logarithm. Where not even its middle is known: of a duration that exceeds t, and no
@@ -190,7 +215,7 @@ def _prior_hazards(middle: float | None) -> list[float]:
     """
     if middle is None:
         return [2 * _LOG_STEP] * _POINTS
-    left = [math.erfc(math.log(time / middle) / (_PRIOR_SPREAD * math.sqrt(2))) / 2 for time in _GRID]
+    left = [math.erfc(math.log(time / middle) / (spread * math.sqrt(2))) / 2 for time in GRID]
     chances = [1 - left[0], *(1 - after / before if before > _LEAST else 1.0 for before, after in pairwise(left))]
     return [min(chance, 1 / 2) for chance in chances]
 
@@ -224,7 +249,7 @@ def _interpolate(values: Sequence[float], age: float) -> float:
     if age <= _SHORTEST:
         return values[0] * max(0.0, age) / _SHORTEST
     point = min(int(math.log(age / _SHORTEST) / _LOG_STEP), _POINTS - 2)
-    rest = (age - _GRID[point]) / (_GRID[point + 1] - _GRID[point])
+    rest = (age - GRID[point]) / (GRID[point + 1] - GRID[point])
     return values[point] + rest * (values[point + 1] - values[point])
 
 
@@ -232,93 +257,8 @@ def _inverse(values: Sequence[float], wanted: float) -> float:
     """Give the age at which values that never fall reach `wanted`; one beyond the grid where they do not."""
     point = bisect_right(values, wanted) - 1
     if point >= _POINTS - 1:
-        return _GRID[-1] * 1.5
+        return GRID[-1] * 1.5
     if point < 0:
-        return _GRID[0]
+        return GRID[0]
     rest = (wanted - values[point]) / (values[point + 1] - values[point])
-    return _GRID[point] + rest * (_GRID[point + 1] - _GRID[point])
-
-
-_USUAL = 0.4  # spread of the logarithms of durations that is expected ...
-_WEIGHT = 3  # ... as if so many durations had shown it
-_ROUNDS = 6  # of the fit: each takes those in flight for what the one before made of them
-
-
-@dataclass(frozen=True, slots=True)
-class Spread:
-    """How long jobs take, as a lognormal law: `middle` and `width` are of the natural logarithm."""
-
-    middle: float
-    width: float
-
-    @property
-    def mean(self) -> float:
-        """The mean duration."""
-        return math.exp(self.middle + self.width**2 / 2)
-
-    def share(self, seconds: float) -> float:
-        """Give the share of jobs that have ended by then."""
-        return _below((math.log(seconds) - self.middle) / self.width) if seconds > 0 else 0.0
-
-
-def fitted(logs: Sequence[float], ages: Sequence[float], in_flight: int) -> Spread | None:
-    """Give the law that fits durations, and jobs in flight that have lasted so long and go on; None without durations.
-
-    The first to end are the shortest: without those in flight (right-censored observations, taken in by expectation and
-    maximization: Dempster, Laird and Rubin 1977) everything would seem to end soon.
-    """
-    if not logs:
-        return None
-    number, total, squares = len(logs), sum(logs), sum(each * each for each in logs)
-    weight = in_flight / len(ages) if ages else 0.0
-    middle, width = total / number, _USUAL
-    longest = max(logs) + 1  # of one that was accepted days ago, nobody may have looked yet whether it has ended
-    bounds = [min(math.log(age), longest) for age in ages if age > 0]
-    for _ in range(_ROUNDS):
-        means = [_beyond(bound, middle, width) for bound in bounds]
-        first = total + weight * sum(mean for mean, _ in means)
-        second = squares + weight * sum(square for _, square in means)
-        count = number + weight * len(means)
-        middle = first / count
-        width = math.sqrt((max(0.0, second - count * middle**2) + _WEIGHT * _USUAL**2) / (count + _WEIGHT - 1))
-    return Spread(middle, width)
-
-
-def _below(z: float) -> float:
-    """Give the share of a standard normal variable up to z."""
-    return (1 + math.erf(z / math.sqrt(2))) / 2
-
-
-def _beyond(bound: float, middle: float, width: float) -> tuple[float, float]:
-    """Give the mean of a normal variable, and of its square, given that it exceeds a bound."""
-    z = (bound - middle) / width
-    rest = 1 - _below(z)
-    density = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
-    hazard = density / rest if rest > _LEAST else z + 1 / z  # far out, the quotient has no digits left
-    mean = middle + width * hazard
-    return mean, middle**2 + width**2 + width * (bound + middle) * hazard
-
-
-class Experience:
-    """How long jobs have taken lately, by model, and how late that was noticed."""
-
-    def __init__(self) -> None:
-        self._logs: dict[str, deque[float]] = {}
-        self._noticed = 0
-        self._late = 0.0
-
-    def add(self, model: str, seconds: float, *, late: float | None = None) -> None:
-        """Take in how long a job has taken, and, if it was followed here, how late that was noticed."""
-        self._logs.setdefault(model, deque(maxlen=_REMEMBERED)).append(math.log(max(seconds, _SHORTEST)))
-        if late is not None:
-            self._noticed += 1
-            self._late += max(0.0, late)
-
-    @property
-    def late(self) -> float:
-        """How long a job that has finished has gone unnoticed, in the mean."""
-        return self._late / self._noticed if self._noticed else 0.0
-
-    def logs(self) -> Sequence[float]:
-        """Give the natural logarithms of the durations of the model of which most is known."""
-        return max(self._logs.values(), key=len, default=())
+    return GRID[point] + rest * (GRID[point + 1] - GRID[point])

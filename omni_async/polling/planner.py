@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .durations import DurationDistribution, DurationEstimator, Experience
+from .durations import DurationDistribution, DurationEstimator
 from .progress import FinishWindow, PredictionAccuracy, next_check, predict_finish
 
 if TYPE_CHECKING:
@@ -71,12 +71,22 @@ class CheckPlanner:
         self._kinds: dict[str, DurationEstimator] = {}
         self._accuracies: dict[str, PredictionAccuracy] = {}
         self._begun: Counter[str] = Counter()
-        self.experience = Experience()
+        self._noticed = 0
+        self._delays = 0.0
+
+    @property
+    def detection_delay(self) -> float:
+        """The mean number of seconds between the end of a job and the check that shows it."""
+        return self._delays / self._noticed if self._noticed else 0.0
+
+    def durations(self) -> DurationDistribution | None:
+        """Return the durations of the model with the most finished jobs, None until one job has ended."""
+        best = max(self._kinds.values(), key=lambda each: each.ended, default=None)
+        return best.distribution(for_forecast=True) if best is not None and best.ended else None
 
     def seed(self, model: str, seconds: float) -> None:
         """Take in how long a job of a model has taken."""
         self._kind(model).observe_end(0.0, seconds)
-        self.experience.add(model, seconds)
 
     def begin(self, model: str, since: float, now: float, *, is_watched: bool) -> CheckHistory:
         """Take in a job that was accepted at `since`; one that was not watched since then is looked at at once."""
@@ -123,7 +133,8 @@ class CheckPlanner:
             took = (earliest + latest) / 2
         if took is not None:
             self._kind(course.model).observe_end(course.watched or 0.0, took)
-            self.experience.add(course.model, took, late=latest - took)
+            self._noticed += 1
+            self._delays += max(0.0, latest - took)
         return took
 
     def next_check(self, course: CheckHistory, *, cost_factor: float = 1.0) -> float:

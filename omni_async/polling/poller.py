@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ..jobs.records import JobRecord
     from ..jobs.registry import JobRegistry
     from ..settings import Limits, Polling, Retry
-    from .durations import Experience
+    from .durations import DurationDistribution
     from .webhook import WebhookReceiver
 
 
@@ -100,9 +100,13 @@ class Poller:
                 self._planner.seed(model_of(record), record.server_seconds)
 
     @property
-    def experience(self) -> Experience:
-        """How long jobs have taken so far."""
-        return self._planner.experience
+    def detection_delay(self) -> float:
+        """The mean number of seconds between the end of a job and the check that shows it."""
+        return self._planner.detection_delay
+
+    def durations(self) -> DurationDistribution | None:
+        """Return how long jobs take, None until one job has ended."""
+        return self._planner.durations()
 
     def follow(self, job: JobState, *, age: float = 0.0, at_once: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""

@@ -5,21 +5,42 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from statistics import median
-from typing import Any
+from statistics import NormalDist, median
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from omni_async.client.forecast import Forecast, Workload, seconds_left
-from omni_async.polling.durations import Spread, fitted
+from omni_async.polling.durations import GRID, DurationDistribution, DurationEstimator
 from omni_async.ratelimit.throughput import Throughput
 
-TRUTH = Spread(math.log(40), 0.35)
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MEDIAN, SIGMA = 40.0, 0.35
+
+
+def distribution(cdf: Callable[[float], float]) -> DurationDistribution:
+    """Return the distribution with this cumulative distribution function."""
+    return DurationDistribution([min(cdf(seconds), 1 - 1e-12) for seconds in GRID])
+
+
+TRUTH = distribution(lambda seconds: NormalDist(math.log(MEDIAN), SIGMA).cdf(math.log(seconds)))
+
+
+def learned(ended: Iterable[float], running: Iterable[float] = ()) -> DurationDistribution:
+    """Return what is learned from jobs that took this long, and from others that are still running at these ages."""
+    estimator = DurationEstimator()
+    for seconds in ended:
+        estimator.observe_end(0.0, seconds)
+    for age in running:
+        estimator.observe_running(0.0, age)
+    return estimator.distribution(for_forecast=True)
 
 
 def draw(jitter: random.Random, age: float = 0.0) -> float:
     """Draw a duration that is longer than an age."""
-    while (seconds := jitter.lognormvariate(TRUTH.middle, TRUTH.width)) <= age:
+    while (seconds := jitter.lognormvariate(math.log(MEDIAN), SIGMA)) <= age:
         pass
     return seconds
 
@@ -50,10 +71,10 @@ def steady_ages(jitter: random.Random, number: int) -> tuple[float, ...]:
 
 LOADS: dict[str, dict[str, Any]] = {
     "rate": {"waiting": 200, "rate": 0.5, "in_flight": 20},
-    "capacity": {"waiting": 200, "at_once": 20, "in_flight": 20},
-    "capacity with free places": {"waiting": 30, "at_once": 20, "in_flight": 0},
-    "both, the rate being the closer": {"waiting": 200, "rate": 0.25, "at_once": 20, "in_flight": 10},
-    "both, the capacity being the closer": {"waiting": 200, "rate": 2.0, "at_once": 20, "in_flight": 20},
+    "capacity": {"waiting": 200, "max_in_flight": 20, "in_flight": 20},
+    "capacity with free places": {"waiting": 30, "max_in_flight": 20, "in_flight": 0},
+    "both, the rate being the closer": {"waiting": 200, "rate": 0.25, "max_in_flight": 20, "in_flight": 10},
+    "both, the capacity being the closer": {"waiting": 200, "rate": 2.0, "max_in_flight": 20, "in_flight": 20},
     "the last ones": {"waiting": 0, "in_flight": 12},
     "a single one": {"waiting": 0, "in_flight": 1},
     "three that wait": {"waiting": 3, "rate": 1.0, "in_flight": 0},
@@ -66,9 +87,7 @@ def test_the_forecast_is_near_the_truth(name: str) -> None:
     jitter = random.Random(name)
     facts = LOADS[name]
     ages = steady_ages(jitter, facts["in_flight"])
-    load = Workload(
-        **facts, ages=ages, durations=fitted([math.log(draw(jitter)) for _ in range(200)], (), 0), download_seconds=0.0
-    )
+    load = Workload(**facts, ages=ages, durations=learned(draw(jitter) for _ in range(200)), download_seconds=0.0)
     truth = median(ends(jitter, load) for _ in range(300))
     told = seconds_left(load)
     assert told == pytest.approx(truth, rel=0.1, abs=5)
@@ -81,12 +100,9 @@ def test_the_first_to_end_do_not_mislead() -> None:
     for _ in range(50):
         seconds = sorted(draw(jitter) for _ in range(30))
         now = seconds[2]
-        spread = fitted([math.log(each) for each in seconds[:3]], [now] * 27, 27)
-        naive = fitted([math.log(each) for each in seconds[:3]], (), 0)
-        assert spread is not None
-        assert naive is not None
-        errors.append(spread.middle - TRUTH.middle)
-        assert naive.middle < spread.middle
+        median_of_all = learned(seconds[:3], running=[now] * 27).quantile(0.5)
+        assert learned(seconds[:3]).quantile(0.5) < median_of_all
+        errors.append(math.log(median_of_all / MEDIAN))
     assert abs(median(errors)) < math.log(1.2)
 
 
@@ -117,10 +133,9 @@ def test_downloads_may_be_what_takes_longest() -> None:
 
 def test_one_that_was_accepted_days_ago_harms_nothing() -> None:
     """A job from an earlier run, at which nobody has looked yet, leaves the forecast finite and sensible."""
-    logs = [math.log(40)] * 20
     ages = [86_400.0 * 3, 10.0]
     told = seconds_left(
-        Workload(waiting=0, in_flight=2, ages=ages, durations=fitted(logs, ages, 2), download_seconds=1.0)
+        Workload(waiting=0, in_flight=2, ages=ages, durations=learned([40.0] * 20), download_seconds=1.0)
     )
     assert told is not None
     assert 20 < told < 200
@@ -130,11 +145,11 @@ def test_one_that_was_accepted_days_ago_harms_nothing() -> None:
     ("facts", "told"),
     [
         ({"waiting": 5, "rate": 1.0}, None),
-        ({"waiting": 5, "spread": TRUTH}, None),
-        ({"waiting": 5, "at_once": 5}, None),
+        ({"waiting": 5, "durations": TRUTH}, None),
+        ({"waiting": 5, "max_in_flight": 5}, None),
         ({"waiting": 0, "in_flight": 3, "ages": (1.0,)}, None),
         ({"waiting": 0, "downloading": 2}, None),
-        ({"waiting": 0, "downloading": 2, "fetch": 3.0}, 3.0),
+        ({"waiting": 0, "downloading": 2, "download_seconds": 3.0}, 3.0),
         ({"waiting": 0}, 0.0),
     ],
 )
@@ -148,9 +163,10 @@ def test_what_was_seen_bounds_what_the_limits_promise() -> None:
     """A throughput seen lately that is below the rate found is what counts."""
     assert Workload(waiting=1, rate=2.0, throughput_now=0.5).throughput == 0.5
     assert Workload(waiting=1, rate=0.4, throughput_now=0.5).throughput == 0.4
-    assert Workload(waiting=1, max_in_flight=10, durations=Spread(math.log(20), 0.0001)).throughput == pytest.approx(
-        0.5
-    )
+    low, high = GRID[110:112]
+    durations = distribution(lambda seconds: min(1.0, max(0.0, (seconds - low) / (high - low))))
+    mean = (low + high) / 2
+    assert Workload(waiting=1, max_in_flight=10, durations=durations).throughput == pytest.approx(10 / mean)
     assert Workload(waiting=1).throughput is None
 
 
