@@ -44,7 +44,6 @@ def read_records(path: Path) -> Iterator[Record | Problem]:
     Raises:
         UnreadableFile: where the file or the rest of it cannot be read as this format.
         OSError: from the file system.
-
     """
     suffix = path.suffix.lower()
     if suffix not in _READERS:

@@ -67,7 +67,6 @@ def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambd
 
     Raises:
         InvalidBatchFile: with every invalid line and its reason, not only the first.
-
     """
     path = Path(path)
     checker = _Checker(path.parent)

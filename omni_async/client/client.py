@@ -74,7 +74,6 @@ class OmniClient:
     Raise `AuthenticationError` without an API key, `ValueError` if `base_url` is no https URL (plain http is accepted
     for this machine, or with `Connection(allow_insecure=True)`), and `TypeError` if `on_event` is no plain function.
     Entering the client raises `LedgerError` if the ledger cannot be used: `LedgerLocked` if a process has it open.
-
     """
 
     def __init__(
