@@ -1,4 +1,4 @@
-"""A local server that speaks the API and makes real MP4s."""
+"""A local server that speaks the API and makes real clips, for trying things out and for tests."""
 
 from __future__ import annotations
 

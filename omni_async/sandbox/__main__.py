@@ -1,4 +1,4 @@
-"""`python -m omni_async.sandbox`."""
+"""The program `python -m omni_async.sandbox`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What else the API specs: uploads, balance, models."""
+"""The endpoints around tasks: image uploads, balance, models and their schemas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from . import fault_effects as harm
+from . import fault_effects
 from .model_specs import HEIGHTS, MODEL_SPECS, RATIOS, ModelSpec
 from .replies import ErrorReply, error_reply
 from .state import SandboxState, authenticate
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from .tasks import TaskRunner
 
 
-LARGEST_UPLOAD = 20 * 1024 * 1024
-KINDS = (
+MAX_UPLOAD = 20 * 1024 * 1024  # bytes, from the upload page
+IMAGE_TYPES = (  # first bytes, extension, content type
     (b"\xff\xd8\xff", "jpg", "image/jpeg"),
     (b"\x89PNG\r\n\x1a\n", "png", "image/png"),
     (b"GIF8", "gif", "image/gif"),
@@ -28,13 +28,16 @@ KINDS = (
 
 
 class AccountEndpoints:
-    """Handlers of everything around the tasks."""
+    """Handlers of uploads, balance, models and schemas.
 
-    def __init__(self, stage: SandboxState, runner: TaskRunner, keep: Callable[[bytes, str, str], str]) -> None:
-        self._stage, self._runner, self._keep = stage, runner, keep
+    `store_image` takes the content, extension and content type of an upload and returns its URL.
+    """
+
+    def __init__(self, state: SandboxState, runner: TaskRunner, store_image: Callable[[bytes, str, str], str]) -> None:
+        self._state, self._runner, self._store_image = state, runner, store_image
 
     def routes(self) -> list[web.RouteDef]:
-        """Where the handlers live; the balance has aliases without /v1."""
+        """Return the routes; the balance has aliases without /v1."""
         balances = ("/v1/balance", "/v1/user/balance", "/balance", "/user/balance")
         return [
             web.post("/v1/uploads/images", self.upload),
@@ -45,24 +48,24 @@ class AccountEndpoints:
         ]
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
-        """Keep an image and say where it is."""
-        self._stage.record.uploads += 1
-        authenticate(request, self._stage.settings.api_key)
-        fault = self._stage.fault_injector.next_fault("upload")
-        await self._stage.add_latency()
-        harm.instead(self._stage, fault)
+        """Store an image and return its URL."""
+        self._state.record.uploads += 1
+        authenticate(request, self._state.settings.api_key)
+        fault = self._state.fault_injector.next_fault("upload")
+        await self._state.add_latency()
+        fault_effects.raise_for_fault(self._state, fault)
         name, content = await self._file(request)
-        kind = _kind(content)
-        if kind is None:
-            raise _no(400, "unsupported image type: only JPEG, PNG, WebP and GIF are accepted")
-        self._stage.record.uploads_by_sha256[hashlib.sha256(content).hexdigest()] += 1
-        url = self._keep(content, *kind)
+        image_type = _image_type(content)
+        if image_type is None:
+            raise _upload_error(400, "unsupported image type: only JPEG, PNG, WebP and GIF are accepted")
+        self._state.record.uploads_by_sha256[hashlib.sha256(content).hexdigest()] += 1
+        url = self._store_image(content, *image_type)
         if fault == "hang_upload":
-            await self._stage.hang(request)
+            await self._state.hang(request)
         body = {
             "url": url,
             "filename": name,
-            "content_type": kind[1],
+            "content_type": image_type[1],
             "bytes": len(content),
             "created_at": int(time.time()),
         }
@@ -70,62 +73,66 @@ class AccountEndpoints:
 
     @staticmethod
     async def _file(request: web.Request) -> tuple[str, bytes]:
+        """Return the name and content of the field `file`. Raise `ErrorReply` (400, 413) if there is none."""
         if not request.content_type.startswith("multipart/"):
-            raise _no(400, "missing or invalid file field: request Content-Type isn't multipart/form-data")
+            raise _upload_error(400, "missing or invalid file field: request Content-Type isn't multipart/form-data")
         try:
             async for part in await request.multipart():
                 if getattr(part, "name", None) == "file":
                     content = bytearray()
                     while chunk := await part.read_chunk(65536):  # type: ignore[union-attr]
                         content += chunk
-                    if len(content) > LARGEST_UPLOAD:
-                        raise _no(413, f"file size {len(content)} exceeds maximum {LARGEST_UPLOAD} bytes")
+                    if len(content) > MAX_UPLOAD:
+                        raise _upload_error(413, f"file size {len(content)} exceeds maximum {MAX_UPLOAD} bytes")
                     return part.filename or "image", bytes(content)  # type: ignore[union-attr]
         except ValueError as error:
-            raise _no(400, f"missing or invalid file field: {error}") from None
-        raise _no(400, "missing or invalid file field: http: no such file")
+            raise _upload_error(400, f"missing or invalid file field: {error}") from None
+        raise _upload_error(400, "missing or invalid file field: http: no such file")
 
     async def balance(self, request: web.Request) -> web.StreamResponse:
-        """What is left, in dollars and in credits; -1 is without end."""
-        key = authenticate(request, self._stage.settings.api_key)
-        await self._stage.add_latency()
-        of_account = request.path.endswith("/user/balance")
-        left = self._runner.account_credits_left if of_account else self._runner.credits_left(key)
-        used = round(self._runner.credits_spent if of_account else self._runner.credits_spent_by_key[key], 2)
+        """Return what is left and used, in dollars and credits; -1 means unlimited.
+
+        The paths with `user` are about the account, the others about the API key.
+        """
+        key = authenticate(request, self._state.settings.api_key)
+        await self._state.add_latency()
+        is_account = request.path.endswith("/user/balance")
+        remaining = self._runner.account_credits_left if is_account else self._runner.credits_left(key)
+        used = round(self._runner.credits_spent if is_account else self._runner.credits_spent_by_key[key], 2)
         return web.json_response(
             {
                 "success": True,
                 "message": "",
-                "remain_balance": -1 if left is None else round(left / 10, 3),
+                "remain_balance": -1 if remaining is None else round(remaining / 10, 3),
                 "used_balance": round(used / 10, 3),
-                "remain_credits": -1 if left is None else left,
+                "remain_credits": -1 if remaining is None else remaining,
                 "used_credits": used,
-                "unlimited_quota": left is None,
+                "unlimited_quota": remaining is None,
             }
         )
 
     async def models(self, request: web.Request) -> web.StreamResponse:
-        """What can be asked for; who has no credit is not even told that."""
-        authenticate(request, self._stage.settings.api_key)
-        await self._stage.add_latency()
+        """Return the list of models. An account without credit gets a 402 instead."""
+        authenticate(request, self._state.settings.api_key)
+        await self._state.add_latency()
         if self._runner.account_credits_left is not None and self._runner.account_credits_left <= 0:
             raise self._runner.insufficient_balance()
         data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in MODEL_SPECS]
         return web.json_response({"object": "list", "data": data, "success": True})
 
     async def schema(self, request: web.Request) -> web.StreamResponse:
-        """How to ask for it."""
-        authenticate(request, self._stage.settings.api_key)
-        await self._stage.add_latency()
+        """Return the schema of a model's requests."""
+        authenticate(request, self._state.settings.api_key)
+        await self._state.add_latency()
         model = request.match_info.get("model") or request.query.get("model", "")
         if model not in MODEL_SPECS:
             raise error_reply(404, f"unknown model: {model!r}")
-        return web.json_response({"code": 200, "data": _schema(MODEL_SPECS[model], self._stage.settings.idempotency)})
+        return web.json_response({"code": 200, "data": _schema(MODEL_SPECS[model], self._state.settings.idempotency)})
 
 
-def _schema(spec: ModelSpec, idempotency: bool) -> dict[str, Any]:
-    texts = {"type": "array", "items": {"type": "string"}}
-    sizes = [name for name in HEIGHTS if name in spec.prices]
+def _schema(spec: ModelSpec, has_idempotency: bool) -> dict[str, Any]:
+    strings = {"type": "array", "items": {"type": "string"}}
+    resolutions = [name for name in HEIGHTS if name in spec.prices]
     length = {"duration": {"type": "integer", "enum": list(spec.durations), "default": 6}} if spec.durations else {}
     return {
         "model": spec.name,
@@ -139,17 +146,17 @@ def _schema(spec: ModelSpec, idempotency: bool) -> dict[str, Any]:
             "properties": {
                 "model": {"type": "string"},
                 "prompt": {"type": "string"},
-                "image_urls": texts | {"maxItems": spec.max_images},
-                "video_urls": texts | {"maxItems": 1},
+                "image_urls": strings | {"maxItems": spec.max_images},
+                "video_urls": strings | {"maxItems": 1},
                 "aspect_ratio": {"type": "string", "enum": list(RATIOS), "default": "16:9"},
-                "resolution": {"type": "string", "enum": sizes, "default": "720p"},
+                "resolution": {"type": "string", "enum": resolutions, "default": "720p"},
                 **length,
                 "extend_from_task_id": {"type": "string"},
                 "webhook": {"type": "string"},
             },
         },
         "idempotency": {
-            "supported": idempotency,
+            "supported": has_idempotency,
             "header": "Idempotency-Key",
             "replay_header": "Idempotency-Replayed",
             "required": False,
@@ -160,12 +167,13 @@ def _schema(spec: ModelSpec, idempotency: bool) -> dict[str, Any]:
     }
 
 
-def _kind(content: bytes) -> tuple[str, str] | None:
+def _image_type(content: bytes) -> tuple[str, str] | None:
+    """Return the extension and content type of an image, from its first bytes; None if it is not one."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "webp", "image/webp"
-    return next(((end, kind) for magic, end, kind in KINDS if content.startswith(magic)), None)
+    return next(((extension, mime) for start, extension, mime in IMAGE_TYPES if content.startswith(start)), None)
 
 
-def _no(status: int, message: str) -> ErrorReply:
-    """An error of the uploads: without a code, except on 429."""
+def _upload_error(status: int, message: str) -> ErrorReply:
+    """Return an error in the form of the upload endpoint: without a code, except for a 429."""
     return ErrorReply(status, {"error": {"message": message, "type": "invalid_request_error"}})

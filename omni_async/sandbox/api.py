@@ -1,4 +1,4 @@
-"""The API: submits and checks."""
+"""The endpoints for tasks: submits and checks."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from . import fault_effects as harm
-from .idempotency import HEADER, REPLAYED, Claim, IdempotencyKeys
+from . import fault_effects
+from .idempotency import KEY_HEADER, REPLAYED_HEADER, Claim, IdempotencyKeys
 from .limits import FixedWindow, RequestLimiter, TokenBucket
 from .replies import ErrorReply, error_reply
 from .state import SandboxState, authenticate
@@ -25,122 +25,127 @@ if TYPE_CHECKING:
 
 VERSION_HEADER = "X-APIMart-Response-Version"
 OBJECT_VERSION = "2026-07-27"
-YOUNG = 1.0  # seconds after acceptance in which a task may not be found yet
+# Seconds after acceptance in which `not_found_check` can hit a task. The table of faults promises the first second.
+NOT_FOUND_WINDOW = 1.0
 
 
 class TaskEndpoints:
-    """Handlers of `POST /v1/videos/generations` and of `/v1/tasks/...`."""
+    """Handlers of `POST /v1/videos/generations` and `GET /v1/tasks/{task_id}`.
+
+    `redirect_target` returns the origin to which the fault `redirect_submit` leads; it is called for each submit.
+    """
 
     def __init__(
-        self, stage: SandboxState, runner: TaskRunner, views: TaskSerializer, elsewhere: Callable[[], str]
+        self, state: SandboxState, runner: TaskRunner, serializer: TaskSerializer, redirect_target: Callable[[], str]
     ) -> None:
-        self._stage, self._runner, self._views, self._elsewhere = stage, runner, views, elsewhere
-        self._keys = IdempotencyKeys(stage.settings.idempotency)
-        self._submit_gates: dict[str, RequestLimiter] = {}
-        self._check_gates: dict[str, RequestLimiter] = {}
+        self._state, self._runner, self._serializer = state, runner, serializer
+        self._redirect_target = redirect_target
+        self._keys = IdempotencyKeys(state.settings.idempotency)
+        self._submit_limiters: dict[str, RequestLimiter] = {}  # by API key
+        self._check_limiters: dict[str, RequestLimiter] = {}
 
     def routes(self) -> list[web.RouteDef]:
-        """Where the handlers live."""
+        """Return the routes."""
         return [
             web.post("/v1/videos/generations", self.submit),
             web.get("/v1/tasks/{task_id}", self.check),
         ]
 
     async def submit(self, request: web.Request) -> web.StreamResponse:
-        """Take an order, or refuse it."""
-        self._stage.record.record_submit(time.time())
+        """Accept or refuse a submit."""
+        self._state.record.record_submit(time.time())
         try:
             return await self._submit(request)
-        except ErrorReply as no:
-            self._stage.record.refused[no.status] += 1
+        except ErrorReply as error:
+            self._state.record.refused[error.status] += 1
             raise
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
-        scope = (authenticate(request, self._stage.settings.api_key), request.headers.get(HEADER))
-        fault = self._stage.fault_injector.next_fault("submit")
+        scope = (authenticate(request, self._state.settings.api_key), request.headers.get(KEY_HEADER))
+        fault = self._state.fault_injector.next_fault("submit")
         try:
-            await harm.before_accepting(self._stage, fault, self._elsewhere())
-            order, claim = self._admit(await request.read(), scope)
+            await fault_effects.before_acceptance(self._state, fault, self._redirect_target())
+            body, claim = self._claim(await request.read(), scope)
         finally:
-            # An idempotency key is held meanwhile: a second request with it is told so.
-            await self._stage.add_latency()
+            # The idempotency key is claimed during the latency: a second request with it meanwhile gets a 409.
+            await self._state.add_latency()
         if claim.reply is not None:
-            self._stage.record.replayed += 1
-            return web.json_response(claim.reply, status=claim.reply["code"], headers={REPLAYED: "true"})
+            self._state.record.replayed += 1
+            return web.json_response(claim.reply, status=claim.reply["code"], headers={REPLAYED_HEADER: "true"})
         try:
-            task = self._accept(order, scope, fault)
+            task = self._accept(body, scope, fault)
         except ErrorReply:
             self._keys.release(scope)
             raise
+        # Kept before any fault strikes: a resend with the same key is answered with this task.
         claim.reply = self._reply(task, request)
-        reply = web.json_response(claim.reply, status=claim.reply["code"])
-        return await harm.after_accepting(self._stage, fault, request, reply)
+        response = web.json_response(claim.reply, status=claim.reply["code"])
+        return await fault_effects.after_acceptance(self._state, fault, request, response)
 
-    def _admit(self, raw: bytes, scope: tuple[str, str | None]) -> tuple[SubmitBody, Claim]:
-        self._pass(self._submit_gates, scope[0], self._submit_limits)
-        order = parse_body(raw)
-        claim = self._keys.claim(scope, order.digest, self._stage.now())
-        return order, claim
+    def _claim(self, raw: bytes, scope: tuple[str, str | None]) -> tuple[SubmitBody, Claim]:
+        self._check_limit(self._submit_limiters, scope[0], self._submit_limits)
+        body = parse_body(raw)
+        claim = self._keys.claim(scope, body.digest, self._state.now())
+        return body, claim
 
-    def _accept(self, order: SubmitBody, scope: tuple[str, str | None], fault: str | None) -> Task:
-        wait = self._runner.seconds_until_slot(scope[0])
-        if wait:
-            raise self._stage.too_many_requests(wait)
-        self._runner.parent_of(order)
-        return self._runner.accept(order, *scope, self._stage.fault_injector.faults_of_new_task(fault))
+    def _accept(self, body: SubmitBody, scope: tuple[str, str | None], fault: str | None) -> Task:
+        delay = self._runner.seconds_until_slot(scope[0])
+        if delay:
+            raise self._state.too_many_requests(delay)
+        self._runner.parent_of(body)  # raises if it cannot be extended
+        return self._runner.accept(body, *scope, self._state.fault_injector.faults_of_new_task(fault))
 
     def _reply(self, task: Task, request: web.Request) -> dict[str, Any]:
-        wanted = request.headers.get(VERSION_HEADER) == OBJECT_VERSION
-        if wanted or self._stage.settings.submit_shape == "object":
+        is_requested = request.headers.get(VERSION_HEADER) == OBJECT_VERSION
+        if is_requested or self._state.settings.submit_shape == "object":
             data = {"id": task.task_id, "object": "generation.task", "status": "queued", "created": int(task.created)}
-            return {"code": 202 if wanted else 200, "request_id": f"req_{task.task_id[5:]}", "data": data}
+            return {"code": 202 if is_requested else 200, "request_id": f"req_{task.task_id[5:]}", "data": data}
         return {"code": 200, "data": [{"status": "submitted", "task_id": task.task_id}]}
 
     async def check(self, request: web.Request) -> web.StreamResponse:
-        """How a task is."""
-        self._stage.record.record_check(request.match_info["task_id"])
+        """Return the status of a task."""
+        self._state.record.record_check(request.match_info["task_id"])
         try:
             return await self._check(request)
-        except ErrorReply as no:
-            self._stage.record.checks_refused[no.status] += 1
+        except ErrorReply as error:
+            self._state.record.checks_refused[error.status] += 1
             raise
 
     async def _check(self, request: web.Request) -> web.StreamResponse:
-        api_key = authenticate(request, self._stage.settings.api_key)
-        await self._stage.add_latency()
-        self._pass(self._check_gates, api_key, self._check_limits)
+        api_key = authenticate(request, self._state.settings.api_key)
+        await self._state.add_latency()
+        self._check_limit(self._check_limiters, api_key, self._check_limits)
         task = self._runner.find(request.match_info["task_id"])
-        fault = self._stage.fault_injector.next_fault("check", cannot=self._cannot(task))
-        await harm.to_check(self._stage, fault, request)
+        fault = self._state.fault_injector.next_fault("check", impossible=self._impossible_faults(task))
+        await fault_effects.before_check(self._state, fault, request)
         if task is None:
-            raise self._unknown(request.match_info["task_id"])
-        view = self._views.to_json(task, self._stage.now(), fault, request.url.host)
-        return harm.spoiled(fault, web.json_response({"code": 200, "data": view}))
+            raise _unknown_task(request.match_info["task_id"])
+        data = self._serializer.to_json(task, self._state.now(), fault, request.url.host)
+        return fault_effects.after_check(fault, web.json_response({"code": 200, "data": data}))
 
-    def _cannot(self, task: Task | None) -> tuple[str, ...]:
+    def _impossible_faults(self, task: Task | None) -> tuple[str, ...]:
+        """Return the faults of a check that would have no effect on this task now, or that it is too old for."""
         if task is None:
             return ("not_found_check", "unknown_status", "upper_status", "no_link")
-        young = self._stage.now() - task.started < YOUNG
+        is_new = self._state.now() - task.started < NOT_FOUND_WINDOW
         return (
-            *(() if young else ("not_found_check",)),
+            *(() if is_new else ("not_found_check",)),
             *(("no_link",) if task.status == "running" else ("unknown_status",)),
         )
 
-    @staticmethod
-    def _unknown(task_id: str) -> ErrorReply:
-        known_form = task_id.startswith(("task_", "task-"))
-        return error_reply(404, "task not found") if known_form else error_reply(400, "invalid task id")
-
-    def _pass(self, gates: dict[str, RequestLimiter], api_key: str, limits: Callable[[], tuple[Limit, ...]]) -> None:
-        gate = gates.get(api_key)
-        if gate is None:
-            gate = gates[api_key] = RequestLimiter(limits())
-        wait = gate.admit(self._stage.now())
-        if wait:
-            raise self._stage.too_many_requests(wait)
+    def _check_limit(
+        self, limiters: dict[str, RequestLimiter], api_key: str, limits: Callable[[], tuple[Limit, ...]]
+    ) -> None:
+        """Count a request of this key. Raise `ErrorReply` (429) if that exceeds a limit."""
+        limiter = limiters.get(api_key)
+        if limiter is None:
+            limiter = limiters[api_key] = RequestLimiter(limits())
+        delay = limiter.admit(self._state.now())
+        if delay:
+            raise self._state.too_many_requests(delay)
 
     def _submit_limits(self) -> tuple[Limit, ...]:
-        settings, now = self._stage.settings, asyncio.get_running_loop().time()
+        settings, now = self._state.settings, asyncio.get_running_loop().time()
         limits: list[Limit] = []
         if settings.per_minute is not None:
             limits.append(TokenBucket(settings.per_minute / 60, settings.burst, now))
@@ -149,7 +154,13 @@ class TaskEndpoints:
         return tuple(limits)
 
     def _check_limits(self) -> tuple[Limit, ...]:
-        rate = self._stage.settings.checks_per_second
+        rate = self._state.settings.checks_per_second
         if rate is None:
             return ()
         return (TokenBucket(rate, max(1, round(rate)), asyncio.get_running_loop().time()),)
+
+
+def _unknown_task(task_id: str) -> ErrorReply:
+    # The status page documents the 400 for a malformed id; a 404 for a well-formed one is what clients report.
+    is_well_formed = task_id.startswith(("task_", "task-"))
+    return error_reply(404, "task not found") if is_well_formed else error_reply(400, "invalid task id")

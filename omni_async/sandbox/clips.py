@@ -1,4 +1,4 @@
-"""A clip as the server holds it: a file or bytes, with a box of padding behind it that need not exist in memory."""
+"""A clip as the sandbox serves it: a file or bytes, optionally padded with a box that need not exist in memory."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-HEADER = 8  # bytes before the content of an MP4 box
+BOX_HEADER = 8  # bytes of size and type before the content of an MP4 box
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """`source`, then `tail`, then zeros up to `size`."""
+    """The bytes of `source`, then `tail`, then zeros up to `size`. Sizes are in bytes."""
 
     source: Path | bytes
     source_size: int
@@ -25,9 +25,9 @@ class Clip:
     etag: str
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from start up to, not including, stop."""
+        """Return the bytes from `start` up to, but not including, `stop`."""
         stop = min(stop, self.size)
-        parts = [self._source(start, min(stop, self.source_size))] if start < self.source_size else []
+        parts = [self._read_source(start, min(stop, self.source_size))] if start < self.source_size else []
         tail_end = self.source_size + len(self.tail)
         if stop > self.source_size and start < tail_end:
             parts.append(self.tail[max(0, start - self.source_size) : stop - self.source_size])
@@ -35,7 +35,7 @@ class Clip:
             parts.append(bytes(stop - max(start, tail_end)))
         return b"".join(parts)
 
-    def _source(self, start: int, stop: int) -> bytes:
+    def _read_source(self, start: int, stop: int) -> bytes:
         if isinstance(self.source, bytes):
             return self.source[start:stop]
         with self.source.open("rb") as file:
@@ -44,22 +44,26 @@ class Clip:
 
 
 def clip_from_file(path: Path, clip_bytes: int | None) -> Clip:
-    """The clip in a file, padded if asked for."""
+    """Return the clip in a file, padded to `clip_bytes` bytes unless that is None or too small."""
     content = path.read_bytes()
-    tail, size = _box(len(content), b"", clip_bytes) if clip_bytes else (b"", len(content))
+    tail, size = _padding(len(content), b"", clip_bytes) if clip_bytes else (b"", len(content))
     return Clip(path, len(content), tail, size, _etag(content, tail))
 
 
 def distinct_clip(content: bytes, mark: str, clip_bytes: int | None) -> Clip:
-    """The same film for everybody, made distinct by a trailing box that holds `mark`."""
-    tail, size = _box(len(content), mark.encode(), clip_bytes)
+    """Return the same content made distinct by a trailing box that holds `mark`, padded if asked for.
+
+    Load tests get a file of its own for every task this way without rendering one.
+    """
+    tail, size = _padding(len(content), mark.encode(), clip_bytes)
     return Clip(content, len(content), tail, size, _etag(content[:64], tail))
 
 
-def _box(before: int, content: bytes, clip_bytes: int | None) -> tuple[bytes, int]:
-    least = HEADER + len(content)
-    length = max(least, (clip_bytes or 0) - before)
-    if not content and before + least > (clip_bytes or 0):
+def _padding(before: int, content: bytes, clip_bytes: int | None) -> tuple[bytes, int]:
+    """Return the start of a `free` box after `before` bytes, and the size of the file with the complete box."""
+    min_length = BOX_HEADER + len(content)
+    length = max(min_length, (clip_bytes or 0) - before)
+    if not content and before + min_length > (clip_bytes or 0):
         return b"", before
     return struct.pack(">I4s", length, b"free") + content, before + length
 

@@ -1,4 +1,4 @@
-"""What each fault of a submit or a check does when it hits."""
+"""What each fault does to a submit, a check or an upload. Used by the endpoints; `faults` decides when."""
 
 from __future__ import annotations
 
@@ -17,21 +17,23 @@ if TYPE_CHECKING:
 
 
 HTML_PAGE = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
-LATE = 1.0
+# Seconds by which `slow_check` delays a response: clearly later than a normal one, and far below any client's timeout.
+# The table of faults promises one second.
+SLOW_CHECK_DELAY = 1.0
 
 
-def _in_200(stage: SandboxState) -> ErrorReply:
-    if stage.fault_injector.coin_flip("error_in_200"):
+def _error_in_200(state: SandboxState) -> ErrorReply:
+    if state.fault_injector.coin_flip("error_in_200"):
         return ErrorReply(200, {"code": 429, "message": "too many requests, please try again later"})
     return ErrorReply(200, {"success": False, "message": "system busy, please try again later"})
 
 
-ANSWERS: dict[str, Callable[[SandboxState], ErrorReply]] = {
+ERROR_REPLIES: dict[str, Callable[[SandboxState], ErrorReply]] = {
     "http_400": lambda _: error_reply(400, "invalid request parameters"),
     "http_401": lambda _: invalid_key(),
     "http_402": lambda _: error_reply(402, "insufficient account balance, please top up and try again"),
     "http_403": lambda _: error_reply(403, "this API key may not use this model"),
-    "http_429": lambda stage: stage.too_many_requests(1.0),
+    "http_429": lambda state: state.too_many_requests(1.0),
     "http_500": lambda _: observed_error(500, "get_channel_failed", "please wait and try again later"),
     "http_500_parameter": lambda _: observed_error(
         500, "build_request_failed", "build_request_failed: invalid size: 4:3 allowed: 16:9, 9:16"
@@ -47,16 +49,16 @@ ANSWERS: dict[str, Callable[[SandboxState], ErrorReply]] = {
     "idempotency_indeterminate": lambda _: error_with_code(
         409, "idempotency_result_indeterminate", "the result of the first request is not known"
     ),
-    "error_in_200": _in_200,
+    "error_in_200": _error_in_200,
     "http_401_check": lambda _: invalid_key(),
     "http_403_check": lambda _: error_reply(403, "this API key may not see this task"),
-    "http_429_check": lambda stage: stage.too_many_requests(1.0),
+    "http_429_check": lambda state: state.too_many_requests(1.0),
     "http_500_check": lambda _: error_reply(500, "internal server error"),
     "http_502_check": lambda _: bad_gateway(),
     "html_check": lambda _: ErrorReply(200, HTML_PAGE),
-    "not_found_check": lambda stage: (
+    "not_found_check": lambda state: (
         error_reply(404, "task not found")
-        if stage.fault_injector.coin_flip("not_found_check")
+        if state.fault_injector.coin_flip("not_found_check")
         else error_reply(400, "invalid task id")
     ),
     "http_400_upload": lambda _: ErrorReply(
@@ -64,58 +66,58 @@ ANSWERS: dict[str, Callable[[SandboxState], ErrorReply]] = {
     ),
     "http_401_upload": lambda _: invalid_key(),
     "http_402_upload": lambda _: error_reply(402, "insufficient account balance, please top up and try again"),
-    "http_429_upload": lambda stage: stage.too_many_requests(1.0),
+    "http_429_upload": lambda state: state.too_many_requests(1.0),
     "http_500_upload": lambda _: ErrorReply(
         500, {"error": {"message": "failed to upload image", "type": "server_error"}}
     ),
 }
-DROPS = ("drop_before", "drop_check", "drop_upload")
+DROPPED_CONNECTIONS = ("drop_before", "drop_check", "drop_upload")
 
 
-def instead(stage: SandboxState, fault: str | None) -> None:
-    """Raise what a fault answers instead of the right answer, if it does."""
-    if fault in DROPS:
+def raise_for_fault(state: SandboxState, fault: str | None) -> None:
+    """Raise the reply that a fault sends instead of the right one; do nothing for other faults and None."""
+    if fault in DROPPED_CONNECTIONS:
         raise ConnectionDropped
-    if fault in ANSWERS:
-        raise ANSWERS[fault](stage)
+    if fault in ERROR_REPLIES:
+        raise ERROR_REPLIES[fault](state)
 
 
-async def before_accepting(stage: SandboxState, fault: str | None, elsewhere: str) -> None:
-    """What a fault does to a submit that must not be accepted."""
+async def before_acceptance(state: SandboxState, fault: str | None, other_origin: str) -> None:
+    """Apply a fault that keeps a submit from being accepted. `other_origin` is the target of a redirect."""
     if fault == "redirect_submit":
-        location = {"Location": f"{elsewhere}/v1/videos/generations"}
+        location = {"Location": f"{other_origin}/v1/videos/generations"}
         raise ErrorReply(307, {"message": "temporary redirect"}, location)
-    instead(stage, fault)
+    raise_for_fault(state, fault)
 
 
-async def after_accepting(
-    stage: SandboxState, fault: str | None, request: web.Request, reply: web.Response
+async def after_acceptance(
+    state: SandboxState, fault: str | None, request: web.Request, response: web.Response
 ) -> web.Response:
-    """What a fault does to the reply of a submit that was accepted."""
+    """Return the response to an accepted submit, changed or withheld by the fault."""
     if fault == "drop_after":
         raise ConnectionDropped
     if fault == "hang_submit":
-        await stage.hang(request)
+        await state.hang(request)
     if fault == "http_500_after":
         raise observed_error(500, "get_channel_failed", "please wait and try again later")
-    return broken_off(reply) if fault == "garbage_json" else reply
+    return truncated(response) if fault == "garbage_json" else response
 
 
-async def to_check(stage: SandboxState, fault: str | None, request: web.Request) -> None:
-    """What a fault does to a check before it is answered."""
+async def before_check(state: SandboxState, fault: str | None, request: web.Request) -> None:
+    """Apply a fault that delays, withholds or replaces the response to a check."""
     if fault == "hang_check":
-        await stage.hang(request)
+        await state.hang(request)
     if fault == "slow_check":
-        await asyncio.sleep(LATE)
-    instead(stage, fault)
+        await asyncio.sleep(SLOW_CHECK_DELAY)
+    raise_for_fault(state, fault)
 
 
-def spoiled(fault: str | None, reply: web.Response) -> web.Response:
-    """The answer to a check, broken off if the fault is that."""
-    return broken_off(reply) if fault == "garbage_check" else reply
+def after_check(fault: str | None, response: web.Response) -> web.Response:
+    """Return the response to a check, cut off if the fault says so."""
+    return truncated(response) if fault == "garbage_check" else response
 
 
-def broken_off(reply: web.Response) -> web.Response:
-    """The first half of a JSON reply, as if it were all."""
-    text = reply.text or ""
+def truncated(response: web.Response) -> web.Response:
+    """Return a response with the first half of a JSON body and a Content-Length that matches it."""
+    text = response.text or ""
     return web.Response(text=text[: len(text) // 2], content_type="application/json")

@@ -1,4 +1,4 @@
-"""Idempotency-Key: the same key with the same body is one task, whatever happens to the replies."""
+"""Idempotency-Key: requests with the same key and the same body create one task, whatever happens to the responses."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from .replies import error_reply, error_with_code
 
-HEADER = "Idempotency-Key"
-REPLAYED = "Idempotency-Replayed"
-RETENTION = 86_400.0
-FITS = re.compile(r"[\x21-\x7e]{1,191}")
+KEY_HEADER = "Idempotency-Key"
+REPLAYED_HEADER = "Idempotency-Replayed"
+RETENTION = 86_400.0  # seconds; the schema of the models declares these 24 hours
+KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,191}")  # the rule that the vendor's own client checks too
 
 
 @dataclass(slots=True)
 class Claim:
-    """One key in use: held while its first request is handled, then the reply it got."""
+    """A key in use: held while its first request is handled, then the reply that this request got."""
 
     digest: str
     since: float
@@ -25,18 +25,23 @@ class Claim:
 
 @dataclass(slots=True)
 class IdempotencyKeys:
-    """All keys of all API keys."""
+    """The idempotency keys in use. Each API key has its own."""
 
-    honoured: bool
+    is_honoured: bool
     _claims: dict[tuple[str, str], Claim] = field(default_factory=dict)
 
     def claim(self, scope: tuple[str, str | None], digest: str, now: float) -> Claim:
-        """Claim the key of a request; a claim that has a reply already is a replay. Raises Refusal."""
+        """Claim the key of a request. A claim that has a reply already is to be replayed.
+
+        `scope` is the API key with the idempotency key, None if the request has none. `digest` stands for the body.
+        Raises `ErrorReply`: 400 for a malformed key, 409 for a key with another body or whose first request is still
+        being handled.
+        """
         api_key, key = scope
-        if key is None or not self.honoured:
+        if key is None or not self.is_honoured:
             return Claim(digest, now)
-        if not FITS.fullmatch(key):
-            raise error_reply(400, f"{HEADER} must be 1 to 191 visible ASCII characters")
+        if not KEY_PATTERN.fullmatch(key):
+            raise error_reply(400, f"{KEY_HEADER} must be 1 to 191 visible ASCII characters")
         known = self._claims.get((api_key, key))
         if known is None or now - known.since > RETENTION:
             known = self._claims[api_key, key] = Claim(digest, now)
@@ -49,6 +54,6 @@ class IdempotencyKeys:
         return known
 
     def release(self, scope: tuple[str, str | None]) -> None:
-        """The request was refused: its key is free again."""
+        """Release the key of a request that was refused, so that it can be used again."""
         if scope[1] is not None:
             self._claims.pop((scope[0], scope[1]), None)

@@ -1,4 +1,7 @@
-"""Limits as servers have them: a token bucket, a fixed window, and what Retry-After says of them."""
+"""Rate limits as servers keep them: a token bucket, a fixed window, and the Retry-After header of a 429.
+
+Times are those of the event loop's clock, in seconds, and are passed in: nothing here waits.
+"""
 
 from __future__ import annotations
 
@@ -8,40 +11,42 @@ from itertools import cycle
 
 
 class TokenBucket:
-    """`rate` per second, at most `burst` at once."""
+    """A bucket that holds at most `burst` tokens and is refilled with `rate` tokens per second."""
 
     def __init__(self, rate: float, burst: float, now: float) -> None:
         self._rate, self._burst = rate, float(burst)
-        self._level, self._seen = float(burst), now
+        self._tokens, self._updated = float(burst), now
 
     def wait(self, now: float) -> float:
-        """Seconds until one may pass; 0 means now."""
-        self._level = min(self._burst, self._level + (now - self._seen) * self._rate)
-        self._seen = now
-        return max(0.0, (1 - self._level) / self._rate) if self._level < 1 - 1e-9 else 0.0
+        """Return the seconds until there is a token; 0 means now."""
+        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
+        self._updated = now
+        # Within a rounding error of a full token counts as one: a client that waited exactly as long as it was asked
+        # to must not be refused again.
+        return max(0.0, (1 - self._tokens) / self._rate) if self._tokens < 1 - 1e-9 else 0.0
 
     def consume(self, now: float) -> None:
-        """Count one that passed."""
+        """Take a token for an accepted request."""
         self.wait(now)
-        self._level -= 1
+        self._tokens -= 1
 
 
 class FixedWindow:
-    """At most `count` in each window of `seconds`, all windows counted from the start."""
+    """At most `count` requests in each window of `seconds`; the windows follow each other from the start."""
 
     def __init__(self, count: int, seconds: float, now: float) -> None:
         self._count, self._seconds = count, seconds
         self._start, self._used = now, 0
 
     def wait(self, now: float) -> float:
-        """Seconds until one may pass; 0 means now."""
+        """Return the seconds until a request is accepted; 0 means now."""
         passed = math.floor((now - self._start) / self._seconds)
         if passed > 0:
             self._start, self._used = self._start + passed * self._seconds, 0
         return self._start + self._seconds - now if self._used >= self._count else 0.0
 
     def consume(self, now: float) -> None:
-        """Count one that passed."""
+        """Count an accepted request."""
         self.wait(now)
         self._used += 1
 
@@ -50,13 +55,13 @@ Limit = TokenBucket | FixedWindow
 
 
 class RequestLimiter:
-    """All limits of one key on one kind of request: a request passes all or counts on none."""
+    """All limits of one API key for one kind of request. A refused request counts on none of them."""
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
         self._limits = limits
 
     def admit(self, now: float) -> float:
-        """0 if the request may pass (it is counted then), else the seconds to wait."""
+        """Count the request and return 0 if every limit accepts it; else return the seconds to wait."""
         wait = max((limit.wait(now) for limit in self._limits), default=0.0)
         if wait == 0:
             for limit in self._limits:
@@ -65,21 +70,22 @@ class RequestLimiter:
 
 
 class RetryAfter:
-    """Writes the Retry-After header in the style of the settings."""
+    """Writes the Retry-After header in the form that the settings choose."""
 
+    # What a client must not trust: no number, negative, zero, a date in the past, empty.
     WRONG = ("soon", "-5", "0", "Wed, 21 Oct 2015 07:28:00 GMT", "")
 
-    def __init__(self, style: str) -> None:
-        self._style = style
+    def __init__(self, form: str) -> None:
+        self._form = form
         self._wrong = cycle(self.WRONG)
 
-    def header(self, wait: float, wall: float) -> dict[str, str]:
-        """The header for a wait of that many seconds, at that unix time."""
-        seconds = max(1, math.ceil(wait))
-        if self._style == "none":
+    def header(self, delay: float, wall: float) -> dict[str, str]:
+        """Return the header for a delay in seconds; `wall` is the Unix time. Empty for the form "none"."""
+        seconds = max(1, math.ceil(delay))
+        if self._form == "none":
             return {}
-        if self._style == "date":
-            return {"Retry-After": formatdate(math.ceil(wall + wait), usegmt=True)}
-        if self._style == "wrong":
+        if self._form == "date":
+            return {"Retry-After": formatdate(math.ceil(wall + delay), usegmt=True)}
+        if self._form == "wrong":
             return {"Retry-After": next(self._wrong)}
-        return {"Retry-After": "86400" if self._style == "huge" else str(seconds)}
+        return {"Retry-After": "86400" if self._form == "huge" else str(seconds)}

@@ -1,4 +1,7 @@
-"""A sandbox in a process of its own, which ends with the process that started it."""
+"""A sandbox in a process of its own, which ends with the process that started it.
+
+The command line uses it for `--sandbox`; tests and benchmarks use it where the sandbox must not share their event loop.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-PACKAGES = Path(__file__).parents[2]
-PATIENCE = 30.0  # seconds a new process gets until it serves
-GRACE = 5.0  # seconds it gets to end
+PACKAGE_ROOT = Path(__file__).parents[2]
+# Seconds that a new process gets until it serves. It takes about one on an idle machine; on a loaded one, half might
+# fail a start that would have worked, and twice as much would only report a hang later. Chosen, not measured.
+START_TIMEOUT = 30.0
+# Seconds that the process gets to close before it is killed. Closing takes about SHUTDOWN_TIMEOUT of `server`.
+EXIT_TIMEOUT = 5.0
+MAX_STDERR = 4000  # bytes of its stderr that an error quotes
 
 
 class SandboxProcess:
-    """`async with SandboxProcess(per_minute=60) as sandbox: sandbox.base_url; await sandbox.record()`."""
+    """A sandbox in a child process, running while its `async with` block is open.
 
-    def __init__(self, settings: SandboxSettings | None = None, **knobs: Any) -> None:
-        if settings is not None and knobs:
-            raise TypeError("give SandboxProcess either settings or knobs, not both")
-        self.settings = settings or SandboxSettings(**knobs)
+    Takes a `SandboxSettings` or its fields as keyword arguments. Raises `RuntimeError` if the process does not start.
+
+    Example::
+
+        import asyncio
+        from omni_async.sandbox import SandboxProcess
+
+        async def main():
+            async with SandboxProcess(per_minute=60) as sandbox:
+                print(sandbox.base_url, await sandbox.record())
+
+        asyncio.run(main())
+    """
+
+    def __init__(self, settings: SandboxSettings | None = None, **options: Any) -> None:
+        if settings is not None and options:
+            raise TypeError("SandboxProcess takes either a SandboxSettings or keyword arguments, not both")
+        self.settings = settings or SandboxSettings(**options)
         self.base_url = self.cdn_url = self.api_key = ""
         self.pid = 0
 
@@ -46,17 +67,17 @@ class SandboxProcess:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stop(GRACE)
+        await self._stop(EXIT_TIMEOUT)
 
     async def record(self) -> dict[str, Any]:
-        """What clients did to it so far."""
+        """Return what clients have done so far: the fields of `SandboxRecord` as JSON values."""
         async with (
             self._session() as session,
             session.get(f"{self.base_url}/sandbox/record") as response,
         ):
             response.raise_for_status()
-            told: dict[str, Any] = await response.json()
-            return told
+            record: dict[str, Any] = await response.json()
+            return record
 
     async def script(self, kind: str, names: Iterable[str | None]) -> None:
         """Queue faults for the next requests of a kind, as `Sandbox.script` does."""
@@ -73,34 +94,35 @@ class SandboxProcess:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted))
 
     async def _start(self) -> None:
-        paths = [str(PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "omni_async.sandbox", "--child", json.dumps(self.settings.to_json())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
             env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-            start_new_session=True,  # Ctrl-C is for the parent to decide
+            start_new_session=True,  # Ctrl-C in a terminal must reach the parent only, which then stops this process
         )
         self.pid = self._process.pid
         assert self._process.stdout is not None
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), PATIENCE)
+            line = await asyncio.wait_for(self._process.stdout.readline(), START_TIMEOUT)
         except TimeoutError:
-            raise RuntimeError(f"the sandbox did not serve within {PATIENCE:.0f} s: {self._complaints()}") from None
+            message = f"the sandbox process did not serve within {START_TIMEOUT:.0f} s: {self._stderr_text()}"
+            raise RuntimeError(message) from None
         if not line:
-            raise RuntimeError(f"the sandbox ended before it served: {self._complaints()}")
-        told = json.loads(line)
-        self.base_url, self.cdn_url, self.api_key = told["base_url"], told["cdn_url"], told["api_key"]
+            raise RuntimeError(f"the sandbox process ended before it served: {self._stderr_text()}")
+        addresses = json.loads(line)
+        self.base_url, self.cdn_url, self.api_key = addresses["base_url"], addresses["cdn_url"], addresses["api_key"]
 
-    def _complaints(self) -> str:
+    def _stderr_text(self) -> str:
         self._stderr.seek(0)
-        return self._stderr.read()[-4000:].decode(errors="replace") or "it said nothing"
+        return self._stderr.read()[-MAX_STDERR:].decode(errors="replace") or "it printed nothing on stderr"
 
-    async def _stop(self, grace: float) -> None:
-        """Close its stdin, which it takes as the word to end; kill it if it does not.
+    async def _stop(self, timeout: float) -> None:
+        """Close the stdin of the process, at which it exits, and kill it if it has not done so within the timeout.
 
-        Shielded: a cancelled scope would cancel each await in turn, and the loop end before the process was seen gone.
+        Shielded: a cancelled scope would cancel each await in turn, and the event loop would end before the process.
         """
         process: asyncio.subprocess.Process | None = getattr(self, "_process", None)
         with anyio.CancelScope(shield=True):
@@ -108,7 +130,7 @@ class SandboxProcess:
                 if process is not None and process.stdin is not None:
                     process.stdin.close()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(process.communicate(), grace)
+                        await asyncio.wait_for(process.communicate(), timeout)
             finally:
                 if process is not None and process.returncode is None:
                     with suppress(ProcessLookupError):

@@ -1,4 +1,7 @@
-"""Worker processes that film, so that rendering never holds up an answer."""
+"""Worker processes that render clips, so that rendering never delays a response.
+
+This module must stay outside of `rendering/`: the workers import that folder as a package of its own.
+"""
 
 from __future__ import annotations
 
@@ -12,52 +15,58 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-HOME = Path(__file__).parent
-REMEDY = "the sandbox makes real clips and needs av and pillow for it: pip install 'omni-async[media]'"
+HOME = Path(__file__).parent  # the folder that contains the package `rendering`
+MISSING_EXTRA = "the sandbox makes real clips and needs av and pillow for it: pip install 'omni-async[media]'"
+# Characters of a dead worker's stderr that its error quotes: a traceback of av fits.
+MAX_STDERR = 2000
 
 
 class RenderError(Exception):
-    """A clip could not be made."""
+    """A clip could not be rendered."""
 
 
 def require_media() -> None:
-    """Raise a ModuleNotFoundError naming the remedy if clips cannot be made here."""
+    """Raise a `ModuleNotFoundError` that says what to install if clips cannot be rendered here."""
     for name in ("av", "PIL"):
         if importlib.util.find_spec(name) is None:
-            raise ModuleNotFoundError(REMEDY, name=name)
+            raise ModuleNotFoundError(MISSING_EXTRA, name=name)
 
 
 class Renderer:
-    """At most `workers` processes, started when first needed, and the folder they write to."""
+    """At most `workers` processes, each started when it is first needed, and the folder that they write to."""
 
     def __init__(self, workers: int) -> None:
-        self._places = asyncio.Semaphore(workers)
+        self._slots = asyncio.Semaphore(workers)
         self._idle: list[_Worker] = []
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     @property
     def folder(self) -> Path:
-        """Where clips and references lie until the end."""
+        """The temporary folder of clips and references, created when it is first needed."""
         if self._folder is None:
             self._folder = tempfile.TemporaryDirectory(prefix="omni-async-sandbox-", ignore_cleanup_errors=True)
         return Path(self._folder.name)
 
-    async def render(self, script: dict[str, Any]) -> Path:
-        """Film the script; raises RenderError."""
-        async with self._places:
+    async def render(self, spec: dict[str, Any]) -> Path:
+        """Render a clip and return its path. `spec` holds the fields of `rendering.video.ClipSpec`.
+
+        Raises `RenderError`.
+        """
+        async with self._slots:
             worker = self._idle.pop() if self._idle else await _Worker.start(self.folder)
             try:
-                error = await worker.film(script)
+                error = await worker.render(spec)
             except BaseException:
+                # The worker is dead, or it is still busy with a clip that is no longer wanted.
                 await worker.aclose()
                 raise
             self._idle.append(worker)
         if error is not None:
             raise RenderError(error)
-        return Path(script["path"])
+        return Path(spec["path"])
 
     async def aclose(self) -> None:
-        """End the workers and remove the folder."""
+        """Stop the workers and remove the folder."""
         while self._idle:
             await self._idle.pop().aclose()
         if self._folder is not None:
@@ -65,42 +74,42 @@ class Renderer:
 
 
 class _Worker:
-    def __init__(self, process: asyncio.subprocess.Process, complaints: Path) -> None:
-        self._process, self._complaints = process, complaints
+    def __init__(self, process: asyncio.subprocess.Process, stderr: Path) -> None:
+        self._process, self._stderr = process, stderr
 
     @classmethod
     async def start(cls, folder: Path) -> _Worker:
-        # The studio runs as a package of its own: without aiohttp and the rest it starts in a fraction of the time.
+        # As a package of its own, `rendering` imports neither aiohttp nor this library: it starts much faster.
         paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
-        complaints = folder / "complaints.txt"
-        with complaints.open("ab") as stderr:
+        stderr_path = folder / "stderr.txt"
+        with stderr_path.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "rendering", str(folder)),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
                 env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
-                start_new_session=True,  # Ctrl-C is for the parent to decide
+                start_new_session=True,  # Ctrl-C in a terminal must reach the parent only
             )
-        return cls(process, complaints)
+        return cls(process, stderr_path)
 
-    async def film(self, script: dict[str, Any]) -> str | None:
-        """What went wrong, or None."""
+    async def render(self, spec: dict[str, Any]) -> str | None:
+        """Render a clip. Return what went wrong with it, None if nothing. Raise `RenderError` if the worker died."""
         stdin, stdout = self._process.stdin, self._process.stdout
         assert stdin is not None
         assert stdout is not None
-        with suppress(ConnectionError):
-            stdin.write(json.dumps(script).encode() + b"\n")
+        with suppress(ConnectionError):  # it has died; reading its stdout then says so
+            stdin.write(json.dumps(spec).encode() + b"\n")
             await stdin.drain()
         line = await stdout.readline()
         if not line:
-            last = self._complaints.read_text(errors="replace")[-2000:]
-            raise RenderError(f"the process that renders ended: {last or 'without a word'}")
+            output = self._stderr.read_text(errors="replace")[-MAX_STDERR:]
+            raise RenderError(f"the rendering process ended: {output or 'it printed nothing on stderr'}")
         error: str | None = json.loads(line)["error"]
         return error
 
     async def aclose(self) -> None:
-        """Kill it, and see it and its pipes gone."""
+        """Kill the process, and wait until it and its pipes are gone."""
         with suppress(ProcessLookupError):
             self._process.kill()
         if self._process.stdin is not None:

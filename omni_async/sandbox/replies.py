@@ -1,4 +1,7 @@
-"""The words of the service: error shapes as published and as seen, and how they become responses."""
+"""Error responses: the forms that the API page documents, the forms seen from the live service, and how to raise them.
+
+Handlers raise `ErrorReply`; the middleware in `state` turns it into a response.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-TYPES = {
+ERROR_TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
     402: "payment_required",
@@ -27,14 +30,14 @@ HTML_502 = (
 
 
 class ErrorReply(Exception):
-    """An answer that is not the one asked for."""
+    """A response that is not the one asked for. A `str` body is sent as HTML, a `dict` as JSON."""
 
     def __init__(self, status: int, body: dict[str, Any] | str, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, body)
         self.status, self.body, self.headers = status, body, headers or {}
 
     def response(self, request_id: str) -> web.Response:
-        """The response that says so."""
+        """Return the HTTP response, with the request id in its header and, where a placeholder stands, in its body."""
         headers = {REQUEST_ID: request_id, **self.headers}
         if isinstance(self.body, str):
             return web.Response(status=self.status, text=self.body, content_type="text/html", headers=headers)
@@ -43,28 +46,28 @@ class ErrorReply(Exception):
 
 
 class ConnectionDropped(Exception):
-    """The connection is to be closed without an answer."""
+    """The connection is to be closed without a response."""
 
 
 def error_reply(status: int, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
-    """An error in the shape of the documentation."""
-    return ErrorReply(status, {"error": {"code": status, "message": message, "type": TYPES[status]}}, headers)
+    """Return an error in the form that the API page documents: code, message, type."""
+    return ErrorReply(status, {"error": {"code": status, "message": message, "type": ERROR_TYPES[status]}}, headers)
 
 
 def observed_error(status: int, code: str, message: str) -> ErrorReply:
-    """An error in the shape that the service was seen to use."""
+    """Return an error in the form seen from the live service: type `apimart_error`, request id in the message."""
     error = {"code": code, "message": f"{message} (request id: <request id>)", "param": "", "type": "apimart_error"}
     return ErrorReply(status, {"error": error})
 
 
 def error_with_code(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
-    """An error in the newer shape, with a word for a code."""
-    error = {"message": message, "type": TYPES[status], "param": "", "code": code}
+    """Return an error in the newer form, whose code is a string and whose envelope carries the request id."""
+    error = {"message": message, "type": ERROR_TYPES[status], "param": "", "code": code}
     return ErrorReply(status, {"request_id": "<request id>", "error": error}, headers)
 
 
 def bad_gateway() -> ErrorReply:
-    """The HTML page of a gateway whose upstream is gone."""
+    """Return a 502 with the HTML page of a gateway whose upstream is unreachable."""
     return ErrorReply(502, HTML_502)
 
 

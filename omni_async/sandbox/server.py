@@ -1,4 +1,7 @@
-"""A sandbox in the running event loop: two origins that speak as the service does, and real clips."""
+"""A sandbox in the running event loop: an API server and a CDN server that answer as the service does.
+
+`Sandbox` builds the parts and connects them. `SandboxProcess` and `omni_async.testing.SandboxThread` run one elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ import anyio
 from aiohttp import web
 from yarl import URL
 
-from . import render_pool as render
 from .account import AccountEndpoints
 from .api import TaskEndpoints
 from .cdn import Cdn, LinkTable
@@ -22,6 +24,7 @@ from .faults import FaultInjector
 from .model_specs import HEIGHTS
 from .record import SandboxRecord
 from .references import ReferenceLoader
+from .render_pool import Renderer, require_media
 from .replies import error_reply
 from .settings import SandboxSettings
 from .state import SandboxState
@@ -33,21 +36,47 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 
-GRACE = 0.5  # seconds that answers under way get when the sandbox closes
-LARGEST_BODY = 40 * 1024 * 1024
+# Seconds that open responses get when the sandbox closes. More would delay every test that leaves a download or a
+# hanging request behind; less would cut off responses that are only slow. Chosen, not measured.
+SHUTDOWN_TIMEOUT = 0.5
+# Bytes. Well above the 20 MB that an upload may have, so that a larger upload gets the error of the service.
+MAX_BODY = 40 * 1024 * 1024
+# Connections that may wait until they are accepted. A load test opens hundreds at the same moment; beyond the backlog
+# the kernel drops them and the client retries after a second, which would show in its timings. aiohttp's default of 128
+# is too few for that; twice as many would make no difference. Chosen, not measured.
+BACKLOG = 1024
 DEFAULT_KEY = "sk-sandbox"
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+# Addresses that stand for "every interface", and how this machine itself reaches them.
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
+# x264's quantizer of the prerendered clip: coarser than that of other clips, so that load tests transfer little.
+PRERENDERED_QUANTIZER = 32
 
-_prerendered: dict[bool, bytes] = {}  # by orientation; the same for every sandbox of this process
+_prerendered: dict[bool, bytes] = {}  # by orientation; shared by all sandboxes of this process
 
 
 class Sandbox:
-    """`async with Sandbox(per_minute=60, faults={"http_500": 0.1}) as sandbox: sandbox.base_url`."""
+    """A local server that speaks the API and makes real clips, running while its `async with` block is open.
 
-    def __init__(self, settings: SandboxSettings | None = None, **knobs: Any) -> None:
-        if settings is not None and knobs:
-            raise TypeError("give Sandbox either settings or knobs, not both")
-        self.settings = settings or SandboxSettings(**knobs)
+    Takes a `SandboxSettings` or its fields as keyword arguments.
+
+    Example::
+
+        import asyncio
+        from omni_async import OmniClient
+        from omni_async.sandbox import Sandbox
+
+        async def main():
+            async with Sandbox(median=0.2, seconds=3) as sandbox:
+                async with OmniClient(sandbox.api_key, base_url=sandbox.base_url) as client:
+                    print(await client.submit("a red apple"), sandbox.record.paid)
+
+        asyncio.run(main())
+    """
+
+    def __init__(self, settings: SandboxSettings | None = None, **options: Any) -> None:
+        if settings is not None and options:
+            raise TypeError("Sandbox takes either a SandboxSettings or keyword arguments, not both")
+        self.settings = settings or SandboxSettings(**options)
         self.record = SandboxRecord()
         self.base_url = ""
         self.cdn_url = ""
@@ -57,15 +86,22 @@ class Sandbox:
         self._stack = AsyncExitStack()
 
     def script(self, kind: str, names: Iterable[str | None]) -> None:
-        """Queue faults for the next of a kind (submit, check, clip, upload, webhook); None lets one pass."""
+        """Queue faults for the next requests of a kind; None lets one request pass without a fault.
+
+        The kinds are submit, check, clip, upload and webhook. Random faults resume when the queue is empty. Raises
+        `ValueError` for an unknown kind, and for a fault that cannot hit it.
+        """
         self._fault_injector.script(kind, names)
 
-    def fault(self, name: str, chance: float = 1.0) -> None:
-        """Switch a fault on, from now on, with this probability; 0 switches it off."""
-        self._fault_injector.set_probability(name, chance)
+    def fault(self, name: str, probability: float = 1.0) -> None:
+        """Switch a fault on from now on, with this probability; 0 switches it off.
+
+        `FAULTS` lists the names. Raises `ValueError` for any other.
+        """
+        self._fault_injector.set_probability(name, probability)
 
     async def __aenter__(self) -> Sandbox:
-        render.require_media()
+        require_media()
         try:
             await self._open()
         except BaseException:
@@ -77,81 +113,84 @@ class Sandbox:
         await self._close()
 
     async def _close(self) -> None:
-        with anyio.CancelScope(shield=True):  # a cancelled scope around it would cancel each await of the closing
+        # Without the shield, a cancelled scope around the block would cancel each await of the closing in turn.
+        with anyio.CancelScope(shield=True):
             await self._stack.aclose()
 
     async def _open(self) -> None:
-        settings, enter = self.settings, self._stack
+        settings, stack = self.settings, self._stack
         self._tls = _tls(settings)
-        stage = SandboxState(settings, self.record, self._fault_injector)
-        self._renderer = render.Renderer(settings.render_workers)
-        self._prerendering = asyncio.Lock()  # many tasks want it at once; one makes it
-        enter.push_async_callback(self._renderer.aclose)
-        session = await enter.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
-        self._runner = TaskRunner(settings, self.record, self._film)
-        self._runner.on_end = WebhookSender(session, stage, self._view).send
-        enter.push_async_callback(self._runner.aclose)
+        state = SandboxState(settings, self.record, self._fault_injector)
+        self._renderer = Renderer(settings.render_workers)
+        self._prerendering = asyncio.Lock()
+        stack.push_async_callback(self._renderer.aclose)
+        session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()))
+        self._runner = TaskRunner(settings, self.record, self._make_clips)
+        self._runner.on_end = WebhookSender(session, state, self._task_json).send
+        stack.push_async_callback(self._runner.aclose)
         links = LinkTable(settings.link_lifetime)
-        self._cdn = Cdn(stage, self._runner, links)
-        self._references = ReferenceLoader(session, lambda: self._renderer.folder, self._own)
-        self._views = TaskSerializer(settings, partial(self._address, links))
-        self.cdn_url, self._cdn.third = await self._serve_cdn(stage)
-        self.base_url = await self._serve_api(stage)
-        enter.callback(stage.closing.set)
+        self._cdn = Cdn(state, self._runner, links)
+        self._references = ReferenceLoader(session, lambda: self._renderer.folder, self._read_own)
+        self._serializer = TaskSerializer(settings, partial(self._clip_url, links))
+        self.cdn_url, self._cdn.third_origin = await self._serve_cdn(state)
+        self.base_url = await self._serve_api(state)
+        stack.callback(state.closing.set)  # runs first, so that hanging requests end before the servers stop
 
-    async def _serve_cdn(self, stage: SandboxState) -> tuple[str, str]:
-        app = web.Application(middlewares=[self._cdn.watch_keys, stage.handle_errors])
+    async def _serve_cdn(self, state: SandboxState) -> tuple[str, str]:
+        app = web.Application(middlewares=[self._cdn.count_leaked_keys, state.handle_errors])
         app.add_routes(self._cdn.routes())
         urls = await self._listen(app, self.settings.cdn_port, 0)
         return urls[0], urls[1]
 
-    async def _serve_api(self, stage: SandboxState) -> str:
-        api = TaskEndpoints(stage, self._runner, self._views, lambda: self._cdn.third)
-        account = AccountEndpoints(stage, self._runner, lambda *picture: self.cdn_url + self._cdn.keep(*picture))
-        app = web.Application(middlewares=[stage.handle_errors], client_max_size=LARGEST_BODY)
+    async def _serve_api(self, state: SandboxState) -> str:
+        api = TaskEndpoints(state, self._runner, self._serializer, lambda: self._cdn.third_origin)
+        account = AccountEndpoints(state, self._runner, lambda *image: self.cdn_url + self._cdn.store_image(*image))
+        app = web.Application(middlewares=[state.handle_errors], client_max_size=MAX_BODY)
         app.add_routes([*api.routes(), *account.routes()])
-        app.add_routes([web.get("/sandbox/record", self._show), web.post("/sandbox/script", self._queue)])
+        app.add_routes([web.get("/sandbox/record", self._get_record), web.post("/sandbox/script", self._post_script)])
         return (await self._listen(app, self.settings.port))[0]
 
     async def _listen(self, app: web.Application, *ports: int) -> list[str]:
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
+        """Serve an application on each port and return the URLs."""
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
         urls = []
         for port in ports:
-            seen = len(runner.addresses)
-            await web.TCPSite(runner, self.settings.host, port, backlog=1024, ssl_context=self._tls).start()
-            urls.append(_url("https" if self._tls else "http", *runner.addresses[seen][:2]))
+            known = len(runner.addresses)
+            await web.TCPSite(runner, self.settings.host, port, backlog=BACKLOG, ssl_context=self._tls).start()
+            urls.append(_url("https" if self._tls else "http", *runner.addresses[known][:2]))
         return urls
 
-    def _own(self, url: str) -> bytes | None:
-        """What we serve ourselves need not be fetched, nor be counted as if a client had."""
-        return self._cdn.find(url.removeprefix(self.cdn_url)) if url.startswith(self.cdn_url) else None
+    def _read_own(self, url: str) -> bytes | None:
+        # Read directly: a download over HTTP would count in the record as if a client had made it.
+        return self._cdn.read(url.removeprefix(self.cdn_url)) if url.startswith(self.cdn_url) else None
 
-    def _address(self, links: LinkTable, task: Task, index: int, host: str | None) -> tuple[str, float]:
-        link, origin = links.of(task, index), URL(self.cdn_url)
-        # Who listens on every address is reached by the name that the client used.
-        origin = origin.with_host(host) if host and self.settings.host in EVERYWHERE else origin
-        return str(origin.with_path(f"/f/video/{link.name}")), link.until
+    def _clip_url(self, links: LinkTable, task: Task, index: int, host: str | None) -> tuple[str, float]:
+        """Return the URL of a video, and when it expires."""
+        link, origin = links.current(task, index), URL(self.cdn_url)
+        # A sandbox that listens on every address cannot know its own name: it uses the one that the client addressed.
+        origin = origin.with_host(host) if host and self.settings.host in LOOPBACK_OF else origin
+        return str(origin.with_path(f"/f/video/{link.name}")), link.expires_at
 
-    def _view(self, task: Task) -> dict[str, Any]:
-        return self._views.to_json(task, asyncio.get_running_loop().time())
+    def _task_json(self, task: Task) -> dict[str, Any]:
+        return self._serializer.to_json(task, asyncio.get_running_loop().time())
 
-    async def _film(self, task: Task) -> list[Clip]:
+    async def _make_clips(self, task: Task) -> list[Clip]:
         videos = self.settings.videos_per_task + ("two_videos" in task.faults and self.settings.videos_per_task == 1)
         if self.settings.prerendered:
-            content = await self._prerender(task.body.portrait)
+            content = await self._prerender(task.body.is_portrait)
             size = self.settings.clip_bytes
             return [distinct_clip(content, f"{task.task_id}#{index}", size) for index in range(videos)]
         references = await self._references.fetch(task.body)
         parent = self._runner.parent_of(task.body)
-        scripts = [
+        specs = [
             {
                 "path": str(self._renderer.folder / f"{task.task_id}-{index}.mp4"),
                 "prompt": task.body.prompt,
                 "task_id": task.task_id,
                 "seconds": task.seconds,
-                "portrait": task.body.portrait,
+                "is_portrait": task.body.is_portrait,
                 "height": HEIGHTS[task.body.resolution],
                 "seed": self.settings.seed + index,
                 "references": references,
@@ -159,22 +198,23 @@ class Sandbox:
             }
             for index in range(videos)
         ]
-        paths = [await self._renderer.render(script) for script in scripts]
+        paths = [await self._renderer.render(spec) for spec in specs]
         return [clip_from_file(path, self.settings.clip_bytes) for path in paths]
 
-    async def _prerender(self, portrait: bool) -> bytes:
+    async def _prerender(self, is_portrait: bool) -> bytes:
+        """Return the one clip that all tasks share. It is rendered once per process and orientation."""
         async with self._prerendering:
-            if portrait not in _prerendered:
-                path = self._renderer.folder / f"prerendered-{portrait}.mp4"
-                script = {"path": str(path), "prompt": "prerendered", "task_id": "one clip for all", "seconds": 3}
-                await self._renderer.render(script | {"portrait": portrait, "coarseness": 32})
-                _prerendered[portrait] = path.read_bytes()
-        return _prerendered[portrait]
+            if is_portrait not in _prerendered:
+                path = self._renderer.folder / f"prerendered-{is_portrait}.mp4"
+                spec = {"path": str(path), "prompt": "prerendered", "task_id": "one clip for all", "seconds": 3}
+                await self._renderer.render(spec | {"is_portrait": is_portrait, "quantizer": PRERENDERED_QUANTIZER})
+                _prerendered[is_portrait] = path.read_bytes()
+        return _prerendered[is_portrait]
 
-    async def _show(self, _: web.Request) -> web.Response:
+    async def _get_record(self, _: web.Request) -> web.Response:
         return web.json_response(self.record.to_json())
 
-    async def _queue(self, request: web.Request) -> web.Response:
+    async def _post_script(self, request: web.Request) -> web.Response:
         body = await request.json()
         try:
             self.script(body["kind"], body["names"])
@@ -184,7 +224,7 @@ class Sandbox:
 
 
 def _url(scheme: str, host: str, port: int) -> str:
-    host = EVERYWHERE.get(host, host)
+    host = LOOPBACK_OF.get(host, host)
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
@@ -196,5 +236,5 @@ def _tls(settings: SandboxSettings) -> ssl.SSLContext | None:
         context.load_cert_chain(settings.cert, settings.key)
     except (ssl.SSLError, OSError) as error:
         files = " and ".join(filter(None, [settings.cert, settings.key]))
-        raise OSError(f"no certificate with its key in {files}: {error.strerror or error}") from None
+        raise OSError(f"cannot load a certificate and its key from {files}: {error.strerror or error}") from None
     return context

@@ -1,4 +1,4 @@
-"""What both origins of a sandbox share: settings, record, fault_injector, and how to be silent or leave."""
+"""What the servers of a sandbox share: settings, record and faults, and how they answer errors or nothing at all."""
 
 from __future__ import annotations
 
@@ -24,13 +24,17 @@ if TYPE_CHECKING:
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-SLICE = 0.05  # seconds between two looks whether a silent client has left
-RESERVED_WORDS = ("wrong", "invalid")
+# Seconds between two checks whether a client that gets no response has disconnected. aiohttp does not wake a handler
+# for that. Half of it would check twice as often for nothing; twice as much would delay the end of a test that hangs
+# up by 0.1 s. Chosen, not measured.
+DISCONNECT_CHECK_INTERVAL = 0.05
+# A key that contains one of these is rejected unless the settings name the only valid key.
+INVALID_KEY_WORDS = ("wrong", "invalid")
 
 
 @dataclass(slots=True)
 class SandboxState:
-    """Shared state of one sandbox, within one event loop."""
+    """The state that the API and the CDN of one sandbox share, within one event loop."""
 
     settings: SandboxSettings
     record: SandboxRecord
@@ -43,38 +47,38 @@ class SandboxState:
 
     @staticmethod
     def now() -> float:
-        """The loop's clock."""
+        """Return the time of the event loop's clock, in seconds."""
         return asyncio.get_running_loop().time()
 
     async def add_latency(self) -> None:
-        """The latency of the settings."""
+        """Wait for the latency of the settings."""
         if self.settings.latency:
             await asyncio.sleep(self.settings.latency)
 
     async def hang(self, request: web.Request) -> None:
-        """Say nothing more until the client leaves or the sandbox closes; then drop the connection."""
+        """Send nothing more until the client disconnects or the sandbox closes, then raise `ConnectionDropped`."""
         while not self.closing.is_set() and request.transport is not None and not request.transport.is_closing():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.closing.wait(), SLICE)
+                await asyncio.wait_for(self.closing.wait(), DISCONNECT_CHECK_INTERVAL)
         raise ConnectionDropped
 
-    def too_many_requests(self, wait: float) -> ErrorReply:
-        """429 with the Retry-After of the settings."""
-        headers = self.retry_after.header(wait, time.time())
+    def too_many_requests(self, delay: float) -> ErrorReply:
+        """Return a 429 whose Retry-After, in the form of the settings, stands for `delay` seconds."""
+        headers = self.retry_after.header(delay, time.time())
         return error_reply(429, "too many requests, please try again later", headers)
 
     @web.middleware
     async def handle_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Turn what handlers raise into responses; every response carries a request id."""
+        """Turn the exceptions of handlers into responses, and add a request id to every response."""
         request_id = uuid.uuid4().hex
         try:
             response = await handler(request)
-        except ErrorReply as no:
-            response = no.response(request_id)
+        except ErrorReply as error:
+            response = error.response(request_id)
         except ConnectionDropped:
             if request.transport is not None:
                 request.transport.close()
-            return web.Response()
+            return web.Response()  # never sent: the connection is closed
         except web.HTTPRequestEntityTooLarge as error:
             response = error_reply(413, f"request body too large: {error.text}").response(request_id)
         except web.HTTPException:
@@ -84,23 +88,27 @@ class SandboxState:
         return response
 
 
-def authenticate(request: web.Request, only: str | None) -> str:
-    """The API key of a request; raises Refusal (401, 403)."""
+def authenticate(request: web.Request, required_key: str | None) -> str:
+    """Return the API key of a request. Raise `ErrorReply` (401, 403) if it is missing or not accepted.
+
+    With a `required_key`, only that one is accepted. Without, the key itself chooses the outcome: a key that contains
+    "wrong" or "invalid" gets a 401, one that contains "forbidden" a 403, any other is accepted.
+    """
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
     key = key.strip()
-    wrong = not key or scheme.lower() != "bearer"
-    if only is not None:
-        wrong = wrong or key != only
-    elif any(word in key.lower() for word in RESERVED_WORDS):
-        wrong = True
-    if wrong:
+    is_rejected = not key or scheme.lower() != "bearer"
+    if required_key is not None:
+        is_rejected = is_rejected or key != required_key
+    elif any(word in key.lower() for word in INVALID_KEY_WORDS):
+        is_rejected = True
+    if is_rejected:
         raise invalid_key()
-    if only is None and "forbidden" in key.lower():
+    if required_key is None and "forbidden" in key.lower():
         raise error_reply(403, "this API key may not use this model")
     return key
 
 
 def invalid_key() -> ErrorReply:
-    """401 in the shape that the service was seen to use."""
+    """Return a 401 in the form seen from the live service."""
     message = "invalid API key (request id: <request id>)"
     return ErrorReply(401, {"error": {"code": "", "message": message, "param": "", "type": "apimart_error"}})

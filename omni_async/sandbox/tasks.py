@@ -1,4 +1,7 @@
-"""The life of a task: accepted, filmed, finished when its time is over and its clip is there."""
+"""The life of a task: accepted, rendered, and finished when its duration is over and its clips exist.
+
+`TaskRunner` also keeps the account: it charges a task when it is accepted and refunds it when it fails.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,11 @@ if TYPE_CHECKING:
 
 
 CREDITS_PER_DOLLAR = 10
-CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs, which the service's task ids resemble
+# The least number of seconds until a slot: 0 would mean that one is free. The task that is due first may be late,
+# because its clip is still being rendered. The size hardly matters, since Retry-After is rounded up to full seconds.
+MIN_SLOT_DELAY = 0.05
+# The forms of `error` that documentation and clients of the service show.
 FAILURES: tuple[dict[str, Any], ...] = (
     {"code": 400, "message": "The request was rejected by content review", "type": "invalid_request_error"},
     {"code": "task_failed", "message": "upstream generation failed", "type": "task_failed", "param": ""},
@@ -37,17 +44,17 @@ FAILURES: tuple[dict[str, Any], ...] = (
 
 @dataclass(slots=True, eq=False)
 class Task:
-    """One accepted order."""
+    """One accepted submit. `created` and `ended` are Unix times, `started` and `due` times of the loop's clock."""
 
     task_id: str
     api_key: str
     body: SubmitBody
-    seconds: int
-    price: float
+    seconds: int  # length of the clip
+    price: float  # USD
     created: float
-    started: float  # on the loop's clock, like `due`
+    started: float
     due: float
-    faults: frozenset[str]
+    faults: frozenset[str]  # those that it keeps for its lifetime
     will_fail: bool
     status: str = "running"
     ended: float | None = None
@@ -60,75 +67,79 @@ class Task:
         return round(self.price * CREDITS_PER_DOLLAR, 2)
 
     def elapsed_share(self, now: float) -> float:
-        """How much of its time is over, 0 to 1, at a time of the loop's clock."""
+        """Return the share of its duration that is over, 0 to 1, at a time of the loop's clock."""
         return min(1.0, (now - self.started) / max(1e-9, self.due - self.started))
 
 
 class TaskRunner:
-    """All tasks of a sandbox, and the account they are paid from."""
+    """All tasks of a sandbox, and the account that pays for them.
+
+    `render` is called once for each task that will not fail, right after it was accepted, and returns its clips.
+    `on_end` is called after a task has completed or failed.
+    """
 
     def __init__(
-        self, settings: SandboxSettings, record: SandboxRecord, film: Callable[[Task], Awaitable[list[Clip]]]
+        self, settings: SandboxSettings, record: SandboxRecord, render: Callable[[Task], Awaitable[list[Clip]]]
     ) -> None:
         self.tasks: dict[str, Task] = {}
-        self.credits_spent = 0.0  # credits
-        self.credits_spent_by_key: defaultdict[str, float] = defaultdict(float)  # the same by API key
+        self.credits_spent = 0.0
+        self.credits_spent_by_key: defaultdict[str, float] = defaultdict(float)  # by API key
         self.on_end: Callable[[Task], Awaitable[None]] | None = None
-        self._settings, self._record, self._film = settings, record, film
-        self._jitter = random.Random(f"{settings.seed}:tasks")
+        self._settings, self._record, self._render = settings, record, render
+        self._random = random.Random(f"{settings.seed}:tasks")
         self._running: dict[str, dict[str, Task]] = {}  # by API key, then task id
-        self._lives: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     def find(self, task_id: str) -> Task | None:
-        """The task of that id."""
+        """Return the task with this id, None if there is none."""
         return self.tasks.get(task_id)
 
     def seconds_until_slot(self, api_key: str) -> float:
-        """0 if this key may have one more task, else a guess at the seconds until it may."""
-        running, most = self._running.get(api_key, {}), self._settings.max_in_flight
-        if most is None or len(running) < most:
+        """Return 0 if this key may start one more task, else the estimated seconds until it may."""
+        running, limit = self._running.get(api_key, {}), self._settings.max_in_flight
+        if limit is None or len(running) < limit:
             return 0.0
         now = asyncio.get_running_loop().time()
-        return max(0.05, min(task.due for task in running.values()) - now)
+        return max(MIN_SLOT_DELAY, min(task.due for task in running.values()) - now)
 
-    def parent_of(self, order: SubmitBody) -> Task | None:
-        """The task an order goes on from; raises Refusal if there is none, or it is not done."""
-        if order.parent_id is None:
+    def parent_of(self, body: SubmitBody) -> Task | None:
+        """Return the task that a submit extends. Raise `ErrorReply` if it is unknown or not completed."""
+        if body.parent_id is None:
             return None
-        parent = self.tasks.get(order.parent_id)
+        parent = self.tasks.get(body.parent_id)
         if parent is None and self._settings.foreign_parents:
             return None
         if parent is None:
-            raise error_reply(400, f"extend_from_task_id: unknown task {order.parent_id}")
+            raise error_reply(400, f"extend_from_task_id: unknown task {body.parent_id}")
         if parent.status != "completed":
-            raise error_reply(400, f"extend_from_task_id: task {order.parent_id} is {parent.status}, not completed")
+            raise error_reply(400, f"extend_from_task_id: task {body.parent_id} is {parent.status}, not completed")
         return parent
 
-    def accept(self, order: SubmitBody, api_key: str, idempotency_key: str | None, quirks: frozenset[str]) -> Task:
-        """Take an order; raises Refusal (402) if the account cannot pay it."""
-        seconds = self._seconds(order)
-        price = round(order.price(seconds) * self._settings.videos_per_task, 2)
-        left = self.credits_left(api_key)
-        if left is not None and left < price * CREDITS_PER_DOLLAR - 1e-9:
+    def accept(self, body: SubmitBody, api_key: str, idempotency_key: str | None, faults: frozenset[str]) -> Task:
+        """Create a task and start it. Raise `ErrorReply` (402) if the account cannot pay for it."""
+        seconds = self._length_of(body)
+        price = round(body.price(seconds) * self._settings.videos_per_task, 2)
+        available = self.credits_left(api_key)
+        if available is not None and available < price * CREDITS_PER_DOLLAR - 1e-9:  # 1e-9: rounding errors of floats
             raise self.insufficient_balance()
         now, settings = asyncio.get_running_loop().time(), self._settings
-        spread = self._jitter.gauss(0, 1)
+        deviation = self._random.gauss(0, 1)
         task = Task(
             task_id=self._new_id(),
             api_key=api_key,
-            body=order,
+            body=body,
             seconds=seconds,
             price=price,
             created=time.time(),
             started=now,
-            due=now + settings.median * math.exp(settings.sigma * spread) / settings.speed,
-            faults=quirks,
-            will_fail=self._jitter.random() < settings.fail_rate,
+            due=now + settings.median * math.exp(settings.sigma * deviation) / settings.speed,
+            faults=faults,
+            will_fail=self._random.random() < settings.fail_rate,
         )
-        self._enter(task, idempotency_key)
+        self._start(task, idempotency_key)
         return task
 
-    def _enter(self, task: Task, idempotency_key: str | None) -> None:
+    def _start(self, task: Task, idempotency_key: str | None) -> None:
         self.tasks[task.task_id] = task
         self._charge(task, task.credits)
         self._running.setdefault(task.api_key, {})[task.task_id] = task
@@ -143,16 +154,16 @@ class TaskRunner:
                 price=task.price,
             )
         )
-        life = asyncio.create_task(self._live(task), name=f"sandbox {task.task_id}")
-        self._lives.add(life)
-        life.add_done_callback(self._lives.discard)
+        background = asyncio.create_task(self._run(task), name=f"sandbox {task.task_id}")
+        self._background.add(background)
+        background.add_done_callback(self._background.discard)
 
-    async def _live(self, task: Task) -> None:
+    async def _run(self, task: Task) -> None:
         if task.will_fail:
-            task.error = self._jitter.choice(FAILURES)
+            task.error = self._random.choice(FAILURES)
         else:
             try:
-                task.clips = await self._film(task)
+                task.clips = await self._render(task)
             except (ReferenceUnavailable, RenderError, OSError) as error:
                 task.error = {"code": "task_failed", "message": str(error), "type": "task_failed", "param": ""}
         await asyncio.sleep(task.due - asyncio.get_running_loop().time())
@@ -169,22 +180,23 @@ class TaskRunner:
         self._record.record_end(task.task_id, task.status, task.ended)
 
     async def aclose(self) -> None:
-        """Let go of whatever still runs."""
-        lives = list(self._lives)
-        for life in lives:
-            life.cancel()
-        await asyncio.gather(*lives, return_exceptions=True)
+        """Cancel the tasks that are still running, and their webhooks."""
+        background = list(self._background)
+        for each in background:
+            each.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
 
     @property
     def account_credits_left(self) -> float | None:
-        """Credits left; None is without end."""
+        """The credits left on the account; None if unlimited."""
         return None if self._settings.credits is None else round(self._settings.credits - self.credits_spent, 2)
 
     def credits_left(self, api_key: str) -> float | None:
-        """Credits that this key may still spend; None is without end."""
+        """Return the credits that this key may still spend; None if unlimited."""
         own = self._settings.key_credits
-        left = [] if own is None else [round(own - self.credits_spent_by_key[api_key], 2)]
-        return min([*left, *(() if self.account_credits_left is None else (self.account_credits_left,))], default=None)
+        limits = [] if own is None else [round(own - self.credits_spent_by_key[api_key], 2)]
+        account = self.account_credits_left
+        return min([*limits, *(() if account is None else (account,))], default=None)
 
     def _charge(self, task: Task, amount: float) -> None:
         self.credits_spent += amount
@@ -192,17 +204,19 @@ class TaskRunner:
 
     @staticmethod
     def insufficient_balance() -> ErrorReply:
-        """The account cannot pay."""
+        """Return the 402 of an account that cannot pay."""
         return error_reply(402, "insufficient account balance, please top up and try again")
 
-    def _seconds(self, order: SubmitBody) -> int:
-        if order.seconds is not None:
-            return order.seconds
+    def _length_of(self, body: SubmitBody) -> int:
+        """Return the length of the clip in seconds: as requested, else as configured, else 3 to 10 from a hash."""
+        if body.seconds is not None:
+            return body.seconds
         if self._settings.seconds is not None:
             return self._settings.seconds
-        digest = hashlib.sha256(f"{self._settings.seed}:{order.digest}".encode()).digest()
+        digest = hashlib.sha256(f"{self._settings.seed}:{body.digest}".encode()).digest()
         return 3 + digest[0] % 8
 
     def _new_id(self) -> str:
+        """Return `task_` and a ULID: 48 bits of milliseconds and 80 random bits, in base 32."""
         number = (int(time.time() * 1000) & (1 << 48) - 1) << 80 | secrets.randbits(80)
         return "task_" + "".join(CROCKFORD[number >> shift & 31] for shift in range(125, -5, -5))

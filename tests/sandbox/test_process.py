@@ -234,7 +234,7 @@ async def test_options_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
 async def test_serve_can_be_called() -> None:
     """`serve` tells who asks when it is up, and closes when it is cancelled."""
     up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    serving = asyncio.create_task(serve(SandboxSettings(), announce=lambda sandbox: up.set_result(sandbox.base_url)))
+    serving = asyncio.create_task(serve(SandboxSettings(), on_ready=lambda sandbox: up.set_result(sandbox.base_url)))
     base_url = await asyncio.wait_for(up, PATIENCE)
     async with aiohttp.ClientSession() as session, session.get(f"{base_url}/sandbox/record") as response:
         assert json.loads(await response.text())["submits"] == 0

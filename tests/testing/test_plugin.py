@@ -70,7 +70,7 @@ async def test_markers_choose_the_settings_and_messages_name_what_was_paid_twice
         @pytest.mark.omni_sandbox(median=0.02)
         def test_twice(omni_sandbox, omni_client):
             assert (omni_sandbox.settings.median, omni_sandbox.api_key) == (0.02, "sk-mine")
-            with pytest.raises(ValueError, match="'drop_afer' is no fault; the sandbox knows .*drop_after"):
+            with pytest.raises(ValueError, match="unknown fault 'drop_afer'; .*drop_after"):
                 omni_sandbox.fault("drop_afer")
             omni_sandbox.script("submit", ["drop_after"])
 

@@ -1,1 +1,1 @@
-"""The film studio of the sandbox: prompts become pictures, sound and MP4 files, in a process of its own."""
+"""Rendering of clips: prompts become images, sound and MP4 files. Worker processes import this package and no other."""

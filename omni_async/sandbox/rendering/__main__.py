@@ -1,4 +1,4 @@
-"""The worker process: film scripts in as JSON lines, one JSON line back for each clip written."""
+"""The program of a worker process: a JSON line for each clip on stdin, a JSON line with the outcome on stdout."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from .video import ClipSpec, render_clip
 
 
 def main() -> None:
-    """Film until stdin ends; then the folder named by the first argument is nobody's any more, and goes."""
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)  # whatever a codec may print must not get among the answers
+    """Render until stdin ends, then remove the folder named by the first argument.
+
+    Stdin ends when the sandbox closes it or is killed. In the second case nothing else would remove the folder.
+    """
+    results = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what a codec may print must not get between the results
     for line in sys.stdin.buffer:
-        answers.write(json.dumps(_film(json.loads(line))) + "\n")
+        results.write(json.dumps(_render(json.loads(line))) + "\n")
     shutil.rmtree(sys.argv[1], ignore_errors=True)
 
 
-def _film(script: dict[str, object]) -> dict[str, object]:
+def _render(fields: dict[str, object]) -> dict[str, object]:
     try:
-        render_clip(ClipSpec(**script))  # type: ignore[arg-type]
-    except Exception as error:  # noqa: BLE001 (whatever went wrong is the answer)
+        render_clip(ClipSpec(**fields))  # type: ignore[arg-type]
+    except Exception as error:  # noqa: BLE001 (any error is reported as the outcome)
         return {"error": f"{type(error).__name__}: {error}"}
     return {"error": None}
 

@@ -1,4 +1,4 @@
-"""The sound of a clip: a soft arpeggio, made once for two seconds and then repeated."""
+"""The sound of a clip: a soft arpeggio over a low tone, synthesized once for two seconds and then repeated."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from .style import ClipStyle
 
 
+# Samples per second. Synthesis in plain Python takes time in proportion to it; no note is above 1400 Hz, so 32 kHz is
+# more than enough. A rate that AAC supports.
 RATE = 32_000
-LOOP = 2 * RATE
-FADE = RATE // 8
+LOOP = 2 * RATE  # samples synthesized; the rest of a clip repeats them
+FADE = RATE // 8  # samples of the fade in and out, so that a clip neither starts nor ends with a click
 
 
-def tune(look: ClipStyle, seconds: int) -> array[float]:
-    """`seconds` of mono sound as floats within -1..1, fading in and out."""
-    loop = _loop(look)
+def arpeggio(style: ClipStyle, seconds: int) -> array[float]:
+    """Return `seconds` of mono sound as floats from -1 to 1, fading in and out."""
+    loop = _loop(style)
     sound = array("f", loop.tobytes() * (seconds // 2) + loop[: (seconds % 2) * RATE].tobytes())
     for index in range(FADE):
         gain = index / FADE
@@ -26,13 +28,13 @@ def tune(look: ClipStyle, seconds: int) -> array[float]:
     return sound
 
 
-def _loop(look: ClipStyle) -> array[float]:
+def _loop(style: ClipStyle) -> array[float]:
     sound = array("f", bytes(4 * LOOP))
-    span = LOOP // len(look.notes)
-    hum = 2 * math.pi * (min(look.notes) // 2) / RATE
-    sine, decay = math.sin, [math.exp(-5 * i / span) * min(1.0, i / 160) for i in range(span)]
-    for number, hertz in enumerate(look.notes):
-        step, start = 2 * math.pi * hertz / RATE, number * span
-        for index in range(span):
-            sound[start + index] = 0.22 * decay[index] * sine(step * index) + 0.08 * sine(hum * (start + index))
+    note_length = LOOP // len(style.notes)
+    low_tone = 2 * math.pi * (min(style.notes) // 2) / RATE
+    sine, decay = math.sin, [math.exp(-5 * i / note_length) * min(1.0, i / 160) for i in range(note_length)]
+    for number, hertz in enumerate(style.notes):
+        step, start = 2 * math.pi * hertz / RATE, number * note_length
+        for index in range(note_length):
+            sound[start + index] = 0.22 * decay[index] * sine(step * index) + 0.08 * sine(low_tone * (start + index))
     return sound
