@@ -1,4 +1,4 @@
-"""The second origin serves clips whole, in parts, for a while, and without a key."""
+"""The CDN serves clips completely or in part, with expiring URLs, and without an API key."""
 
 from __future__ import annotations
 
@@ -7,120 +7,114 @@ import time
 
 import pytest
 
-from tests.support.talk import link_of, talking
+from tests.support.sandbox_client import SandboxClient, link_of, open_sandbox
 
 
-async def test_a_clip_comes_whole() -> None:
-    """A GET brings all bytes with length, type, strong ETag and date; HEAD the same without a body."""
-    async with talking() as talk:
-        url = await talk.link()
-        assert url.startswith(talk.sandbox.cdn_url + "/f/video/")
-        assert talk.sandbox.cdn_url != talk.sandbox.base_url
-        answer, head = await talk.fetch(url), await talk.fetch(url, method="HEAD")
-        assert answer.status == head.status == 200
-        assert int(head.headers["Content-Length"]) == int(answer.headers["Content-Length"]) == len(answer.body)
-        assert answer.headers["Content-Type"] == "video/mp4"
-        assert answer.headers["Accept-Ranges"] == "bytes"
-        assert answer.headers["ETag"] == head.headers["ETag"]
-        assert answer.headers["ETag"].startswith('"')
-        assert answer.headers["Last-Modified"].endswith("GMT")
-        assert head.body == b""
-        record = talk.sandbox.record
-        assert (record.downloads, record.bytes_sent, record.leaked_keys) == (1, len(answer.body), 0)
+async def test_a_clip_is_served_completely(client: SandboxClient) -> None:
+    """A GET returns all bytes with length, type, strong ETag and date. HEAD returns the same without a body."""
+    url = await client.link()
+    assert url.startswith(client.sandbox.cdn_url + "/f/video/")
+    assert client.sandbox.cdn_url != client.sandbox.base_url
+    response, head = await client.fetch(url), await client.fetch(url, method="HEAD")
+    assert response.status == head.status == 200
+    assert int(head.headers["Content-Length"]) == int(response.headers["Content-Length"]) == len(response.body)
+    assert response.headers["Content-Type"] == "video/mp4"
+    assert response.headers["Accept-Ranges"] == "bytes"
+    assert response.headers["ETag"] == head.headers["ETag"]
+    assert response.headers["ETag"].startswith('"')
+    assert response.headers["Last-Modified"].endswith("GMT")
+    assert head.body == b""
+    record = client.sandbox.record
+    assert (record.downloads, record.bytes_sent, record.leaked_keys) == (1, len(response.body), 0)
 
 
 @pytest.mark.parametrize(
-    ("asked", "start", "stop"),
+    ("requested", "start", "stop"),
     [("bytes=0-9", 0, 10), ("bytes=100-", 100, None), ("bytes=-50", -50, None), ("bytes=5-999999999", 5, None)],
 )
-async def test_a_part_of_a_clip(asked: str, start: int, stop: int | None) -> None:
-    """Range brings exactly that part, and says where it lies."""
-    async with talking(clip_bytes=700_000) as talk:
-        url = await talk.link()
-        whole = (await talk.fetch(url)).body
-        part = await talk.fetch(url, headers={"Range": asked})
+async def test_a_range_request_returns_that_part(requested: str, start: int, stop: int | None) -> None:
+    """The response is a 206 with exactly the requested bytes, and says where they are."""
+    async with open_sandbox(clip_bytes=700_000) as client:
+        url = await client.link()
+        complete = (await client.fetch(url)).body
+        part = await client.fetch(url, headers={"Range": requested})
         assert part.status == 206
-        assert part.body == whole[start:stop]
-        first = start % len(whole)
-        assert part.headers["Content-Range"] == f"bytes {first}-{first + len(part.body) - 1}/{len(whole)}"
+        assert part.body == complete[start:stop]
+        first = start % len(complete)
+        assert part.headers["Content-Range"] == f"bytes {first}-{first + len(part.body) - 1}/{len(complete)}"
 
 
-async def test_a_part_that_does_not_exist() -> None:
-    """A range behind the end is 416 with the true length; one that cannot be read is ignored."""
-    async with talking() as talk:
-        url = await talk.link()
-        size = len((await talk.fetch(url)).body)
-        beyond = await talk.fetch(url, headers={"Range": f"bytes={size}-"})
-        assert beyond.status == 416
-        assert beyond.headers["Content-Range"] == f"bytes */{size}"
-        assert (await talk.fetch(url, headers={"Range": "lines=1-2"})).status == 200
+async def test_a_range_beyond_the_end_is_416(client: SandboxClient) -> None:
+    """The 416 states the length of the clip. A range in another unit is ignored."""
+    url = await client.link()
+    size = len((await client.fetch(url)).body)
+    beyond = await client.fetch(url, headers={"Range": f"bytes={size}-"})
+    assert beyond.status == 416
+    assert beyond.headers["Content-Range"] == f"bytes */{size}"
+    assert (await client.fetch(url, headers={"Range": "lines=1-2"})).status == 200
 
 
 @pytest.mark.parametrize("validator", ["ETag", "Last-Modified"])
-async def test_if_range(validator: str) -> None:
-    """A part comes while the clip is the same, else the whole."""
-    async with talking() as talk:
-        url = await talk.link()
-        same = (await talk.fetch(url)).headers[validator]
-        part = await talk.fetch(url, headers={"Range": "bytes=10-", "If-Range": same})
-        whole = await talk.fetch(url, headers={"Range": "bytes=10-", "If-Range": '"another"'})
-        assert (part.status, whole.status) == (206, 200)
+async def test_if_range_guards_against_another_version(client: SandboxClient, validator: str) -> None:
+    """The part is returned while the validator matches, else the complete clip."""
+    url = await client.link()
+    same = (await client.fetch(url)).headers[validator]
+    part = await client.fetch(url, headers={"Range": "bytes=10-", "If-Range": same})
+    complete = await client.fetch(url, headers={"Range": "bytes=10-", "If-Range": '"another"'})
+    assert (part.status, complete.status) == (206, 200)
 
 
-async def test_links_expire_and_are_renewed() -> None:
-    """A link that is too old is refused; asking the task again gives a fresh one to the same bytes."""
-    async with talking(link_lifetime=0.3) as talk:
-        data = await talk.completed()
+async def test_an_expired_url_is_replaced_by_a_check() -> None:
+    """An old URL is refused. A check of the task returns a new one with the same bytes."""
+    async with open_sandbox(link_lifetime=0.3) as client:
+        data = await client.completed()
         old = link_of(data)
-        whole = (await talk.fetch(old)).body
-        assert whole[4:8] == b"ftyp"
-        while (await talk.fetch(old)).status == 200:
+        complete = (await client.fetch(old)).body
+        assert complete[4:8] == b"ftyp"
+        while (await client.fetch(old)).status == 200:
             await asyncio.sleep(0.05)
-        assert (await talk.fetch(old)).status in (403, 410)
-        fresh = link_of((await talk.check(data["id"])).json["data"])
+        assert (await client.fetch(old)).status in (403, 410)
+        fresh = link_of((await client.check(data["id"])).json["data"])
         assert fresh != old
-        assert (await talk.fetch(fresh)).body == whole
+        assert (await client.fetch(fresh)).body == complete
 
 
-async def test_a_link_stays_while_it_lives() -> None:
-    """Asking twice gives the same link."""
-    async with talking() as talk:
-        data = await talk.completed()
-        assert link_of((await talk.check(data["id"])).json["data"]) == link_of(data)
+async def test_a_valid_url_is_returned_again(client: SandboxClient) -> None:
+    """Two checks return the same URL."""
+    data = await client.completed()
+    assert link_of((await client.check(data["id"])).json["data"]) == link_of(data)
 
 
-async def test_a_leaked_key_is_noticed() -> None:
-    """Whoever sends the key to the second origin is found out."""
-    async with talking() as talk:
-        url = await talk.link()
-        await talk.fetch(url, headers={"Authorization": "Bearer sk-oh-no"})
-        assert talk.sandbox.record.leaked_keys == 1
-        assert talk.sandbox.record.redirected_keys == 0
+async def test_a_leaked_key_is_counted(client: SandboxClient) -> None:
+    """An API key sent to the CDN is counted in the record."""
+    url = await client.link()
+    await client.fetch(url, headers={"Authorization": "Bearer sk-oh-no"})
+    assert client.sandbox.record.leaked_keys == 1
+    assert client.sandbox.record.redirected_keys == 0
 
 
-async def test_unknown_addresses() -> None:
-    """What was never given out is 404."""
-    async with talking() as talk:
-        for path in ("/f/video/none.mp4", "/f/image/none.png", "/"):
-            assert (await talk.fetch(talk.sandbox.cdn_url + path)).status == 404
+async def test_unknown_paths_are_404(client: SandboxClient) -> None:
+    """A path that no response contained is a 404."""
+    for path in ("/f/video/none.mp4", "/f/image/none.png", "/"):
+        assert (await client.fetch(client.sandbox.cdn_url + path)).status == 404
 
 
-async def test_a_client_that_leaves_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
-    """Who breaks off a download is forgotten, and the next one comes whole."""
-    async with talking(clip_bytes=20_000_000) as talk:
-        url = await talk.link()
-        async with talk.session.get(url) as response:
+async def test_a_client_may_disconnect(caplog: pytest.LogCaptureFixture) -> None:
+    """A download that the client breaks off logs nothing, and the next one is complete."""
+    async with open_sandbox(clip_bytes=20_000_000) as client:
+        url = await client.link()
+        async with client.session.get(url) as response:
             await response.content.readexactly(1000)
             response.close()
-        assert len((await talk.fetch(url)).body) == 20_000_000
+        assert len((await client.fetch(url)).body) == 20_000_000
     assert not caplog.records
 
 
-async def test_a_slow_line() -> None:
-    """cdn_rate holds a transfer to so many bytes a second."""
-    async with talking(cdn_rate=1_000_000, clip_bytes=400_000) as talk:
-        url = await talk.link()
+async def test_cdn_rate_limits_the_bandwidth() -> None:
+    """A transfer takes as long as its size over the configured rate."""
+    async with open_sandbox(cdn_rate=1_000_000, clip_bytes=400_000) as client:
+        url = await client.link()
         start = time.monotonic()
-        answer = await talk.fetch(url)
+        response = await client.fetch(url)
         assert time.monotonic() - start > 0.25
-        assert len(answer.body) == 400_000
+        assert len(response.body) == 400_000

@@ -1,4 +1,4 @@
-"""The clips are real films: any player reads them, and they show what was asked for."""
+"""The clips are real videos: any player reads them, and they show what was requested."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from omni_async.sandbox import TaskRecord
 from omni_async.sandbox.clips import Clip, clip_from_file, distinct_clip
 from omni_async.sandbox.rendering.style import style_for
 from omni_async.sandbox.rendering.text import font_for, wrap
-from tests.support.talk import Talk, link_of, talking
+from tests.support.sandbox_client import SandboxClient, link_of, open_sandbox
 
 
-async def film(talk: Talk, prompt: str, **fields: Any) -> bytes:
-    """Order a clip and fetch it."""
-    return (await talk.fetch(await talk.link(prompt, **fields))).body
+async def download_clip(client: SandboxClient, prompt: str, **fields: Any) -> bytes:
+    """Submit a prompt and download its clip."""
+    return (await client.fetch(await client.link(prompt, **fields))).body
 
 
-def pictures(clip: bytes, *numbers: int) -> list[Image.Image]:
-    """Some pictures of a clip; -1 is its last."""
+def frames_of(clip: bytes, *numbers: int) -> list[Image.Image]:
+    """Return some frames of a clip, the first by default; -1 is the last."""
     with av.open(io.BytesIO(clip)) as container:
         last = container.streams.video[0].frames - 1
-        wanted = [number % (last + 1) for number in numbers or (0,)]
-        found = {at: frame.to_image() for at, frame in _decoded(container, max(wanted)) if at in wanted}
-    return [found[number] for number in wanted]
+        indexes = [number % (last + 1) for number in numbers or (0,)]
+        found = {at: frame.to_image() for at, frame in _decoded(container, max(indexes)) if at in indexes}
+    return [found[number] for number in indexes]
 
 
 def _decoded(container: Any, until: int) -> Iterator[tuple[int, Any]]:
@@ -44,7 +44,7 @@ def _decoded(container: Any, until: int) -> Iterator[tuple[int, Any]]:
 
 
 def boxes(clip: bytes) -> list[bytes]:
-    """The names of the boxes of an MP4, which must end exactly at its end."""
+    """Return the types of the boxes of an MP4, and assert that the last one ends at the end of the file."""
     names, at = [], 0
     while at < len(clip):
         names.append(clip[at + 4 : at + 8])
@@ -54,21 +54,22 @@ def boxes(clip: bytes) -> list[bytes]:
 
 
 def difference(one: Image.Image, other: Image.Image) -> float:
-    """How different two pictures are, 0 to 255."""
+    """Return how different two images are, from 0 to 255."""
     means = ImageStat.Stat(ImageChops.difference(one.convert("RGB"), other.convert("RGB").resize(one.size))).mean
     return sum(means) / 3
 
 
-async def test_a_clip_is_what_the_page_says() -> None:
-    """H.264 and AAC in an MP4 that starts at once, 24 pictures a second, as long as it was billed for."""
-    async with talking(prerendered=False, seconds=3) as talk:
+@pytest.mark.slow
+async def test_a_clip_has_the_documented_format() -> None:
+    """It is H.264 and AAC in an MP4 with its index first, at 24 frames per second, as long as it was billed."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
         for ratio, size in (("16:9", (1280, 720)), ("9:16", (720, 1280)), ("1:1", (1280, 720))):
-            clip = await film(talk, "a blue butterfly landing on a flower", aspect_ratio=ratio)
-            is_as_on_the_page(clip, size, list(talk.sandbox.record.tasks.values())[-1])
+            clip = await download_clip(client, "a blue butterfly landing on a flower", aspect_ratio=ratio)
+            assert_documented_format(clip, size, list(client.sandbox.record.tasks.values())[-1])
 
 
-def is_as_on_the_page(clip: bytes, size: tuple[int, int], task: TaskRecord) -> None:
-    """Asserts all that the page says of a clip."""
+def assert_documented_format(clip: bytes, size: tuple[int, int], task: TaskRecord) -> None:
+    """Assert everything that the API page says of a clip."""
     assert boxes(clip)[:2] == [b"ftyp", b"moov"]
     with av.open(io.BytesIO(clip), "r") as container:
         video, audio = container.streams.video[0], container.streams.audio[0]
@@ -83,141 +84,152 @@ def is_as_on_the_page(clip: bytes, size: tuple[int, int], task: TaskRecord) -> N
         assert sum(sound) / 32_000 == pytest.approx(task.seconds, abs=0.1)
 
 
-async def test_another_player_agrees(tmp_path: Path) -> None:
-    """Ffprobe reads the clip without a complaint."""
+@pytest.mark.slow
+async def test_ffprobe_reads_a_clip(tmp_path: Path) -> None:
+    """ffprobe reads the clip without a warning."""
     program = shutil.which("ffprobe")
     if program is None:
         pytest.skip("no ffprobe here")
-    async with talking(prerendered=False, seconds=3) as talk:
-        (tmp_path / "clip.mp4").write_bytes(await film(talk, "x"))
+    async with open_sandbox(prerendered=False, seconds=3) as client:
+        (tmp_path / "clip.mp4").write_bytes(await download_clip(client, "x"))
     command = [program, "-v", "warning", "-count_frames", "-show_streams", "-of", "json", str(tmp_path / "clip.mp4")]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
-    assert answer.stderr == ""
-    assert [stream["codec_name"] for stream in json.loads(answer.stdout)["streams"]] == ["h264", "aac"]
+    response = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    assert response.stderr == ""
+    assert [stream["codec_name"] for stream in json.loads(response.stdout)["streams"]] == ["h264", "aac"]
 
 
-async def test_other_words_other_film() -> None:
-    """Two prompts look different, and each picture moves; the same prompt is the same film."""
-    async with talking(prerendered=False, seconds=3) as talk:
-        apple, later = pictures(await film(talk, "a red apple"), 10, 40)
-        (whale,) = pictures(await film(talk, "a whale under ice"), 10)
-        (again,) = pictures(await film(talk, "a red apple"), 10)
+@pytest.mark.slow
+async def test_another_prompt_gives_another_clip() -> None:
+    """Two prompts look different, the image moves, and the same prompt gives the same clip."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
+        apple, later = frames_of(await download_clip(client, "a red apple"), 10, 40)
+        (whale,) = frames_of(await download_clip(client, "a whale under ice"), 10)
+        (again,) = frames_of(await download_clip(client, "a red apple"), 10)
     assert difference(apple, whale) > 10
     assert difference(apple, later) > 0.5
     assert difference(apple, again) < 2
 
 
-def test_looks_differ() -> None:
-    """A hundred prompts have a hundred looks, of every shape and motion."""
-    looks = {style_for(f"prompt {number}") for number in range(100)}
-    assert len(looks) == 100
-    assert len({look.shape for look in looks}) == 8
-    assert len({look.motion for look in looks}) == 5
+def test_styles_differ() -> None:
+    """A hundred prompts have a hundred styles, with every shape and motion."""
+    styles = {style_for(f"prompt {number}") for number in range(100)}
+    assert len(styles) == 100
+    assert len({style.shape for style in styles}) == 8
+    assert len({style.motion for style in styles}) == 5
 
 
-async def test_a_reference_is_the_ground() -> None:
-    """An uploaded picture fills the frame, behind the words."""
+@pytest.mark.slow
+async def test_a_reference_image_is_the_background() -> None:
+    """An uploaded image fills the frame behind the prompt."""
     picture = io.BytesIO()
     Image.new("RGB", (300, 300), (240, 120, 20)).save(picture, "PNG")
-    async with talking(prerendered=False, seconds=3) as talk:
+    async with open_sandbox(prerendered=False, seconds=3) as client:
         form = FormData()
         form.add_field("file", picture.getvalue(), filename="x.png")
-        url = (await talk.call("POST", "/v1/uploads/images", data=form)).json["url"]
-        frame = pictures(await film(talk, "", image_urls=[url]))[0]
+        url = (await client.call("POST", "/v1/uploads/images", data=form)).json["url"]
+        frame = frames_of(await download_clip(client, "", image_urls=[url]))[0]
     red, green, blue = frame.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
     assert red > 190 > green > 70 > blue
 
 
-async def test_references_are_fetched_from_elsewhere() -> None:
-    """A picture and a video on another server become the ground; our own are taken without a download."""
-    async with talking(prerendered=False, seconds=3) as talk, talking(prerendered=False, seconds=3) as elsewhere:
-        there = await elsewhere.link("a whale under ice")
-        whole = (await elsewhere.fetch(there)).body
-        far = await film(talk, "x", video_urls=[there])
-        assert elsewhere.sandbox.record.downloads == 2
-        near = await film(talk, "x", video_urls=[await talk.link("a whale under ice")])
-        assert talk.sandbox.record.downloads == 2
+@pytest.mark.slow
+async def test_references_are_downloaded_from_other_servers() -> None:
+    """A video of another server becomes the background; one of the sandbox itself is used without a download."""
+    async with (
+        open_sandbox(prerendered=False, seconds=3) as client,
+        open_sandbox(prerendered=False, seconds=3) as other_server,
+    ):
+        url = await other_server.link("a whale under ice")
+        complete = (await other_server.fetch(url)).body
+        far = await download_clip(client, "x", video_urls=[url])
+        assert other_server.sandbox.record.downloads == 2
+        near = await download_clip(client, "x", video_urls=[await client.link("a whale under ice")])
+        assert client.sandbox.record.downloads == 2
     top = (900, 10, 1280, 60)
-    whale, one, other = (pictures(clip)[0].crop(top) for clip in (whole, far, near))
+    whale, one, other = (frames_of(clip)[0].crop(top) for clip in (complete, far, near))
     assert difference(whale, one) < 15
     assert difference(one, other) < 2
 
 
-async def test_references_of_documentation_are_painted() -> None:
-    """Pictures and videos of example.com and its like need no network, and each name has its own picture."""
+@pytest.mark.slow
+async def test_references_of_reserved_domains_get_placeholders() -> None:
+    """References to example.com and the like need no network, and each name has its own image."""
     urls = [
         "https://example.com/sketch.jpg",
         "https://pictures.example/a/b.png",
         "http://x.test/",
         "http://y.invalid/z",
     ]
-    async with talking(prerendered=False, seconds=3) as talk:
-        sketch = pictures(await film(talk, "turn", image_urls=urls))[0]
-        clip = pictures(await film(talk, "turn", video_urls=["https://example.com/clip.mp4"]))[0]
+    async with open_sandbox(prerendered=False, seconds=3) as client:
+        sketch = frames_of(await download_clip(client, "turn", image_urls=urls))[0]
+        clip = frames_of(await download_clip(client, "turn", video_urls=["https://example.com/clip.mp4"]))[0]
     assert difference(sketch, clip) > 5
 
 
-async def test_a_reference_that_cannot_be_had_fails_the_task() -> None:
-    """A picture that is not there, or is none, ends the task as failed, at no cost."""
-    async with talking(prerendered=False, seconds=3) as talk:
-        missing = await talk.ended(await talk.accepted(image_urls=[talk.sandbox.cdn_url + "/f/image/none.png"]))
-        broken = await talk.ended(await talk.accepted(image_urls=[talk.sandbox.base_url + "/sandbox/record"]))
+async def test_an_unavailable_reference_fails_the_task() -> None:
+    """An image that is missing, or is not an image, fails the task at no cost."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
+        missing = await client.ended(await client.accepted(image_urls=[client.sandbox.cdn_url + "/f/image/none.png"]))
+        broken = await client.ended(await client.accepted(image_urls=[client.sandbox.base_url + "/sandbox/record"]))
         assert [missing["status"], broken["status"]] == ["failed", "failed"]
-        assert "failed to download picture" in missing["error"]["message"]
+        assert "failed to download image" in missing["error"]["message"]
         assert "UnidentifiedImageError" in broken["error"]["message"]
-        assert talk.sandbox.record.paid == 0
+        assert client.sandbox.record.paid == 0
 
 
-async def test_a_video_in_the_request_is_the_ground() -> None:
-    """The first picture of a data:video is the ground; one that does not decode does no harm."""
-    async with talking(prerendered=False, seconds=3) as talk:
-        source = await film(talk, "a whale under ice")
+@pytest.mark.slow
+async def test_a_video_in_a_data_url_is_the_background() -> None:
+    """Its first frame is the background. One that cannot be decoded is ignored."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
+        source = await download_clip(client, "a whale under ice")
         data = f"data:video/mp4;base64,{base64.b64encode(source).decode()}"
-        edited = pictures(await film(talk, "a red apple", video_urls=[data]))[0]
-        plain = pictures(await film(talk, "a red apple", video_urls=["data:video/mp4;base64,AAAA"]))[0]
-        shown = next(task.body for task in talk.sandbox.record.tasks.values() if "video_urls" in task.body)
+        edited = frames_of(await download_clip(client, "a red apple", video_urls=[data]))[0]
+        plain = frames_of(await download_clip(client, "a red apple", video_urls=["data:video/mp4;base64,AAAA"]))[0]
+        shown = next(task.body for task in client.sandbox.record.tasks.values() if "video_urls" in task.body)
     top = (900, 10, 1280, 60)
-    whale = pictures(source)[0].crop(top)
+    whale = frames_of(source)[0].crop(top)
     assert difference(whale, edited.crop(top)) < difference(whale, plain.crop(top)) / 2
     assert len(shown["video_urls"][0]) < 300
 
 
-async def test_an_extension_goes_on_from_its_parent() -> None:
-    """It starts with the last picture of its parent, and ends as another."""
-    async with talking(prerendered=False, seconds=3) as talk:
-        parent = await talk.completed("a red apple")
-        (before,) = pictures((await talk.fetch(link_of(parent))).body, -1)
-        start, end = pictures(await film(talk, "now make it snow", extend_from_task_id=parent["id"]), 0, -1)
+@pytest.mark.slow
+async def test_an_extension_starts_with_the_last_frame_of_its_parent() -> None:
+    """It starts with that frame and ends with a different one."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
+        parent = await client.completed("a red apple")
+        (before,) = frames_of((await client.fetch(link_of(parent))).body, -1)
+        start, end = frames_of(await download_clip(client, "now make it snow", extend_from_task_id=parent["id"]), 0, -1)
     assert difference(before, start) < 4
     assert difference(before, end) > 8
 
 
-async def test_any_words_can_be_drawn() -> None:
-    """No script, and no length, breaks the film."""
-    async with talking(prerendered=False, seconds=3) as talk:
+@pytest.mark.slow
+async def test_any_prompt_can_be_drawn() -> None:
+    """No script and no length of the prompt breaks rendering."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
         for prompt in ("静かな朝の光 🍎 تفاحة ລາວ \0\ud800 odd", "x" * 5000 + " word" * 1000):
-            assert pictures(await film(talk, prompt))
+            assert frames_of(await download_clip(client, prompt))
 
 
-def test_the_font_follows_the_words() -> None:
-    """A text is set in a font that has its letters, where one exists."""
+def test_the_font_has_the_glyphs_of_the_text() -> None:
+    """A text is drawn in a font that has its characters, where one is installed."""
     plain = font_for("apple", 40)
-    others = [(words, font_for(words, 40)) for words in ("日本語", "한국어", "தமிழ்", "አማርኛ", "𝔄𝔅𝔇")]
-    found = [(words, font) for words, font in others if font_name(font) != font_name(plain)]
+    others = [(text, font_for(text, 40)) for text in ("日本語", "한국어", "தமிழ்", "አማርኛ", "𝔄𝔅𝔇")]
+    found = [(text, font) for text, font in others if font_name(font) != font_name(plain)]
     if not found:
         pytest.skip("no other font here")
-    for words, font in found:
-        glyphs = {bytes(font.getmask(letter)) for letter in words}
-        assert len(glyphs) == len(words)
+    for text, font in found:
+        glyphs = {bytes(font.getmask(letter)) for letter in text}
+        assert len(glyphs) == len(text)
 
 
 def font_name(font: Any) -> str:
-    """Which file a font is from."""
+    """Return the file of a font."""
     return str(getattr(font, "path", ""))
 
 
-def test_lines_fit() -> None:
-    """No line is wider than it may be, none is lost, and what is too much ends in an ellipsis."""
+def test_wrapped_lines_fit() -> None:
+    """No line is too wide, no text is lost, and a text that is too long ends in an ellipsis."""
     font = font_for("x", 30)
     text = "a quiet harbour at dawn with forty-two boats and " + "m" * 80
     lines = wrap(text, font, 400, 99)
@@ -229,46 +241,48 @@ def test_lines_fit() -> None:
     assert font.getlength(short[1]) <= 400
 
 
-async def test_many_tasks_wait_for_one_prerendered_clip(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many tasks want the prerendered clip at once, it is rendered once."""
+@pytest.mark.slow
+async def test_the_prerendered_clip_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tasks that need the prerendered clip concurrently share one rendering."""
     monkeypatch.setattr("omni_async.sandbox.server._prerendered", {})
     made: list[Any] = []
-    async with talking(clip_bytes=300_000) as talk:
-        render = talk.sandbox._renderer.render
+    async with open_sandbox(clip_bytes=300_000) as client:
+        render = client.sandbox._renderer.render
 
         async def counted(script: dict[str, Any]) -> Path:
             made.append(script)
             return await render(script)
 
-        monkeypatch.setattr(talk.sandbox._renderer, "render", counted)
-        ids = await asyncio.gather(*(talk.accepted(str(number)) for number in range(20)))
-        await asyncio.gather(*(talk.ended(task_id) for task_id in ids))
+        monkeypatch.setattr(client.sandbox._renderer, "render", counted)
+        ids = await asyncio.gather(*(client.accepted(str(number)) for number in range(20)))
+        await asyncio.gather(*(client.ended(task_id) for task_id in ids))
     assert len(made) == 1
 
 
-async def test_one_clip_for_all_is_another_file_for_each() -> None:
-    """Prerendered clips are playable, all different, and exactly as large as asked for."""
-    async with talking(clip_bytes=300_000) as talk:
-        clips = [await film(talk, str(number), aspect_ratio="9:16") for number in range(3)]
-        ids = list(talk.sandbox.record.tasks)
+@pytest.mark.slow
+async def test_prerendered_clips_are_distinct_files() -> None:
+    """They can be played, are all different, and have exactly the configured size."""
+    async with open_sandbox(clip_bytes=300_000) as client:
+        clips = [await download_clip(client, str(number), aspect_ratio="9:16") for number in range(3)]
+        ids = list(client.sandbox.record.tasks)
     assert len(set(clips)) == 3
     for clip, task_id in zip(clips, ids, strict=True):
         assert len(clip) == 300_000
         assert boxes(clip)[-1] == b"free"
         assert task_id.encode() in clip
-        assert pictures(clip, 71)
+        assert frames_of(clip, 71)
 
 
 @pytest.mark.parametrize("size", [None, 50, 1008, 5000])
-def test_padding_reads_like_the_file_it_is(size: int | None, tmp_path: Path) -> None:
-    """Any part of a padded clip is that part of the whole, and the boxes still end at its end."""
+def test_any_part_of_a_padded_clip_can_be_read(size: int | None, tmp_path: Path) -> None:
+    """Each part equals that part of the complete file, whose boxes end at its end."""
     content = (1000).to_bytes(4) + b"mdat" + bytes(range(256)) * 3 + bytes(224)
     (tmp_path / "clip").write_bytes(content)
     for clip in (distinct_clip(content, "task_1", size), clip_from_file(tmp_path / "clip", size)):
-        whole = clip.read(0, clip.size)
-        assert len(whole) == clip.size
+        complete = clip.read(0, clip.size)
+        assert len(complete) == clip.size
         assert clip.size == (size if size and size > 1022 else clip.size)
-        boxes(whole)
+        boxes(complete)
         for start, stop in ((0, 10), (990, 1012), (1003, 1200), (clip.size - 3, clip.size), (995, clip.size)):
-            assert clip.read(start, stop) == whole[start:stop]
+            assert clip.read(start, stop) == complete[start:stop]
     assert isinstance(clip, Clip)

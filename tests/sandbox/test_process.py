@@ -1,4 +1,4 @@
-"""A sandbox of its own process serves like any other, and never outlives its parent."""
+"""A sandbox in a process of its own serves like any other, and never outlives its parent."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ import pytest
 
 import omni_async.sandbox
 from omni_async.sandbox import FAULTS, Sandbox, SandboxProcess, SandboxSettings, main, serve
-from tests.support.talk import Talk
+from tests.support.sandbox_client import SandboxClient
 
 ROOT = Path(omni_async.sandbox.__file__).parents[2]
-PATIENCE = 20.0
+TIMEOUT = 20.0
 QUICK: dict[str, Any] = {"median": 0.0, "sigma": 0.0, "seconds": 3}
 
 PARENT = """
@@ -41,28 +41,28 @@ asyncio.run(main())
 
 
 async def python(*arguments: str, **options: Any) -> asyncio.subprocess.Process:
-    """Start Python with a pipe for its output, in a session of its own."""
+    """Start Python with pipes for its output, in a session of its own."""
     pipes: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
     pipes["env"] = os.environ | {"PYTHONPATH": str(ROOT)}
     return await asyncio.create_subprocess_exec(sys.executable, *arguments, start_new_session=True, **pipes, **options)
 
 
 async def line_of(process: asyncio.subprocess.Process) -> str:
-    """Its next line, soon."""
+    """Return the next line of its output."""
     assert process.stdout is not None
-    return (await asyncio.wait_for(process.stdout.readline(), PATIENCE)).decode()
+    return (await asyncio.wait_for(process.stdout.readline(), TIMEOUT)).decode()
 
 
-async def film_at(base_url: str) -> None:
-    """Order a clip and wait for it."""
+async def make_clip(base_url: str) -> None:
+    """Submit a prompt and wait for its clip."""
     async with aiohttp.ClientSession() as session:
         stub: Any = type("Sandbox", (), {"base_url": base_url, "api_key": "sk-any"})
-        assert (await Talk(stub, session).completed())["result"]
+        assert (await SandboxClient(stub, session).completed())["result"]
 
 
-async def gone(base_url: str) -> bool:
-    """Whether nobody answers there any more, within the test's patience."""
-    until = time.monotonic() + PATIENCE
+async def is_gone(base_url: str) -> bool:
+    """Return whether the sandbox stops serving within the timeout."""
+    until = time.monotonic() + TIMEOUT
     async with aiohttp.ClientSession() as session:
         while time.monotonic() < until:
             try:
@@ -77,89 +77,92 @@ async def gone(base_url: str) -> bool:
 
 @pytest.fixture(autouse=True)
 def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Other sandboxes on this machine must not be mistaken for ours."""
+    """Keep the folders of other sandboxes on this machine out of sight."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", None)
 
 
 def folders() -> set[Path]:
-    """The temporary folders of sandboxes."""
+    """Return the temporary folders of sandboxes."""
     return set(Path(tempfile.gettempdir()).glob("omni-async-sandbox-*"))
 
 
-async def test_it_serves_and_tells_and_ends() -> None:
-    """It makes a real clip, plays scripts, tells its record, and is gone afterwards with its folder."""
+async def test_a_process_serves_reports_and_ends() -> None:
+    """It makes a real clip, accepts scripts, returns its record, and ends with its folder removed."""
     before = folders()
     async with SandboxProcess(**QUICK, api_key="sk-mine") as sandbox:
         assert sandbox.api_key == "sk-mine"
         await sandbox.script("submit", ["http_503"])
-        with pytest.raises(ValueError, match="cannot befall"):
+        with pytest.raises(ValueError, match="cannot hit a request of kind"):
             await sandbox.script("check", ["http_503"])
         async with aiohttp.ClientSession() as session:
-            talk = Talk(sandbox, session)  # type: ignore[arg-type]
-            assert (await talk.submit()).status == 503
-            url = await talk.link()
+            client = SandboxClient(sandbox, session)  # type: ignore[arg-type]
+            assert (await client.submit()).status == 503
+            url = await client.link()
             assert url.startswith(sandbox.cdn_url)
-            assert (await talk.fetch(url)).body[4:8] == b"ftyp"
+            assert (await client.fetch(url)).body[4:8] == b"ftyp"
         record = await sandbox.record()
         assert (record["submits"], record["accepted"], record["downloads"]) == (2, 1, 1)
-    assert await gone(sandbox.base_url)
+    assert await is_gone(sandbox.base_url)
     assert folders() == before
 
 
-async def test_a_cancelled_scope_sees_it_end() -> None:
-    """A scope that stays cancelled does not leave the closing half done: the process ends by itself, and is seen to."""
+async def test_a_cancelled_scope_waits_for_the_process_to_end() -> None:
+    """Closing is shielded from cancellation: the process exits cleanly and is waited for."""
     with anyio.CancelScope() as scope:
         async with SandboxProcess(**QUICK) as sandbox:
             scope.cancel()
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
     assert sandbox._process.returncode == 0
 
 
-async def test_it_dies_with_a_killed_parent() -> None:
-    """When its parent is killed outright, it ends, and so does its renderer with its folder."""
+@pytest.mark.slow
+async def test_a_process_ends_when_its_parent_is_killed() -> None:
+    """It ends with its rendering process, and the folder is removed."""
     before = folders()
     parent = await python("-c", PARENT)
     _, base_url = (await line_of(parent)).split()
-    await film_at(base_url)
+    await make_clip(base_url)
     assert folders() != before
     parent.send_signal(signal.SIGKILL)
     await parent.wait()
-    assert await gone(base_url)
+    assert await is_gone(base_url)
     await _until(lambda: folders() == before)
     await parent.communicate()
 
 
-async def test_a_killed_sandbox_leaves_no_folder() -> None:
-    """Even killed outright it leaves nothing: its renderer clears up."""
+async def test_a_killed_process_leaves_no_folder() -> None:
+    """The rendering process removes the folder."""
     before = folders()
     async with SandboxProcess(**QUICK) as sandbox:
-        await film_at(sandbox.base_url)
+        await make_clip(sandbox.base_url)
         assert folders() != before
         os.kill(sandbox.pid, signal.SIGKILL)
         await _until(lambda: folders() == before)
 
 
 async def _until(holds: Any) -> None:
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         while not holds():
             await asyncio.sleep(0.02)
 
 
-async def test_the_ctrl_c_of_the_terminal_is_for_its_parent() -> None:
-    """SIGINT to the whole process group reaches the parent only; the sandbox can still be asked."""
+@pytest.mark.slow
+async def test_ctrl_c_in_a_terminal_reaches_only_the_parent() -> None:
+    """After SIGINT to the process group, the parent can still read the record."""
     parent = await python("-c", PARENT)
     _, base_url = (await line_of(parent)).split()
-    await film_at(base_url)
+    await make_clip(base_url)
     os.killpg(parent.pid, signal.SIGINT)
     assert await line_of(parent) == "1\n"
-    assert await asyncio.wait_for(parent.wait(), PATIENCE) == 0
+    assert await asyncio.wait_for(parent.wait(), TIMEOUT) == 0
     await parent.communicate()
-    assert await gone(base_url)
+    assert await is_gone(base_url)
 
 
-async def test_why_it_could_not_start_is_told() -> None:
-    """A sandbox that cannot serve raises its own words, and is not waited for."""
+@pytest.mark.slow
+async def test_an_error_at_the_start_is_raised_with_its_reason() -> None:
+    """A process that cannot serve raises an error with its own message, without waiting for the timeout."""
     async with Sandbox() as first:
         port = int(first.base_url.rsplit(":", 1)[1])
         with pytest.raises(RuntimeError, match=r"(?s)ended before it served.*address already in use"):
@@ -167,55 +170,56 @@ async def test_why_it_could_not_start_is_told() -> None:
                 pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_command_serves_until_told_to_stop(number: signal.Signals) -> None:
-    """It prints addresses and a key, also as two lines for a shell, and ends cleanly on either signal."""
+async def test_the_command_serves_until_a_signal(number: signal.Signals) -> None:
+    """It prints addresses and a key, also as lines for a shell, and ends cleanly on either signal."""
     process = await python("-m", "omni_async.sandbox", "--median", "0", "--prerendered", "--fault", "http_503=0")
-    said = await line_of(process)
-    base_url = next(word for word in said.split() if word.startswith("http"))
-    assert "sk-sandbox" in said
+    line = await line_of(process)
+    base_url = next(word for word in line.split() if word.startswith("http"))
+    assert "sk-sandbox" in line
     exports = [(await line_of(process)).strip() for _ in range(2)]
     assert exports == [f"export APIMART_BASE_URL={base_url}", "export APIMART_API_KEY=sk-sandbox"]
-    await film_at(base_url)
+    await make_clip(base_url)
     process.send_signal(number)
-    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    output, errors = await asyncio.wait_for(process.communicate(), TIMEOUT)
     assert (process.returncode, output, errors) == (0, b"", b"")
 
 
-def test_the_faults_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--fault list` names every fault and what it does."""
+def test_fault_list_prints_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--fault list` prints a line for each fault."""
     assert main(["--fault", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(FAULTS)
 
 
-def test_every_knob_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     """The help names every field of the settings."""
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
-    told = capsys.readouterr().out
+    help_text = capsys.readouterr().out
     for name in SandboxSettings.__dataclass_fields__:
-        assert "--" + name.replace("_", "-").replace("faults", "fault") in told
+        assert "--" + name.replace("_", "-").replace("faults", "fault") in help_text
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        (["--fault", "earthquake=1"], "'earthquake' is no fault"),
+        (["--fault", "earthquake=1"], "unknown fault 'earthquake'"),
         (["--fault", "http_500=often"], "must be NAME=P"),
         (["--per-minute", "0"], "per_minute=0.0: must be"),
         (["--window", "many"], "--window"),
     ],
 )
-def test_bad_options_are_explained(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong option ends with status 2 and says what is wrong."""
+def test_invalid_options_are_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """An invalid option ends the command with status 2 and a message about it."""
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
-    assert words in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-async def test_options_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is typed is what the sandbox gets."""
+async def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings hold what the command line says."""
     got: list[SandboxSettings] = []
 
     async def note(settings: SandboxSettings, **_: Any) -> None:
@@ -227,25 +231,25 @@ async def test_options_reach_the_settings(monkeypatch: pytest.MonkeyPatch) -> No
     )
     assert await asyncio.to_thread(main, line.split()) == 0
     chances = {"http_500": 0.5, "drop_after": 1.0}
-    knobs: dict[str, Any] = {"per_minute": 30, "burst": 2, "window": (5, 1.5), "idempotency": False, "credits": 9}
-    assert got == [SandboxSettings(**knobs, faults=chances)]
+    options: dict[str, Any] = {"per_minute": 30, "burst": 2, "window": (5, 1.5), "idempotency": False, "credits": 9}
+    assert got == [SandboxSettings(**options, faults=chances)]
 
 
-async def test_serve_can_be_called() -> None:
-    """`serve` tells who asks when it is up, and closes when it is cancelled."""
+async def test_serve_calls_on_ready_and_closes_when_cancelled() -> None:
+    """`serve` calls back when it serves, and closes the sandbox when it is cancelled."""
     up: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     serving = asyncio.create_task(serve(SandboxSettings(), on_ready=lambda sandbox: up.set_result(sandbox.base_url)))
-    base_url = await asyncio.wait_for(up, PATIENCE)
+    base_url = await asyncio.wait_for(up, TIMEOUT)
     async with aiohttp.ClientSession() as session, session.get(f"{base_url}/sandbox/record") as response:
         assert json.loads(await response.text())["submits"] == 0
     serving.cancel()
     with pytest.raises(asyncio.CancelledError):
         await serving
-    assert await gone(base_url)
+    assert await is_gone(base_url)
 
 
-async def test_importing_it_needs_no_extra() -> None:
-    """`import omni_async.sandbox` works where av and pillow are missing; starting one then names the remedy."""
+async def test_importing_the_sandbox_needs_no_extra() -> None:
+    """The import works without av and pillow; opening a sandbox then says what to install."""
     program = """
 import sys
 sys.modules["av"] = sys.modules["PIL"] = None
@@ -258,5 +262,5 @@ except ModuleNotFoundError as error:
     print(error)
 """
     process = await python("-c", program)
-    output, errors = await asyncio.wait_for(process.communicate(), PATIENCE)
+    output, errors = await asyncio.wait_for(process.communicate(), TIMEOUT)
     assert "pip install 'omni-async[media]'" in output.decode(), errors.decode()

@@ -1,4 +1,4 @@
-"""The examples of the page run as they stand, with another address and another key."""
+"""The examples of the API page run unchanged but for the address and the key."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.talk import Talk, talking
+from tests.support.sandbox_client import SandboxClient, open_sandbox
 
 CURL = """\
 curl --request POST \\
@@ -95,9 +95,9 @@ SCENARIOS = [
 ]
 
 
-async def run(talk: Talk, example: str, *command: str) -> str:
-    """Run an example against the sandbox; what it printed."""
-    text = example.replace("https://api.apimart.ai", talk.sandbox.base_url).replace("<token>", talk.sandbox.api_key)
+async def run(client: SandboxClient, example: str, *command: str) -> str:
+    """Run an example against the sandbox and return its output."""
+    text = example.replace("https://api.apimart.ai", client.sandbox.base_url).replace("<token>", client.sandbox.api_key)
     pipes: dict[str, Any] = {"stdout": asyncio.subprocess.PIPE, "stderr": asyncio.subprocess.PIPE}
     process = await asyncio.create_subprocess_exec(*command, text, **pipes)
     output, errors = await asyncio.wait_for(process.communicate(), 30)
@@ -105,47 +105,44 @@ async def run(talk: Talk, example: str, *command: str) -> str:
     return output.decode()
 
 
-async def made_the_apple(talk: Talk, output: str) -> None:
-    """Shows that what was printed names the one task, and that it becomes a clip."""
-    ((task_id, task),) = talk.sandbox.record.tasks.items()
+async def assert_apple_was_made(client: SandboxClient, output: str) -> None:
+    """Assert that the output names the only task, and that the task becomes a clip."""
+    ((task_id, task),) = client.sandbox.record.tasks.items()
     assert task.prompt == "a red apple on a wooden table, short cinematic clip"
     assert task_id in output
     assert "submitted" in output
-    assert (await talk.ended(task_id))["status"] == "completed"
+    assert (await client.ended(task_id))["status"] == "completed"
 
 
-async def test_the_curl_example() -> None:
+async def test_the_curl_example(client: SandboxClient) -> None:
     """The page's curl command submits a task."""
     if shutil.which("curl") is None:
         pytest.skip("no curl here")
-    async with talking() as talk:
-        output = await run(talk, CURL, "sh", "-c")
-        assert json.loads(output)["code"] == 200
-        await made_the_apple(talk, output)
+    output = await run(client, CURL, "sh", "-c")
+    assert json.loads(output)["code"] == 200
+    await assert_apple_was_made(client, output)
 
 
-async def test_the_python_example() -> None:
+async def test_the_python_example(client: SandboxClient) -> None:
     """The page's Python program submits a task."""
     if importlib.util.find_spec("requests") is None:
         pytest.skip("no requests here")
-    async with talking() as talk:
-        await made_the_apple(talk, await run(talk, PYTHON, sys.executable, "-c"))
+    await assert_apple_was_made(client, await run(client, PYTHON, sys.executable, "-c"))
 
 
-async def test_the_javascript_example() -> None:
+async def test_the_javascript_example(client: SandboxClient) -> None:
     """The page's JavaScript program submits a task."""
     node = shutil.which("node")
     if node is None:
         pytest.skip("no node here")
-    async with talking() as talk:
-        await made_the_apple(talk, await run(talk, JAVASCRIPT, node, "-e"))
+    await assert_apple_was_made(client, await run(client, JAVASCRIPT, node, "-e"))
 
 
 async def test_the_scenarios() -> None:
-    """The page's three bodies become clips, without a network."""
-    async with talking(prerendered=False, seconds=3) as talk:
+    """The page's three request bodies become clips, without a network."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
         headers = {"Content-Type": "application/json"}
         for body in SCENARIOS:
-            answer = await talk.call("POST", "/v1/videos/generations", data=body, headers=headers)
-            data = await talk.ended(answer.json["data"][0]["task_id"])
+            response = await client.call("POST", "/v1/videos/generations", data=body, headers=headers)
+            data = await client.ended(response.json["data"][0]["task_id"])
             assert data["status"] == "completed", data
