@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Real time, and one event loop per module, so that its tests can share a sandbox."""
+    """Use real time, and one event loop per module, so that its tests can share a sandbox."""
     return "asyncio"
 
 
 @pytest.fixture(scope="module")
 async def shared_sandbox() -> AsyncIterator[SandboxClient]:
-    """A sandbox with default settings."""
+    """Serve a sandbox with default settings."""
     async with open_sandbox() as client:
         yield client
 
 
 @pytest.fixture
 async def client(shared_sandbox: SandboxClient) -> SandboxClient:
-    """A client of the shared sandbox with an API key of its own; the record is empty."""
+    """Return a client of the shared sandbox with an API key of its own; the record is empty."""
     return await shared_sandbox.fresh()

@@ -86,7 +86,7 @@ def assert_documented_format(clip: bytes, size: tuple[int, int], task: TaskRecor
 
 @pytest.mark.slow
 async def test_ffprobe_reads_a_clip(tmp_path: Path) -> None:
-    """ffprobe reads the clip without a warning."""
+    """Another program, ffprobe, reads the clip without a warning."""
     program = shutil.which("ffprobe")
     if program is None:
         pytest.skip("no ffprobe here")
