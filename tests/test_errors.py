@@ -1,4 +1,4 @@
-"""The tree of errors: each in its place, each surviving a trip to another process."""
+"""The tree of errors: each class has its place, and can be pickled and copied."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TASK = Task(id="t", status="failed", state=TaskState.FAILED, videos=(Video("u",
 _API: dict[str, Any] = {"status": 418, "code": "c", "type": "t", "message": "m", "request_id": "r"}
 _JOB: dict[str, Any] = {"key": "k", "task_id": "t"}
 
-# Design 13: each class, what it derives from, what it carries
+# Each class, its bases, and the attributes that it carries
 _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("OmniError", (Exception,), {}),
     ("APIError", (errors.OmniError,), _API),
@@ -49,7 +49,7 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
 _EACH = pytest.mark.parametrize(("name", "bases", "carried"), _TREE, ids=[row[0] for row in _TREE])
 
 
-def _made(name: str, carried: dict[str, Any]) -> BaseException:
+def _build(name: str, carried: dict[str, Any]) -> BaseException:
     error: BaseException = getattr(errors, name)("what happened", **carried)
     if isinstance(error, RateLimited):
         error.retry_after = 7.5
@@ -61,18 +61,16 @@ def _attributes(error: BaseException) -> dict[str, Any]:
 
 
 @_EACH
-def test_each_class_stands_where_the_design_draws_it(
-    name: str, bases: tuple[type, ...], carried: dict[str, Any]
-) -> None:
-    """The tree is that of the design, and what a class carries can be read from it."""
-    family = getattr(errors, name)
-    assert family.__bases__ == bases
-    error = _made(name, carried)
+def test_the_place_of_each_class(name: str, bases: tuple[type, ...], carried: dict[str, Any]) -> None:
+    """Each class has its bases, and its attributes can be read."""
+    cls = getattr(errors, name)
+    assert cls.__bases__ == bases
+    error = _build(name, carried)
     assert str(error) == "what happened"
     assert {attribute: getattr(error, attribute) for attribute in carried} == carried
 
 
-def test_no_class_is_missing_from_the_tree() -> None:
+def test_the_table_is_complete() -> None:
     """Every error of the module is in the table above."""
     found = {name for name, thing in vars(errors).items() if isinstance(thing, type) and issubclass(thing, Exception)}
     assert found == {name for name, _, _ in _TREE}
@@ -80,30 +78,26 @@ def test_no_class_is_missing_from_the_tree() -> None:
 
 @_EACH
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_each_class_survives_pickling(
-    name: str, bases: tuple[type, ...], carried: dict[str, Any], protocol: int
-) -> None:
-    """A process pool gets the same error, with all that it carries."""
-    error = _made(name, carried)
+def test_each_class_can_be_pickled(name: str, bases: tuple[type, ...], carried: dict[str, Any], protocol: int) -> None:
+    """Another process gets an equal error with all its attributes."""
+    error = _build(name, carried)
     assert _attributes(pickle.loads(pickle.dumps(error, protocol))) == _attributes(error)
 
 
 @_EACH
-@pytest.mark.parametrize("way", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
-def test_each_class_survives_copying(name: str, bases: tuple[type, ...], carried: dict[str, Any], way: Any) -> None:
-    """A copy carries the same."""
-    error = _made(name, carried)
-    assert _attributes(way(error)) == _attributes(error)
+@pytest.mark.parametrize("duplicate", [copy.copy, copy.deepcopy], ids=["copy", "deepcopy"])
+def test_each_class_can_be_copied(name: str, bases: tuple[type, ...], carried: dict[str, Any], duplicate: Any) -> None:
+    """A copy has the same attributes."""
+    error = _build(name, carried)
+    assert _attributes(duplicate(error)) == _attributes(error)
 
 
 @_EACH
-def test_an_error_gets_the_name_of_what_it_is_about(
-    name: str, bases: tuple[type, ...], carried: dict[str, Any]
-) -> None:
-    """`about` gives the same error with a name in front, and leaves the first as it was."""
-    error = _made(name, carried)
+def test_a_prefix_is_added_to_a_copy(name: str, bases: tuple[type, ...], carried: dict[str, Any]) -> None:
+    """`with_prefix` returns a copy with a longer text, and leaves the error unchanged."""
+    error = _build(name, carried)
     if not isinstance(error, OmniError):
-        pytest.skip("about is for OmniError")
+        pytest.skip("with_prefix is for OmniError")
     named = with_prefix("job 'k'", error)
     assert str(named) == "job 'k': what happened"
     assert {**_attributes(named), "str": "", "args": ()} == {**_attributes(error), "str": "", "args": ()}
@@ -113,15 +107,15 @@ def test_an_error_gets_the_name_of_what_it_is_about(
 @pytest.mark.parametrize(
     "name", ["APIError", "TransportError", "JobError", "JobFailed", "DownloadError", "ClientClosed"]
 )
-def test_what_is_carried_has_defaults(name: str) -> None:
-    """A text alone makes an error; whoever catches it finds every attribute."""
+def test_attributes_have_defaults(name: str) -> None:
+    """A text alone makes an error, and every attribute exists."""
     error = getattr(errors, name)("x")
     carried = next(carried for row, _, carried in _TREE if row == name)
     assert all(hasattr(error, attribute) for attribute in carried)
 
 
 @pytest.mark.parametrize(
-    ("status", "family"),
+    ("status", "cls"),
     [
         (400, errors.InvalidRequest),
         (401, errors.AuthenticationError),
@@ -141,23 +135,23 @@ def test_what_is_carried_has_defaults(name: str) -> None:
         (200, APIError),
     ],
 )
-def test_a_status_has_a_class(status: int, family: type[APIError]) -> None:
-    """Design 13 says which."""
-    assert error_class(status) is family
+def test_the_class_for_a_status(status: int, cls: type[APIError]) -> None:
+    """Each HTTP status has a class."""
+    assert error_class(status) is cls
 
 
-def test_misuse_is_outside_of_the_tree() -> None:
+def test_client_closed_is_not_an_omni_error() -> None:
     """`except OmniError` does not hide a bug of the caller."""
     assert not issubclass(ClientClosed, OmniError)
 
 
-def test_timed_out_is_a_timeout_to_those_who_know_nothing_of_us() -> None:
+def test_job_timed_out_is_a_timeout_error() -> None:
     """`except TimeoutError` catches it."""
     with pytest.raises(TimeoutError, match="late"):
         raise errors.JobTimedOut("late", key="k", task_id="t")
 
 
-def test_the_drawing_names_every_class() -> None:
-    """The docstring's tree is complete."""
+def test_the_docstring_names_every_class() -> None:
+    """The tree in the docstring of the module is complete."""
     assert errors.__doc__ is not None
     assert [name for name, _, _ in _TREE if name not in errors.__doc__] == []

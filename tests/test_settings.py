@@ -1,4 +1,4 @@
-"""A wrong setting is met when it is made, before any money is spent."""
+"""A wrong setting raises when it is created, before any money is spent."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ _BAD: list[tuple[type, str, list[Any]]] = [
 
 
 @pytest.mark.parametrize(
-    ("family", "name", "value"),
+    ("cls", "name", "value"),
     [
-        pytest.param(family, name, value, id=f"{family.__name__}.{name}={value!r}")
-        for family, name, values in _BAD
+        pytest.param(cls, name, value, id=f"{cls.__name__}.{name}={value!r}")
+        for cls, name, values in _BAD
         for value in values
     ],
 )
-def test_a_senseless_setting_is_refused_by_name(family: type, name: str, value: Any) -> None:
-    """The message names the object and the field."""
+def test_an_invalid_setting_is_refused(cls: type, name: str, value: Any) -> None:
+    """The message names the class and the field."""
     with pytest.raises(ValueError) as caught:
-        family(**{name: value})
-    assert f"{family.__name__}({name}=" in str(caught.value)
+        cls(**{name: value})
+    assert f"{cls.__name__}({name}=" in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("family", "given"),
+    ("cls", "given"),
     [
         pytest.param(Limits, {"submits_per_minute": 0.1, "max_in_flight": 1, "checks_per_second": 0.5}, id="Limits"),
         pytest.param(Limits, {"max_downloads": 1}, id="one download"),
@@ -51,23 +51,23 @@ def test_a_senseless_setting_is_refused_by_name(family: type, name: str, value: 
         pytest.param(Polling, {"min_interval": 2, "max_interval": 2, "check_cost": 0.1, "timeout": 1}, id="Polling"),
     ],
 )
-def test_sensible_settings_are_kept(family: type, given: dict[str, Any]) -> None:
-    """Whole numbers and fractions, and bounds that meet, are all right."""
-    made = family(**given)
-    assert {name: getattr(made, name) for name in given} == given
+def test_valid_settings_are_accepted(cls: type, given: dict[str, Any]) -> None:
+    """Whole numbers, fractions, and bounds that are equal are accepted."""
+    settings = cls(**given)
+    assert {name: getattr(settings, name) for name in given} == given
 
 
-def test_the_defaults_are_those_of_the_design() -> None:
-    """Design 4 names them."""
+def test_the_defaults() -> None:
+    """The defaults are those that the docstrings name."""
     assert Limits() == Limits(submits_per_minute=None, max_in_flight=None, checks_per_second=None, max_downloads=8)
     assert Retry() == Retry(timeout=300.0, wait_initial=0.5, wait_max=30.0, ambiguous="retry")
     assert Polling() == Polling(min_interval=1.0, max_interval=15.0, check_cost=1.0, timeout=1800.0)
 
 
-@pytest.mark.parametrize("family", [Limits, Retry, Polling])
-def test_settings_are_frozen_and_take_names_only(family: type) -> None:
-    """Nobody changes them under a running client, and no number stands without its name."""
+@pytest.mark.parametrize("cls", [Limits, Retry, Polling])
+def test_settings_are_frozen_and_keyword_only(cls: type) -> None:
+    """They cannot be changed while a client runs, and every number has its name."""
     with pytest.raises(FrozenInstanceError):
-        setattr(family(), fields(family)[0].name, 1)
+        setattr(cls(), fields(cls)[0].name, 1)
     with pytest.raises(TypeError):
-        family(1)
+        cls(1)

@@ -1,4 +1,4 @@
-"""How the server is reached: checked when it is said, before anything is sent, and with no secret in any text."""
+"""`Connection` is checked when it is created, and shows no secret."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ PASSWORD = "pa55-w0rd"
     ],
     ids=str,
 )
-def test_what_cannot_be_is_refused(settings: dict[str, Any], words: str) -> None:
-    """One clear `ValueError` that names the setting, and shows none of its values."""
+def test_an_invalid_setting_is_refused(settings: dict[str, Any], words: str) -> None:
+    """One `ValueError` names the setting, and shows none of its values."""
     with pytest.raises(ValueError) as caught:
         Connection(**settings)
     assert words in str(caught.value)
@@ -49,7 +49,7 @@ def test_what_cannot_be_is_refused(settings: dict[str, Any], words: str) -> None
 
 
 def test_no_secret_is_shown() -> None:
-    """Neither header values nor the proxy's password are in a repr, also not in the client's."""
+    """Neither the values of headers nor the password of the proxy are in a repr, nor in that of the client."""
     settings = Connection(
         headers={"X-Gateway": PASSWORD},
         proxy=f"http://me:{PASSWORD}@proxy.example:3128",
@@ -85,8 +85,8 @@ def test_a_proxy_needs_no_scheme() -> None:
     "address",
     ["http://127.0.0.1:8080", "http://127.8.9.10", "http://[::1]:8080/v1", "http://localhost", "http://LOCALHOST.:80"],
 )
-def test_plain_http_is_for_this_machine(address: str) -> None:
-    """Loopback in all its spellings needs no permission."""
+def test_plain_http_to_this_machine_is_accepted(address: str) -> None:
+    """All spellings of loopback addresses are accepted."""
     OmniClient("sk-key", base_url=address, ledger=None)
 
 
@@ -100,8 +100,8 @@ def test_plain_http_is_for_this_machine(address: str) -> None:
         "HTTP://h",
     ],
 )
-def test_plain_http_to_others_must_be_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Elsewhere it is refused when the client is made, with both ways to allow it; also from the environment."""
+def test_plain_http_to_other_machines_needs_permission(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused when the client is created, and the error names both ways to allow it."""
     with pytest.raises(ValueError, match=r"allow_insecure=True.*--allow-insecure"):
         OmniClient("sk-key", base_url=address, ledger=None)
     monkeypatch.setenv("APIMART_BASE_URL", address)

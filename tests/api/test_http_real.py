@@ -1,4 +1,4 @@
-"""Ways to the server in real time: a real proxy, a certificate of one's own, mirrors, headers, the newer reply."""
+"""The connection to the server in real time: a real proxy, a self-signed certificate, gateways and headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import ClientSession, web
 
-from omni_async import Connection, OmniClient, OmniError, Retry, TransportError
+from omni_async import Connection, OmniClient, OmniError, Polling, Retry, TransportError
 from omni_async.sandbox import Sandbox
 from tests.support.proxies import certificate, free_port, tinyproxy
 
@@ -17,26 +17,19 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("no_proxy")]
 
 KEY = "sk-s3cr3t-0123456789abcdef"
 PASSWORD = "pa55w0rd"
 QUICK: dict[str, Any] = {"median": 0.05, "prerendered": True, "seconds": 3}
 HURRY = Retry(timeout=0.2, wait_initial=0.1, wait_max=0.1)
+FAST_POLLING = Polling(min_interval=0.05, max_interval=0.2)
 
 
 @pytest.fixture(scope="module")
 def anyio_backend() -> str:
-    """Real time; one loop for all, so that they can share a sandbox."""
+    """Real time, and one event loop for all tests, so that they share a sandbox."""
     return "asyncio"
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep this machine's own settings out."""
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture(scope="module")
@@ -54,31 +47,37 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
 
 @pytest.fixture(scope="module")
 async def secure(own: tuple[str, str]) -> AsyncIterator[Sandbox]:
-    """A sandbox that speaks https with a certificate of its own, for the API and for clips."""
+    """A sandbox that speaks https with a self-signed certificate, for the API and for clips."""
     async with Sandbox(cert=own[0], key=own[1], **QUICK) as sandbox:
         yield sandbox
 
 
 def trusting(own: tuple[str, str]) -> ssl.SSLContext:
-    """Trust that certificate alone."""
+    """Return a context that trusts only this certificate."""
     return ssl.create_default_context(cafile=own[0])
 
 
 @asynccontextmanager
 async def client_of(sandbox: Sandbox, folder: Path, **settings: Any) -> AsyncIterator[OmniClient]:
-    """Open a client of a sandbox that gives up soon."""
+    """Open a client of a sandbox with short intervals and timeouts."""
     url, retry = settings.pop("base_url", sandbox.base_url), settings.pop("retry", HURRY)
     connection = Connection(**settings)
     async with OmniClient(
-        KEY, base_url=url, output_dir=folder, ledger=None, retry=retry, connection=connection
+        KEY,
+        base_url=url,
+        output_dir=folder,
+        ledger=None,
+        retry=retry,
+        polling=FAST_POLLING,
+        connection=connection,
     ) as client:
         yield client
 
 
 async def refused(sandbox: Sandbox, folder: Path, *, permanent: bool = True, **settings: Any) -> TransportError:
-    """Give the error of a job that finds no way to the server; it was not sent, and nobody was paid.
+    """Return the error of a job that cannot reach the server. The job was not sent and not paid for.
 
-    What only a person can mend is told at once, with all the patience of the usual settings left.
+    A permanent error is raised immediately, although the default settings would retry for minutes.
     """
     before = sandbox.record.submits
     async with client_of(sandbox, folder, retry=Retry() if permanent else HURRY, **settings) as client:
@@ -103,29 +102,29 @@ async def refused(sandbox: Sandbox, folder: Path, *, permanent: bool = True, **s
 async def test_http_goes_through_a_proxy(
     plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """Submit, checks and download all go through a real proxy, named as a setting or by the environment."""
+    """Submit, checks and download use a real proxy, named by a setting or by the environment."""
     async with tinyproxy(tmp_path) as proxy:
         if how == "environment":
             monkeypatch.setenv("http_proxy", proxy.url)
         async with client_of(plain, tmp_path, **({"proxy": proxy.url} if how == "setting" else {})) as client:
             assert (await client.submit("an apple")).is_file()
-        assert "POST http://127.0.0.1" in proxy.said()
-        assert f"GET {plain.cdn_url}/f/video/" in proxy.said()
+        assert "POST http://127.0.0.1" in proxy.read_log()
+        assert f"GET {plain.cdn_url}/f/video/" in proxy.read_log()
 
 
-async def test_https_goes_through_a_proxy_unseen(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
-    """To https a real proxy only sees to whom it connects; two tunnels, to the API and to the host of the clips."""
+async def test_a_proxy_cannot_read_https(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
+    """A real proxy only learns the hosts of the two https connections, to the API and to the clips."""
     async with tinyproxy(tmp_path) as proxy:
         async with client_of(secure, tmp_path, proxy=proxy.url, ssl=trusting(own)) as client:
             assert (await client.submit("an apple")).is_file()
         for origin in (secure.base_url, secure.cdn_url):
-            assert f"CONNECT {origin.removeprefix('https://')}" in proxy.said()
-        assert "/v1/" not in proxy.said()
-        assert KEY not in proxy.said()
+            assert f"CONNECT {origin.removeprefix('https://')}" in proxy.read_log()
+        assert "/v1/" not in proxy.read_log()
+        assert KEY not in proxy.read_log()
 
 
 async def test_a_proxy_with_a_password(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
-    """The user and the password in the proxy's URL open it; without them it says 407, and what to do is told."""
+    """User and password in the URL of the proxy are used. Without them, the 407 is reported with what to do."""
     async with tinyproxy(tmp_path, f"BasicAuth me {PASSWORD}") as proxy:
         named = proxy.url.replace("//", f"//me:{PASSWORD}@")
         async with client_of(secure, tmp_path, proxy=named, ssl=trusting(own)) as client:
@@ -138,10 +137,10 @@ async def test_a_proxy_with_a_password(secure: Sandbox, own: tuple[str, str], tm
 
 
 @pytest.mark.parametrize("kind", ["http", "https"])
-async def test_a_proxy_that_refuses(
+async def test_a_proxy_that_refuses_the_address(
     plain: Sandbox, secure: Sandbox, own: tuple[str, str], tmp_path: Path, kind: str
 ) -> None:
-    """A proxy that does not allow this address is named, with its 403; nothing was sent to the server."""
+    """The error names the proxy and its 403; nothing was sent to the server."""
     (tmp_path / "filter").write_text("only-this-one.example\n")
     rules = (f'Filter "{tmp_path}/filter"', "FilterDefaultDeny Yes", "ConnectPort 1")
     async with tinyproxy(tmp_path, *rules) as proxy:
@@ -155,7 +154,7 @@ async def test_a_proxy_that_refuses(
 async def test_a_proxy_that_is_down(
     plain: Sandbox, secure: Sandbox, own: tuple[str, str], tmp_path: Path, kind: str
 ) -> None:
-    """Nobody listens where the proxy should be: it is named as such, without its password."""
+    """The error says that the proxy cannot be reached, without its password."""
     port = free_port()
     sandbox = plain if kind == "http" else secure
     proxy = f"http://me:{PASSWORD}@127.0.0.1:{port}"
@@ -163,10 +162,10 @@ async def test_a_proxy_that_is_down(
     assert str(error).startswith(f"no connection to the proxy 127.0.0.1:{port}: ")
 
 
-async def test_a_proxy_that_cannot_be_used_is_named(
+async def test_a_socks_proxy_of_the_environment_is_refused(
     plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A SOCKS proxy of the environment is met with a clear word; `trust_env=False` and NO_PROXY go straight."""
+    """The error names the proxy. `trust_env=False` and NO_PROXY connect directly."""
     monkeypatch.setenv("all_proxy", f"socks5://me:{PASSWORD}@127.0.0.1:1080")
     error = await refused(plain, tmp_path)
     assert "the environment's proxy for http: socks5://127.0.0.1:1080 is not an HTTP proxy" in str(error)
@@ -180,8 +179,8 @@ async def test_a_proxy_that_cannot_be_used_is_named(
 # Certificates
 
 
-async def test_a_certificate_of_its_own(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
-    """With a context that trusts it, everything works, the download too; without, the way to trust it is told."""
+async def test_a_self_signed_certificate(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
+    """With a context that trusts it, everything works, downloads too. Without, the error says how to trust it."""
     async with client_of(secure, tmp_path, ssl=trusting(own)) as client:
         assert (await client.submit("an apple")).is_file()
     error = await refused(secure, tmp_path)
@@ -190,18 +189,18 @@ async def test_a_certificate_of_its_own(secure: Sandbox, own: tuple[str, str], t
     assert "use Connection(ssl=...), --ca-file or the variable SSL_CERT_FILE" in str(error)
 
 
-async def test_clip_hosts_are_trusted_no_further(secure: Sandbox, plain: Sandbox, tmp_path: Path) -> None:
-    """The context counts for hosts of clips as well: one that is not trusted sends nothing."""
+async def test_clip_hosts_are_verified_too(secure: Sandbox, plain: Sandbox, tmp_path: Path) -> None:
+    """The context also verifies the hosts of clips: an untrusted one is refused."""
     async with client_of(plain, tmp_path) as client:
         with pytest.raises(TransportError, match="certificate verify failed"):
             async with client._transport.stream(f"{secure.cdn_url}/f/video/x", {}):
                 pass
 
 
-async def test_what_was_in_order_once_is_waited_for(
+async def test_a_proxy_that_refuses_later_is_retried(
     plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A proxy that refuses after answers have come does not stop the line at once: that may pass by itself."""
+    """After the server has answered once, a refusing proxy is not permanent: it may be an outage."""
     async with client_of(plain, tmp_path) as client:
         assert (await client.balance()).unlimited
         async with tinyproxy(tmp_path, f"BasicAuth me {PASSWORD}") as proxy:
@@ -217,7 +216,7 @@ async def test_what_was_in_order_once_is_waited_for(
 
 @asynccontextmanager
 async def relay(to: Sandbox) -> AsyncIterator[tuple[str, list[web.Request]]]:
-    """A mirror below a path, in front of a sandbox; notes what it was sent."""
+    """Open a gateway below a path, in front of a sandbox; it records the requests that it receives."""
     seen: list[web.Request] = []
 
     async def pass_on(request: web.Request) -> web.Response:
@@ -225,11 +224,11 @@ async def relay(to: Sandbox) -> AsyncIterator[tuple[str, list[web.Request]]]:
         path = request.rel_url.raw_path_qs.removeprefix("/mirror/apimart")
         headers = {name: value for name, value in request.headers.items() if name.lower() != "host"}
         async with ClientSession() as session:
-            answer = await session.request(
+            response = await session.request(
                 request.method, to.base_url + path, data=await request.read(), headers=headers
             )
-            kind = answer.headers["Content-Type"].partition(";")[0]
-            return web.Response(status=answer.status, body=await answer.read(), content_type=kind)
+            kind = response.headers["Content-Type"].partition(";")[0]
+            return web.Response(status=response.status, body=await response.read(), content_type=kind)
 
     app = web.Application()
     app.router.add_route("*", "/mirror/apimart/{rest:.*}", pass_on)
@@ -242,12 +241,12 @@ async def relay(to: Sandbox) -> AsyncIterator[tuple[str, list[web.Request]]]:
         await runner.cleanup()
 
 
-async def test_a_mirror_below_a_path_and_headers_for_it(plain: Sandbox, tmp_path: Path) -> None:
-    """Submit, checks, single questions and clips work through a mirror; it alone gets the extra headers."""
-    strangers: list[dict[str, str]] = []
+async def test_a_gateway_below_a_path_gets_the_extra_headers(plain: Sandbox, tmp_path: Path) -> None:
+    """Everything works through a gateway below a path, and only the gateway gets the extra headers."""
+    others: list[dict[str, str]] = []
 
     async def clip(request: web.BaseRequest) -> web.Response:
-        strangers.append(dict(request.headers))
+        others.append(dict(request.headers))
         return web.Response(body=b"x")
 
     runner = web.ServerRunner(web.Server(clip))
@@ -268,12 +267,12 @@ async def test_a_mirror_below_a_path_and_headers_for_it(plain: Sandbox, tmp_path
         assert request.headers["X-Gateway-Token"] == PASSWORD
         assert request.headers["User-Agent"] == "studio/1.0"
         assert request.headers["Authorization"] == f"Bearer {KEY}"
-    assert PASSWORD not in str(strangers)
-    assert KEY not in str(strangers)
+    assert PASSWORD not in str(others)
+    assert KEY not in str(others)
 
 
-async def test_the_newer_reply_is_asked_for_and_understood(plain: Sandbox, tmp_path: Path) -> None:
-    """With a response version, the answer to a submit is an object under 202, and a job goes on as ever."""
+async def test_the_newer_response_version_is_understood(plain: Sandbox, tmp_path: Path) -> None:
+    """With a response version, a submit is answered with an object under 202, and the job works as usual."""
     async with (
         relay(plain) as (url, seen),
         client_of(plain, tmp_path, base_url=url, response_version="2026-07-27") as client,
@@ -283,23 +282,23 @@ async def test_the_newer_reply_is_asked_for_and_understood(plain: Sandbox, tmp_p
         assert (await job).is_file()
     assert {request.headers["X-APIMart-Response-Version"] for request in seen} == {"2026-07-27"}
     async with ClientSession() as session:
-        answer = await session.post(
+        response = await session.post(
             f"{plain.base_url}/v1/videos/generations",
             json={"model": "gemini-omni-flash-preview", "prompt": "x"},
             headers={"Authorization": f"Bearer {KEY}", "X-APIMart-Response-Version": "2026-07-27"},
         )
-        told = await answer.json()
-    assert (answer.status, told["data"]["status"]) == (202, "queued")
-    assert told["data"]["id"].startswith("task_")
+        body = await response.json()
+    assert (response.status, body["data"]["status"]) == (202, "queued")
+    assert body["data"]["id"].startswith("task_")
 
 
-async def test_a_model_describes_itself(plain: Sandbox, tmp_path: Path) -> None:
-    """The server's own word on a model: sizes, lengths, idempotency; of one that it does not have, a clear no."""
+async def test_the_schema_of_a_model(plain: Sandbox, tmp_path: Path) -> None:
+    """The server describes a model: durations and idempotency. An unknown model is an error."""
     async with client_of(plain, tmp_path) as client:
-        told = await client.model_schema("Omni-Flash-Ext")
-        assert told["input_schema"]["properties"]["duration"]["enum"] == [4, 6, 8, 10]
-        assert told["idempotency"]["supported"] is True
+        schema = await client.model_schema("Omni-Flash-Ext")
+        assert schema["input_schema"]["properties"]["duration"]["enum"] == [4, 6, 8, 10]
+        assert schema["idempotency"]["supported"] is True
         with pytest.raises(OmniError, match="unknown model"):
-            await client.model_schema("nobody's/model?&")
+            await client.model_schema("no-such/model?&")
         with pytest.raises(ValueError, match="scope must be 'key' or 'account'"):
             await client.balance("mine")  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""What becomes of a submit: money hangs on each row of this table."""
+"""The outcome of a submit for each response: every row of this table decides about money."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from hypothesis import strategies as st
 from omni_async.api.outcomes import SubmitOutcome, classify_submit
 from omni_async.api.parsing import Response
 from omni_async.errors import PaymentRequired, TransportError, TransportTimeout
-from tests.support import replies as said
+from tests.support import replies
 from tests.support.replies import ANY_REPLY, HTML, NOW, TASK_ID, error, reply
 
-# Submits: design 6.3, a row for each outcome
+# One table for each outcome
 
 _ACCEPTED = [
-    pytest.param(200, said.SUBMITTED, id="the page's example"),
-    pytest.param(202, {"code": 202, "data": {"id": TASK_ID, "status": "queued"}}, id="stable version"),
+    pytest.param(200, replies.SUBMITTED, id="documented"),
+    pytest.param(202, {"code": 202, "data": {"id": TASK_ID, "status": "queued"}}, id="newer version"),
     pytest.param(500, {"code": 500, "data": [{"task_id": TASK_ID}]}, id="an id under a 500"),
 ]
-_LATER = [
-    pytest.param(429, said.PAGE_429, id="429"),
-    pytest.param(429, HTML, id="429 with a page"),
+_RETRY_LATER = [
+    pytest.param(429, replies.DOCUMENTED_429, id="429"),
+    pytest.param(429, HTML, id="429 with HTML"),
     pytest.param(429, b"", id="429, empty"),
-    pytest.param(200, said.PAGE_429, id="429 under 200"),
+    pytest.param(200, replies.DOCUMENTED_429, id="429 under 200"),
     pytest.param(200, {"code": 429, "message": "slow"}, id="429 under 200, no error object"),
     pytest.param(200, error("rate_limit_exceeded", "slow"), id="429 under 200, by its code"),
     pytest.param(400, error("", "slow", "rate_limit_error"), id="429 under 400, by its type"),
     pytest.param(403, error("too_many_requests", "slow"), id="429 under 403, by its code"),
     pytest.param(429, {"code": 429, "message": "busy", "data": {"id": "acct_1"}}, id="429 that names an account by id"),
-    pytest.param(503, said.UNAVAILABLE_503, id="503 idempotency_unavailable"),
-    pytest.param(409, said.IN_PROGRESS_409, id="409 idempotency_in_progress"),
-    pytest.param(409, {"request_id": "r", **said.IN_PROGRESS_409}, id="409 with a request id"),
+    pytest.param(503, replies.UNAVAILABLE_503, id="503 idempotency_unavailable"),
+    pytest.param(409, replies.IN_PROGRESS_409, id="409 idempotency_in_progress"),
+    pytest.param(409, {"request_id": "r", **replies.IN_PROGRESS_409}, id="409 with a request id"),
 ]
-_NEVER = [
-    pytest.param(400, said.PAGE_400, id="400"),
-    pytest.param(400, HTML, id="400 with a page"),
+_REJECTED = [
+    pytest.param(400, replies.DOCUMENTED_400, id="400"),
+    pytest.param(400, HTML, id="400 with HTML"),
     pytest.param(400, error("invalid_duration"), id="400 invalid_duration"),
     pytest.param(400, error("unsupported_image_count"), id="400 unsupported_image_count"),
     pytest.param(403, error(403, "no", "permission_error"), id="403"),
@@ -46,139 +46,141 @@ _NEVER = [
     pytest.param(400, {"error": "bad", "data": {"id": "req-1"}}, id="400 that names a request by id"),
     pytest.param(413, {"error": {"message": "too large"}}, id="413"),
     pytest.param(422, {"detail": []}, id="422"),
-    pytest.param(409, said.REUSED_409, id="409 idempotency_key_reused"),
+    pytest.param(409, replies.REUSED_409, id="409 idempotency_key_reused"),
     pytest.param(409, error(409), id="409 of any other kind"),
-    pytest.param(500, said.BUILD_500, id="500 build_request_failed"),
+    pytest.param(500, replies.BUILD_500, id="500 build_request_failed"),
     pytest.param(500, error("build_request_failed", "bad"), id="500 build_request_failed as a code"),
     pytest.param(500, error("", "invalid aspect_ratio: 1:1"), id="500 that names a parameter"),
     pytest.param(500, error("", "unsupported resolution 8k"), id="500 that names another"),
-    pytest.param(200, said.PAGE_400, id="400 under 200"),
+    pytest.param(200, replies.DOCUMENTED_400, id="400 under 200"),
 ]
-_STOP = [
-    pytest.param(401, said.PAGE_401, id="401"),
-    pytest.param(401, said.REAL_401, id="real 401"),
-    pytest.param(401, HTML, id="401 with a page"),
-    pytest.param(402, said.PAGE_402, id="402"),
-    pytest.param(403, HTML, id="403 with a page"),
-    pytest.param(404, HTML, id="404 with a page"),
+_STOP_ALL = [
+    pytest.param(401, replies.DOCUMENTED_401, id="401"),
+    pytest.param(401, replies.REAL_401, id="real 401"),
+    pytest.param(401, HTML, id="401 with HTML"),
+    pytest.param(402, replies.DOCUMENTED_402, id="402"),
+    pytest.param(403, HTML, id="403 with HTML"),
+    pytest.param(404, HTML, id="404 with HTML"),
     pytest.param(404, b"404 page not found", id="404 of another server"),
-    pytest.param(401, error("", "slow", "rate_limit_error"), id="401, whatever it says"),
+    pytest.param(401, error("", "slow", "rate_limit_error"), id="401 with the type of a 429"),
     pytest.param(402, b"", id="402, empty"),
-    pytest.param(200, said.PAGE_402, id="402 under 200"),
+    pytest.param(200, replies.DOCUMENTED_402, id="402 under 200"),
     pytest.param(200, error("", "no", "payment_required"), id="402 under 200, by its type"),
-    pytest.param(429, error("insufficient_quota", "no money"), id="429 that is no money"),
-    pytest.param(403, error("insufficient_user_quota", "no money"), id="403 that is no money"),
-    pytest.param(400, error("insufficient_user_quota", "no money"), id="400 that is no money"),
-    pytest.param(200, error("insufficient_user_quota", "no money"), id="200 that is no money"),
+    pytest.param(429, error("insufficient_quota", "no money"), id="no credit under 429"),
+    pytest.param(403, error("insufficient_user_quota", "no money"), id="no credit under 403"),
+    pytest.param(400, error("insufficient_user_quota", "no money"), id="no credit under 400"),
+    pytest.param(200, error("insufficient_user_quota", "no money"), id="no credit under 200"),
 ]
 _AMBIGUOUS = [
     pytest.param(500, error(500, "no", "server_error"), id="500"),
-    pytest.param(500, said.NO_CHANNEL_500, id="real 500 get_channel_failed"),
+    pytest.param(500, replies.NO_CHANNEL_500, id="real 500 get_channel_failed"),
     pytest.param(500, error("", "invalid response from upstream model"), id="500 after the upstream was asked"),
     pytest.param(500, error("", "unknown error: the model is overloaded"), id="500 unknown error"),
-    pytest.param(500, HTML, id="500 with a page"),
+    pytest.param(500, HTML, id="500 with HTML"),
     pytest.param(502, error(502, "no", "bad_gateway"), id="502"),
-    pytest.param(502, HTML, id="502 with a page"),
+    pytest.param(502, HTML, id="502 with HTML"),
     pytest.param(503, error(503, "no", "service_unavailable"), id="503"),
     pytest.param(504, b"", id="504"),
     pytest.param(524, HTML, id="524"),
     pytest.param(408, HTML, id="408"),
-    pytest.param(200, HTML, id="a page under 200"),
+    pytest.param(200, HTML, id="HTML under 200"),
     pytest.param(200, b"", id="empty"),
     pytest.param(200, b'{"code":200,"data":[{"task_id":"task_01', id="cut off"),
-    pytest.param(200, {"code": 200, "data": []}, id="accepted, but nothing named"),
+    pytest.param(200, {"code": 200, "data": []}, id="accepted without a task"),
     pytest.param(200, {"code": 200, "data": [{"status": "submitted"}]}, id="accepted without an id"),
-    pytest.param(200, {"success": False, "message": "no"}, id="success false and nothing more"),
+    pytest.param(200, {"success": False, "message": "no"}, id="success false"),
     pytest.param(200, {"code": 500, "message": "no"}, id="500 under 200"),
     pytest.param(204, b"", id="204"),
     pytest.param(500, {"code": 500, "message": "no", "data": "task submission failed"}, id="prose in data"),
     pytest.param(503, {"id": "7f3a", "status": "error", "message": "overloaded"}, id="a problem document"),
 ]
-_INDETERMINATE = [pytest.param(409, said.INDETERMINATE_409, id="409 idempotency_result_indeterminate")]
+_INDETERMINATE = [pytest.param(409, replies.INDETERMINATE_409, id="409 idempotency_result_indeterminate")]
 
 
-def _judged(status: int, content: object) -> SubmitOutcome:
-    judgement = classify_submit(reply(status, content), now=NOW)
-    assert (judgement.task_id is not None) is (judgement.outcome is SubmitOutcome.ACCEPTED)
-    assert (judgement.error is None) is (judgement.outcome is SubmitOutcome.ACCEPTED)
-    return judgement.outcome
+def _outcome_of(status: int, content: object) -> SubmitOutcome:
+    result = classify_submit(reply(status, content), now=NOW)
+    assert (result.task_id is not None) is (result.outcome is SubmitOutcome.ACCEPTED)
+    assert (result.error is None) is (result.outcome is SubmitOutcome.ACCEPTED)
+    return result.outcome
 
 
 @pytest.mark.parametrize(("status", "content"), _ACCEPTED)
-def test_a_submit_with_a_task_is_accepted(status: int, content: object) -> None:
-    """Where a task is named, it is taken, whatever else the reply says."""
-    assert _judged(status, content) is SubmitOutcome.ACCEPTED
+def test_a_response_with_a_task_id_is_accepted(status: int, content: object) -> None:
+    """A response that names a task is accepted, whatever else it says."""
+    assert _outcome_of(status, content) is SubmitOutcome.ACCEPTED
 
 
-@pytest.mark.parametrize(("status", "content"), _LATER)
-def test_refused_for_now(status: int, content: object) -> None:
-    """These prove that the request was not executed, and may be sent again with the same key."""
-    assert _judged(status, content) is SubmitOutcome.RETRY_LATER
+@pytest.mark.parametrize(("status", "content"), _RETRY_LATER)
+def test_a_temporary_refusal_may_be_resent(status: int, content: object) -> None:
+    """These responses prove that the request was not executed; it may be resent with the same key."""
+    assert _outcome_of(status, content) is SubmitOutcome.RETRY_LATER
 
 
-@pytest.mark.parametrize(("status", "content"), _NEVER)
-def test_refused_for_good(status: int, content: object) -> None:
-    """These prove that the request can never be taken: the job fails."""
-    assert _judged(status, content) is SubmitOutcome.REJECTED
+@pytest.mark.parametrize(("status", "content"), _REJECTED)
+def test_a_definite_rejection_fails_the_job(status: int, content: object) -> None:
+    """These responses prove that the request can never be accepted."""
+    assert _outcome_of(status, content) is SubmitOutcome.REJECTED
 
 
-@pytest.mark.parametrize(("status", "content"), _STOP)
-def test_no_submit_can_succeed(status: int, content: object) -> None:
-    """Bad key or no credit stops the line: one request, not five hundred."""
-    assert _judged(status, content) is SubmitOutcome.STOP_ALL
+@pytest.mark.parametrize(("status", "content"), _STOP_ALL)
+def test_a_refusal_of_every_submit_stops_all(status: int, content: object) -> None:
+    """A bad key or missing credit stops all submits: one request fails, not five hundred."""
+    assert _outcome_of(status, content) is SubmitOutcome.STOP_ALL
 
 
 @pytest.mark.parametrize(("status", "content"), _AMBIGUOUS)
-def test_the_server_may_have_taken_it(status: int, content: object) -> None:
-    """These prove nothing: the job may be running, and be billed."""
-    assert _judged(status, content) is SubmitOutcome.AMBIGUOUS
+def test_an_unproven_outcome_is_ambiguous(status: int, content: object) -> None:
+    """These responses prove nothing: the job may be running, and be billed."""
+    assert _outcome_of(status, content) is SubmitOutcome.AMBIGUOUS
 
 
 @pytest.mark.parametrize(("status", "content"), _INDETERMINATE)
-def test_the_server_itself_does_not_know(status: int, content: object) -> None:
-    """Such a submit is never sent again."""
-    assert _judged(status, content) is SubmitOutcome.INDETERMINATE
+def test_an_indeterminate_submit(status: int, content: object) -> None:
+    """The server itself does not know the outcome; such a submit is never resent."""
+    assert _outcome_of(status, content) is SubmitOutcome.INDETERMINATE
 
 
 @pytest.mark.parametrize("failure", [TransportError, TransportTimeout])
-@pytest.mark.parametrize(("sent", "verdict"), [(False, SubmitOutcome.NOT_SENT), (True, SubmitOutcome.AMBIGUOUS)])
-def test_no_answer_is_judged_by_what_left(failure: type[TransportError], sent: bool, verdict: SubmitOutcome) -> None:
-    """Only where no byte left is a submit without an answer resent freely."""
+@pytest.mark.parametrize(("sent", "outcome"), [(False, SubmitOutcome.NOT_SENT), (True, SubmitOutcome.AMBIGUOUS)])
+def test_without_a_response_it_matters_what_was_sent(
+    failure: type[TransportError], sent: bool, outcome: SubmitOutcome
+) -> None:
+    """A submit without a response is resent freely only if no byte was sent."""
     problem = failure("x", sent=sent)
-    judgement = classify_submit(problem, now=NOW)
-    assert (judgement.outcome, judgement.error) == (verdict, problem)
+    result = classify_submit(problem, now=NOW)
+    assert (result.outcome, result.error) == (outcome, problem)
 
 
-@pytest.mark.parametrize(("sent", "verdict"), [(False, SubmitOutcome.STOP_ALL), (True, SubmitOutcome.AMBIGUOUS)])
-def test_what_only_a_person_can_mend_stops_the_line(sent: bool, verdict: SubmitOutcome) -> None:
-    """A certificate that is not trusted, a proxy that refuses: no submit can leave; one that did comes first."""
-    judgement = classify_submit(TransportError("no way", sent=sent, permanent=True), now=NOW)
-    assert judgement.outcome is verdict
+@pytest.mark.parametrize(("sent", "outcome"), [(False, SubmitOutcome.STOP_ALL), (True, SubmitOutcome.AMBIGUOUS)])
+def test_a_permanent_connection_error_stops_all(sent: bool, outcome: SubmitOutcome) -> None:
+    """With an untrusted certificate or a refusing proxy, no submit can be sent. One that was sent is ambiguous."""
+    result = classify_submit(TransportError("no way", sent=sent, permanent=True), now=NOW)
+    assert result.outcome is outcome
 
 
-def test_a_transport_error_that_says_nothing_counts_as_sent() -> None:
-    """Forgetting to say whether it was sent never costs a second payment."""
+def test_a_transport_error_counts_as_sent_by_default() -> None:
+    """An error that does not say whether the request was sent never causes a second payment."""
     assert classify_submit(TransportError("x"), now=NOW).outcome is SubmitOutcome.AMBIGUOUS
 
 
 @pytest.mark.parametrize(
-    ("status", "content", "for_all"),
+    ("status", "content", "applies_to_all"),
     [
-        pytest.param(429, said.PAGE_429, True, id="429"),
-        pytest.param(503, said.UNAVAILABLE_503, True, id="503 idempotency_unavailable"),
-        pytest.param(409, said.IN_PROGRESS_409, False, id="409 in progress"),
-        pytest.param(400, said.PAGE_400, False, id="400"),
+        pytest.param(429, replies.DOCUMENTED_429, True, id="429"),
+        pytest.param(503, replies.UNAVAILABLE_503, True, id="503 idempotency_unavailable"),
+        pytest.param(409, replies.IN_PROGRESS_409, False, id="409 in progress"),
+        pytest.param(400, replies.DOCUMENTED_400, False, id="400"),
         pytest.param(502, HTML, False, id="502"),
     ],
 )
-def test_what_concerns_all_and_what_only_one(status: int, content: object, for_all: bool) -> None:
-    """A 429 closes the gate for everybody; a key that is still being worked on concerns its own job."""
-    assert classify_submit(reply(status, content), now=NOW).applies_to_all is for_all
+def test_which_outcomes_apply_to_all_submits(status: int, content: object, applies_to_all: bool) -> None:
+    """A 429 pauses every submit; a key that is still in progress concerns its own job."""
+    assert classify_submit(reply(status, content), now=NOW).applies_to_all is applies_to_all
 
 
 @pytest.mark.parametrize("status", [409, 429, 502, 503])
-def test_advice_is_kept_with_every_refusal(status: int) -> None:
-    """`Retry-After` reaches whoever has to wait."""
+def test_retry_after_is_kept(status: int) -> None:
+    """`Retry-After` is part of the result of every refusal."""
     assert classify_submit(reply(status, HTML, retry_after="9"), now=NOW).retry_after == 9
 
 
@@ -186,48 +188,48 @@ def test_advice_is_kept_with_every_refusal(status: int) -> None:
     ("words", "is_replay"),
     [("true", True), ("True", True), (" true ", True), ("1", True), ("yes", True), ("false", False), ("", False)],
 )
-def test_a_replay_is_told(words: str, is_replay: bool) -> None:
-    """`Idempotency-Replayed` says that the server has not taken the submit a second time."""
-    assert classify_submit(reply(200, said.SUBMITTED, idempotency_replayed=words), now=NOW).is_replay is is_replay
+def test_a_replay_is_reported(words: str, is_replay: bool) -> None:
+    """`Idempotency-Replayed` says that the server has not accepted the submit a second time."""
+    assert classify_submit(reply(200, replies.SUBMITTED, idempotency_replayed=words), now=NOW).is_replay is is_replay
 
 
 @pytest.mark.parametrize("status", [403, 429])
-def test_no_money_is_told_as_such(status: int) -> None:
-    """Whatever status the server chose, the reader is told to top up, with the server's words kept."""
+def test_missing_credit_is_payment_required(status: int) -> None:
+    """Under any status, missing credit is a `PaymentRequired` with the server's message."""
     found = classify_submit(reply(status, error("insufficient_quota", "no money")), now=NOW).error
     assert isinstance(found, PaymentRequired)
     assert (found.status, found.code, found.message) == (status, "insufficient_quota", "no money")
 
 
 @given(ANY_REPLY)
-def test_no_reply_counts_as_not_sent(answer: Response) -> None:
-    """Whoever answers has got it: a reply never makes a submit free to resend as if it had not left."""
-    judgement = classify_submit(answer, now=NOW)
-    assert judgement.outcome is not SubmitOutcome.NOT_SENT
-    assert (judgement.outcome is SubmitOutcome.ACCEPTED) is bool(judgement.task_id)
+def test_a_response_never_counts_as_not_sent(response: Response) -> None:
+    """A server that responds has received the request: it is never resent as if it had not been sent."""
+    result = classify_submit(response, now=NOW)
+    assert result.outcome is not SubmitOutcome.NOT_SENT
+    assert (result.outcome is SubmitOutcome.ACCEPTED) is bool(result.task_id)
 
 
 @given(ANY_REPLY)
-def test_a_reply_without_any_id_is_never_accepted(answer: Response) -> None:
-    """Where neither `task_id` nor `id` stands anywhere, there is no task."""
-    assume(b'"task_id"' not in answer.body and b'"id"' not in answer.body and TASK_ID.encode() not in answer.body)
-    assert classify_submit(answer, now=NOW).outcome is not SubmitOutcome.ACCEPTED
+def test_a_response_without_an_id_is_never_accepted(response: Response) -> None:
+    """Without `task_id` or `id` anywhere in the response, there is no task."""
+    assume(b'"task_id"' not in response.body and b'"id"' not in response.body and TASK_ID.encode() not in response.body)
+    assert classify_submit(response, now=NOW).outcome is not SubmitOutcome.ACCEPTED
 
 
 @given(st.integers(500, 599), st.text(max_size=30), st.text(max_size=30))
-def test_a_server_error_in_free_words_proves_nothing(status: int, code: str, message: str) -> None:
-    """A 5xx is ambiguous unless it says in the documented words that nothing was executed."""
+def test_an_undocumented_server_error_is_ambiguous(status: int, code: str, message: str) -> None:
+    """A 5xx is ambiguous unless it says with a documented code that nothing was executed."""
     assume("idempotency_unavailable" not in code + message)
-    verdict = _judged(status, error(f"x{code}", f"x{message}"))
-    assert verdict is SubmitOutcome.AMBIGUOUS
+    outcome = _outcome_of(status, error(f"x{code}", f"x{message}"))
+    assert outcome is SubmitOutcome.AMBIGUOUS
 
 
 @given(st.binary(max_size=80), st.sampled_from([200, 201, 202, 204]))
-def test_an_answer_that_cannot_be_read_proves_nothing(body: bytes, status: int) -> None:
-    """Garbage under a 2xx may well be an accepted submit."""
+def test_an_unreadable_response_is_ambiguous(body: bytes, status: int) -> None:
+    """Garbage under a 2xx may be an accepted submit."""
     with suppress(ValueError):
         assume(not isinstance(json.loads(body), dict))
-    assert _judged(status, body) is SubmitOutcome.AMBIGUOUS
+    assert _outcome_of(status, body) is SubmitOutcome.AMBIGUOUS
 
 
 _CODES = ["", 429, "429", "rate_limit_error", "insufficient_quota", "server_error", "idempotency_key_reused"]
@@ -235,10 +237,10 @@ _CODES += ["idempotency_in_progress", "idempotency_unavailable", "idempotency_re
 
 
 @given(st.sampled_from([200, 302, 400, 401, 404, 408, 409, 425, 429, 500, 502, 503, 504]), st.sampled_from(_CODES))
-def test_only_proof_of_a_refusal_lets_a_submit_be_resent_as_refused(status: int, code: object) -> None:
-    """Later means 429 and its like, and the two documented words under 503 and 409."""
-    verdict = _judged(status, error(code))
-    is_word = status in {200, 400} and code == "rate_limit_error"
-    is_limit = status in {425, 429} or is_word or (status == 200 and code in {429, "429"})
+def test_only_documented_refusals_are_resent(status: int, code: object) -> None:
+    """Only rate limits, and the two documented codes under 503 and 409, are temporary refusals."""
+    outcome = _outcome_of(status, error(code))
+    is_rate_limit_code = status in {200, 400} and code == "rate_limit_error"
+    is_limit = status in {425, 429} or is_rate_limit_code or (status == 200 and code in {429, "429"})
     is_proof = (status, code) in {(503, "idempotency_unavailable"), (409, "idempotency_in_progress")}
-    assert (verdict is SubmitOutcome.RETRY_LATER) is ((is_limit and code != "insufficient_quota") or is_proof)
+    assert (outcome is SubmitOutcome.RETRY_LATER) is ((is_limit and code != "insufficient_quota") or is_proof)

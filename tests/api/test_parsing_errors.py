@@ -1,10 +1,9 @@
-"""Errors get their class and keep the server's words; `Retry-After` is read in each of its forms."""
+"""An error response gets its class and keeps the server's message; every form of `Retry-After` is parsed."""
 
 from __future__ import annotations
 
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -20,36 +19,40 @@ from omni_async.errors import (
     RateLimited,
     ServerError,
 )
-from tests.support import replies as said
+from tests.support import replies
 from tests.support.replies import NOW, error, reply
-
-if TYPE_CHECKING:
-    pass
 
 # Errors
 
 _ERRORS = [
-    pytest.param(400, said.PAGE_400, (InvalidRequest, 400, "400", "invalid_request_error"), id="page 400"),
-    pytest.param(401, said.PAGE_401, (AuthenticationError, 401, "401", "authentication_error"), id="page 401"),
-    pytest.param(402, said.PAGE_402, (PaymentRequired, 402, "402", "payment_required"), id="page 402"),
+    pytest.param(
+        400, replies.DOCUMENTED_400, (InvalidRequest, 400, "400", "invalid_request_error"), id="documented 400"
+    ),
+    pytest.param(
+        401, replies.DOCUMENTED_401, (AuthenticationError, 401, "401", "authentication_error"), id="documented 401"
+    ),
+    pytest.param(402, replies.DOCUMENTED_402, (PaymentRequired, 402, "402", "payment_required"), id="documented 402"),
     pytest.param(
         403, error(403, "no", "permission_error"), (PermissionDenied, 403, "403", "permission_error"), id="403"
     ),
-    pytest.param(429, said.PAGE_429, (RateLimited, 429, "429", "rate_limit_error"), id="page 429"),
+    pytest.param(429, replies.DOCUMENTED_429, (RateLimited, 429, "429", "rate_limit_error"), id="documented 429"),
     pytest.param(500, error(500, "no", "server_error"), (ServerError, 500, "500", "server_error"), id="500"),
     pytest.param(502, error(502, "no", "bad_gateway"), (ServerError, 502, "502", "bad_gateway"), id="502"),
     pytest.param(
         503, error(503, "no", "service_unavailable"), (ServerError, 503, "503", "service_unavailable"), id="503"
     ),
-    pytest.param(401, said.REAL_401, (AuthenticationError, 401, "", "apimart_error"), id="real 401, code empty"),
+    pytest.param(401, replies.REAL_401, (AuthenticationError, 401, "", "apimart_error"), id="real 401, code empty"),
     pytest.param(
-        500, said.NO_CHANNEL_500, (ServerError, 500, "get_channel_failed", "apimart_error"), id="real 500, code a word"
+        500,
+        replies.NO_CHANNEL_500,
+        (ServerError, 500, "get_channel_failed", "apimart_error"),
+        id="real 500, code is a word",
     ),
     pytest.param(400, error("invalid_duration"), (InvalidRequest, 400, "invalid_duration", ""), id="invalid_duration"),
     pytest.param(400, error("400"), (InvalidRequest, 400, "400", ""), id="code as a numeric text"),
-    pytest.param(404, said.HTML, (NotFound, 404, "", ""), id="404 with a page"),
+    pytest.param(404, replies.HTML, (NotFound, 404, "", ""), id="404 with HTML"),
     pytest.param(
-        409, said.REUSED_409, (Conflict, 409, "idempotency_key_reused", "conflict"), id="409 idempotency_key_reused"
+        409, replies.REUSED_409, (Conflict, 409, "idempotency_key_reused", "conflict"), id="409 idempotency_key_reused"
     ),
     pytest.param(
         413, {"error": {"message": "file size 9 exceeds"}}, (InvalidRequest, 413, "", ""), id="413 without code"
@@ -58,12 +61,12 @@ _ERRORS = [
     pytest.param(504, b"", (ServerError, 504, "", ""), id="504, empty"),
     pytest.param(599, b"x", (ServerError, 599, "", ""), id="599"),
     pytest.param(418, b"x", (APIError, 418, "", ""), id="418"),
-    pytest.param(200, said.PAGE_429, (RateLimited, 429, "429", "rate_limit_error"), id="429 under 200"),
+    pytest.param(200, replies.DOCUMENTED_429, (RateLimited, 429, "429", "rate_limit_error"), id="429 under 200"),
     pytest.param(
         200, {"code": 429, "message": "slow"}, (RateLimited, 429, "429", ""), id="429 under 200, no error object"
     ),
     pytest.param(
-        200, {"code": "402", "message": "no"}, (PaymentRequired, 402, "402", ""), id="402 under 200, as a text"
+        200, {"code": "402", "message": "no"}, (PaymentRequired, 402, "402", ""), id="402 under 200, as a string"
     ),
     pytest.param(
         200, error("", "no", "payment_required"), (PaymentRequired, 402, "", "payment_required"), id="by its type"
@@ -72,15 +75,13 @@ _ERRORS = [
         200, error("authentication_error"), (AuthenticationError, 401, "authentication_error", ""), id="by its code"
     ),
     pytest.param(200, {"success": False, "message": "no"}, (APIError, 200, "", ""), id="success false"),
-    pytest.param(200, {"error": "no"}, (APIError, 200, "", ""), id="an error that is a text"),
+    pytest.param(200, {"error": "no"}, (APIError, 200, "", ""), id="an error that is a string"),
 ]
 
 
 @pytest.mark.parametrize(("status", "content", "meant"), _ERRORS)
-def test_an_error_gets_its_class_by_status_and_keeps_the_words(
-    status: int, content: object, meant: tuple[type[APIError], int, str, str]
-) -> None:
-    """The HTTP status decides the class, under a 2xx what the body says; code and type are the server's own."""
+def test_the_class_of_an_error(status: int, content: object, meant: tuple[type[APIError], int, str, str]) -> None:
+    """The HTTP status decides, or what the body of a 2xx names; code and type are the server's own."""
     found = parse_error(reply(status, content), now=NOW, operation="submit")
     assert (type(found), found.status, found.code, found.type) == meant
     assert found.message
@@ -91,21 +92,21 @@ def test_an_error_gets_its_class_by_status_and_keeps_the_words(
 @pytest.mark.parametrize(
     ("content", "headers", "request_id"),
     [
-        pytest.param(said.REAL_401, {"x_oneapi_request_id": "r-1"}, "r-1", id="header"),
-        pytest.param(said.REAL_401, {}, "20260919-abc", id="in the sentence"),
+        pytest.param(replies.REAL_401, {"x_oneapi_request_id": "r-1"}, "r-1", id="header"),
+        pytest.param(replies.REAL_401, {}, "20260919-abc", id="in the message"),
         pytest.param({"request_id": "req_9", **error(400)}, {"x_oneapi_request_id": "r-1"}, "req_9", id="body first"),
-        pytest.param(said.HTML, {"x_request_id": "r-2"}, "r-2", id="the other header"),
+        pytest.param(replies.HTML, {"x_request_id": "r-2"}, "r-2", id="the other header"),
         pytest.param(error(400), {}, "", id="none"),
     ],
 )
 def test_the_request_id_is_kept(content: object, headers: dict[str, str], request_id: str) -> None:
-    """What the server's support asks for is found wherever it stands."""
+    """The id that APIMart's support asks for is found in the body, in a header or in the message."""
     assert parse_error(reply(401, content, **headers), now=NOW, operation="x").request_id == request_id
 
 
-def test_a_gateways_page_becomes_a_short_sentence() -> None:
-    """An HTML page is told without its tags, scripts and length."""
-    page = said.HTML + b"<script>var secret = 1;</script>" + b"<p>x</p>" * 5000
+def test_an_html_page_becomes_a_short_message() -> None:
+    """The message has no tags and no scripts, and at most 200 characters."""
+    page = replies.HTML + b"<script>var secret = 1;</script>" + b"<p>x</p>" * 5000
     message = parse_error(reply(502, page), now=NOW, operation="check").message
     assert message.startswith("502 Bad Gateway")
     assert "<" not in message
@@ -113,9 +114,9 @@ def test_a_gateways_page_becomes_a_short_sentence() -> None:
     assert len(message) <= 200
 
 
-def test_a_rate_limit_carries_the_advice() -> None:
-    """A 429 tells how long to wait."""
-    found = parse_error(reply(429, said.PAGE_429, retry_after="7"), now=NOW, operation="submit")
+def test_a_rate_limit_carries_retry_after() -> None:
+    """A 429 says how long to wait."""
+    found = parse_error(reply(429, replies.DOCUMENTED_429, retry_after="7"), now=NOW, operation="submit")
     assert isinstance(found, RateLimited)
     assert found.retry_after == 7
 
@@ -127,7 +128,7 @@ def _date(at: float) -> str:
     return formatdate(at, usegmt=True)
 
 
-_ADVICE = [
+_RETRY_AFTER = [
     pytest.param({}, None, id="absent"),
     pytest.param({"retry-after": ""}, None, id="empty"),
     pytest.param({"retry-after": "12"}, 12, id="seconds"),
@@ -136,11 +137,11 @@ _ADVICE = [
     pytest.param({"retry-after": "0"}, 0, id="zero"),
     pytest.param({"retry-after": "-3"}, None, id="negative"),
     pytest.param({"retry-after": "99999999"}, 99_999_999, id="huge"),
-    pytest.param({"retry-after": "9" * 5000}, None, id="without end"),
+    pytest.param({"retry-after": "9" * 5000}, None, id="very long"),
     pytest.param({"retry-after": "inf"}, None, id="infinite"),
-    pytest.param({"retry-after": "nan"}, None, id="no number"),
+    pytest.param({"retry-after": "nan"}, None, id="not a number"),
     pytest.param({"retry-after": "soon"}, None, id="garbage"),
-    pytest.param({"retry-after": "Wed, 99 Foo 2026 99:99:99 GMT"}, None, id="a date that is none"),
+    pytest.param({"retry-after": "Wed, 99 Foo 2026 99:99:99 GMT"}, None, id="an invalid date"),
     pytest.param({"retry-after": _date(NOW + 40)}, 40, id="date"),
     pytest.param({"retry-after": _date(NOW - 40)}, None, id="a date that has passed"),
     pytest.param({"retry-after": _date(NOW + 3640), "date": _date(NOW + 3600)}, 40, id="the server's clock is ahead"),
@@ -149,9 +150,9 @@ _ADVICE = [
 ]
 
 
-@pytest.mark.parametrize(("headers", "seconds"), _ADVICE)
-def test_retry_after_is_read_in_seconds_or_as_a_date(headers: dict[str, str], seconds: float | None) -> None:
-    """Advice is a number of seconds from now, by the server's own clock where it shows it, or None if senseless."""
+@pytest.mark.parametrize(("headers", "seconds"), _RETRY_AFTER)
+def test_retry_after_in_seconds_or_as_a_date(headers: dict[str, str], seconds: float | None) -> None:
+    """The result is a number of seconds from now, by the server's own clock if it sends one; None if impossible."""
     assert parse_retry_after(Response(429, headers), NOW) == seconds
 
 
@@ -161,10 +162,8 @@ def test_retry_after_is_read_in_seconds_or_as_a_date(headers: dict[str, str], se
     ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"],
     ids=["1123", "850", "asctime"],
 )
-def test_the_three_forms_of_an_http_date_mean_the_same_everywhere(
-    form: str, zone: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """RFC 9110 5.6.7: all three forms must be read, and all mean UTC, wherever this machine stands."""
+def test_the_three_forms_of_an_http_date(form: str, zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """RFC 9110, 5.6.7: all three forms are accepted, and all mean UTC in every time zone."""
     text = time.strftime(form, time.gmtime(NOW + 40))
     with monkeypatch.context() as patch:
         patch.setenv("TZ", zone)

@@ -7,7 +7,7 @@ import pytest
 from omni_async.api.outcomes import SubmitOutcome, classify_upload, upload_retry_timeout
 from omni_async.errors import RateLimited, TransportError
 from omni_async.settings import Retry
-from tests.support.replies import HTML, NO_CHANNEL_500, PAGE_402, PAGE_429, REAL_401, error, reply
+from tests.support.replies import DOCUMENTED_402, DOCUMENTED_429, HTML, NO_CHANNEL_500, REAL_401, error, reply
 
 
 @pytest.mark.parametrize(
@@ -20,9 +20,9 @@ from tests.support.replies import HTML, NO_CHANNEL_500, PAGE_402, PAGE_429, REAL
         (reply(413, error("", "file size 5 exceeds maximum 4 bytes")), SubmitOutcome.REJECTED),
         (reply(413, HTML), SubmitOutcome.REJECTED),
         (reply(401, REAL_401), SubmitOutcome.STOP_ALL),
-        (reply(402, PAGE_402), SubmitOutcome.STOP_ALL),
+        (reply(402, DOCUMENTED_402), SubmitOutcome.STOP_ALL),
         (reply(403, HTML), SubmitOutcome.STOP_ALL),
-        (reply(429, PAGE_429), SubmitOutcome.RETRY_LATER),
+        (reply(429, DOCUMENTED_429), SubmitOutcome.RETRY_LATER),
         (reply(500, error("", "failed to upload image")), SubmitOutcome.AMBIGUOUS),
         (reply(500, NO_CHANNEL_500), SubmitOutcome.AMBIGUOUS),
         (reply(502, HTML), SubmitOutcome.AMBIGUOUS),

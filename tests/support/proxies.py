@@ -1,4 +1,4 @@
-"""A real proxy (tinyproxy) and a certificate of one's own, each made for a test."""
+"""A real proxy (tinyproxy) and a self-signed certificate, each created for a test."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-_PATIENCE = 20.0  # seconds until a proxy listens
+_START_TIMEOUT = 20.0  # seconds until a proxy listens
 
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that runs; its log tells what went through it."""
+    """A running proxy. Its log shows the requests that it received."""
 
     port: int
     log: Path
 
     @property
     def url(self) -> str:
-        """Where it is."""
+        """The URL of the proxy."""
         return f"http://127.0.0.1:{self.port}"
 
-    def said(self) -> str:
-        """Give its log."""
+    def read_log(self) -> str:
+        """Return the text of the log."""
         return self.log.read_text("utf-8", "replace")
 
 
 @asynccontextmanager
 async def tinyproxy(folder: Path, *settings: str) -> AsyncIterator[Proxy]:
-    """Run one on a free port, with these lines in its configuration as well."""
+    """Run a proxy on a free port, with additional lines in its configuration."""
     program = shutil.which("tinyproxy")
     if program is None:
         pytest.skip("tinyproxy is not installed")
@@ -49,7 +49,7 @@ async def tinyproxy(folder: Path, *settings: str) -> AsyncIterator[Proxy]:
     with proxy.log.open("wb") as log:
         process = await asyncio.create_subprocess_exec(program, "-d", "-c", str(config), stdout=log, stderr=log)
         try:
-            await _listens(proxy, process)
+            await _wait_until_listening(proxy, process)
             yield proxy
         finally:
             if process.returncode is None:
@@ -57,10 +57,10 @@ async def tinyproxy(folder: Path, *settings: str) -> AsyncIterator[Proxy]:
             await process.wait()
 
 
-async def _listens(proxy: Proxy, process: asyncio.subprocess.Process) -> None:
-    async with asyncio.timeout(_PATIENCE):
+async def _wait_until_listening(proxy: Proxy, process: asyncio.subprocess.Process) -> None:
+    async with asyncio.timeout(_START_TIMEOUT):
         while True:
-            assert process.returncode is None, proxy.said()
+            assert process.returncode is None, proxy.read_log()
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
             except OSError:
@@ -71,14 +71,14 @@ async def _listens(proxy: Proxy, process: asyncio.subprocess.Process) -> None:
 
 
 def free_port() -> int:
-    """Give a port where nobody listens."""
+    """Return a port on which no server listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def certificate(folder: Path) -> tuple[str, str]:
-    """Make a self-signed certificate for this machine with the system's openssl: its file, and that of its key."""
+    """Create a self-signed certificate for localhost with openssl; return the files of the certificate and its key."""
     if shutil.which("openssl") is None:
         pytest.skip("openssl is not installed")
     key, cert = folder / "key.pem", folder / "cert.pem"
