@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import Field, fields
 from typing import Any
 
 from .faults import FAULTS
@@ -77,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--child", help=argparse.SUPPRESS)
     for each in fields(SandboxSettings):
-        option, help_text = "--" + each.name.replace("_", "-"), each.metadata["help"].replace("%", "%%")
+        option, help_text = "--" + each.name.replace("_", "-"), _help(each)
         if each.name == "faults":
             parser.add_argument("--fault", action="append", metavar="NAME[=P]", help=help_text)
         elif each.type == "bool":
@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
                 option, type=parse, default=each.default, choices=choices, metavar=metavar, help=help_text
             )
     return parser
+
+
+def _help(setting: Field[Any]) -> str:
+    text: str = setting.metadata["help"].replace("%", "%%")
+    # Not for None, whose meaning the text gives, and not for bool, whose option names say it.
+    return f"{text} (default: {setting.default})" if type(setting.default) in {int, float, str} else text
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}

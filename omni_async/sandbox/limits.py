@@ -79,13 +79,13 @@ class RetryAfter:
         self._form = form
         self._wrong = cycle(self.WRONG)
 
-    def header(self, delay: float, wall: float) -> dict[str, str]:
-        """Return the header for a delay in seconds; `wall` is the Unix time. Empty for the form "none"."""
+    def header(self, delay: float, unix_time: float) -> dict[str, str]:
+        """Return the header for a delay in seconds, at this Unix time. It is empty for the form "none"."""
         seconds = max(1, math.ceil(delay))
         if self._form == "none":
             return {}
         if self._form == "date":
-            return {"Retry-After": formatdate(math.ceil(wall + delay), usegmt=True)}
+            return {"Retry-After": formatdate(math.ceil(unix_time + delay), usegmt=True)}
         if self._form == "wrong":
             return {"Retry-After": next(self._wrong)}
         return {"Retry-After": "86400" if self._form == "huge" else str(seconds)}

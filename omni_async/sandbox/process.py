@@ -80,14 +80,14 @@ class SandboxProcess:
             return record
 
     async def script(self, kind: str, names: Iterable[str | None]) -> None:
-        """Queue faults for the next requests of a kind, as `Sandbox.script` does."""
+        """Queue faults for the next requests of a kind, as `Sandbox.script` does. Raises the same `ValueError`."""
         body = {"kind": kind, "names": list(names)}
         async with (
             self._session() as session,
             session.post(f"{self.base_url}/sandbox/script", json=body) as response,
         ):
             if response.status != 200:
-                raise ValueError(await response.text())
+                raise ValueError((await response.json())["error"]["message"])
 
     def _session(self) -> aiohttp.ClientSession:
         trusted = ssl.create_default_context(cafile=self.settings.cert) if self.settings.cert else True

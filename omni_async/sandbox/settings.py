@@ -47,7 +47,7 @@ class SandboxSettings:
         assert SandboxSettings(**settings.to_json()) == settings
     """
 
-    host: str = option("127.0.0.1", "address to listen on; the default accepts connections from this machine only")
+    host: str = option("127.0.0.1", "address to listen on; 127.0.0.1 accepts connections from this machine only")
     port: int = option(0, "port of the API; 0 takes a free one")
     cdn_port: int = option(0, "port of the second server, which serves the clips; 0 takes a free one")
     cert: str | None = option(None, "file with a certificate (PEM); the API and the clips are then served over https")
@@ -87,7 +87,8 @@ class SandboxSettings:
     submit_shape: str = option("list", "shape of data in the response to a submit")
     url_shape: str = option("list", "shape of url in the result of a task")
     progress: str = option(
-        "true", "progress reported: true share of the task's duration, guess from the estimated time, or none"
+        "true",
+        "what progress reports: the real share of the duration (true), that of the estimate (guess), or nothing (none)",
     )
     seconds: int | None = option(None, "length of every clip, 3 to 10; by default the model chooses")
     videos_per_task: int = option(1, "videos that each task produces")

@@ -121,11 +121,11 @@ def test_styles_differ() -> None:
 @pytest.mark.slow
 async def test_a_reference_image_is_the_background() -> None:
     """An uploaded image fills the frame behind the prompt."""
-    picture = io.BytesIO()
-    Image.new("RGB", (300, 300), (240, 120, 20)).save(picture, "PNG")
+    image = io.BytesIO()
+    Image.new("RGB", (300, 300), (240, 120, 20)).save(image, "PNG")
     async with open_sandbox(prerendered=False, seconds=3) as client:
         form = FormData()
-        form.add_field("file", picture.getvalue(), filename="x.png")
+        form.add_field("file", image.getvalue(), filename="x.png")
         url = (await client.call("POST", "/v1/uploads/images", data=form)).json["url"]
         frame = frames_of(await download_clip(client, "", image_urls=[url]))[0]
     red, green, blue = frame.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
@@ -156,7 +156,7 @@ async def test_references_of_reserved_domains_get_placeholders() -> None:
     """References to example.com and the like need no network, and each name has its own image."""
     urls = [
         "https://example.com/sketch.jpg",
-        "https://pictures.example/a/b.png",
+        "https://images.example/a/b.png",
         "http://x.test/",
         "http://y.invalid/z",
     ]

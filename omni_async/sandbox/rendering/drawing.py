@@ -134,6 +134,7 @@ def draw_thumbnails(image: Image.Image, others: Sequence[Image.Image]) -> None:
         x -= 12
 
 
+# Kept for the next clip with the same prompt: each has three sprites. Chosen, not measured.
 @lru_cache(maxsize=64)
 def draw_sprite(style: ClipStyle, side: int, second: bool = False) -> Image.Image:
     """Return the moving shape as RGBA, with smooth edges and a soft glow. `side` is in pixels and must be even."""

@@ -36,6 +36,8 @@ MAX_FONTS = 8
 FONTCONFIG_TIMEOUT = 3
 
 
+# Finding a font opens files and may ask fontconfig, so the results are kept. A clip needs about four: prompt, caption,
+# label, placeholder. Chosen, not measured.
 @lru_cache(maxsize=64)
 def font_for(text: str, size: int) -> Font:
     """Return the font that has most glyphs of the text, in this size (pixels)."""
