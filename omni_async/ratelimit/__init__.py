@@ -1,1 +1,1 @@
-"""When the next request may be sent: pacing, rate limits, concurrency limits and backoff."""
+"""Rate limits, concurrency limits, pauses and backoff: when the next request may leave."""

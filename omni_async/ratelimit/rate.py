@@ -1,314 +1,395 @@
-"""How many requests a second an account takes: found out from what it accepts and refuses.
+"""`RateEstimator`: how many submits per second an account accepts. `AdaptiveRateLimiter` uses it.
 
-Theory of operation. A limiter, whatever its kind, is a number N and a period P: a token bucket of one is N = 1, a
-window is N in P; in the long run each lets N / P through. All that is known of it is a bracket: `low`, a rate that has
-held, and `high`, one that was refused. As long as nothing was refused the pace *ramps* up with each request that is
-accepted (slow start, after Jacobson 1988). After that it climbs up the bracket until both ends lie close together, and
-*cruises* at the lower one. Limits may be raised: now and then, ever more seldom, it *grows* by a little, and by much
-more where that is granted (a multiplicative increase, as in scalable TCP, Kelly 2003: the same for slow and fast).
-Where ever fewer are in flight, it may be far too low, and no rate may have been refused at all: then it *leaps*, twice
-as fast with each that is accepted (by less where a burst may be saved up), and what holds far beyond refutes the
-bracket.
+Theory of operation. Every rate limit is a number N per period P. N is 1 for a token bucket that saves up nothing, and
+the size of the window for a window limit. In the long run each accepts N / P requests per second. What is known of that
+rate is a bracket: `lower`, a rate that has held, and `upper`, a rate that was refused. The pace is the rate in use:
 
-Two sources feed the bracket. *Gaps*: a request refused x seconds after the last one was accepted shows that a token
-takes longer than x, in any bucket; one accepted at the pace shows that the pace holds. *Cycles*: from one opening of
-the gate to the next, the number accepted over the time elapsed is N / P, whatever N. The first is quick, and sees a
-bucket of one only; it contradicts itself (`high` far below `low`) where a saved-up burst or a window has been emptied.
-Then the account is *bursty*, and the second counts: the two-429 estimator, measured between openings, where a bucket
-has just one token and a window has just begun.
+- *Ramp*: until the first refusal, the pace rises with each accepted request (slow start, Jacobson 1988).
+- *Search*: then the pace moves up the bracket until both ends are close together.
+- *Cruise*: then the pace is the lower end.
+- *Growth*: limits may be raised, so a slightly higher pace is tried from time to time, each time after a longer wait.
+  While that holds, the steps become larger. The increase is multiplicative, as in Scalable TCP (Kelly 2003): it takes
+  as many steps at a low rate as at a high one.
+- *Jump*: when fewer and fewer jobs are in flight, the pace may be far too low, because a concurrency limit was taken
+  for a rate limit. Then the pace doubles with each accepted request, or rises by less where a burst may be saved up.
+  A rate that holds far above the bracket disproves it.
 
-All times are those at which requests left: the way to the server is equally long for all of them, and cancels out.
+The bracket has two sources. *Gaps*: a request refused x seconds after the last accepted one shows that a token takes
+longer than x; a request accepted at the pace shows that the pace holds. *Cycles*: from the end of one pause to the end
+of the next, the number accepted divided by the time is N / P, whatever N is. Gaps are quick but hold for N = 1
+only. Where a saved-up burst or a window was used up, they contradict each other: `upper` falls far below `lower`. Then
+the account counts as bursty and cycles are used instead. This is the two-429 estimator, measured between ends of
+pauses: a bucket then holds exactly one token, and a window has just begun.
+
+All times are sending times. Every request takes about the same time to arrive, so the latency cancels out.
+
+The figures beside the constants come from the simulated accounts of tests/ratelimit/test_adaptive.py with 32 seeds.
+"Makespan" is relative to the least possible, "refused" is per accepted job, "moving" is a limit that falls to a third
+and rises again. A figure "a -> b" compares the present value (a) with the one named (b).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from .backoff import doubled
+from .pause import Pause
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..settings import Retry
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
-    """What a closing is judged by. Times are those at which requests left."""
+# Each interval of the ramp relative to the one before. The first refused pace is at most 1/0.7 of the limit. A smaller
+# ratio finds the limit in fewer steps but overshoots it further. Half the step (0.85): makespan 1.03 -> 1.29 for 4/s
+# with 10 saved up, without Retry-After. Double (0.49): refused .074 -> .125 for sliding windows without Retry-After.
+_RAMP_RATIO = 0.7
 
-    from_ramp: bool  # no limit had been met before
-    had_held: int  # requests accepted at the pace that was refused
-    tried: float  # the highest rate that had seemed to hold
-    rate: float  # the same, unless it was only the ramp's: then 0
-    floor: float  # a rate that is good for sure: more than it was tried, and that was refused
-    scale: float  # the first pause where nothing is known of the rate, in seconds
-    refused_at: float = 0.0
-    retry_at: float | None = None  # when it is over, as the last refusal said
+# The share of the bracket (as a ratio) that the search moves up with each step. A small step loses less than a refusal
+# costs. Half: makespan 1.13 -> 1.21 at a configured rate 5 % too high. Double: refused .040 -> .089 and worst makespan
+# 1.16 -> 3.17 at a configured rate twice too high.
+_SEARCH_SHARE = 1 / 3
 
-    def refused(self, left_at: float, retry_after: float | None) -> Pause:
-        """Give this closing after another refusal."""
-        # Advice comes in whole seconds, rounded up: on average it is half a second late.
-        over = None if retry_after is None else left_at + retry_after - min(retry_after, 1) / 2
-        return replace(self, refused_at=left_at, retry_at=over)
+# A bracket this narrow is not searched: the gain is worth less than a refusal. Half (1.04): 25 -> 36 refusals an hour
+# for a moving rate. Double (1.16): 19 an hour, and up to 16 % of the rate unused.
+_NARROW = 1.08
 
-    def resumed_at(self, left_at: float) -> float:
-        """Give when it was over, the probe that left then being the first that was accepted."""
-        between = (self.refused_at + left_at) / 2  # without advice: some time after the last refusal
-        return min(left_at, between if self.retry_at is None else self.retry_at)
+# The relative step of growth above a pace that has held for long. Half: makespan 1.90 -> 2.02 after a wrong learned
+# rate; a raised limit is regained more slowly. Double: 25 -> 33 refusals an hour for a moving rate.
+_GROWTH_STEP = 0.05
 
+# The factor by which a jump raises the pace with each accepted request. A rate this far above the bracket disproves it.
+# Half the step (1.5): worst makespan 2.53 -> 2.97 for 4/s and 12 in flight with finished jobs noticed 1.5 s late.
+# Double (4): 4.06 in the same place. Medians change by less than 3 %.
+_JUMP_FACTOR = 2
 
-_RAMP = 0.7  # each interval of the ramp over the one before: the pace first refused is at most 1/0.7 of the limit
-_CAUTION = 1 / 3  # of the way up the bracket: a step too small costs less than a refusal
-_CLOSE = 1.08  # a bracket this narrow is not worth another refusal
-_STEP = 0.05  # by which a pace that has held for long is raised
-_JUMP = 2  # times the pace, with each that is accepted in a leap; and what refutes a bracket is so far beyond it
-_MARGIN = 0.97  # of a rate that was computed, not tried: clocks and networks are uneven
-_BURST = 1.1  # a pace that held, and is refused at less than 1/1.1 of itself, was lent by a burst
-_EVEN = 1.01  # two rates closer than this are the same
+# The part of a computed (not tried) rate that is used, because clocks and networks are uneven. Half the margin (0.985):
+# 25 -> 31 refusals an hour for a moving rate. Double (0.94): 21 an hour, and another 3 % of the rate unused.
+_MARGIN = 0.97
 
-_ON_TIME = 1.1  # a gap of up to so many intervals is kept by the pace; in a longer one, nobody was there
-_PROOF = 2  # requests accepted at a pace before it counts as holding
-_HABIT = 5  # ... before one refusal at it is bad luck; and before a cycle is long enough to be measured
-_CALM = 20  # ... at least, before more is asked for
-_LONGEST_PROOF = 100  # ... of an account that lets a burst through, as large as that
-_BRISK = 5  # requests a second that the ramp may reach however long the way to the server is
-_SHARE = 11  # of the requests accepted so far, one in so many may be on the wire to meet an unknown limit
+# A pace that has held but is refused at less than 1/1.1 of itself was paid for by a burst. Half (1.05): an uneven
+# network passes for a burst; worst makespan 1.93 -> 3.08 for 4/s with answers after 1 s. Double (1.2): the worst of the
+# same is 2.35; medians are equal.
+_BURST_RATIO = 1.1
+
+# Two rates closer than this count as equal, so that an `upper` just above `lower` lowers `lower` too. It has to exceed
+# rounding errors: without it (1.0) a moving rate is refused 138 times an hour instead of 25. Neither half (1.005) nor
+# double (1.02) changes any simulated account.
+_EQUAL = 1.01
+
+# A request sent up to this many intervals after the last one was on time: it shows that the pace holds. After a longer
+# gap no request was waiting. It has to exceed the jitter of timers and stay far below 2, where an interval was skipped.
+# Half (1.05) and double (1.2): up to 4 % more or less of a moving limit is used, by chance.
+_ON_TIME = 1.1
+
+# Requests accepted at a pace before it counts as holding. Half (1): 25 -> 48 refusals an hour for a moving rate.
+# Double (4): configured rates that are 5 % too high cost makespan 1.13 -> 1.17.
+_MIN_HELD = 2
+
+# Accepted requests that make a result reliable: a pace held this often was refused by bad luck, and a cycle of this
+# length can be measured. Half (2 or 3): 29 -> 77 to 91 refusals an hour for a moving rate with 10 saved up. Double
+# (10): makespan 1.04 -> 1.15 for a fixed window of 5, which never gets that far.
+_RELIABLE_COUNT = 5
+
+# The least number of requests at a steady pace before growth. Half (10): refused .073 -> .086 at 5 a minute. Double
+# (40): .051, and makespan 1.40 -> 1.48 after a learned rate four times too low.
+_STEADY_COUNT = 20
+
+# The largest burst that is counted. As many requests must hold at a pace before it counts for a bursty account. Half
+# (50): up to 5 % more or less of a moving window of 60 is used, by chance. A fifth (20): 39 -> 828 refusals an hour
+# there, because the window is never seen. Double (200): no simulated account changes.
+_MAX_BURST = 100
+
+# Requests per second that the ramp may reach however long an answer takes. Half (2.5): makespan 2.30 -> 2.56 without
+# any limit and with answers after 1 s. Double (10): 2.03 there, and .033 -> .036 refused for 12 in flight.
+_RAMP_RATE = 5
+
+# While no limit is known, one of this many accepted requests may be outstanding: all outstanding ones may be refused
+# when the limit is met. Half (6): refused .126 -> .223 for 4/s with 60 saved up. Double (22): makespan 2.30 -> 2.75
+# without any limit and with answers after 1 s.
+_ACCEPTED_PER_OUTSTANDING = 11
+
+# The end of a pause is known only roughly if the probe left later than it by more than this part of the cycle, 1/10.
+# Then a much higher pace is tried soon. Half (1/20): 19 -> 337 refusals an hour for a moving window. Double (1/5):
+# makespan 1.90 -> 2.32 after a learned rate ten times too high with a burst.
+_ROUGH_PART = 10
 
 
 class RateEstimator:
-    """The bracket of one limit, and the pace that follows from it.
+    """The bracket of one rate limit and the pace that follows from it. Rates are in requests per second.
 
-    `told` is a rate that somebody else keeps. `low` and `burst` are what was found at another time: a rate, and how
-    many were let through at once (0: it was no bursty account).
+    `configured` is the user's own rate, which a `Pacer` keeps. `lower` and `burst` come from an earlier run: a rate,
+    and how many requests were accepted before it took effect (0 for an account that is not bursty).
     """
 
     def __init__(self, retry: Retry, *, configured: float | None = None, lower: float = 0.0, burst: int = 0) -> None:
         self.lower = lower
         self.upper = math.inf
         self.burst = burst
-        self.latency = 0.0  # seconds there and back, of the last answer
+        self.is_ramping = not configured and not lower  # no limit has been met yet
+        self.latency = 0.0  # round trip of the last answer, in seconds
         self._retry = retry
-        self._configured = configured  # None once it was refused
-        self._is_believed = False  # what was told is the pace still, after a refusal
-        self._start = math.inf if configured else 1 / retry.wait_initial
-        self._pace = lower or self._start
-        self._is_ramping = not configured and not lower
+        self._configured = configured  # None after its first refusal
+        self._is_configured_retried = False  # the pace is the configured rate again, after one refusal
+        self._first_pace = math.inf if configured else 1 / retry.wait_initial
+        self._pace = lower or self._first_pace
         self._pause: Pause | None = None
-        self._left_at = self._accepted_at = -math.inf
-        self._resumed_at: float | None = None  # the cycle: since when, and how many were accepted in it
-        self._count = 0
+        self._sent_at = -math.inf  # the last request
+        self._accepted_at = -math.inf  # the last accepted request, by its sending time
+        self._cycle_start: float | None = None
+        self._cycle_count = 0  # accepted in this cycle
         self._held = 0  # accepted at the present pace
         self._is_growing = False
-        self._jump_target = 0.0  # the pace beyond which a leap refutes the bracket; 0: it does not leap
-        self._jump_origin = -math.inf  # when it may leap again
-        self._jump_hold = retry.wait_max  # seconds until then, once it was refused; twice as long each time
-        self._step = _STEP
-        self._hold = retry.wait_max  # seconds of calm before more is asked for
-        self._calm_since = 0.0
-
-    # What it says
+        self._jump_target = 0.0  # during a jump: the pace above which the bracket is disproved; else 0
+        self._next_jump_at = -math.inf
+        self._jump_wait = retry.wait_max  # seconds until the next jump after a refused one; doubles each time
+        self._growth = _GROWTH_STEP
+        self._growth_wait = retry.wait_max  # seconds at a steady pace before growth; doubles with each refused one
+        self._steady_since = 0.0
 
     @property
-    def found(self) -> float | None:
-        """The rate that holds, per second; None until a refusal has shown that there is a limit."""
-        return None if self._is_ramping else self.lower or None
+    def limit(self) -> float | None:
+        """The rate that holds; None until a refusal has shown that there is a limit."""
+        return None if self.is_ramping else self.lower or None
 
     @property
-    def is_ramping(self) -> bool:
-        """Tell whether no limit has been met yet."""
-        return self._is_ramping
-
-    @property
-    def is_refuted(self) -> bool:
-        """Tell whether far more has been let through than the bracket allows that was known before."""
+    def is_disproved(self) -> bool:
+        """Whether a rate far above the bracket has held, so that earlier refusals had another cause."""
         return 0 < self._jump_target < self.lower
 
     @property
     def is_paused(self) -> bool:
-        """Tell whether the last thing that it heard was a refusal."""
+        """Whether the last outcome was a refusal."""
         return self._pause is not None
 
     def delay(self, now: float) -> float:
-        """Give the seconds until the pace lets the next one leave."""
-        return max(0.0, self._left_at + 1 / self._pace - now)
+        """Return the seconds until the pace allows the next request."""
+        return max(0.0, self._sent_at + 1 / self._pace - now)
 
-    def max_concurrent(self, most: int) -> int:
-        """Give how many may be on the wire: all those that look for a limit may be refused by it."""
+    def max_concurrent(self, window: int) -> int:
+        """Return how many requests may be outstanding, at most `window`. Few while a limit is being looked for."""
         if self._is_growing:
-            return min(most, max(2, math.ceil(self._pace * self.latency) + 1))
-        if self._is_ramping:
-            return min(most, max(2, self._count // _SHARE, math.ceil(_BRISK * self.latency)))
-        return most
+            return min(window, max(2, math.ceil(self._pace * self.latency) + 1))
+        if self.is_ramping:
+            by_count = self._cycle_count // _ACCEPTED_PER_OUTSTANDING
+            return min(window, max(2, by_count, math.ceil(_RAMP_RATE * self.latency)))
+        return window
 
-    def pause_length(self, now: float, in_a_row: int, jitter: float) -> float:
-        """Give the seconds until a token should be there; each time it is not, twice as long."""
+    def pause_length(self, now: float, attempt: int, jitter: float) -> float:
+        """Return the seconds until a token should be available. Without a known rate this doubles with each attempt."""
         if self.lower and self._accepted_at > -math.inf:
             return min(max(0.0, self._accepted_at + 1 / self.lower - now), self._retry.timeout)
-        first = self._pause.scale if self._pause else self._retry.wait_initial
-        most = min(max(self._retry.wait_max, first), max(self._retry.timeout, self._retry.wait_max))
-        return min(most, first * 2.0 ** min(in_a_row, 60)) * (1 + jitter) / 2
+        first = self._pause.first_wait if self._pause else self._retry.wait_initial
+        longest = min(max(self._retry.wait_max, first), max(self._retry.timeout, self._retry.wait_max))
+        return min(longest, doubled(first, attempt)) * (1 + jitter) / 2
 
-    # What it hears while the gate is open
+    # While active
 
-    def on_send(self, now: float, *, is_lonely: bool = False) -> float:
-        """Take note that one leaves, and give the pace that it keeps; 0 if it left later than it might have.
+    def on_send(self, now: float, *, may_be_too_low: bool = False) -> float:
+        """Record that a request leaves. Return the pace that it keeps, or 0 if it left later than the pace allowed.
 
-        `is_lonely`: far fewer are in flight than a refusal met, and ever fewer. The end of a job is noticed late, and
-        so a capacity may have been taken for a rate that is far too low.
+        `may_be_too_low`: far fewer jobs are in flight than at the last refusal, and ever fewer. Finished jobs are
+        noticed late, so a concurrency limit may have been taken for a rate limit that is far too low.
         """
-        if self._resumed_at is None:
-            self._resumed_at = self._calm_since = now
-        is_cruising = self.lower and not (self._is_ramping or self._is_growing or self._pause)
-        if is_cruising and is_lonely and self._may_jump(now):
-            self._jump_target = _JUMP * (_JUMP * self.lower if math.isinf(self.upper) else self.upper)
-            self._step = 1 / _RAMP - 1 if self.burst else _JUMP - 1  # what was saved up would let any leap pass
-            self._grow()
-        elif is_cruising and now - self._calm_since > max(self._hold, _CALM / self.lower):
-            self._grow()
-        is_on_time = math.isfinite(self._pace) and now - self._left_at <= _ON_TIME / self._pace
-        self._left_at = now
+        if self._cycle_start is None:
+            self._cycle_start = self._steady_since = now
+        is_cruising = self.lower and not (self.is_ramping or self._is_growing or self._pause)
+        if is_cruising and may_be_too_low and self._may_jump(now):
+            self._jump_target = _JUMP_FACTOR * (_JUMP_FACTOR * self.lower if math.isinf(self.upper) else self.upper)
+            # A saved-up burst would let any jump pass, so a bursty account is raised in the small steps of the ramp.
+            self._growth = 1 / _RAMP_RATIO - 1 if self.burst else _JUMP_FACTOR - 1
+            self._start_growth()
+        elif is_cruising and now - self._steady_since > max(self._growth_wait, _STEADY_COUNT / self.lower):
+            self._start_growth()
+        # Below a configured rate the pace is infinite: even two requests sent at the same instant do not prove it.
+        is_on_time = math.isfinite(self._pace) and now - self._sent_at <= _ON_TIME / self._pace
+        self._sent_at = now
         return self._pace if is_on_time else 0.0
 
-    def on_accepted(self, left_at: float, pace: float) -> None:
-        """Take note that one which left then, at that pace, was accepted."""
-        self.on_accepted_late(left_at)
+    def on_accepted(self, sent_at: float, pace: float) -> None:
+        """Record that a request which was sent at that time and pace was accepted."""
+        self.on_accepted_late(sent_at)
         if pace < self._pace:
             return
-        if self._is_ramping:
-            self.lower, self._pace = pace, pace / _RAMP
+        if self.is_ramping:
+            self.lower, self._pace = pace, pace / _RAMP_RATIO
             return
         if self._jump_target and not self.burst:
-            self.lower, self._is_believed = pace, False
-            self._go_on(left_at)
+            self.lower, self._is_configured_retried = pace, False
+            self._choose_pace(sent_at)
             return
         self._held += 1
-        if self._held == (max(_HABIT, self.burst) if self.burst else _PROOF) and pace > self.lower:
-            self.lower, self._is_believed = pace, False
-            self._step = min(self._step * 2, 1 / _RAMP - 1)
-            self._go_on(left_at)
+        needed = max(_RELIABLE_COUNT, self.burst) if self.burst else _MIN_HELD
+        if self._held == needed and pace > self.lower:
+            self.lower, self._is_configured_retried = pace, False
+            self._growth = min(self._growth * 2, 1 / _RAMP_RATIO - 1)
+            self._choose_pace(sent_at)
 
-    def on_accepted_late(self, left_at: float) -> None:
-        """Take note that one was accepted, of which nothing more can be learnt."""
-        self._count += 1
-        self._accepted_at = max(self._accepted_at, left_at)
+    def on_accepted_late(self, sent_at: float) -> None:
+        """Record that a request was accepted that left before a pause. It only counts."""
+        self._cycle_count += 1
+        self._accepted_at = max(self._accepted_at, sent_at)
 
     def on_idle(self) -> None:
-        """Take note that nobody wants through: what is counted from here on begins with the next."""
-        self._resumed_at, self._count = None, 0
+        """Record that no request is waiting: the cycle cannot be measured, and a new one begins with the next."""
+        self._cycle_start, self._cycle_count = None, 0
 
-    # Closing and opening
+    # Pauses
 
-    def on_rate_limited(self, left_at: float, retry_after: float | None) -> None:
-        """Take note that one which left then was refused, until `advice` seconds later."""
+    def on_rate_limited(self, sent_at: float, retry_after: float | None) -> None:
+        """Record that the request sent at `sent_at` was refused, with its Retry-After in seconds if plausible."""
         is_probe = self._pause is not None
-        closing = self._pause = (self._pause or self._start_pause(left_at)).refused(left_at, retry_after)
-        gap = left_at - self._accepted_at
+        pause = self._pause = (self._pause or self._start_pause(sent_at)).with_refusal(sent_at, retry_after)
+        gap = sent_at - self._accepted_at
         if not 0 < gap < math.inf:
             return
         self.upper = min(self.upper, 1 / gap)
-        if not self._see_burst(closing) and self.upper < self.lower * _EVEN:
-            if is_probe or (self._is_believed and closing.had_held < _HABIT):  # where a token should have been there
+        if not self._detect_burst(pause) and self.upper < self.lower * _EQUAL:
+            # A probe leaves when a token should be there. If it is refused all the same, `lower` was wrong.
+            if is_probe or (self._is_configured_retried and pause.held < _RELIABLE_COUNT):
                 self.lower = 0.0
             else:
-                self.lower *= _MARGIN if closing.had_held >= _HABIT else 1 / _BURST
+                self.lower *= _MARGIN if pause.held >= _RELIABLE_COUNT else 1 / _BURST_RATIO
         if self.burst:
             self.lower = 0.0
-        if retry_after is not None and 1 / (gap + max(0.0, retry_after - 1)) > self.lower:  # whole seconds, rounded up
-            self.upper = min(self.upper, 1 / (gap + max(0.0, retry_after - 1)))
+        if retry_after is not None:
+            longer_gap = gap + max(0.0, retry_after - 1)  # Retry-After is rounded up to whole seconds
+            if 1 / longer_gap > self.lower:
+                self.upper = min(self.upper, 1 / longer_gap)
 
-    def on_rate_limited_late(self, left_at: float) -> None:
-        """Take note that one was refused which had left before the refusal that closed the gate was known."""
-        gap = left_at - self._accepted_at
+    def on_rate_limited_late(self, sent_at: float) -> None:
+        """Record that a request was refused that left before the pause."""
+        gap = sent_at - self._accepted_at
         if self._pause and 0 < gap < math.inf:
             self.upper = min(self.upper, 1 / gap)
-            self._see_burst(self._pause)
+            self._detect_burst(self._pause)
 
-    def on_resumed(self, left_at: float) -> None:
-        """Take note that the probe which left then was accepted, after refusals."""
-        assert self._pause is not None, "what is open cannot be reopened"
-        opened_at = self._pause.resumed_at(left_at)
-        is_rough = self._resumed_at is not None and left_at - opened_at > (left_at - self._resumed_at) / 10
+    def on_resumed(self, sent_at: float) -> None:
+        """Record that the probe sent at `sent_at` was accepted after refusals: the pause is over."""
+        assert self._pause is not None, "only a paused estimator can resume"
+        resumed_at = self._pause.ended_at(sent_at)
+        is_rough = self._cycle_start is not None and sent_at - resumed_at > (sent_at - self._cycle_start) / _ROUGH_PART
         if not self.lower:
-            self.lower = self._measure(self._pause, opened_at, left_at)
+            self.lower = self._estimate_lower(self._pause, resumed_at, sent_at)
         if self.burst or self.upper <= self.lower:
             self.upper = math.inf
-        if self._resumed_at is None or self._count >= _HABIT:
-            self._resumed_at, self._count = opened_at, 0
+        if self._cycle_start is None or self._cycle_count >= _RELIABLE_COUNT:
+            self._cycle_start, self._cycle_count = resumed_at, 0
         self._pause = None
-        self.on_accepted_late(left_at)
-        self._go_on(left_at)
-        if (
-            self.burst and is_rough and not self._is_ramping
-        ):  # it came late, by nobody knows how much: see soon whether there is much more
-            self._calm_since = left_at - max(self._hold, _CALM / self.lower) + _HABIT / self.lower
-            self._step = 1 / _RAMP - 1
+        self.on_accepted_late(sent_at)
+        self._choose_pace(sent_at)
+        if self.burst and is_rough and not self.is_ramping:  # the cycle is longer than it should be: try more soon
+            steady = max(self._growth_wait, _STEADY_COUNT / self.lower)
+            self._steady_since = sent_at - steady + _RELIABLE_COUNT / self.lower
+            self._growth = 1 / _RAMP_RATIO - 1
 
-    def resume(self, left_at: float) -> None:
-        """Take note that all refusals since it was as it is now were not its doing; this one was accepted."""
-        self._left_at = self._accepted_at = self._resumed_at = self._calm_since = left_at
-        self._count = 1
+    def on_restored(self, sent_at: float) -> None:
+        """Record that this earlier state is valid again: the refusals since then had another cause.
 
-    # How it decides
+        The request sent at `sent_at` was accepted.
+        """
+        self._sent_at = self._accepted_at = self._cycle_start = self._steady_since = sent_at
+        self._cycle_count = 1
 
-    def _start_pause(self, left_at: float) -> Pause:
-        """End what was going on, and keep what the closing will be judged by."""
-        elapsed = 0.0 if self._resumed_at is None else min(left_at - self._resumed_at, self._retry.wait_max)
-        closing = Pause(
-            from_ramp=self._is_ramping,
-            had_held=self._held,
-            tried=self.lower,
-            rate=0.0 if self._is_ramping else self.lower,
+    # Snapshots
+
+    def snapshot(self, now: float) -> dict[str, Any]:
+        """Return the bracket, the pace and the last sending time as JSON values. Times are relative to `now`.
+
+        Growth, jumps and the cycle are left out: they start again.
+        """
+        lower = self.lower
+        if self._pause is not None and not lower:
+            lower = max(self._pause.floor, self._pause.lower * _RAMP_RATIO)
+        is_steady = not self._is_growing and self._pause is None
+        return {
+            "lower": lower,
+            "upper": self.upper if math.isfinite(self.upper) else None,
+            "pace": self._pace if is_steady and math.isfinite(self._pace) else lower,
+            "burst": self.burst,
+            "is_ramping": self.is_ramping,
+            "growth_wait": self._growth_wait,
+            "sent_at": self._sent_at - now if math.isfinite(self._sent_at) else None,
+        }
+
+    def restore(self, snapshot: Mapping[str, Any], now: float) -> None:
+        """Continue from a snapshot that was taken at `now`."""
+        self.lower, self.burst = snapshot["lower"], snapshot["burst"]
+        self.upper = math.inf if snapshot["upper"] is None else snapshot["upper"]
+        self._pace = snapshot["pace"] or self._first_pace
+        self.is_ramping = snapshot["is_ramping"] or not self.lower
+        self._growth_wait = snapshot["growth_wait"]
+        self._sent_at = -math.inf if snapshot["sent_at"] is None else now + snapshot["sent_at"]
+
+    # Decisions
+
+    def _start_pause(self, sent_at: float) -> Pause:
+        """End the ramp, search, growth or jump, and return what the pause will be judged by."""
+        elapsed = 0.0 if self._cycle_start is None else min(sent_at - self._cycle_start, self._retry.wait_max)
+        pause = Pause(
+            was_ramping=self.is_ramping,
+            held=self._held,
+            best=self.lower,
+            lower=0.0 if self.is_ramping else self.lower,
             floor=self.lower if self._is_growing else 0.0,
-            scale=max(self._retry.wait_initial, elapsed if self._is_ramping else 1 / self._pace),
+            first_wait=max(self._retry.wait_initial, elapsed if self.is_ramping else 1 / self._pace),
         )
         if self._is_growing:
-            most = max(self._retry.timeout, self._retry.wait_max) * (2 if self.burst else 1)  # there, it costs two
-            self._hold = min(self._hold * 2, most)
+            # Growth of a bursty account costs two refusals, so it is tried half as often at the longest.
+            longest = max(self._retry.timeout, self._retry.wait_max) * (2 if self.burst else 1)
+            self._growth_wait = min(self._growth_wait * 2, longest)
         if self._jump_target:
-            self._jump_origin, self._jump_hold = left_at + self._jump_hold, self._jump_hold * 2
+            self._next_jump_at, self._jump_wait = sent_at + self._jump_wait, self._jump_wait * 2
             self._jump_target = 0.0
-        self._is_ramping = self._is_growing = False
-        self._step, self._held = _STEP, 0
-        return closing
+        self.is_ramping = self._is_growing = False
+        self._growth, self._held = _GROWTH_STEP, 0
+        return pause
 
-    def _see_burst(self, closing: Pause) -> bool:
-        """See whether the bracket contradicts itself; if so, nothing is left of its lower end."""
-        if self.upper >= closing.tried / _BURST:
+    def _detect_burst(self, pause: Pause) -> bool:
+        """Return whether the bracket contradicts itself. Then its lower end is void."""
+        if self.upper >= pause.best / _BURST_RATIO:
             return False
-        if closing.from_ramp and not self.burst:
-            self.burst = min(max(1, self._count), _LONGEST_PROOF)
+        if pause.was_ramping and not self.burst:
+            self.burst = min(max(1, self._cycle_count), _MAX_BURST)
         self.lower = 0.0
         return True
 
-    def _measure(self, closing: Pause, opened_at: float, left_at: float) -> float:
-        """Give the rate that this cycle shows, or the last gap where the cycle says nothing."""
-        if self._configured:  # it is believed once more: the first refusal may have been bad luck
-            told, self._configured, self._is_believed = self._configured, None, True
-            return told * _MARGIN
-        cycle = 0.0 if self._resumed_at is None else self._count / max(opened_at - self._resumed_at, 1e-3)
-        if self.burst and self._count < _HABIT:  # too few to measure: a multiplicative decrease, or the ramp once more
-            return max(closing.floor, closing.rate * _RAMP)
+    def _estimate_lower(self, pause: Pause, resumed_at: float, sent_at: float) -> float:
+        """Return the rate that this cycle shows, or the last gap where the cycle shows nothing."""
+        if self._configured:  # used once more: the first refusal may have been bad luck
+            configured, self._configured, self._is_configured_retried = self._configured, None, True
+            return configured * _MARGIN
+        # At least a millisecond, so that a cycle without any duration does not divide by zero.
+        cycle = 0.0 if self._cycle_start is None else self._cycle_count / max(resumed_at - self._cycle_start, 1e-3)
+        if self.burst and self._cycle_count < _RELIABLE_COUNT:
+            return max(pause.floor, pause.lower * _RAMP_RATIO)  # too few to measure; 0 starts the ramp again
         if self.burst or 0 < cycle < self.upper:
-            return max(closing.floor, cycle * _MARGIN)
-        gap = left_at - self._accepted_at
+            return max(pause.floor, cycle * _MARGIN)
+        gap = sent_at - self._accepted_at
         return 1 / gap if 0 < gap < math.inf else 0.0
 
-    def _go_on(self, now: float) -> None:
+    def _choose_pace(self, now: float) -> None:
         """Choose the next pace from the bracket."""
-        self._held, self._calm_since = 0, now
-        if not self.lower:  # nothing was accepted before the refusals: nothing is known
-            self.upper, self._pace, self._is_ramping = math.inf, self._start, math.isfinite(self._start)
+        self._held, self._steady_since = 0, now
+        if not self.lower:  # nothing was accepted before the refusals, so nothing is known: ramp again
+            self.upper, self._pace = math.inf, self._first_pace
+            self.is_ramping = math.isfinite(self._first_pace)
             return
-        self.lower = max(self.lower, 1 / max(self._retry.timeout, self._retry.wait_max))  # nobody waits for ever
+        slowest = 1 / max(self._retry.timeout, self._retry.wait_max)  # no request waits longer than that
+        self.lower = max(self.lower, slowest)
         if self._is_growing:
-            self._pace = self.lower * (1 + self._step)
-        elif math.isinf(self.upper) or self.upper / self.lower <= _CLOSE:
+            self._pace = self.lower * (1 + self._growth)
+        elif math.isinf(self.upper) or self.upper / self.lower <= _NARROW:
             self._pace = self.lower
         else:
-            self._pace = self.lower * (self.upper / self.lower) ** _CAUTION
+            self._pace = self.lower * (self.upper / self.lower) ** _SEARCH_SHARE
 
     def _may_jump(self, now: float) -> bool:
-        is_calm = not self.burst or now - self._calm_since > _PROOF / self.lower
-        return is_calm and now >= self._jump_origin
+        is_steady = not self.burst or now - self._steady_since > _MIN_HELD / self.lower
+        return is_steady and now >= self._next_jump_at
 
-    def _grow(self) -> None:
+    def _start_growth(self) -> None:
         self._is_growing, self.upper, self._held = True, math.inf, 0
-        self._pace = self.lower * (1 + self._step)
+        self._pace = self.lower * (1 + self._growth)

@@ -60,6 +60,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "ratelimit.limiter",
     "ratelimit.adaptive",
     "ratelimit.rate",
+    "ratelimit.pause",
     "ratelimit.concurrency",
     "ratelimit.throughput",
     "jobs.lifecycle",

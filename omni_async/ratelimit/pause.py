@@ -1,0 +1,30 @@
+"""`Pause`: what a rate estimator knew when it was refused, and when the pause ended. `RateEstimator` uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """What was known when a pause began, and its last refusal. Times are sending times; rates are per second."""
+
+    was_ramping: bool  # no limit had been met before
+    held: int  # requests accepted at the pace that was refused
+    best: float  # the highest rate that had seemed to hold
+    lower: float  # the same, or 0 if only the ramp had shown it
+    floor: float  # a rate known to hold, because only a higher one was being tried; else 0
+    first_wait: float  # seconds until the first probe if nothing is known of the rate
+    refused_at: float = 0.0
+    retry_at: float | None = None  # the end of the pause according to the last Retry-After
+
+    def with_refusal(self, sent_at: float, retry_after: float | None) -> Pause:
+        """Return this pause after one more refusal."""
+        # Retry-After is rounded up to whole seconds, so on average it is half a second too long.
+        retry_at = None if retry_after is None else sent_at + retry_after - min(retry_after, 1) / 2
+        return replace(self, refused_at=sent_at, retry_at=retry_at)
+
+    def ended_at(self, sent_at: float) -> float:
+        """Return the estimated end of the pause. The probe sent at `sent_at` was the first request accepted."""
+        halfway = (self.refused_at + sent_at) / 2  # without Retry-After it ended at some time after the last refusal
+        return min(sent_at, halfway if self.retry_at is None else self.retry_at)
