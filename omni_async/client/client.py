@@ -17,7 +17,7 @@ from ..jobs.keys import new_idempotency_key, new_record, validate_key
 from ..jobs.lifecycle import JobStatus
 from ..jobs.records import JobRecord
 from ..ledger import LEDGER_NAME, MemoryJobStore, SqliteJobStore
-from ..polling.webhook import WebhookReceiver, application
+from ..polling.webhook import WebhookReceiver, create_application
 from ..settings import Limits, Polling, Retry
 from ..submission.local_files import first_reference_error, is_missing
 from ..timing import Clock
@@ -280,7 +280,7 @@ class OmniClient:
         Raise `ValueError` for a URL that the API would not call.
         """
         self._webhook.enable(public_url)
-        return application(self._webhook)
+        return create_application(self._webhook)
 
     # Progress
 

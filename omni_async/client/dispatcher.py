@@ -275,7 +275,7 @@ class Dispatcher:
         else:
             age = self._seconds_since(job.record.accepted_at)
         self._submitter.limiter.job_started()
-        self._poller.follow(job, age=age, at_once=True)
+        self._poller.track(job, age=age, check_now=True)
 
     def _is_key_valid(self, record: JobRecord) -> bool:
         return is_key_valid(self._seconds_since(record.submitted_at))

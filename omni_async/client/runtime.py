@@ -198,7 +198,7 @@ class ClientRuntime:
             self.registry,
             limits=limits,
             retry=retry,
-            on_accepted=self.poller.follow,
+            on_accepted=self.poller.track,
             on_limits_learned=self._note_limits,
         )
 

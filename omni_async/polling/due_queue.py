@@ -19,8 +19,8 @@ _LEAST = 16
 class DueQueue(Generic[T]):
     """Items with times of any one clock. `is_over` tells which of them need not be done any more."""
 
-    def __init__(self, is_over: Callable[[T], bool]) -> None:
-        self._is_over = is_over
+    def __init__(self, is_obsolete: Callable[[T], bool]) -> None:
+        self._is_over = is_obsolete
         self._later: list[tuple[float, int, T]] = []  # a heap
         self._due: list[T] = []
         self._chosen: deque[T] = deque()

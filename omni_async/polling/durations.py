@@ -134,7 +134,7 @@ class DurationEstimator:
         return self._ended / self._weight
 
     @property
-    def is_known(self) -> bool:
+    def has_enough_data(self) -> bool:
         """True once enough have ended to go by."""
         return self._ended >= _ENOUGH * self._weight
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import JobFailed, JobTimedOut, OmniError
 from ..jobs.lifecycle import JobStatus
-from .tracked_job import still
+from .tracked_job import resume_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,9 @@ class OutcomeRecorder:
         job, task = watch.job, watch.job.task
         assert task is not None
         took = self._planner.observe_finished(watch.history, task, now)
-        self._on_slot_freed(None if took is None else min(max(watch.history.since + took, watch.history.seen), now))
+        self._on_slot_freed(
+            None if took is None else min(max(watch.history.started + took, watch.history.last_check), now)
+        )
         self._learn_of_hook(watch, now)
         facts = {"cost": task.cost, "credits": task.credits_cost, "server_seconds": took, "error": ""}
         self._registry.transition(
@@ -79,12 +81,12 @@ class OutcomeRecorder:
     def _learn_of_hook(self, watch: TrackedJob, now: float) -> None:
         """Let a job tell whether hooks come; for one of an earlier run, it may have come while nobody was here."""
         calls = watch.webhook_calls
-        if calls is not None and calls.is_told:
+        if calls is not None and calls.is_reported:
             self._trust.record_received()
-        elif calls is not None and calls.is_expected and watch.history.watched is not None:
+        elif calls is not None and calls.is_expected and watch.history.observed_until is not None:
             self._trust.record_lost(str(watch.job.task_id), now)
 
 
 def timeout_error(job: JobState, reason: str) -> JobTimedOut:
     """Give the error of a job that is not followed any longer."""
-    return JobTimedOut(f"job {job.key!r}: {reason}; {still(job)}", key=job.key, task_id=job.task_id)
+    return JobTimedOut(f"job {job.key!r}: {reason}; {resume_hint(job)}", key=job.key, task_id=job.task_id)

@@ -48,10 +48,10 @@ class CheckHistory:
     """What has been seen of one job. Times are of any one clock, in seconds."""
 
     model: str
-    since: float  # accepted, or first seen not to be queued any more
-    seen: float  # the last look that found it unfinished; at first, when it was accepted
-    watched: float | None = 0.0  # the age up to which it was watched; None: nobody has looked so far
-    doubt: float = _DOUBT  # seconds by which `since` may be wrong
+    started: float  # accepted, or first seen not to be queued any more
+    last_check: float  # the last look that found it unfinished; at first, when it was accepted
+    observed_until: float | None = 0.0  # the age up to which it was watched; None: nobody has looked so far
+    start_error: float = _DOUBT  # seconds by which `since` may be wrong
     is_queued: bool = False
     is_sample: bool = False
     uses_progress: bool = True  # whether what it tells of its progress is acted on
@@ -60,7 +60,7 @@ class CheckHistory:
 
     def age(self, now: float) -> float:
         """Give for how long the server has been at work."""
-        return max(0.0, now - self.since)
+        return max(0.0, now - self.started)
 
 
 class CheckPlanner:
@@ -68,7 +68,7 @@ class CheckPlanner:
 
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
-        self._kinds: dict[str, DurationEstimator] = {}
+        self._estimators: dict[str, DurationEstimator] = {}
         self._accuracies: dict[str, PredictionAccuracy] = {}
         self._begun: Counter[str] = Counter()
         self._noticed = 0
@@ -81,109 +81,111 @@ class CheckPlanner:
 
     def durations(self) -> DurationDistribution | None:
         """Return the durations of the model with the most finished jobs, None until one job has ended."""
-        best = max(self._kinds.values(), key=lambda each: each.ended, default=None)
+        best = max(self._estimators.values(), key=lambda each: each.ended, default=None)
         return best.distribution(for_forecast=True) if best is not None and best.ended else None
 
     def seed(self, model: str, seconds: float) -> None:
         """Take in how long a job of a model has taken."""
-        self._kind(model).observe_end(0.0, seconds)
+        self._estimator(model).observe_end(0.0, seconds)
 
-    def begin(self, model: str, since: float, now: float, *, is_watched: bool) -> CheckHistory:
+    def begin(self, model: str, accepted_at: float, now: float, *, is_new: bool) -> CheckHistory:
         """Take in a job that was accepted at `since`; one that was not watched since then is looked at at once."""
         number = self._begun[model]
         self._begun[model] += 1
         is_scout = number % _ONE_OF == _ONE_OF // 4 and number < _SCOUTS * _ONE_OF
         is_heeded = number % _WITNESS != _WITNESS - 1
-        seen, watched = (since, 0.0) if is_watched else (now, None)
-        return CheckHistory(model, since, seen, watched, is_sample=is_scout, uses_progress=is_heeded)
+        seen, watched = (accepted_at, 0.0) if is_new else (now, None)
+        return CheckHistory(model, accepted_at, seen, watched, is_sample=is_scout, uses_progress=is_heeded)
 
-    def observe_running(self, course: CheckHistory, task: Task, now: float) -> None:
+    def observe_running(self, history: CheckHistory, task: Task, now: float) -> None:
         """Take in a look that found a job unfinished."""
-        durations = self._kind(course.model)
+        durations = self._estimator(history.model)
         durations.set_server_estimate(task.estimated_time or 0.0)
         if task.status in _QUEUED and not task.progress:
-            course.is_queued = True
-            course.watched = course.watched or 0.0
-            course.prediction = course.first_prediction = None
+            history.is_queued = True
+            history.observed_until = history.observed_until or 0.0
+            history.prediction = history.first_prediction = None
         else:
-            if course.is_queued:  # it has begun since the last look
-                course.is_queued = False
-                course.doubt = (now - course.seen) / 2
-                course.since = course.seen + course.doubt
-            age = course.age(now)
-            if course.watched is not None:
-                durations.observe_running(course.watched, age)
-            course.watched = age
-            self._observe_progress(course, task.progress, age)
-        course.seen = now
+            if history.is_queued:  # it has begun since the last look
+                history.is_queued = False
+                history.start_error = (now - history.last_check) / 2
+                history.started = history.last_check + history.start_error
+            age = history.age(now)
+            if history.observed_until is not None:
+                durations.observe_running(history.observed_until, age)
+            history.observed_until = age
+            self._observe_progress(history, task.progress, age)
+        history.last_check = now
 
-    def observe_finished(self, course: CheckHistory, task: Task, now: float) -> float | None:
+    def observe_finished(self, history: CheckHistory, task: Task, now: float) -> float | None:
         """Take in a look that found a job finished; gives how long the server took, if that can be told.
 
         The server's word counts where it fits what was seen (clocks may be wrong); else the middle between the last
         two looks.
         """
-        earliest, latest = course.age(course.seen), course.age(now)
+        earliest, latest = history.age(history.last_check), history.age(now)
         is_whole = task.completed is not None and task.created is not None
         told = [(task.completed or 0) - (task.created or 0)] if is_whole else []
         told += [task.actual_time] if task.actual_time is not None else []
         took = next((time for time in told if earliest - _LATENCY <= time <= latest + _LATENCY and time > 0), None)
-        self._judge(course, FinishWindow(earliest, latest), took)
-        if took is None and course.watched is not None:
+        self._judge(history, FinishWindow(earliest, latest), took)
+        if took is None and history.observed_until is not None:
             took = (earliest + latest) / 2
         if took is not None:
-            self._kind(course.model).observe_end(course.watched or 0.0, took)
+            self._estimator(history.model).observe_end(history.observed_until or 0.0, took)
             self._noticed += 1
             self._delays += max(0.0, latest - took)
         return took
 
-    def next_check(self, course: CheckHistory, *, cost_factor: float = 1.0) -> float:
+    def next_check(self, history: CheckHistory, *, cost_factor: float = 1.0) -> float:
         """Give the time of the next look, as far as is known now.
 
         `ease` is how many times the cost of a check on its own this one has: more where a hook makes most of them
         needless, less where one request is shared by many jobs. By the square-root rule gaps go with its root.
         """
-        if course.watched is None:
-            return course.seen
-        polling, durations = self._polling, self._kind(course.model)
+        if history.observed_until is None:
+            return history.last_check
+        polling, durations = self._polling, self._estimator(history.model)
         law = durations.distribution()
-        age = 0.0 if course.is_queued else course.age(course.seen)  # of one that waits there, it may at best begin now
+        age = (
+            0.0 if history.is_queued else history.age(history.last_check)
+        )  # of one that waits there, it may at best begin now
         gap = law.next_check(age, polling.check_cost * cost_factor) - age
         not_before = law.quantile(_POSSIBLE) - age
-        if not durations.is_known:
+        if not durations.has_enough_data:
             not_before = min(not_before, _TRUST * polling.max_interval)
-            gap = min(gap, age * _SCOUTING) if course.is_sample else gap
+            gap = min(gap, age * _SCOUTING) if history.is_sample else gap
         gap = min(gap, max(polling.max_interval * math.sqrt(cost_factor), not_before))
-        if cost_factor <= _HARDLY_EASED and self._uses_progress(course):
-            gap = self._predicted_gap(course, law, gap, polling.check_cost * cost_factor)
-        return course.seen + max(polling.min_interval, gap)
+        if cost_factor <= _HARDLY_EASED and self._uses_progress(history):
+            gap = self._predicted_gap(history, law, gap, polling.check_cost * cost_factor)
+        return history.last_check + max(polling.min_interval, gap)
 
-    def reevaluate_in(self, course: CheckHistory, now: float, *, followed: int) -> float:
+    def reevaluate_in(self, history: CheckHistory, now: float, *, tracked: int) -> float:
         """Give the seconds after which `next_look` may have become earlier, while so many jobs are followed."""
         polling = self._polling
-        if self._kind(course.model).is_known:
+        if self._estimator(history.model).has_enough_data:
             return polling.max_interval
-        return max(polling.min_interval, course.age(now) * _AGAIN, followed / _THOUGHTS)
+        return max(polling.min_interval, history.age(now) * _AGAIN, tracked / _THOUGHTS)
 
-    def expected_delay(self, course: CheckHistory, now: float) -> float:
+    def expected_delay(self, history: CheckHistory, now: float) -> float:
         """Give how many seconds a job is expected to have been finished without anybody knowing."""
-        durations = self._kind(course.model)
-        if course.prediction is not None and self._uses_progress(course):
-            return min(max(0.0, course.age(now) - course.prediction.middle), now - course.seen)
-        if course.is_queued or not durations.is_known:
-            return now - course.seen
-        return durations.distribution().expected_delay(course.age(now), course.age(course.seen))
+        durations = self._estimator(history.model)
+        if history.prediction is not None and self._uses_progress(history):
+            return min(max(0.0, history.age(now) - history.prediction.middle), now - history.last_check)
+        if history.is_queued or not durations.has_enough_data:
+            return now - history.last_check
+        return durations.distribution().expected_delay(history.age(now), history.age(history.last_check))
 
     def _uses_progress(self, course: CheckHistory) -> bool:
         return course.uses_progress and self._accuracy(course.model).is_reliable
 
     def _predicted_gap(self, course: CheckHistory, law: DurationDistribution, gap: float, check_cost: float) -> float:
         """Give the gap by what the job has told of its progress; before it has, the one until it should be asked."""
-        minimum, age = self._polling.min_interval, course.age(course.seen)
+        minimum, age = self._polling.min_interval, course.age(course.last_check)
         if course.prediction is None or age > course.prediction.latest:
-            is_new = course.watched == 0.0 and not course.is_queued
+            is_new = course.observed_until == 0.0 and not course.is_queued
             return min(gap, law.quantile(_EARLY) - minimum) if is_new else gap
-        look = next_check(course.prediction, age, course.doubt, check_cost=check_cost, minimum=minimum)
+        look = next_check(course.prediction, age, course.start_error, check_cost=check_cost, min_gap=minimum)
         return min(look + _MARGIN * minimum - age, self._polling.max_interval * self._accuracy(course.model).odds)
 
     def _observe_progress(self, course: CheckHistory, progress: float | None, age: float) -> None:
@@ -191,8 +193,8 @@ class CheckPlanner:
 
         One that should be done by its first word, or says now that it will not be, is not heeded any longer.
         """
-        word, foresight = predict_finish(age, progress, course.doubt), self._accuracy(course.model)
-        if course.first_prediction is not None and course.first_prediction.is_over(word.earliest if word else age):
+        word, foresight = predict_finish(age, progress, course.start_error), self._accuracy(course.model)
+        if course.first_prediction is not None and course.first_prediction.is_missed_at(word.earliest if word else age):
             foresight.record_miss()
             course.uses_progress, course.first_prediction = False, None
         elif course.prediction is None:
@@ -206,10 +208,10 @@ class CheckPlanner:
         if took is not None:
             told = FinishWindow(max(seen.earliest, took - _WHOLE), min(seen.latest, took + _WHOLE))
             seen = told if told.width >= 0 else seen
-        self._accuracy(course.model).judge(course.first_prediction, seen)
+        self._accuracy(course.model).compare(course.first_prediction, seen)
 
     def _accuracy(self, model: str) -> PredictionAccuracy:
         return self._accuracies.setdefault(model, PredictionAccuracy())
 
-    def _kind(self, model: str) -> DurationEstimator:
-        return self._kinds.setdefault(model, DurationEstimator())
+    def _estimator(self, model: str) -> DurationEstimator:
+        return self._estimators.setdefault(model, DurationEstimator())

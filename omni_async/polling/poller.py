@@ -34,7 +34,7 @@ from ..timing import WakeEvent
 from .outcomes import OutcomeRecorder, timeout_error
 from .planner import CheckPlanner
 from .schedule import CheckSchedule
-from .tracked_job import TrackedJob, model_of, still
+from .tracked_job import TrackedJob, model_of, resume_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 MAX_CONCURRENT = 64  # status requests on the wire at once
-PROBE_PATIENCE = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
+PROBE_TIMEOUT = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
 _LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
 
 _log = logging.getLogger(__name__)
@@ -108,13 +108,13 @@ class Poller:
         """Return how long jobs take, None until one job has ended."""
         return self._planner.durations()
 
-    def follow(self, job: JobState, *, age: float = 0.0, at_once: bool = False) -> None:
+    def track(self, job: JobState, *, age: float = 0.0, check_now: bool = False) -> None:
         """Follow a job that was accepted `age` seconds ago."""
         now = self._clock.now()
-        course = self._planner.begin(model_of(job.record), now - age, now, is_watched=not at_once)
-        watch = TrackedJob(job, now - age, course, is_late=age >= self._polling.timeout)
-        watch.not_before = 0.0 if at_once else now + self._polling.min_interval
-        self.schedule.hints.expect(watch)
+        course = self._planner.begin(model_of(job.record), now - age, now, is_new=not check_now)
+        watch = TrackedJob(job, now - age, course, had_timed_out=age >= self._polling.timeout)
+        watch.not_before = 0.0 if check_now else now + self._polling.min_interval
+        self.schedule.hints.track(watch)
         self.schedule.add(watch)
 
     async def run(self) -> None:
@@ -153,8 +153,8 @@ class Poller:
         assert task_id is not None, "a job is followed only once it has a task_id"
         since = self._clock.now()
         if watch.webhook_calls is not None:
-            watch.webhook_calls.looked(since)
-        sight = await self._ask(task_id, PROBE_PATIENCE if permit.is_probe else None)
+            watch.webhook_calls.record_check(since)
+        sight = await self._ask(task_id, PROBE_TIMEOUT if permit.is_probe else None)
         self._report_outcome(permit, sight)
         self._registry.events.checked(watch.job, self._clock.now() - since, sight.error)
         if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
@@ -188,7 +188,7 @@ class Poller:
     async def _apply(self, watch: TrackedJob, sight: CheckResult) -> None:
         if sight.task is not None:
             self._registry.record_check(watch.job, sight.task)
-            watch.misses = watch.not_found = 0
+            watch.inconclusive_checks = watch.not_found_checks = 0
         match sight.outcome:
             case CheckOutcome.FINISHED:
                 self._outcomes.record_finished(watch, self._clock.now())
@@ -203,7 +203,7 @@ class Poller:
                 await self._check_again(watch, self._polling.min_interval)
             case CheckOutcome.DENIED if sight.error is not None:
                 await self._outcomes.stop_tracking(
-                    watch.job, with_prefix(f"job {watch.job.key!r}: {still(watch.job)}", sight.error)
+                    watch.job, with_prefix(f"job {watch.job.key!r}: {resume_hint(watch.job)}", sight.error)
                 )
             case _:
                 await self._handle_inconclusive(watch, sight)
@@ -221,22 +221,22 @@ class Poller:
         """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
         _log.info("job %r: a check has shown nothing: %s", watch.job.key, sight.error)
         job, now = watch.job, self._clock.now()
-        watch.miss(now, is_not_found=sight.outcome is CheckOutcome.NOT_FOUND)
-        if watch.not_found and (watch.is_external or is_not_found_final(watch.not_found, watch.age(now))):
+        watch.record_inconclusive(now, is_not_found=sight.outcome is CheckOutcome.NOT_FOUND)
+        if watch.not_found_checks and (watch.is_external or is_not_found_final(watch.not_found_checks, watch.age(now))):
             assert sight.error is not None
             await self._outcomes.stop_tracking(
                 job, with_prefix(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
             )
-        elif should_stop_checking(watch.misses, now - watch.missed_since, self._retry):
-            reason = f"{watch.misses} checks in a row have failed, the last with: {sight.error}"
+        elif should_stop_checking(watch.inconclusive_checks, now - watch.inconclusive_since, self._retry):
+            reason = f"{watch.inconclusive_checks} checks in a row have failed, the last with: {sight.error}"
             await self._outcomes.stop_tracking(job, timeout_error(job, reason))
         else:
             await self._check_again(
-                watch, retry_delay(sight.retry_after, watch.misses - 1, self._retry, self._jitter())
+                watch, retry_delay(sight.retry_after, watch.inconclusive_checks - 1, self._retry, self._jitter())
             )
 
     async def _check_again(self, watch: TrackedJob, rest: float) -> None:
-        is_unseen = watch.is_late and watch.job.task is None  # its time was over before anybody could look
+        is_unseen = watch.had_timed_out and watch.job.task is None  # its time was over before anybody could look
         if watch.age(self._clock.now()) >= self._polling.timeout and not is_unseen:
             reason = f"it was not seen to finish within {self._polling.timeout:g} s"
             await self._outcomes.stop_tracking(watch.job, timeout_error(watch.job, reason))

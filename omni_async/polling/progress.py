@@ -47,25 +47,25 @@ class FinishWindow:
         """Give the seconds by which it is missed that still count as met."""
         return _NEAR * self.latest + _BLUR
 
-    def is_over(self, age: float) -> bool:
+    def is_missed_at(self, age: float) -> bool:
         """Tell whether what has not ended before this age will not end within it."""
         return age > self.latest + self.tolerance
 
-    def looks(self, check_cost: float, minimum: float) -> int:
+    def check_count(self, check_cost: float, min_gap: float) -> int:
         """Give how many looks at even distances find the end for the least cost, if each is to find it unless it did.
 
         With n looks, n checks and half a distance are lost: the best n is ``sqrt(w / (2 * c))`` for the width w and the
         cost c of a check, in seconds.
         """
-        return max(1, min(round(math.sqrt(self.width / (2 * check_cost))), int(self.width / minimum)))
+        return max(1, min(round(math.sqrt(self.width / (2 * check_cost))), int(self.width / min_gap)))
 
-    def cost(self, check_cost: float, minimum: float) -> float:
+    def expected_cost(self, check_cost: float, min_gap: float) -> float:
         """Give what is lost by that, in seconds."""
-        looks = self.looks(check_cost, minimum)
+        looks = self.check_count(check_cost, min_gap)
         return looks * check_cost + self.width / (2 * looks)
 
 
-def predict_finish(age: float, progress: float | None, doubt: float) -> FinishWindow | None:
+def predict_finish(age: float, progress: float | None, start_error: float) -> FinishWindow | None:
     """Give when a job will end that has got so far at this age, which may be wrong by `doubt` seconds.
 
     None where it tells nothing of its progress, or too little.
@@ -73,22 +73,24 @@ def predict_finish(age: float, progress: float | None, doubt: float) -> FinishWi
     if progress is None or progress < _LEAST:
         return None
     progress = min(progress, _MOST)
-    begun = doubt * (100 / progress - 1)
+    begun = start_error * (100 / progress - 1)
     word = FinishWindow(max(age, 100 * age / (progress + _ROUNDED) - begun), 100 * age / progress + begun)
     return word if word.width <= _VAGUE * word.latest else None
 
 
-def next_check(word: FinishWindow, age: float, doubt: float, *, check_cost: float, minimum: float) -> float:
+def next_check(prediction: FinishWindow, age: float, start_error: float, *, check_cost: float, min_gap: float) -> float:
     """Give the age at which to look next at a job that was last asked at `age`, and foretold this.
 
     That is where it should have ended; or, where that is worth a look, shortly before, when it can tell it better.
     """
-    before = word.earliest - minimum
-    if before >= age + minimum:
-        better = predict_finish(before, 100 * before / word.middle, doubt)
-        if better is not None and check_cost + better.cost(check_cost, minimum) < word.cost(check_cost, minimum):
+    before = prediction.earliest - min_gap
+    if before >= age + min_gap:
+        better = predict_finish(before, 100 * before / prediction.middle, start_error)
+        if better is not None and check_cost + better.expected_cost(check_cost, min_gap) < prediction.expected_cost(
+            check_cost, min_gap
+        ):
             return before
-    return word.earliest + word.width / word.looks(check_cost, minimum)
+    return prediction.earliest + prediction.width / prediction.check_count(check_cost, min_gap)
 
 
 class PredictionAccuracy:
@@ -107,12 +109,15 @@ class PredictionAccuracy:
         """Give how many have been right for each that was wrong, with one of both imagined beside them."""
         return (self._right + 1) / (self._wrong + 1)
 
-    def judge(self, word: FinishWindow, end: FinishWindow) -> None:
+    def compare(self, prediction: FinishWindow, end: FinishWindow) -> None:
         """Compare what a job's first word foretold with when it ended."""
         plain, share = _PLAIN
-        if end.width > max(plain, share * word.latest):
+        if end.width > max(plain, share * prediction.latest):
             return
-        self._count(is_right=end.latest >= word.earliest - word.tolerance and not word.is_over(end.earliest))
+        self._count(
+            is_right=end.latest >= prediction.earliest - prediction.tolerance
+            and not prediction.is_missed_at(end.earliest)
+        )
 
     def record_miss(self) -> None:
         """Take in that one is unfinished which should have been done."""

@@ -83,21 +83,21 @@ class CheckSchedule:
     def _put(self, watch: TrackedJob, due: float) -> None:
         """Put it on the queue for its look, or for when that is to be thought about again, if it comes before."""
         now = self._clock.now()
-        again = self._planner.reevaluate_in(watch.history, now, followed=len(self._queue))
+        again = self._planner.reevaluate_in(watch.history, now, tracked=len(self._queue))
         jitter = (1 + self._jitter()) / 2  # else those that began together would be looked at together, again and again
         thought = self._tick * math.ceil((now + again * jitter) / self._tick)
         if self._queue.put(watch, min(due, thought)):
             self._wake.set()
 
     def _due(self, watch: TrackedJob) -> float:
-        is_called = watch.webhook_calls is not None and watch.webhook_calls.is_due
+        is_called = watch.webhook_calls is not None and watch.webhook_calls.is_check_due
         if watch.has_probably_ended and not is_called:
             return watch.not_before
         ease = self.hints.cost_factor(watch) / min(1 + self.pressure(), _MOST_PRESSURE)
         turn = self._tick * round(self._planner.next_check(watch.history, cost_factor=ease) / self._tick)
         due = max(watch.not_before, turn)
-        deadline = watch.since + self._polling.timeout
-        due = min(due, deadline) if watch.history.seen < deadline else due  # one last look when its time is up
+        deadline = watch.accepted_at + self._polling.timeout
+        due = min(due, deadline) if watch.history.last_check < deadline else due  # one last look when its time is up
         return min(due, watch.webhook_calls.due_at) if watch.webhook_calls is not None and is_called else due
 
     def _priority(self, watch: TrackedJob) -> float:

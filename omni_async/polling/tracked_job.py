@@ -20,13 +20,13 @@ class TrackedJob:
     """A job being followed since it was accepted. Times are of the loop's clock."""
 
     job: JobState
-    since: float
+    accepted_at: float
     history: CheckHistory
-    is_late: bool  # its time was over when it was taken up
+    had_timed_out: bool  # its time was over when it was taken up
     not_before: float = 0.0  # no look before that, unless a hook says that there is something to see
-    missed_since: float = 0.0
-    misses: int = 0
-    not_found: int = 0
+    inconclusive_since: float = 0.0
+    inconclusive_checks: int = 0
+    not_found_checks: int = 0
     checks_without_url: int = 0
     webhook_calls: WebhookCalls | None = None  # of webhooks; None where none is expected and none has come
     cost_factor: float = 1.0  # how far hooks were trusted at the last look
@@ -41,17 +41,17 @@ class TrackedJob:
     @property
     def has_probably_ended(self) -> bool:
         """Whether the last check or a webhook says so; only the video's URL was missing."""
-        return self.checks_without_url > 0 or (self.webhook_calls is not None and self.webhook_calls.is_told)
+        return self.checks_without_url > 0 or (self.webhook_calls is not None and self.webhook_calls.is_reported)
 
-    def miss(self, now: float, *, is_not_found: bool) -> None:
+    def record_inconclusive(self, now: float, *, is_not_found: bool) -> None:
         """Take note of a look that has shown nothing."""
-        self.misses += 1
-        self.missed_since = now if self.misses == 1 else self.missed_since
-        self.not_found = self.not_found + 1 if is_not_found else 0
+        self.inconclusive_checks += 1
+        self.inconclusive_since = now if self.inconclusive_checks == 1 else self.inconclusive_since
+        self.not_found_checks = self.not_found_checks + 1 if is_not_found else 0
 
     def age(self, now: float) -> float:
         """Give for how long the server has had it."""
-        return now - self.since
+        return now - self.accepted_at
 
     def replace(self) -> TrackedJob:
         """Give a watch in place of this one, whose entry on the queue is then void."""
@@ -65,6 +65,6 @@ def model_of(record: JobRecord) -> str:
     return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
 
 
-def still(job: JobState) -> str:
+def resume_hint(job: JobState) -> str:
     """Say that a job is not lost."""
     return f"task {job.task_id} may still be running, and can be followed again by that id"

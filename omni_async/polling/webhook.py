@@ -11,7 +11,7 @@ import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
-from .webhook_rules import LARGEST_CALL, parse_call, validate_callback_url
+from .webhook_rules import MAX_BODY_BYTES, parse_call, validate_callback_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     Application: TypeAlias = web.Application
 
-_FACT = "webhook"  # under this name the ledger keeps the secret: hooks of earlier runs come to the same path
+_FACT_NAME = "webhook"  # under this name the ledger keeps the secret: hooks of earlier runs come to the same path
 
 _log = logging.getLogger(__name__)
 
@@ -36,8 +36,8 @@ class WebhookReceiver:
         self._server = server
         self._public_url: str | None = None
         self._secret: str | None = None
-        self._ledger: JobStore | None = None
-        self._hint: Callable[[str], None] | None = None  # while the client is open
+        self._store: JobStore | None = None
+        self._on_call: Callable[[str], None] | None = None  # while the client is open
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
@@ -49,21 +49,21 @@ class WebhookReceiver:
         if self._public_url not in {None, address}:
             raise ValueError(f"webhook({public_url!r}): this client has one at {self._public_url} already")
         self._public_url = address
-        if self._ledger is not None and self._secret is None:
-            self._ledger.set_fact(_FACT, self._new_secret())
+        if self._store is not None and self._secret is None:
+            self._store.set_fact(_FACT_NAME, self._new_secret())
 
-    async def open(self, ledger: JobStore, hint: Callable[[str], None]) -> None:
+    async def open(self, store: JobStore, on_call: Callable[[str], None]) -> None:
         """Begin to listen: `hint` is called with the id of each task that a call names. Raises `LedgerError`."""
-        self._secret = await ledger.get_fact(_FACT)
+        self._secret = await store.get_fact(_FACT_NAME)
         if self._secret is None and self._public_url is not None:
-            await ledger.set_fact(_FACT, self._new_secret())
-        self._ledger = ledger
+            await store.set_fact(_FACT_NAME, self._new_secret())
+        self._store = store
         self._loop = asyncio.get_running_loop()
-        self._hint = hint
+        self._on_call = on_call
 
     def close(self) -> None:
         """Listen no more."""
-        self._ledger = self._hint = None
+        self._store = self._on_call = None
 
     def url_for(self, job: JobState) -> str | None:
         """Give what a submit of this job names; None where webhooks are off, or the user names an own one."""
@@ -78,7 +78,7 @@ class WebhookReceiver:
 
     def authorize(self, secret: str) -> int | None:
         """Give the HTTP status with which a caller is sent away before its call is read; None if it may speak."""
-        if self._hint is None or self._secret is None:
+        if self._on_call is None or self._secret is None:
             return 503  # not open, or no more: the server tries again later
         return None if secrets.compare_digest(secret.encode("utf-8", "replace"), self._secret.encode()) else 404
 
@@ -88,7 +88,7 @@ class WebhookReceiver:
         if task_id is None:
             _log.debug("a webhook named no task (%d bytes)", len(body))
             return 400
-        hint, loop = self._hint, self._loop
+        hint, loop = self._on_call, self._loop
         if hint is not None and loop is asyncio.get_running_loop():
             hint(task_id)
         elif hint is not None and loop is not None:  # the user's server runs in another thread
@@ -105,10 +105,10 @@ class WebhookReceiver:
         return self._secret
 
 
-_PATIENCE = 10.0  # seconds in which a call must have arrived; the server waits no longer for an answer
+_READ_TIMEOUT = 10.0  # seconds in which a call must have arrived; the server waits no longer for an answer
 
 
-def application(webhook: WebhookReceiver) -> Application:
+def create_application(webhook: WebhookReceiver) -> Application:
     """Give a sub-application that answers `POST /<secret>/callback`."""
     from aiohttp import web  # noqa: PLC0415 - loading the server takes time that only users of webhooks should pay
 
@@ -131,14 +131,14 @@ async def _read(request: web.Request) -> bytes | int:
     """Give the body, or the HTTP status that says why it is not taken; the server around this may allow more."""
     from aiohttp.web import RequestPayloadError  # noqa: PLC0415 - as above
 
-    if (request.content_length or 0) > LARGEST_CALL:
+    if (request.content_length or 0) > MAX_BODY_BYTES:
         return 413
     body = bytearray()
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_READ_TIMEOUT):
             async for piece in request.content.iter_any():
                 body += piece
-                if len(body) > LARGEST_CALL:
+                if len(body) > MAX_BODY_BYTES:
                     return 413
     except TimeoutError:
         return 408

@@ -28,24 +28,24 @@ class WebhookReliability:
     """Learns from each job that ends what share of the hooks is lost. Times are of any one clock."""
 
     def __init__(self) -> None:
-        self._came = self._lost = _PRIOR
+        self._received = self._lost = _PRIOR
         self._missing: dict[str, float] = {}  # when a task was found finished without its hook, latest last
         self._unmatched: dict[str, None] = {}  # latest last
 
     @property
     def cost_factor(self) -> float:
         """How many times the cost of an ordinary check a routine check of a job with a hook is thought to have."""
-        return (self._came + self._lost) / max(self._lost, _LEAST * (self._came + self._lost))
+        return (self._received + self._lost) / max(self._lost, _LEAST * (self._received + self._lost))
 
     def record_received(self) -> None:
         """Take note of a job whose end its hook has told."""
         self._fade()
-        self._came += 1
+        self._received += 1
 
     def record_lost(self, task_id: str, now: float) -> None:
         """Take note of a job that was found finished, though no hook had come."""
         self._fade()
-        self._came = _PRIOR + (self._came - _PRIOR) * _SHAKEN
+        self._received = _PRIOR + (self._received - _PRIOR) * _SHAKEN
         self._lost += 1
         self._missing[task_id] = now
         if len(self._missing) > _REMEMBERED:
@@ -60,15 +60,15 @@ class WebhookReliability:
                 del self._unmatched[next(iter(self._unmatched))]
         elif now - since <= _GRACE:
             self._lost = max(_PRIOR, self._lost - 1)
-            self._came += 1
+            self._received += 1
 
-    def has_heard_of(self, task_id: str) -> bool:
+    def take_unmatched(self, task_id: str) -> bool:
         """Tell, once, whether a hook has come for this task before anybody followed it."""
         return self._unmatched.pop(task_id, self) is None
 
     def _fade(self) -> None:
         """Let what was learnt count less, so that a change is followed; what was imagined keeps its weight."""
-        self._came = _PRIOR + (self._came - _PRIOR) * _KEPT
+        self._received = _PRIOR + (self._received - _PRIOR) * _KEPT
         self._lost = _PRIOR + (self._lost - _PRIOR) * _KEPT
 
 
@@ -77,31 +77,31 @@ class WebhookCalls:
     """What hooks have said about one job. Duplicates and forgeries cost at most one check a second, soon fewer."""
 
     is_expected: bool  # its submit named our address, and no call for it has been in vain
-    is_told: bool = False  # one has come, and no look has disproved it yet
-    is_due: bool = False  # ... and the look that it asks for has not begun
-    is_answered: bool = False  # the latest look was for a call
-    vain: int = 0
-    looked_at: float = float("-inf")
+    is_reported: bool = False  # one has come, and no look has disproved it yet
+    is_check_due: bool = False  # ... and the look that it asks for has not begun
+    is_checking_call: bool = False  # the latest look was for a call
+    false_calls: int = 0
+    checked_at: float = float("-inf")
     due_at: float = 0.0  # when the look that is due may begin
 
-    def come(self, now: float) -> bool:
+    def record_call(self, now: float) -> bool:
         """Take in a call; True if it is news, and a look is due for it."""
-        if self.is_due:
+        if self.is_check_due:
             return False
-        self.is_told = self.is_due = True
-        self.due_at = max(now, self.looked_at + _GAP * 2.0 ** min(self.vain, _MOST_DOUBLINGS))
+        self.is_reported = self.is_check_due = True
+        self.due_at = max(now, self.checked_at + _GAP * 2.0 ** min(self.false_calls, _MOST_DOUBLINGS))
         return True
 
-    def looked(self, now: float) -> None:
+    def record_check(self, now: float) -> None:
         """Take note that a look begins; a call from now on asks for another."""
-        self.is_answered = self.is_due
-        if self.is_due:
-            self.is_due = False
-            self.looked_at = now
+        self.is_checking_call = self.is_check_due
+        if self.is_check_due:
+            self.is_check_due = False
+            self.checked_at = now
 
-    def unfinished(self) -> None:
+    def record_unfinished(self) -> None:
         """Take in a look that found the job unfinished: whoever called, it was not worth waiting for."""
-        if self.is_answered or (self.is_told and not self.is_due):
-            self.vain += 1
+        if self.is_checking_call or (self.is_reported and not self.is_check_due):
+            self.false_calls += 1
             self.is_expected = False
-            self.is_told = self.is_due
+            self.is_reported = self.is_check_due

@@ -10,7 +10,7 @@ import json
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-LARGEST_CALL = 64 * 1024  # bytes; a call about a task has about a thousand
+MAX_BODY_BYTES = 64 * 1024  # bytes; a call about a task has about a thousand
 
 _LONGEST_ID = 200  # characters; those that are known have about thirty
 _PORTS = {"http": 80, "https": 443}

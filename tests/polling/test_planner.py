@@ -28,7 +28,7 @@ _ESTIMATES = st.none() | st.floats(-10, 1e6)
 
 def course(age: float = 0.0, model: str = "model") -> CheckHistory:
     """Give a job that was accepted at 0 and was last seen unfinished `age` seconds later."""
-    return CheckHistory(model, 0.0, age, watched=age)
+    return CheckHistory(model, 0.0, age, observed_until=age)
 
 
 def task(status: str = "processing", **facts: Any) -> Task:
@@ -39,7 +39,7 @@ def task(status: str = "processing", **facts: Any) -> Task:
 
 def gap(planner: CheckPlanner, of: CheckHistory) -> float:
     """Give the seconds from the last look to the next."""
-    return planner.next_check(of) - of.seen
+    return planner.next_check(of) - of.last_check
 
 
 def told(polling: Polling, estimate: float | None) -> CheckPlanner:
@@ -111,7 +111,7 @@ def test_what_is_learnt_of_one_model_says_nothing_of_another() -> None:
 def test_a_job_that_nobody_has_watched_is_looked_at_at_once() -> None:
     """Of one that was accepted in an earlier run nothing is known; once it was seen, it is like any other."""
     planner = CheckPlanner(Polling())
-    resumed = planner.begin("model", 0.0, 50.0, is_watched=False)
+    resumed = planner.begin("model", 0.0, 50.0, is_new=False)
     assert planner.next_check(resumed) == 50.0
     planner.observe_running(resumed, task(), 50.0)
     assert planner.next_check(resumed) >= 51.0
@@ -165,7 +165,7 @@ def test_the_servers_word_counts_where_it_fits(facts: dict[str, float], took: fl
 
 def test_of_a_job_from_an_earlier_run_only_the_servers_word_is_learnt() -> None:
     """Nobody looked while it finished, so when that was is not known."""
-    planner, resumed = CheckPlanner(Polling()), CheckHistory("model", 0.0, 0.0, watched=None)
+    planner, resumed = CheckPlanner(Polling()), CheckHistory("model", 0.0, 0.0, observed_until=None)
     assert planner.observe_finished(resumed, task("completed"), 5000.0) is None
     assert planner.observe_finished(resumed, task("completed", actual_time=80.0), 5000.0) == 80.0
 

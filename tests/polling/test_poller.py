@@ -24,7 +24,7 @@ from omni_async import (
     TransportError,
 )
 from omni_async.api.parsing import Response
-from omni_async.polling.poller import PROBE_PATIENCE
+from omni_async.polling.poller import PROBE_TIMEOUT
 from tests.support.fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, response
 
 if TYPE_CHECKING:
@@ -316,7 +316,7 @@ async def test_a_probe_that_is_not_answered_holds_the_others_up_for_seconds_only
     async with FakeClient(server, tmp_path) as client:
         paths = await asyncio.gather(*(client.submit(f"p{number}") for number in range(20)))
     assert len(set(paths)) == 20
-    assert after[1] - after[0] <= PROBE_PATIENCE + 0.1
+    assert after[1] - after[0] <= PROBE_TIMEOUT + 0.1
 
 
 async def test_a_429_on_checks_does_not_stop_submits(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def followed(says: Says, seed: int, *, median: float = MEDIAN, tells: bool = Tru
     heap: list[tuple[float, int, CheckHistory, float, float]] = []
 
     def launch(now: float) -> None:
-        of = planner.begin("model", now, now, is_watched=True)
+        of = planner.begin("model", now, now, is_new=True)
         begins = now + jitter.uniform(0, queue)
         ends = begins + median * math.exp(jitter.gauss(0, 0.35))
         heapq.heappush(heap, (planner.next_check(of), next(numbers), of, begins, ends))
@@ -161,11 +161,11 @@ def test_a_start_that_is_not_known_well_leaves_it_open() -> None:
 def test_the_next_look_is_where_the_job_should_have_ended() -> None:
     """A narrow word is waited for; of a wide one, the job is asked shortly before, when it can tell it better."""
     narrow, wide = FinishWindow(99.0, 100.0), FinishWindow(90.0, 100.0)
-    costs: dict[str, Any] = {"doubt": 0.0, "check_cost": 1.0, "minimum": 1.0}
+    costs: dict[str, Any] = {"start_error": 0.0, "check_cost": 1.0, "min_gap": 1.0}
     assert next_check(narrow, 50.0, **costs) == 100.0
     assert next_check(wide, 50.0, **costs) == 89.0
     assert next_check(wide, 89.5, **costs) == 95.0  # too late for that: two looks, for ten seconds are worth both
-    assert next_check(wide, 89.5, doubt=0.0, check_cost=0.01, minimum=4.0) == 95.0  # no closer than the minimum
+    assert next_check(wide, 89.5, start_error=0.0, check_cost=0.01, min_gap=4.0) == 95.0  # no closer than the minimum
 
 
 # Whether it is believed
@@ -176,14 +176,14 @@ def test_few_words_are_not_enough() -> None:
     foresight = PredictionAccuracy()
     for _ in range(3):
         assert not foresight.is_reliable
-        foresight.judge(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
-    foresight.judge(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+        foresight.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    foresight.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
     assert foresight.is_reliable
     foresight.record_miss()
     assert not foresight.is_reliable
     for _ in range(20):
-        foresight.judge(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
-    foresight.judge(FinishWindow(99, 100), FinishWindow(70, 71))
+        foresight.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    foresight.compare(FinishWindow(99, 100), FinishWindow(70, 71))
     assert foresight.is_reliable
     assert 5 < foresight.odds < 10
 
@@ -192,7 +192,7 @@ def test_an_end_that_is_hardly_known_proves_nothing() -> None:
     """A job that was found done, half of its time after the last look, may have ended anywhere."""
     foresight = PredictionAccuracy()
     for _ in range(50):
-        foresight.judge(FinishWindow(99, 100), FinishWindow(60, 110))
+        foresight.compare(FinishWindow(99, 100), FinishWindow(60, 110))
     assert not foresight.is_reliable
 
 
@@ -200,10 +200,10 @@ def believing(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
     """Give a planner that has followed honest jobs of 100 s, and one such job that was asked at 50 s."""
     planner = CheckPlanner(polling)
     for _ in range(30):
-        of = planner.begin("model", 0.0, 0.0, is_watched=True)
+        of = planner.begin("model", 0.0, 0.0, is_new=True)
         planner.observe_running(of, reply(progress=50), 50.0)
         planner.observe_finished(of, reply("completed", actual_time=100.0), 100.5)
-    of = planner.begin("model", 0.0, 0.0, is_watched=True)
+    of = planner.begin("model", 0.0, 0.0, is_new=True)
     planner.observe_running(of, reply(progress=50), 50.0)
     return planner, of
 
@@ -222,7 +222,7 @@ def test_a_believed_word_makes_the_looks_between_needless() -> None:
 def test_a_job_that_should_have_been_done_is_not_heeded_any_longer() -> None:
     """One that says 99 for ever is looked at as if it had said nothing."""
     planner, of = believing(Polling())
-    silent = planner.begin("model", 0.0, 0.0, is_watched=True)
+    silent = planner.begin("model", 0.0, 0.0, is_new=True)
     for now in (50.0, 100.0, 110.0, 130.0):
         planner.observe_running(of, reply(progress=min(99, now)), now)
         planner.observe_running(silent, reply(), now)
@@ -232,7 +232,7 @@ def test_a_job_that_should_have_been_done_is_not_heeded_any_longer() -> None:
 def test_a_job_that_tells_no_more_is_not_asked_all_the_time() -> None:
     """What it told last is over, and it says nothing new: it is looked at as if it had never said anything."""
     planner, of = believing(Polling())
-    silent = planner.begin("model", 0.0, 0.0, is_watched=True)
+    silent = planner.begin("model", 0.0, 0.0, is_new=True)
     for each in (of, silent):
         planner.observe_running(each, reply(), 101.5)
     assert planner.next_check(of) == planner.next_check(silent)
@@ -241,7 +241,7 @@ def test_a_job_that_tells_no_more_is_not_asked_all_the_time() -> None:
 def test_a_job_that_falls_back_is_not_heeded_any_longer() -> None:
     """One that the server began again says that it will take hours: it is looked at as if it had said nothing."""
     planner, of = believing(Polling())
-    silent = planner.begin("model", 0.0, 0.0, is_watched=True)
+    silent = planner.begin("model", 0.0, 0.0, is_new=True)
     planner.observe_running(of, reply(progress=6), 80.0)
     planner.observe_running(silent, reply(), 80.0)
     assert planner.next_check(of) == planner.next_check(silent)

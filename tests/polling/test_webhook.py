@@ -92,12 +92,12 @@ async def test_the_server_may_run_in_another_thread(tmp_path: Path) -> None:
 async def test_a_server_that_was_away_is_called_again(tmp_path: Path) -> None:
     """A call that no open client hears is answered 503, which the caller takes for a reason to come again."""
     async with runtime(tmp_path, median=0.2, speed=20.0) as (client, sandbox, _):
-        hint, client._webhook._hint = client._webhook._hint, None
+        hint, client._webhook._on_call = client._webhook._on_call, None
         job = client.submit("p")
         async with asyncio.timeout(PATIENCE):
             while not sandbox.record.webhooks:
                 await asyncio.sleep(0.02)
-            client._webhook._hint = hint
+            client._webhook._on_call = hint
             await job
         assert [status for _, _, status in sandbox.record.webhooks][:1] == [503]
 
@@ -163,7 +163,7 @@ async def oversized(url: str, *, length: int | None) -> int:
 
 async def test_one_who_dribbles_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come to its end is given up, and others are heard meanwhile."""
-    monkeypatch.setattr("omni_async.polling.webhook._PATIENCE", 0.2)
+    monkeypatch.setattr("omni_async.polling.webhook._READ_TIMEOUT", 0.2)
     async with runtime(tmp_path, median=0.3) as (client, sandbox, _):
         await client.submit("p")
         target = URL(callback_of(sandbox))

@@ -64,11 +64,11 @@ def test_a_hook_may_be_quicker_than_the_answer_to_the_submit() -> None:
     """It is remembered once, and a flood of others makes no memory grow."""
     trust = WebhookReliability()
     trust.record_unmatched("task_1", 0.0)
-    assert trust.has_heard_of("task_1")
-    assert not trust.has_heard_of("task_1")
+    assert trust.take_unmatched("task_1")
+    assert not trust.take_unmatched("task_1")
     for number in range(100_000):
         trust.record_unmatched(f"forged_{number}", 0.0)
-    assert sum(trust.has_heard_of(f"forged_{number}") for number in range(100_000)) == 256
+    assert sum(trust.take_unmatched(f"forged_{number}") for number in range(100_000)) == 256
 
 
 def test_what_was_found_without_a_hook_is_not_remembered_for_ever() -> None:
@@ -81,11 +81,11 @@ def test_calls_cost_at_most_one_check_a_second_and_soon_fewer() -> None:
     """A hundred calls a second for a job that never ends, for an hour: a dozen checks, not four hundred thousand."""
     calls, now, looks = WebhookCalls(is_expected=True), 100.0, []
     while now < 3700.0:
-        calls.come(now)
+        calls.record_call(now)
         if calls.due_at <= now:
             looks.append(now)
-            calls.looked(now)
-            calls.unfinished()
+            calls.record_check(now)
+            calls.record_unfinished()
         now += 0.01
     assert 8 <= len(looks) <= 13
     assert min(after - before for before, after in pairwise(looks)) >= 1.0
@@ -94,37 +94,37 @@ def test_calls_cost_at_most_one_check_a_second_and_soon_fewer() -> None:
 def test_a_call_in_vain_brings_back_the_ordinary_pace() -> None:
     """Who calls for an unfinished job cannot keep it from being checked."""
     calls = WebhookCalls(is_expected=True)
-    assert calls.come(0.0)
-    assert not calls.come(0.5)  # a duplicate is no news
-    calls.looked(1.0)
-    calls.unfinished()
-    assert (calls.is_expected, calls.is_told, calls.vain) == (False, False, 1)
+    assert calls.record_call(0.0)
+    assert not calls.record_call(0.5)  # a duplicate is no news
+    calls.record_check(1.0)
+    calls.record_unfinished()
+    assert (calls.is_expected, calls.is_reported, calls.false_calls) == (False, False, 1)
 
 
 def test_a_call_during_a_look_asks_for_another() -> None:
     """What that look shows was perhaps asked before the job ended: the call is not in vain."""
     calls = WebhookCalls(is_expected=True)
-    calls.looked(1.0)
-    calls.come(1.5)
-    calls.unfinished()
-    assert (calls.is_due, calls.is_told, calls.is_expected, calls.vain) == (True, True, True, 0)
+    calls.record_check(1.0)
+    calls.record_call(1.5)
+    calls.record_unfinished()
+    assert (calls.is_check_due, calls.is_reported, calls.is_expected, calls.false_calls) == (True, True, True, 0)
     assert calls.due_at == 1.5
-    calls.looked(1.5)
-    calls.come(1.6)  # and if that look shows nothing either, the next one may wait
-    calls.unfinished()
-    assert (calls.is_due, calls.is_told, calls.is_expected, calls.vain) == (True, True, False, 1)
+    calls.record_check(1.5)
+    calls.record_call(1.6)  # and if that look shows nothing either, the next one may wait
+    calls.record_unfinished()
+    assert (calls.is_check_due, calls.is_reported, calls.is_expected, calls.false_calls) == (True, True, False, 1)
     assert calls.due_at == 2.5
-    calls.looked(2.5)
-    calls.come(2.6)
+    calls.record_check(2.5)
+    calls.record_call(2.6)
     assert calls.due_at == 4.5
 
 
 def test_an_ordinary_look_is_no_call_in_vain() -> None:
     """A job that nobody has called for stays expected to be called for."""
     calls = WebhookCalls(is_expected=True)
-    calls.looked(1.0)
-    calls.unfinished()
-    assert (calls.is_expected, calls.vain) == (True, 0)
+    calls.record_check(1.0)
+    calls.record_unfinished()
+    assert (calls.is_expected, calls.false_calls) == (True, 0)
 
 
 @pytest.mark.parametrize("durations", [(), tuple(range(80, 160))])
@@ -136,11 +136,11 @@ def test_gaps_go_with_the_root_of_the_ease(durations: tuple[int, ...]) -> None:
         planner.seed("model", float(seconds))
     seen = [CheckHistory("model", 0.0, float(age), float(age)) for age in range(60, 240, 5)]
     gaps = {
-        ease: [planner.next_check(each, cost_factor=ease) - each.seen for each in seen]
+        ease: [planner.next_check(each, cost_factor=ease) - each.last_check for each in seen]
         for ease in (0.02, 1.0, 4.0, 100.0)
     }
     for seldom, often in ((100.0, 4.0), (4.0, 1.0), (1.0, 0.02)):
         assert sum(gaps[seldom]) > 1.4 * sum(gaps[often])
     assert max(gaps[100.0]) <= 10 * polling.max_interval
     assert min(gaps[0.02]) >= polling.min_interval
-    assert gaps[1.0] == [planner.next_check(each) - each.seen for each in seen]
+    assert gaps[1.0] == [planner.next_check(each) - each.last_check for each in seen]
