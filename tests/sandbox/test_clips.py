@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,13 @@ from omni_async.sandbox.clips import Clip, clip_from_file, distinct_clip
 from omni_async.sandbox.rendering.style import style_for
 from omni_async.sandbox.rendering.text import font_for, wrap
 from tests.support.sandbox_client import SandboxClient, link_of, open_sandbox
+
+
+@pytest.fixture(scope="module")
+async def shared_sandbox() -> AsyncIterator[SandboxClient]:
+    """Serve a sandbox that renders every clip."""
+    async with open_sandbox(prerendered=False, seconds=3) as client:
+        yield client
 
 
 async def download_clip(client: SandboxClient, prompt: str, **fields: Any) -> bytes:
@@ -60,12 +67,11 @@ def difference(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.slow
-async def test_a_clip_has_the_documented_format() -> None:
+async def test_a_clip_has_the_documented_format(client: SandboxClient) -> None:
     """It is H.264 and AAC in an MP4 with its index first, at 24 frames per second, as long as it was billed."""
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        for ratio, size in (("16:9", (1280, 720)), ("9:16", (720, 1280)), ("1:1", (1280, 720))):
-            clip = await download_clip(client, "a blue butterfly landing on a flower", aspect_ratio=ratio)
-            assert_documented_format(clip, size, list(client.sandbox.record.tasks.values())[-1])
+    for ratio, size in (("16:9", (1280, 720)), ("9:16", (720, 1280)), ("1:1", (1280, 720))):
+        clip = await download_clip(client, "a blue butterfly landing on a flower", aspect_ratio=ratio)
+        assert_documented_format(clip, size, list(client.sandbox.record.tasks.values())[-1])
 
 
 def assert_documented_format(clip: bytes, size: tuple[int, int], task: TaskRecord) -> None:
@@ -85,13 +91,12 @@ def assert_documented_format(clip: bytes, size: tuple[int, int], task: TaskRecor
 
 
 @pytest.mark.slow
-async def test_ffprobe_reads_a_clip(tmp_path: Path) -> None:
+async def test_ffprobe_reads_a_clip(client: SandboxClient, tmp_path: Path) -> None:
     """Another program, ffprobe, reads the clip without a warning."""
     program = shutil.which("ffprobe")
     if program is None:
         pytest.skip("no ffprobe here")
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        (tmp_path / "clip.mp4").write_bytes(await download_clip(client, "x"))
+    (tmp_path / "clip.mp4").write_bytes(await download_clip(client, "x"))
     command = [program, "-v", "warning", "-count_frames", "-show_streams", "-of", "json", str(tmp_path / "clip.mp4")]
     response = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert response.stderr == ""
@@ -99,12 +104,11 @@ async def test_ffprobe_reads_a_clip(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_another_prompt_gives_another_clip() -> None:
+async def test_another_prompt_gives_another_clip(client: SandboxClient) -> None:
     """Two prompts look different, the image moves, and the same prompt gives the same clip."""
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        apple, later = frames_of(await download_clip(client, "a red apple"), 10, 40)
-        (whale,) = frames_of(await download_clip(client, "a whale under ice"), 10)
-        (again,) = frames_of(await download_clip(client, "a red apple"), 10)
+    apple, later = frames_of(await download_clip(client, "a red apple"), 10, 40)
+    (whale,) = frames_of(await download_clip(client, "a whale under ice"), 10)
+    (again,) = frames_of(await download_clip(client, "a red apple"), 10)
     assert difference(apple, whale) > 10
     assert difference(apple, later) > 0.5
     assert difference(apple, again) < 2
@@ -119,32 +123,28 @@ def test_styles_differ() -> None:
 
 
 @pytest.mark.slow
-async def test_a_reference_image_is_the_background() -> None:
+async def test_a_reference_image_is_the_background(client: SandboxClient) -> None:
     """An uploaded image fills the frame behind the prompt."""
     image = io.BytesIO()
     Image.new("RGB", (300, 300), (240, 120, 20)).save(image, "PNG")
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        form = FormData()
-        form.add_field("file", image.getvalue(), filename="x.png")
-        url = (await client.call("POST", "/v1/uploads/images", data=form)).json["url"]
-        frame = frames_of(await download_clip(client, "", image_urls=[url]))[0]
+    form = FormData()
+    form.add_field("file", image.getvalue(), filename="x.png")
+    url = (await client.call("POST", "/v1/uploads/images", data=form)).json["url"]
+    frame = frames_of(await download_clip(client, "", image_urls=[url]))[0]
     red, green, blue = frame.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
     assert red > 190 > green > 70 > blue
 
 
 @pytest.mark.slow
-async def test_references_are_downloaded_from_other_servers() -> None:
+async def test_references_are_downloaded_from_other_servers(client: SandboxClient) -> None:
     """A video of another server becomes the background; one of the sandbox itself is used without a download."""
-    async with (
-        open_sandbox(prerendered=False, seconds=3) as client,
-        open_sandbox(prerendered=False, seconds=3) as other_server,
-    ):
+    async with open_sandbox(prerendered=False, seconds=3) as other_server:
         url = await other_server.link("a whale under ice")
         complete = (await other_server.fetch(url)).body
         far = await download_clip(client, "x", video_urls=[url])
         assert other_server.sandbox.record.downloads == 2
-        near = await download_clip(client, "x", video_urls=[await client.link("a whale under ice")])
-        assert client.sandbox.record.downloads == 2
+    near = await download_clip(client, "x", video_urls=[await client.link("a whale under ice")])
+    assert client.sandbox.record.downloads == 2
     top = (900, 10, 1280, 60)
     whale, one, other = (frames_of(clip)[0].crop(top) for clip in (complete, far, near))
     assert difference(whale, one) < 15
@@ -152,7 +152,7 @@ async def test_references_are_downloaded_from_other_servers() -> None:
 
 
 @pytest.mark.slow
-async def test_references_of_reserved_domains_get_placeholders() -> None:
+async def test_references_of_reserved_domains_get_placeholders(client: SandboxClient) -> None:
     """References to example.com and the like need no network, and each name has its own image."""
     urls = [
         "https://example.com/sketch.jpg",
@@ -160,32 +160,29 @@ async def test_references_of_reserved_domains_get_placeholders() -> None:
         "http://x.test/",
         "http://y.invalid/z",
     ]
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        sketch = frames_of(await download_clip(client, "turn", image_urls=urls))[0]
-        clip = frames_of(await download_clip(client, "turn", video_urls=["https://example.com/clip.mp4"]))[0]
+    sketch = frames_of(await download_clip(client, "turn", image_urls=urls))[0]
+    clip = frames_of(await download_clip(client, "turn", video_urls=["https://example.com/clip.mp4"]))[0]
     assert difference(sketch, clip) > 5
 
 
-async def test_an_unavailable_reference_fails_the_task() -> None:
+async def test_an_unavailable_reference_fails_the_task(client: SandboxClient) -> None:
     """An image that is missing, or is not an image, fails the task at no cost."""
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        missing = await client.ended(await client.accepted(image_urls=[client.sandbox.cdn_url + "/f/image/none.png"]))
-        broken = await client.ended(await client.accepted(image_urls=[client.sandbox.base_url + "/sandbox/record"]))
-        assert [missing["status"], broken["status"]] == ["failed", "failed"]
-        assert "failed to download image" in missing["error"]["message"]
-        assert "UnidentifiedImageError" in broken["error"]["message"]
-        assert client.sandbox.record.paid == 0
+    missing = await client.ended(await client.accepted(image_urls=[client.sandbox.cdn_url + "/f/image/none.png"]))
+    broken = await client.ended(await client.accepted(image_urls=[client.sandbox.base_url + "/sandbox/record"]))
+    assert [missing["status"], broken["status"]] == ["failed", "failed"]
+    assert "failed to download image" in missing["error"]["message"]
+    assert "UnidentifiedImageError" in broken["error"]["message"]
+    assert client.sandbox.record.paid == 0
 
 
 @pytest.mark.slow
-async def test_a_video_in_a_data_url_is_the_background() -> None:
+async def test_a_video_in_a_data_url_is_the_background(client: SandboxClient) -> None:
     """Its first frame is the background. One that cannot be decoded is ignored."""
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        source = await download_clip(client, "a whale under ice")
-        data = f"data:video/mp4;base64,{base64.b64encode(source).decode()}"
-        edited = frames_of(await download_clip(client, "a red apple", video_urls=[data]))[0]
-        plain = frames_of(await download_clip(client, "a red apple", video_urls=["data:video/mp4;base64,AAAA"]))[0]
-        shown = next(task.body for task in client.sandbox.record.tasks.values() if "video_urls" in task.body)
+    source = await download_clip(client, "a whale under ice")
+    data = f"data:video/mp4;base64,{base64.b64encode(source).decode()}"
+    edited = frames_of(await download_clip(client, "a red apple", video_urls=[data]))[0]
+    plain = frames_of(await download_clip(client, "a red apple", video_urls=["data:video/mp4;base64,AAAA"]))[0]
+    shown = next(task.body for task in client.sandbox.record.tasks.values() if "video_urls" in task.body)
     top = (900, 10, 1280, 60)
     whale = frames_of(source)[0].crop(top)
     assert difference(whale, edited.crop(top)) < difference(whale, plain.crop(top)) / 2
@@ -193,22 +190,20 @@ async def test_a_video_in_a_data_url_is_the_background() -> None:
 
 
 @pytest.mark.slow
-async def test_an_extension_starts_with_the_last_frame_of_its_parent() -> None:
+async def test_an_extension_starts_with_the_last_frame_of_its_parent(client: SandboxClient) -> None:
     """It starts with that frame and ends with a different one."""
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        parent = await client.completed("a red apple")
-        (before,) = frames_of((await client.fetch(link_of(parent))).body, -1)
-        start, end = frames_of(await download_clip(client, "now make it snow", extend_from_task_id=parent["id"]), 0, -1)
+    parent = await client.completed("a red apple")
+    (before,) = frames_of((await client.fetch(link_of(parent))).body, -1)
+    start, end = frames_of(await download_clip(client, "now make it snow", extend_from_task_id=parent["id"]), 0, -1)
     assert difference(before, start) < 4
     assert difference(before, end) > 8
 
 
 @pytest.mark.slow
-async def test_any_prompt_can_be_drawn() -> None:
+async def test_any_prompt_can_be_drawn(client: SandboxClient) -> None:
     """No script and no length of the prompt breaks rendering."""
-    async with open_sandbox(prerendered=False, seconds=3) as client:
-        for prompt in ("静かな朝の光 🍎 تفاحة ລາວ \0\ud800 odd", "x" * 5000 + " word" * 1000):
-            assert frames_of(await download_clip(client, prompt))
+    for prompt in ("静かな朝の光 🍎 تفاحة ລາວ \0\ud800 odd", "x" * 5000 + " word" * 1000):
+        assert frames_of(await download_clip(client, prompt))
 
 
 def test_the_font_has_the_glyphs_of_the_text() -> None:
