@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 try:
     from opentelemetry import metrics, trace
     from opentelemetry.trace import Link, SpanKind, Status, StatusCode
-except ModuleNotFoundError as missing:
+except ModuleNotFoundError as _missing:
     raise ModuleNotFoundError(
-        "the bridge to OpenTelemetry needs opentelemetry-api: pip install 'omni-async[otel]'", name=missing.name
-    ) from missing
+        "the bridge to OpenTelemetry needs opentelemetry-api: pip install 'omni-async[otel]'", name=_missing.name
+    ) from _missing
 
 _INSTRUMENTATION_NAME = "omni_async"
 _NANOSECONDS = 1_000_000_000

@@ -35,7 +35,7 @@ class UnreadableFile(Exception):
 
     def __init__(self, number: int, reason: str) -> None:
         super().__init__(reason)
-        self.problem = Problem(number, reason)
+        self.problem: Problem = Problem(number, reason)
 
 
 def read_records(path: Path) -> Iterator[Record | Problem]:

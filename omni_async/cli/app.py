@@ -23,7 +23,7 @@ from .interrupt import INTERRUPTS
 from .options import spread
 from .output import speak_safely
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     name="omni-async",
     help="Prompts in, MP4 clips out. The API key is read from APIMART_API_KEY.",
     no_args_is_help=True,
@@ -31,8 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,  # they would print local variables
     context_settings={"help_option_names": ["--help", "-h"]},
 )
-for command in (generate, batch, status, resume, fetch, gallery, models, balance, check):
-    app.command(command.__name__)(spread(command))
+for _command in (generate, batch, status, resume, fetch, gallery, models, balance, check):
+    app.command(_command.__name__)(spread(_command))
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -21,7 +21,7 @@ class Interrupts:
     """What has come from the keyboard so far, and whom to ask to stop."""
 
     def __init__(self) -> None:
-        self.happened = False
+        self.happened: bool = False
         self._stop: Callable[[], object] | None = None
 
     def install(self) -> None:

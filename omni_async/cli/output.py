@@ -38,10 +38,10 @@ class Output:
 
     def __init__(self, style: OutputOptions) -> None:
         self.style = style
-        self.is_live = _is_screen(sys.stdout) and not (style.json or style.quiet)
-        self.screen = self._console(sys.stderr if _is_screen(sys.stderr) else sys.stdout)
+        self.is_live: bool = _is_screen(sys.stdout) and not (style.json or style.quiet)
+        self.screen: Console = self._console(sys.stderr if _is_screen(sys.stderr) else sys.stdout)
         self._is_covered = False  # a live display is on the screen
-        self.broken = ""  # why stdout takes no more results, once it does not
+        self.broken: str = ""  # why stdout takes no more results, once it does not
 
     def result(self, text: str) -> None:
         """Tell a result. Where stdout takes it no longer, `broken` says so from then on."""

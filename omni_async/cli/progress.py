@@ -31,8 +31,8 @@ class RunObserver:
     def __init__(self, tell: Callable[[JobEvent], object] | None = None, before: RecordedJobs | None = None) -> None:
         self._tell = tell
         self.last: JobEvent | None = None
-        self.accepted = set(before.accepted if before else ())  # keys: accepted, and not yet on disk
-        self.in_doubt = set(before.in_doubt if before else ())  # keys: sent, and not answered yet
+        self.accepted: set[str] = set(before.accepted if before else ())  # keys: accepted, and not yet on disk
+        self.in_doubt: set[str] = set(before.in_doubt if before else ())  # keys: sent, and not answered yet
 
     def hear(self, event: JobEvent) -> None:
         """Take in one event."""

@@ -88,12 +88,12 @@ class RunTotals:
 
     def __init__(self, total: int, *, made: AbstractSet[str] = frozenset()) -> None:
         self.total = total
-        self.done = 0
-        self.there = 0  # of those done: from before
-        self.unknown = 0
-        self.failed = 0  # without the unknown ones
+        self.done: int = 0
+        self.there: int = 0  # of those done: from before
+        self.unknown: int = 0
+        self.failed: int = 0  # without the unknown ones
         self.failures: list[JobResult] = []
-        self.reason = ""  # why something is left, if a job has told
+        self.reason: str = ""  # why something is left, if a job has told
         self._made = made
 
     def add(self, outcome: JobResult) -> None:

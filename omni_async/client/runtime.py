@@ -147,22 +147,24 @@ class ClientRuntime:
         webhook: WebhookReceiver,
         clock: Clock,
     ) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.failure: BaseException | None = None
-        self.is_closed = False  # also if the program has cancelled every asyncio task of the loop
-        self.registry = JobRegistry(ledger, on_event, clock, lambda name: clips.root / name)
-        self.queries = ApiQueries(transport, retry, clock)
-        self.uploads = ImageUploader(transport, self.registry, server, retry=retry)
-        self.references = ReferencePreparer(
+        self.is_closed: bool = False  # also if the program has cancelled every asyncio task of the loop
+        self.registry: JobRegistry = JobRegistry(ledger, on_event, clock, lambda name: clips.root / name)
+        self.queries: ApiQueries = ApiQueries(transport, retry, clock)
+        self.uploads: ImageUploader = ImageUploader(transport, self.registry, server, retry=retry)
+        self.references: ReferencePreparer = ReferencePreparer(
             self.uploads, self.registry, on_ready=self._on_ready, on_failed=self._on_failed, on_stop=self._on_stop
         )
-        self.downloader = Downloader(transport, self.registry, clips, limits=limits, retry=retry)
-        self.poller = self._make_poller(transport, webhook, limits, retry, polling)
-        self.submitter = self._make_submitter(
+        self.downloader: Downloader = Downloader(transport, self.registry, clips, limits=limits, retry=retry)
+        self.poller: Poller = self._make_poller(transport, webhook, limits, retry, polling)
+        self.submitter: Submitter = self._make_submitter(
             Sender(transport, self.registry, self.references, webhook.url_for), limits, retry
         )
         self._saved_limits = SavedLimits(ledger, self.submitter.limiter, server, wall=clock.wall)
-        self.dispatcher = Dispatcher(self.registry, self.submitter, self.poller, self.downloader, retry=retry)
+        self.dispatcher: Dispatcher = Dispatcher(
+            self.registry, self.submitter, self.poller, self.downloader, retry=retry
+        )
         self.registry.on_store_failure = self.submitter.stop
         self._transport = transport
         self._webhook = webhook

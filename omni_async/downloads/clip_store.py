@@ -92,7 +92,7 @@ class FolderClipStore:
     """
 
     def __init__(self, folder: str | os.PathLike[str], *, max_threads: int = Limits().max_downloads) -> None:
-        self.root = Path(folder).absolute()
+        self.root: Path = Path(folder).absolute()
         self._max_threads = max_threads
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..jobs.registry import JobRegistry
     from ..models.responses import Video
     from ..settings import Retry
+    from ..timing import Clock
     from .clip_store import ClipStore
     from .slots import DownloadSlot
 
@@ -60,9 +61,9 @@ class DownloadContext:
     ) -> None:
         self.transport = transport
         self.registry = registry
-        self.clock = registry.clock
+        self.clock: Clock = registry.clock
         self.clips = clips
-        self.urls = UrlRefresher(transport, registry)
+        self.urls: UrlRefresher = UrlRefresher(transport, registry)
         self.retry = retry
         self.jitter = jitter
 

@@ -61,16 +61,16 @@ class JobState:
     )
 
     def __init__(self, record: JobRecord, parent: JobState | None = None) -> None:
-        self.record = record
+        self.record: JobRecord = record
         self.task: Task | None = None  # the last reply to a check
         self.job: Job | None = None
         self.parent = parent
         self.children: list[JobState] | None = None  # the jobs that wait until this one is finished on the server
         self.duplicate_of: JobState | None = None  # the live job of the same task, whose outcome this one will get
         self.outcome: Path | BaseException | None = None
-        self.is_admitted = False  # the store was asked about its key
-        self.is_announced = False  # the listener was told of it
-        self.cancel_requested = False
+        self.is_admitted: bool = False  # the store was asked about its key
+        self.is_announced: bool = False  # the listener was told of it
+        self.cancel_requested: bool = False
         # An event is a quarter of what a job weighs, so it is made when somebody waits.
         self._accepted: asyncio.Event | None = None
         self._ended: asyncio.Event | None = None

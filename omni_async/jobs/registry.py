@@ -56,8 +56,8 @@ class JobRegistry:
     ) -> None:
         self.store = store
         self.clock = clock
-        self.events = EventEmitter(on_event, clock, clip_path)
-        self.totals = JobTotals()
+        self.events: EventEmitter = EventEmitter(on_event, clock, clip_path)
+        self.totals: JobTotals = JobTotals()
         self.on_store_failure: Callable[[LedgerError], None] | None = None  # set by the runtime: stops submissions
         self._live: dict[str, JobState] = {}
         self._empty = asyncio.Event()

@@ -73,8 +73,8 @@ class JobTotals:
 
     def __init__(self) -> None:
         self.counts: Counter[JobStatus] = Counter()
-        self.cost = 0.0  # USD, since the client was opened
-        self.spending = Spending()  # also of earlier runs, where a cost limit asks for it
+        self.cost: float = 0.0  # USD, since the client was opened
+        self.spending: Spending = Spending()  # also of earlier runs, where a cost limit asks for it
         self._credits = 0.0
         self._statuses: dict[str, JobStatus] = {}  # the last status of each key, so that a key is counted once
         self._requests: Counter[str] = Counter()

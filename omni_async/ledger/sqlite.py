@@ -213,8 +213,8 @@ class _CommitGroup:
     def __init__(self, error: LedgerError | None = None, *, is_done: bool = False) -> None:
         self.operations: list[_Operation[Any]] = []
         self.error = error
-        self.is_done = is_done  # changed in the event loop only
-        self.is_carried_out = threading.Event()
+        self.is_done: bool = is_done  # changed in the event loop only
+        self.is_carried_out: threading.Event = threading.Event()
         self._done: asyncio.Event | None = None
         if is_done:
             self.is_carried_out.set()

@@ -9,7 +9,7 @@ import json
 import re
 import unicodedata
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Annotated, Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeAlias
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -147,7 +147,7 @@ class VideoRequest(BaseModel):
     Raises `pydantic.ValidationError`, a `ValueError`, which names the field and what it accepts.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config: ClassVar[ConfigDict] = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(default=DEFAULT_MODEL, min_length=1)
     prompt: str | None = None

@@ -80,7 +80,7 @@ class Poller:
         self._planner = CheckPlanner(polling)
         self._jitter = jitter
         self._wake = WakeEvent()
-        self.schedule = CheckSchedule(
+        self.schedule: CheckSchedule = CheckSchedule(
             polling, self._planner, self._wake, clock=registry.clock, webhook=webhook, jitter=jitter
         )
         self._outcomes = OutcomeRecorder(

@@ -43,7 +43,7 @@ class CheckSchedule:
         jitter: Callable[[], float],
     ) -> None:
         self.pressure: Callable[[], float] = float  # how much more a look at a job is worth to those who wait
-        self.hints = WebhookHints(webhook, self.add, clock)
+        self.hints: WebhookHints = WebhookHints(webhook, self.add, clock)
         self._polling = polling
         self._planner = planner
         self._wake = wake

@@ -20,7 +20,7 @@ class WebhookHints:
     """Finds the watch that a call is about; one that is on the queue already gets its new place by a fresh copy."""
 
     def __init__(self, webhook: WebhookReceiver, plan: Callable[[TrackedJob], None], clock: Clock) -> None:
-        self.reliability = WebhookReliability()
+        self.reliability: WebhookReliability = WebhookReliability()
         self._webhook = webhook
         self._reschedule = plan
         self._clock = clock

@@ -61,7 +61,7 @@ class AdaptiveRateLimiter(RateLimiter):
         self, *, max_in_flight: int | None, max_concurrent: int, retry: Retry, configured_rate: float | None = None
     ) -> None:
         super().__init__(max_in_flight=max_in_flight, max_concurrent=max_concurrent, retry=retry)
-        self.throughput = Throughput()
+        self.throughput: Throughput = Throughput()
         self._configured_rate = configured_rate
         self._rate_before: RateEstimator | None = None  # before refusals that the concurrency limit may explain
         self._accepted_in_a_row = 0

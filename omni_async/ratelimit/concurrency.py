@@ -74,7 +74,7 @@ class ConcurrencyEstimator:
     """The concurrency limit of one account, if there is one. `limit` comes from an earlier run."""
 
     def __init__(self, retry: Retry, *, limit: int | None = None) -> None:
-        self.limit = limit
+        self.limit: int | None = limit
         self._retry = retry
         self._candidate: int | None = None
         self._refusals = 0  # with the candidate in flight

@@ -76,7 +76,7 @@ class RateLimiter:
     """
 
     def __init__(self, *, max_in_flight: int | None, max_concurrent: int, retry: Retry) -> None:
-        self.in_flight = 0
+        self.in_flight: int = 0
         self._max_in_flight = max_in_flight
         self._max_concurrent = max_concurrent
         self._retry = retry

@@ -125,11 +125,11 @@ class RateEstimator:
     """
 
     def __init__(self, retry: Retry, *, configured: float | None = None, lower: float = 0.0, burst: int = 0) -> None:
-        self.lower = lower
-        self.upper = math.inf
-        self.burst = burst
-        self.is_ramping = not configured and not lower  # no limit has been met yet
-        self.latency = 0.0  # round trip of the last answer, in seconds
+        self.lower: float = lower
+        self.upper: float = math.inf
+        self.burst: int = burst
+        self.is_ramping: bool = not configured and not lower  # no limit has been met yet
+        self.latency: float = 0.0  # round trip of the last answer, in seconds
         self._retry = retry
         self._configured = configured  # None after its first refusal
         self._is_configured_retried = False  # the pace is the configured rate again, after one refusal

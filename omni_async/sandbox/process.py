@@ -53,9 +53,11 @@ class SandboxProcess:
     def __init__(self, settings: SandboxSettings | None = None, **options: Any) -> None:
         if settings is not None and options:
             raise TypeError("SandboxProcess takes either a SandboxSettings or keyword arguments, not both")
-        self.settings = settings or SandboxSettings(**options)
-        self.base_url = self.cdn_url = self.api_key = ""
-        self.pid = 0
+        self.settings: SandboxSettings = settings or SandboxSettings(**options)
+        self.base_url: str = ""
+        self.cdn_url: str = ""
+        self.api_key: str = ""
+        self.pid: int = 0
 
     async def __aenter__(self) -> SandboxProcess:
         self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 (closed when the process has ended)

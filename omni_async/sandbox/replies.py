@@ -34,7 +34,9 @@ class ErrorReply(Exception):
 
     def __init__(self, status: int, body: dict[str, Any] | str, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, body)
-        self.status, self.body, self.headers = status, body, headers or {}
+        self.status = status
+        self.body = body
+        self.headers: dict[str, str] = headers or {}
 
     def response(self, request_id: str) -> web.Response:
         """Return the HTTP response, with the request id in its header and, where a placeholder stands, in its body."""

@@ -76,11 +76,11 @@ class Sandbox:
     def __init__(self, settings: SandboxSettings | None = None, **options: Any) -> None:
         if settings is not None and options:
             raise TypeError("Sandbox takes either a SandboxSettings or keyword arguments, not both")
-        self.settings = settings or SandboxSettings(**options)
-        self.record = SandboxRecord()
-        self.base_url = ""
-        self.cdn_url = ""
-        self.api_key = self.settings.api_key or DEFAULT_KEY
+        self.settings: SandboxSettings = settings or SandboxSettings(**options)
+        self.record: SandboxRecord = SandboxRecord()
+        self.base_url: str = ""
+        self.cdn_url: str = ""
+        self.api_key: str = self.settings.api_key or DEFAULT_KEY
         self._fault_injector = FaultInjector(self.settings.faults, self.settings.seed)
         self.record.faults = self._fault_injector.hits
         self._stack = AsyncExitStack()

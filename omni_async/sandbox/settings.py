@@ -9,12 +9,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from .faults import validate_fault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 
 T = TypeVar("T")
@@ -148,16 +148,17 @@ def _is_integer(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-# Each check with the requirement that its error message states.
-ANYTHING = (lambda _: True, "")
-POSITIVE = (lambda value: _is_number(value) and value > 0, "a number above 0")
-NOT_NEGATIVE = (lambda value: _is_number(value) and value >= 0, "a number, 0 or more")
-AT_LEAST_ONE = (lambda value: _is_integer(value) and value >= 1, "a whole number, 1 or more")
-PORT = (lambda value: _is_integer(value) and 0 <= value <= 65535, "a port, 0 to 65535 (0 takes a free one)")
-FLAG = (lambda value: isinstance(value, bool), "True or False")
-NAME = (lambda value: isinstance(value, str) and value != "", "a string that is not empty")
+# A check of a value, with the requirement that its error message states.
+Check: TypeAlias = "tuple[Callable[[Any], bool], str]"
+ANYTHING: Check = (lambda _: True, "")
+POSITIVE: Check = (lambda value: _is_number(value) and value > 0, "a number above 0")
+NOT_NEGATIVE: Check = (lambda value: _is_number(value) and value >= 0, "a number, 0 or more")
+AT_LEAST_ONE: Check = (lambda value: _is_integer(value) and value >= 1, "a whole number, 1 or more")
+PORT: Check = (lambda value: _is_integer(value) and 0 <= value <= 65535, "a port, 0 to 65535 (0 takes a free one)")
+FLAG: Check = (lambda value: isinstance(value, bool), "True or False")
+NAME: Check = (lambda value: isinstance(value, str) and value != "", "a string that is not empty")
 
-CHECKS: Mapping[str, tuple[Any, str]] = MappingProxyType(
+CHECKS: Mapping[str, Check] = MappingProxyType(
     {
         "host": NAME, "port": PORT, "cdn_port": PORT, "api_key": NAME, "cert": NAME, "key": NAME,
         "per_minute": POSITIVE, "burst": AT_LEAST_ONE, "max_in_flight": AT_LEAST_ONE, "checks_per_second": POSITIVE,

@@ -82,7 +82,7 @@ class TaskRunner:
         self, settings: SandboxSettings, record: SandboxRecord, render: Callable[[Task], Awaitable[list[Clip]]]
     ) -> None:
         self.tasks: dict[str, Task] = {}
-        self.credits_spent = 0.0
+        self.credits_spent: float = 0.0
         self.credits_spent_by_key: defaultdict[str, float] = defaultdict(float)  # by API key
         self.on_end: Callable[[Task], Awaitable[None]] | None = None
         self._settings, self._record, self._render = settings, record, render

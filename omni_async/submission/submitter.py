@@ -67,7 +67,7 @@ class Submitter:
         jitter: Callable[[], float] = random.random,
     ) -> None:
         per_minute = limits.submits_per_minute
-        self.limiter = AdaptiveRateLimiter(
+        self.limiter: AdaptiveRateLimiter = AdaptiveRateLimiter(
             max_in_flight=limits.max_in_flight,
             max_concurrent=MAX_CONCURRENT,
             retry=retry,

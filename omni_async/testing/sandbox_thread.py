@@ -42,7 +42,7 @@ class SandboxThread(PaymentAssertions):
     """
 
     def __init__(self, **settings: Any) -> None:
-        self.settings = SandboxSettings(**_DEFAULTS | settings)
+        self.settings: SandboxSettings = SandboxSettings(**_DEFAULTS | settings)
         self._started: Future[Sandbox] = Future()
         self._thread = threading.Thread(target=self._run, name="omni_async sandbox", daemon=True)
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -81,7 +81,7 @@ class Planes:
 
     def __init__(self, image: Image.Image) -> None:
         y, u, v = image.convert("RGB", TO_YUV).split()
-        self.planes = (y, u.reduce(2), v.reduce(2))
+        self.planes: tuple[Image.Image, Image.Image, Image.Image] = (y, u.reduce(2), v.reduce(2))
 
     def copy(self) -> Planes:
         """Return a copy to draw on."""
@@ -124,9 +124,9 @@ class Sprite:
 
     def __init__(self, image: Image.Image) -> None:
         alpha = image.getchannel("A")
-        self.side = image.size[0]
-        self.planes = Planes(image.convert("RGB"))
-        self.masks = (alpha, alpha.reduce(2), alpha.reduce(2))
+        self.side: int = image.size[0]
+        self.planes: Planes = Planes(image.convert("RGB"))
+        self.masks: tuple[Image.Image, Image.Image, Image.Image] = (alpha, alpha.reduce(2), alpha.reduce(2))
 
 
 def render_clip(spec: ClipSpec) -> None:
