@@ -1,4 +1,4 @@
-"""`python -m omni_async`, and the `omni-async` command."""
+"""The program: `python -m omni_async` and the `omni-async` command."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 
 def main() -> None:
-    """Run the command line; ends with its exit status."""
+    """Run the command line and exit with its status."""
     if not (find_spec("typer") and find_spec("rich")):
         sys.stderr.write("the command line needs: pip install 'omni-async[cli]'\n")
         sys.exit(2)

@@ -1,1 +1,1 @@
-"""The command line: uses only what a user of the library may use. Needs the extra `cli`."""
+"""The command line, `omni-async`: built on the public API alone. Needs the extra `cli`."""

@@ -1,12 +1,13 @@
-"""The commands put together: reads the command line and gives its exit status."""
+"""The `omni-async` program: all commands in one typer application, and the exit status of the process."""
 
 from __future__ import annotations
 
 import sys
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 from ..sandbox import main as serve_sandbox
 from .commands.account import balance, check
@@ -18,31 +19,56 @@ from .commands.models import models
 from .commands.resume import resume
 from .commands.status import status
 from .exit_status import ExitStatus, UsageError
-from .gallery_page import with_port
+from .gallery_page import add_missing_port
 from .interrupt import INTERRUPTS
-from .options import spread
-from .output import speak_safely
+from .options import FLAG, expand_option_groups
+from .output import escape_unencodable_output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class _Command(TyperCommand):
+    """A command whose --help shows no type, as the other flags."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _without_type(super().get_help_option(ctx))
+
+
+class _Group(TyperGroup):
+    """The same for the program itself."""
+
+    def get_help_option(self, ctx: Any) -> Any:
+        return _without_type(super().get_help_option(ctx))
+
+
+def _without_type(option: Any) -> Any:
+    if option is not None:
+        option.metavar = FLAG
+    return option
+
 
 app: typer.Typer = typer.Typer(
     name="omni-async",
-    help="Prompts in, MP4 clips out. The API key is read from APIMART_API_KEY.",
+    cls=_Group,
+    help="Turn prompts into MP4 clips. The API key is read from APIMART_API_KEY.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_enable=False,  # they would print local variables
+    pretty_exceptions_enable=False,  # they would print local variables, which may hold the API key
     context_settings={"help_option_names": ["--help", "-h"]},
 )
 for _command in (generate, batch, status, resume, fetch, gallery, models, balance, check):
-    app.command(_command.__name__)(spread(_command))
+    app.command(_command.__name__, cls=_Command)(expand_option_groups(_command))
 
 
 @app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def sandbox(context: typer.Context) -> None:
-    """Serve the API locally until Ctrl-C; sandbox --help tells its options."""
+    """Serve the API on this machine until Ctrl-C (options: sandbox --help)."""
     raise typer.Exit(serve_sandbox(context.args))
 
 
-def _tell_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         try:
             typer.echo(version("omni-async"))
         except PackageNotFoundError:
@@ -54,19 +80,25 @@ def _tell_version(wanted: bool) -> None:
 def _common(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", metavar=FLAG, callback=_print_version, is_eager=True, help="Print the version."),
     ] = False,
 ) -> None:
     pass
 
 
 def run() -> NoReturn:
-    """Run what the command line says; ends with its exit status."""
+    """Run the command line of this process and exit with its status."""
     INTERRUPTS.install()
-    speak_safely()
+    escape_unencodable_output()
+    run_arguments(sys.argv[1:])
+
+
+def run_arguments(arguments: Iterable[str]) -> NoReturn:
+    """Run the command that these arguments name; raise `SystemExit` with its status."""
     try:
-        app(with_port(sys.argv[1:]))
-    except UsageError as misuse:
-        for line in misuse.args:
+        app(add_missing_port(arguments))
+    except UsageError as error:
+        for line in error.args:
             typer.echo(line, err=True)
     sys.exit(ExitStatus.USAGE)

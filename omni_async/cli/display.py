@@ -1,4 +1,4 @@
-"""How a run shows itself: a small live block on a terminal, a plain line now and then elsewhere."""
+"""The progress of a run on the screen: a live block on a terminal, otherwise a line on stderr every 10 seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from . import formatting as words
+from .formatting import (
+    format_duration,
+    format_estimated_duration,
+    format_estimated_usd,
+    format_status,
+    format_usd,
+)
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -23,144 +29,155 @@ if TYPE_CHECKING:
     from .progress import RunSnapshot
 
 
-_REDRAW = 0.25  # seconds
-_LINE_EVERY = 10.0
+# Seconds between two redraws. Twice as often shows nothing new, because events and forecasts are rarer; half as often
+# makes the clock and the bar move in visible jumps. Chosen, not measured.
+_REDRAW_INTERVAL = 0.25
+
+# Seconds between two lines where there is no terminal: few enough for a log file, and a run never seems to hang for
+# longer. Chosen, not measured.
+_LINE_INTERVAL = 10.0
+
+# Columns of the bar on a wide screen. A longer bar is no easier to read and moves away from its numbers.
+_MAX_BAR_WIDTH = 50
 
 
 @asynccontextmanager
-async def shown(output: Output, look: Callable[[], RunSnapshot]) -> AsyncIterator[None]:
-    """Show the run, as `look` sees it, for as long as this block lasts."""
-    if output.style.quiet:
+async def show_progress(output: Output, snapshot: Callable[[], RunSnapshot]) -> AsyncIterator[None]:
+    """Show the progress of the run for as long as this block lasts; `snapshot` is called for each redraw."""
+    if output.options.quiet:
         yield
         return
     async with anyio.create_task_group() as group:
-        group.start_soon(_redraw if output.is_live else _tell, output, look)
+        group.start_soon(_redraw_block if output.is_live else _print_lines, output, snapshot)
         try:
             yield
         finally:
             group.cancel_scope.cancel()
 
 
-async def _redraw(output: Output, look: Callable[[], RunSnapshot]) -> None:
+async def _redraw_block(output: Output, snapshot: Callable[[], RunSnapshot]) -> None:
     live = Live(
-        LiveBlock(look()),
-        console=output.screen,
+        LiveBlock(snapshot()),
+        console=output.terminal,
         auto_refresh=False,
         transient=True,
         redirect_stdout=False,
         redirect_stderr=False,
     )
-    with live, output.covered():
+    with live, output.above_live_display():
         while True:
-            live.update(LiveBlock(look()), refresh=True)
-            await anyio.sleep(_REDRAW)
+            live.update(LiveBlock(snapshot()), refresh=True)
+            await anyio.sleep(_REDRAW_INTERVAL)
 
 
-async def _tell(output: Output, look: Callable[[], RunSnapshot]) -> None:
+async def _print_lines(output: Output, snapshot: Callable[[], RunSnapshot]) -> None:
     try:
         while True:
-            await anyio.sleep(_LINE_EVERY)
-            output.note(plain_line(look()))
+            await anyio.sleep(_LINE_INTERVAL)
+            output.note(plain_line(snapshot()))
     finally:
-        if look().elapsed >= _LINE_EVERY:
-            output.note(plain_line(look()))
+        if snapshot().elapsed >= _LINE_INTERVAL:
+            output.note(plain_line(snapshot()))
 
 
-def plain_line(view: RunSnapshot) -> str:
-    """Give the run as one line of text."""
-    return ", ".join([f"{view.done:,} of {view.total:,} done", *(text for text, _ in _facts(view))])
+def plain_line(snapshot: RunSnapshot) -> str:
+    """Return the state of the run as one line of text."""
+    facts = (text for text, _ in _facts(snapshot))
+    return ", ".join([f"{snapshot.completed:,} of {snapshot.total:,} done", *facts])
 
 
 class LiveBlock:
-    """The run as a few lines that fit any width from 40 columns up."""
+    """The state of the run in a few lines that fit any width from 40 columns up."""
 
-    def __init__(self, view: RunSnapshot) -> None:
-        self._view = view
+    def __init__(self, snapshot: RunSnapshot) -> None:
+        self._snapshot = snapshot
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         gap = Text(" | " if options.ascii_only else " · ", style="dim")
-        facts = [Text(text, style=style) for text, style in _facts(self._view)]
+        facts = [Text(text, style=style) for text, style in _facts(self._snapshot)]
         lines: list[RenderableType] = [self._bar(options.max_width)]
-        lines += _packed(facts, gap, options.max_width)
-        if self._view.last is not None:
-            lines.append(self._last_line(options))
+        lines += _fill_lines(facts, gap, options.max_width)
+        if self._snapshot.last_event is not None:
+            lines.append(self._event_line(options))
         yield Group(*lines)
 
     def _bar(self, width: int) -> Table:
-        view = self._view
+        finished, total = self._snapshot.finished, self._snapshot.total
         row = Table.grid(expand=False, padding=(0, 1))
         row.add_column(no_wrap=True)
         row.add_column(no_wrap=True)
-        numbers = f"{view.ended:,}/{view.total:,}"
-        share = f" {100 * view.ended // view.total}%" if view.total > 1 else ""
+        numbers = f"{finished:,}/{total:,}"
+        percent = f" {100 * finished // total}%" if total > 1 else ""
         bar = ProgressBar(
-            total=max(1, view.total),
-            completed=view.ended,
-            width=min(50, width - len(numbers + share) - 1),
+            total=max(1, total),
+            completed=finished,
+            width=min(_MAX_BAR_WIDTH, width - len(numbers + percent) - 1),
             complete_style="green",
             finished_style="green",
         )
-        row.add_row(bar, Text.assemble((numbers, "bold"), share))
+        row.add_row(bar, Text.assemble((numbers, "bold"), percent))
         return row
 
-    def _last_line(self, options: ConsoleOptions) -> Text:
-        event = self._view.last
+    def _event_line(self, options: ConsoleOptions) -> Text:
+        event = self._snapshot.last_event
         assert event is not None
         share = 100 * event.bytes_received / event.bytes_total if event.bytes_total else event.progress
         percent = f" {share:.0f}%" if event.status in {"running", "downloading"} and share else ""
-        told = f": {event.error}" if event.error else ""
+        error = f": {event.error}" if event.error else ""
         overflow: Literal["crop", "ellipsis"] = "crop" if options.ascii_only else "ellipsis"
-        room = options.max_width - len("^C")
-        name, news = (Text(part.translate(_ONE_LINE)) for part in (event.key, f" {event.status}{percent}{told}"))
-        name.truncate(max(room // 3, room - news.cell_len), overflow=overflow)  # so that what has happened is seen
-        line = Text.assemble(name, news, style="dim", no_wrap=True)
-        line.truncate(room, overflow=overflow)
+        width = options.max_width - len("^C")  # a terminal echoes Ctrl-C there, and must not wrap the line
+        key = Text(event.key.translate(_SPACE_FOR_CONTROLS))
+        news = Text(f" {format_status(event.status)}{percent}{error}".translate(_SPACE_FOR_CONTROLS))
+        key.truncate(max(width // 3, width - news.cell_len), overflow=overflow)  # a long key must not hide the news
+        line = Text.assemble(key, news, style="dim", no_wrap=True)
+        line.truncate(width, overflow=overflow)
         return line
 
 
-_ONE_LINE = dict.fromkeys((*range(32), *range(127, 160)), " ")
+_SPACE_FOR_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 
-def _facts(view: RunSnapshot) -> list[tuple[str, str]]:
-    """Give what there is to say, each with its style; what is nothing is not said."""
+def _facts(snapshot: RunSnapshot) -> list[tuple[str, str]]:
+    """Return what there is to show, each with its style. What is zero or unknown is left out."""
     facts = [
-        (f"{view.running:,} running", "cyan" if view.running else "dim"),
-        (f"{view.waiting:,} waiting", "" if view.waiting else "dim"),
+        (f"{snapshot.running:,} running", "cyan" if snapshot.running else "dim"),
+        (f"{snapshot.waiting:,} waiting", "" if snapshot.waiting else "dim"),
     ]
-    if view.downloading:
-        facts.append((f"{view.downloading:,} downloading", "cyan"))
-    if view.failed:
-        facts.append((f"{view.failed:,} failed", "red"))
-    if view.is_stopped:
-        facts.append(("line stopped", "red"))
-    facts += _money(view)
-    if view.per_minute:
-        facts.append((f"{view.per_minute:,.{0 if view.per_minute >= 10 else 1}f}/min", ""))
-    if view.at_once:
-        facts.append((f"{view.at_once:,} at once", ""))
-    facts.append((words.span(view.elapsed), ""))
-    if view.ended < view.total:
-        facts.append(_time_left(view))
+    if snapshot.downloading:
+        facts.append((f"{snapshot.downloading:,} downloading", "cyan"))
+    if snapshot.failed:
+        facts.append((f"{snapshot.failed:,} failed", "red"))
+    if snapshot.is_stopped:
+        facts.append(("submissions stopped", "red"))
+    facts += _cost(snapshot)
+    if rate := snapshot.learned_submits_per_minute:
+        facts.append((f"max {rate:,.{0 if rate >= 10 else 1}f}/min", ""))
+    if snapshot.learned_max_in_flight:
+        facts.append((f"max {snapshot.learned_max_in_flight:,} in flight", ""))
+    facts.append((format_duration(snapshot.elapsed), ""))
+    if snapshot.finished < snapshot.total:
+        facts.append(_time_left(snapshot))
     return facts
 
 
-def _time_left(view: RunSnapshot) -> tuple[str, str]:
-    if view.left is not None:
-        return f"{words.rough_span(view.left)} left", ""
-    return "learning the pace", "dim"
+def _time_left(snapshot: RunSnapshot) -> tuple[str, str]:
+    if snapshot.seconds_left is not None:
+        return f"{format_estimated_duration(snapshot.seconds_left)} left", ""
+    return "estimating time left", "dim"
 
 
-def _money(view: RunSnapshot) -> list[tuple[str, str]]:
-    """Give what was spent, and what it will have been in the end where that is more."""
-    if not view.cost:
+def _cost(snapshot: RunSnapshot) -> list[tuple[str, str]]:
+    """Return the cost so far, and the estimated cost at the end if that is more."""
+    if not snapshot.cost:
         return []
-    is_more = view.projected is not None and view.projected > view.cost and view.ended < view.total
-    expected = f" of {words.rough_money(view.projected)}" if is_more and view.projected is not None else ""
-    return [(words.money(view.cost) + expected, "green")]
+    cost, projected = format_usd(snapshot.cost), snapshot.projected_cost
+    if projected is not None and projected > snapshot.cost and snapshot.finished < snapshot.total:
+        cost += f" of {format_estimated_usd(projected)}"
+    return [(cost, "green")]
 
 
-def _packed(pieces: Iterable[Text], gap: Text, width: int) -> list[Text]:
-    """Put the pieces into as few lines as this width allows."""
+def _fill_lines(pieces: Iterable[Text], gap: Text, width: int) -> list[Text]:
+    """Arrange the pieces in as few lines as this width allows."""
     lines: list[Text] = []
     for piece in pieces:
         if lines and lines[-1].cell_len + gap.cell_len + piece.cell_len <= width:

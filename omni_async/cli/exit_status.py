@@ -1,4 +1,4 @@
-"""How the command line ends: its exit status, and the error for what is wrong before anything has been sent."""
+"""The exit status of every command, and the error for input that stops a command before it submits anything."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from enum import IntEnum
 class ExitStatus(IntEnum):
     """Exit status of every command."""
 
-    DONE = 0  # all clips are there
-    FAILED = 1  # some jobs failed
-    USAGE = 2  # bad input or usage; nothing was sent
-    STOPPED = 3  # stopped early: no credit, bad key, no network; may be run again
-    INTERRUPTED = 130  # Ctrl-C
+    DONE = 0  # all clips are complete
+    FAILED = 1  # some jobs failed, or their outcome is unknown
+    USAGE = 2  # bad input or usage; nothing was submitted
+    STOPPED = 3  # stopped early: no credit, bad key, no network; can be resumed
+    INTERRUPTED = 130  # Ctrl-C or SIGTERM; 128 + SIGINT, as shells report it
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done; nothing has been sent. Each argument is one line to tell."""
+    """The command cannot do what was asked; nothing has been submitted. Each argument is one line of the message."""

@@ -1,37 +1,42 @@
-"""Numbers as people read them."""
+"""Money, counts, durations and statuses as people read them: used wherever the command line prints a value."""
 
 from __future__ import annotations
 
 
-def count(number: int, one: str, many: str = "") -> str:
-    """Give "1 clip" or "1,200 clips"."""
-    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+def format_count(number: int, singular: str, plural: str = "") -> str:
+    """Return "1 clip" or "1,200 clips"; the plural is `singular` with an s unless it is given."""
+    return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"
 
 
-def money(usd: float) -> str:
-    """Give "$1,234.50"; a price below a cent is shown as it is."""
+def format_usd(usd: float) -> str:
+    """Return "$1,234.50"; an amount below a cent keeps four decimals."""
     return f"${usd:,.2f}" if usd >= 0.01 or not usd else f"${usd:.4f}"
 
 
-def rough_money(usd: float) -> str:
-    """Give an amount that is only estimated: "about $0.90", "about $1,230"."""
-    return f"about {money(usd)}" if usd < 10 else f"about ${usd:,.0f}"
+def format_estimated_usd(usd: float) -> str:
+    """Return an estimated amount: "about $0.90", "about $1,230"."""
+    return f"about {format_usd(usd)}" if usd < 10 else f"about ${usd:,.0f}"
 
 
-def span(seconds: float) -> str:
-    """Give "41 s", "3 min 12 s" or "2 h 05 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02} s"
-    return f"{whole // 3600:,} h {whole % 3600 // 60:02} min"
+def format_duration(seconds: float) -> str:
+    """Return "41 s", "3 min 12 s" or "2 h 05 min"."""
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02} s"
+    return f"{rounded // 3600:,} h {rounded % 3600 // 60:02} min"
 
 
-def rough_span(seconds: float) -> str:
-    """Give a time that is only estimated: "about 40 s", "about 12 min", "about 3 h"."""
+def format_estimated_duration(seconds: float) -> str:
+    """Return an estimated duration: "about 40 s", "about 12 min", "about 3 h"."""
     if seconds < 55:
         return f"about {max(5, 5 * round(seconds / 5))} s"
     if seconds < 90 * 60:
         return f"about {round(seconds / 60)} min"
     return f"about {round(seconds / 3600)} h"
+
+
+def format_status(name: str) -> str:
+    """Return the name of a status or of an event kind in words: "timed out" for timed_out."""
+    return name.replace("_", " ")

@@ -1,4 +1,4 @@
-"""A run to look at: live in a browser while it is at work, and as a page at its end."""
+"""The gallery of a run: `--serve` shows it live in a browser, `--gallery` writes it as a page when the run ends."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from omni_async import LedgerError
 
-from .. import gallery as galleries
-from . import formatting as words
+from .. import gallery
 from .exit_status import UsageError
-from .output import harmless
+from .formatting import format_count, format_duration
+from .output import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -25,44 +25,48 @@ if TYPE_CHECKING:
 
 
 _ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[^:\s/]*):)?(?P<port>\d{1,5})")
-_TELL_EVERY = 10.0  # seconds
-_UNSAID = "-"  # the port that the option is given where the user gives none
+
+# Seconds between two notes while posters are being made, which takes minutes for thousands of clips. As in the
+# display of a run: few enough for a log file. Chosen, not measured.
+_NOTE_INTERVAL = 10.0
+
+_DEFAULT_PORT = "-"  # the value of a --serve without a port
 
 
-def with_port(arguments: Iterable[str]) -> list[str]:
-    """Give the arguments of the command line, in which `--serve` has a value also where its port was left out."""
-    given, filled = list(arguments), []
+def add_missing_port(arguments: Iterable[str]) -> list[str]:
+    """Return the command-line arguments with a value for a `--serve` whose optional port is left out."""
+    given, completed = list(arguments), []
     for argument, following in zip(given, [*given[1:], ""], strict=True):
         is_bare = argument == "--serve" and not _ADDRESS.fullmatch(following)
-        filled.append(f"--serve={_UNSAID}" if is_bare else argument)
-    return filled
+        completed.append(f"--serve={_DEFAULT_PORT}" if is_bare else argument)
+    return completed
 
 
 class GalleryOutput:
-    """What a user wants to see of a run, if anything."""
+    """The galleries that the options of a run ask for, if any."""
 
-    def __init__(self, show: ViewOptions | None, ledger: Path, total: int, output: Output) -> None:
-        self._wants_page = bool(show and show.gallery)
-        self._live = _live_page(ledger, show.serve) if show and show.serve is not None else None
+    def __init__(self, view: ViewOptions | None, ledger: Path, total: int, output: Output) -> None:
+        self._wants_page = bool(view and view.gallery)
+        self._live = _live_page(ledger, view.serve) if view and view.serve is not None else None
         self._ledger = ledger
         self._total = total
         self._output = output
 
-    def heard_by(self, hear: Callable[[JobEvent], object]) -> Callable[[JobEvent], object]:
-        """Give what takes in the events of the run, for this and for another."""
+    def combine_listeners(self, on_event: Callable[[JobEvent], object]) -> Callable[[JobEvent], object]:
+        """Return a listener that passes each event of the run to `on_event` and to the live page, if there is one."""
         live = self._live
         if live is None:
-            return hear
+            return on_event
 
         def both(event: JobEvent) -> None:
-            hear(event)
+            on_event(event)
             live.on_event(event)
 
         return both
 
     @asynccontextmanager
-    async def opened(self, client: OmniClient) -> AsyncIterator[None]:
-        """Show the run for as long as this block lasts. Raises `Misuse` where the address cannot be had."""
+    async def serve(self, client: OmniClient) -> AsyncIterator[None]:
+        """Serve the live page for as long as this block lasts. Raise `UsageError` if it cannot listen."""
         if self._live is None:
             yield
             return
@@ -73,50 +77,47 @@ class GalleryOutput:
                 raise UsageError(f"--serve: {error.strerror or error}") from None
             except RuntimeError as error:
                 raise UsageError(str(error)) from None
-            self._output.note(f"to look on: {address}")
+            self._output.note(f"live gallery: {address}")
             if self._live.is_exposed:
-                self._output.note("anybody who reaches this machine there can look at prompts, clips and costs")
+                self._output.note("anyone who can reach this address can see prompts, clips and costs")
             yield
 
     def write(self) -> None:
-        """Write the page, if one is wanted. The run has ended: what goes wrong here is told and changes nothing."""
+        """Write the page, if it is wanted. The run has ended; a failure is reported and does not change its status."""
         if self._wants_page:
             write_page(self._ledger, self._output)
 
 
-def write_page(ledger: Path, output: Output) -> galleries.WriteResult | None:
-    """Write the gallery of a ledger, and tell what came of it; None where it cannot be written."""
-    began = last = time.monotonic()
+def write_page(ledger: Path, output: Output) -> gallery.WriteResult | None:
+    """Write the gallery of a ledger and report what it contains; return None if it cannot be written."""
+    started_at = noted_at = time.monotonic()
 
-    def tell(posters: int) -> None:
-        nonlocal last
-        if (now := time.monotonic()) - last >= _TELL_EVERY:
-            last = now
-            output.note(f"{words.count(posters, 'poster')} made in {words.span(now - began)}")
+    def on_poster(posters: int) -> None:
+        nonlocal noted_at
+        if (now := time.monotonic()) - noted_at >= _NOTE_INTERVAL:
+            noted_at = now
+            output.note(f"{format_count(posters, 'poster')} created in {format_duration(now - started_at)}")
 
     try:
-        written = galleries.write(ledger, tell)
+        written = gallery.write(ledger, on_poster)
     except (LedgerError, OSError, RuntimeError) as error:
-        output.problem(harmless(f"{ledger.parent / galleries.PAGE_NAME} cannot be written: {error}"))
+        output.error(sanitize(f"{ledger.parent / gallery.PAGE_NAME} cannot be written: {error}"))
         return None
-    parts = [f"{written.path}: {words.count(written.jobs, 'job')}", words.count(written.clips, "clip")]
+    parts = [f"{written.path}: {format_count(written.jobs, 'job')}", format_count(written.clips, "clip")]
     if written.posters:
-        parts.append(f"{words.count(written.posters, 'poster')} made")
+        parts.append(f"{format_count(written.posters, 'poster')} created")
     if written.without_poster:
-        parts.append(f"{written.without_poster:,} without a poster{_how_to(written)}")
+        hint = "" if written.can_make_posters else f" ({gallery.INSTALL_HINT})"
+        parts.append(f"{written.without_poster:,} without a poster{hint}")
     output.note(", ".join(parts))
     return written
 
 
-def _how_to(written: galleries.WriteResult) -> str:
-    return "" if written.can_make_posters else f" ({galleries.INSTALL_HINT})"
-
-
-def _live_page(ledger: Path, address: str) -> galleries.LivePage:
-    if address == _UNSAID:
-        return galleries.LivePage(ledger)
-    found = _ADDRESS.fullmatch(address)
-    if not found or int(found["port"]) > 65535:
-        raise UsageError(f"--serve {address}: give a port (8080), or an address and a port (0.0.0.0:8080)")
-    host = "127.0.0.1" if found["host"] is None else found["host"].strip("[]")
-    return galleries.LivePage(ledger, host=host, port=int(found["port"]))
+def _live_page(ledger: Path, address: str) -> gallery.LivePage:
+    if address == _DEFAULT_PORT:
+        return gallery.LivePage(ledger)
+    match = _ADDRESS.fullmatch(address)
+    if not match or int(match["port"]) > 65535:
+        raise UsageError(f"--serve {address}: give a port (8080) or HOST:PORT (0.0.0.0:8080)")
+    host = "127.0.0.1" if match["host"] is None else match["host"].strip("[]")
+    return gallery.LivePage(ledger, host=host, port=int(match["port"]))

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the first one asks the run to stop, the second ends the process at once, whatever hangs."""
+"""Ctrl-C and SIGTERM: the first one asks the command to stop, the second one ends the process immediately."""
 
 from __future__ import annotations
 
@@ -8,31 +8,35 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Never
 
+from .exit_status import ExitStatus
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
 
-STATUS = 130
 _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class Interrupts:
-    """What has come from the keyboard so far, and whom to ask to stop."""
+    """The interrupts received so far, and the callback that stops the running command."""
 
     def __init__(self) -> None:
-        self.happened: bool = False
+        self.has_received: bool = False
         self._stop: Callable[[], object] | None = None
 
     def install(self) -> None:
-        """Take over both signals; one that is ignored (as under nohup) stays ignored."""
+        """Handle both signals; one that is ignored (as under nohup) stays ignored.
+
+        Only the main thread may call this. A program that runs commands in another thread leaves signals alone.
+        """
         for number in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._handle)
 
     @contextmanager
-    def asking(self, stop: Callable[[], object]) -> Iterator[None]:
-        """Let the first interrupt call `stop` (in the signal handler) instead of ending everything."""
+    def call_first(self, stop: Callable[[], object]) -> Iterator[None]:
+        """Call `stop`, in the signal handler, at the first interrupt in this block instead of exiting."""
         self._stop = stop
         try:
             yield
@@ -40,19 +44,19 @@ class Interrupts:
             self._stop = None
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.happened or self._stop is None:
-            _end_now()
-        self.happened = True
+        if self.has_received or self._stop is None:
+            _exit_immediately()
+        self.has_received = True
         self._stop()
 
 
-def _end_now() -> Never:
-    # No flush, no cleanup: whatever hangs may be just that. A display may have hidden the cursor.
+def _exit_immediately() -> Never:
+    # No flush and no cleanup: that may be exactly what hangs. The live display may have hidden the cursor.
     for stream in (sys.__stderr__, sys.__stdout__):
         if stream is not None and stream.isatty():
             os.write(stream.fileno(), _SHOW_CURSOR)
             break
-    os._exit(STATUS)
+    os._exit(ExitStatus.INTERRUPTED)
 
 
-INTERRUPTS = Interrupts()  # signals belong to the process, and so does this
+INTERRUPTS = Interrupts()  # signal handlers are per process, hence one instance

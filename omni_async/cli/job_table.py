@@ -1,4 +1,7 @@
-"""A ledger as people read it: the sums first, then jobs, then what can be done about them."""
+"""The ledger of a folder as `status` prints it: totals first, then a table of jobs, then the commands that help.
+
+`JobTable` lays out some jobs for a width, `LedgerSummary` puts the totals and as many jobs as fit on the screen.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from rich.text import Text
 
 from omni_async import JobStatus
 
-from . import formatting as words
+from .formatting import format_count, format_status, format_usd
 from .ledger import UNFINISHED
-from .output import harmless
-from .summary import command
+from .output import sanitize
+from .summary import shell_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,58 +36,58 @@ STYLES = {
     JobStatus.DOWNLOADING: "cyan",
 }
 
-_HEAD = ("state", "key", "task_id", "tries", "cost", "clip")
-_TO_THE_RIGHT = ("tries", "cost")
-_GAP = 2
+_HEADER = ("status", "key", "task_id", "submits", "cost", "clip")
+_RIGHT_ALIGNED = ("submits", "cost")
+_GAP = 2  # columns
 _INDENT = "  "
 
 
 class JobTable:
-    """Some jobs, laid out for a width. What went wrong with one stands below it."""
+    """Some jobs, laid out for a width. The error of a job is shown below it."""
 
     def __init__(self, records: Sequence[JobRecord], width: int) -> None:
         self._records = records
         self._width = width
         self._rows = [_cells(record) for record in records]
-        self._columns = self._fitting()
+        self._columns = self._fit_columns()
 
-    def lines(self, console: Console, room: int | None, *, least: int) -> tuple[list[Text], int]:
-        """Give the lines, and how many jobs they tell of: all, or, of at least so many, those that have room."""
-        lines = [self._in_columns([Text(name, style="bold") for name in _HEAD])] if self._columns else []
+    def lines(self, console: Console, max_lines: int | None, *, min_jobs: int) -> tuple[list[Text], int]:
+        """Return the lines and how many jobs they show: as many as fit, but at least `min_jobs`; None shows all."""
+        lines = [self._align([Text(name, style="bold") for name in _HEADER])] if self._columns else []
         for shown, (record, row) in enumerate(zip(self._records, self._rows, strict=True)):
-            told = self._of(console, record, row)
-            if room is not None and shown >= least and len(lines) + len(told) > room:
+            job_lines = self._job_lines(console, record, row)
+            if max_lines is not None and shown >= min_jobs and len(lines) + len(job_lines) > max_lines:
                 return lines, shown
-            lines += told
+            lines += job_lines
         return lines, len(self._records)
 
-    def _fitting(self) -> tuple[int, ...]:
-        """Give the widths of the columns; without the clips, which are named after the keys, if it must be; or none."""
-        widths = [max(len(name), *(row[at].cell_len for row in self._rows)) for at, name in enumerate(_HEAD)]
+    def _fit_columns(self) -> tuple[int, ...]:
+        """Return the widths of the columns: all, or those without the clip, whose name repeats the key, or none."""
+        widths = [max(len(name), *(row[index].cell_len for row in self._rows)) for index, name in enumerate(_HEADER)]
         for columns in (widths, widths[:-1]):
             if sum(columns) + _GAP * (len(columns) - 1) <= self._width:
                 return tuple(columns)
         return ()
 
-    def _of(self, console: Console, record: JobRecord, row: Sequence[Text]) -> list[Text]:
-        state, key, task, tries, cost, clip = row
+    def _job_lines(self, console: Console, record: JobRecord, row: Sequence[Text]) -> list[Text]:
+        status, key, task_id, submits, cost, clip = row
         lines = []
         if self._columns:
-            lines.append(self._in_columns(row))
+            lines.append(self._align(row))
         else:
-            count = words.count(record.submits, "try", "tries") if tries.plain else ""
-            facts = [task, Text(count, style=tries.style), cost]
-            lines += Text.assemble(state, " ", key).wrap(console, self._width)
+            count = format_count(record.submits, "submit") if submits.plain else ""
+            facts = [task_id, Text(count, style=submits.style), cost]
+            lines += Text.assemble(status, " ", key).wrap(console, self._width)
             lines += self._indented(console, Text(", ").join(fact for fact in facts if fact.plain))
-        if len(self._columns) < len(_HEAD) and clip.plain not in {"", f"{key.plain}.mp4"}:
+        if len(self._columns) < len(_HEADER) and clip.plain not in {"", f"{key.plain}.mp4"}:
             lines += self._indented(console, clip)
         return lines + self._indented(console, Text(_error(record), style=STYLES.get(record.status, "")))
 
-    def _in_columns(self, row: Sequence[Text]) -> Text:
+    def _align(self, row: Sequence[Text]) -> Text:
         line = Text(no_wrap=True)
-        for name, width, cell in zip(_HEAD, self._columns, row, strict=False):
+        for name, width, cell in zip(_HEADER, self._columns, row, strict=False):
             padded = cell.copy()
-            padded.align("right" if name in _TO_THE_RIGHT else "left", width)
+            padded.align("right" if name in _RIGHT_ALIGNED else "left", width)
             line.append_text(padded).append(" " * _GAP)
         line.rstrip()
         return line
@@ -96,37 +99,40 @@ class JobTable:
 
 
 def _cells(record: JobRecord) -> tuple[Text, ...]:
-    cost = words.money(record.total_cost) if record.cost is not None or record.previous_cost else ""
+    cost = format_usd(record.total_cost) if record.cost is not None or record.previous_cost else ""
     style = "yellow" if record.ambiguous_submits else ""
     return (
-        Text(str(record.status), style=STYLES.get(record.status, "")),
-        Text(harmless(record.key)),
-        Text(harmless(record.task_id or ""), style="dim"),
+        Text(format_status(record.status), style=STYLES.get(record.status, "")),
+        Text(sanitize(record.key)),
+        Text(sanitize(record.task_id or ""), style="dim"),
         Text(f"{record.submits}{'?' if record.ambiguous_submits else ''}" if record.submits else "", style),
         Text(cost),
-        Text(", ".join(harmless(Path(path).name) for path in record.paths)),
+        Text(", ".join(sanitize(Path(path).name) for path in record.paths)),
     )
 
 
 def _error(record: JobRecord) -> str:
-    """Give what went wrong without the name of the job, which stands above it."""
+    """Return the error without the name of the job, which is shown above it."""
     text = record.error.removeprefix(f"job {record.key!r}")
     if record.task_id:
         text = text.removeprefix(f" (task {record.task_id})")
-    return harmless(text.removeprefix(":"))
+    return sanitize(text.removeprefix(":"))
 
 
-_LEAST = 5  # jobs that are shown on the smallest screen
-_SPACE = 6  # lines of it for the prompt, empty lines and "... and more"
+# Jobs shown however small the screen is: the ones that need attention come first, and fewer would hide them.
+_MIN_JOBS = 5
 
-_TWICE = (
-    "a submit of each got no clear answer and was sent again under the same idempotency key. Where the server does not "
-    "honour that, there are two bills: compare with the account's usage"
+# Lines of the screen kept free for the shell prompt, the empty lines and "... and more".
+_RESERVED_LINES = 6
+
+_PAID_TWICE = (
+    "A submit got no clear response and was resent with the same idempotency key. "
+    "If the server ignores the key, such a job was billed twice: compare with the account's usage"
 )
 
 
 class LedgerSummary:
-    """The sums of a ledger, and some jobs `of` so many; no more of them than fit, unless it `is_whole`."""
+    """The totals of a ledger, and its first jobs of `count`: as many as fit the screen, or all with `shows_all`."""
 
     def __init__(
         self,
@@ -134,57 +140,61 @@ class LedgerSummary:
         totals: LedgerTotals,
         records: Sequence[JobRecord],
         *,
-        of: int,
-        is_whole: bool,
+        count: int,
+        shows_all: bool,
         is_sandbox: bool,
     ) -> None:
         self._ledger = ledger
         self._totals = totals
         self._records = records
-        self._of = of
-        self._is_whole = is_whole
+        self._count = count
+        self._shows_all = shows_all
         self._is_sandbox = is_sandbox
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        sums = list(self._sums())
-        yield from sums
+        totals = list(self._total_lines())
+        yield from totals
         if not self._records:
             return
-        listing = JobTable(self._records, options.max_width)
-        around = [*sums, *map(Text, self.advice())]
-        taken = _SPACE + sum(len(text.wrap(console, options.max_width)) for text in around)
-        room = options.size.height - taken if console.is_terminal and not self._is_whole else None
-        lines, shown = listing.lines(console, room, least=_LEAST)
+        table = JobTable(self._records, options.max_width)
+        others = [*totals, *map(Text, self.next_steps())]
+        used = _RESERVED_LINES + sum(len(text.wrap(console, options.max_width)) for text in others)
+        max_lines = options.size.height - used if console.is_terminal and not self._shows_all else None
+        lines, shown = table.lines(console, max_lines, min_jobs=_MIN_JOBS)
         yield Text()
         yield from lines
-        if (more := self._of - shown) > 0:
-            yield Text(f"... and {more:,} more (--all, or --state STATE)", style="dim")
+        if (more := self._count - shown) > 0:
+            yield Text(f"... and {more:,} more (--all, or --status STATUS)", style="dim")
 
-    def _sums(self) -> Iterator[Text]:
+    def _total_lines(self) -> Iterator[Text]:
         totals = self._totals
-        kind = " of private sandboxes, in play money" if self._is_sandbox else ""
-        yield Text.assemble((str(self._ledger), "bold"), f": {words.count(totals.jobs, 'job')}{kind}")
+        kind = " (sandbox: no real money)" if self._is_sandbox else ""
+        yield Text.assemble((str(self._ledger), "bold"), f": {format_count(totals.jobs, 'job')}{kind}")
         if totals.by_status:
-            named = [status for status in JobStatus if status in totals.by_status]
-            counts = [Text(f"{totals.by_status[status]:,} {status}", style=STYLES.get(status, "")) for status in named]
-            yield Text(", ").join(counts)
+            statuses = [status for status in JobStatus if status in totals.by_status]
+            yield Text(", ").join(
+                Text(f"{totals.by_status[status]:,} {format_status(status)}", style=STYLES.get(status, ""))
+                for status in statuses
+            )
         credit = f" ({totals.credits:,.1f} credits)" if totals.credits else ""
-        yield Text(f"paid {words.money(totals.cost)}{credit}, {words.count(totals.submits, 'submit')}")
+        yield Text(f"paid {format_usd(totals.cost)}{credit}, {format_count(totals.submits, 'submit')}")
         if totals.possibly_paid_twice:
-            who = words.count(totals.possibly_paid_twice, "job")
-            yield Text(f"possibly paid twice: {who} (--state doubtful): {_TWICE}", style="yellow")
+            jobs = format_count(totals.possibly_paid_twice, "job")
+            yield Text(f"possibly paid twice: {jobs} (--status possibly-paid-twice). {_PAID_TWICE}", style="yellow")
 
-    def advice(self) -> list[str]:
-        """Give what can be done about jobs without a clip, each with its command."""
+    def next_steps(self) -> list[str]:
+        """Return what can be done about jobs without a clip, each with its command."""
         by_status, folder = self._totals.by_status, str(self._ledger.parent)
         sandbox = ["--sandbox"] if self._is_sandbox else []
-        kinds = [
-            (sum(by_status.get(status, 0) for status in UNFINISHED), "unfinished. If nothing is at work on them:", []),
-            (by_status.get(JobStatus.FAILED, 0), "failed. To buy them again:", ["--failed"]),
-            (by_status.get(JobStatus.UNKNOWN, 0), "unknown. To send them again, perhaps paying twice:", ["--unknown"]),
+        unfinished = sum(by_status.get(status, 0) for status in UNFINISHED)
+        failed, unknown = by_status.get(JobStatus.FAILED, 0), by_status.get(JobStatus.UNKNOWN, 0)
+        steps = [
+            (unfinished, "unfinished. If no other process is working on them:", []),
+            (failed, "failed. To retry them:", ["--retry-failed"]),
+            (unknown, "unknown. To resubmit them, at the risk of paying twice:", ["--retry-unknown"]),
         ]
         lines = []
-        for number, what, options in kinds:
+        for number, text, options in steps:
             if number:
-                lines += [f"{number:,} {what}", f"  {command('resume', folder, *options, *sandbox)}"]
+                lines += [f"{number:,} {text}", f"  {shell_command('resume', folder, *options, *sandbox)}"]
         return lines

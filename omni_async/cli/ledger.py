@@ -1,4 +1,4 @@
-"""The ledger of an output folder: which one it is, and what it already knows of the jobs of a run."""
+"""The ledger of an output folder: which file it is, and what it records about the jobs of a run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from omni_async import LEDGER_NAME, JobStatus, LedgerError, LedgerReader
 
 from .exit_status import UsageError
-from .output import harmless
+from .output import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from omni_async import JobRecord
 
 
-SANDBOX_LEDGER = "sandbox.db"  # of private sandboxes, each of which is gone with its run
+# The ledger of runs with --sandbox. It has a name of its own, because a private sandbox and its tasks end with the run.
+SANDBOX_LEDGER = "sandbox.db"
 
 UNFINISHED = (
     *(JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING),
@@ -26,38 +27,38 @@ UNFINISHED = (
 )
 
 
-def ledger_of(folder: Path, *, sandbox: bool) -> Path:
-    """Give the ledger that a run keeps there. Raises `Misuse` where real clips and a sandbox's would mix."""
-    if sandbox and is_there(folder / LEDGER_NAME):
-        raise UsageError(f"{folder} holds real clips ({LEDGER_NAME}); choose another folder for those of a sandbox")
-    if not sandbox and is_there(folder / SANDBOX_LEDGER):
+def ledger_for_run(folder: Path, *, sandbox: bool) -> Path:
+    """Return the ledger that a run uses in this folder. Raise `UsageError` if real and sandbox clips would mix."""
+    if sandbox and is_file(folder / LEDGER_NAME):
+        raise UsageError(f"{folder} contains real clips ({LEDGER_NAME}); choose another folder for sandbox clips")
+    if not sandbox and is_file(folder / SANDBOX_LEDGER):
         raise UsageError(
-            f"{folder} holds clips of a private sandbox ({SANDBOX_LEDGER}), which are not real; "
-            "choose another folder, or delete that one"
+            f"{folder} contains sandbox clips ({SANDBOX_LEDGER}), not real ones; "
+            "choose another folder, or delete this one"
         )
     return folder / (SANDBOX_LEDGER if sandbox else LEDGER_NAME)
 
 
-def ledger_in(folder: Path) -> Path:
-    """Give the ledger that is there. Raises `Misuse` where there is none."""
+def existing_ledger(folder: Path) -> Path:
+    """Return the ledger of this folder. Raise `UsageError` if there is none."""
     for name in (LEDGER_NAME, SANDBOX_LEDGER):
-        if is_there(folder / name):
+        if is_file(folder / name):
             return folder / name
-    raise UsageError(f"{folder}: there is no ledger here ({LEDGER_NAME}); no job has been recorded in this folder")
+    raise UsageError(f"{folder}: no ledger found ({LEDGER_NAME}); no job has been recorded in this folder")
 
 
 @contextmanager
-def reading(ledger: Path) -> Iterator[LedgerReader]:
-    """Look into a ledger. Raises `Misuse` where it cannot be read."""
+def read_ledger(ledger: Path) -> Iterator[LedgerReader]:
+    """Open a ledger for reading. Raise `UsageError` if it cannot be read."""
     try:
         with LedgerReader(ledger) as reader:
             yield reader
     except LedgerError as error:
-        raise UsageError(harmless(str(error))) from None
+        raise UsageError(sanitize(str(error))) from None
 
 
-def is_there(path: Path) -> bool:
-    """Tell whether there is such a file, as far as that can be seen."""
+def is_file(path: Path) -> bool:
+    """Return whether this file exists; False if that cannot be determined."""
     try:
         return path.is_file()
     except OSError:
@@ -66,23 +67,23 @@ def is_there(path: Path) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class RecordedJobs:
-    """How the jobs of a run stood in the ledger before it, by key."""
+    """The jobs of a run as the ledger recorded them before it: their keys, by what is known of them."""
 
     completed: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
     unsent: set[str] = field(default_factory=set)
-    in_doubt: set[str] = field(default_factory=set)
+    ambiguous: set[str] = field(default_factory=set)  # sent, and no response recorded
     accepted: set[str] = field(default_factory=set)
 
     @property
     def total(self) -> int:
-        """How many they are."""
-        groups = (self.completed, self.failed, self.unknown, self.unsent, self.in_doubt, self.accepted)
+        """Number of jobs."""
+        groups = (self.completed, self.failed, self.unknown, self.unsent, self.ambiguous, self.accepted)
         return sum(map(len, groups))
 
     def add(self, record: JobRecord) -> None:
-        """Take in one record."""
+        """Add one record."""
         match record.status:
             case JobStatus.COMPLETED:
                 self.completed.add(record.key)
@@ -91,16 +92,19 @@ class RecordedJobs:
             case JobStatus.UNKNOWN:
                 self.unknown.add(record.key)
             case JobStatus.SUBMITTING:
-                self.in_doubt.add(record.key)
-            case _ if record.task_id is not None:  # one that was given up is followed again, without paying
+                self.ambiguous.add(record.key)
+            case _ if record.task_id is not None:  # also a cancelled one: it is followed again, without paying
                 self.accepted.add(record.key)
             case JobStatus.CANCELLED:
                 self.failed.add(record.key)
             case _:
                 self.unsent.add(record.key)
 
-    def to_buy_again(self, *, failed: bool, unknown: bool, sandbox: bool) -> set[str]:
-        """Give the keys of the jobs to buy again; of a sandbox that is gone, all that came to nothing there."""
+    def keys_to_resubmit(self, *, retry_failed: bool, retry_unknown: bool, sandbox: bool) -> set[str]:
+        """Return the keys of the jobs to submit again.
+
+        With a private sandbox these are all jobs without a clip: the tasks of the previous sandbox no longer exist.
+        """
         if sandbox:
-            return {*self.failed, *self.unknown, *self.unsent, *self.in_doubt, *self.accepted}
-        return (self.failed if failed else set()) | (self.unknown if unknown else set())
+            return {*self.failed, *self.unknown, *self.unsent, *self.ambiguous, *self.accepted}
+        return (self.failed if retry_failed else set()) | (self.unknown if retry_unknown else set())

@@ -1,4 +1,8 @@
-"""The options that several commands share, each defined once, in groups that a command asks for by type."""
+"""The options that several commands share, each defined once, in groups that a command names by type.
+
+A command takes a group as one parameter (`server: ServerOptions`); `expand_option_groups` turns it into the group's
+options for typer, and builds the group from what the user gave.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +26,15 @@ if TYPE_CHECKING:
     from .exit_status import ExitStatus
 
 
-_SERVER, _PACE, _OUTPUT = "Server", "Pace", "Output"
+# Titles of the panels that --help groups the options in.
+_SERVER, _LIMITS, _OUTPUT = "Server", "Limits", "Output"
+
+# Typer would show the type <bool> beside every flag.
+FLAG = ""
 
 
-class Ambiguous(StrEnum):
-    """What to do about a submit that may or may not have been taken."""
+class OnAmbiguous(StrEnum):
+    """What to do with a submit that may or may not have been accepted."""
 
     RETRY = "retry"
     HOLD = "hold"
@@ -34,7 +42,7 @@ class Ambiguous(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class ServerOptions:
-    """Whom to talk to. The API key comes from the environment only: options can be seen by every user of a machine."""
+    """Which server to use. The API key comes only from the environment: every user of a machine can see options."""
 
     base_url: Annotated[
         str | None,
@@ -43,40 +51,46 @@ class ServerOptions:
     sandbox: Annotated[
         bool,
         typer.Option(
-            "--sandbox", help="Use a private sandbox for this run; no key is needed.", rich_help_panel=_SERVER
+            "--sandbox",
+            metavar=FLAG,
+            help="Use a private sandbox for this run. No key is needed.",
+            rich_help_panel=_SERVER,
         ),
     ] = False
     ca_file: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Trust these certificates (PEM) as well.", rich_help_panel=_SERVER),
+        typer.Option(metavar="FILE", help="Also trust the certificates in this PEM file.", rich_help_panel=_SERVER),
     ] = None
     allow_insecure: Annotated[
         bool,
         typer.Option(
-            "--allow-insecure", help="Let the address be plain http: shows the key to the way.", rich_help_panel=_SERVER
+            "--allow-insecure",
+            metavar=FLAG,
+            help="Allow a plain http API address. Anyone on the network path can read the API key.",
+            rich_help_panel=_SERVER,
         ),
     ] = False
 
     def connection(self) -> Connection:
-        """Give how to reach it. Raises `Misuse` for certificates that cannot be read."""
-        # What the environment says of proxies is about the world, not about a sandbox of our own.
-        return Connection(ssl=self._trusting(), allow_insecure=self.allow_insecure, trust_env=not self.sandbox)
+        """Return the connection settings. Raise `UsageError` for certificates that cannot be read."""
+        # The proxy settings of the environment are meant for the internet, not for a sandbox on this machine.
+        return Connection(ssl=self._ssl_context(), allow_insecure=self.allow_insecure, trust_env=not self.sandbox)
 
-    def again(self) -> list[str]:
-        """Give the options that name the same server once more."""
-        found = ["--base-url", self.base_url] if self.base_url else []
-        found += ["--ca-file", str(self.ca_file)] if self.ca_file else []
-        found += ["--allow-insecure"] if self.allow_insecure else []
-        return found + (["--sandbox"] if self.sandbox else [])
+    def as_arguments(self) -> list[str]:
+        """Return the command-line arguments that select the same server."""
+        arguments = ["--base-url", self.base_url] if self.base_url else []
+        arguments += ["--ca-file", str(self.ca_file)] if self.ca_file else []
+        arguments += ["--allow-insecure"] if self.allow_insecure else []
+        return arguments + (["--sandbox"] if self.sandbox else [])
 
-    def _trusting(self) -> ssl.SSLContext | None:
+    def _ssl_context(self) -> ssl.SSLContext | None:
         if self.ca_file is None:
             return None
         context = ssl.create_default_context()
         try:
             context.load_verify_locations(cafile=self.ca_file)
         except ssl.SSLError:
-            raise UsageError(f"--ca-file {self.ca_file}: holds no certificate in PEM format") from None
+            raise UsageError(f"--ca-file {self.ca_file}: contains no certificate in PEM format") from None
         except OSError as error:
             raise UsageError(f"--ca-file {self.ca_file}: cannot be read: {error.strerror or error}") from None
         return context
@@ -84,122 +98,143 @@ class ServerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CostOptions:
-    """How much may be spent."""
+    """How much may be spent, in USD."""
 
     max_cost: Annotated[
         float | None,
         typer.Option(
             metavar="USD",
-            help="Send nothing more that might take the whole folder's cost above this.",
-            rich_help_panel=_PACE,
+            help="Stop submitting before the total cost of this folder exceeds this amount.",
+            rich_help_panel=_LIMITS,
         ),
     ] = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions:
-    """How fast, and how patiently."""
+    """How fast to submit and check, and when to stop waiting."""
 
     per_minute: Annotated[
         float | None,
-        typer.Option(metavar="N", help="At most so many submits a minute.", rich_help_panel=_PACE),
+        typer.Option(metavar="N", help="Maximum submits per minute.", rich_help_panel=_LIMITS),
     ] = None
     max_in_flight: Annotated[
         int | None,
-        typer.Option(metavar="N", help="At most so many unfinished tasks on the server.", rich_help_panel=_PACE),
+        typer.Option(metavar="N", help="Maximum unfinished tasks on the server.", rich_help_panel=_LIMITS),
     ] = None
     checks_per_second: Annotated[
         float | None,
-        typer.Option(metavar="N", help="At most so many status requests a second.", rich_help_panel=_PACE),
+        typer.Option(metavar="N", help="Maximum status requests per second.", rich_help_panel=_LIMITS),
     ] = None
-    ambiguous: Annotated[
-        Ambiguous,
-        typer.Option(help="A submit with unclear outcome: send it again, or hold it.", rich_help_panel=_PACE),
-    ] = Ambiguous.RETRY
+    on_ambiguous: Annotated[
+        OnAmbiguous,
+        typer.Option(
+            help="What to do when a submit may or may not have been accepted.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = OnAmbiguous.RETRY
     timeout: Annotated[
         float | None,
-        typer.Option(metavar="SECONDS", help="Follow a task no longer than this.", rich_help_panel=_PACE),
+        typer.Option(metavar="SECONDS", help="Stop following a task after this many seconds.", rich_help_panel=_LIMITS),
     ] = None
 
-    def settings(self, money: CostOptions | None = None) -> dict[str, Any]:
-        """Give the client's settings. Raises `Misuse` for what they do not take."""
+    def settings(self, cost: CostOptions | None = None) -> dict[str, Any]:
+        """Return the arguments for the client. Raise `UsageError` for a value out of range."""
         try:
             return {
                 "limits": Limits(
                     submits_per_minute=self.per_minute,
                     max_in_flight=self.max_in_flight,
                     checks_per_second=self.checks_per_second,
-                    max_cost=money.max_cost if money else None,
+                    max_cost=cost.max_cost if cost else None,
                 ),
-                "retry": Retry(ambiguous=self.ambiguous.value),
+                "retry": Retry(ambiguous=self.on_ambiguous.value),
                 "polling": Polling() if self.timeout is None else Polling(timeout=self.timeout),
             }
         except ValueError as error:
-            raise UsageError(_as_option(error)) from None
+            raise UsageError(_name_option(error)) from None
 
 
-_OPTIONS = {"submits_per_minute": "--per-minute", "max_in_flight": "--max-in-flight"} | {
+_OPTION_NAMES = {"submits_per_minute": "--per-minute", "max_in_flight": "--max-in-flight"} | {
     "checks_per_second": "--checks-per-second",
     "timeout": "--timeout",
     "max_cost": "--max-cost",
 }
 
 
-def _as_option(error: ValueError) -> str:
-    """Let a complaint about a setting speak of the option that set it."""
-    name, _, rest = str(error).rpartition(": ")[2].partition(" ")
-    return f"{_OPTIONS.get(name, name)} {rest}"
+def _name_option(error: ValueError) -> str:
+    """Return the message of a settings error with the option in place of the setting."""
+    setting, _, rest = str(error).rpartition(": ")[2].partition(" ")
+    return f"{_OPTION_NAMES.get(setting, setting)} {rest}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions:
-    """What is told, and how."""
+    """What is printed, and how."""
 
     json: Annotated[
         bool,
         typer.Option(
             "--json",
-            help="JSON lines on stdout: one for each job (or finding), a run's summary last.",
+            metavar=FLAG,
+            help="Print JSON lines on stdout: one per job, then a summary.",
             rich_help_panel=_OUTPUT,
         ),
     ] = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only results and errors.", rich_help_panel=_OUTPUT)] = (
-        False
-    )
-    no_color: Annotated[bool, typer.Option("--no-color", help="No colors [NO_COLOR].", rich_help_panel=_OUTPUT)] = False
+    quiet: Annotated[
+        bool,
+        typer.Option("--quiet", "-q", metavar=FLAG, help="Print only results and errors.", rich_help_panel=_OUTPUT),
+    ] = False
+    no_color: Annotated[
+        bool,
+        typer.Option("--no-color", metavar=FLAG, help="Disable colors [NO_COLOR].", rich_help_panel=_OUTPUT),
+    ] = False
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell every step on stderr.", rich_help_panel=_OUTPUT)
+        bool,
+        typer.Option("--verbose", "-v", metavar=FLAG, help="Log every step to stderr.", rich_help_panel=_OUTPUT),
     ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ViewOptions:
-    """How to look at a run in a browser."""
+    """How to watch a run in a browser."""
 
     gallery: Annotated[
         bool,
         typer.Option(
-            "--gallery", help="Write DIR/gallery.html at the end: all clips to look at.", rich_help_panel=_OUTPUT
+            "--gallery",
+            metavar=FLAG,
+            help="Write DIR/gallery.html when the run ends.",
+            rich_help_panel=_OUTPUT,
         ),
     ] = False
     serve: Annotated[
         str | None,
         typer.Option(
             metavar="[PORT]",
-            help="Show the run live in a browser of this machine; HOST:PORT lets others look too.",
+            help="Show the run live in a browser. PORT listens on this machine only, HOST:PORT for others.",
             rich_help_panel=_OUTPUT,
         ),
     ] = None
 
 
-Unknown = Annotated[bool, typer.Option("--unknown", help="Send those again of which nobody knows; may pay them twice.")]
-Folder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", metavar=FLAG, help="Resubmit failed jobs.")]
+RetryUnknown = Annotated[
+    bool,
+    typer.Option(
+        "--retry-unknown",
+        metavar=FLAG,
+        help="Resubmit jobs whose outcome is unknown. They may be billed twice.",
+    ),
+]
+OutputFolder = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the clips.")]
+ClipFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")]
 
 
-def spread(command: Callable[..., ExitStatus]) -> Callable[..., Never]:
-    """Let a command take whole groups: each argument typed as one becomes that group's options.
+def expand_option_groups(command: Callable[..., ExitStatus]) -> Callable[..., Never]:
+    """Return the command for typer: each parameter typed as an option group becomes the options of that group.
 
-    What comes out ends with the status that the command gives.
+    The returned function exits with the status that the command returns.
     """
     signature = inspect.signature(command, eval_str=True)
     groups: dict[str, Any] = {
@@ -207,10 +242,10 @@ def spread(command: Callable[..., ExitStatus]) -> Callable[..., Never]:
     }
 
     @functools.wraps(command)
-    def run(*args: Any, **given: Any) -> Never:
+    def run(*args: Any, **options: Any) -> Never:
         for name, group in groups.items():
-            given[name] = group(**{each.name: given.pop(each.name) for each in fields(group)})
-        raise typer.Exit(int(command(*args, **given)))
+            options[name] = group(**{each.name: options.pop(each.name) for each in fields(group)})
+        raise typer.Exit(int(command(*args, **options)))
 
     parameters: list[inspect.Parameter] = []
     for name, each in signature.parameters.items():

@@ -1,4 +1,4 @@
-"""Who is told what: results on stdout, all else on stderr, and nothing of it tears a live display."""
+"""What a command prints: results on stdout, everything else on stderr, without tearing the live display."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from rich.text import Text
 
 from omni_async import EventKind, UnknownModelWarning
 
+from .formatting import format_status
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -27,118 +29,119 @@ if TYPE_CHECKING:
     from .options import OutputOptions
 
 
-# What a server or a file has put into a text must not steer the terminal.
-_HARMLESS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+# Control characters become "?": text from a server or a file must not send escape sequences to the terminal.
+_WITHOUT_CONTROLS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
 
-_NO_SCREEN = 4000  # columns
+# Columns of a page that is drawn for a pipe or a file. No table is that wide, so no line is wrapped or cut.
+_UNLIMITED_WIDTH = 4000
 
 
 class Output:
-    """The two streams of one command."""
+    """The two output streams of one command."""
 
-    def __init__(self, style: OutputOptions) -> None:
-        self.style = style
-        self.is_live: bool = _is_screen(sys.stdout) and not (style.json or style.quiet)
-        self.screen: Console = self._console(sys.stderr if _is_screen(sys.stderr) else sys.stdout)
-        self._is_covered = False  # a live display is on the screen
-        self.broken: str = ""  # why stdout takes no more results, once it does not
+    def __init__(self, options: OutputOptions) -> None:
+        self.options = options
+        self.is_live: bool = _is_terminal(sys.stdout) and not (options.json or options.quiet)
+        self.terminal: Console = self._console(sys.stderr if _is_terminal(sys.stderr) else sys.stdout)
+        self._has_live_display = False
+        self.stdout_error: str = ""  # why stdout accepts no more results; "" while it does
 
     def result(self, text: str) -> None:
-        """Tell a result. Where stdout takes it no longer, `broken` says so from then on."""
+        """Print a result on stdout. If that fails, `stdout_error` says why from then on."""
         try:
             self._write(sys.stdout, text)
         except OSError as error:
-            self.broken = self.broken or f"stdout: {error.strerror or error}"
-            _hang_up()
+            self.stdout_error = self.stdout_error or f"stdout: {error.strerror or error}"
+            _redirect_stdout_to_devnull()
 
-    def record(self, content: dict[str, Any]) -> None:
-        """Tell a result as one line of JSON, all of it in ASCII."""
+    def json_line(self, content: dict[str, Any]) -> None:
+        """Print a result as one line of JSON, in ASCII."""
         self.result(json.dumps(content, default=str, allow_nan=False))
 
-    def show(self, what: RenderableType) -> None:
-        """Tell a result that is drawn; where stdout is no screen, in lines as long as they need to be."""
-        if _is_screen(sys.stdout):
-            self._console(sys.stdout).print(what)
+    def render(self, content: RenderableType) -> None:
+        """Print a rich renderable on stdout; unless that is a terminal, its lines are not wrapped."""
+        if _is_terminal(sys.stdout):
+            self._console(sys.stdout).print(content)
             return
-        page = Console(file=StringIO(), width=_NO_SCREEN, color_system=None, highlight=False, emoji=False)
-        with page.capture() as drawn:
-            page.print(what)
-        self.result("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+        page = Console(file=StringIO(), width=_UNLIMITED_WIDTH, color_system=None, highlight=False, emoji=False)
+        with page.capture() as rendered:
+            page.print(content)
+        self.result("\n".join(line.rstrip() for line in rendered.get().splitlines()))
 
     def note(self, text: str) -> None:
-        """Tell what is good to know; not with --quiet."""
-        if not self.style.quiet:
-            self._aside(text)
+        """Print information on stderr, unless --quiet is given."""
+        if not self.options.quiet:
+            self._write_stderr(text)
 
-    def problem(self, text: str) -> None:
-        """Tell what went wrong, always."""
-        self._aside(text, style="red")
+    def error(self, text: str) -> None:
+        """Print what went wrong on stderr, also with --quiet."""
+        self._write_stderr(text, style="red")
 
     @contextmanager
-    def covered(self) -> Iterator[None]:
-        """Keep what is told meanwhile above the live display on the screen."""
-        self._is_covered = True
+    def above_live_display(self) -> Iterator[None]:
+        """Print everything above the live display for as long as this block lasts."""
+        self._has_live_display = True
         try:
             yield
         finally:
-            self._is_covered = False
+            self._has_live_display = False
 
     @contextmanager
-    def logging(self) -> Iterator[None]:
-        """Show what the library logs: warnings, and with --verbose every step."""
-        handler = _Handler(self)
+    def show_log(self) -> Iterator[None]:
+        """Print the library's log on stderr: warnings, and with --verbose every step."""
+        handler = _LogHandler(self)
         handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-        root, ours = logging.getLogger(), logging.getLogger("omni_async")
-        level = ours.level
+        root, library = logging.getLogger(), logging.getLogger("omni_async")
+        level = library.level
         root.addHandler(handler)
         logging.captureWarnings(capture=True)
-        warnings.showwarning = partial(self._warn, warnings.showwarning)
-        ours.setLevel(logging.DEBUG if self.style.verbose else logging.WARNING)
+        warnings.showwarning = partial(self._show_warning, warnings.showwarning)
+        library.setLevel(logging.DEBUG if self.options.verbose else logging.WARNING)
         try:
             yield
         finally:
             logging.captureWarnings(capture=False)
             root.removeHandler(handler)
-            ours.setLevel(level)
-
-    def _warn(self, otherwise: Callable[..., None], message: Warning | str, *where: Any, **more: Any) -> None:
-        """Tell what a user should know in one line; what only programmers understand goes to the log."""
-        if isinstance(message, UnknownModelWarning):
-            self._aside(f"warning: {message}", style="yellow")
-        else:
-            otherwise(message, *where, **more)
+            library.setLevel(level)
 
     def event(self, event: JobEvent) -> None:
-        """Tell a step of a job."""
-        what = event.status if event.kind in {EventKind.STATUS, EventKind.PROGRESS} else event.kind
-        facts = [what, event.task_id, f"{event.progress:.0f}%" if event.progress else "", event.error]
-        self._aside(f"{event.key}: {', '.join(filter(None, facts))}", style="dim")
+        """Print one step of a job on stderr."""
+        step = format_status(event.status if event.kind in {EventKind.STATUS, EventKind.PROGRESS} else event.kind)
+        facts = [step, event.task_id, f"{event.progress:.0f}%" if event.progress else "", event.error]
+        self._write_stderr(f"{event.key}: {', '.join(filter(None, facts))}", style="dim")
 
     def log(self, text: str, *, is_warning: bool) -> None:
-        """Tell a line of the log."""
-        self._aside(text, style="yellow" if is_warning else "dim")
+        """Print one line of the log on stderr."""
+        self._write_stderr(text, style="yellow" if is_warning else "dim")
 
-    def _aside(self, text: str, style: str = "") -> None:
-        with suppress(OSError):  # nobody listens: no reason to end the run
+    def _show_warning(self, log: Callable[..., None], message: Warning | str, *where: Any, **more: Any) -> None:
+        """Print the warnings meant for users in one line, and log the others, which only programmers understand."""
+        if isinstance(message, UnknownModelWarning):
+            self._write_stderr(f"warning: {message}", style="yellow")
+        else:
+            log(message, *where, **more)
+
+    def _write_stderr(self, text: str, style: str = "") -> None:
+        with suppress(OSError):  # a closed stderr is no reason to end the run
             self._write(sys.stderr, text, style)
 
     def _write(self, stream: TextIO, text: str, style: str = "") -> None:
-        if _is_screen(stream):
-            console = self.screen if self._is_covered else self._console(stream)
-            console.print(Text(text.translate(_HARMLESS), style=style), soft_wrap=True)
+        if _is_terminal(stream):
+            console = self.terminal if self._has_live_display else self._console(stream)
+            console.print(Text(text.translate(_WITHOUT_CONTROLS), style=style), soft_wrap=True)
         else:
             print(text, file=stream, flush=True)
 
     def _console(self, stream: TextIO) -> Console:
-        return Console(file=stream, no_color=self.style.no_color or None, highlight=False, emoji=False)
+        return Console(file=stream, no_color=self.options.no_color or None, highlight=False, emoji=False)
 
 
-def harmless(text: str) -> str:
-    """Give a text as one line that cannot steer the terminal."""
-    return " ".join(text.translate(_HARMLESS).split())
+def sanitize(text: str) -> str:
+    """Return the text as one line without control characters."""
+    return " ".join(text.translate(_WITHOUT_CONTROLS).split())
 
 
-class _Handler(logging.Handler):
+class _LogHandler(logging.Handler):
     def __init__(self, output: Output) -> None:
         super().__init__()
         self._output = output
@@ -146,23 +149,23 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             self._output.log(self.format(record), is_warning=record.levelno >= logging.WARNING)
-        except Exception:  # noqa: BLE001 - a line of the log must never end a run
+        except Exception:  # noqa: BLE001 - a log line must never end a run
             self.handleError(record)
 
 
-def speak_safely() -> None:
-    """Let no character that a stream cannot encode end the run."""
+def escape_unencodable_output() -> None:
+    """Escape characters that stdout or stderr cannot encode, instead of raising an error."""
     for stream in (sys.stdout, sys.stderr):
         if reconfigure := getattr(stream, "reconfigure", None):
             reconfigure(errors="backslashreplace")
 
 
-def _hang_up() -> None:
-    """Point stdout at nothing, so that the interpreter can flush it at its end although nobody reads it."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _redirect_stdout_to_devnull() -> None:
+    """Point stdout at the null device. The interpreter flushes it at exit, which would fail again on a broken pipe."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
 
 
-def _is_screen(stream: TextIO) -> bool:
+def _is_terminal(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"

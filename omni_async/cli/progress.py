@@ -1,4 +1,8 @@
-"""What is known of a run while it goes on: told by events and sums, cheap for thousands of jobs."""
+"""The state of a run while it is in progress, derived from events and statistics cheaply enough for thousands of jobs.
+
+`RunObserver` receives the client's events, `RunProgress` combines them with the statistics into a `RunSnapshot`, and
+the display shows that.
+"""
 
 from __future__ import annotations
 
@@ -17,117 +21,129 @@ if TYPE_CHECKING:
     from .results import RunTotals
 
 
-_OPEN = frozenset({"running", "downloading", "timed_out", "download_failed"})
-_LOUD = frozenset({EventKind.STATUS, EventKind.PROGRESS})  # told in any case; of requests, what went wrong with them
-_FORECAST_EVERY = 1.0  # seconds: an estimate that changes faster is read by nobody
+_ON_SERVER = frozenset({"running", "downloading", "timed_out", "download_failed"})
+
+# Shown in any case; the other kinds, which are single requests, only if they failed.
+_ALWAYS_SHOWN = frozenset({EventKind.STATUS, EventKind.PROGRESS})
+
+# Seconds between two forecasts. A forecast is a numerical search over the jobs in flight, too costly for every redraw,
+# and an estimate that changes faster cannot be read. Twice as often doubles that cost for nothing that can be seen;
+# half as often lets the displayed time left lag by two seconds. Chosen, not measured.
+_FORECAST_INTERVAL = 1.0
 
 
 class RunObserver:
-    """Hears every event, and keeps what a display and the last words need: the last one, and what is on the server.
+    """Receives every event and keeps what display and summary need: the last one, and which jobs are on the server.
 
-    It begins with what the ledger knew before the run.
+    It starts from what the ledger recorded before the run.
     """
 
-    def __init__(self, tell: Callable[[JobEvent], object] | None = None, before: RecordedJobs | None = None) -> None:
-        self._tell = tell
-        self.last: JobEvent | None = None
-        self.accepted: set[str] = set(before.accepted if before else ())  # keys: accepted, and not yet on disk
-        self.in_doubt: set[str] = set(before.in_doubt if before else ())  # keys: sent, and not answered yet
+    def __init__(
+        self, report: Callable[[JobEvent], object] | None = None, recorded: RecordedJobs | None = None
+    ) -> None:
+        self._report = report
+        self.last_event: JobEvent | None = None
+        self.accepted: set[str] = set(recorded.accepted if recorded else ())  # keys: accepted, clip not on disk yet
+        self.ambiguous: set[str] = set(recorded.ambiguous if recorded else ())  # keys: sent, no response yet
 
-    def hear(self, event: JobEvent) -> None:
-        """Take in one event."""
-        if event.kind in _LOUD or event.error:
-            self.last = event
-            if self._tell is not None:
-                self._tell(event)
+    def on_event(self, event: JobEvent) -> None:
+        """Process one event."""
+        if event.kind in _ALWAYS_SHOWN or event.error:
+            self.last_event = event
+            if self._report is not None:
+                self._report(event)
         elif event.kind is EventKind.DOWNLOAD_PROGRESS and event.bytes_received < (event.bytes_total or 0):
-            self.last = event
-        if event.task_id is not None and event.status in _OPEN:
+            self.last_event = event
+        if event.task_id is not None and event.status in _ON_SERVER:
             self.accepted.add(event.key)
         else:
             self.accepted.discard(event.key)
         if event.status == "submitting":
-            self.in_doubt.add(event.key)
+            self.ambiguous.add(event.key)
         else:
-            self.in_doubt.discard(event.key)
+            self.ambiguous.discard(event.key)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSnapshot:
-    """One moment of a run. Seconds; what is None cannot be told yet.
+    """A run at one moment. Durations in seconds, costs in USD; None for what is not known yet.
 
-    `left` and `projected` are expected (until the end, and in USD at the end); `per_minute` and `at_once` are the
-    limits that were found.
+    `seconds_left` and `projected_cost` are estimates of the time until the end and of the cost at the end.
+    `learned_submits_per_minute` and `learned_max_in_flight` are the limits that the account has shown.
     """
 
     total: int
-    done: int
+    completed: int
     failed: int
     running: int
     downloading: int
     cost: float
     elapsed: float
-    left: float | None = None
-    projected: float | None = None
-    per_minute: float | None = None
-    at_once: int | None = None
+    seconds_left: float | None = None
+    projected_cost: float | None = None
+    learned_submits_per_minute: float | None = None
+    learned_max_in_flight: int | None = None
     is_stopped: bool = False
-    last: JobEvent | None = None
+    last_event: JobEvent | None = None
 
     @property
-    def ended(self) -> int:
-        """Jobs about which nothing more will happen."""
-        return self.done + self.failed
+    def finished(self) -> int:
+        """Number of jobs in a final status."""
+        return self.completed + self.failed
 
     @property
     def waiting(self) -> int:
-        """Jobs not accepted yet, submitted or not."""
-        return max(0, self.total - self.ended - self.running - self.downloading)
+        """Number of jobs that are not accepted yet, submitted or not."""
+        return max(0, self.total - self.finished - self.running - self.downloading)
 
 
 class RunProgress:
-    """Turns snapshots into views: knows when the run began, and what is expected of it."""
+    """Makes snapshots of a run; knows when the run began, and caches the forecast."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._began = clock()
-        self._asked_at = -_FORECAST_EVERY
+        self._started_at = clock()
+        self._forecast_at = -_FORECAST_INTERVAL
         self._forecast = Forecast()
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
-        return self._clock() - self._began
+        return self._clock() - self._started_at
 
-    def view(
+    def snapshot(
         self,
-        tally: RunTotals,
-        sums: Statistics,
-        foresee: Callable[[int], Forecast] = lambda _: Forecast(),
-        last: JobEvent | None = None,
+        totals: RunTotals,
+        statistics: Statistics,
+        forecast: Callable[[int], Forecast] = lambda _: Forecast(),
+        last_event: JobEvent | None = None,
     ) -> RunSnapshot:
-        """Give the run as it stands now; `foresee` tells what is expected, with so many jobs that are still to come."""
-        if self.elapsed - self._asked_at >= _FORECAST_EVERY:
-            self._asked_at = self.elapsed
-            self._forecast = foresee(_upcoming(tally, sums))
+        """Return the current state of the run.
+
+        `forecast` is called at most once a second, with the number of jobs that the client has not received yet.
+        """
+        if self.elapsed - self._forecast_at >= _FORECAST_INTERVAL:
+            self._forecast_at = self.elapsed
+            self._forecast = forecast(_upcoming(totals, statistics))
         return RunSnapshot(
-            total=tally.total,
-            done=tally.done,
-            failed=tally.failed + tally.unknown,
-            running=sums.in_flight,
-            downloading=sums.downloading,
-            cost=sums.cost,
+            total=totals.total,
+            completed=totals.completed,
+            failed=totals.failed + totals.unknown,
+            running=statistics.in_flight,
+            downloading=statistics.downloading,
+            cost=statistics.cost,
             elapsed=self.elapsed,
-            left=self._forecast.seconds_left,
-            projected=self._forecast.cost,
-            per_minute=sums.learned_submits_per_minute,
-            at_once=sums.learned_max_in_flight,
-            is_stopped=bool(sums.stop_reason),
-            last=last,
+            seconds_left=self._forecast.seconds_left,
+            projected_cost=self._forecast.cost,
+            learned_submits_per_minute=statistics.learned_submits_per_minute,
+            learned_max_in_flight=statistics.learned_max_in_flight,
+            is_stopped=bool(statistics.stop_reason),
+            last_event=last_event,
         )
 
 
-def _upcoming(tally: RunTotals, sums: Statistics) -> int:
-    """Give how many jobs of the run the client does not have yet, without those that were done before it."""
-    known = sums.waiting + sums.in_flight + sums.downloading + sums.completed + sums.failed + sums.unresolved
-    return max(0, tally.to_make - max(0, known - tally.there))
+def _upcoming(totals: RunTotals, statistics: Statistics) -> int:
+    """Return how many jobs of the run the client has not received yet, without those completed before the run."""
+    active = statistics.waiting + statistics.in_flight + statistics.downloading
+    received = active + statistics.completed + statistics.failed + statistics.unresolved
+    return max(0, totals.incomplete_before - max(0, received - totals.already_complete))

@@ -1,4 +1,4 @@
-"""What became of each job of a run, and the sums that its end is judged by."""
+"""The result of each job of a run, and the totals that decide the exit status."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ if TYPE_CHECKING:
     from omni_async import Job
 
 
-_NAMED = 10  # failures that a summary names
+# Failures that a summary lists. A broken model or key fails every job for the same reason, so that more of them only
+# push the reason off the screen; --json and `status` list all.
+_LISTED_FAILURES = 10
+
 _RESUMABLE = frozenset({JobStatus.TIMED_OUT, JobStatus.DOWNLOAD_FAILED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """How one job ended. `line` is its line in the file, 0 where there is none."""
+    """How one job ended. `line` is its line number in the file, 0 if there is none."""
 
     key: str
     line: int
@@ -31,17 +34,17 @@ class JobResult:
     cost: float | None = None
     error: str = ""
     error_type: str = ""
-    is_left: bool = False  # not sent, or not brought home: running or fetching again goes on with it
+    is_unfinished: bool = False  # not sent, or not downloaded: running the command again continues it
 
     def describe(self) -> str:
-        """Give what went wrong, beginning with the line of the file, if there is one; names the job just once."""
+        """Return the error, preceded by the line number if there is one; the job is named exactly once."""
         place = f"line {self.line}" if self.line else ""
         name = "" if self.key in self.error else f"({self.key})" if place else self.key
-        told = " ".join(filter(None, [place, name]))
-        return f"{told}: {self.error}" if told else self.error
+        prefix = " ".join(filter(None, [place, name]))
+        return f"{prefix}: {self.error}" if prefix else self.error
 
     def as_json(self) -> dict[str, Any]:
-        """Give what --json tells of it."""
+        """Return the fields that --json prints."""
         return {
             "key": self.key,
             **({"line": self.line} if self.line else {}),
@@ -55,13 +58,13 @@ class JobResult:
         }
 
 
-async def outcome_of(job: Job, line: int = 0) -> JobResult:
-    """Give how a job ended, once it has."""
+async def wait_for_result(job: Job, line: int = 0) -> JobResult:
+    """Wait until the job has ended and return its result."""
     error: Exception | None = None
     try:
         await job
-    except (OmniError, ClientClosed) as trouble:
-        error = trouble
+    except (OmniError, ClientClosed) as job_error:
+        error = job_error
     is_final = error is None or isinstance(error, (NotFound, KeyReused))
     return JobResult(
         key=job.key,
@@ -72,61 +75,61 @@ async def outcome_of(job: Job, line: int = 0) -> JobResult:
         cost=job.cost,
         error=str(error or ""),
         error_type=type(error).__name__ if error else "",
-        is_left=not is_final and _has_more_to_come(job.status),
+        is_unfinished=not is_final and _can_continue(job.status),
     )
 
 
-def _has_more_to_come(status: JobStatus) -> bool:
+def _can_continue(status: JobStatus) -> bool:
     return not status.is_final or status in _RESUMABLE
 
 
 class RunTotals:
-    """The sums of a run of `total` jobs; keeps only the first few failures.
+    """The totals of a run of `total` jobs; keeps only the first few failures.
 
-    `made` holds the keys of those that were done before it.
+    `completed_before` holds the keys of the jobs that were complete before the run.
     """
 
-    def __init__(self, total: int, *, made: AbstractSet[str] = frozenset()) -> None:
+    def __init__(self, total: int, *, completed_before: AbstractSet[str] = frozenset()) -> None:
         self.total = total
-        self.done: int = 0
-        self.there: int = 0  # of those done: from before
+        self.completed: int = 0
+        self.already_complete: int = 0  # of the completed ones: complete before the run
         self.unknown: int = 0
         self.failed: int = 0  # without the unknown ones
         self.failures: list[JobResult] = []
-        self.reason: str = ""  # why something is left, if a job has told
-        self._made = made
+        self.reason: str = ""  # the first error of an unfinished job
+        self._completed_before = completed_before
 
-    def add(self, outcome: JobResult) -> None:
+    def add(self, result: JobResult) -> None:
         """Count one job."""
-        if not outcome.error:
-            self.done += 1
-            self.there += outcome.key in self._made
-        elif outcome.is_left:
-            self.reason = self.reason or outcome.error
+        if not result.error:
+            self.completed += 1
+            self.already_complete += result.key in self._completed_before
+        elif result.is_unfinished:
+            self.reason = self.reason or result.error
         else:
-            is_unknown = outcome.status is JobStatus.UNKNOWN
+            is_unknown = result.status is JobStatus.UNKNOWN
             self.unknown += is_unknown
             self.failed += not is_unknown
-            if len(self.failures) < _NAMED:
-                self.failures.append(outcome)
+            if len(self.failures) < _LISTED_FAILURES:
+                self.failures.append(result)
 
     @property
-    def ended(self) -> int:
-        """Jobs about which nothing more will happen."""
-        return self.done + self.failed + self.unknown
+    def finished(self) -> int:
+        """Number of jobs in a final status."""
+        return self.completed + self.failed + self.unknown
 
     @property
-    def left(self) -> int:
-        """Jobs that have neither a clip nor a failure: not sent, or not seen to end."""
-        return self.total - self.ended
+    def unfinished(self) -> int:
+        """Number of jobs with neither a clip nor a failure: not sent, or not followed to their end."""
+        return self.total - self.finished
 
     @property
-    def to_make(self) -> int:
-        """Jobs that were not done before this run."""
-        return self.total - len(self._made)
+    def incomplete_before(self) -> int:
+        """Number of jobs that were not complete before the run."""
+        return self.total - len(self._completed_before)
 
-    def status(self) -> ExitStatus:
-        """Judge a run that was not interrupted."""
-        if self.left:
+    def exit_status(self) -> ExitStatus:
+        """Return the exit status of a run that was not interrupted."""
+        if self.unfinished:
             return ExitStatus.STOPPED
         return ExitStatus.FAILED if self.failed or self.unknown else ExitStatus.DONE

@@ -1,4 +1,4 @@
-"""A run of jobs: submits or attaches them, follows them to their end, counts them, and shows how it goes."""
+"""A run of jobs: submits or attaches them, follows them to their end, counts them, and shows the progress."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import anyio
 
 from omni_async import CostLimitReached, DownloadError, LedgerError, Statistics
 
-from .display import shown
+from .display import show_progress
 from .exit_status import ExitStatus
 from .gallery_page import GalleryOutput
 from .ledger import RecordedJobs
 from .progress import RunObserver, RunProgress
-from .results import RunTotals, outcome_of
-from .session import client_for, describe, start
+from .results import RunTotals, wait_for_result
+from .session import describe, open_client, run_command
 from .summary import RunSummary
 
 if TYPE_CHECKING:
@@ -31,22 +31,28 @@ if TYPE_CHECKING:
     from .summary import FollowUpCommands
 
 
+# Unfinished jobs that are held in memory at a time, the default of `OmniClient.as_completed`. Fewer than the account
+# runs concurrently would slow a run down; more cost memory without making it faster.
+MAX_PENDING = 1000
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
-    """What a run shall do. `jobs` gives them once a client is open; `lines` tells where a key stands in a file.
+    """What a run does.
 
-    The result of a run is the path of each clip, or, with `is_sum`, the sum. `before` is how its jobs stood in the
-    ledger, `ahead` how many unfinished ones are looked after at once.
+    `jobs` is called once with the open client and returns the jobs; `line_numbers` maps their keys to lines of a file.
+    `recorded` is what the ledger knew of the jobs before, `max_pending` how many unfinished ones are held at a time.
+    The result on stdout is the summary, or, if `prints_summary` is False, the path of each clip.
     """
 
     total: int
     ledger: Path
     jobs: Callable[[OmniClient], Awaitable[Iterable[Job]]]
     commands: FollowUpCommands
-    is_sum: bool = True
-    lines: Mapping[str, int] = field(default_factory=dict)
-    before: RecordedJobs = field(default_factory=RecordedJobs)
-    ahead: int = 1000
+    prints_summary: bool = True
+    line_numbers: Mapping[str, int] = field(default_factory=dict)
+    recorded: RecordedJobs = field(default_factory=RecordedJobs)
+    max_pending: int = MAX_PENDING
 
 
 class Run:
@@ -56,86 +62,90 @@ class Run:
         self,
         plan: RunPlan,
         server: ServerOptions,
-        pace: LimitOptions,
+        limits: LimitOptions,
         output: Output,
-        money: CostOptions | None = None,
+        cost: CostOptions | None = None,
         *,
-        show: ViewOptions | None = None,
+        view: ViewOptions | None = None,
     ) -> None:
         self._plan = plan
         self._server = server
-        self._settings = pace.settings(money)
+        self._settings = limits.settings(cost)
         self._output = output
-        self._tally = RunTotals(plan.total, made=plan.before.completed)
-        self._watch = RunObserver(output.event if output.style.verbose else None, plan.before)
-        self._exhibit = GalleryOutput(show, plan.ledger, plan.total, output)
-        self._course = RunProgress()
+        self._totals = RunTotals(plan.total, completed_before=plan.recorded.completed)
+        self._observer = RunObserver(output.event if output.options.verbose else None, plan.recorded)
+        self._gallery = GalleryOutput(view, plan.ledger, plan.total, output)
+        self._progress = RunProgress()
         self._client: OmniClient | None = None
 
     def run(self) -> ExitStatus:
-        """Do it, and tell what came of it."""
-        status = start(self._work, self._output)
+        """Run the plan, print the results and the summary, and return the exit status."""
+        status = run_command(self._work, self._output)
         if self._client is not None:
-            self._ending(status, self._client).report(self._output)
-            self._exhibit.write()
+            self._summary(status, self._client).report(self._output)
+            self._gallery.write()
         elif status is ExitStatus.INTERRUPTED:
-            self._output.problem("interrupted; nothing has been submitted")
+            self._output.error("interrupted; nothing has been submitted")
         return status
 
     async def _work(self) -> ExitStatus:
-        settings = {**self._settings, "ledger": self._plan.ledger, "on_event": self._exhibit.heard_by(self._watch.hear)}
+        on_event = self._gallery.combine_listeners(self._observer.on_event)
+        settings = {**self._settings, "ledger": self._plan.ledger, "on_event": on_event}
         with anyio.CancelScope() as scope:
-            async with client_for(self._server, **settings) as client, self._exhibit.opened(client):
+            async with open_client(self._server, **settings) as client, self._gallery.serve(client):
                 jobs = await self._plan.jobs(client)
                 self._client = client
-                async with shown(self._output, self._look):
+                async with show_progress(self._output, self._snapshot):
                     await self._follow(client, jobs, scope)
-        return self._judge()
+        return self._exit_status()
 
     async def _follow(self, client: OmniClient, jobs: Iterable[Job], scope: anyio.CancelScope) -> None:
-        async for job in client.as_completed(jobs, max_pending=self._plan.ahead):
-            outcome = await outcome_of(job, self._plan.lines.get(job.key, 0))
-            self._tally.add(outcome)
-            if not outcome.is_left:
-                self._watch.accepted.discard(outcome.key)
-            self._tell(outcome)
-            if self._output.broken:
+        async for job in client.as_completed(jobs, max_pending=self._plan.max_pending):
+            result = await wait_for_result(job, self._plan.line_numbers.get(job.key, 0))
+            self._totals.add(result)
+            if not result.is_unfinished:
+                self._observer.accepted.discard(result.key)
+            self._print_result(result)
+            # The reader of stdout has gone (`| head`): submitting more would cost money for clips no one learns of.
+            if self._output.stdout_error:
                 scope.cancel()
                 return
 
-    def _judge(self) -> ExitStatus:
+    def _exit_status(self) -> ExitStatus:
         assert self._client is not None
-        is_of_disk = isinstance(self._client.stop_error, (LedgerError, DownloadError))
-        if is_of_disk and not self._client.statistics().submits and not self._tally.done:
+        is_disk_error = isinstance(self._client.stop_error, (LedgerError, DownloadError))
+        if is_disk_error and not self._client.statistics().submits and not self._totals.completed:
             return ExitStatus.USAGE
-        return self._tally.status() if not self._output.broken else ExitStatus.STOPPED
+        return self._totals.exit_status() if not self._output.stdout_error else ExitStatus.STOPPED
 
-    def _tell(self, outcome: JobResult) -> None:
-        if self._output.style.json:
-            self._output.record(outcome.as_json())
-        elif not self._plan.is_sum:
-            for path in outcome.paths:
+    def _print_result(self, result: JobResult) -> None:
+        if self._output.options.json:
+            self._output.json_line(result.as_json())
+        elif not self._plan.prints_summary:
+            for path in result.paths:
                 self._output.result(path)
 
-    def _look(self) -> RunSnapshot:
-        if self._client is None:
-            return self._course.view(self._tally, Statistics())
-        return self._course.view(self._tally, self._client.statistics(), self._client.forecast, self._watch.last)
+    def _snapshot(self) -> RunSnapshot:
+        client = self._client
+        if client is None:
+            return self._progress.snapshot(self._totals, Statistics())
+        last_event = self._observer.last_event
+        return self._progress.snapshot(self._totals, client.statistics(), client.forecast, last_event)
 
-    def _ending(self, status: ExitStatus, client: OmniClient) -> RunSummary:
-        reason = describe(client.stop_error) if client.stop_error else self._tally.reason
+    def _summary(self, status: ExitStatus, client: OmniClient) -> RunSummary:
+        reason = describe(client.stop_error) if client.stop_error else self._totals.reason
         return RunSummary(
-            status=status,
-            is_stopped=bool(client.stop_error or self._output.broken),
-            is_limit=isinstance(client.stop_error, CostLimitReached),
+            exit_status=status,
+            is_stopped=bool(client.stop_error or self._output.stdout_error),
+            is_cost_limit=isinstance(client.stop_error, CostLimitReached),
             is_sandbox=self._server.sandbox,
-            reason=self._output.broken or reason,
-            tally=self._tally,
-            sums=client.statistics(),
-            elapsed=self._course.elapsed,
+            reason=self._output.stdout_error or reason,
+            totals=self._totals,
+            statistics=client.statistics(),
+            elapsed=self._progress.elapsed,
             folder=self._plan.ledger.parent,
-            accepted=len(self._watch.accepted),
-            in_doubt=len(self._watch.in_doubt),
+            accepted=len(self._observer.accepted),
+            ambiguous=len(self._observer.ambiguous),
             commands=self._plan.commands,
-            is_sum=self._plan.is_sum,
+            is_result=self._plan.prints_summary,
         )

@@ -1,4 +1,4 @@
-"""From a command to its exit status: opens the client, minds Ctrl-C, and turns errors into plain words."""
+"""What every command needs around its work: an event loop, Ctrl-C, an open client, and errors in plain words."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from omni_async import AuthenticationError, InvalidRequest, LedgerError, NotFoun
 from ..sandbox import SandboxProcess
 from .exit_status import ExitStatus, UsageError
 from .interrupt import INTERRUPTS
-from .output import harmless
+from .output import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,45 +27,45 @@ if TYPE_CHECKING:
 
 
 _NO_KEY = (
-    "there is no API key. Get one at https://apimart.ai/keys, then: export APIMART_API_KEY=...",
-    "(or try it without one: --sandbox)",
+    "no API key found. Get one at https://apimart.ai/keys, then: export APIMART_API_KEY=...",
+    "(to try it without a key, add --sandbox)",
 )
 
 
-def start(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:
-    """Run a command's work in an event loop of its own, until it is done or interrupted."""
-    with output.logging():
+def run_command(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:
+    """Run a command's work in a new event loop until it is done or interrupted, and return the exit status."""
+    with output.show_log():
         try:
-            return anyio.run(_until_interrupted, work, output)
-        except UsageError as misuse:
-            for line in misuse.args:
-                output.problem(line)
+            return anyio.run(_run_until_interrupted, work, output)
+        except UsageError as error:
+            for line in error.args:
+                output.error(line)
             return ExitStatus.USAGE
         except OmniError as error:
-            output.problem(describe(error))
+            output.error(describe(error))
             return ExitStatus.USAGE if isinstance(error, (InvalidRequest, NotFound)) else ExitStatus.STOPPED
 
 
-async def _until_interrupted(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:
+async def _run_until_interrupted(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:
     loop = asyncio.get_running_loop()
     with anyio.CancelScope() as scope:
 
         def stop() -> None:
-            output.note("stopping (Ctrl-C once more ends at once)")
+            output.note("stopping (press Ctrl-C again to exit immediately)")
             scope.cancel()
 
-        with INTERRUPTS.asking(lambda: loop.call_soon_threadsafe(stop)):
+        with INTERRUPTS.call_first(lambda: loop.call_soon_threadsafe(stop)):
             return await work()
     return ExitStatus.INTERRUPTED
 
 
 @asynccontextmanager
-async def client_for(
+async def open_client(
     server: ServerOptions, *, ledger: Path | None = None, **settings: Any
 ) -> AsyncIterator[OmniClient]:
-    """Open a client to whom the options name; a private sandbox lives as long as the client.
+    """Open a client for the server that the options select; a private sandbox lives as long as the client.
 
-    Clips go to the folder of the ledger. Raises `Misuse` for whatever keeps it from being opened.
+    Clips go to the folder of the ledger. Raise `UsageError` if the client cannot be opened.
     """
     if ledger is not None:
         settings["output_dir"] = ledger.parent
@@ -73,41 +73,41 @@ async def client_for(
         base_url, key = server.base_url, None
         settings["connection"] = server.connection()
         if server.sandbox:
-            sandbox = await stack.enter_async_context(_started_sandbox())
+            sandbox = await stack.enter_async_context(_private_sandbox())
             base_url, key = sandbox.base_url, sandbox.api_key
         try:
             client = OmniClient(key, base_url=base_url, ledger=ledger, **settings)
             if ledger is not None:
-                await anyio.to_thread.run_sync(_make_ready, ledger.parent)
+                await anyio.to_thread.run_sync(_check_writable, ledger.parent)
             await stack.enter_async_context(client)
         except AuthenticationError as error:
             raise UsageError(*_NO_KEY if not os.environ.get("APIMART_API_KEY", "").strip() else [str(error)]) from None
         except (ValueError, OSError, LedgerError) as error:
-            raise UsageError(harmless(str(error))) from None
+            raise UsageError(sanitize(str(error))) from None
         yield client
 
 
-def _make_ready(folder: Path) -> None:
-    """Raise `Misuse` unless a file can be written there: nothing is bought that cannot be stored."""
+def _check_writable(folder: Path) -> None:
+    """Create the folder and raise `UsageError` unless files can be written there: no clip is paid for in vain."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"-o {folder}: no clip can be stored there: {error.strerror or error}") from None
+        raise UsageError(f"-o {folder}: cannot store clips there: {error.strerror or error}") from None
 
 
 @asynccontextmanager
-async def _started_sandbox() -> AsyncIterator[SandboxProcess]:
+async def _private_sandbox() -> AsyncIterator[SandboxProcess]:
     async with AsyncExitStack() as stack:
         try:
             process = await stack.enter_async_context(SandboxProcess(foreign_parents=True))
         except (RuntimeError, OSError) as error:
-            raise UsageError(f"the sandbox does not start: {error}") from None
+            raise UsageError(f"the sandbox could not be started: {error}") from None
         yield process
 
 
 def describe(error: OmniError) -> str:
-    """Give what went wrong and what to do about it; most errors say so themselves."""
-    is_mute = isinstance(error, TransportError)
-    return f"{error}. Check the network and the address (--base-url, APIMART_BASE_URL)" if is_mute else str(error)
+    """Return what went wrong and what to do about it. Most errors say both in their own message."""
+    needs_hint = isinstance(error, TransportError)
+    return f"{error}. Check the network and the address (--base-url, APIMART_BASE_URL)" if needs_hint else str(error)

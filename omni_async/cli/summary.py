@@ -1,4 +1,4 @@
-"""The last words of a run: what was made, what failed and why, what it cost, and how to go on."""
+"""The summary of a run: its totals, its failures, its cost, and the command that continues it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import formatting as words
 from .exit_status import ExitStatus
+from .formatting import format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
     from omni_async import Statistics
@@ -20,146 +20,162 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FollowUpCommands:
-    """The arguments with which a run goes on, and with which it buys again what failed or is unknown; () for none."""
+    """The arguments of the commands that continue a run, or resubmit its failed or unknown jobs; () for none."""
 
     resume: tuple[str, ...]
-    failed: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    retry_failed: tuple[str, ...] = ()
+    retry_unknown: tuple[str, ...] = ()
 
     @classmethod
-    def same(cls, *, failed: str = "", unknown: str = "") -> FollowUpCommands:
-        """Give those of a run that goes on by being run again; with such options it buys again."""
-        again = tuple(sys.argv[1:])
-        return cls(resume=again, failed=_with(again, failed), unknown=_with(again, unknown))
+    def same_command(cls, *, can_retry: bool = False) -> FollowUpCommands:
+        """Return the commands for a run that continues when the same command is run again.
+
+        `can_retry` says whether the command takes --retry-failed and --retry-unknown.
+        """
+        arguments = tuple(sys.argv[1:])
+        if not can_retry:
+            return cls(resume=arguments)
+        return cls(
+            resume=arguments,
+            retry_failed=_with_option(arguments, "--retry-failed"),
+            retry_unknown=_with_option(arguments, "--retry-unknown"),
+        )
 
 
-def _with(arguments: tuple[str, ...], option: str) -> tuple[str, ...]:
-    return () if not option else arguments if option in arguments else (*arguments, option)
+def _with_option(arguments: tuple[str, ...], option: str) -> tuple[str, ...]:
+    return arguments if option in arguments else (*arguments, option)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """How a run ended. `is_sum` tells that the sum itself is the result.
+    """How a run ended.
 
-    Of the jobs that are left, so many are `accepted` by the server, and so many `in_doubt`.
+    `accepted` and `ambiguous` are how many of the unfinished jobs the server has accepted, and how many were sent
+    without a response. `is_result` says that the summary itself is the result, printed on stdout.
     """
 
-    status: ExitStatus
+    exit_status: ExitStatus
     reason: str
     is_stopped: bool
-    is_limit: bool = False  # what stopped it is the user's own ceiling on the cost
+    is_cost_limit: bool = False  # it was stopped by the user's own --max-cost
     is_sandbox: bool = False
-    tally: RunTotals
-    sums: Statistics
-    elapsed: float
+    totals: RunTotals
+    statistics: Statistics
+    elapsed: float  # seconds
     folder: Path
     accepted: int
-    in_doubt: int
+    ambiguous: int
     commands: FollowUpCommands
-    is_sum: bool
+    is_result: bool
 
     def report(self, output: Output) -> None:
-        """Tell all of it: the sum first, then failures, then how to go on."""
-        if output.style.json:
-            output.record({"summary": self.as_json()})
-        elif self.is_sum and not output.style.quiet:
+        """Print everything: the totals first, then the failures, then the next steps."""
+        if output.options.json:
+            output.json_line({"summary": self.as_json()})
+        elif self.is_result and not output.options.quiet:
             output.result(self.describe())
         else:
             output.note(self.describe())
-        for outcome in self.tally.failures:
-            output.problem(outcome.describe())
-        if (more := self.tally.failed + self.tally.unknown - len(self.tally.failures)) > 0:
-            output.problem(f"... and {more:,} more failed")
-        for line in self.how_to_go_on():
-            output.problem(line)
+        for failure in self.totals.failures:
+            output.error(failure.describe())
+        if (more := self.totals.failed + self.totals.unknown - len(self.totals.failures)) > 0:
+            output.error(f"... and {more:,} more failed")
+        for line in self.next_steps():
+            output.error(line)
 
     def describe(self) -> str:
-        """Give the sum as one line."""
-        tally = self.tally
+        """Return the totals as one line."""
+        totals = self.totals
         parts = [
-            f"{tally.done:,} of {words.count(tally.total, 'clip')} in {self.folder}",
-            f"{tally.there:,} of them from before" if tally.there else "",
-            f"{tally.failed:,} failed" if tally.failed else "",
-            f"{tally.unknown:,} unknown" if tally.unknown else "",
+            f"{totals.completed:,} of {format_count(totals.total, 'clip')} in {self.folder}",
+            f"{totals.already_complete:,} already complete" if totals.already_complete else "",
+            f"{totals.failed:,} failed" if totals.failed else "",
+            f"{totals.unknown:,} unknown" if totals.unknown else "",
         ]
-        return ", ".join(filter(None, [*parts, words.money(self.sums.cost), words.span(self.elapsed)]))
+        return ", ".join(filter(None, [*parts, format_usd(self.statistics.cost), format_duration(self.elapsed)]))
 
     def as_json(self) -> dict[str, Any]:
-        """Give the sum for programs."""
+        """Return the fields that --json prints."""
         return {
-            "total": self.tally.total,
-            "clips": self.tally.done,
-            "there_before": self.tally.there,
-            "failed": self.tally.failed,
-            "unknown": self.tally.unknown,
-            "left": self.tally.left,
-            "left_accepted": self.accepted,
-            "left_in_doubt": self.in_doubt,
-            "cost": self.sums.cost,
-            "credits": self.sums.credits,
+            "total": self.totals.total,
+            "clips": self.totals.completed,
+            "already_complete": self.totals.already_complete,
+            "failed": self.totals.failed,
+            "unknown": self.totals.unknown,
+            "unfinished": self.totals.unfinished,
+            "unfinished_accepted": self.accepted,
+            "unfinished_ambiguous": self.ambiguous,
+            "cost": self.statistics.cost,
+            "credits": self.statistics.credits,
             "seconds": round(self.elapsed, 3),
             "folder": str(self.folder),
-            "exit": int(self.status),
-            "stopped": self._why() or None,
-            "submits": self.sums.submits,
-            "refused": self.sums.rate_limited,
-            "doubtful": self.sums.ambiguous_submits,
-            "checks": self.sums.checks,
-            "bytes": self.sums.bytes_downloaded,
+            "exit_status": int(self.exit_status),
+            "stop_reason": self._stop_reason() or None,
+            "submits": self.statistics.submits,
+            "rate_limited": self.statistics.rate_limited,
+            "ambiguous_submits": self.statistics.ambiguous_submits,
+            "checks": self.statistics.checks,
+            "bytes_downloaded": self.statistics.bytes_downloaded,
         }
 
-    def how_to_go_on(self) -> list[str]:
-        """Say why it ended early, if it did, and with which commands it goes on."""
-        lines = [self._why()] if self._why() else []
-        if self.tally.left:
-            go_on = _with_open_limit(self.commands.resume) if self.is_limit else self.commands.resume
-            lines += [f"{self._whats_left()}. Go on{' with a higher limit' if self.is_limit else ''}:"]
-            lines += [f"  {command(*go_on)}"]
-            return lines
-        if self.tally.failed and self.commands.failed:
-            lines += ["What failed is not bought again by itself. To buy it again:"]
-            lines += [f"  {command(*self.commands.failed)}"]
-        if self.tally.unknown and self.commands.unknown:
-            lines += ["Of what is unknown, look at the account's usage first. To send it again, perhaps paying twice:"]
-            lines += [f"  {command(*self.commands.unknown)}"]
+    def next_steps(self) -> list[str]:
+        """Return why the run ended early, if it did, and the commands that continue it."""
+        lines = [self._stop_reason()] if self._stop_reason() else []
+        if self.totals.unfinished:
+            arguments = self.commands.resume
+            if self.is_cost_limit:
+                lines.append(f"{self._describe_unfinished()}. To continue with a higher limit:")
+                arguments = _with_open_limit(arguments)
+            else:
+                lines.append(f"{self._describe_unfinished()}. To continue:")
+            return [*lines, f"  {shell_command(*arguments)}"]
+        if self.totals.failed and self.commands.retry_failed:
+            lines += ["Failed jobs are not retried automatically. To retry them:"]
+            lines += [f"  {shell_command(*self.commands.retry_failed)}"]
+        if self.totals.unknown and self.commands.retry_unknown:
+            lines += [
+                "Unknown jobs may have been accepted and billed: check the account's usage first. "
+                "To resubmit them, at the risk of paying twice:"
+            ]
+            lines += [f"  {shell_command(*self.commands.retry_unknown)}"]
         return lines
 
-    def _whats_left(self) -> str:
+    def _describe_unfinished(self) -> str:
         if self.is_sandbox:
-            return f"{self.tally.left:,} left"
-        unsent = self.tally.left - self.accepted - self.in_doubt
+            return f"{self.totals.unfinished:,} unfinished"
+        unsent = self.totals.unfinished - self.accepted - self.ambiguous
         parts = [
-            f"{self.accepted:,} accepted (not paid again)" if self.accepted else "",
-            f"{self.in_doubt:,} sent without an answer" if self.in_doubt else "",
+            f"{self.accepted:,} accepted (not charged again)" if self.accepted else "",
+            f"{self.ambiguous:,} sent without a response" if self.ambiguous else "",
             f"{unsent:,} not sent" if unsent > 0 else "",
         ]
-        return f"left: {', '.join(filter(None, parts))}"
+        return f"unfinished: {', '.join(filter(None, parts))}"
 
-    def _why(self) -> str:
-        match self.status:
+    def _stop_reason(self) -> str:
+        match self.exit_status:
             case ExitStatus.INTERRUPTED:
                 return "interrupted"
             case ExitStatus.STOPPED if self.reason:
-                return f"{'stopped early' if self.is_stopped else 'not all was fetched'}: {self.reason}"
+                return f"{'stopped early' if self.is_stopped else 'some clips could not be downloaded'}: {self.reason}"
             case ExitStatus.USAGE:
-                return f"stopped before anything was sent: {self.reason}"
+                return f"stopped before anything was submitted: {self.reason}"
             case _:
                 return ""
 
 
 def _with_open_limit(arguments: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave the amount to the user, who has to think of one."""
+    """Replace the amount of --max-cost by "...": only the user can decide on a higher one."""
     opened = list(arguments)
-    for place, argument in enumerate(arguments):
+    for index, argument in enumerate(arguments):
         if argument == "--max-cost":
-            opened[place + 1] = "..."
+            opened[index + 1] = "..."
         elif argument.startswith("--max-cost="):
-            opened[place] = "--max-cost=..."
+            opened[index] = "--max-cost=..."
     return tuple(opened)
 
 
-def command(*arguments: str) -> str:
-    """Give the command line that runs this program with these arguments."""
+def shell_command(*arguments: str) -> str:
+    """Return the command line that runs this program with these arguments, quoted for a shell."""
     name = Path(sys.argv[0]).stem
     program = ["omni-async"] if name == "omni-async" else ["python", "-m", "omni_async"]
     return shlex.join([*program, *arguments])

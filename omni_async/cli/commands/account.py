@@ -1,4 +1,4 @@
-"""`omni-async balance` and `omni-async check`: questions that spend nothing."""
+"""`omni-async balance` and `omni-async check`: requests that cost nothing."""
 
 from __future__ import annotations
 
@@ -25,118 +25,126 @@ from omni_async import (
 from ..exit_status import ExitStatus
 from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..session import client_for, start
+from ..session import open_client, run_command
 
 if TYPE_CHECKING:
     from omni_async import Balance, OmniClient
 
 
-_PATIENCE = Retry(timeout=8.0)  # somebody sits and waits
+# A person waits for the answer: give up sooner than a batch does (300 s). 8 s still cover a dropped connection and
+# four retries with backoff; 4 s would report a slow network as broken. Chosen, not measured.
+_INTERACTIVE_RETRY = Retry(timeout=8.0)
+
 _TOP_UP = "top up the account at https://apimart.ai"
 
 
-def balance(*, server: ServerOptions, style: OutputOptions) -> ExitStatus:
-    """Print what this key and the account have left, in the account's unit."""
-    output = Output(style)
+def balance(*, server: ServerOptions, output: OutputOptions) -> ExitStatus:
+    """Show the remaining credit of this key and of the account.
+
+    Amounts are in the unit of the account, which may be dollars, credits or
+    tokens.
+    """
+    out = Output(output)
 
     async def work() -> ExitStatus:
-        async with client_for(server, retry=_PATIENCE) as client:
-            found = await client.balance()
-            account = await _of_account(client, output)
-        if style.json:
-            output.record({"balance": asdict(found), "account": account and asdict(account)})
+        async with open_client(server, retry=_INTERACTIVE_RETRY) as client:
+            key = await client.balance()
+            account = await _account_balance(client, out)
+        if output.json:
+            out.json_line({"balance": asdict(key), "account": account and asdict(account)})
             return ExitStatus.DONE
-        output.result(f"this key: {describe(found)}")
+        out.result(f"this key: {format_balance(key)}")
         if account is not None:
-            output.result(f"account:  {describe(account)}")
+            out.result(f"account:  {format_balance(account)}")
         return ExitStatus.DONE
 
-    return start(work, output)
+    return run_command(work, out)
 
 
-async def _of_account(client: OmniClient, output: Output) -> Balance | None:
-    """Ask what the whole account has left, which is more than a clip needs to know: a no is only told."""
+async def _account_balance(client: OmniClient, output: Output) -> Balance | None:
+    """Return the balance of the account; print a note and return None if the server does not give it."""
     try:
         return await client.balance("account")
     except OmniError as error:
-        output.note(f"of the whole account, the server does not tell: {error}")
+        output.note(f"the balance of the account is not available: {error}")
         return None
 
 
 def check(
-    model: Annotated[str, typer.Option(help="Model id to look for.")] = DEFAULT_MODEL,
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Model to look for.")] = DEFAULT_MODEL,
     *,
     server: ServerOptions,
-    style: OutputOptions,
+    output: OutputOptions,
 ) -> ExitStatus:
-    """Look whether address, key, credit and model are all well. Spends nothing."""
-    output = Output(style)
+    """Check address, key, credit and model without spending anything."""
+    out = Output(output)
 
     async def work() -> ExitStatus:
-        async with client_for(server, retry=_PATIENCE) as client:
-            return await AccountCheck(client, server, output).run(model)
+        async with open_client(server, retry=_INTERACTIVE_RETRY) as client:
+            return await AccountCheck(client, server, out).run(model)
 
-    return start(work, output)
+    return run_command(work, out)
 
 
 class AccountCheck:
-    """Asks one thing after the other, and tells each finding as a line."""
+    """Checks one thing after the other and prints each result as a line."""
 
     def __init__(self, client: OmniClient, server: ServerOptions, output: Output) -> None:
         self._client = client
-        self._address = "a private sandbox" if server.sandbox else server.base_url or _usual_address()
+        self._address = "a private sandbox" if server.sandbox else server.base_url or _default_address()
         self._output = output
-        self._is_well = True
+        self._is_ok = True
 
     async def run(self, model: str) -> ExitStatus:
-        """Do it."""
+        """Run all checks; stop after the first request if that fails."""
         try:
-            found = await self._client.balance()
+            key = await self._client.balance()
         except OmniError as error:
-            self._tell_trouble(error)
+            self._report_first_error(error)
             return ExitStatus.STOPPED
-        self._tell("address", self._address)
-        self._tell("key", "accepted")
-        self._tell("credit", describe(found), _TOP_UP if _is_empty(found) else "")
-        await self._look_at_account()
-        await self._look_for(model)
-        return ExitStatus.DONE if self._is_well else ExitStatus.STOPPED
+        self._report("address", self._address)
+        self._report("key", "accepted")
+        self._report("credit", format_balance(key), _TOP_UP if _is_empty(key) else "")
+        await self._check_account()
+        await self._check_model(model)
+        return ExitStatus.DONE if self._is_ok else ExitStatus.STOPPED
 
-    async def _look_at_account(self) -> None:
-        """A key may have credit, or no limit at all, while the account that pays has none."""
+    async def _check_account(self) -> None:
+        """Check the account that pays: a key may have credit left, or no limit at all, while the account is empty."""
         try:
             account = await self._client.balance("account")
         except PaymentRequired as error:
-            self._tell("account", f"HTTP {error.status}: {error.message}", _TOP_UP)
+            self._report("account", f"HTTP {error.status}: {error.message}", _TOP_UP)
         except OmniError:
-            return  # not every server tells
+            return  # some servers do not answer this
         else:
-            self._tell("account", describe(account), _TOP_UP if _is_empty(account) else "")
+            self._report("account", format_balance(account), _TOP_UP if _is_empty(account) else "")
 
-    async def _look_for(self, model: str) -> None:
-        """See whether the server lists the model, or describes it: not every list is whole."""
+    async def _check_model(self, model: str) -> None:
+        """Check that the server lists or describes the model: its list may be incomplete."""
         try:
-            models, described = await self._listed(), await self._description(model)
+            models, schema = await self._models(), await self._schema(model)
         except PaymentRequired as error:
-            self._tell("model", f"HTTP {error.status}: {error.message}: without credit, it tells nothing more", _TOP_UP)
+            finding = f"HTTP {error.status}: {error.message} (without credit, the server does not list its models)"
+            self._report("model", finding, _TOP_UP)
         except OmniError as error:
-            self._tell("model", f"{model} cannot be looked up: {error}", "try again")
+            self._report("model", f"{model} cannot be looked up: {error}", "try again")
         else:
-            if models is None and described is None:
-                self._tell("model", f"{model}: whether it has this model, the server does not tell")
-            elif model in (models or ()) or described is not None:
-                self._tell("model", f"{model}{_what_is_known(model, described)}")
+            if models is None and schema is None:
+                self._report("model", f"{model}: the server does not list its models")
+            elif model in (models or ()) or schema is not None:
+                self._report("model", f"{model}{_describe_model(model, schema)}")
             else:
-                near = [name for name in models or () if "omni" in name.lower()] or (models or [])[:10]
-                self._tell("model", model, f"the server does not list it; it lists {', '.join(near)}")
+                similar = [name for name in models or () if "omni" in name.lower()] or (models or [])[:10]
+                self._report("model", model, f"the server does not list it; it lists {', '.join(similar)}")
 
-    async def _listed(self) -> list[str] | None:
+    async def _models(self) -> list[str] | None:
         try:
             return await self._client.models()
         except NotFound:
             return None
 
-    async def _description(self, model: str) -> dict[str, Any] | None:
+    async def _schema(self, model: str) -> dict[str, Any] | None:
         try:
             return await self._client.model_schema(model)
         except PaymentRequired:
@@ -144,51 +152,54 @@ class AccountCheck:
         except APIError:
             return None
 
-    def _tell_trouble(self, error: OmniError) -> None:
-        """Tell what the first question has shown to be wrong."""
+    def _report_first_error(self, error: OmniError) -> None:
+        """Report what the error of the first request says about address, key and credit."""
         match error:
             case AuthenticationError() | PermissionDenied():
-                self._tell("address", self._address)
-                self._tell("key", f"HTTP {error.status}: {error.message}", "get a good one at https://apimart.ai/keys")
+                self._report("address", self._address)
+                self._report(
+                    "key", f"HTTP {error.status}: {error.message}", "get a valid key at https://apimart.ai/keys"
+                )
             case PaymentRequired():
-                self._tell("address", self._address)
-                self._tell("key", "known to the server")
-                self._tell("credit", f"HTTP {error.status}: {error.message}", _TOP_UP)
+                self._report("address", self._address)
+                self._report("key", "known to the server")
+                self._report("credit", f"HTTP {error.status}: {error.message}", _TOP_UP)
             case APIError() if error.status < 300:
-                self._tell("address", self._address)
-                self._tell("key", f"the server says: {error.message}", "is this its key, and the address of the API?")
+                self._report("address", self._address)
+                self._report("key", f"the server reports: {error.message}", "is this the right key for this address?")
             case TransportError():
-                self._tell("address", f"{self._address}: {error}", "check the network, --base-url and APIMART_BASE_URL")
+                advice = "check the network, --base-url and APIMART_BASE_URL"
+                self._report("address", f"{self._address}: {error}", advice)
             case _:
-                self._tell("address", f"{self._address}: {error}", "is this the address of the API?")
+                self._report("address", f"{self._address}: {error}", "is this the address of the API?")
 
-    def _tell(self, name: str, finding: str, advice: str = "") -> None:
-        """Tell one finding; with an advice, it is not well."""
-        self._is_well = self._is_well and not advice
-        if self._output.style.json:
-            self._output.record({"check": name, "ok": not advice, "found": finding, "advice": advice or None})
+    def _report(self, name: str, finding: str, advice: str = "") -> None:
+        """Print one result; advice means that something has to be fixed."""
+        self._is_ok = self._is_ok and not advice
+        if self._output.options.json:
+            self._output.json_line({"check": name, "ok": not advice, "found": finding, "advice": advice or None})
         else:
-            self._output.result(f"{name:<8} {'WRONG' if advice else 'ok':<6} {finding}")
+            self._output.result(f"{name:<8} {'FAILED' if advice else 'ok':<6} {finding}")
             if advice:
                 self._output.result(f"{'':<15} {advice}")
 
 
-def describe(found: Balance) -> str:
-    """Give a balance as one line."""
+def format_balance(found: Balance) -> str:
+    """Return a balance as one line."""
     if found.unlimited:
         return "unlimited"
     parts = []
     if found.remaining is not None:
-        parts.append(f"{_as_given(found.remaining)} left")
+        parts.append(f"{_format_amount(found.remaining)} left")
     if found.remaining_credits is not None:
-        parts.append(f"{_as_given(found.remaining_credits)} credits left")
+        parts.append(f"{_format_amount(found.remaining_credits)} credits left")
     if found.used is not None:
-        parts.append(f"{_as_given(found.used)} used")
+        parts.append(f"{_format_amount(found.used)} used")
     return ", ".join(parts)
 
 
-def _as_given(number: float) -> str:
-    """Give a number as the server gave it: its unit may be dollars as well as tokens."""
+def _format_amount(number: float) -> str:
+    """Return an amount with the server's own digits and without a unit, which may be dollars or tokens."""
     return f"{number:,.6f}".rstrip("0").rstrip(".")
 
 
@@ -196,19 +207,19 @@ def _is_empty(found: Balance) -> bool:
     return not found.unlimited and found.remaining is not None and found.remaining <= 0
 
 
-def _what_is_known(model: str, described: dict[str, Any] | None) -> str:
-    """Give what a model is good for, by our table and by the server's own description."""
+def _describe_model(model: str, schema: dict[str, Any] | None) -> str:
+    """Return what is known about a model, from our table and from the server's description."""
     rules = MODELS.get(model)
     known = (
         f": {', '.join(rules.resolutions or ())}, {rules.default_length}"
         if rules
-        else ", of which no rules are known here"
+        else ": listed by the server, but this version does not know its rules"
     )
-    idempotency = (described or {}).get("idempotency")
+    idempotency = (schema or {}).get("idempotency")
     if isinstance(idempotency, dict) and idempotency.get("supported") is True:
-        return f"{known}; a submit sent twice is paid once (Idempotency-Key)"
+        return f"{known}; a resent submit is billed once (Idempotency-Key)"
     return known
 
 
-def _usual_address() -> str:
+def _default_address() -> str:
     return os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL

@@ -1,4 +1,4 @@
-"""`omni-async batch`: a file of requests, a folder of clips."""
+"""`omni-async batch`: a file of requests in, a folder of clips out."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from omni_async import JobStatus, LedgerError, LedgerReader
 
 from ... import batch as requests
 from ..exit_status import ExitStatus, UsageError
-from ..ledger import RecordedJobs, ledger_of
-from ..options import CostOptions, Folder, LimitOptions, OutputOptions, ServerOptions, Unknown, ViewOptions  # noqa: TC001 - typer evaluates the annotations
+from ..formatting import format_status
+from ..ledger import RecordedJobs, ledger_for_run
+from ..options import (  # noqa: TC001 - typer evaluates the annotations
+    CostOptions,
+    LimitOptions,
+    OutputFolder,
+    OutputOptions,
+    RetryFailed,
+    RetryUnknown,
+    ServerOptions,
+    ViewOptions,
+)
 from ..output import Output
-from ..run import Run, RunPlan
+from ..run import MAX_PENDING, Run, RunPlan
 from ..summary import FollowUpCommands
 
 if TYPE_CHECKING:
@@ -24,92 +34,90 @@ if TYPE_CHECKING:
     from omni_async import Job, JobRecord, OmniClient
 
 
-_NAMED = 10  # edited lines
+# Edited lines that an error lists: enough to see what happened, and they fit the screen.
+_LISTED_LINES = 10
 
-# Of a chain only one job is on its way at a time, while the others wait: so many more are looked after at once.
-_AHEAD, _AHEAD_WITH_CHAINS = 1000, 10_000
+# In a chain only one job runs at a time while the others wait, so that more jobs are needed to keep an account busy:
+# with 10,000, chains of up to ten lines still leave a thousand runnable ones. Half or double only shifts that length.
+_MAX_PENDING_WITH_CHAINS = 10_000
 
 
 def batch(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Requests: .jsonl, .csv or .txt.", show_default=False)],
-    output: Folder = Path("clips"),
+    folder: OutputFolder = Path("clips"),
     *,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Buy those again that failed in an earlier run.")
-    ] = False,
-    unknown: Unknown = False,
-    money: CostOptions,
+    retry_failed: RetryFailed = False,
+    retry_unknown: RetryUnknown = False,
+    cost: CostOptions,
     server: ServerOptions,
-    pace: LimitOptions,
-    show: ViewOptions,
-    style: OutputOptions,
+    limits: LimitOptions,
+    view: ViewOptions,
+    output: OutputOptions,
 ) -> ExitStatus:
-    """Make a clip for every line of a file.
+    """Generate a clip for every line of a file.
 
-    .jsonl: an object a line: the API's fields, and if wanted id and
-    extend_from (the id of another line). .csv: the same names as header.
-    .txt: a prompt a line.
+    .jsonl: one JSON object per line, with the fields of the API and
+    optionally id and extend_from (the id of another line).
+    .csv: the same names in the header. .txt: one prompt per line.
 
-    All of it is checked before anything is sent. The folder remembers every
-    job (ledger.db): the same command again goes on where it was, and pays
-    for nothing twice.
+    The whole file is checked before anything is submitted. The folder
+    records every job in ledger.db: run the same command again to continue.
+    Clips that are complete are kept, and no job is paid for twice.
     """
-    ledger = ledger_of(output, sandbox=server.sandbox)
-    lines = _lines(file, ledger, sandbox=server.sandbox)
-    before = _standing(file, lines, ledger)
-    again = before.to_buy_again(failed=retry_failed, unknown=unknown, sandbox=server.sandbox)
+    ledger = ledger_for_run(folder, sandbox=server.sandbox)
+    lines = _read_lines(file, ledger, sandbox=server.sandbox)
+    recorded = _recorded_jobs(file, lines, ledger)
+    resubmit = recorded.keys_to_resubmit(retry_failed=retry_failed, retry_unknown=retry_unknown, sandbox=server.sandbox)
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
-        return requests.submit_lines(client, lines, resubmit=again)
+        return requests.submit_lines(client, lines, resubmit=resubmit)
 
     plan = RunPlan(
         total=len(lines),
         ledger=ledger,
         jobs=jobs,
-        commands=FollowUpCommands.same(failed="--retry-failed", unknown="--unknown"),
-        lines={line.key: line.number for line in lines},
-        before=before,
-        ahead=_AHEAD_WITH_CHAINS if any(line.extend_from for line in lines) else _AHEAD,
+        commands=FollowUpCommands.same_command(can_retry=True),
+        line_numbers={line.key: line.number for line in lines},
+        recorded=recorded,
+        max_pending=_MAX_PENDING_WITH_CHAINS if any(line.extend_from for line in lines) else MAX_PENDING,
     )
-    return Run(plan, server, pace, Output(style), money, show=show).run()
+    return Run(plan, server, limits, Output(output), cost, view=view).run()
 
 
-def _named(file: Path, problem: requests.Problem) -> str:
+def _describe_problem(file: Path, problem: requests.Problem) -> str:
     return f"{file}:{problem.number}: {problem.reason}" if problem.number else f"{file}: {problem.reason}"
 
 
-def _lines(file: Path, ledger: Path, *, sandbox: bool) -> list[requests.Line]:
-    """Read and check the file. Raises `Misuse` with everything that is wrong with it."""
+def _read_lines(file: Path, ledger: Path, *, sandbox: bool) -> list[requests.Line]:
+    """Read and check the file. Raise `UsageError` with all its problems."""
     with ExitStack() as stack:
         find: Callable[[str], JobRecord | None] = lambda _: None  # noqa: E731
-        with suppress(LedgerError):  # where it cannot be read, the client says so
+        with suppress(LedgerError):  # the client will report a ledger that cannot be read
             find = stack.enter_context(LedgerReader(ledger)).find
 
-        def is_done(key: str) -> bool:  # or on its way at least: what it refers to has been sent
+        def is_done(key: str) -> bool:
+            """Whether the files of a line are not needed again: its clip is complete, or its request was sent."""
             record = find(key)
             status = record.status if record else JobStatus.WAITING
             return status is JobStatus.COMPLETED or (status is not JobStatus.WAITING and not sandbox)
 
         try:
             return requests.read(file, is_done=is_done)
-        except requests.InvalidBatchFile as bad:
-            raise UsageError(*(_named(file, problem) for problem in bad.problems)) from None
+        except requests.InvalidBatchFile as error:
+            raise UsageError(*(_describe_problem(file, problem) for problem in error.problems)) from None
 
 
-def _standing(file: Path, lines: list[requests.Line], ledger: Path) -> RecordedJobs:
-    """Give how the lines stand in the ledger. Raises `Misuse` for those that ask for something else than before."""
-    standing, edited = RecordedJobs(), []
-    with suppress(LedgerError), LedgerReader(ledger) as reader:  # where it cannot be read, the client says so
+def _recorded_jobs(file: Path, lines: list[requests.Line], ledger: Path) -> RecordedJobs:
+    """Return what the ledger knows of the lines. Raise `UsageError` if a line reuses an id for another request."""
+    recorded, edited = RecordedJobs(), []
+    with suppress(LedgerError), LedgerReader(ledger) as reader:  # the client will report an unreadable ledger
         for line, record, is_same in requests.find_recorded(lines, reader.find):
-            standing.add(record)
+            recorded.add(record)
             if not is_same:
-                edited.append(_edited(file, line, record))
+                status = format_status(record.status)
+                edited.append(f"{file}:{line.number}: id {line.key!r} already names another request ({status})")
     if edited:
-        more = [f"... and {len(edited) - _NAMED:,} more"] if len(edited) > _NAMED else []
-        advice = f"Nothing was sent. {ledger} remembers what each id stood for: give an edited line another id"
-        raise UsageError(*edited[:_NAMED], *more, advice)
-    return standing
-
-
-def _edited(file: Path, line: requests.Line, record: JobRecord) -> str:
-    return f"{file}:{line.number}: id {line.key!r} stood for another request before ({record.status})"
+        more = [f"... and {len(edited) - _LISTED_LINES:,} more"] if len(edited) > _LISTED_LINES else []
+        advice = f"Nothing was submitted. {ledger} records one request per id: give an edited line a new id"
+        raise UsageError(*edited[:_LISTED_LINES], *more, advice)
+    return recorded

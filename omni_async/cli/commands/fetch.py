@@ -1,4 +1,4 @@
-"""`omni-async fetch`: clips of tasks that were submitted before, or elsewhere."""
+"""`omni-async fetch`: downloads the clips of tasks that were submitted before, or by another program."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ import typer
 from omni_async import LedgerError, LedgerReader
 
 from ..exit_status import ExitStatus, UsageError
-from ..ledger import RecordedJobs, ledger_of
-from ..options import Folder, LimitOptions, OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
+from ..ledger import RecordedJobs, ledger_for_run
+from ..options import (  # noqa: TC001 - typer evaluates the annotations
+    LimitOptions,
+    OutputFolder,
+    OutputOptions,
+    ServerOptions,
+)
 from ..output import Output
 from ..run import Run, RunPlan
 from ..summary import FollowUpCommands
@@ -25,41 +30,48 @@ if TYPE_CHECKING:
 
 def fetch(
     task_ids: Annotated[
-        list[str], typer.Argument(metavar="TASK_ID", help="Ids that the server gave.", show_default=False)
+        list[str], typer.Argument(metavar="TASK_ID", help="Task ids of the server.", show_default=False)
     ],
-    output: Folder = Path("clips"),
+    folder: OutputFolder = Path("clips"),
     *,
     server: ServerOptions,
-    pace: LimitOptions,
-    style: OutputOptions,
+    limits: LimitOptions,
+    output: OutputOptions,
 ) -> ExitStatus:
-    """Follow tasks by their ids, download their clips and print the paths. Costs nothing.
+    """Download the clips of existing tasks.
 
-    A task of a job that the folder knows brings that job's clip.
+    Waits for tasks that are still running and prints the paths. Costs
+    nothing. If the folder's ledger knows a task, the clip gets the name of
+    that job.
     """
-    wanted = list(dict.fromkeys(task_ids))
-    if bad := [task_id for task_id in wanted if not task_id.strip() or not task_id.isprintable()]:
-        raise UsageError(*(f"{task_id!r} is no task id" for task_id in bad))
+    unique_ids = list(dict.fromkeys(task_ids))
+    if invalid := [task_id for task_id in unique_ids if not task_id.strip() or not task_id.isprintable()]:
+        raise UsageError(*(f"{task_id!r} is not a task id" for task_id in invalid))
 
-    ledger = ledger_of(output, sandbox=server.sandbox)
-    before = RecordedJobs()
-    keys = _known_keys(wanted, ledger, before)
+    ledger = ledger_for_run(folder, sandbox=server.sandbox)
+    recorded = RecordedJobs()
+    keys = _recorded_keys(unique_ids, ledger, recorded)
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
-        return (client.attach(task_id, key=keys.get(task_id)) for task_id in wanted)
+        return (client.attach(task_id, key=keys.get(task_id)) for task_id in unique_ids)
 
     plan = RunPlan(
-        total=len(wanted), ledger=ledger, jobs=jobs, commands=FollowUpCommands.same(), is_sum=False, before=before
+        total=len(unique_ids),
+        ledger=ledger,
+        jobs=jobs,
+        commands=FollowUpCommands.same_command(),
+        prints_summary=False,
+        recorded=recorded,
     )
-    return Run(plan, server, pace, Output(style)).run()
+    return Run(plan, server, limits, Output(output)).run()
 
 
-def _known_keys(task_ids: list[str], ledger: Path, before: RecordedJobs) -> dict[str, str]:
-    """Give the keys of the jobs that the ledger knows by these tasks, and note how they stand."""
+def _recorded_keys(task_ids: list[str], ledger: Path, recorded: RecordedJobs) -> dict[str, str]:
+    """Return the keys of the jobs that the ledger knows by these task ids, and add their records to `recorded`."""
     keys = {}
-    with suppress(LedgerError), LedgerReader(ledger) as reader:  # where it cannot be read, the client says so
+    with suppress(LedgerError), LedgerReader(ledger) as reader:  # the client will report an unreadable ledger
         for task_id in task_ids:
             if (record := reader.find_task(task_id)) is not None:
                 keys[task_id] = record.key
-                before.add(record)
+                recorded.add(record)
     return keys

@@ -1,38 +1,35 @@
-"""`omni-async gallery`: a page on which a folder's clips can be looked at."""
+"""`omni-async gallery`: writes a page that shows the clips of a folder in a browser."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from ..exit_status import ExitStatus
 from ..gallery_page import write_page
-from ..ledger import ledger_in
-from ..options import OutputOptions  # noqa: TC001 - typer evaluates the annotations
+from ..ledger import existing_ledger
+from ..options import ClipFolder, OutputOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
 
 
 def gallery(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
+    folder: ClipFolder = Path("clips"),
     *,
-    style: OutputOptions,
+    output: OutputOptions,
 ) -> ExitStatus:
-    """Write DIR/gallery.html: all clips of a folder, to look at in a browser.
+    """Write DIR/gallery.html, a page that shows all clips.
 
-    One page, which needs no network and no server: search, filter, sort,
-    play. Its pictures are made once and kept in DIR/.posters. Works at any
-    time, also while a batch is running; needs no key.
+    One page to search, filter, sort and play; it needs no network and no
+    server. Poster images are made once and kept in DIR/.posters. Works at
+    any time, also while a batch is running; needs no key.
     """
-    output = Output(style)
-    written = write_page(ledger_in(folder), output)
+    out = Output(output)
+    written = write_page(existing_ledger(folder), out)
     if written is None:
         return ExitStatus.USAGE
-    if style.json:
-        output.record(
+    if output.json:
+        out.json_line(
             {"gallery": str(written.path), "jobs": written.jobs, "clips": written.clips, "posters": written.posters}
         )
-    elif style.quiet:
-        output.result(str(written.path))
+    elif output.quiet:
+        out.result(str(written.path))
     return ExitStatus.DONE

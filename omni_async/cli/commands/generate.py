@@ -13,8 +13,13 @@ from pydantic import ValidationError
 from omni_async import DEFAULT_MODEL, VideoRequest, check_references
 
 from ..exit_status import ExitStatus, UsageError
-from ..ledger import ledger_of
-from ..options import Folder, LimitOptions, OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
+from ..ledger import ledger_for_run
+from ..options import (  # noqa: TC001 - typer evaluates the annotations
+    LimitOptions,
+    OutputFolder,
+    OutputOptions,
+    ServerOptions,
+)
 from ..output import Output
 from ..run import Run, RunPlan
 from ..summary import FollowUpCommands
@@ -27,38 +32,36 @@ if TYPE_CHECKING:
     from omni_async import Job, OmniClient
 
 
-class Ratio(StrEnum):
-    """Shape of the picture."""
+class AspectRatio(StrEnum):
+    """Aspect ratio of a clip."""
 
-    WIDE = "16:9"
-    TALL = "9:16"
+    LANDSCAPE = "16:9"
+    PORTRAIT = "9:16"
 
 
 def generate(
     prompt: Annotated[
-        str | None, typer.Argument(metavar="PROMPT", help="What the clip shall show.", show_default=False)
+        str | None, typer.Argument(metavar="PROMPT", help="What the clip should show.", show_default=False)
     ] = None,
     *,
-    image: Annotated[
-        list[str] | None, typer.Option(metavar="FILE|URL", help="A picture to refer to; up to 16 of them.")
-    ] = None,
-    video: Annotated[str | None, typer.Option(metavar="FILE|URL", help="A video to refer to, or to edit.")] = None,
-    aspect_ratio: Annotated[Ratio | None, typer.Option(help="Shape of the picture.")] = None,
-    resolution: Annotated[str | None, typer.Option(metavar="SIZE", help="Size of the picture.")] = None,
+    image: Annotated[list[str] | None, typer.Option(metavar="FILE|URL", help="Reference image, up to 16.")] = None,
+    video: Annotated[str | None, typer.Option(metavar="FILE|URL", help="Reference video, or a video to edit.")] = None,
+    aspect_ratio: Annotated[AspectRatio | None, typer.Option(help="Aspect ratio.")] = None,
+    resolution: Annotated[str | None, typer.Option(metavar="SIZE", help="Resolution, for example 720p.")] = None,
     duration: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="Length, where the model lets one choose.")
+        int | None, typer.Option(metavar="SECONDS", help="Length in seconds, if the model accepts one.")
     ] = None,
-    extend_from: Annotated[str | None, typer.Option(metavar="TASK_ID", help="Go on from this earlier task.")] = None,
-    model: Annotated[str, typer.Option(help="Model id; omni-async models shows what each takes.")] = DEFAULT_MODEL,
-    output: Folder = Path("clips"),
+    extend_from: Annotated[str | None, typer.Option(metavar="TASK_ID", help="Extend the clip of this task.")] = None,
+    model: Annotated[str, typer.Option(metavar="MODEL", help="Model to use; see omni-async models.")] = DEFAULT_MODEL,
+    folder: OutputFolder = Path("clips"),
     server: ServerOptions,
-    pace: LimitOptions,
-    style: OutputOptions,
+    limits: LimitOptions,
+    output: OutputOptions,
 ) -> ExitStatus:
-    """Make one clip and print its path."""
+    """Generate one clip and print its path."""
     if not (prompt and prompt.strip()) and not image and not video:
-        raise UsageError("give a prompt, --image or --video; at least one of them is needed")
-    request = _request(
+        raise UsageError("nothing to generate: give a prompt, --image or --video")
+    request = _build_request(
         model=model,
         prompt=prompt,
         images=image or (),
@@ -72,34 +75,34 @@ def generate(
     async def jobs(client: OmniClient) -> Iterable[Job]:
         return [client.submit(request)]
 
-    ledger = ledger_of(output, sandbox=server.sandbox)
-    plan = RunPlan(total=1, ledger=ledger, jobs=jobs, commands=_commands(output, server), is_sum=False)
-    return Run(plan, server, pace, Output(style)).run()
+    ledger = ledger_for_run(folder, sandbox=server.sandbox)
+    plan = RunPlan(total=1, ledger=ledger, jobs=jobs, commands=_follow_up(folder, server), prints_summary=False)
+    return Run(plan, server, limits, Output(output)).run()
 
 
-def _commands(folder: Path, server: ServerOptions) -> FollowUpCommands:
-    """Give those that go on with this clip: the ledger has it, so it is not asked for a second time."""
-    again = ("resume", str(folder), *server.again())
-    return FollowUpCommands(resume=again, unknown=(*again, "--unknown"))
+def _follow_up(folder: Path, server: ServerOptions) -> FollowUpCommands:
+    """Return the commands that continue this clip: `resume`, because `generate` again would pay for another clip."""
+    resume = ("resume", str(folder), *server.as_arguments())
+    return FollowUpCommands(resume=resume, retry_unknown=(*resume, "--retry-unknown"))
 
 
-def _request(**fields: Any) -> VideoRequest:
-    """Give the request, checked together with its files. Raises `Misuse`."""
+def _build_request(**fields: Any) -> VideoRequest:
+    """Return the request, checked together with its files. Raise `UsageError`."""
     try:
         request = VideoRequest(**fields)
     except ValidationError as error:
-        raise UsageError(*map(_in_words, error.errors(include_url=False, include_input=False))) from None
-    if faults := check_references(request):
-        raise UsageError(*(_as_options(str(fault)) for fault in faults))
+        raise UsageError(*map(_describe_error, error.errors(include_url=False, include_input=False))) from None
+    if errors := check_references(request):
+        raise UsageError(*(_name_options(str(error)) for error in errors))
     return request
 
 
-def _in_words(fault: ErrorDetails) -> str:
-    place = ".".join(map(str, fault["loc"]))
-    text = str(fault.get("ctx", {}).get("error", fault["msg"]))
-    return _as_options(f"{place}: {text}" if place and not text.startswith(place) else text)
+def _describe_error(details: ErrorDetails) -> str:
+    field = ".".join(map(str, details["loc"]))
+    text = str(details.get("ctx", {}).get("error", details["msg"]))
+    return _name_options(f"{field}: {text}" if field and not text.startswith(field) else text)
 
 
-def _as_options(text: str) -> str:
-    """Name the options in place of the fields."""
+def _name_options(text: str) -> str:
+    """Return the message with the options in place of the fields."""
     return re.sub("^images", "--image", re.sub("^video: ", "--video: ", text))

@@ -1,4 +1,4 @@
-"""`omni-async models`: what each model takes, and which of them the server names itself."""
+"""`omni-async models`: what each model accepts, and which of them the server lists."""
 
 from __future__ import annotations
 
@@ -15,58 +15,62 @@ from omni_async import DEFAULT_MODEL, MODELS, ModelRules, OmniError, Retry
 from ..exit_status import ExitStatus
 from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..session import client_for, describe, start
+from ..session import describe, open_client, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-_PATIENCE = Retry(timeout=8.0)  # somebody sits and waits
-_NAMED = 20  # other ids of the server
+_INTERACTIVE_RETRY = Retry(timeout=8.0)  # seconds; a person waits, as in `check`
+
+# Other ids of the server that the table names. A gateway may list hundreds; --json prints them all.
+_LISTED_MODELS = 20
 
 
-def models(*, server: ServerOptions, style: OutputOptions) -> ExitStatus:
-    """Show what each model takes; with a key, also which the server has.
+def models(*, server: ServerOptions, output: OutputOptions) -> ExitStatus:
+    """List the models and what each of them accepts.
 
-    Needs no key and no network. Other models can be named as well: what
-    they take is not checked here.
+    Needs no key and no network. With a key, also shows which models the
+    server offers. Models that are not in this list can be used as well;
+    their requests are not checked before they are sent.
     """
-    output = Output(style)
+    out = Output(output)
     if not (server.sandbox or os.environ.get("APIMART_API_KEY", "").strip()):
-        _tell(output, None)
+        _print_models(out, None)
         return ExitStatus.DONE
 
     async def work() -> ExitStatus:
         try:
-            async with client_for(server, retry=_PATIENCE) as client:
+            async with open_client(server, retry=_INTERACTIVE_RETRY) as client:
                 served = await client.models()
         except OmniError as error:
-            _tell(output, None)
-            output.problem(f"which of them the server has, it did not say: {describe(error)}")
+            _print_models(out, None)
+            out.error(f"the models of the server could not be listed: {describe(error)}")
             return ExitStatus.STOPPED
-        _tell(output, served)
+        _print_models(out, served)
         return ExitStatus.DONE
 
-    return start(work, output)
+    return run_command(work, out)
 
 
-def _tell(output: Output, served: Sequence[str] | None) -> None:
-    if output.style.json:
+def _print_models(output: Output, served: Sequence[str] | None) -> None:
+    """Print the table; `served` are the ids that the server lists, None if it was not asked or did not answer."""
+    if output.options.json:
         for rules in MODELS.values():
-            output.record(_as_json(rules, served))
+            output.json_line(_as_json(rules, served))
         if served is not None:
-            output.record({"served": list(served)})
+            output.json_line({"served": list(served)})
         return
-    output.show(_table(served))
-    if served is not None and not output.style.quiet and (others := _others(served)):
-        output.result(f"\nThe server also names {others}")
+    output.render(_table(served))
+    if served is not None and not output.options.quiet and (others := _other_models(served)):
+        output.result(f"\nThe server also lists {others}")
 
 
 def _as_json(rules: ModelRules, served: Sequence[str] | None) -> dict[str, Any]:
     facts = {each.name: getattr(rules, each.name) for each in fields(rules)}
-    kinds = {name: list(counts) for name, counts in (rules.generation_types or {}).items()}
+    generation_types = {name: list(counts) for name, counts in (rules.generation_types or {}).items()}
     is_served = None if served is None else _is_served(rules, served)
-    return facts | {"generation_types": kinds, "default": rules.id == DEFAULT_MODEL, "served": is_served}
+    return facts | {"generation_types": generation_types, "default": rules.id == DEFAULT_MODEL, "served": is_served}
 
 
 def _is_served(rules: ModelRules, served: Sequence[str]) -> bool:
@@ -76,20 +80,20 @@ def _is_served(rules: ModelRules, served: Sequence[str]) -> bool:
 def _table(served: Sequence[str] | None) -> Group:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("model", no_wrap=True)
-    for column in ("seconds", "sizes", "images", "frames", "video", "goes on", *(["server"] if served else [])):
+    for column in ("seconds", "resolutions", "images", "frames", "videos", "extend", *(["server"] if served else [])):
         table.add_column(column)
     for rules in MODELS.values():
-        has = [] if not served else ["has it" if _is_served(rules, served) else "not named"]
-        table.add_row(*_row(rules), *has)
+        server = [] if not served else ["available" if _is_served(rules, served) else "not listed"]
+        table.add_row(*_row(rules), *server)
     return Group(table, "", *(Text(f"{rules.id}: {_note(rules)}") for rules in MODELS.values()))
 
 
 def _row(rules: ModelRules) -> tuple[str, ...]:
     return (
         rules.id,
-        ", ".join(map(str, rules.durations or ())) or "its choice",
+        ", ".join(map(str, rules.durations or ())) or "automatic",
         ", ".join(rules.resolutions or ()),
-        _numbers(rules.image_counts or ()),
+        _format_counts(rules.image_counts or ()),
         "yes" if rules.accepts_frames else "no",
         str(rules.max_videos),
         "yes" if rules.can_extend else "no",
@@ -97,20 +101,23 @@ def _row(rules: ModelRules) -> tuple[str, ...]:
 
 
 def _note(rules: ModelRules) -> str:
-    also = f"also called {', '.join(rules.aliases)}" if rules.aliases else ""
+    aliases = f"also called {', '.join(rules.aliases)}" if rules.aliases else ""
     default = "the default" if rules.id == DEFAULT_MODEL else ""
-    return "; ".join(filter(None, [default, also, rules.default_length, rules.note]))
+    return "; ".join(filter(None, [default, aliases, rules.default_length, rules.note]))
 
 
-def _numbers(counts: Sequence[int]) -> str:
-    """Give "0-16", or "0, 1, 3" where some are left out."""
-    is_whole = len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1))
-    return f"{counts[0]}-{counts[-1]}" if is_whole else ", ".join(map(str, counts))
+def _format_counts(counts: Sequence[int]) -> str:
+    """Return "0-16", or "0, 1, 3" if some are missing."""
+    is_range = len(counts) > 2 and list(counts) == list(range(counts[0], counts[-1] + 1))
+    return f"{counts[0]}-{counts[-1]}" if is_range else ", ".join(map(str, counts))
 
 
-def _others(served: Sequence[str]) -> str:
+def _other_models(served: Sequence[str]) -> str:
+    """Return the ids that the table does not have, those of the same family first."""
     known = {name for rules in MODELS.values() for name in (rules.id, *rules.aliases)}
     others = [name for name in served if name not in known]
-    near = [name for name in others if "omni" in name.lower()]
-    named = ", ".join((near + [name for name in others if name not in near])[:_NAMED])
-    return named if len(others) <= _NAMED else f"{named} and {len(others) - _NAMED:,} more (--json tells all)"
+    similar = [name for name in others if "omni" in name.lower()]
+    listed = ", ".join((similar + [name for name in others if name not in similar])[:_LISTED_MODELS])
+    if len(others) <= _LISTED_MODELS:
+        return listed
+    return f"{listed} and {len(others) - _LISTED_MODELS:,} more (--json lists all)"

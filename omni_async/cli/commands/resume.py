@@ -1,22 +1,29 @@
-"""`omni-async resume`: goes on with what a folder's ledger says is unfinished."""
+"""`omni-async resume`: continues what a folder's ledger records as unfinished."""
 
 from __future__ import annotations
 
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from omni_async import JobStatus
 
-from .. import formatting as words
 from ..exit_status import ExitStatus, UsageError
-from ..ledger import SANDBOX_LEDGER, UNFINISHED, RecordedJobs, ledger_in, ledger_of, reading
-from ..options import CostOptions, LimitOptions, OutputOptions, ServerOptions, Unknown, ViewOptions  # noqa: TC001 - typer evaluates the annotations
+from ..formatting import format_count
+from ..ledger import SANDBOX_LEDGER, UNFINISHED, RecordedJobs, existing_ledger, ledger_for_run, read_ledger
+from ..options import (  # noqa: TC001 - typer evaluates the annotations
+    ClipFolder,
+    CostOptions,
+    LimitOptions,
+    OutputOptions,
+    RetryFailed,
+    RetryUnknown,
+    ServerOptions,
+    ViewOptions,
+)
 from ..output import Output
 from ..run import Run, RunPlan
-from ..summary import FollowUpCommands, command
+from ..summary import FollowUpCommands, shell_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -25,78 +32,74 @@ if TYPE_CHECKING:
 
 
 def resume(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
+    folder: ClipFolder = Path("clips"),
     *,
-    failed: Annotated[bool, typer.Option("--failed", help="Buy those again that failed.")] = False,
-    unknown: Unknown = False,
-    money: CostOptions,
+    retry_failed: RetryFailed = False,
+    retry_unknown: RetryUnknown = False,
+    cost: CostOptions,
     server: ServerOptions,
-    pace: LimitOptions,
-    show: ViewOptions,
-    style: OutputOptions,
+    limits: LimitOptions,
+    view: ViewOptions,
+    output: OutputOptions,
 ) -> ExitStatus:
-    """Go on with all that is unfinished in a folder.
+    """Continue the unfinished jobs of a folder.
 
-    What is accepted is followed and fetched without paying again; what was
-    not sent yet is sent.
+    Accepted jobs are followed and downloaded without paying again; jobs
+    that were not sent are submitted.
     """
     ledger = _ledger(folder, is_sandbox=server.sandbox)
     statuses = [
         *UNFINISHED,
-        *((JobStatus.FAILED, JobStatus.CANCELLED) if failed else ()),
-        *((JobStatus.UNKNOWN,) if unknown else ()),
+        *((JobStatus.FAILED, JobStatus.CANCELLED) if retry_failed else ()),
+        *((JobStatus.UNKNOWN,) if retry_unknown else ()),
     ]
-    before, extra = RecordedJobs(), []  # of the extra ones, client.resume() knows nothing
-    with reading(ledger) as reader:
+    recorded, extra = RecordedJobs(), []  # extra: jobs that client.resume() does not continue
+    with read_ledger(ledger) as reader:
         for record in reader.jobs(*statuses):
-            before.add(record)
+            recorded.add(record)
             if server.sandbox or record.status not in UNFINISHED:
-                extra.append(_task_to_follow(record, is_sandbox=server.sandbox))
+                extra.append(_task_to_attach(record, is_sandbox=server.sandbox))
         totals = reader.totals()
 
     async def jobs(client: OmniClient) -> Iterable[Job]:
         unfinished = [] if server.sandbox else client.resume()
-        return chain(unfinished, (_take_up(client, key, task_id) for key, task_id in extra))
+        return chain(unfinished, (_continue(client, key, task_id) for key, task_id in extra))
 
-    if not before.total:
-        return _nothing_to_do(folder, totals, Output(style))
-    commands = FollowUpCommands.same(failed="--failed", unknown="--unknown")
-    plan = RunPlan(total=before.total, ledger=ledger, jobs=jobs, commands=commands, before=before)
-    return Run(plan, server, pace, Output(style), money, show=show).run()
+    if not recorded.total:
+        return _nothing_to_do(folder, totals, Output(output))
+    commands = FollowUpCommands.same_command(can_retry=True)
+    plan = RunPlan(total=recorded.total, ledger=ledger, jobs=jobs, commands=commands, recorded=recorded)
+    return Run(plan, server, limits, Output(output), cost, view=view).run()
 
 
 def _ledger(folder: Path, *, is_sandbox: bool) -> Path:
-    if ledger_in(folder).name == SANDBOX_LEDGER and not is_sandbox:
-        raise UsageError(
-            f"{folder} holds clips of a private sandbox; go on with one:", f"  {command(*_sandboxed(folder))}"
-        )
-    return ledger_of(folder, sandbox=is_sandbox)
+    if existing_ledger(folder).name == SANDBOX_LEDGER and not is_sandbox:
+        command = shell_command("resume", str(folder), "--sandbox")
+        raise UsageError(f"{folder} contains sandbox clips. To continue with a new sandbox:", f"  {command}")
+    return ledger_for_run(folder, sandbox=is_sandbox)
 
 
-def _sandboxed(folder: Path) -> tuple[str, ...]:
-    return "resume", str(folder), "--sandbox"
+def _task_to_attach(record: JobRecord, *, is_sandbox: bool) -> tuple[str, str | None]:
+    """Return the key of a job, and its task id if it was cancelled here but continues on the server."""
+    is_attachable = record.status is JobStatus.CANCELLED and not is_sandbox
+    return record.key, record.task_id if is_attachable else None
 
 
-def _task_to_follow(record: JobRecord, *, is_sandbox: bool) -> tuple[str, str | None]:
-    """Give the key of a job, and its task if it was given up here while the server went on with it."""
-    is_followed = record.status is JobStatus.CANCELLED and not is_sandbox
-    return record.key, record.task_id if is_followed else None
-
-
-def _take_up(client: OmniClient, key: str, task_id: str | None) -> Job:
+def _continue(client: OmniClient, key: str, task_id: str | None) -> Job:
     return client.resubmit(key) if task_id is None else client.attach(task_id, key=key)
 
 
 def _nothing_to_do(folder: Path, totals: LedgerTotals, output: Output) -> ExitStatus:
     count = totals.by_status.get
-    made = f"nothing is unfinished in {folder}: {words.count(count(JobStatus.COMPLETED, 0), 'clip')} there"
+    completed = f"nothing to resume in {folder}: {format_count(count(JobStatus.COMPLETED, 0), 'clip')} complete"
     others = [
-        (count(JobStatus.FAILED, 0) + count(JobStatus.CANCELLED, 0), "failed", "--failed"),
-        (count(JobStatus.UNKNOWN, 0), "unknown", "--unknown"),
+        (count(JobStatus.FAILED, 0) + count(JobStatus.CANCELLED, 0), "failed", "--retry-failed"),
+        (count(JobStatus.UNKNOWN, 0), "unknown", "--retry-unknown"),
     ]
-    told = [f"{number:,} {name} ({option} sends them again)" for number, name, option in others if number]
-    if output.style.json:
-        output.record({"summary": {"total": 0, "clips": 0, "failed": 0, "unknown": 0, "left": 0, "exit": 0}})
+    hints = [f"{number:,} {name} ({option} resubmits them)" for number, name, option in others if number]
+    if output.options.json:
+        counts = {"total": 0, "clips": 0, "failed": 0, "unknown": 0, "unfinished": 0}
+        output.json_line({"summary": {**counts, "exit_status": int(ExitStatus.DONE)}})
     else:
-        output.note(", ".join([made, *told]))
+        output.note(", ".join([completed, *hints]))
     return ExitStatus.DONE

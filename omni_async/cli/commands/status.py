@@ -1,4 +1,4 @@
-"""`omni-async status`: what a folder's ledger knows, as a table for people or as lines of JSON for programs."""
+"""`omni-async status`: what a folder's ledger records, as a table for people or as JSON lines for programs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from omni_async import JobStatus
 
 from ..exit_status import ExitStatus
 from ..job_table import LedgerSummary
-from ..ledger import SANDBOX_LEDGER, UNFINISHED, ledger_in, reading
-from ..options import OutputOptions  # noqa: TC001 - typer evaluates the annotations
+from ..ledger import SANDBOX_LEDGER, UNFINISHED, existing_ledger, read_ledger
+from ..options import FLAG, ClipFolder, OutputOptions
 from ..output import Output
 
 if TYPE_CHECKING:
@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     from omni_async import JobRecord, LedgerReader, LedgerTotals
 
 
-_ROWS = 20
+# Jobs that are listed without --all: about one screen, and the first ones are those that need attention.
+_LISTED_JOBS = 20
 
-# What needs attention first, then what is on its way, then what is well.
+# Jobs that need attention first, then jobs in progress, then the rest.
 _ORDER = (
     *(JobStatus.UNKNOWN, JobStatus.FAILED, JobStatus.DOWNLOAD_FAILED, JobStatus.TIMED_OUT),
     *(JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.DOWNLOADING),
@@ -34,7 +35,7 @@ _ORDER = (
 
 
 class StatusFilter(StrEnum):
-    """What `--state` takes: every status, and what cuts across them."""
+    """Values of `--status`: every job status, and jobs of any status that may be paid twice."""
 
     WAITING = "waiting"
     SUBMITTING = "submitting"
@@ -46,73 +47,78 @@ class StatusFilter(StrEnum):
     TIMED_OUT = "timed_out"
     DOWNLOAD_FAILED = "download_failed"
     CANCELLED = "cancelled"
-    DOUBTFUL = "doubtful"
+    POSSIBLY_PAID_TWICE = "possibly-paid-twice"
 
 
 def status(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the clips.")] = Path("clips"),
+    folder: ClipFolder = Path("clips"),
     *,
-    state: Annotated[
+    status: Annotated[
         StatusFilter | None,
-        typer.Option(metavar="STATE", help="Only jobs in this state, as in the table; doubtful: possibly paid twice."),
+        typer.Option("--status", metavar="STATUS", help="Show only jobs with this status."),
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help=f"All jobs, not only the first {_ROWS}.")] = False,
-    style: OutputOptions,
+    show_all: Annotated[
+        bool, typer.Option("--all", metavar=FLAG, help=f"Show all jobs, not only the first {_LISTED_JOBS}.")
+    ] = False,
+    output: OutputOptions,
 ) -> ExitStatus:
-    """Show what a folder's ledger knows: every job, and what it cost.
+    """Show every job of a folder and what it cost.
 
-    Works at any time, also while a batch is running; needs no key. --json
-    gives an object for each job, and {"summary": {...}} last: key, status,
-    task_id, submits, cost, path, error and more (see the README).
+    Works at any time, also while a batch is running; needs no key.
+
+    STATUS is waiting, submitting, running, downloading, completed, failed,
+    unknown, timed_out, download_failed, cancelled or possibly-paid-twice.
     """
-    ledger = ledger_in(folder)
-    output = Output(style)
-    with reading(ledger) as reader:
+    ledger = existing_ledger(folder)
+    out = Output(output)
+    with read_ledger(ledger) as reader:
         totals = reader.totals()
-        if style.json:
-            for record in _chosen(reader, totals, state, is_sorted=False):
-                output.record(as_json(record, folder))
-                if output.broken:
+        if output.json:
+            for record in _select(reader, totals, status, is_sorted=False):
+                out.json_line(as_json(record, folder))
+                if out.stdout_error:
                     return ExitStatus.STOPPED
-            output.record({"summary": summary(totals, ledger)})
+            out.json_line({"summary": summary(totals, ledger)})
         else:
-            records = _chosen(reader, totals, state, is_sorted=True)
-            shown = list(records if every else islice(records, _ROWS))
-            count, is_sandbox = _count(totals, state), ledger.name == SANDBOX_LEDGER
-            sheet = LedgerSummary(ledger, totals, shown, of=count, is_whole=every, is_sandbox=is_sandbox)
-            output.show(sheet)
-            if not style.quiet and (advice := sheet.advice()):
-                output.result("\n".join(["", *advice]))
+            records = _select(reader, totals, status, is_sorted=True)
+            listed = list(records if show_all else islice(records, _LISTED_JOBS))
+            count, is_sandbox = _count(totals, status), ledger.name == SANDBOX_LEDGER
+            table = LedgerSummary(ledger, totals, listed, count=count, shows_all=show_all, is_sandbox=is_sandbox)
+            out.render(table)
+            if not output.quiet and (steps := table.next_steps()):
+                out.result("\n".join(["", *steps]))
     return ExitStatus.DONE
 
 
-def _chosen(
-    reader: LedgerReader, totals: LedgerTotals, state: StatusFilter | None, *, is_sorted: bool
+def _select(
+    reader: LedgerReader, totals: LedgerTotals, status: StatusFilter | None, *, is_sorted: bool
 ) -> Iterable[JobRecord]:
-    """Give the jobs to tell of, lazily: in the order in which they came, or those first that need attention."""
-    if state is StatusFilter.DOUBTFUL:
+    """Return the jobs to show, lazily: in the order of their creation, or those that need attention first."""
+    if status is StatusFilter.POSSIBLY_PAID_TWICE:
         return (record for record in reader.jobs() if record.possibly_paid_twice)
-    if state is not None:
-        return reader.jobs(state)
+    if status is not None:
+        return reader.jobs(status)
     if not is_sorted:
         return reader.jobs()
-    return chain.from_iterable(_each(reader, totals))
+    return chain.from_iterable(_by_urgency(reader, totals))
 
 
-def _each(reader: LedgerReader, totals: LedgerTotals) -> Iterator[Iterator[JobRecord]]:
+def _by_urgency(reader: LedgerReader, totals: LedgerTotals) -> Iterator[Iterator[JobRecord]]:
     for status in _ORDER:
         if status in totals.by_status:
             yield reader.jobs(status)
 
 
-def _count(totals: LedgerTotals, state: StatusFilter | None) -> int:
-    if state is None:
+def _count(totals: LedgerTotals, status: StatusFilter | None) -> int:
+    if status is None:
         return totals.jobs
-    return totals.possibly_paid_twice if state is StatusFilter.DOUBTFUL else totals.by_status.get(JobStatus(state), 0)
+    if status is StatusFilter.POSSIBLY_PAID_TWICE:
+        return totals.possibly_paid_twice
+    return totals.by_status.get(JobStatus(status), 0)
 
 
 def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:
-    """Give what --json tells of a job. Fields may be added; those that are here stay as they are."""
+    """Return the fields of a job that --json prints. Programs rely on them; fields may only be added."""
     paths = [str(folder / Path(path).name) for path in record.paths]
     return {
         "key": record.key,
@@ -124,11 +130,11 @@ def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:
         "credits": record.credits,
         "error": record.error or None,
         "submits": record.submits,
-        "doubtful": record.ambiguous_submits,
+        "ambiguous_submits": record.ambiguous_submits,
         "possibly_paid_twice": record.possibly_paid_twice,
         "parent": record.parent,
-        "earlier_task_ids": list(record.previous_task_ids),
-        "earlier_cost": record.previous_cost,
+        "previous_task_ids": list(record.previous_task_ids),
+        "previous_cost": record.previous_cost,
         "created_at": record.created_at,
         "submitted_at": record.submitted_at,
         "accepted_at": record.accepted_at,
@@ -137,7 +143,7 @@ def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:
 
 
 def summary(totals: LedgerTotals, ledger: Path) -> dict[str, Any]:
-    """Give what --json tells of the whole ledger, whichever jobs were asked for."""
+    """Return the fields of the summary that --json prints. It covers the whole ledger, whatever --status selects."""
     count = {str(status): totals.by_status.get(status, 0) for status in JobStatus}
     return {
         "total": totals.jobs,
@@ -145,12 +151,12 @@ def summary(totals: LedgerTotals, ledger: Path) -> dict[str, Any]:
         "failed": count["failed"],
         "unknown": count["unknown"],
         "cancelled": count["cancelled"],
-        "left": sum(count[status] for status in UNFINISHED),
+        "unfinished": sum(count[status] for status in UNFINISHED),
         "by_status": count,
         "cost": totals.cost,
         "credits": totals.credits,
         "submits": totals.submits,
-        "doubtful": totals.ambiguous_submits,
+        "ambiguous_submits": totals.ambiguous_submits,
         "possibly_paid_twice": totals.possibly_paid_twice,
         "folder": str(ledger.parent),
         "ledger": str(ledger),
