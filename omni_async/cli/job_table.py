@@ -127,7 +127,7 @@ _RESERVED_LINES = 6
 
 _PAID_TWICE = (
     "A submit got no clear response and was resent with the same idempotency key. "
-    "If the server ignores the key, such a job was billed twice: compare with the account's usage"
+    "If the server ignores the key, the job was billed twice: compare with the account's usage"
 )
 
 

@@ -1,51 +1,45 @@
-"""A sandbox that is quick, and the command line as a process beside it."""
+"""A fast sandbox for each test, and the command line beside it.
+
+The sandbox runs in a thread of this process and starts in ten milliseconds, so that tests share no state.
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async.sandbox import SandboxProcess
+from omni_async.testing import SandboxThread
 from tests.support.shell import Shell
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
+    from pathlib import Path
 
-QUICK: dict[str, Any] = {"median": 0.1, "prerendered": True, "api_key": "sk-good"}
+FAST: dict[str, Any] = {"api_key": "sk-good"}  # beside the defaults of SandboxThread: tasks of 0.05 s, one clip for all
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def anyio_backend() -> str:
-    """The one event loop this library is for; one of them for a module, so that its tests can share a sandbox."""
+    """Return asyncio in real time: sockets, processes and threads do not follow a virtual clock."""
     return "asyncio"
 
 
-@pytest.fixture(scope="module")
-async def shared_sandbox() -> AsyncIterator[SandboxProcess]:
-    """Serve for all tests of a module that turn no knobs."""
-    async with SandboxProcess(**QUICK) as process:
-        yield process
+@pytest.fixture
+def sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
+    """Serve for a test; `@pytest.mark.parametrize("sandbox", [{name: value}], indirect=True)` changes settings."""
+    settings = getattr(request, "param", {})
+    with SandboxThread(**(FAST | settings)) as thread:
+        yield thread
 
 
 @pytest.fixture
-async def sandbox(request: pytest.FixtureRequest, shared_sandbox: SandboxProcess) -> AsyncIterator[SandboxProcess]:
-    """Serve for a test; `@pytest.mark.parametrize("sandbox", [{knob: value}], indirect=True)` gives it its own."""
-    if not hasattr(request, "param"):
-        yield shared_sandbox
-        return
-    async with SandboxProcess(**(QUICK | request.param)) as process:
-        yield process
-
-
-@pytest.fixture
-def shell(sandbox: SandboxProcess, tmp_path: Path) -> Shell:
-    """A folder and an environment in which the command line talks to the sandbox."""
-    return Shell(tmp_path, {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key})
+def shell(sandbox: SandboxThread, tmp_path: Path) -> Shell:
+    """Return a working directory and an environment in which the command line uses the sandbox."""
+    return Shell(tmp_path, sandbox.environment)
 
 
 @pytest.fixture
 def bare_shell(tmp_path: Path) -> Shell:
-    """A folder and an environment without key and address."""
+    """Return a working directory and an environment without key and address."""
     return Shell(tmp_path, {})

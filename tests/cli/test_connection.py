@@ -1,4 +1,4 @@
-"""Chains, models and ways to the server, as the command line tells of them."""
+"""Chains, models, certificates and proxies as the command line reports them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from tests.support.proxies import certificate, free_port
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from omni_async.sandbox import SandboxProcess
+    from omni_async.testing import SandboxThread
     from tests.support.shell import Shell
 
 
 def as_jsonl(*records: object) -> str:
-    """Spell records as .jsonl."""
+    """Return the records as .jsonl."""
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
-async def test_a_broken_chain_is_told_and_nothing_is_sent(shell: Shell, sandbox: SandboxProcess) -> None:
-    """A circle, an unknown parent and a parent that cannot be extended: each with its line and reason, status 2."""
-    before = (await sandbox.record())["submits"]
+async def test_a_broken_chain_is_reported_and_nothing_is_sent(shell: Shell, sandbox: SandboxThread) -> None:
+    """A cycle, an unknown parent and a parent that cannot be extended: each with its line and reason, status 2."""
     file = shell.write(
         "p.jsonl",
         as_jsonl(
@@ -38,20 +37,20 @@ async def test_a_broken_chain_is_told_and_nothing_is_sent(shell: Shell, sandbox:
             {"id": "ext", "prompt": "g", "model": "Omni-Flash-Ext"},
         ),
     )
-    said = await shell.omni("batch", file)
-    assert (said.status, said.out) == (2, "")
-    assert said.err.splitlines() == [
+    result = await shell.omni("batch", file)
+    assert (result.status, result.out) == (2, "")
+    assert result.err.splitlines() == [
         "p.jsonl:2: lines 2, 3 and 4 extend each other in a cycle; remove extend_from from one of them",
         "p.jsonl:5: extend_from names 'nobody', but no line has this id",
         "p.jsonl:6: extend_from names the line itself; name an earlier clip or leave it out",
         "p.jsonl:7: this model cannot extend another task; use one that can "
         "(gemini-omni-flash-preview or gemini-omni-1.1-flash) (model Omni-Flash-Ext)",
     ]
-    assert (await sandbox.record())["submits"] == before
+    assert sandbox.record.submits == 0
 
 
-async def test_other_models_from_a_file(shell: Shell, sandbox: SandboxProcess) -> None:
-    """Each line is sent as its model takes it; an unknown id is sent as well, after one warning for all its lines."""
+async def test_each_line_is_sent_for_its_model(shell: Shell, sandbox: SandboxThread) -> None:
+    """Each line is sent with the fields of its model; an unknown model is sent as well, after a single warning."""
     file = shell.write(
         "p.csv",
         "id,prompt,model,duration,resolution\n"
@@ -60,46 +59,51 @@ async def test_other_models_from_a_file(shell: Shell, sandbox: SandboxProcess) -
         "3,a plum,gemini-omni-9,15,\n"
         "4,a fig,gemini-omni-9,15,\n",
     )
-    said = await shell.omni("batch", file, "--json")
-    *jobs, _ = said.records
-    assert said.status == 1
+    result = await shell.omni("batch", file, "--json")
+    *jobs, _ = result.records
+    assert result.status == 1
     assert {job["key"]: job["status"] for job in jobs} == {
         "1": "completed",
         "2": "completed",
         "3": "failed",
         "4": "failed",
     }
-    bodies = {task["prompt"]: task["body"] for task in (await sandbox.record())["tasks"].values()}
+    bodies = {task.prompt: task.body for task in sandbox.record.tasks.values()}
     assert bodies["an apple"]["duration"] == 8
     assert bodies["a pear"]["resolution"] == "360p"
-    warnings = [line for line in said.err.splitlines() if line.startswith("warning: ")]
+    warnings = [line for line in result.err.splitlines() if line.startswith("warning: ")]
     assert len(warnings) == 1
     assert "gemini-omni-9" in warnings[0]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["--model", "Omni-Flash-Ext", "--duration", "5"], "duration must be 4, 6, 8 or 10, not 5"),
         (["--model", "gemini-omni-1.1-flash", "--resolution", "8k"], "resolution must be '360p', '720p', '1080p' or"),
         (["--duration", "5"], "duration cannot be set"),
         (["--base-url", "http://api.example"], "is plain http"),
         (["--ca-file", "none.pem"], "--ca-file none.pem: cannot be read: No such file or directory"),
-        (["--ca-file", "note.txt"], "--ca-file note.txt: holds no certificate in PEM format"),
+        (["--ca-file", "note.txt"], "--ca-file note.txt: contains no certificate in PEM format"),
     ],
 )
-async def test_what_is_wrong_is_told_before_anything_is_sent(
-    shell: Shell, arguments: list[str], complaint: str
+async def test_invalid_options_are_reported_before_anything_is_sent(
+    shell: Shell, sandbox: SandboxThread, arguments: list[str], message: str
 ) -> None:
-    """Status 2 and one clear sentence."""
+    """The status is 2, and one sentence says what is wrong."""
     shell.write("note.txt", "no certificate")
-    said = await shell.omni("generate", "an apple", *arguments)
-    assert (said.status, said.out) == (2, "")
-    assert complaint in said.err
+    result = await shell.omni("generate", "an apple", *arguments)
+    assert (result.status, result.out) == (2, "")
+    assert message in result.err
+    assert sandbox.record.submits == 0
 
 
-async def test_https_with_a_certificate_of_ones_own(bare_shell: Shell, tmp_path: Path) -> None:
-    """`sandbox --cert --key` serves https; --ca-file or SSL_CERT_FILE alone trusts it, else the way to it is told."""
+@pytest.mark.slow
+async def test_a_private_certificate_is_trusted_by_option_or_environment(bare_shell: Shell, tmp_path: Path) -> None:
+    """`sandbox --cert --key` serves https; --ca-file or SSL_CERT_FILE trusts it, otherwise the error names --ca-file.
+
+    The variable is read when the interpreter starts, hence a process.
+    """
     cert, key = certificate(tmp_path)
     process = await bare_shell.start("sandbox", "--median", "0.1", "--prerendered", "--cert", cert, "--key", key)
     assert process.stdout is not None
@@ -107,23 +111,32 @@ async def test_https_with_a_certificate_of_ones_own(bare_shell: Shell, tmp_path:
     exports = [(await process.stdout.readline()).decode().strip() for _ in range(3)]
     assert address.startswith("https://127.0.0.1:")
     assert exports[2] == f"export SSL_CERT_FILE={cert}"
-    where = {"APIMART_BASE_URL": address, "APIMART_API_KEY": "sk-sandbox"}
-    distrusting, by_option, by_environment = await asyncio.gather(
-        bare_shell.omni("check", **where),
-        bare_shell.omni("generate", "an apple", "-q", "--ca-file", cert, "-o", "one", **where),
-        bare_shell.omni("generate", "a pear", "-q", "-o", "two", **where, SSL_CERT_FILE=cert),
+    server = {"APIMART_BASE_URL": address, "APIMART_API_KEY": "sk-sandbox"}
+    untrusted, by_option, by_environment = await asyncio.gather(
+        bare_shell.omni("check", **server),
+        bare_shell.omni("generate", "an apple", "-q", "--ca-file", cert, "-o", "one", **server),
+        bare_shell.omni_process("generate", "a pear", "-q", "-o", "two", **server, SSL_CERT_FILE=cert),
     )
     process.kill()
     await process.wait()
-    assert (distrusting.status, "certificate verify failed" in distrusting.out) == (3, True)
-    assert "--ca-file" in distrusting.out
-    for said in (by_option, by_environment):
-        assert (said.status, said.err) == (0, "")
-        assert (bare_shell.folder / said.out.strip()).read_bytes()[4:8] == b"ftyp"
+    assert (untrusted.status, "certificate verify failed" in untrusted.out) == (3, True)
+    assert "--ca-file" in untrusted.out
+    for result in (by_option, by_environment):
+        assert (result.status, result.err) == (0, "")
+        assert (bare_shell.folder / result.out.strip()).read_bytes()[4:8] == b"ftyp"
 
 
-async def test_a_private_sandbox_needs_no_proxy(bare_shell: Shell) -> None:
-    """A proxy that the environment names for the world is not asked for a sandbox of one's own."""
+@pytest.mark.slow
+async def test_a_private_sandbox_uses_no_proxy(bare_shell: Shell) -> None:
+    """The proxy settings of the environment do not apply to a private sandbox."""
     proxy = f"http://127.0.0.1:{free_port()}"
-    said = await bare_shell.omni("check", "--sandbox", HTTP_PROXY=proxy, http_proxy=proxy)
-    assert said.status == 0
+    result = await bare_shell.omni("check", "--sandbox", HTTP_PROXY=proxy, http_proxy=proxy)
+    assert result.status == 0
+
+
+@pytest.mark.slow
+async def test_a_private_sandbox_needs_no_key(bare_shell: Shell) -> None:
+    """--sandbox makes a clip without key and address; with --quiet the path is the only output."""
+    result = await bare_shell.omni("generate", "a red apple", "--sandbox", "--quiet")
+    assert (result.status, result.err) == (0, "")
+    assert (bare_shell.folder / result.out.strip()).read_bytes()[4:8] == b"ftyp"

@@ -1,4 +1,4 @@
-"""`models`: the table for people and programs, and which of the ids the server has."""
+"""`models`: what each model accepts, for people and programs, and which models the server lists."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 async def test_the_table_needs_no_key_and_no_network(bare_shell: Shell) -> None:
-    """Every model stands in a line of its own, with what it takes; the default is marked."""
-    said = await bare_shell.omni("models")
-    assert (said.status, said.err) == (0, "")
-    lines = said.out.splitlines()
-    assert lines[0].split() == ["model", "seconds", "sizes", "images", "frames", "video", "goes", "on"]
+    """Every model has a line with what it accepts; the default is marked."""
+    result = await bare_shell.omni("models")
+    assert (result.status, result.err) == (0, "")
+    lines = result.out.splitlines()
+    assert lines[0].split() == ["model", "seconds", "resolutions", "images", "frames", "videos", "extend"]
     assert [line.split("  ")[0] for line in lines[1:4]] == list(MODELS)
     new, ext = lines[2:4]
     assert "360p, 720p, 1080p, 4k" in new
@@ -26,10 +26,10 @@ async def test_the_table_needs_no_key_and_no_network(bare_shell: Shell) -> None:
     assert "also called gemini-omni-1.1-flash-ext" in lines[7]
 
 
-async def test_programs_get_every_rule(bare_shell: Shell) -> None:
-    """--json is an object for each model, with all that the table knows."""
-    said = await bare_shell.omni("models", "--json")
-    found = {record["id"]: record for record in said.records}
+async def test_json_prints_every_rule(bare_shell: Shell) -> None:
+    """--json prints an object per model with everything that the table knows."""
+    result = await bare_shell.omni("models", "--json")
+    found = {record["id"]: record for record in result.records}
     assert found.keys() == MODELS.keys()
     assert found["Omni-Flash-Ext"]["durations"] == [4, 6, 8, 10]
     assert found["Omni-Flash-Ext"]["generation_types"] == {"frame": [1], "reference": [1, 3]}
@@ -37,14 +37,14 @@ async def test_programs_get_every_rule(bare_shell: Shell) -> None:
     assert [record["id"] for record in found.values() if record["default"]] == ["gemini-omni-flash-preview"]
 
 
-async def test_the_server_is_asked_with_a_key(shell: Shell) -> None:
-    """With a key, each line tells whether the server has the model; where it says no, the table stands alone."""
-    said = await shell.omni("models")
-    assert (said.status, said.err) == (0, "")
-    assert [line.rstrip().endswith("has it") for line in said.out.splitlines()[1:4]] == [True, True, True]
+async def test_with_a_key_the_server_is_asked(shell: Shell) -> None:
+    """With a key, each line says whether the server has the model; if the server refuses, the table is shown alone."""
+    result = await shell.omni("models")
+    assert (result.status, result.err) == (0, "")
+    assert [line.rstrip().endswith("available") for line in result.out.splitlines()[1:4]] == [True, True, True]
     *models, last = (await shell.omni("models", "--json")).records
     assert [model["served"] for model in models] == [True, True, True]
     assert set(last["served"]) == MODELS.keys()
     wrong = await shell.omni("models", APIMART_API_KEY="sk-other")
     assert (wrong.status, "Omni-Flash-Ext" in wrong.out) == (3, True)
-    assert "which of them the server has, it did not say" in wrong.err
+    assert "the models of the server could not be listed" in wrong.err

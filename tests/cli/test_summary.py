@@ -1,4 +1,4 @@
-"""The last words of a run, word for word."""
+"""The summary of a run: its exact text and its JSON."""
 
 from __future__ import annotations
 
@@ -20,105 +20,110 @@ def _command_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/usr/local/bin/omni-async", "batch", "my prompts.txt", "-o", "out"])
 
 
-def tally(total: int, *, done: int = 0, failed: int = 0) -> RunTotals:
-    """Make a tally."""
-    made = RunTotals(total)
-    for number in range(done + failed):
-        error = "" if number < done else "refused"
-        made.add(JobResult(key=f"k{number}", line=number + 1, status=JobStatus.COMPLETED, error=error))
-    return made
+def totals_of(total: int, *, completed: int = 0, failed: int = 0) -> RunTotals:
+    """Return the totals of a run."""
+    totals = RunTotals(total)
+    for number in range(completed + failed):
+        error = "" if number < completed else "refused"
+        totals.add(JobResult(key=f"k{number}", line=number + 1, status=JobStatus.COMPLETED, error=error))
+    return totals
 
 
-def ending(status: ExitStatus, sums: RunTotals, **changes: Any) -> RunSummary:
-    """Make an ending."""
+def summary_of(status: ExitStatus, totals: RunTotals, **changes: Any) -> RunSummary:
+    """Return the summary of a run."""
     facts: dict[str, Any] = {
         "reason": "no credit",
         "is_stopped": True,
-        "sums": Statistics(cost=1234.5),
+        "statistics": Statistics(cost=1234.5),
         "elapsed": 192.0,
         "folder": Path("out"),
         "accepted": 0,
-        "in_doubt": 0,
-        "commands": FollowUpCommands.same(failed="--retry-failed", unknown="--unknown"),
-        "is_sum": True,
+        "ambiguous": 0,
+        "commands": FollowUpCommands.same_command(can_retry=True),
+        "is_result": True,
     }
-    return RunSummary(status=status, tally=sums, **(facts | changes))
+    return RunSummary(exit_status=status, totals=totals, **(facts | changes))
 
 
-def test_a_run_that_is_done_says_no_more_than_the_sum() -> None:
-    """What was made, where, for how much and in what time; and nothing about going on."""
-    done = ending(ExitStatus.DONE, tally(1200, done=1200))
+def test_a_complete_run_prints_only_its_totals() -> None:
+    """Clips, folder, cost and duration, and no next steps."""
+    done = summary_of(ExitStatus.DONE, totals_of(1200, completed=1200))
     assert done.describe() == "1,200 of 1,200 clips in out, $1,234.50, 3 min 12 s"
-    assert done.how_to_go_on() == []
-    assert done.as_json()["stopped"] is None
+    assert done.next_steps() == []
+    assert done.as_json()["stop_reason"] is None
 
 
-def test_what_failed_is_bought_again_only_when_asked_for() -> None:
-    """A run with failures names the command that buys them again, and another for those of which nobody knows."""
-    sums = tally(3, done=2, failed=1)
-    failed = ending(ExitStatus.FAILED, sums)
+def test_failed_and_unknown_jobs_have_a_command_to_resubmit_them() -> None:
+    """A run with failures names the command that retries them, and another one for jobs with an unknown outcome."""
+    totals = totals_of(3, completed=2, failed=1)
+    failed = summary_of(ExitStatus.FAILED, totals)
     assert failed.describe() == "2 of 3 clips in out, 1 failed, $1,234.50, 3 min 12 s"
-    assert failed.how_to_go_on() == [
-        "What failed is not bought again by itself. To buy it again:",
+    assert failed.next_steps() == [
+        "Failed jobs are not retried automatically. To retry them:",
         "  omni-async batch 'my prompts.txt' -o out --retry-failed",
     ]
-    sums = tally(3, done=2)
-    sums.add(JobResult(key="k", line=3, status=JobStatus.UNKNOWN, error="nobody knows"))
-    unknown = ending(ExitStatus.FAILED, sums)
+    totals = totals_of(3, completed=2)
+    totals.add(JobResult(key="k", line=3, status=JobStatus.UNKNOWN, error="no response"))
+    unknown = summary_of(ExitStatus.FAILED, totals)
     assert unknown.describe() == "2 of 3 clips in out, 1 unknown, $1,234.50, 3 min 12 s"
-    assert unknown.how_to_go_on() == [
-        "Of what is unknown, look at the account's usage first. To send it again, perhaps paying twice:",
-        "  omni-async batch 'my prompts.txt' -o out --unknown",
+    assert unknown.next_steps() == [
+        "Unknown jobs may have been accepted and billed: check the account's usage first. "
+        "To resubmit them, at the risk of paying twice:",
+        "  omni-async batch 'my prompts.txt' -o out --retry-unknown",
     ]
-    assert sums.status() is ExitStatus.FAILED
+    assert totals.exit_status() is ExitStatus.FAILED
 
 
-def test_a_stopped_run_says_why_and_how_to_go_on() -> None:
-    """The reason, then the very command that was given, quoted for a shell."""
-    assert ending(ExitStatus.STOPPED, tally(9, done=2)).how_to_go_on() == [
+def test_a_stopped_run_prints_the_reason_and_the_command_to_continue() -> None:
+    """The reason, then the command that was run, quoted for a shell."""
+    assert summary_of(ExitStatus.STOPPED, totals_of(9, completed=2)).next_steps() == [
         "stopped early: no credit",
-        "left: 7 not sent. Go on:",
+        "unfinished: 7 not sent. To continue:",
         "  omni-async batch 'my prompts.txt' -o out",
     ]
 
 
-def test_what_is_left_is_told_apart() -> None:
-    """What is accepted is not paid again, of what was sent without an answer nobody knows, the rest was not sent."""
-    said = ending(ExitStatus.INTERRUPTED, tally(9, done=2), accepted=2, in_doubt=1)
-    assert said.how_to_go_on() == [
+def test_unfinished_jobs_are_counted_by_what_they_may_cost() -> None:
+    """Accepted jobs are not charged again, jobs sent without a response may be, and the rest was not sent."""
+    result = summary_of(ExitStatus.INTERRUPTED, totals_of(9, completed=2), accepted=2, ambiguous=1)
+    assert result.next_steps() == [
         "interrupted",
-        "left: 2 accepted (not paid again), 1 sent without an answer, 4 not sent. Go on:",
+        "unfinished: 2 accepted (not charged again), 1 sent without a response, 4 not sent. To continue:",
         "  omni-async batch 'my prompts.txt' -o out",
     ]
-    told = said.as_json()
-    assert (told["left"], told["left_accepted"], told["left_in_doubt"]) == (7, 2, 1)
+    fields = result.as_json()
+    assert (fields["unfinished"], fields["unfinished_accepted"], fields["unfinished_ambiguous"]) == (7, 2, 1)
 
 
-def test_a_sandbox_keeps_nothing() -> None:
-    """What a private sandbox had accepted is gone with it."""
-    said = ending(ExitStatus.INTERRUPTED, tally(9, done=2), accepted=2, is_sandbox=True)
-    assert said.how_to_go_on()[1] == "7 left. Go on:"
+def test_jobs_accepted_by_a_private_sandbox_are_not_counted() -> None:
+    """The tasks of a private sandbox end with it."""
+    result = summary_of(ExitStatus.INTERRUPTED, totals_of(9, completed=2), accepted=2, is_sandbox=True)
+    assert result.next_steps()[1] == "7 unfinished. To continue:"
 
 
-def test_a_task_that_was_not_brought_home_is_told() -> None:
-    """Where nothing is left but tasks on the server, not all was fetched."""
-    late = ending(ExitStatus.STOPPED, tally(1), is_stopped=False, reason="it is late", accepted=1)
-    assert late.how_to_go_on()[:2] == [
-        "not all was fetched: it is late",
-        "left: 1 accepted (not paid again). Go on:",
+def test_a_clip_that_was_not_downloaded_is_reported() -> None:
+    """If only accepted tasks are unfinished, the summary says that clips could not be downloaded."""
+    late = summary_of(ExitStatus.STOPPED, totals_of(1), is_stopped=False, reason="it is late", accepted=1)
+    assert late.next_steps()[:2] == [
+        "some clips could not be downloaded: it is late",
+        "unfinished: 1 accepted (not charged again). To continue:",
     ]
 
 
 @pytest.mark.parametrize("given", [["--max-cost", "5"], ["--max-cost=5"]])
-def test_a_limit_is_for_the_user_to_raise(monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
-    """The command that goes on after the limit on the cost leaves a place for a higher one."""
+def test_the_user_chooses_the_higher_cost_limit(monkeypatch: pytest.MonkeyPatch, given: list[str]) -> None:
+    """The command that continues after the cost limit has "..." in place of the amount."""
     monkeypatch.setattr(sys, "argv", ["omni-async", "batch", "p.txt", *given, "-v"])
-    said = ending(
-        ExitStatus.STOPPED, tally(9, done=2), is_limit=True, commands=FollowUpCommands.same(), reason="no room"
+    result = summary_of(
+        ExitStatus.STOPPED,
+        totals_of(9, completed=2),
+        is_cost_limit=True,
+        commands=FollowUpCommands.same_command(),
+        reason="no room",
     )
     opened = shlex.join(["--max-cost=..."] if len(given) == 1 else ["--max-cost", "..."])
-    assert said.how_to_go_on() == [
+    assert result.next_steps() == [
         "stopped early: no room",
-        "left: 7 not sent. Go on with a higher limit:",
+        "unfinished: 7 not sent. To continue with a higher limit:",
         f"  omni-async batch p.txt {opened} -v",
     ]

@@ -1,4 +1,4 @@
-"""Bad usage: one clear sentence, status 2, and nobody hears of it."""
+"""Wrong usage: one clear sentence, status 2, and the server is not contacted."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async.cli.app import run
-from tests.support.shell import Said, Shell, ended
+from tests.support.shell import CommandResult, Shell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
 LINK = "https://example.com/a.png"
+
+COMMANDS = ("generate", "batch", "status", "resume", "fetch", "gallery", "models", "balance", "check")
 
 WRONG: list[tuple[list[str], str]] = [
     (["generate"], "give a prompt, --image or --video"),
@@ -34,7 +36,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["generate", "a", "--extend-from", ""], "extend_from_task_id"),
     (["generate", "a", "--aspect-ratio", "4:3"], "--aspect-ratio"),
     (["generate", "a", "--api-key", "sk-good"], "No such option"),
-    (["generate", "a", "-o", "note.txt"], "-o note.txt: no clip can be stored there: File exists"),
+    (["generate", "a", "-o", "note.txt"], "-o note.txt: cannot store clips there: File exists"),
     (["generate", "a", "--base-url", "nonsense"], "'nonsense' is not an http(s) URL"),
     (["batch"], "Missing argument"),
     (["batch", "none.txt"], "none.txt: the file cannot be read: No such file or directory"),
@@ -43,16 +45,20 @@ WRONG: list[tuple[list[str], str]] = [
     (["batch", "good.txt", "--max-in-flight", "0"], "--max-in-flight must be a whole number of at least 1"),
     (["batch", "good.txt", "--checks-per-second", "nan"], "--checks-per-second must be a number above 0"),
     (["batch", "good.txt", "--timeout", "-1"], "--timeout must be a number above 0"),
-    (["batch", "good.txt", "--ambiguous", "maybe"], "--ambiguous"),
+    (["batch", "good.txt", "--on-ambiguous", "maybe"], "--on-ambiguous"),
+    (["batch", "good.txt", "--ambiguous", "hold"], "No such option"),
+    (["resume", "--failed"], "No such option"),
+    (["status", "--state", "failed"], "No such option"),
+    (["status", "--status", "doubtful"], "possibly-paid-twice"),
     (["fetch"], "Missing argument"),
-    (["fetch", "task_1", " "], "' ' is no task id"),
+    (["fetch", "task_1", " "], "' ' is not a task id"),
     (["nonsense"], "No such command"),
 ]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
-    """Somebody who listens, and to whom nobody should speak; the usual address, with a key."""
+    """Listen on the default address, where nothing should connect, and set a key."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.setblocking(False)
         monkeypatch.setenv("APIMART_BASE_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
@@ -61,55 +67,60 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def say(
+def run_main(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[[list[str]], Said]]:
-    """Run a command in this process, which is quick; signals are put back afterwards."""
+) -> Iterator[Callable[[list[str]], CommandResult]]:
+    """Run the program as its entry point does, in the main thread; its signal handlers are removed afterwards."""
     monkeypatch.chdir(tmp_path)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def run_it(arguments: list[str]) -> Said:
+    def run_it(arguments: list[str]) -> CommandResult:
         monkeypatch.setattr(sys, "argv", ["omni-async", *arguments])
         with pytest.raises(SystemExit) as end:
             run()
         assert isinstance(end.value.code, int)
-        return Said(end.value.code, *capsys.readouterr())
+        return CommandResult(end.value.code, *capsys.readouterr())
 
     yield run_it
     for number, handler in handlers.items():
         signal.signal(number, handler)
 
 
-@pytest.mark.parametrize(("arguments", "complaint"), WRONG, ids=[" ".join(words)[:40] for words, _ in WRONG])
-def test_what_is_wrong_is_told_before_anything_is_sent(
-    arguments: list[str], complaint: str, tmp_path: Path, server: socket.socket, say: Callable[[list[str]], Said]
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=[" ".join(words)[:40] for words, _ in WRONG])
+def test_wrong_usage_is_reported_before_anything_is_sent(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    server: socket.socket,
+    run_main: Callable[[list[str]], CommandResult],
 ) -> None:
-    """Bad usage ends with status 2 and says what is wrong; the server is not even connected to."""
+    """Wrong usage ends with status 2 and says what is wrong; no connection to the server is opened."""
     (tmp_path / "note.txt").write_text("no video")
     (tmp_path / "good.txt").write_text("a prompt")
     with (tmp_path / "huge.mp4").open("wb") as file:
         file.write(b"\0\0\0\x18ftypisom")
         file.truncate(20 * 1024 * 1024 + 1)
-    said = say(arguments)
-    assert complaint in " ".join(said.err.split())
-    assert (said.status, said.out) == (2, "")
+    result = run_main(arguments)
+    assert message in " ".join(result.err.split())
+    assert (result.status, result.out) == (2, "")
     with pytest.raises(BlockingIOError):
         server.accept()
 
 
-async def test_a_missing_key_is_told_with_its_remedy(bare_shell: Shell) -> None:
-    """Without a key the status is 2, and two ways out are named; nothing is made on disk."""
-    said = await bare_shell.omni("generate", "a")
-    assert (said.status, said.out) == (2, "")
-    assert "export APIMART_API_KEY=..." in said.err
-    assert "--sandbox" in said.err
+async def test_a_missing_key_is_reported_with_its_remedy(bare_shell: Shell) -> None:
+    """Without a key the status is 2, and the message names two ways to continue; nothing is written to disk."""
+    result = await bare_shell.omni("generate", "a")
+    assert (result.status, result.out) == (2, "")
+    assert "export APIMART_API_KEY=..." in result.err
+    assert "--sandbox" in result.err
     assert list(bare_shell.folder.iterdir()) == []
 
 
-async def test_a_missing_extra_is_named(bare_shell: Shell) -> None:
-    """Without typer or rich, one line names the command that installs them, and the status is 2."""
-    for missing in ("typer", "rich"):
-        program = f"import sys; sys.modules[{missing!r}] = None; import omni_async.__main__ as m; m.main()"
-        said = await ended(await bare_shell.start_python("-c", program))
-        assert (said.status, said.out) == (2, "")
-        assert said.err == "the command line needs: pip install 'omni-async[cli]'\n"
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+async def test_every_command_has_help(bare_shell: Shell, command: str) -> None:
+    """--help and -h exit with status 0, and no flag shows a type."""
+    help_long = await bare_shell.omni(*command.split(), "--help")
+    help_short = await bare_shell.omni(*command.split(), "-h")
+    assert (help_long.status, help_long.err) == (help_short.status, help_short.err) == (0, "")
+    assert help_long.out == help_short.out
+    assert "<bool>" not in help_long.out

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async.cli.exit_status import UsageError
-from omni_async.cli.gallery_page import GalleryOutput, with_port
+from omni_async.cli.gallery_page import GalleryOutput, add_missing_port
 from omni_async.cli.options import OutputOptions, ViewOptions
 from omni_async.cli.output import Output
 from omni_async.sandbox import SandboxProcess
-from tests.support.shell import Shell, ended, until
+from tests.support.shell import Shell, wait_for_exit, wait_for_output
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ def prompts(shell: Shell, number: int) -> str:
 
 async def address_of(process: asyncio.subprocess.Process) -> str:
     """Wait until a command prints the address of its live page, and return it."""
-    return await until(process, r"to look on: (http://127\.0\.0\.1:\d+/)")
+    return await wait_for_output(process, r"live gallery: (http://127\.0\.0\.1:\d+/)")
 
 
 @pytest.mark.slow
@@ -59,7 +59,7 @@ async def test_the_live_page_follows_a_run_to_its_end(shell: Shell, browser: Bro
     """Counters change and clips appear without a reload. A second window joins later. The page shows the end."""
     process = await shell.start("batch", prompts(shell, 24), "--serve", "0", "--max-in-flight", "6")
     address = await address_of(process)
-    ending = asyncio.create_task(ended(process))
+    ending = asyncio.create_task(wait_for_exit(process))
 
     def check_page() -> None:
         browser.open(address)
@@ -108,7 +108,7 @@ async def test_the_live_page_says_that_the_process_has_stopped(shell: Shell, bro
     await process.communicate()
     again = await shell.start(*command)
     assert await address_of(again) == address
-    ending = asyncio.create_task(ended(again))
+    ending = asyncio.create_task(wait_for_exit(again))
     await asyncio.to_thread(browser.wait_for, STATUS, accept=lambda line: "of 12 completed" in line)
     again.send_signal(signal.SIGINT)
     await asyncio.to_thread(browser.wait_for, STATUS, accept=lambda line: "The run has ended" in line)
@@ -122,7 +122,7 @@ async def test_the_gallery_option_and_command_write_the_page(shell: Shell, sandb
     await sandbox.script("submit", ["http_400"])
     said = await shell.omni("batch", prompts(shell, 3), "--gallery", "--per-minute", "600")
     assert said.status == 1
-    assert "clips/gallery.html: 3 jobs, 2 clips, 2 posters made\n" in said.err
+    assert "clips/gallery.html: 3 jobs, 2 clips, 2 posters created\n" in said.err
     page = (shell.folder / "clips" / "gallery.html").read_text("utf-8")
     data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])
     assert {job["status"] for job in data["jobs"]} == {"completed", "failed"}
@@ -136,7 +136,7 @@ async def test_the_gallery_option_and_command_write_the_page(shell: Shell, sandb
     assert (quiet.status, quiet.out, quiet.err) == (0, "clips/gallery.html\n", "")
     none = await shell.omni("gallery", "elsewhere")
     assert (none.status, none.out) == (2, "")
-    assert none.err.startswith("elsewhere: there is no ledger here")
+    assert none.err.startswith("elsewhere: no ledger found")
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ async def test_a_page_that_others_can_reach_is_announced(shell: Shell) -> None:
     """When listening on all interfaces, one line says who can see the page."""
     said = await shell.omni("batch", prompts(shell, 1), "--serve", "0.0.0.0:0")
     assert said.status == 0
-    assert "anybody who reaches this machine there can look" in said.err
+    assert "anyone who can reach this address can see" in said.err
 
 
 @pytest.mark.parametrize("wrong", ["x", "99999", "a:b:c", ":", "1.2.3.4", "-1"])
@@ -182,7 +182,7 @@ def test_an_invalid_port_is_rejected(wrong: str, tmp_path: Path) -> None:
 )
 def test_the_port_may_be_left_out(given: str, read: str) -> None:
     """The argument after --serve is its value only if it looks like an address."""
-    assert with_port(given.split()) == read.split()
+    assert add_missing_port(given.split()) == read.split()
 
 
 @pytest.mark.slow
@@ -193,5 +193,5 @@ async def test_the_package_can_be_imported_without_its_extras(shell: Shell) -> N
         "from omni_async import gallery; print(gallery.PAGE_NAME)"
     )
     process = await shell.start_python("-c", code)
-    said = await ended(process)
+    said = await wait_for_exit(process)
     assert (said.status, said.out) == (0, "gallery.html\n")
