@@ -11,6 +11,7 @@ from .exit_status import ExitStatus
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
+    from pathlib import Path
 
     from omni_async import Job
 
@@ -58,8 +59,8 @@ class JobResult:
         }
 
 
-async def wait_for_result(job: Job, line: int = 0) -> JobResult:
-    """Wait until the job has ended and return its result."""
+async def wait_for_result(job: Job, folder: Path, line: int = 0) -> JobResult:
+    """Wait until the job has ended and return its result, with paths in `folder` as the user named it."""
     error: Exception | None = None
     try:
         await job
@@ -71,7 +72,7 @@ async def wait_for_result(job: Job, line: int = 0) -> JobResult:
         line=line,
         status=job.status,
         task_id=job.task_id,
-        paths=tuple(map(str, job.paths)),
+        paths=tuple(str(folder / path.name) for path in job.paths),
         cost=job.cost,
         error=str(error or ""),
         error_type=type(error).__name__ if error else "",

@@ -101,7 +101,8 @@ class Run:
 
     async def _follow(self, client: OmniClient, jobs: Iterable[Job], scope: anyio.CancelScope) -> None:
         async for job in client.as_completed(jobs, max_pending=self._plan.max_pending):
-            result = await wait_for_result(job, self._plan.line_numbers.get(job.key, 0))
+            line = self._plan.line_numbers.get(job.key, 0)
+            result = await wait_for_result(job, self._plan.ledger.parent, line)
             self._totals.add(result)
             if not result.is_unfinished:
                 self._observer.accepted.discard(result.key)

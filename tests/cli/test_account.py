@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.mark.parametrize("sandbox", [{"credits": 12.5}], indirect=True)
 async def test_check_finds_a_usable_account(shell: Shell, sandbox: SandboxThread) -> None:
-    """check prints one line each for address, key, credit, account and model, and spends nothing; balance agrees."""
+    """Check prints one line each for address, key, credit, account and model, and spends nothing; balance agrees."""
     result = await shell.omni("check")
     assert (result.status, result.err) == (0, "")
     assert [line.split()[:2] for line in result.out.splitlines()] == [

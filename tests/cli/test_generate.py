@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 async def test_generate_prints_the_path_of_the_clip(shell: Shell) -> None:
-    """stdout is the path and nothing else, the cost is on stderr, and the file is an MP4."""
+    """Stdout is the path and nothing else, the cost is on stderr, and the file is an MP4."""
     result = await shell.omni("generate", "a red apple", "--aspect-ratio", "9:16", "-o", "out")
     assert result.status == 0
+    assert result.out.startswith("out/")
     path = shell.folder / result.out.rstrip("\n")
     assert path.parent == shell.folder / "out"
     assert path.read_bytes()[4:8] == b"ftyp"
@@ -57,7 +58,7 @@ async def test_extend_from_names_an_earlier_task(shell: Shell, sandbox: SandboxT
 
 
 async def test_fetch_restores_the_clip_of_a_recorded_job(shell: Shell, sandbox: SandboxThread) -> None:
-    """fetch of a task that the ledger knows downloads the clip under the job's name, if the file is missing."""
+    """Fetching a task that the ledger knows downloads its clip under the job's name, if the file is missing."""
     (made, _) = (await shell.omni("generate", "an apple", "--json")).records
     (shell.folder / made["path"]).unlink()
     fetched = await shell.omni("fetch", made["task_id"], "--json")

@@ -95,7 +95,7 @@ async def test_an_interrupted_clip_is_downloaded_later(shell: Shell, sandbox: Sa
 
 
 async def test_the_sandbox_serves_until_it_is_interrupted(bare_shell: Shell) -> None:
-    """sandbox prints its address and a key, also as export lines for a shell; Ctrl-C ends it with status 0."""
+    """The sandbox command prints its address and a key, also as export lines for a shell; Ctrl-C ends it, status 0."""
     process = await bare_shell.start("sandbox", "--median", "0.1", "--credits", "7")
     assert process.stdout is not None
     words = (await process.stdout.readline()).decode().split()
