@@ -101,10 +101,12 @@ def _references(fields: dict[str, Any]) -> Iterator[str]:
 def _server_seconds(record: JobRecord) -> float | None:
     """Return how long the server worked on the job, in seconds.
 
-    If the server did not report it, return the time between acceptance and the check that saw the job finished.
+    If the server did not report it, return the time between acceptance and the check that saw the job finished. Of a
+    job that ended only here, it is unknown.
     """
     seconds = record.server_seconds
-    if seconds is None and record.finished_at is not None and record.accepted_at is not None:
+    is_finished_there = record.status not in (JobStatus.CANCELLED, JobStatus.TIMED_OUT)
+    if seconds is None and is_finished_there and record.finished_at is not None and record.accepted_at is not None:
         seconds = record.finished_at - record.accepted_at
     return None if seconds is None else round(seconds, 2)
 

@@ -69,6 +69,8 @@ def test_the_totals_are_those_of_the_ledger(opened: Browser, clips: Path) -> Non
     legend = opened.run("document.querySelector('.legend').innerText")
     assert "8 accepted" in legend
     assert "8 completed" in legend
+    assert "1 failed" in legend
+    assert "rate limited" not in legend  # a rejected and an ambiguous submit are neither
     opened.wait_for("[...document.querySelectorAll('.poster')].every(image => image.naturalWidth > 0)")
     sources = opened.run("[...document.querySelectorAll('[src]')].map(element => element.src || element.href)")
     assert len(sources) == 8

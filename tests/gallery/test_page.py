@@ -192,3 +192,10 @@ def test_a_request_of_another_version_is_read_as_far_as_possible() -> None:
     assert entry["references"][2:] == ["data:video/mp4;base64,AAAAAAAAAAAAAAAAAA… (100,022 characters)"]
     assert "prompt" not in job_entry(JobRecord(key="k", request="{"), lambda _: None)
     assert job_entry(JobRecord(key="k"), lambda _: None) == {"key": "k", "status": "waiting"}
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(JobStatus.FAILED, 2.5), (JobStatus.CANCELLED, None)])
+def test_the_server_time_of_a_job_that_ended_only_here_is_unknown(status: JobStatus, seconds: float | None) -> None:
+    """Without a figure from the server, it is the time from acceptance to the end, unless only the client ended it."""
+    record = JobRecord(key="k", status=status, accepted_at=1.0, finished_at=3.5)
+    assert job_entry(record, lambda _: None).get("server_seconds") == seconds

@@ -31,7 +31,7 @@ STATUS = "document.getElementById('live').innerText"
 @pytest.fixture(scope="module")
 async def sandbox() -> AsyncIterator[SandboxProcess]:
     """Start one sandbox for all tests of the module, slow enough for a browser to see a run in progress."""
-    async with SandboxProcess(median=1.5, sigma=0.6, prerendered=True, seconds=3) as process:
+    async with SandboxProcess(median=1.0, sigma=0.6, prerendered=True, seconds=3) as process:
         yield process
 
 
@@ -127,14 +127,16 @@ async def test_the_gallery_option_and_command_write_the_page(shell: Shell, sandb
     data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])
     assert {job["status"] for job in data["jobs"]} == {"completed", "failed"}
 
-    again = await shell.omni("gallery", "clips", "--json", APIMART_API_KEY="", APIMART_BASE_URL="http://127.0.0.1:9")
+    again, quiet, none = await asyncio.gather(
+        shell.omni("gallery", "clips", "--json", APIMART_API_KEY="", APIMART_BASE_URL="http://127.0.0.1:9"),
+        shell.omni("gallery", "-q"),
+        shell.omni("gallery", "elsewhere"),
+    )
     assert (again.status, again.records) == (
         0,
         [{"gallery": "clips/gallery.html", "jobs": 3, "clips": 2, "posters": 0}],
     )
-    quiet = await shell.omni("gallery", "-q")
     assert (quiet.status, quiet.out, quiet.err) == (0, "clips/gallery.html\n", "")
-    none = await shell.omni("gallery", "elsewhere")
     assert (none.status, none.out) == (2, "")
     assert none.err.startswith("elsewhere: no ledger found")
 

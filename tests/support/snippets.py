@@ -50,7 +50,8 @@ def run(code: str, namespace: dict[str, Any] | None = None, name: str = "<exampl
     tree = compile(code, name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     compiled = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     missing = _free_names(tree) - namespace.keys()
-    if not missing & _PROVIDED.keys() and not compiled.co_flags & inspect.CO_COROUTINE and "ledger.db" not in code:
+    is_fragment = missing & _PROVIDED.keys() or compiled.co_flags & inspect.CO_COROUTINE or "ledger.db" in code
+    if "asyncio.run(" in code or not is_fragment:
         namespace.update(_imported(missing))
         exec(compiled, namespace)
     else:

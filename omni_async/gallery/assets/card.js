@@ -48,7 +48,6 @@ const cardOf = (job, { words, chain, choose, isNarrow }) => {
     media.append(el("div", { class: "progress" }, bar));
   }
   const facts = [
-    job.status === "completed" ? null : el("span", { class: "status" }, statusLabel(job)),
     job.cost === undefined ? null : el("span", { title: job.previous_task_ids ? "Cost, including previous tasks" : "Cost" }, money(job.cost)),
     job.server_seconds === undefined ? null : el("span", { title: "Time on the server" }, isNarrow ? duration(job.server_seconds) : `took ${duration(job.server_seconds)}`),
     job.possibly_paid_twice ? el("span", { class: "status", title: "Two submits of this job may both have been billed" }, "paid twice?") : null,
@@ -63,7 +62,7 @@ const cardOf = (job, { words, chain, choose, isNarrow }) => {
       { class: "caption" },
       el("p", { class: job.prompt ? "prompt" : "prompt none", title: job.prompt }, highlighted(promptOf(job), words)),
       el("div", { class: "meta" }, facts),
-      el("div", { class: "meta last" }, el("span", { class: "model", title: job.model }, job.model ?? ""), job.task_id ? copyButton(job.task_id, "copy id", "task_id") : null),
+      el("div", { class: "meta last" }, el("span", { class: "model", title: job.model }, job.model ?? ""), job.task_id ? copyButton(job.task_id, "copy id", "task ID") : null),
     ),
   );
 };

@@ -45,10 +45,12 @@ class Timeline {
     };
   }
 
-  // The ledger does not record when each 429 arrived. A static page puts the marks of a job at its last submit.
+  // The ledger does not record when each 429 arrived. A static page counts the submits that were neither ambiguous nor
+  // accepted, rejected or still in progress, and puts the mark of a job at its last submit.
   markTimes(jobs, recorded) {
+    const isCounted = (job) => job.task_id || job.status === "failed" || job.status === "submitting";
     const limited = recorded ?? jobs
-      .map((job) => [job.submitted_at, (job.submits ?? 0) - (job.ambiguous_submits ?? 0) - (job.task_id ? 1 : 0)])
+      .map((job) => [job.submitted_at, (job.submits ?? 0) - (job.ambiguous_submits ?? 0) - (isCounted(job) ? 1 : 0)])
       .filter(([time, submits]) => time && submits > 0);
     const failed = jobs.filter((job) => job.status === "failed" && job.finished_at).map((job) => [job.finished_at, 1]);
     return { limited, failed };

@@ -98,7 +98,7 @@ class Viewer {
       ["Size", job.width && `${job.width} × ${job.height}`],
       ["Model", job.model],
       ["Key", [job.key, copyButton(job.key, "copy", "key")]],
-      ["task_id", job.task_id && [job.task_id, copyButton(job.task_id, "copy", "task_id")]],
+      ["Task ID", job.task_id && [job.task_id, copyButton(job.task_id, "copy", "task ID")]],
       ["Extends", parent ? parent.key : job.extends],
       ["References", job.references.length ? job.references.map((each) => el("div", {}, each)) : undefined],
       ["Submits", job.submits > 1 ? `${job.submits}${job.ambiguous_submits ? `, ${job.ambiguous_submits} with unknown outcome` : ""}` : undefined],
