@@ -1,11 +1,12 @@
-"""An older ledger becomes a newer one with all that is in it, or stays what it was."""
+"""An older ledger is migrated with everything in it, or left as it was."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,69 +18,76 @@ from tests.support.ledgers import opened, record_of, unfinished
 if TYPE_CHECKING:
     from pathlib import Path
 
-SECOND = "ALTER TABLE jobs ADD COLUMN mood TEXT; UPDATE jobs SET mood = 'good'; CREATE TABLE learnt (name TEXT);\n"
-
-NOW = len(schema.MIGRATIONS)
+NEXT_SCRIPT = "ALTER TABLE jobs ADD COLUMN mood TEXT; UPDATE jobs SET mood = 'good'; CREATE TABLE more (name TEXT);\n"
 
 
-def _look(path: Path, question: str) -> list[tuple[object, ...]]:
+def _select(path: Path, question: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as db:
         return db.execute(question).fetchall()
 
 
+def _make_old(path: Path, version: int, *statements: str) -> None:
+    """Make a ledger of an older version, and carry out statements on it."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        for script in schema.MIGRATIONS[:version]:
+            db.executescript(script)
+        db.executescript(f"PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version={version};")
+        for statement in statements:
+            db.execute(statement)
+
+
 @pytest.fixture
-async def old(path: Path) -> Path:
-    """A ledger of this version with two jobs."""
+async def ledger_path(path: Path) -> Path:
+    """Return the path of a ledger of this version with two jobs."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("a"))
         await ledger.insert(record_of("b", submits=2))
     return path
 
 
-async def test_a_migration_keeps_every_row(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second script runs once, in order, and what was there is there."""
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND))
+async def test_a_migration_keeps_every_row(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new script runs once, and the rows from before are still there."""
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, NEXT_SCRIPT))
     for _ in range(2):
-        async with opened(old) as ledger:
+        async with opened(ledger_path) as ledger:
             assert await ledger.find("b") == record_of("b", submits=2)
-    assert _look(old, "SELECT key, mood FROM jobs") == [("a", "good"), ("b", "good")]
-    assert _look(old, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
+    assert _select(ledger_path, "SELECT key, mood FROM jobs") == [("a", "good"), ("b", "good")]
+    assert _select(ledger_path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
 
 
-async def test_a_new_ledger_gets_all_versions(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that is made now has gone through every script."""
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND, "CREATE TABLE more (x);"))
+async def test_a_new_ledger_gets_every_script(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new file goes through all scripts, in order."""
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, NEXT_SCRIPT, "CREATE TABLE last (x);"))
     async with opened(path):
         pass
-    assert _look(path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
-    assert _look(path, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
+    assert _select(path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
+    assert _select(path, "PRAGMA application_id") == [(schema.APPLICATION_ID,)]
 
 
-@pytest.mark.parametrize("fault", ["SELECT * FROM nowhere;", "INSERT INTO jobs (key) VALUES ('a');", "nonsense;"])
-async def test_a_migration_that_fails_leaves_the_old_version(
-    old: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+@pytest.mark.parametrize("failure", ["SELECT * FROM nowhere;", "INSERT INTO jobs (key) VALUES ('a');", "nonsense;"])
+async def test_a_failed_migration_leaves_the_old_version(
+    ledger_path: Path, monkeypatch: pytest.MonkeyPatch, failure: str
 ) -> None:
-    """Whatever a script has done before it failed is undone; this program's former version opens the ledger again."""
+    """Everything that a script did before it failed is rolled back; the former version opens the ledger again."""
     with monkeypatch.context() as patch:
-        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND + fault))
+        patch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, NEXT_SCRIPT + failure))
         with pytest.raises(LedgerError):
-            await SqliteJobStore(old).open()
-    assert _look(old, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
-    assert _look(old, "SELECT count(*) FROM sqlite_master WHERE name = 'learnt'") == [(0,)]
-    async with opened(old) as ledger:
+            await SqliteJobStore(ledger_path).open()
+    assert _select(ledger_path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
+    assert _select(ledger_path, "SELECT count(*) FROM sqlite_master WHERE name = 'more'") == [(0,)]
+    async with opened(ledger_path) as ledger:
         assert [record.key for record in unfinished(ledger)] == ["a", "b"]
 
 
-async def test_a_ledger_of_the_first_version_goes_on(path: Path) -> None:
-    """What it holds is there, and what came later can be kept in it: what local files were sent as, and uploads."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as db:
-        db.executescript(schema.MIGRATIONS[0])
-        db.execute(
-            "INSERT INTO jobs (key, idempotency_key, status, created_at, submits, doubtful, error, earlier_cost)"
-            " VALUES ('a', 'omni-a', 'submitting', 5.0, 1, 0, '', 0.0)"
-        )
-        db.execute('INSERT INTO requests VALUES (1, \'{"prompt": "a"}\')')
-        db.executescript(f"PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1;")
+async def test_a_ledger_of_version_1_is_migrated(path: Path) -> None:
+    """Its jobs are there, and what later versions added can be recorded: sent references and uploads."""
+    _make_old(
+        path,
+        1,
+        "INSERT INTO jobs (key, idempotency_key, status, created_at, submits, doubtful, error, earlier_cost)"
+        " VALUES ('a', 'omni-a', 'submitting', 5.0, 1, 0, '', 0.0)",
+        'INSERT INTO requests VALUES (1, \'{"prompt": "a"}\')',
+    )
     before = record_of("a", status=JobStatus.SUBMITTING, submits=1)
     async with opened(path) as ledger:
         assert await ledger.find("a") == before
@@ -89,24 +97,17 @@ async def test_a_ledger_of_the_first_version_goes_on(path: Path) -> None:
         assert await ledger.find("a") == replace(before, sent_references=("https://u.test/1", "sha256:ab"))
         assert await ledger.find_upload("https://api.test", "cd") == Upload("https://u.test/1", 9e9)
         assert await ledger.find_upload("https://other.test", "cd") is None
-    assert _look(path, "PRAGMA user_version") == [(NOW,)]
+    assert _select(path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
 
 
-async def test_a_reader_does_not_misread_an_older_version(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader cannot bring a ledger up to date, so it says what does; it does not call it damaged."""
-    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, SECOND))
-    with pytest.raises(LedgerError, match="older omni_async"):
-        LedgerReader(old)
-
-
-async def test_a_ledger_of_the_first_version_is_brought_up_to_date(path: Path) -> None:
-    """What a program before webhooks has written is read, and keeps from then on what it is told."""
-    with closing(sqlite3.connect(path)) as db:
-        db.executescript(
-            f"{schema.MIGRATIONS[0]}; PRAGMA application_id={schema.APPLICATION_ID}; PRAGMA user_version=1;"
-            "INSERT INTO jobs (key, idempotency_key, status, created_at, submits, doubtful, error, earlier_cost)"
-            " VALUES ('a', 'k', 'submitting', 1.0, 1, 0, '', 0)"
-        )
+async def test_a_job_from_before_webhooks_can_get_one(path: Path) -> None:
+    """A job of version 1 has no webhook, and keeps one that it is given."""
+    _make_old(
+        path,
+        1,
+        "INSERT INTO jobs (key, idempotency_key, status, created_at, submits, doubtful, error, earlier_cost)"
+        " VALUES ('a', 'k', 'submitting', 1.0, 1, 0, '', 0)",
+    )
     async with opened(path) as ledger:
         found = await ledger.find("a")
         assert found is not None
@@ -114,3 +115,73 @@ async def test_a_ledger_of_the_first_version_is_brought_up_to_date(path: Path) -
         await ledger.save(replace(found, webhook="https://example.com/omni/secret"))
     async with opened(path) as ledger:
         assert (await ledger.find("a")) == replace(found, webhook="https://example.com/omni/secret")
+
+
+async def test_a_reader_does_not_misread_an_older_version(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reader cannot migrate a ledger, so it says what does; it does not call the ledger damaged."""
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, NEXT_SCRIPT))
+    with pytest.raises(LedgerError, match="older omni_async") as caught:
+        LedgerReader(ledger_path)
+    assert caught.value.permanent
+
+
+# Version 4: file names in place of paths
+
+
+def _make_version_3(path: Path, rows: list[tuple[str, list[str] | None, float]]) -> None:
+    _make_old(path, 3)
+    with closing(sqlite3.connect(path)) as db, db:
+        for key, paths, finished_at in rows:
+            db.execute(
+                "INSERT INTO jobs (key, idempotency_key, status, created_at, finished_at, submits, doubtful, error,"
+                " earlier_cost, paths) VALUES (?, '', 'completed', 1.0, ?, 1, 0, '', 0, ?)",
+                (key, finished_at, paths if paths is None else json.dumps(paths)),
+            )
+
+
+@pytest.mark.parametrize(
+    ("old_path", "folder", "name"),
+    [
+        ("/srv/clips/fox.mp4", "/srv/clips", "fox.mp4"),
+        ("clips/fox.mp4", "clips", "fox.mp4"),
+        ("fox.mp4", None, "fox.mp4"),
+        ("/fox.mp4", "/", "fox.mp4"),
+        ("C:\\clips\\fox.mp4", "C:\\clips", "fox.mp4"),
+        ("C:\\fox.mp4", "C:\\", "fox.mp4"),
+        ("C:/clips\\new/fox.mp4", "C:/clips\\new", "fox.mp4"),
+        ("\\\\host\\share\\clips\\fox.mp4", "\\\\host\\share\\clips", "fox.mp4"),
+        ('/srv/it\'s "mine"/夕暮れ; the sea.mp4', '/srv/it\'s "mine"', "夕暮れ; the sea.mp4"),
+        ("/srv/caf\udce9/\udcff\n.mp4", "/srv/caf\udce9", "\udcff\n.mp4"),  # bytes that are not UTF-8
+        ("/srv/a..b/...mp4", "/srv/a..b", "...mp4"),
+    ],
+)
+async def test_paths_become_file_names(path: Path, old_path: str, folder: str | None, name: str) -> None:
+    """A row keeps the file name, and the folder becomes a fact, for paths of every system and with any characters."""
+    _make_version_3(path, [("k", [old_path, old_path], 5.0), ("none", None, 6.0)])
+    async with opened(path) as ledger:
+        found, without = await ledger.find("k"), await ledger.find("none")
+        assert found is not None
+        assert without is not None
+        assert (found.paths, without.paths) == ((name, name), ())
+        fact = await ledger.get_fact("output_dir")
+        assert (fact and json.loads(fact)) == folder
+
+
+async def test_the_latest_folder_becomes_the_output_folder(path: Path) -> None:
+    """Where a ledger had clips in several folders, the one that got a clip last counts."""
+    _make_version_3(path, [("new", ["/new/a.mp4"], 9.0), ("old", ["/old/b.mp4"], 5.0), ("bare", ["c.mp4"], 10.0)])
+    async with opened(path):
+        pass
+    with closing(LedgerReader(path)) as reader:
+        assert [job.paths for job in reader.jobs()] == [("/new/a.mp4",), ("/new/b.mp4",), ("/new/c.mp4",)]
+
+
+async def test_paths_that_are_no_list_stop_the_migration(path: Path) -> None:
+    """A row that no version has written is not guessed at: the ledger is rejected, and stays at its version."""
+    _make_version_3(path, [("k", ["/a/b.mp4"], 5.0)])
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("UPDATE jobs SET paths = 'nonsense'")
+    with pytest.raises(LedgerError, match="cannot be opened"):
+        await SqliteJobStore(path).open()
+    assert _select(path, "PRAGMA user_version") == [(3,)]
+    assert _select(path, "SELECT doubtful, paths FROM jobs") == [(0, "nonsense")]

@@ -1,19 +1,24 @@
-"""A ledger that is open, and a record to put into it."""
+"""Ledgers that are open, and records to put into them."""
 
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from omni_async.jobs.records import JobRecord
 from omni_async.ledger import MemoryJobStore, SqliteJobStore
+from omni_async.ledger.schema import open_to_write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from omni_async.ledger.sqlite import _Operation
+
     Opener: TypeAlias = Callable[[Path], AbstractAsyncContextManager[SqliteJobStore]]
+
+_T = TypeVar("_T")
 
 
 @asynccontextmanager
@@ -25,6 +30,27 @@ async def opened(path: Path) -> AsyncIterator[SqliteJobStore]:
         yield ledger
     finally:
         await ledger.aclose()
+
+
+class InlineJobStore(SqliteJobStore):
+    """A ledger in a file, without its thread: each change is committed at the call. For virtual time."""
+
+    async def open(self) -> None:
+        """Open it, without a lock."""
+        self._db = open_to_write(self.path)
+
+    def _add(self, operation: _Operation[_T]) -> _Operation[_T]:
+        operation.group = group = type(self._current)()
+        group.operations.append(operation)
+        self._carry_out(group)
+        return operation
+
+    def _call_in_loop(self, callback: Callable[[], None]) -> None:
+        callback()
+
+    async def aclose(self) -> None:
+        """Close it."""
+        self._db.close()
 
 
 def unfinished(store: SqliteJobStore | MemoryJobStore) -> list[JobRecord]:
