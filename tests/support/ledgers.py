@@ -36,7 +36,8 @@ class InlineJobStore(SqliteJobStore):
     """A ledger in a file, without its thread: each change is committed at the call. For virtual time."""
 
     async def open(self) -> None:
-        """Open it, without a lock."""
+        """Open it, or make it, without a lock."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._db = open_to_write(self.path)
 
     def _add(self, operation: _Operation[_T]) -> _Operation[_T]:

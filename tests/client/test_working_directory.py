@@ -1,0 +1,97 @@
+"""A client keeps its folders when the program changes its working directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omni_async import JobEvent, LedgerReader, OmniClient
+from omni_async.ledger import MemoryJobStore
+from omni_async.testing import MemoryServer
+from omni_async.testing.memory_client import MemoryClient
+from tests.support.ledgers import InlineJobStore
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omni_async.jobs.store import JobStore
+
+
+class InlineClient(MemoryClient):
+    """A client over a ledger in a file, on virtual time; the file is in the output folder unless it is named."""
+
+    def __init__(self, server: MemoryServer, ledger: Any = ..., **settings: Any) -> None:
+        super().__init__(server, ledger=ledger, **settings)
+
+    def _make_store(self) -> JobStore:
+        return InlineJobStore(self._ledger_path) if self._ledger_path else MemoryJobStore()
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the folder of the test the working directory, and return another one."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("ledger", [..., "books/ledger.db"], ids=["in the output folder", "elsewhere"])
+@pytest.mark.parametrize("moment", ["before entering", "before submitting", "while running"])
+async def test_clips_and_ledger_stay_together_when_the_working_directory_changes(
+    tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, moment: str, ledger: Any
+) -> None:
+    """Both are where relative paths pointed to when the client was made, whenever the program moves away."""
+    events: list[JobEvent] = []
+    client = InlineClient(MemoryServer(), output_dir="clips", ledger=ledger, on_event=events.append)
+
+    def now(it_is: str) -> None:
+        if moment == it_is:
+            monkeypatch.chdir(elsewhere)
+
+    now("before entering")
+    async with client:
+        now("before submitting")
+        job = client.submit("a fox", key="fox")
+        await job.accepted()
+        now("while running")
+        path = await job
+    expected = tmp_path / "clips" / "fox.mp4"
+    assert path == expected
+    assert job.paths == (expected,)
+    assert expected.is_file()
+    assert events[-1].path == expected
+    with LedgerReader(tmp_path / ("clips/ledger.db" if ledger is ... else ledger)) as reader:
+        assert [record.paths for record in reader.jobs()] == [(str(expected),)]
+    assert list(elsewhere.iterdir()) == []
+
+
+async def test_a_later_run_finds_the_clips_of_a_relative_folder(
+    tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that starts in the same directory continues there; one that starts elsewhere has a folder of its own."""
+    server = MemoryServer()
+    for folder, posts in ((tmp_path, 1), (tmp_path, 1), (elsewhere, 2)):
+        monkeypatch.chdir(folder)
+        async with InlineClient(server, output_dir="clips") as client:
+            assert await client.submit("a fox", key="fox") == folder / "clips" / "fox.mp4"
+        assert len(server.posts) == posts
+
+
+async def test_a_moved_folder_is_found_under_its_new_name(tmp_path: Path) -> None:
+    """Clips and ledger moved together: nothing is submitted or downloaded, and a reader gives the new paths."""
+    server = MemoryServer()
+    async with InlineClient(server, output_dir=tmp_path / "clips") as client:
+        await client.submit("a fox", key="fox")
+    (tmp_path / "clips").rename(tmp_path / "moved")
+    async with InlineClient(server, output_dir=tmp_path / "moved") as client:
+        assert await client.submit("a fox", key="fox") == tmp_path / "moved" / "fox.mp4"
+    assert (len(server.posts), len(server.downloads)) == (1, 1)
+    with LedgerReader(tmp_path / "moved") as reader:
+        assert [record.paths for record in reader.jobs()] == [(str(tmp_path / "moved" / "fox.mp4"),)]
+
+
+def test_the_repr_of_a_client_names_the_absolute_folder(tmp_path: Path, elsewhere: Path) -> None:
+    """So that a log shows where its clips are."""
+    assert f"output_dir='{tmp_path}/clips'" in repr(OmniClient("sk-test", output_dir="clips"))
