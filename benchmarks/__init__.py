@@ -1,6 +1,6 @@
-"""What the library takes, beside what others take and the least possible: `python -m benchmarks.report [--quick]`.
+"""Benchmarks of the library beside other programs and the theoretical optimum: `python -m benchmarks.report [--quick]`.
 
-Each module is a program of its own (`python -m benchmarks.makespan`), prints a table and writes JSON to
-`benchmarks/results/`. What is about sockets and CPU runs in real time, each contestant in a process of its own against
-sandboxes in another; what is about hours runs on virtual time, with the real client and a server in memory.
+Each benchmark is a program (`python -m benchmarks.makespan`) that prints a table and writes JSON to
+`benchmarks/results/`. Benchmarks of sockets and CPU run in real time: each program in its own process, against
+sandboxes in another. Benchmarks of hours run on virtual time, with the real client and an in-memory server.
 """

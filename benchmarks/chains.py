@@ -1,7 +1,7 @@
-"""Chains side by side, beside as many plain jobs: CPU and memory for each job, on virtual time.
+"""CPU and memory per job of many chains, beside the same number of plain jobs; on virtual time.
 
-A chain goes on as soon as its parent is finished on the server. The client is real, the server is in memory; each
-figure is taken in a process of its own, at two sizes, so that whatever grows faster than the work shows.
+A turn of a chain is submitted when its parent has finished on the server. The client is real, the server is in memory.
+Each figure is measured in its own process and at two sizes, to show whatever grows faster than the number of jobs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Aim, Figures, by_size, run
-from benchmarks.virtual import Account, VirtualClient, lognormal, on_virtual_time
+from benchmarks.figures import Figures, Target, by_size, run
+from benchmarks.virtual import Account, VirtualClient, lognormal, run_on_virtual_time
 from omni_async import batch
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from omni_async import Job, OmniClient
 
 _ROOT = Path(__file__).parent.parent
-_TURNS = 3
-_MEDIAN, _SIGMA = 60.0, 0.35
+_TURNS = 3  # jobs per chain
+_MEDIAN, _SIGMA = 60.0, 0.35  # of the lognormal durations of tasks, in seconds
 
 
 async def _plain(client: OmniClient, chains: int, _: Path) -> None:
@@ -44,8 +44,8 @@ async def _extended(client: OmniClient, chains: int, _: Path) -> None:
     await asyncio.gather(*jobs)
 
 
-async def _star(client: OmniClient, chains: int, _: Path) -> None:
-    first = client.submit("the one that all others extend", key="first")
+async def _one_parent(client: OmniClient, chains: int, _: Path) -> None:
+    first = client.submit("the clip that all others extend", key="first")
     jobs = [first.extend(f"turn {number}", key=f"c{number}") for number in range(chains * _TURNS - 1)]
     await asyncio.gather(first, *jobs)
 
@@ -67,58 +67,62 @@ _KINDS: dict[str, Callable[[OmniClient, int, Path], Coroutine[Any, Any, None]]] 
     "plain jobs": _plain,
     "chains of 3": _extended,
     "chains of 3, from a file, children first": _from_file,
-    "one parent, all others extend it": _star,
+    "one parent, all others extend it": _one_parent,
 }
 
 
-def _child(kind: str, chains: int) -> None:
+def _measure_kind(kind: str, chains: int) -> None:
     account = Account(lognormal(_MEDIAN, _SIGMA, 1))
-    told: dict[str, Any] = {}
+    measured: dict[str, Any] = {}
 
     async def work(folder: Path) -> None:
         before, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
         async with VirtualClient(account, folder) as client:
             await _KINDS[kind](client, chains, folder)
-            told["done"] = client.statistics().completed
-        told["cpu"] = time.process_time() - cpu
-        told["peak"] = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-        told["virtual"] = asyncio.get_running_loop().time()
+            measured["done"] = client.statistics().completed
+        measured["cpu"] = time.process_time() - cpu
+        measured["peak"] = 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+        measured["virtual"] = asyncio.get_running_loop().time()
 
-    on_virtual_time(work)
-    print(json.dumps(told))
+    run_on_virtual_time(work)
+    print(json.dumps(measured))
 
 
 def measure(figures: Figures) -> None:
-    """Measure each kind at both sizes."""
+    """Measure each kind of jobs at both sizes."""
     sizes = (by_size(figures, 5, 500, 1_000), by_size(figures, 10, 1_500, 3_000))
     cpu: dict[tuple[str, int], float] = {}
     for kind in _KINDS:
         for chains in sizes:
             command = [sys.executable, "-m", "benchmarks.chains", "--child", kind, str(chains)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
-            told = json.loads(done.stdout.splitlines()[-1])
+            measured = json.loads(done.stdout.splitlines()[-1])
             jobs = chains * _TURNS
-            assert told["done"] == jobs
-            cpu[kind, chains] = 1000 * told["cpu"] / jobs
+            assert measured["done"] == jobs
+            cpu[kind, chains] = 1000 * measured["cpu"] / jobs
             figures.rows.append(
                 {
                     "kind": kind,
                     "jobs": jobs,
                     "CPU ms per job": cpu[kind, chains],
-                    "peak KB per job": told["peak"] / jobs / 1024,
-                    "virtual seconds": told["virtual"],
+                    "peak KB per job": measured["peak"] / jobs / 1024,
+                    "virtual seconds": measured["virtual"],
                 }
             )
-    most = sizes[-1]
-    ratio = cpu["chains of 3", most] / cpu["plain jobs", most]
-    figures.aims.append(Aim("CPU of a job in a chain, over that of a plain one", 1.5, (ratio,)))
+    largest = sizes[-1]
+    ratio = cpu["chains of 3", largest] / cpu["plain jobs", largest]
+    figures.targets.append(Target("CPU per job: chains of 3 / plain jobs", 1.5, (ratio,)))
     for kind in _KINDS:
-        growth = cpu[kind, most] / cpu[kind, sizes[0]]
-        figures.aims.append(Aim(f"CPU per job at {most / sizes[0]:g} times the size: {kind}", 1.5, (growth,)))
+        growth = cpu[kind, largest] / cpu[kind, sizes[0]]
+        figures.targets.append(
+            Target(
+                f"CPU per job at {largest / sizes[0]:g} times the size / at the smaller size: {kind}", 1.5, (growth,)
+            )
+        )
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        _child(sys.argv[2], int(sys.argv[3]))
+        _measure_kind(sys.argv[2], int(sys.argv[3]))
     else:
-        run("chains", "Chains side by side", measure)
+        run("chains", "Chains of clips", measure)

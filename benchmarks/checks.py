@@ -1,4 +1,8 @@
-"""How many checks find out how late that a job is done: the real poller on virtual time, learning from nothing."""
+"""How many checks a job needs and how late they find its end; the real poller on virtual time.
+
+The poller starts without any knowledge of durations. It is compared with fixed intervals and with the optimal schedule
+for the known distribution.
+"""
 
 from __future__ import annotations
 
@@ -7,134 +11,148 @@ from collections import deque
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Aim, Figures, by_size, run
-from benchmarks.optimum import Schedule, at_intervals, best_interval, interval_of, optimal, optimal_of
-from benchmarks.virtual import Account, Life, VirtualClient, lognormal, on_virtual_time
+from benchmarks.figures import Figures, Target, by_size, run
+from benchmarks.optimum import (
+    Schedule,
+    best_interval,
+    fixed_interval,
+    interval_with_checks,
+    optimal,
+    optimal_with_checks,
+)
+from benchmarks.virtual import Account, TaskTimes, VirtualClient, lognormal, run_on_virtual_time
 from omni_async import Limits, Polling
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-_MEDIAN, _SIGMA = 120.0, 0.35
-_HABITS = {"snippet, handwritten: every 5 s": 5.0, "openai SDK: every 1 s": 1.0}
-_IN_FLIGHT, _BUDGET = 1000, 10.0
+_MEDIAN, _SIGMA = 120.0, 0.35  # of the lognormal durations of tasks, in seconds
+_PEER_INTERVALS = {  # seconds between checks
+    "snippet, handwritten: every 5 s": 5.0,
+    "openai SDK: every 1 s": 1.0,
+}
+_IN_FLIGHT, _CHECKS_PER_SECOND = 1000, 10.0
 
 
 def _mixture(seed: int) -> Callable[[], float]:
-    """Most jobs alike, some slow, a few that fail early."""
-    jitter = random.Random(seed)
+    """Return a function that draws durations: most jobs are alike, some are slow, a few fail early."""
+    rng = random.Random(seed)
 
     def draw() -> float:
-        which = jitter.random()
-        if which < 0.85:
-            return jitter.lognormvariate(4.70, 0.25)  # 110 s
-        return jitter.lognormvariate(5.60, 0.30) if which < 0.97 else jitter.uniform(5, 30)
+        u = rng.random()
+        if u < 0.85:
+            return rng.lognormvariate(4.70, 0.25)  # 110 s
+        return rng.lognormvariate(5.60, 0.30) if u < 0.97 else rng.uniform(5, 30)
 
     return draw
 
 
-def _watched(account: Account, jobs: int, *, limits: Limits, polling: Polling, ahead: int, seed: int) -> list[Life]:
-    """Let the real client follow so many jobs."""
+def _follow(
+    account: Account, jobs: int, *, limits: Limits, polling: Polling, max_pending: int, seed: int
+) -> list[TaskTimes]:
+    """Let the real client process this number of jobs and return the times of their tasks."""
 
     async def work(folder: Path) -> None:
         async with VirtualClient(account, folder, limits=limits, polling=polling) as client:
             prompts = ("a clip" for _ in range(jobs))
-            async for job in client.as_completed(prompts, max_pending=ahead):
+            async for job in client.as_completed(prompts, max_pending=max_pending):
                 await job
 
-    on_virtual_time(work, seed)
-    return account.lives
+    run_on_virtual_time(work, seed)
+    return account.tasks
 
 
-def _row(law: str, schedule: Schedule, name: str) -> dict[str, Any]:
+def _row(distribution: str, schedule: Schedule, name: str) -> dict[str, Any]:
     return {
-        "durations": law,
+        "durations": distribution,
         "schedule": name,
         "checks per job": schedule.checks,
-        "seconds late": schedule.late,
+        "seconds late": schedule.delay,
         "product": schedule.product,
-        "checks + late": schedule.checks + schedule.late,
+        "checks + late": schedule.checks + schedule.delay,
     }
 
 
-def _ours(draw: Callable[[], float], jobs: int, *, seed: int, tells: bool = False) -> Schedule:
-    account = Account(draw, latency=0.0, tells=tells)
+def _measure_library(draw: Callable[[], float], jobs: int, *, seed: int, reports_progress: bool = False) -> Schedule:
+    account = Account(draw, latency=0.0, reports_progress=reports_progress)
     limits = Limits(submits_per_minute=60)
-    lives = _watched(account, jobs, limits=limits, polling=Polling(), ahead=100_000, seed=seed)
-    return Schedule("omni_async", fmean(life.checks for life in lives), fmean(life.late for life in lives))
+    tasks = _follow(account, jobs, limits=limits, polling=Polling(), max_pending=100_000, seed=seed)
+    return Schedule("omni_async", fmean(task.checks for task in tasks), fmean(task.delay for task in tasks))
 
 
-def _one_law(figures: Figures, law: str, draw: Callable[[int], Callable[[], float]]) -> list[float]:
+def _measure_distribution(
+    figures: Figures, distribution: str, draw: Callable[[int], Callable[[], float]]
+) -> list[float]:
     jobs, products = by_size(figures, 60, 1500, 3000), []
-    true = [jitter() for jitter in [draw(-1)] for _ in range(20_000)]
-    best = best_interval(true)
+    durations = [rng() for rng in [draw(-1)] for _ in range(20_000)]
+    best = best_interval(durations)
     for seed in range(by_size(figures, 1, 1, 5)):
-        ours = _ours(draw(seed), jobs, seed=seed)
+        ours = _measure_library(draw(seed), jobs, seed=seed)
         products.append(ours.product / best.product)
-    least = optimal(true, Polling().check_cost)
+    least = optimal(durations, Polling().check_cost)
     others = [
-        _ours(draw(seed), jobs, seed=seed, tells=True),
+        _measure_library(draw(seed), jobs, seed=seed, reports_progress=True),
         best,
-        interval_of(true, ours.checks),
+        interval_with_checks(durations, ours.checks),
         least,
-        optimal_of(true, ours.checks),
-        *(at_intervals(true, interval) for interval in _HABITS.values()),
+        optimal_with_checks(durations, ours.checks),
+        *(fixed_interval(durations, interval) for interval in _PEER_INTERVALS.values()),
     ]
     names = [
         "omni_async",
-        "omni_async, progress told",
+        "omni_async, true progress",
         "best fixed interval",
         "fixed, as many checks",
         "optimal, same check_cost",
     ]
-    names += ["optimal, as many checks", *_HABITS]
-    figures.rows += [_row(law, each, name) for each, name in zip([ours, *others], names, strict=True)]
-    ratio = (ours.checks + ours.late) / (least.checks + least.late)
-    figures.notes.append(f"{law}: cost of the last run (checks + seconds late) / least possible: {ratio:.2f}")
+    names += ["optimal, as many checks", *_PEER_INTERVALS]
+    figures.rows += [_row(distribution, each, name) for each, name in zip([ours, *others], names, strict=True)]
+    ratio = (ours.checks + ours.delay) / (least.checks + least.delay)
+    figures.notes.append(f"{distribution}: checks + seconds late of the last run / least possible: {ratio:.2f}")
     return products
 
 
 def _round_robin(draw: Callable[[], float], jobs: int) -> list[float]:
-    """Look at all in turn, as fast as is allowed; give how late each end was noticed."""
+    """Check all jobs in turn, as fast as the limit allows. Return the delay of finding each end, in seconds."""
     now = 0.0
-    late: list[float] = []
-    line = deque(draw() for _ in range(_IN_FLIGHT))
-    while len(late) < jobs:
-        now += 1 / _BUDGET
-        end = line.popleft()
+    delays: list[float] = []
+    queue = deque(draw() for _ in range(_IN_FLIGHT))
+    while len(delays) < jobs:
+        now += 1 / _CHECKS_PER_SECOND
+        end = queue.popleft()
         if end <= now:
-            late.append(now - end)
-            line.append(now + draw())
+            delays.append(now - end)
+            queue.append(now + draw())
         else:
-            line.append(end)
-    return late
+            queue.append(end)
+    return delays
 
 
-def _budget(figures: Figures) -> None:
+def _measure_check_limit(figures: Figures) -> None:
     jobs = by_size(figures, 1100, 5000, 10_000)
     ratios: list[float] = []
     for seed in range(by_size(figures, 1, 1, 3)):
         account = Account(_mixture(seed), latency=0.0)
-        limits = Limits(checks_per_second=_BUDGET)
-        lives = _watched(account, jobs, limits=limits, polling=Polling(), ahead=_IN_FLIGHT, seed=seed)
-        # Not at the start, when nothing is known and all begin at once, nor at the end, when no new ones come.
+        limits = Limits(checks_per_second=_CHECKS_PER_SECOND)
+        tasks = _follow(account, jobs, limits=limits, polling=Polling(), max_pending=_IN_FLIGHT, seed=seed)
+        # Without the start, when nothing is known and all jobs begin together, and the end, when no new ones begin.
         steady = slice(min(2 * _IN_FLIGHT, jobs // 3), max(jobs - _IN_FLIGHT, jobs // 2))
-        ours = fmean(life.late for life in lives[steady])
-        turns = fmean(_round_robin(_mixture(seed), jobs)[steady])
-        ratios.append(ours / turns)
-    for name, late in (("omni_async, 10 checks/s", ours), ("round robin, 10 checks/s", turns)):
-        figures.rows.append({"durations": "mixture, 1,000 in flight", "schedule": name, "seconds late": late})
-    figures.aims.append(Aim("1,000 in flight, 10 checks/s: seconds late / round robin", 0.65, tuple(ratios)))
+        ours = fmean(task.delay for task in tasks[steady])
+        round_robin = fmean(_round_robin(_mixture(seed), jobs)[steady])
+        ratios.append(ours / round_robin)
+    for name, delay in (("omni_async, 10 checks/s", ours), ("round robin, 10 checks/s", round_robin)):
+        figures.rows.append({"durations": "mixture, 1,000 in flight", "schedule": name, "seconds late": delay})
+    figures.targets.append(Target("1,000 in flight, 10 checks/s: seconds late / round robin", 0.65, tuple(ratios)))
 
 
 def measure(figures: Figures) -> None:
-    """Measure both."""
-    products = _one_law(figures, "lognormal", lambda seed: lognormal(_MEDIAN, _SIGMA, seed))
-    figures.aims.append(Aim("checks x seconds late / best fixed interval (lognormal)", 0.60, tuple(products)))
-    _one_law(figures, "mixture", _mixture)
-    _budget(figures)
+    """Measure free polling with two distributions, and polling under a limit."""
+    products = _measure_distribution(figures, "lognormal", lambda seed: lognormal(_MEDIAN, _SIGMA, seed))
+    figures.targets.append(Target("checks x seconds late / best fixed interval (lognormal)", 0.60, tuple(products)))
+    _measure_distribution(figures, "mixture", _mixture)
+    _measure_check_limit(figures)
 
 
 if __name__ == "__main__":
-    run("checks", "Checks, and how late they notice", measure)
+    run("checks", "Checks, and how late they find the end of a job", measure)

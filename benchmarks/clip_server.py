@@ -1,6 +1,7 @@
-"""An API that knows one finished task, and its clip sent by the kernel: nothing here is slower than a disk.
+"""A minimal API: every task is finished, and its clip is sent by the kernel (sendfile), as fast as the disk allows.
 
-Reads one line: the clip's path. Writes one: its own address. Ends when stdin does.
+Reads one line of JSON, the path of the clip, and writes one, its own address. Ends when stdin is closed. Used by
+`download`.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ CLIP = web.AppKey("clip", str)
 
 
 async def _check(request: web.Request) -> web.Response:
-    link = str(request.url.origin().with_path("/clip.mp4"))
+    url = str(request.url.origin().with_path("/clip.mp4"))
     task: dict[str, Any] = {"id": request.match_info["id"], "status": "completed", "cost": 0.5}
-    return web.json_response({"code": 200, "data": task | {"result": {"videos": [{"url": [link]}]}}})
+    return web.json_response({"code": 200, "data": task | {"result": {"videos": [{"url": [url]}]}}})
 
 
 async def _clip(request: web.Request) -> web.FileResponse:

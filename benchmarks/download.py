@@ -1,7 +1,7 @@
-"""One clip of 64 MB, verified and safe on the disk, beside `curl` to the same disk; in real time.
+"""The download of one clip of 64 MB, verified and fsynced, beside `curl` to the same disk; in real time.
 
-The time runs from the request for the clip until it stands under its name. `curl` neither verifies nor fsyncs; the
-row below it does the fsync after it.
+The time is measured from the request for the clip until it has its final name. `curl` neither verifies nor fsyncs; the
+row "curl, then fsync" adds the fsync.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import TYPE_CHECKING
 import aiohttp
 import requests
 
-from benchmarks.contest import child
-from benchmarks.figures import Aim, Figures, by_size, run
+from benchmarks.comparison import start_module
+from benchmarks.figures import Figures, Target, by_size, run
 from omni_async import EventKind, JobEvent, JobStatus, OmniClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _OURS, _CURL, _CURL_SAFE = "omni_async (verified, fsynced)", "curl", "curl, then fsync"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # bytes per read and write
 
 
 def _make_clip(path: Path, size: int) -> None:
-    """Write a whole MP4 by structure, of bytes that do not compress."""
+    """Write a file with a valid MP4 structure and media data that does not compress."""
     head = _box(b"ftyp", b"isom\0\0\2\0isom") + _box(b"moov", bytes(64))
     rest = size - len(head)
     with path.open("wb") as file:
@@ -50,52 +50,52 @@ def _sync(path: Path) -> None:
         os.fsync(file.fileno())
 
 
-class _Ways:
-    """The ways to bring the clip from a server into a folder; each gives the seconds that it took."""
+class _Methods:
+    """The methods of downloading the clip. Each writes it to a path and returns the duration in seconds."""
 
-    def __init__(self, address: str, folder: Path, client: OmniClient, begun: dict[str, float]) -> None:
-        self._address, self._folder, self._client, self._begun = address, folder, client, begun
+    def __init__(self, address: str, folder: Path, client: OmniClient, started: dict[str, float]) -> None:
+        self._address, self._folder, self._client, self._started = address, folder, client, started
         self._url = f"{address}/clip.mp4"
         self._numbers = count()
 
-    def of_all(self) -> dict[str, Callable[[Path], Awaitable[float]]]:
-        """Give them by name."""
-        ways: dict[str, Callable[[Path], Awaitable[float]]] = {_OURS: self.library, "bare aiohttp": self.bare}
-        ways["requests, in memory"] = self.snippet
+    def all_available(self) -> dict[str, Callable[[Path], Awaitable[float]]]:
+        """Return the methods that this machine has, by name."""
+        methods: dict[str, Callable[[Path], Awaitable[float]]] = {_OURS: self.library, "bare aiohttp": self.bare}
+        methods["requests, in memory"] = self.snippet
         if shutil.which("curl"):
-            ways |= {_CURL: self.curl, _CURL_SAFE: self.curl_safe}
-        return ways
+            methods |= {_CURL: self.curl, _CURL_SAFE: self.curl_safe}
+        return methods
 
     async def library(self, path: Path) -> float:
-        """Follow a task that is done; the clock starts when the transfer does."""
+        """Attach a finished task; the time starts with the transfer."""
         job = self._client.attach(f"task_{next(self._numbers)}", key=path.stem)
         await job
-        return time.monotonic() - self._begun[path.stem]
+        return time.monotonic() - self._started[path.stem]
 
     async def bare(self, path: Path) -> float:
-        """aiohttp, and writing in the loop."""
+        """Use plain aiohttp, writing in the event loop."""
         start = time.monotonic()
-        async with aiohttp.ClientSession() as session, session.get(self._url) as answer:
+        async with aiohttp.ClientSession() as session, session.get(self._url) as response:
             with path.open("wb") as file:
-                async for chunk in answer.content.iter_chunked(_CHUNK):
+                async for chunk in response.content.iter_chunked(_CHUNK):
                     file.write(chunk)
         return time.monotonic() - start
 
     async def snippet(self, path: Path) -> float:
-        """The page's snippet: the whole in memory, then to the disk."""
+        """Use `requests` as the API page's snippet does: the complete clip in memory, then to the disk."""
         start = time.monotonic()
         await asyncio.to_thread(lambda: path.write_bytes(requests.get(self._url, timeout=60).content))
         return time.monotonic() - start
 
     async def curl(self, path: Path) -> float:
-        """A process of its own, whose start counts, for it is a millisecond or few."""
+        """Run curl; the start of the process, a few milliseconds, is included."""
         start = time.monotonic()
         process = await asyncio.create_subprocess_exec("curl", "-s", "-o", str(path), self._url)
         assert await process.wait() == 0
         return time.monotonic() - start
 
     async def curl_safe(self, path: Path) -> float:
-        """The same, and safe on the disk."""
+        """Run curl, then fsync the file."""
         start = time.monotonic()
         await self.curl(path)
         await asyncio.to_thread(_sync, path)
@@ -104,42 +104,44 @@ class _Ways:
 
 async def _measure(rounds: int, size: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = defaultdict(list)
-    with tempfile.TemporaryDirectory(prefix="omni-benchmark-") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="omni-benchmark-") as temporary:
+        folder = Path(temporary)
         _make_clip(folder / "source", size)
-        begun: dict[str, float] = {}
+        started: dict[str, float] = {}
 
         def note(event: JobEvent) -> None:
             if event.status is JobStatus.DOWNLOADING and event.kind is EventKind.STATUS:
-                begun[event.key] = time.monotonic()
+                started[event.key] = time.monotonic()
 
-        async with child("benchmarks.clip_server") as server:
-            address = await server.ask(str(folder / "source"))
+        async with start_module("benchmarks.clip_server") as server:
+            address = await server.request(str(folder / "source"))
             async with OmniClient("sk-benchmark", base_url=address, output_dir=folder, on_event=note) as client:
-                ways = _Ways(address, folder, client, begun).of_all()
+                methods = _Methods(address, folder, client, started).all_available()
                 for number in range(rounds + 1):
-                    for way, fetch in ways.items():
-                        path = folder / f"{number}-{list(ways).index(way)}.mp4"
-                        seconds = await fetch(path)
+                    for name, download in methods.items():
+                        path = folder / f"{number}-{list(methods).index(name)}.mp4"
+                        seconds = await download(path)
                         assert path.stat().st_size == size
                         path.unlink()
-                        await asyncio.to_thread(os.sync)  # what one leaves to be written is not for the next
+                        await asyncio.to_thread(
+                            os.sync
+                        )  # so that no method pays for data that an earlier one left to be written
                         if number:
-                            times[way].append(seconds)
+                            times[name].append(seconds)
     return times
 
 
 def measure(figures: Figures) -> None:
-    """Bring it, all ways in turn, round after round."""
+    """Download the clip with each method in turn, in several rounds."""
     size = by_size(figures, 1, 64, 64) << 20
     times = asyncio.run(_measure(by_size(figures, 1, 5, 11), size))
-    for way, seconds in times.items():
+    for name, seconds in times.items():
         rates = [size / each / 1e6 for each in seconds]
-        figures.rows.append({"way": way, "MB/s": median(rates), "from": min(rates), "to": max(rates)})
-    for rival in (_CURL, _CURL_SAFE):
-        if rival in times:
-            ratios = tuple(theirs / ours for theirs, ours in zip(times[rival], times[_OURS], strict=True))
-            figures.aims.append(Aim(f"throughput / {rival}", 0.9, ratios, at_least=True))
+        figures.rows.append({"method": name, "MB/s": median(rates), "from": min(rates), "to": max(rates)})
+    for peer in (_CURL, _CURL_SAFE):
+        if peer in times:
+            ratios = tuple(theirs / ours for theirs, ours in zip(times[peer], times[_OURS], strict=True))
+            figures.targets.append(Target(f"throughput / {peer}", 0.9, ratios, at_least=True))
     figures.notes.append(f"One clip of {size >> 20} MiB, from a server that uses sendfile.")
 
 

@@ -1,4 +1,7 @@
-"""Figures of one benchmark: rows for a table, aims that were set, and the file that both are written to."""
+"""The results of one benchmark: the rows of its table, the targets with what was reached, and the file for both.
+
+Also the command line that all benchmarks but `ledger` share.
+"""
 
 from __future__ import annotations
 
@@ -22,47 +25,47 @@ TINY, QUICK, FULL = "tiny", "quick", "full"
 
 
 @dataclass(frozen=True)
-class Aim:
-    """One figure that was set as an aim: what was reached, in every run."""
+class Target:
+    """A target for one figure, and the figure of each run."""
 
     what: str
-    aim: float
+    required: float
     runs: tuple[float, ...]
-    at_least: bool = False  # else at most
+    at_least: bool = False  # otherwise at most
 
     @property
-    def reached(self) -> float:
+    def median(self) -> float:
         """The median of all runs."""
         return statistics.median(self.runs)
 
     @property
-    def holds(self) -> bool:
-        """Whether the median keeps to the aim."""
-        return self.reached >= self.aim if self.at_least else self.reached <= self.aim
+    def is_met(self) -> bool:
+        """Whether the median meets the target."""
+        return self.median >= self.required if self.at_least else self.median <= self.required
 
-    def told(self) -> dict[str, Any]:
-        """Give it as it goes into the table and the file."""
+    def as_row(self) -> dict[str, Any]:
+        """Return the row for the table and the file."""
         return {
-            "aim": self.what,
-            "wanted": f"{'≥' if self.at_least else '≤'} {self.aim:g}",
-            "median": self.reached,
-            "least": min(self.runs),
-            "most": max(self.runs),
+            "target": self.what,
+            "required": f"{'≥' if self.at_least else '≤'} {self.required:g}",
+            "median": self.median,
+            "min": min(self.runs),
+            "max": max(self.runs),
             "runs": len(self.runs),
-            "holds": "yes" if self.holds else "NO",
+            "met": "yes" if self.is_met else "NO",
         }
 
 
 @dataclass
 class Figures:
-    """All that one benchmark has measured."""
+    """Everything that one benchmark has measured."""
 
     name: str
     title: str
     size: str
     rows: list[dict[str, Any]] = field(default_factory=list)
-    aims: list[Aim] = field(default_factory=list)
-    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by plot, then label: x, y in turn
+    targets: list[Target] = field(default_factory=list)
+    curves: dict[str, dict[str, list[float]]] = field(default_factory=dict)  # by plot, then label: x and y alternating
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
@@ -70,8 +73,8 @@ class Figures:
         """Print the tables."""
         print(f"\n{self.title} ({self.size}, {self.seconds:.0f} s)\n")
         print(as_table(self.rows))
-        if self.aims:
-            print("\n" + as_table([aim.told() for aim in self.aims]))
+        if self.targets:
+            print("\n" + as_table([target.as_row() for target in self.targets]))
         for note in self.notes:
             print(f"\n{note}")
         sys.stdout.flush()
@@ -80,13 +83,13 @@ class Figures:
         """Write everything as JSON."""
         RESULTS.mkdir(exist_ok=True)
         path = RESULTS / f"{self.name}.json"
-        content = asdict(self) | {"aims": [aim.told() for aim in self.aims], "machine": machine()}
+        content = asdict(self) | {"targets": [target.as_row() for target in self.targets], "machine": machine()}
         path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         return path
 
 
 def machine() -> dict[str, Any]:
-    """Tell on what it was measured."""
+    """Return a description of the machine and the versions."""
     packages = ("aiohttp", "aiolimiter", "anyio", "pydantic")
     return {
         "python": platform.python_version(),
@@ -99,16 +102,18 @@ def machine() -> dict[str, Any]:
 
 
 def as_table(rows: Sequence[dict[str, Any]]) -> str:
-    """Give rows as a table with their keys as its head."""
+    """Return rows as a text table whose header are their keys."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [names, *([as_cell(row.get(name)) for name in names] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(names))]
-    drawn = ["  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-    return "\n".join([drawn[0], "  ".join("-" * width for width in widths), *drawn[1:]])
+    formatted = [
+        "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    ]
+    return "\n".join([formatted[0], "  ".join("-" * width for width in widths), *formatted[1:]])
 
 
 def as_cell(value: object) -> str:
-    """Write one value as a table shows it."""
+    """Return a value as tables show it."""
     if value is None:
         return ""
     if not isinstance(value, float):
@@ -117,10 +122,16 @@ def as_cell(value: object) -> str:
 
 
 def run(name: str, title: str, measure: Callable[[Figures], object]) -> None:
-    """Read the command line, measure, print and write."""
+    """Run a benchmark: read the command line, measure, print the tables and write the file."""
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=title)
     parser.add_argument("--quick", action="store_const", const=QUICK, dest="size", help="one run of each")
-    parser.add_argument("--tiny", action="store_const", const=TINY, dest="size", help="only to see that it works")
+    parser.add_argument(
+        "--tiny",
+        action="store_const",
+        const=TINY,
+        dest="size",
+        help="a minimal run that only shows that it works; writes no file",
+    )
     figures = Figures(name, title, parser.parse_args().size or FULL)
     start = time.monotonic()
     measure(figures)
@@ -131,5 +142,5 @@ def run(name: str, title: str, measure: Callable[[Figures], object]) -> None:
 
 
 def by_size(figures: Figures, tiny: int, quick: int, full: int) -> int:
-    """Choose a number for the size of this run."""
+    """Return the number for the size of this run."""
     return {TINY: tiny, QUICK: quick, FULL: full}[figures.size]

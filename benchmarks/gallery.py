@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from benchmarks.figures import TINY, Aim, Figures, by_size, run
+from benchmarks.figures import TINY, Figures, Target, by_size, run
 from omni_async import OmniClient, gallery
 from omni_async.sandbox import SandboxProcess
 
@@ -151,7 +151,7 @@ def _measure_page(page: Path, figures: Figures, jobs: int) -> None:
             {"what": f"gallery of {jobs:,}: first paint", "ms": paint},
             {"what": "all posters of the first screen loaded", "ms": posters},
         ]
-        figures.aims.append(Aim(f"gallery of {jobs:,}: first paint, ms", 1000, (paint,)))
+        figures.targets.append(Target(f"gallery of {jobs:,}: first paint, ms", 1000, (paint,)))
         for speed in (1500, 4000):
             driver.execute_script("scrollTo(0, 0)")
             time.sleep(0.5)
@@ -161,7 +161,7 @@ def _measure_page(page: Path, figures: Figures, jobs: int) -> None:
             what += f"{measured['cards']} cards kept; "
             figures.rows.append({"what": what + "median frame", "ms": statistics.median(frames)})
             figures.rows.append({"what": "95 of 100 frames within", "ms": frames[int(0.95 * len(frames))]})
-            figures.aims.append(Aim(f"incomplete frames at {speed} px/s", 0, (measured["incomplete"],)))
+            figures.targets.append(Target(f"incomplete frames at {speed} px/s", 0, (measured["incomplete"],)))
 
 
 def _measure_gallery(figures: Figures, folder: Path, jobs: int) -> None:
@@ -205,7 +205,7 @@ def measure(figures: Figures) -> None:
             row = {"what": f"batch of {jobs}: {kind}", "CPU ms a job": statistics.median(each)}
             figures.rows.append(row | {"ratio to no page": statistics.median(ratio)})
             if kind == _NO_BROWSER:
-                figures.aims.append(Aim("CPU of a batch with its page served / without", 1.05, tuple(ratio)))
+                figures.targets.append(Target("CPU of a batch with its page served / without", 1.05, tuple(ratio)))
         many = by_size(figures, 8, 1000, 1000)
         asyncio.run(_cpu(_NO_PAGE, Path(folder, "many"), many))
         _measure_gallery(figures, Path(folder, "many"), many)

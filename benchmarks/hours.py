@@ -1,4 +1,7 @@
-"""Ten hours on an account whose limits move, 60 to 20 to 60 submits a minute, and nobody tells; on virtual time."""
+"""Ten hours on an account whose rate limit changes from 60 to 20 to 60 submits per minute; on virtual time.
+
+No program is configured with the limit or told of the changes.
+"""
 
 from __future__ import annotations
 
@@ -7,91 +10,95 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import TINY, Aim, Figures, by_size, run
-from benchmarks.policies import POLICIES, Policy, work_without_end
-from benchmarks.virtual import Account, VirtualClient, for_so_long, lognormal, on_virtual_time
+from benchmarks.figures import TINY, Figures, Target, by_size, run
+from benchmarks.policies import POLICIES, Policy, work_endlessly
+from benchmarks.virtual import Account, VirtualClient, lognormal, run_for, run_on_virtual_time
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-_RATES = (1.0, 1 / 3, 1.0)  # a second, each for a third of the time
-_MEDIAN, _SIGMA = 20.0, 0.35
+_RATES = (1.0, 1 / 3, 1.0)  # submits per second, each for a third of the time
+_MEDIAN, _SIGMA = 20.0, 0.35  # of the lognormal durations of tasks, in seconds
 
 
-def _account(seed: int, *, advises: bool) -> Account:
-    return Account(lognormal(_MEDIAN, _SIGMA, seed), per_second=_RATES[0], retry_after=advises)
+def _account(seed: int, *, sends_retry_after: bool) -> Account:
+    return Account(lognormal(_MEDIAN, _SIGMA, seed), per_second=_RATES[0], retry_after=sends_retry_after)
 
 
-async def _move_limits(account: Account, seconds: float) -> None:
+async def _change_limits(account: Account, seconds: float) -> None:
     for rate in _RATES:
         account.per_second = rate
         await asyncio.sleep(seconds / len(_RATES))
 
 
-def _measure_one(seconds: float, seed: int, advises: bool, policy: Policy | None) -> Account:
-    account = _account(seed, advises=advises)
+def _measure_one(seconds: float, seed: int, sends_retry_after: bool, policy: Policy | None) -> Account:
+    account = _account(seed, sends_retry_after=sends_retry_after)
 
     async def work(folder: Path) -> None:
-        moving = asyncio.create_task(_move_limits(account, seconds))
+        changes = asyncio.create_task(_change_limits(account, seconds))
         if policy is None:
-            await for_so_long(VirtualClient(account, folder), seconds)
+            await run_for(VirtualClient(account, folder), seconds)
         else:
             with suppress(TimeoutError):
-                await asyncio.wait_for(work_without_end(account, policy), seconds)
-        moving.cancel()
+                await asyncio.wait_for(work_endlessly(account, policy), seconds)
+        changes.cancel()
 
-    on_virtual_time(work, seed)
+    run_on_virtual_time(work, seed)
     return account
 
 
 def _curve(account: Account, seconds: float) -> list[float]:
-    """Give x and y in turn: hours, and how many were accepted a minute around then."""
-    start, parts = account.lives[0].accepted, 60
+    """Return x and y alternating: hours, and the submits accepted per minute around that time."""
+    start, parts = account.tasks[0].accepted, 60
     counts = [0] * parts
-    for life in account.lives:
-        counts[min(parts - 1, int((life.accepted - start) / seconds * parts))] += 1
+    for task in account.tasks:
+        counts[min(parts - 1, int((task.accepted - start) / seconds * parts))] += 1
     minutes = seconds / parts / 60
     return [value for part, number in enumerate(counts) for value in ((part + 0.5) * minutes / 60, number / minutes)]
 
 
 def measure(figures: Figures) -> None:
-    """Let everybody work."""
+    """Measure the library and the policies of other programs, with and without Retry-After."""
     hours = 1 / 60 if figures.size == TINY else by_size(figures, 0, 3, 10)
-    for advises in (True, False):
-        told = "told" if advises else "not told"
-        shares, refused = [], []
+    for sends_retry_after in (True, False):
+        retry_after = "sent" if sends_retry_after else "not sent"
+        shares, refusals = [], []
         for policy in (None, *POLICIES):
             for seed in range(by_size(figures, 1, 1, 3) if policy is None else 1):
-                share, each_hour = _take_in(figures, hours, seed, told, policy)
+                share, per_hour = _measure_and_add(figures, hours, seed, retry_after, policy)
                 if policy is None:
                     shares.append(share)
-                    refused.append(each_hour)
-        figures.aims.append(Aim(f"% of the possible used (Retry-After {told})", 95, tuple(shares), at_least=True))
-        figures.aims.append(Aim(f"refused per hour (Retry-After {told})", 30, tuple(refused)))
+                    refusals.append(per_hour)
+        figures.targets.append(
+            Target(f"% of the possible submits accepted (Retry-After {retry_after})", 95, tuple(shares), at_least=True)
+        )
+        figures.targets.append(Target(f"429s per hour (Retry-After {retry_after})", 30, tuple(refusals)))
 
 
-def _take_in(figures: Figures, hours: float, seed: int, told: str, policy: Policy | None) -> tuple[float, float]:
+def _measure_and_add(
+    figures: Figures, hours: float, seed: int, retry_after: str, policy: Policy | None
+) -> tuple[float, float]:
     seconds, name = hours * 3600, policy.name if policy else "omni_async"
     start = time.process_time()
-    account = _measure_one(seconds, seed, told == "told", policy)
-    share = 100 * len(account.lives) / (sum(_RATES) / len(_RATES) * seconds)
-    each_hour = account.refused / hours
+    account = _measure_one(seconds, seed, retry_after == "sent", policy)
+    share = 100 * len(account.tasks) / (sum(_RATES) / len(_RATES) * seconds)
+    per_hour = account.rate_limited / hours
     figures.rows.append(
         {
-            "contestant": name,
-            "Retry-After": told,
+            "program": name,
+            "Retry-After": retry_after,
             "hours": hours,
-            "accepted": len(account.lives),
+            "accepted": len(account.tasks),
             "% of possible": share,
-            "refused per hour": each_hour,
+            "429s per hour": per_hour,
             "CPU s": time.process_time() - start,
         }
     )
-    figures.curves.setdefault(f"Accepted a minute while limits move, Retry-After {told}", {})[name] = _curve(
+    figures.curves.setdefault(f"Submits accepted per minute, Retry-After {retry_after}", {})[name] = _curve(
         account, seconds
     )
-    return share, each_hour
+    return share, per_hour
 
 
 if __name__ == "__main__":
-    run("hours", "Hours on an account whose limits move", measure)
+    run("hours", "Ten hours on an account whose limits change", measure)

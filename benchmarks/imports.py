@@ -1,4 +1,4 @@
-"""How long `import omni_async` takes, beside importing its four dependencies; each in a fresh interpreter."""
+"""The time of `import omni_async` beside that of its four dependencies, each in a new interpreter."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
 
-from benchmarks.figures import Aim, Figures, by_size, run
+from benchmarks.figures import Figures, Target, by_size, run
 
 _ROOT = Path(__file__).parent.parent
-_WHAT = {
+_IMPORTS = {
     "omni_async": "omni_async",
     "its four dependencies": "aiohttp, aiolimiter, anyio, pydantic",
-    # pydantic brings in most of itself only for the first model
+    # pydantic imports most of itself when the first model is defined
     "the four, and one model": "aiohttp, aiolimiter, anyio, pydantic; type('One', (pydantic.BaseModel,), {})",
     "aiohttp alone": "aiohttp",
     "openai": "openai",
@@ -27,31 +27,31 @@ _CODE = (
 )
 
 
-def _seconds(what: str) -> tuple[float, float]:
-    command = [sys.executable, "-c", _CODE.format(what)]
-    told = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT).stdout.split()
-    return float(told[0]), float(told[1])
+def _seconds(imports: str) -> tuple[float, float]:
+    command = [sys.executable, "-c", _CODE.format(imports)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT).stdout.split()
+    return float(output[0]), float(output[1])
 
 
 def measure(figures: Figures) -> None:
-    """Import each in turn, round after round."""
+    """Import each in turn, in several rounds."""
     wall, cpu = defaultdict(list), defaultdict(list)
-    what = {name: code for name, code in _WHAT.items() if find_spec(code.split(",")[0])}
+    available = {name: code for name, code in _IMPORTS.items() if find_spec(code.split(",")[0])}
     for number in range(by_size(figures, 1, 7, 21) + 1):
-        for name, code in what.items():
+        for name, code in available.items():
             seconds = _seconds(code)
-            if number:  # the first one reads from the disk
+            if number:  # the first round reads from the disk and is dropped
                 wall[name].append(1000 * seconds[0])
                 cpu[name].append(1000 * seconds[1])
-    for name in what:
+    for name in available:
         times = wall[name]
         figures.rows.append(
             {"import": name, "ms": median(times), "from": min(times), "to": max(times), "CPU ms": median(cpu[name])}
         )
     pairs = zip(cpu["omni_async"], cpu["its four dependencies"], strict=True)
-    figures.aims.append(Aim("import: CPU of omni_async / its dependencies", 1.2, tuple(a / b for a, b in pairs)))
+    figures.targets.append(Target("import: CPU of omni_async / its dependencies", 1.2, tuple(a / b for a, b in pairs)))
     pairs = zip(wall["omni_async"], wall["its four dependencies"], strict=True)
-    figures.aims.append(Aim("import: time of omni_async / its dependencies", 1.2, tuple(a / b for a, b in pairs)))
+    figures.targets.append(Target("import: time of omni_async / its dependencies", 1.2, tuple(a / b for a, b in pairs)))
 
 
 if __name__ == "__main__":

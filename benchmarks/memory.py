@@ -1,7 +1,7 @@
-"""Memory for each job in flight: so many jobs of one client, accepted and not finished, in one process.
+"""Memory per job in flight: many jobs of one client in one process, accepted and not finished.
 
-The client, its poller, gate and SQLite ledger are real; the server is in memory and answers at once, so that what is
-measured is the client. Each figure is taken in a process of its own.
+The client, its poller, rate limiter and SQLite ledger are real. The server is in memory and responds immediately, so
+that the client is what is measured. Each figure is measured in its own process.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.figures import Aim, Figures, by_size, run
+from benchmarks.figures import Figures, Target, by_size, run
 from benchmarks.policies import POLICIES
-from benchmarks.virtual import Account, folder_in_memory
+from benchmarks.virtual import Account, memory_folder
 from omni_async import OmniClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _ROOT = Path(__file__).parent.parent
-_FOR_EVER = 1e9
+_NEVER = 1e9  # seconds; a duration after which no run is still going
+_BATCH = 1000  # jobs submitted before the first of them is accepted, so that the queue of the client stays short
 
 
 class _Client(OmniClient):
@@ -39,7 +40,7 @@ class _Client(OmniClient):
 
 
 def _resident() -> int:
-    """Give the memory that this process holds now, in bytes."""
+    """Return the memory that this process uses now, in bytes."""
     pages = Path("/proc/self/statm").read_text("ascii").split()[1]
     return int(pages) * 4096
 
@@ -49,20 +50,20 @@ async def _until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _library(jobs: int, account: Account, folder: Path, look: Callable[[], None]) -> None:
+async def _library(jobs: int, account: Account, folder: Path, sample: Callable[[], None]) -> None:
     async with _Client(account, folder) as client:
         await client.submit("the first", key="first").accepted()
-        look()
-        for start in range(0, jobs, 1000):
-            for number in range(start, min(start + 1000, jobs)):
+        sample()
+        for start in range(0, jobs, _BATCH):
+            for number in range(start, min(start + _BATCH, jobs)):
                 client.submit(f"a clip of its own, number {number}", key=f"scene-{number}")
-            await _until(lambda start=start: len(account.lives) > start)  # type: ignore[misc]
-        await _until(lambda: len(account.lives) > jobs and client.statistics().in_flight > jobs)
-        look()
-        raise _Over
+            await _until(lambda start=start: len(account.tasks) > start)  # type: ignore[misc]
+        await _until(lambda: len(account.tasks) > jobs and client.statistics().in_flight > jobs)
+        sample()
+        raise _Measured
 
 
-async def _handwritten(jobs: int, account: Account, _: Path, look: Callable[[], None]) -> None:
+async def _handwritten(jobs: int, account: Account, _: Path, sample: Callable[[], None]) -> None:
     policy = POLICIES[0]
 
     async def one(number: int) -> None:
@@ -70,48 +71,48 @@ async def _handwritten(jobs: int, account: Account, _: Path, look: Callable[[], 
         task_id = (await account.submit(prompt, "")).body.split(b'"task_id":"')[1].split(b'"')[0].decode()
         await asyncio.sleep(policy.first_check)
         while b'"completed"' not in (await account.check(task_id)).body:
-            await asyncio.sleep(_FOR_EVER)  # its checks are not what is measured
+            await asyncio.sleep(_NEVER)  # its checks are not measured
 
-    look()
+    sample()
     async with asyncio.TaskGroup() as group:
         for number in range(jobs):
             group.create_task(one(number))
-        await _until(lambda: len(account.lives) >= jobs)
-        look()
-        raise _Over
+        await _until(lambda: len(account.tasks) >= jobs)
+        sample()
+        raise _Measured
 
 
-class _Over(Exception):
-    """It has been seen what was to be seen."""
+class _Measured(Exception):
+    """Raised to stop the program: both samples are taken."""
 
 
-_WHOM = {"omni_async": _library, "handwritten asyncio": _handwritten}
+_PROGRAMS = {"omni_async": _library, "handwritten asyncio": _handwritten}
 
 
-async def _watch(who: Callable[..., Awaitable[None]], jobs: int, *, traced: bool) -> dict[str, Any]:
-    looks: list[int] = []
-    parts: Counter[str] = Counter()
+async def _measure_memory(program: Callable[..., Awaitable[None]], jobs: int, *, traced: bool) -> dict[str, Any]:
+    samples: list[int] = []
+    by_line: Counter[str] = Counter()
 
-    def look() -> None:
+    def sample() -> None:
         gc.collect()
-        looks.append(_resident())
+        samples.append(_resident())
         if traced:
-            looks[-1] = tracemalloc.get_traced_memory()[0]
-            sign = -1 if len(looks) == 1 else 1
+            samples[-1] = tracemalloc.get_traced_memory()[0]
+            sign = -1 if len(samples) == 1 else 1
             for each in tracemalloc.take_snapshot().statistics("lineno"):
                 frame = each.traceback[0]
-                parts[f"{_short(frame.filename)}:{frame.lineno}"] += sign * each.size
+                by_line[f"{_short(frame.filename)}:{frame.lineno}"] += sign * each.size
 
-    account = Account(lambda: _FOR_EVER, latency=0.0)
+    account = Account(lambda: _NEVER, latency=0.0)
     start = time.process_time()
-    with folder_in_memory() as folder:
+    with memory_folder() as folder:
         try:
-            await who(jobs, account, Path(folder), look)
-        except* _Over:
+            await program(jobs, account, Path(folder), sample)
+        except* _Measured:
             pass
-    each = (looks[1] - looks[0]) / jobs
-    top = {name: size / jobs for name, size in parts.most_common(12)}
-    return {"bytes": each, "parts": top, "cpu": time.process_time() - start}
+    per_job = (samples[1] - samples[0]) / jobs
+    top = {name: size / jobs for name, size in by_line.most_common(12)}
+    return {"bytes": per_job, "by_line": top, "cpu": time.process_time() - start}
 
 
 def _short(name: str) -> str:
@@ -121,45 +122,45 @@ def _short(name: str) -> str:
     return Path(name).name
 
 
-def _in_a_process(who: str, jobs: int, *, traced: bool) -> dict[str, Any]:
-    command = [sys.executable, "-m", "benchmarks.memory", "--child", who, str(jobs), str(int(traced))]
+def _measure_in_process(name: str, jobs: int, *, traced: bool) -> dict[str, Any]:
+    command = [sys.executable, "-m", "benchmarks.memory", "--child", name, str(jobs), str(int(traced))]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    measured: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measured
 
 
 def measure(figures: Figures) -> None:
-    """Measure each, and see what the library's memory consists of."""
-    for who in _WHOM:
+    """Measure each program, and list the lines of code that hold most of the library's memory."""
+    for program in _PROGRAMS:
         sizes = []
         for jobs in {by_size(figures, 50, 10_000, 10_000): 1, by_size(figures, 50, 10_000, 100_000): 1}:
-            for told in [_in_a_process(who, jobs, traced=False)]:
-                sizes.append(told["bytes"])
-                figures.rows.append(
-                    {
-                        "contestant": who,
-                        "jobs in flight": jobs,
-                        "KB per job": told["bytes"] / 1024,
-                        "CPU ms per job": 1000 * told["cpu"] / jobs,
-                    }
-                )
-        if who == "omni_async":
-            most = sizes[-1:]
-            figures.aims.append(Aim("KB per job in flight", 3.0, tuple(size / 1024 for size in most)))
-    told = _in_a_process("omni_async", by_size(figures, 50, 5_000, 10_000), traced=True)
-    for name, size in told["parts"].items():
-        figures.rows.append({"contestant": "omni_async, of which", "where": name, "bytes": round(size)})
-    figures.notes.append(f"Python objects alone, by tracemalloc: {told['bytes'] / 1024:.2f} KB for each job.")
+            measured = _measure_in_process(program, jobs, traced=False)
+            sizes.append(measured["bytes"])
+            figures.rows.append(
+                {
+                    "program": program,
+                    "jobs in flight": jobs,
+                    "KB per job": measured["bytes"] / 1024,
+                    "CPU ms per job": 1000 * measured["cpu"] / jobs,
+                }
+            )
+        if program == "omni_async":
+            largest = sizes[-1:]
+            figures.targets.append(Target("KB per job in flight", 3.0, tuple(size / 1024 for size in largest)))
+    measured = _measure_in_process("omni_async", by_size(figures, 50, 5_000, 10_000), traced=True)
+    for name, size in measured["by_line"].items():
+        figures.rows.append({"program": "omni_async, of which", "where": name, "bytes": round(size)})
+    figures.notes.append(f"Python objects alone, by tracemalloc: {measured['bytes'] / 1024:.2f} KB per job.")
 
 
-def _child(who: str, jobs: int, traced: bool) -> None:
+def _measure_and_print(name: str, jobs: int, traced: bool) -> None:
     if traced:
         tracemalloc.start()
-    print(json.dumps(asyncio.run(_watch(_WHOM[who], jobs, traced=traced))))
+    print(json.dumps(asyncio.run(_measure_memory(_PROGRAMS[name], jobs, traced=traced))))
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        _child(sys.argv[2], int(sys.argv[3]), traced=sys.argv[4] == "1")
+        _measure_and_print(sys.argv[2], int(sys.argv[3]), traced=sys.argv[4] == "1")
     else:
-        run("memory", "Memory for each job in flight", measure)
+        run("memory", "Memory per job in flight", measure)

@@ -1,4 +1,7 @@
-"""All benchmarks, one after another, and a page of their results with plots: `benchmarks/results/report.html`."""
+"""Run all benchmarks one after the other and write a page with their tables and plots.
+
+The page is `benchmarks/results/report.html`.
+"""
 
 from __future__ import annotations
 
@@ -33,26 +36,28 @@ img { max-width: 100% } .no { color: #b00; font-weight: 600 } .yes { color: #070
 
 
 def main() -> None:
-    """Run what is asked for, and write the page."""
+    """Run the benchmarks that the command line names and write the page."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="one run of each")
-    parser.add_argument("--only", nargs="*", metavar="NAME", default=None, help="these alone; none: the page alone")
+    parser.add_argument("--quick", action="store_true", help="run each benchmark once")
+    parser.add_argument(
+        "--only", nargs="*", metavar="NAME", default=None, help="run only these; without a name, only write the page"
+    )
     arguments = parser.parse_args()
     names = [name for name in _NAMES if Path(__file__).with_name(f"{name}.py").exists()]
     for name in names if arguments.only is None else arguments.only:
         command = [sys.executable, "-m", f"benchmarks.{name}", *(["--quick"] if arguments.quick else [])]
         if subprocess.run(command, cwd=_ROOT, check=False).returncode:
-            print(f"\n{name}: ended in an error; the page shows its last figures, if there are any")
+            print(f"\n{name}: failed; the page shows its previous results, if there are any")
     print(f"\nwritten: {write_page([RESULTS / f'{name}.json' for name in names]).relative_to(_ROOT)}")
 
 
 def write_page(files: list[Path]) -> Path:
-    """Write one page, with its plots in it, of the figures that are there."""
+    """Write one page with the results of those files that exist, plots included, and return its path."""
     found = [json.loads(file.read_text("utf-8")) for file in files if file.exists()]
     found = [figures for figures in found if {"title", "rows"} <= set(figures)]
-    aims = [aim for figures in found for aim in figures.get("aims", ())]
+    targets = [target for figures in found for target in figures.get("targets", ())]
     parts = [f"<!doctype html><meta charset=utf-8><title>omni_async: benchmarks</title><style>{_STYLE}</style>"]
-    parts += ["<h1>omni_async: benchmarks</h1>", f"<p>{_told(machine())}</p>", "<h2>Aims</h2>", _table(aims)]
+    parts += ["<h1>omni_async: benchmarks</h1>", f"<p>{_describe(machine())}</p>", "<h2>Targets</h2>", _table(targets)]
     for figures in found:
         parts.append(f"<h2>{html.escape(figures['title'])}</h2>")
         parts.append(_table(figures["rows"]))
@@ -64,7 +69,7 @@ def write_page(files: list[Path]) -> Path:
     return page
 
 
-def _told(facts: dict[str, Any]) -> str:
+def _describe(facts: dict[str, Any]) -> str:
     return html.escape("; ".join(f"{name} {value}" for name, value in facts.items()))
 
 
@@ -91,8 +96,8 @@ def _plot(title: str, curves: dict[str, list[float]]) -> str:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", bbox_inches="tight")
     plt.close(figure)
-    drawn = base64.b64encode(picture.getvalue()).decode()
-    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{drawn}">'
+    encoded = base64.b64encode(picture.getvalue()).decode()
+    return f'<img alt="{html.escape(title)}" src="data:image/png;base64,{encoded}">'
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""An account in memory that speaks through the `Transport` port, and the real client on virtual time in front of it."""
+"""An in-memory account behind the `Transport` port, and the real client connected to it, on virtual time.
+
+Used by `chains`, `checks`, `hours` and `memory`. It does less than `omni_async.testing.MemoryServer`, so that most of
+the CPU measured is the client's.
+"""
 
 from __future__ import annotations
 
@@ -30,8 +34,8 @@ CLIP = _box(b"ftyp", b"isom\0\0\2\0isom") + _box(b"moov", b"x") + _box(b"mdat", 
 
 
 @dataclass(slots=True)
-class Life:
-    """One task: when it was accepted, done, and first seen to be done; how often it was asked about by then."""
+class TaskTimes:
+    """The times of one task: accepted, ready, and first reported to the client as done; and its checks until then."""
 
     accepted: float
     ready: float
@@ -39,31 +43,34 @@ class Life:
     checks: int = 0
 
     @property
-    def late(self) -> float:
-        """Seconds from its end until anybody knew."""
+    def delay(self) -> float:
+        """Seconds between the end of the task and the check that found it done."""
         return 0.0 if self.noticed is None else self.noticed - self.ready
 
 
 @dataclass
 class Account:
-    """A server in memory. Its limits may be changed while it runs; `duration` draws how long the next task takes.
+    """An in-memory server. Its limits may be changed while it runs.
 
-    `tells`: its progress is the share of a task's time that is over, and not always the same.
+    `duration` returns the duration of the next task in seconds. `per_second` limits the rate of submits, without
+    bursts; `capacity` limits the tasks that run concurrently; None means no limit. `retry_after` says whether a 429 has
+    a Retry-After. `reports_progress` says whether the reported progress is the true share of the duration, or always
+    50 %.
     """
 
     duration: Callable[[], float]
-    per_second: float | None = None  # a bucket of one
+    per_second: float | None = None
     capacity: int | None = None
     latency: float = 0.05
     retry_after: bool = True
-    tells: bool = False
-    lives: list[Life] = field(default_factory=list)
-    refused: int = 0
+    reports_progress: bool = False
+    tasks: list[TaskTimes] = field(default_factory=list)
+    rate_limited: int = 0
     checks: int = 0
     is_closed: bool = False
 
     def __post_init__(self) -> None:
-        self._running: list[float] = []  # a heap of ends
+        self._running: list[float] = []  # a heap of the times at which tasks end
         self._next_free = 0.0
 
     # The port
@@ -76,56 +83,56 @@ class Account:
         on_sent: Callable[[], object] | None = None,
         may_send: Callable[[], bool] | None = None,
     ) -> Response:
-        """POST."""
+        """Respond to a submit."""
         if on_sent is not None:
             on_sent()
         await asyncio.sleep(self.latency / 2)
-        wait = self._wait()
+        wait = self._seconds_until_accepted()
         if wait:
-            self.refused += 1
-            answer = self._too_many(wait)
+            self.rate_limited += 1
+            response = self._reply_429(wait)
         else:
-            answer = self._accept()
+            response = self._accept()
         await asyncio.sleep(self.latency / 2)
-        return answer
+        return response
 
     async def check(self, task_id: str) -> Response:
-        """GET a task."""
+        """Respond to a status request."""
         self.checks += 1
         await asyncio.sleep(self.latency)
-        now, life = _now(), self.lives[int(task_id)]
-        life.checks += life.noticed is None
-        head = f'{{"code":200,"data":{{"id":"{task_id}","created":{int(EPOCH + life.accepted)},"status":'
-        if now < life.ready:
-            share = (now - life.accepted) / (life.ready - life.accepted) if self.tells else 0.5
+        now, task = _now(), self.tasks[int(task_id)]
+        task.checks += task.noticed is None
+        head = f'{{"code":200,"data":{{"id":"{task_id}","created":{int(EPOCH + task.accepted)},"status":'
+        if now < task.ready:
+            share = (now - task.accepted) / (task.ready - task.accepted) if self.reports_progress else 0.5
             return Response(200, {}, f'{head}"processing","progress":{int(100 * share)}}}}}'.encode())
-        life.noticed = now if life.noticed is None else life.noticed
+        task.noticed = now if task.noticed is None else task.noticed
         url = f'"result":{{"videos":[{{"url":["https://clips.test/{task_id}.mp4"]}}]}}'
-        times = f'"completed":{int(EPOCH + life.ready)},"actual_time":{max(1, round(life.ready - life.accepted))}'
+        times = f'"completed":{int(EPOCH + task.ready)},"actual_time":{max(1, round(task.ready - task.accepted))}'
         return Response(200, {}, f'{head}"completed","progress":100,"cost":0.5,{times},{url}}}}}'.encode())
 
     async def get(self, path: str) -> Response:
-        """GET another page."""
+        """Respond to any other GET with 404."""
         return Response(404, {}, b"{}")
 
     async def upload(self, path: Path) -> Response:
-        """POST a picture."""
+        """Respond to an upload with 404."""
         return Response(404, {}, b"{}")
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[_Clip]:
-        """GET a clip."""
+        """Respond to a request for a clip."""
         await asyncio.sleep(self.latency)
         yield _Clip()
 
     async def aclose(self) -> None:
-        """Close."""
+        """Record that the client closed the transport."""
         self.is_closed = True
 
-    # Its limits
+    # Limits
 
-    def _wait(self) -> float:
-        """Give the seconds until one more would be taken, 0 for now, which is counted then."""
+    def _seconds_until_accepted(self) -> float:
+        """Return the seconds until a submit would be accepted. 0 means now, and counts it as accepted."""
         now = _now()
         while self._running and self._running[0] <= now:
             heapq.heappop(self._running)
@@ -137,17 +144,17 @@ class Account:
             self._next_free = now + 1 / self.per_second
         return 0.0
 
-    def _too_many(self, wait: float) -> Response:
+    def _reply_429(self, wait: float) -> Response:
         headers = {"retry-after": str(max(1, round(wait + 0.5)))} if self.retry_after else {}
         body = json.dumps({"error": {"code": 429, "message": "slow down", "type": "rate_limit_error"}}).encode()
         return Response(429, headers, body)
 
     def _accept(self) -> Response:
         now = _now()
-        life = Life(now, now + self.duration())
-        heapq.heappush(self._running, life.ready)
-        self.lives.append(life)
-        body = f'{{"code":200,"data":[{{"status":"submitted","task_id":"{len(self.lives) - 1}"}}]}}'
+        task = TaskTimes(now, now + self.duration())
+        heapq.heappush(self._running, task.ready)
+        self.tasks.append(task)
+        body = f'{{"code":200,"data":[{{"status":"submitted","task_id":"{len(self.tasks) - 1}"}}]}}'
         return Response(200, {}, body.encode())
 
 
@@ -160,7 +167,7 @@ class _Clip:
 
 
 class VirtualClient(MemoryClient):
-    """The real client in front of an account in memory; its wall clock goes with the loop's."""
+    """The real client, connected to an in-memory account. Its wall clock follows the event loop's clock."""
 
     def __init__(
         self, account: Account, folder: Path, *, limits: Limits | None = None, polling: Polling | None = None
@@ -168,38 +175,43 @@ class VirtualClient(MemoryClient):
         super().__init__(account, output_dir=folder, limits=limits, polling=polling)
 
 
-def folder_in_memory() -> tempfile.TemporaryDirectory[str]:
-    """Give a folder that costs no disk, where the system has one."""
+def memory_folder() -> tempfile.TemporaryDirectory[str]:
+    """Return a temporary folder, in memory where the system has such a file system, so that no disk is measured."""
     memory = Path("/dev/shm")
     return tempfile.TemporaryDirectory(prefix="omni-benchmark-", dir=memory if memory.is_dir() else None)
 
 
-def on_virtual_time(work: Callable[[Path], Coroutine[Any, Any, None]], seed: int = 7) -> None:
-    """Run a coroutine on virtual time, with a folder to put clips in; work for threads is done inline."""
+def run_on_virtual_time(work: Callable[[Path], Coroutine[Any, Any, None]], seed: int = 7) -> None:
+    """Run a coroutine on virtual time, with a temporary folder as its argument. `seed` fixes all random numbers."""
     random.seed(seed)
-    with folder_in_memory() as folder:
+    with memory_folder() as folder:
         VirtualClock().run(work(Path(folder)))
 
 
-async def for_so_long(client: OmniClient, seconds: float, prompt: str = "a clip") -> None:
-    """Let a client work off a list without end, and leave it when its time is over."""
+# Unfinished jobs of an endless run: more than any account of these benchmarks runs concurrently (about 20 at 60 submits
+# per minute), so that a submit is always waiting for the limit. Double only costs memory.
+_PENDING = 500
+
+
+async def run_for(client: OmniClient, seconds: float, prompt: str = "a clip") -> None:
+    """Let a client process an endless list of prompts for this many seconds, then stop it."""
 
     async def work() -> None:
         async with client:
-            async for job in client.as_completed(_without_end(prompt), max_pending=500):
+            async for job in client.as_completed(_endless(prompt), max_pending=_PENDING):
                 del job
 
     with suppress(TimeoutError):
         await asyncio.wait_for(work(), seconds)
 
 
-def _without_end(prompt: str) -> Any:
+def _endless(prompt: str) -> Any:
     while True:
         yield prompt
 
 
 def lognormal(median: float, sigma: float, seed: int) -> Callable[[], float]:
-    """Give jitter of their own for durations."""
+    """Return a function that draws durations in seconds from a lognormal distribution, with its own random numbers."""
     jitter = random.Random(seed)
     return lambda: median * pow(2.718281828459045, jitter.gauss(0, sigma))
 

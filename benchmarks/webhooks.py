@@ -1,4 +1,4 @@
-"""What webhooks save, and what a hostile caller costs; real sockets, a sandbox in its own process."""
+"""What webhooks save, and what a hostile caller costs. Real sockets, in real time, a sandbox in its own process."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from benchmarks.contest import child
-from benchmarks.figures import Aim, Figures, by_size, run
+from benchmarks.comparison import start_module
+from benchmarks.figures import Figures, Target, by_size, run
 from omni_async import JobEvent, JobStatus, OmniClient
 from omni_async.api.http import HttpTransport
 from omni_async.sandbox import SandboxProcess
@@ -27,34 +27,39 @@ if TYPE_CHECKING:
     from omni_async.api.parsing import Response
     from omni_async.api.transport import Transport
 
-_PLAIN, _HOOKS, _HOSTILE = "no webhooks", "webhooks", "webhooks, hostile caller"
+_PLAIN, _WEBHOOKS, _HOSTILE = "no webhooks", "webhooks", "webhooks, hostile caller"
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How the jobs of a run are followed."""
+class _Setup:
+    """How the jobs of a run are followed. `calls` is the number of hostile webhook calls."""
 
-    hooks: bool = True
+    has_webhook: bool = True
     faults: dict[str, float] = field(default_factory=dict)
-    calls: int = 0  # of a stranger
+    calls: int = 0
 
 
 @dataclass
 class _Run:
-    """What one run came to."""
+    """The result of one run.
 
-    late: list[float]
+    `delays` are seconds from the end of a task until the client knows it. `checks` are the time and task id of
+    each status request. `statuses` counts the responses to hostile calls, which took `seconds`. `longest_block` is the
+    longest time in seconds for which the event loop was blocked.
+    """
+
+    delays: list[float]
     requests: int
-    looks: list[tuple[float, str]]
+    checks: list[tuple[float, str]]
     statuses: dict[str, int]
     seconds: float
-    stall: float
+    longest_block: float
 
-    def most_in_a_second(self) -> int:
-        """Give how often one job was looked at within one second, at most."""
+    def most_checks_in_a_second(self) -> int:
+        """Return the highest number of checks of one job within one second."""
         most = 0
         by_job: dict[str, list[float]] = {}
-        for at, task_id in self.looks:
+        for at, task_id in self.checks:
             times = by_job.setdefault(task_id, [])
             times.append(at)
             most = max(most, sum(at - time < 1 for time in times[-5:]))
@@ -62,23 +67,23 @@ class _Run:
 
 
 class _Client(OmniClient):
-    """The real client; each check is written down."""
+    """The real client, which records each check."""
 
-    looks: list[tuple[float, str]]
+    recorded_checks: list[tuple[float, str]]
 
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
-        self.looks = looks = []
+        self.recorded_checks = checks = []
 
-        class Watched(HttpTransport):
+        class RecordingTransport(HttpTransport):
             async def check(self, task_id: str) -> Response:
-                looks.append((time.time(), task_id))
+                checks.append((time.time(), task_id))
                 return await super().check(task_id)
 
-        return Watched(base_url, api_key)
+        return RecordingTransport(base_url, api_key)
 
 
 @asynccontextmanager
-async def _mounted(client: OmniClient) -> AsyncIterator[None]:
+async def _serve_webhooks(client: OmniClient) -> AsyncIterator[None]:
     """Serve the client's webhooks."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     app = web.Application()
@@ -93,104 +98,113 @@ async def _mounted(client: OmniClient) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def _no_server(_: OmniClient) -> AsyncIterator[None]:
+async def _serve_nothing(_: OmniClient) -> AsyncIterator[None]:
     yield
 
 
-async def _stall(longest: list[float]) -> None:
-    """Note for how long the event loop was held up at most."""
+async def _watch_loop(longest: list[float]) -> None:
+    """Record the longest time in seconds for which the event loop was blocked."""
     while True:
         before = time.monotonic()
         await asyncio.sleep(0.01)
         longest[0] = max(longest[0], time.monotonic() - before - 0.01)
 
 
-async def _followed(way: _Way, jobs: int, median: float) -> _Run:
-    noticed: dict[str, float] = {}
+async def _measure_setup(setup: _Setup, jobs: int, median: float) -> _Run:
+    known_at: dict[str, float] = {}
 
-    def note(event: JobEvent) -> None:
+    def record(event: JobEvent) -> None:
         if event.status is JobStatus.DOWNLOADING and event.task_id:
-            noticed.setdefault(event.task_id, event.timestamp)
+            known_at.setdefault(event.task_id, event.timestamp)
 
     with tempfile.TemporaryDirectory(prefix="omni-benchmark-") as folder:
-        async with SandboxProcess(prerendered=True, median=median, faults=way.faults, seed=1) as sandbox:
+        async with SandboxProcess(prerendered=True, median=median, faults=setup.faults, seed=1) as sandbox:
             client = _Client(
                 sandbox.api_key,
                 base_url=sandbox.base_url,
                 output_dir=Path(folder),
                 ledger=None,
-                on_event=note,
+                on_event=record,
             )
             longest = [0.0]
-            async with (_mounted if way.hooks else _no_server)(client), client:
-                watcher = asyncio.create_task(_stall(longest))
-                work = [client.submit(f"p{number}") for number in range(jobs)]
-                told = await _harass(way, [await job.accepted() for job in work], sandbox) if way.calls else {}
-                paths = await asyncio.gather(*work)
+            async with (_serve_webhooks if setup.has_webhook else _serve_nothing)(client), client:
+                watcher = asyncio.create_task(_watch_loop(longest))
+                jobs_submitted = [client.submit(f"p{number}") for number in range(jobs)]
+                attack = (
+                    await _attack(setup, [await job.accepted() for job in jobs_submitted], sandbox)
+                    if setup.calls
+                    else {}
+                )
+                paths = await asyncio.gather(*jobs_submitted)
                 requests = client.statistics().checks
                 watcher.cancel()
             assert len(set(paths)) == jobs
             tasks = (await sandbox.record())["tasks"]
-    late = [noticed[task_id] - tasks[task_id]["completed"] for task_id in tasks]
-    return _Run(late, requests, client.looks, told.get("statuses", {}), told.get("seconds", 0.0), longest[0])
+    delays = [known_at[task_id] - tasks[task_id]["completed"] for task_id in tasks]
+    return _Run(
+        delays, requests, client.recorded_checks, attack.get("statuses", {}), attack.get("seconds", 0.0), longest[0]
+    )
 
 
-async def _harass(way: _Way, task_ids: list[str], sandbox: SandboxProcess) -> dict[str, Any]:
-    """Let a stranger call while the jobs run."""
+async def _attack(setup: _Setup, task_ids: list[str], sandbox: SandboxProcess) -> dict[str, Any]:
+    """Attack the webhook while the jobs run, and return the number of responses by status."""
     tasks = (await sandbox.record())["tasks"]
     url = f"{tasks[task_ids[0]]['body']['webhook']}/callback"
-    async with child("benchmarks.stranger") as stranger:
-        order = {"url": url, "task_ids": task_ids, "calls": way.calls, "huge": way.calls // 500}
-        told: dict[str, Any] = await stranger.ask(order)
-        return told
+    async with start_module("benchmarks.hostile_caller") as caller:
+        large = setup.calls // 500
+        assignment = {"url": url, "task_ids": task_ids, "calls": setup.calls, "large_bodies": large}
+        result: dict[str, Any] = await caller.request(assignment)
+        return result
 
 
-def _row(name: str, one: _Run, jobs: int) -> dict[str, Any]:
+def _row(name: str, result: _Run, jobs: int) -> dict[str, Any]:
     row: dict[str, Any] = {
         "jobs are followed with": name,
         "jobs": jobs,
-        "checks per job": one.requests / jobs,
-        "seconds late": fmean(one.late),
-        "95 %": quantiles(one.late, n=20)[-1],
-        "most": max(one.late),
-        "most checks of a job in 1 s": one.most_in_a_second(),
-        "loop held up, ms": 1000 * one.stall,
+        "checks per job": result.requests / jobs,
+        "seconds late": fmean(result.delays),
+        "95 %": quantiles(result.delays, n=20)[-1],
+        "max": max(result.delays),
+        "most checks of a job in 1 s": result.most_checks_in_a_second(),
+        "loop blocked, ms": 1000 * result.longest_block,
     }
-    if one.statuses:
-        row |= {"calls": sum(one.statuses.values()), "calls/s": sum(one.statuses.values()) / one.seconds}
+    if result.statuses:
+        row |= {"calls": sum(result.statuses.values()), "calls/s": sum(result.statuses.values()) / result.seconds}
     return row
 
 
 def measure(figures: Figures) -> None:
-    """Let the same jobs be followed in each way: the harmless ways at the same time, the hostile one alone."""
+    """Measure the same jobs in each setup: all without an attack at the same time, then the attack alone."""
     jobs, median = by_size(figures, 8, 300, 300), by_size(figures, 1, 30, 30)
-    ways = {
-        _PLAIN: _Way(hooks=False),
-        _HOOKS: _Way(),
-        "webhooks, a fifth lost, a fifth twice": _Way(faults={"lost_webhook": 0.2, "twice_webhook": 0.2}),
-        "webhooks that never come": _Way(faults={"lost_webhook": 1.0}),
+    setups = {
+        _PLAIN: _Setup(has_webhook=False),
+        _WEBHOOKS: _Setup(),
+        "webhooks, a fifth lost, a fifth twice": _Setup(faults={"lost_webhook": 0.2, "twice_webhook": 0.2}),
+        "webhooks that never come": _Setup(faults={"lost_webhook": 1.0}),
     }
-    hostile = _Way(calls=by_size(figures, 60, 10_000, 10_000))
-    runs = asyncio.run(_all(ways, jobs, float(median)))
-    runs[_HOSTILE] = asyncio.run(_followed(hostile, jobs, float(median)))
-    figures.rows += [_row(name, one, jobs) for name, one in runs.items()]
+    hostile = _Setup(calls=by_size(figures, 60, 10_000, 10_000))
+    runs = asyncio.run(_measure_all(setups, jobs, float(median)))
+    runs[_HOSTILE] = asyncio.run(_measure_setup(hostile, jobs, float(median)))
+    figures.rows += [_row(name, result, jobs) for name, result in runs.items()]
     statuses = Counter(runs[_HOSTILE].statuses)
-    answers = ", ".join(f"{number} x {status}" for status, number in statuses.most_common())
-    figures.notes.append(f"The stranger knows the path and all tasks; {hostile.calls} calls were answered: {answers}.")
-    plain, hooks, attacked = runs[_PLAIN], runs[_HOOKS], runs[_HOSTILE]
-    late = fmean(runs["webhooks that never come"].late) / fmean(plain.late)
-    figures.aims += [
-        Aim("webhooks: checks per job / without", 0.65, (hooks.requests / plain.requests,)),
-        Aim("webhooks: seconds late / without", 0.1, (fmean(hooks.late) / fmean(plain.late),)),
-        Aim("webhooks that never come: seconds late / without", 1.5, (late,)),
-        Aim("hostile caller: most checks of a job in 1 s", 2, (attacked.most_in_a_second(),)),
-        Aim("hostile caller: seconds late / without webhooks", 1.0, (fmean(attacked.late) / fmean(plain.late),)),
+    responses = ", ".join(f"{number} x {status}" for status, number in statuses.most_common())
+    figures.notes.append(
+        f"The caller knows the path and all task ids. Responses to its {hostile.calls} calls: {responses}."
+    )
+    plain, webhooks, attacked = runs[_PLAIN], runs[_WEBHOOKS], runs[_HOSTILE]
+    delay = fmean(runs["webhooks that never come"].delays) / fmean(plain.delays)
+    figures.targets += [
+        Target("webhooks: checks per job / without", 0.65, (webhooks.requests / plain.requests,)),
+        Target("webhooks: seconds late / without", 0.1, (fmean(webhooks.delays) / fmean(plain.delays),)),
+        Target("webhooks that never come: seconds late / without", 1.5, (delay,)),
+        Target("hostile caller: most checks of a job in 1 s", 2, (attacked.most_checks_in_a_second(),)),
+        Target("hostile caller: seconds late / without webhooks", 1.0, (fmean(attacked.delays) / fmean(plain.delays),)),
     ]
 
 
-async def _all(ways: dict[str, _Way], jobs: int, median: float) -> dict[str, _Run]:
-    runs = await asyncio.gather(*(_followed(way, jobs, median) for way in ways.values()))
-    return dict(zip(ways, runs, strict=True))
+async def _measure_all(setups: dict[str, _Setup], jobs: int, median: float) -> dict[str, _Run]:
+    runs = await asyncio.gather(*(_measure_setup(setup, jobs, median) for setup in setups.values()))
+    return dict(zip(setups, runs, strict=True))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The benchmarks run; what they measure is not looked at here."""
+"""The benchmark programs run, and their calculations are right. What they measure is not checked."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ NEEDS = {
     "webhooks": ("av",),
     "gallery": ("av", "jinja2"),
     "chains": (),
+    "ledger": ("av",),
 }
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_benchmark_runs(name: str) -> None:
-    """In its tiny form, each prints a table and ends well."""
+    """With --tiny, each prints a table and exits with status 0."""
     if missing := [module for module in NEEDS[name] if importlib.util.find_spec(module) is None]:
         pytest.skip(f"needs {', '.join(missing)}")
     command = [sys.executable, "-m", f"benchmarks.{name}", "--tiny"]
@@ -37,8 +38,8 @@ def test_a_benchmark_runs(name: str) -> None:
 
 
 @pytest.mark.slow
-def test_memory_is_measured() -> None:
-    """The child that measures memory tells a figure of the right kind."""
+def test_the_memory_benchmark_measures_bytes_per_job() -> None:
+    """The child process that measures memory reports a plausible number of bytes per job."""
     if not Path("/proc/self/statm").exists():
         pytest.skip("needs /proc")
     command = [sys.executable, "-m", "benchmarks.memory", "--child", "omni_async", "50", "0"]
@@ -46,39 +47,39 @@ def test_memory_is_measured() -> None:
     assert 0 < json.loads(done.stdout)["bytes"] < 100_000
 
 
-def test_the_page_holds_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A table of all aims, the rows, and the plots, in one file."""
+def test_the_report_contains_all_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The report is one file with a table of all targets, the rows and the plots."""
     pytest.importorskip("matplotlib")
     report = importlib.import_module("benchmarks.report")
     monkeypatch.setattr(report, "RESULTS", tmp_path)
-    aim = {"aim": "less <of it>", "wanted": "≤ 1", "median": 2.0, "holds": "NO"}
-    rows, curves = [{"contestant": "one", "ms": 1.5}], {"A plot": {"one": [0.0, 1.0, 1.0, 2.0]}}
+    target = {"target": "less <of it>", "required": "≤ 1", "median": 2.0, "met": "NO"}
+    rows, curves = [{"program": "one", "ms": 1.5}], {"A plot": {"one": [0.0, 1.0, 1.0, 2.0]}}
     file = tmp_path / "some.json"
-    file.write_text(json.dumps({"title": "Some", "rows": rows, "aims": [aim], "curves": curves}), "utf-8")
+    file.write_text(json.dumps({"title": "Some", "rows": rows, "targets": [target], "curves": curves}), "utf-8")
     page = report.write_page([file, tmp_path / "missing.json"]).read_text("utf-8")
     assert all(
         text in page for text in ("less &lt;of it&gt;", '<td class="no">NO</td>', "<td>1.5</td>", "data:image/png")
     )
 
 
-def test_the_least_possible_is_right() -> None:
-    """By hand: what a schedule that knows everything takes on each kind of account."""
-    from benchmarks.least import at_once, at_rate, in_windows
+def test_the_lower_bounds_are_right() -> None:
+    """They equal makespans calculated by hand for each kind of account."""
+    from benchmarks.lower_bound import concurrency_limited, rate_limited, windowed
 
-    assert at_rate([8, 1, 1], 0.5) == 8
-    assert at_rate([1, 1, 8], 0.5) == 12
-    assert in_windows([3, 3, 3], 2, 10.0) == 13
-    assert at_once([4, 1, 1, 5], 2) == 7
+    assert rate_limited([8, 1, 1], 0.5) == 8
+    assert rate_limited([1, 1, 8], 0.5) == 12
+    assert windowed([3, 3, 3], 2, 10.0) == 13
+    assert concurrency_limited([4, 1, 1, 5], 2) == 7
 
 
-def test_the_optimal_schedule_is_right() -> None:
-    """Where all jobs take equally long, one check at that time is best; dear checks are fewer."""
+def test_the_optimal_schedule_of_checks_is_right() -> None:
+    """One check is best where all jobs take equally long; the higher the cost of a check, the fewer checks."""
     pytest.importorskip("numpy")
-    from benchmarks.optimum import interval_of, optimal
+    from benchmarks.optimum import interval_with_checks, optimal
 
     exact = optimal([10.0] * 5, 1.0)
     assert exact.checks == 1
-    assert exact.late < 0.01
+    assert exact.delay < 0.01
     spread = [float(each) for each in range(10, 110)]
     assert optimal(spread, 10.0).checks < optimal(spread, 1.0).checks
-    assert optimal(spread, 3.0).product < interval_of(spread, optimal(spread, 3.0).checks).product
+    assert optimal(spread, 3.0).product < interval_with_checks(spread, optimal(spread, 3.0).checks).product

@@ -1,7 +1,7 @@
-"""The good program written by hand, with what it would need so that no clip is lost or paid twice, and no more.
+"""The handwritten program with what it needs so that no clip is lost or paid for twice, and nothing else.
 
-Each job has a row that is on the disk before its POST, another state of it before anything else happens with its
-task_id, and a last one; each clip is checked, fsynced and only then given its name. Nothing is learnt or resumed.
+The row of each job is written durably before its POST, again before anything else happens with its task id, and at the
+end. Each clip is checked and fsynced before it gets its name. No limit is learned and nothing is resumed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from benchmarks.contestants.handwritten import submit, wait
+from benchmarks.peers.handwritten import submit, wait
 from omni_async.downloads.mp4 import find_defect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from benchmarks.contestants.order import Order
+    from benchmarks.peers.assignment import Assignment
 
 
 class _Rows:
-    """One connection in one thread; each change is a transaction."""
+    """The rows of all jobs. One connection in one thread; each change is a transaction."""
 
     def __init__(self, path: Path) -> None:
         self._thread = ThreadPoolExecutor(1)
@@ -57,9 +57,9 @@ class _Rows:
 
 
 def _store(clip: bytes, path: Path) -> None:
-    fault = find_defect(lambda offset, length: clip[offset : offset + length], len(clip))
-    if fault is not None:
-        raise ValueError(fault)
+    defect = find_defect(lambda offset, length: clip[offset : offset + length], len(clip))
+    if defect is not None:
+        raise ValueError(defect)
     part = path.with_suffix(".part")
     with part.open("wb") as file:
         file.write(clip)
@@ -71,29 +71,29 @@ def _store(clip: bytes, path: Path) -> None:
     os.close(folder)
 
 
-async def _run(order: Order) -> None:
-    semaphore = asyncio.Semaphore(order.at_once)
-    headers = {"Authorization": f"Bearer {order.api_key}"}
-    rows = _Rows(Path(order.folder, "jobs.db"))
+async def _run(assignment: Assignment) -> None:
+    semaphore = asyncio.Semaphore(assignment.concurrency)
+    headers = {"Authorization": f"Bearer {assignment.api_key}"}
+    rows = _Rows(Path(assignment.folder, "jobs.db"))
     await rows.open()
 
-    async def one(number: int, prompt: str) -> None:
-        key, path = str(number), order.path(number)
+    async def make_clip(number: int, prompt: str) -> None:
+        key, path = str(number), assignment.path(number)
         async with semaphore:
             await rows.insert(key, prompt)
-            task_id = await submit(session, order.base_url, prompt)
+            task_id = await submit(session, assignment.base_url, prompt)
             await rows.accepted(key, task_id)
-            url = await wait(session, order.base_url, task_id)
-            async with session.get(url, headers={"Authorization": ""}) as answer:
-                answer.raise_for_status()
-                clip = await answer.read()
+            url = await wait(session, assignment.base_url, task_id)
+            async with session.get(url, headers={"Authorization": ""}) as response:
+                response.raise_for_status()
+                clip = await response.read()
             await asyncio.to_thread(_store, clip, path)
             await rows.completed(key, path)
 
     async with aiohttp.ClientSession(headers=headers, connector=aiohttp.TCPConnector(limit=0)) as session:
-        await asyncio.gather(*(one(number, prompt) for number, prompt in enumerate(order.prompts())))
+        await asyncio.gather(*(make_clip(number, prompt) for number, prompt in enumerate(assignment.prompts())))
 
 
-def run(order: Order) -> None:
-    """Make the clips."""
-    asyncio.run(_run(order))
+def run(assignment: Assignment) -> None:
+    """Generate the clips."""
+    asyncio.run(_run(assignment))
