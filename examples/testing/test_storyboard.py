@@ -17,7 +17,7 @@ SCENES = ["a fox wakes", "it crosses a river", "it sleeps again"]
 
 
 def test_each_scene_is_paid_for_once(omni_sandbox: SandboxThread, tmp_path: Path) -> None:
-    """This holds even if half of the responses are lost, so that the client cannot know what was accepted."""
+    """Even if half of the responses are lost, so that the client cannot know what was accepted."""
     omni_sandbox.fault("drop_after", 0.5)
     clips, reasons = asyncio.run(make_clips(SCENES, tmp_path))
     assert [clip.name for clip in clips] == ["scene-1.mp4", "scene-2.mp4", "scene-3.mp4"]

@@ -33,7 +33,7 @@ DOCUMENTED = {
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxThread]:
-    """One sandbox for all examples."""
+    """Start one sandbox for all examples."""
     with SandboxThread() as sandbox:
         yield sandbox
 

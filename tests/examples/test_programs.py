@@ -35,7 +35,7 @@ TESTED = {
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[SandboxProcess]:
-    """A sandbox that renders every clip and accepts one API key."""
+    """Start a sandbox that renders every clip and accepts one API key."""
     async with SandboxProcess(median=0.3, seconds=3, api_key="sk-of-the-reader") as process:
         yield process
 

@@ -40,7 +40,7 @@ def commands() -> list[str]:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[SandboxThread]:
-    """One sandbox for the code of all pages."""
+    """Start one sandbox for the code of all pages."""
     with SandboxThread(median=0.3) as sandbox:
         yield sandbox
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[SandboxThread]:
-    """A sandbox shared by the tests that only look at their own jobs."""
+    """Start a sandbox for the tests that only look at their own jobs."""
     with SandboxThread() as sandbox:
         yield sandbox
 
 
 @pytest.fixture
 def make_client(shared: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
-    """A function that creates clients of the shared sandbox."""
+    """Return a function that creates clients of the shared sandbox."""
     return client_factory(shared, tmp_path)
 
 

@@ -39,9 +39,10 @@ def omni_sandbox(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def omni_client(omni_sandbox: SandboxThread, tmp_path: Path) -> Callable[..., OmniClient]:
-    """Return a function that creates clients of `omni_sandbox`: ``async with omni_client() as client``.
+    """Return a function that creates clients of `omni_sandbox`.
 
-    Clips are written to ``tmp_path / "clips"``. Keyword arguments are those of `OmniClient`.
+    Use it as ``async with omni_client() as client``. Clips are written to ``tmp_path / "clips"``. Keyword arguments
+    are those of `OmniClient`.
     """
     from omni_async.testing import client_factory
 
