@@ -1,1 +1,1 @@
-"""Tests of the ledger file."""
+"""Tests of the ledger."""

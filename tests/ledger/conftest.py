@@ -1,4 +1,4 @@
-"""Ledgers are files: real time, real threads."""
+"""Fixtures of the ledger tests. Ledgers are files with a thread: they need real time."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Real time."""
+    """Return the backend for real time."""
     return "asyncio"
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the ledger of a test is."""
+    """Return the path of the ledger of a test."""
     return tmp_path / "ledger.db"

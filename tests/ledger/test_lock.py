@@ -1,4 +1,4 @@
-"""One process owns a ledger; who comes second is told who has it, and a killed owner leaves no lock behind."""
+"""One process owns a ledger. A second one gets an error that names the first; a killed owner leaves no lock behind."""
 
 from __future__ import annotations
 
@@ -29,29 +29,30 @@ asyncio.run(main())
 """
 
 
-async def test_a_second_client_in_this_process_is_told_so(path: Path) -> None:
-    """Two clients over one folder would be two writers; the first is not disturbed."""
+async def test_a_second_client_in_the_same_process_is_rejected(path: Path) -> None:
+    """Two clients over one folder would be two writers. The first is not disturbed."""
     async with OmniClient("sk-x", base_url="http://127.0.0.1:9", output_dir=path.parent):
         with pytest.raises(LedgerLocked, match="in use by this process itself") as caught:
             async with OmniClient("sk-x", base_url="http://127.0.0.1:9", output_dir=path.parent):
                 raise AssertionError("never entered")
         assert caught.value.pid == os.getpid()
+        assert not caught.value.permanent  # waiting helps
     async with opened(path):  # free again
         pass
 
 
-async def test_another_way_to_the_same_file_is_the_same_lock(path: Path) -> None:
-    """A link to the folder or to the file does not get around the lock."""
-    (path.parent / "door").symlink_to(path.parent)
+async def test_links_to_a_ledger_share_its_lock(path: Path) -> None:
+    """A symbolic link to the folder or to the file does not evade the lock."""
+    (path.parent / "link").symlink_to(path.parent)
     (path.parent / "alias.db").symlink_to(path)
     async with opened(path):
-        for way in (path.parent / "door" / path.name, path.parent / "alias.db"):
+        for link in (path.parent / "link" / path.name, path.parent / "alias.db"):
             with pytest.raises(LedgerLocked):
-                await SqliteJobStore(way).open()
+                await SqliteJobStore(link).open()
 
 
-async def test_a_second_process_names_the_first_and_a_kill_frees_it(path: Path) -> None:
-    """The error has the owner's pid; once that is killed with SIGKILL, the ledger opens, with all that is in it."""
+async def test_a_second_process_gets_the_pid_of_the_first_and_a_kill_releases_the_lock(path: Path) -> None:
+    """The error has the owner's pid. Once the owner is killed, the ledger opens with everything in it."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("k"))
     with subprocess.Popen([sys.executable, "-c", OWNER, str(path)], stdout=subprocess.PIPE) as owner:
@@ -76,7 +77,7 @@ async def main():
     await ledger.open()
     there, here = os.pipe()
     if os.fork() == 0:
-        os.write(here, b"!")  # from now on it has let go
+        os.write(here, b"!")  # it has forgotten the lock
         time.sleep(60)
         os._exit(0)
     os.read(there, 1)
@@ -90,15 +91,15 @@ asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-@pytest.mark.parametrize("way", ["left", "killed"])
-async def test_a_forked_process_does_not_hold_the_lock(path: Path, way: str) -> None:
-    """A worker that was forked while the ledger was open lives on: the ledger opens once its owner left or died."""
-    program = [sys.executable, "-W", "ignore", "-c", FORKED, str(path), way]
+@pytest.mark.parametrize("end", ["left", "killed"])
+async def test_a_forked_process_does_not_hold_the_lock(path: Path, end: str) -> None:
+    """A process forked while the ledger was open keeps running; the ledger opens once its owner has left or died."""
+    program = [sys.executable, "-W", "ignore", "-c", FORKED, str(path), end]
     with subprocess.Popen(program, stdout=subprocess.PIPE, start_new_session=True) as owner:
         assert owner.stdout is not None
         try:
             assert owner.stdout.readline() == b"forked\n"
-            if way == "left":
+            if end == "left":
                 assert owner.stdout.readline() == b"left\n"
             else:
                 with pytest.raises(LedgerLocked):
@@ -111,20 +112,23 @@ async def test_a_forked_process_does_not_hold_the_lock(path: Path, way: str) -> 
             os.killpg(owner.pid, signal.SIGKILL)
 
 
-async def test_a_file_system_without_locks_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Some network folders cannot lock; the error says to keep the ledger on a disk of this machine."""
+async def test_a_file_system_without_locks_is_rejected(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some network file systems cannot lock; the error says to keep the ledger on a local disk."""
 
     def refuse(_: int) -> None:
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr(lock, "_lock", refuse)
-    with pytest.raises(LedgerError, match=r"cannot be locked: Function not implemented. Keep it on a local disk"):
+    with pytest.raises(
+        LedgerError, match=r"cannot be locked: Function not implemented. Keep it on a local disk"
+    ) as caught:
         await SqliteJobStore(path).open()
+    assert caught.value.permanent
     assert not path.exists()
 
 
-async def test_a_refused_ledger_is_not_locked(path: Path) -> None:
-    """Who was refused holds no lock: the file can be mended and opened by the same process."""
+async def test_a_rejected_ledger_is_not_locked(path: Path) -> None:
+    """After a file was rejected, it can be replaced and opened by the same process."""
     path.write_text("nonsense" * 100)
     with pytest.raises(LedgerError):
         await SqliteJobStore(path).open()

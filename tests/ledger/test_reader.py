@@ -1,4 +1,4 @@
-"""A reader beside a writer: always welcome, never in the way, and clear about what it cannot read."""
+"""A reader never disturbs the writer, and its errors say what it cannot read."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-async def test_readers_see_whole_commits_while_a_writer_writes(path: Path) -> None:
-    """Readers come and go during two thousand changes; each sees sums that fit together, and none stops the writer."""
+@pytest.mark.slow
+async def test_readers_see_complete_commits_while_a_client_writes(path: Path) -> None:
+    """Readers come and go during two thousand changes. Each sees consistent sums, and none stops the writer."""
     seen: list[int] = []
-    is_over = False
+    is_writing = True
 
     def read() -> None:
-        while not is_over:
+        while is_writing:
             with closing(LedgerReader(path)) as reader:
                 jobs = list(reader.jobs())
             assert [job.key for job in jobs] == [f"k{number}" for number in range(len(jobs))]
@@ -40,15 +41,15 @@ async def test_readers_see_whole_commits_while_a_writer_writes(path: Path) -> No
                 for submits in range(1, 10):
                     await ledger.save(record_of(f"k{number}", submits=submits))
         finally:
-            is_over = True
+            is_writing = False
         await asyncio.gather(*readers)
     assert len(set(seen)) > 5
     with closing(LedgerReader(path)) as reader:
         assert reader.totals().submits == 1800
 
 
-async def test_a_slow_reader_does_not_stop_the_writer(path: Path) -> None:
-    """Somebody who has read half of the jobs and pauses sees them as of when he began; writing goes on."""
+async def test_a_slow_reader_does_not_block_the_writer(path: Path) -> None:
+    """A reader that pauses in the middle still sees the jobs as of its start, while writing continues."""
     async with opened(path) as ledger:
         for number in range(10):
             await ledger.insert(record_of(f"k{number}"))
@@ -62,8 +63,8 @@ async def test_a_slow_reader_does_not_stop_the_writer(path: Path) -> None:
             assert len(list(reader.jobs())) == 100
 
 
-async def test_totals_jobs_and_find(path: Path) -> None:
-    """Sums by status and of money, jobs by status in their order, and one job by its key."""
+async def test_a_reader_gives_totals_jobs_and_single_jobs(path: Path) -> None:
+    """Totals by status and of money, jobs by status in their order, and one job by its key."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("a", status=JobStatus.COMPLETED, cost=0.44, credits=4.4, submits=1))
         await ledger.insert(record_of("b", status=JobStatus.FAILED, cost=0.0, submits=2, ambiguous_submits=1))
@@ -75,13 +76,13 @@ async def test_totals_jobs_and_find(path: Path) -> None:
         assert totals.by_status == {JobStatus.WAITING: 1, JobStatus.COMPLETED: 1, JobStatus.FAILED: 1}
         assert [job.key for job in reader.jobs(JobStatus.WAITING, "completed")] == ["a", "c"]
         assert reader.find("b") == record_of("b", status=JobStatus.FAILED, cost=0.0, submits=2, ambiguous_submits=1)
-        assert reader.find("nobody") is None
+        assert reader.find("missing") is None
         with pytest.raises(ValueError, match="nonsense"):
             list(reader.jobs("nonsense"))
 
 
-async def test_where_there_is_no_ledger_the_reader_says_so(path: Path) -> None:
-    """No file, an empty one, and one that was never finished being made: no job has been recorded there."""
+async def test_a_reader_says_that_there_is_no_ledger(path: Path) -> None:
+    """If there is no file, an empty one, or one whose creation was cut short, no job has been recorded there."""
 
     def begin() -> None:
         with closing(sqlite3.connect(path)) as db:
@@ -94,8 +95,8 @@ async def test_where_there_is_no_ledger_the_reader_says_so(path: Path) -> None:
             LedgerReader(path.parent)
 
 
-async def test_damage_is_told_by_the_reader_too(path: Path) -> None:
-    """A reader that meets a broken page, or a row that nobody could have written, says which file it is."""
+async def test_a_reader_reports_damage(path: Path) -> None:
+    """A broken page, or a row that no ledger has written, raises an error that names the file."""
     async with opened(path) as ledger:
         for number in range(300):
             await ledger.insert(record_of(f"k{number}", error="e" * 300))
@@ -110,15 +111,15 @@ async def test_damage_is_told_by_the_reader_too(path: Path) -> None:
         list(reader.jobs())
 
 
-async def test_a_reader_of_a_folder_with_nothing_to_write_to(read_only: Path) -> None:
-    """On a disk that cannot be written, sums and jobs are read as anywhere."""
+async def test_a_reader_works_on_a_read_only_disk(read_only: Path) -> None:
+    """Totals and jobs are read as on any other disk."""
     with LedgerReader(read_only / "old") as reader:
         assert reader.totals().jobs == 1
         assert reader.find("k") == record_of("k")
 
 
 async def test_a_reader_changes_nothing(path: Path) -> None:
-    """Looking into a ledger that nobody has open leaves it, byte by byte, and what it lays beside it holds nothing."""
+    """Reading a ledger that no client has open leaves its bytes as they are, and a log beside it is empty."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("k"))
     before = path.read_bytes()
@@ -129,8 +130,8 @@ async def test_a_reader_changes_nothing(path: Path) -> None:
     assert not log.exists() or log.stat().st_size == 0
 
 
-async def test_a_reader_that_has_been_here_does_not_keep_others_out(small_disk: Path) -> None:
-    """The empty log that a reader may leave is no hindrance once the disk can no longer be written."""
+async def test_an_earlier_reader_does_not_hinder_a_reader_on_a_read_only_disk(small_disk: Path) -> None:
+    """The empty log that a reader may leave behind does no harm once the disk is read-only."""
     async with opened(small_disk / "ledger.db") as ledger:
         await ledger.insert(record_of("k"))
     with LedgerReader(small_disk) as reader:
@@ -140,8 +141,8 @@ async def test_a_reader_that_has_been_here_does_not_keep_others_out(small_disk: 
         assert reader.totals().jobs == 1
 
 
-async def test_a_reader_does_not_keep_a_writer_out(path: Path) -> None:
-    """A client opens, writes and closes a ledger into which somebody looks all the while."""
+async def test_a_reader_does_not_keep_a_client_out(path: Path) -> None:
+    """A client opens, writes and closes a ledger while a reader has it open."""
     open_to_write(path).close()
     with LedgerReader(path) as reader:
         ledger = SqliteJobStore(path)

@@ -1,4 +1,4 @@
-"""Files that are no ledger for this program are refused as they are: not one byte of them, or beside them, changes."""
+"""Files that are not a ledger for this version are rejected: not one byte of them, or beside them, changes."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def _sql(path: Path, *statements: str) -> None:
             db.execute(statement)
 
 
-def _bend_an_index(path: Path) -> None:
-    """Let the index of keys say other things than its table: no page is broken, and a key could be bought twice."""
+def _corrupt_the_index(path: Path) -> None:
+    """Make the index of keys differ from its table. No page is broken, but a key could be paid for twice."""
     content = path.read_bytes()
-    places = (at for at in range(len(content)) if content.startswith(b"k123", at))
-    others = (b"omni", b"k123"), (b'": "', b"mni-", b"k123")  # what stands behind and before it in rows
+    offsets = (at for at in range(len(content)) if content.startswith(b"k123", at))
+    others = (b"omni", b"k123"), (b'": "', b"mni-", b"k123")  # what follows and precedes the key in rows
     (index,) = (
-        at for at in places if content[at + 4 : at + 8] not in others[0] and content[at - 4 : at] not in others[1]
+        at for at in offsets if content[at + 4 : at + 8] not in others[0] and content[at - 4 : at] not in others[1]
     )
     _overwrite(path, index, b"k999")
 
@@ -65,7 +65,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "newer": lambda path: _sql(path, "PRAGMA user_version=99"),
     "no version": lambda path: _sql(path, "PRAGMA user_version=0"),
     "another program's": lambda path: _sql(path, "PRAGMA application_id=7"),
-    "an index that lies": _bend_an_index,
+    "a wrong index": _corrupt_the_index,
 }
 
 
@@ -74,14 +74,15 @@ def _all_bytes(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-async def test_a_damaged_ledger_is_refused_as_it_is(path: Path, damage: str) -> None:
-    """Each kind of damage is met at the opening, the error names the file and what to do, and nothing is changed."""
+async def test_a_damaged_ledger_is_rejected_and_left_unchanged(path: Path, damage: str) -> None:
+    """Every kind of damage is found when the file is opened. The error names the file and what to do."""
     await _make_ledger(path)
     DAMAGES[damage](path)
     before = _all_bytes(path.parent)
     with pytest.raises(LedgerError, match=r"left unchanged") as caught:
         await SqliteJobStore(path).open()
     assert str(path) in str(caught.value)
+    assert caught.value.permanent
     assert _all_bytes(path.parent) == before
 
 
@@ -100,8 +101,8 @@ def _foreign(path: Path, mode: str, *, leave_log: bool = False) -> None:
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal", "wal with a log"])
-async def test_another_programs_database_is_refused_as_it_is(path: Path, mode: str) -> None:
-    """A database of songs stays one, also where it writes ahead, and also with what its owner has not put in yet."""
+async def test_a_database_of_another_program_is_rejected_and_left_unchanged(path: Path, mode: str) -> None:
+    """It stays as it is, also with a write-ahead log, and with what its owner has not merged into the file yet."""
     _foreign(path, mode.partition(" ")[0], leave_log="log" in mode)
     before = _all_bytes(path.parent)
     with pytest.raises(LedgerError, match="a database of another program"):
@@ -114,8 +115,8 @@ async def test_another_programs_database_is_refused_as_it_is(path: Path, mode: s
         assert db.execute("SELECT name FROM songs").fetchall() == [("la",)]
 
 
-async def test_a_client_over_a_refused_ledger_sends_nothing(path: Path) -> None:
-    """Entering the client raises; the error says what to do."""
+async def test_a_client_over_a_rejected_ledger_is_not_entered(path: Path) -> None:
+    """Entering the client raises, and the error says what to do."""
     path.write_text("not a ledger" * 100)
     client = OmniClient("sk-x", base_url="http://127.0.0.1:9", output_dir=path.parent)
     with pytest.raises(LedgerError, match="Move it away, or use another folder or ledger"):
@@ -123,15 +124,15 @@ async def test_a_client_over_a_refused_ledger_sends_nothing(path: Path) -> None:
             raise AssertionError("never entered")
 
 
-async def test_no_name_is_not_no_ledger(tmp_path: Path) -> None:
-    """A path that came out empty is refused; only None keeps the record in memory, where the process loses it."""
+async def test_an_empty_path_is_not_the_same_as_no_ledger(tmp_path: Path) -> None:
+    """An empty path is rejected. Only None keeps the record in memory, where the process loses it."""
     with pytest.raises(LedgerError):
         async with OmniClient("sk", base_url="http://127.0.0.1:9", output_dir=tmp_path, ledger=""):
             raise AssertionError("it was opened")
 
 
 async def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
-    """Somebody's `touch`, or a crash before the first byte, is no damage."""
+    """A file that was only touched, or whose creation crashed before the first byte, is not damaged."""
     path.touch()
     async with opened(path) as ledger:
         await ledger.insert(record_of("k"))
@@ -139,8 +140,8 @@ async def test_an_empty_file_becomes_a_ledger(path: Path) -> None:
         assert await ledger.find("k") == record_of("k")
 
 
-async def test_the_log_of_a_ledger_that_was_removed_is_not_believed(path: Path) -> None:
-    """Where the file was deleted but its log was left, a new ledger begins empty."""
+async def test_the_log_of_a_removed_ledger_is_ignored(path: Path) -> None:
+    """If the file was deleted but its log was left, a new ledger begins empty."""
     other = path.with_name("old.db")
     db = sqlite3.connect(other, isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
@@ -153,8 +154,8 @@ async def test_the_log_of_a_ledger_that_was_removed_is_not_believed(path: Path) 
 
 
 @pytest.mark.parametrize("stage", ["header", "tables in the log"])
-async def test_a_crash_while_it_was_made_is_no_damage(path: Path, stage: str) -> None:
-    """A ledger whose making was cut short, before or after its tables were written to the log, opens as a new one."""
+async def test_a_crash_during_creation_is_no_damage(path: Path, stage: str) -> None:
+    """A ledger whose creation was cut short, before or after its tables were in the log, opens as a new one."""
     db = sqlite3.connect(path, isolation_level=None)
     db.execute("PRAGMA journal_mode=WAL")
     copies = {}
@@ -171,25 +172,25 @@ async def test_a_crash_while_it_was_made_is_no_damage(path: Path, stage: str) ->
         assert await ledger.insert(record_of("k")) is None
 
 
-async def test_a_kill_right_after_the_opening_leaves_a_ledger(path: Path) -> None:
-    """What stands in the log alone (a process that was killed never put it into the file) is read by the next run."""
+async def test_a_kill_right_after_opening_leaves_a_ledger(path: Path) -> None:
+    """What is only in the log, because the process was killed, is read by the next run."""
     ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.insert(record_of("k"))
     copies = {each.name: each.read_bytes() for each in path.parent.iterdir()}
     await ledger.aclose()
-    there = path.parent / "there"
-    there.mkdir()
+    copy = path.parent / "copy"
+    copy.mkdir()
     for name, content in copies.items():
-        (there / name).write_bytes(content)
-    with closing(LedgerReader(there)) as reader:
+        (copy / name).write_bytes(content)
+    with closing(LedgerReader(copy)) as reader:
         assert [record.key for record in reader.jobs()] == ["k"]
-    async with opened(there / path.name) as again:
+    async with opened(copy / path.name) as again:
         assert [record.key for record in unfinished(again)] == ["k"]
 
 
-async def test_a_log_that_broke_off_is_read_as_far_as_it_goes(path: Path) -> None:
-    """A power cut in the middle of a commit loses that commit, and none before it."""
+async def test_a_truncated_log_is_read_as_far_as_it_goes(path: Path) -> None:
+    """A power cut in the middle of a commit loses that commit, and no earlier one."""
     ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.insert(record_of("first"))
@@ -197,17 +198,17 @@ async def test_a_log_that_broke_off_is_read_as_far_as_it_goes(path: Path) -> Non
     await ledger.insert(record_of("second"))
     copies = {each.name: each.read_bytes() for each in path.parent.iterdir() if not each.name.endswith("-shm")}
     await ledger.aclose()
-    there = path.parent / "there"
-    there.mkdir()
+    copy = path.parent / "copy"
+    copy.mkdir()
     copies["ledger.db-wal"] = copies["ledger.db-wal"][: size + 1000]
     for name, content in copies.items():
-        (there / name).write_bytes(content)
-    async with opened(there / path.name) as again:
+        (copy / name).write_bytes(content)
+    async with opened(copy / path.name) as again:
         assert [record.key for record in unfinished(again)] == ["first"]
 
 
-async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
-    """Where no folder can be, the error says so."""
+async def test_a_path_below_a_file_is_rejected(tmp_path: Path) -> None:
+    """If there can be no folder, the error says so."""
     (tmp_path / "file").touch()
     with pytest.raises(LedgerError, match="file"):
         await SqliteJobStore(tmp_path / "file" / "clips" / "ledger.db").open()
@@ -216,14 +217,14 @@ async def test_a_path_below_a_file_is_refused(tmp_path: Path) -> None:
         await SqliteJobStore(tmp_path / "folder").open()
 
 
-async def test_a_folder_that_cannot_be_written_is_refused(read_only: Path) -> None:
-    """The error names the folder, and nothing is left there."""
+async def test_a_read_only_folder_is_rejected(read_only: Path) -> None:
+    """The error says that the ledger cannot be opened."""
     with pytest.raises(LedgerError, match=r"cannot be opened"):
         await SqliteJobStore(read_only / "ledger.db").open()
 
 
-async def test_a_ledger_on_a_disk_that_became_read_only_is_read_and_not_opened(read_only: Path) -> None:
-    """A reader is welcome where no client is."""
+async def test_a_ledger_on_a_read_only_disk_can_be_read_but_not_opened(read_only: Path) -> None:
+    """A reader works where a client cannot."""
     with closing(LedgerReader(read_only / "old" / "ledger.db")) as reader:
         assert [record.key for record in reader.jobs()] == ["k"]
     with pytest.raises(LedgerError):

@@ -1,4 +1,4 @@
-"""The ledger over a real file: what is awaited is on the disk, in the order of calls, with few commits."""
+"""The ledger in a real file: what was awaited is on disk, in the order of calls, with few commits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-WHOLE = JobRecord(
+FULL = JobRecord(
     key="all",
     idempotency_key="omni-1",
     request='{"prompt":"x"}',
@@ -39,7 +39,7 @@ WHOLE = JobRecord(
     ambiguous_submits=2,
     cost=0.88,
     credits=8.8,
-    paths=("/clips/a.mp4", "/clips/a-2.mp4"),
+    paths=("a.mp4", "a-2.mp4"),
     error="no room",
     previous_task_ids=("task_a", "task_b"),
     previous_cost=0.5,
@@ -48,18 +48,18 @@ WHOLE = JobRecord(
 
 
 async def test_every_field_comes_back_after_a_restart(path: Path) -> None:
-    """A record with every field set, and one with none, are the same in the next run."""
+    """A record with every field set, and one with none, are unchanged in the next run."""
     async with opened(path) as ledger:
-        assert await ledger.insert(WHOLE) is None
+        assert await ledger.insert(FULL) is None
         await ledger.save(JobRecord(key="bare"))
     async with opened(path) as ledger:
-        assert await ledger.find("all") == WHOLE
+        assert await ledger.find("all") == FULL
         assert await ledger.find("bare") == JobRecord(key="bare")
-        assert await ledger.find("nobody") is None
+        assert await ledger.find("missing") is None
 
 
-async def test_an_insert_changes_nothing_that_is_there(path: Path) -> None:
-    """The second insert of a key gives what stands there, and leaves it; so does a task that another key has."""
+async def test_an_insert_does_not_change_an_existing_job(path: Path) -> None:
+    """A second insert of a key returns the first record and leaves it; so does a task that another key has."""
     first = record_of("k", status=JobStatus.RUNNING, task_id="task_1")
     async with opened(path) as ledger:
         await ledger.insert(first)
@@ -67,12 +67,12 @@ async def test_an_insert_changes_nothing_that_is_there(path: Path) -> None:
         assert await ledger.insert(JobRecord(key="mine", task_id="task_1", status=JobStatus.RUNNING)) == first
         assert await ledger.find("mine") is None
         assert await ledger.find("k") == first
-        # Only a task that was submitted elsewhere is known by its id: a request is its own.
+        # Only a task that was submitted elsewhere is identified by its id: a request is a job of its own.
         assert await ledger.insert(record_of("another", task_id="task_1")) is None
 
 
-async def test_what_is_awaited_survives_a_kill(path: Path) -> None:
-    """A process killed with SIGKILL right after an await has lost nothing that it was told is safe."""
+async def test_an_awaited_change_survives_a_kill(path: Path) -> None:
+    """A process killed with SIGKILL right after an await has lost no change that it awaited."""
     program = """
 import asyncio, os, signal, sys
 from pathlib import Path
@@ -97,7 +97,7 @@ asyncio.run(main())
 
 
 async def test_the_order_of_calls_is_the_order_in_the_file(path: Path) -> None:
-    """Of many changes that nobody awaits in between, the last one counts, and a find sees those before it."""
+    """Of many changes that are not awaited in between, the last one counts, and a find sees those before it."""
     async with opened(path) as ledger:
         operations: list[Any] = [ledger.insert(record_of("k"))]
         for number in range(1, 500):
@@ -124,8 +124,8 @@ def _count_commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return statements
 
 
-async def test_many_writers_share_commits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two hundred writers with ten changes each need hardly more commits than one with ten."""
+async def test_concurrent_writers_share_commits(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred writers with ten changes each need hardly more commits than one writer with ten."""
     statements = _count_commits(monkeypatch)
 
     async def write(ledger: SqliteJobStore, number: int) -> None:
@@ -141,45 +141,46 @@ async def test_many_writers_share_commits(path: Path, monkeypatch: pytest.Monkey
         assert reader.totals().submits == 200 * 9
 
 
-async def test_one_writer_has_a_commit_for_each_await(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is called safe before its own commit: ten awaits one after another are ten commits."""
+async def test_each_await_of_a_single_writer_is_a_commit(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No change counts as durable before its own commit: ten awaits in a row are ten commits."""
     statements = _count_commits(monkeypatch)
     async with opened(path) as ledger:
         for number in range(10):
             await ledger.save(record_of("k", submits=number))
-            assert statements.count("COMMIT") == number + 2  # one was for the opening
+            assert statements.count("COMMIT") == number + 2  # one was for opening
         assert statements.count("BEGIN IMMEDIATE") == 11
     assert not [text for text in statements if "ROLLBACK" in text]
 
 
-async def test_commits_reach_the_disk(path: Path) -> None:
-    """The connection is set to write ahead, and to wait for the disk at each commit."""
+async def test_commits_wait_for_the_disk(path: Path) -> None:
+    """The connection uses a write-ahead log and waits for the disk at each commit."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("k"))
         settings = [ledger._db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert settings == ["wal", 2]
 
 
-async def test_unfinished_are_those_with_something_left_to_do(path: Path) -> None:
-    """Oldest first, whatever the order of their changes; the index of unfinished jobs is what finds them."""
+async def test_unfinished_jobs_are_found_by_their_index(path: Path) -> None:
+    """They come oldest first, whatever the order of their changes, and the partial index finds them."""
     async with opened(path) as ledger:
         for status in JobStatus:
             await ledger.insert(record_of(str(status), status=status))
         await ledger.save(record_of("waiting", submits=1))
         ended = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.UNKNOWN, JobStatus.CANCELLED}
         assert [record.key for record in unfinished(ledger)] == [str(each) for each in JobStatus if each not in ended]
-        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN SELECT id FROM jobs WHERE {schema.UNFINISHED} ORDER BY id")
+        question = f"{schema.SELECT_WITH_ID} WHERE {schema.UNFINISHED} AND id > 0 ORDER BY id LIMIT 10"
+        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {question}")
         assert "unfinished_jobs" in str(plan.fetchall())
 
 
-async def test_both_ledgers_count_money_alike(path: Path) -> None:
-    """By SQL and by adding up, for every status with and without cost, task and earlier bill, the sums are the same."""
+async def test_both_stores_count_money_alike(path: Path) -> None:
+    """By SQL and in memory, for every status with and without cost, task and previous cost, the sums are the same."""
     records = [
-        record_of(f"{status} {cost} {task} {earlier}", status=status, cost=cost, task_id=task, previous_cost=earlier)
+        record_of(f"{status} {cost} {task} {previous}", status=status, cost=cost, task_id=task, previous_cost=previous)
         for status in JobStatus
         for cost in (None, 0.0, 0.44)
         for task in (None, "task_1")
-        for earlier in (0.0, 0.3)
+        for previous in (0.0, 0.3)
     ]
     memory = MemoryJobStore()
     async with opened(path) as ledger:
@@ -193,8 +194,8 @@ async def test_both_ledgers_count_money_alike(path: Path) -> None:
     assert in_file.unpriced_jobs > 5
 
 
-async def test_names_of_files_stay_across_restarts(path: Path) -> None:
-    """A key has its file name for ever, two keys never the same (also not "A" and "a"), and a second video its own."""
+async def test_file_names_stay_the_same_across_restarts(path: Path) -> None:
+    """A key keeps its file name, two keys never share one (not even "A" and "a"), and each video has its own."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("Fox"))
         await ledger.insert(record_of("fox"))
@@ -211,8 +212,8 @@ async def test_names_of_files_stay_across_restarts(path: Path) -> None:
         assert (await ledger.claim_filename("FOX", 0)).casefold() not in {name.casefold() for name in before}
 
 
-async def test_names_are_given_in_the_order_of_jobs_not_of_downloads(path: Path) -> None:
-    """The job that came first has the plain name, whichever clip is there first."""
+async def test_file_names_are_given_in_the_order_of_jobs_not_of_downloads(path: Path) -> None:
+    """The job that came first has the plain name, whichever clip is downloaded first."""
     async with opened(path) as ledger, opened(path.with_name("other.db")) as other:
         for key in ("Fox", "fox"):
             await ledger.insert(record_of(key))
@@ -238,8 +239,8 @@ ODD = [
 
 
 @pytest.mark.parametrize("text", ODD)
-async def test_odd_texts_come_back_as_they_were(path: Path, text: str) -> None:
-    """A key, request and error of any text is kept, found, and has a file name."""
+async def test_odd_texts_come_back_unchanged(path: Path, text: str) -> None:
+    """A key, request or error with any text is recorded and found, and gets a file name."""
     async with opened(path) as ledger:
         await ledger.insert(record_of(text, request=json.dumps({"prompt": text}), error=text, task_id=text))
     async with opened(path) as ledger:
@@ -250,16 +251,16 @@ async def test_odd_texts_come_back_as_they_were(path: Path, text: str) -> None:
         assert (await ledger.claim_filename(text, 0)).endswith(".mp4")
 
 
-async def test_keys_that_look_alike_are_not_the_same(path: Path) -> None:
-    """One letter composed in two ways is two keys, with two files."""
+async def test_keys_that_look_alike_are_different_keys(path: Path) -> None:
+    """One letter composed in two ways makes two keys, with two files."""
     async with opened(path) as ledger:
         assert [await ledger.insert(record_of(text)) for text in ODD] == [None] * len(ODD)
         names = [(await ledger.claim_filename(text, 0)).casefold() for text in ODD]
     assert len(set(names)) == len(ODD)
 
 
-async def test_half_a_character_in_an_error_harms_nothing(path: Path) -> None:
-    """An error may quote a path whose bytes are no text; what it says is kept readable, and others' rows with it."""
+async def test_an_error_that_is_not_valid_text_is_recorded(path: Path) -> None:
+    """An error may quote a path whose bytes are not UTF-8. It stays readable, and no change of another job is lost."""
     async with opened(path) as ledger:
         bad = ledger.save(record_of("k", error="no room for b\udce4r.mp4"))
         good = ledger.save(record_of("other", submits=1))
@@ -270,28 +271,30 @@ async def test_half_a_character_in_an_error_harms_nothing(path: Path) -> None:
         assert found.error == "no room for b\\udce4r.mp4"
 
 
-async def test_a_closed_ledger_says_so(path: Path) -> None:
-    """After closing, and after an opening that failed, every call gives its error when awaited, and none waits."""
+async def test_a_closed_ledger_raises_at_every_call(path: Path) -> None:
+    """After closing, every call raises when it is awaited, and none waits."""
     ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.aclose()
     calls: list[Callable[[], Any]] = [
         lambda: ledger.insert(record_of("k")),
         lambda: ledger.save(record_of("k")),
+        lambda: ledger.record_accepted(record_of("k", task_id="t")),
         lambda: ledger.find("k"),
         lambda: ledger.claim_filename("k", 0),
         ledger.spending,
     ]
     for call in calls:
-        with pytest.raises(LedgerError, match="is closed"):
+        with pytest.raises(LedgerError, match="is closed") as caught:
             await call()
+        assert caught.value.permanent
     with pytest.raises(LedgerError, match="is closed"):
         unfinished(ledger)
     await ledger.aclose()
 
 
-async def test_closing_makes_sure_of_everything(path: Path) -> None:
-    """What was saved and never awaited is there after closing, and nothing lies beside the file but its lock."""
+async def test_closing_makes_every_change_durable(path: Path) -> None:
+    """Changes that were never awaited are there after closing, and only the lock is beside the file."""
     ledger = SqliteJobStore(path)
     await ledger.open()
     for number in range(100):
@@ -304,9 +307,9 @@ async def test_closing_makes_sure_of_everything(path: Path) -> None:
     assert not ledger._thread.is_alive()
 
 
-async def test_each_waiter_has_a_traceback_of_its_own(path: Path) -> None:
-    """An error that many wait for does not grow with each of them."""
-    path.write_text("no ledger at all, and long enough to look at" * 100)
+async def test_every_waiter_gets_a_traceback_of_its_own(path: Path) -> None:
+    """The traceback of an error does not grow with each task that awaits it."""
+    path.write_text("not a ledger, and long enough to be examined" * 100)
     ledger = SqliteJobStore(path)
     with pytest.raises(LedgerError):
         await ledger.open()

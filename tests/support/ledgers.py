@@ -66,6 +66,6 @@ def unfinished(store: SqliteJobStore | MemoryJobStore) -> list[JobRecord]:
 
 
 def record_of(key: str, **facts: Any) -> JobRecord:
-    """Give a record as a submit makes it."""
+    """Return a record as a submit makes it."""
     usual: dict[str, Any] = {"request": f'{{"prompt": "{key}"}}', "idempotency_key": f"omni-{key}", "created_at": 5.0}
     return JobRecord(key=key, **usual | facts)
