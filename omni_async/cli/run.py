@@ -19,7 +19,7 @@ from .session import describe, open_client, run_command
 from .summary import RunSummary
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
     from pathlib import Path
 
     from omni_async import Job, OmniClient
@@ -47,7 +47,7 @@ class RunPlan:
 
     total: int
     ledger: Path
-    jobs: Callable[[OmniClient], Awaitable[Iterable[Job]]]
+    jobs: Callable[[OmniClient], Awaitable[Iterable[Job] | AsyncIterator[Job]]]
     commands: FollowUpCommands
     prints_summary: bool = True
     line_numbers: Mapping[str, int] = field(default_factory=dict)
@@ -99,7 +99,9 @@ class Run:
                     await self._follow(client, jobs, scope)
         return self._exit_status()
 
-    async def _follow(self, client: OmniClient, jobs: Iterable[Job], scope: anyio.CancelScope) -> None:
+    async def _follow(
+        self, client: OmniClient, jobs: Iterable[Job] | AsyncIterator[Job], scope: anyio.CancelScope
+    ) -> None:
         async for job in client.as_completed(jobs, max_pending=self._plan.max_pending):
             line = self._plan.line_numbers.get(job.key, 0)
             result = await wait_for_result(job, self._plan.ledger.parent, line)

@@ -1,19 +1,31 @@
-"""`AsCompletedIterator`: jobs in the order in which they finish, with a limit on unfinished ones.
+"""Iterators over jobs, fed lazily: `AsCompletedIterator` behind `as_completed`, `ResumeIterator` behind `resume`.
 
-`OmniClient.as_completed` returns one. The iterable that feeds it may be endless, and may be asynchronous.
+Neither has more than `max_pending` jobs on hand, so that what feeds them may be endless, or a ledger of any size.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..jobs.job import Job, state_of
 
 if TYPE_CHECKING:
+    from ..jobs.job import JobState
+    from ..jobs.records import JobRecord
+    from ..jobs.store import RecordPage
     from ..models.request import VideoRequest
 
 
@@ -110,6 +122,79 @@ class AsCompletedIterator(AsyncIterator[Job]):
         self._unfinished -= 1
         self._finished.append(job)
         self._wake.set()
+
+
+class ResumeIterator(AsyncIterator[Job]):
+    """Iterates over the unfinished jobs of a store, oldest first, and takes each up a while before it is yielded.
+
+    `read_page(after)` returns the next records. `take_up(record)` continues one of them and returns its job. `spawn`
+    starts a coroutine among the client's own asyncio tasks: jobs are taken up even if nothing iterates.
+    """
+
+    def __init__(
+        self,
+        read_page: Callable[[int], Awaitable[RecordPage]],
+        *,
+        max_pending: int,
+        take_up: Callable[[JobRecord], Job],
+        spawn: Callable[[Callable[[], Coroutine[Any, Any, None]]], None],
+    ) -> None:
+        if max_pending < 1:
+            raise ValueError(f"resume(max_pending={max_pending}): max_pending must be at least 1")
+        self._read_page = read_page
+        self._max_pending = max_pending
+        self._take_up = take_up
+        self._taken_up: deque[Job] = deque()
+        self._unfinished = 0
+        self._error: Exception | None = None
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._is_exhausted = False
+        spawn(self._run)
+
+    async def __anext__(self) -> Job:
+        """Return the next job that was taken up. Raise `LedgerError` if the store cannot be read."""
+        while not self._taken_up:
+            if self._error is not None:
+                error, self._error = self._error, None
+                raise error
+            if self._is_exhausted:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        self._room.set()
+        return self._taken_up.popleft()
+
+    async def _run(self) -> None:
+        after: int | None = 0
+        try:
+            while after is not None:
+                page = await self._read_page(after)
+                for record in page.records:
+                    await self._wait_for_room()
+                    self._add(self._take_up(record))
+                after = page.after
+        except Exception as error:  # noqa: BLE001 - raised where the user iterates, not among the client's own tasks
+            self._error = error
+        finally:
+            self._is_exhausted = True
+            self._wake.set()
+
+    async def _wait_for_room(self) -> None:
+        """Wait until fewer than `max_pending` jobs are unfinished, and as few have not been yielded."""
+        while max(self._unfinished, len(self._taken_up)) >= self._max_pending:
+            self._room.clear()
+            await self._room.wait()
+
+    def _add(self, job: Job) -> None:
+        self._unfinished += 1
+        state_of(job).add_done_callback(self._on_done)
+        self._taken_up.append(job)
+        self._wake.set()
+
+    def _on_done(self, _: JobState) -> None:
+        self._unfinished -= 1
+        self._room.set()
 
 
 def _closing(source: AsyncIterable[Submittable]) -> AbstractAsyncContextManager[object]:

@@ -22,12 +22,12 @@ from ..settings import Limits, Polling, Retry
 from ..submission.local_files import first_reference_error, is_missing
 from ..timing import Clock
 from .arguments import build_request, validate_api_key, validate_base_url
-from .as_completed import AsCompletedIterator
+from .as_completed import AsCompletedIterator, ResumeIterator
 from .runtime import ClientRuntime, preload_backend
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
     from types import EllipsisType, TracebackType
 
     from ..api.transport import Transport
@@ -35,13 +35,17 @@ if TYPE_CHECKING:
     from ..errors import InvalidReference
     from ..jobs.events import JobEvent
     from ..jobs.statistics import Statistics
-    from ..jobs.store import JobStore, RecordPage
+    from ..jobs.store import JobStore
     from ..models.request import VideoRequest
     from ..models.responses import Balance, Task
     from ..polling.webhook import Application
     from ..settings import BalanceScope
     from .as_completed import Submittable
     from .forecast import Forecast
+
+# Records that `resume` reads at a time. Larger pages hold more memory and delay other operations of the store, smaller
+# ones cost a wait each. Chosen, not measured.
+_LARGEST_PAGE = 1000
 
 
 class OmniClient:
@@ -201,21 +205,26 @@ class OmniClient:
         record = JobRecord(key=key, status=JobStatus.RUNNING, task_id=task_id, created_at=self._clock.wall())
         return self._enter(runtime, record)
 
-    def resume(self) -> list[Job]:
-        """Continue every unfinished job of the ledger, and let submissions continue after a stop. Return the jobs."""
+    def resume(self, *, max_pending: int = 1000) -> AsyncIterator[Job]:
+        """Continue the unfinished jobs of the ledger, and let submissions continue after a stop::
+
+            async for job in client.resume():
+                print(job.key, job.status)
+
+        Jobs are taken up from the oldest to the newest, whether or not the result is iterated, and yielded in that
+        order while they run. To get them as they finish, pass the result to `as_completed`. The next job is taken up
+        only when fewer than `max_pending` jobs are unfinished, and as few have not been yielded. A job that is live
+        already is yielded too. Iterating raises `LedgerError` if the ledger cannot be read.
+        """
         runtime = self._open()
         runtime.submitter.resume()
-        jobs = []
-        for record in _read_unfinished(runtime.registry.store):
-            state = runtime.registry.find(record.key)
-            if state is None:
-                state = JobState(record)
-                job = Job(self, state)
-                runtime.dispatcher.resume(state)
-            else:
-                job = self._handle(state)
-            jobs.append(job)
-        return jobs
+        store, size = runtime.registry.store, min(max_pending, _LARGEST_PAGE)
+        return ResumeIterator(
+            lambda after: store.unfinished(after, size),
+            max_pending=max_pending,
+            take_up=lambda record: self._take_up(runtime, record),
+            spawn=runtime.spawn,
+        )
 
     def resubmit(self, key: str) -> Job:
         """Submit a job of the ledger again that failed, or whose outcome is unknown. It may be paid a second time.
@@ -359,6 +368,15 @@ class OmniClient:
             state.resolve(key_reused(record.key))
         return job
 
+    def _take_up(self, runtime: ClientRuntime, record: JobRecord) -> Job:
+        live = runtime.registry.find(record.key)
+        if live is not None:
+            return self._handle(live)
+        state = JobState(record)
+        job = Job(self, state)
+        runtime.dispatcher.resume(state)
+        return job
+
     def _handle(self, state: JobState) -> Job:
         return state.job or Job(self, state)
 
@@ -374,12 +392,3 @@ class OmniClient:
         if self._runtime is None:
             raise ClientClosed("this client is not open; use it inside `async with OmniClient(...) as client:`")
         return self._runtime
-
-
-def _read_unfinished(store: JobStore) -> Iterator[JobRecord]:
-    """Read all unfinished jobs, page by page, and block the event loop meanwhile: some 10 µs for each job."""
-    after: int | None = 0
-    while after is not None:
-        page: RecordPage = store.unfinished(after).wait_here()  # type: ignore[attr-defined]
-        yield from page.records
-        after = page.after

@@ -20,7 +20,7 @@ from ..jobs.lifecycle import TRANSITIONS, JobStatus
 from ..timing import WakeEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Generator
+    from collections.abc import Awaitable
 
     from ..downloads.downloader import Downloader
     from ..errors import OmniError
@@ -51,17 +51,6 @@ class _Admission:
     error: OmniError | None = None
 
 
-class _Resolved:
-    """A row that is known already, as an awaitable."""
-
-    def __init__(self, record: JobRecord) -> None:
-        self._record = record
-
-    def __await__(self) -> Generator[None, None, JobRecord]:
-        return self._record
-        yield  # makes this a generator, as `await` needs
-
-
 class Dispatcher:
     """Admits the jobs of one client, in the order in which they came."""
 
@@ -83,8 +72,11 @@ class Dispatcher:
         self._enqueue_admission(_Admission(job, row, error=error))
 
     def resume(self, job: JobState) -> None:
-        """Admit a job that was made from its row in the store."""
-        self._enqueue_admission(_Admission(job, _Resolved(job.record)))
+        """Admit a job that was made from its row in the store.
+
+        The row is read again: since the page was read, the job may have been submitted, or finished.
+        """
+        self._enqueue_admission(_Admission(job, self._registry.store.find(job.key)))
 
     def resubmit(self, job: JobState, idempotency_key: str) -> None:
         """Submit a job of the store again, of which only the key is known here."""

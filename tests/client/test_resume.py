@@ -29,6 +29,7 @@ from omni_async import (
 from omni_async.ledger import LedgerReader
 from omni_async.sandbox import Sandbox
 from omni_async.submission import submitter as _submitter
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -234,14 +235,14 @@ async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -
     service.sandbox._fault_injector._scripts["submit"].clear()
     assert [service.row(key).status for key in ("late", "running", "waiting")] == ["timed_out", "running", "waiting"]
     async with service.client() as client:
-        jobs = client.resume()
+        jobs = await resumed(client)
         assert [job.key for job in jobs] == ["late", "running", "waiting"]
-        assert client.resume() == jobs
+        assert await resumed(client) == jobs
         await asyncio.gather(*jobs)
-        assert client.resume() == []
+        assert await resumed(client) == []
     assert service.sandbox.record.accepted == 3
     async with service.client() as client:
-        assert client.resume() == []
+        assert await resumed(client) == []
 
 
 @pytest.mark.parametrize("trouble", [["http_502_check", "garbage_check", "drop_check"], ["no_link", "no_link"]])
@@ -253,7 +254,7 @@ async def test_a_job_taken_up_late_is_looked_at_until_something_is_seen(service:
     await asyncio.sleep(0.3)  # it is finished on the server
     service.sandbox.script("check", trouble)
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         assert (await job).is_file()
     assert sum(service.sandbox.record.faults[name] for name in set(trouble)) == len(trouble)
     assert service.submits == 1
@@ -276,7 +277,7 @@ async def test_what_was_being_sent_is_in_doubt(
     assert before.submitted_at is not None
     service.set_row("fox", submitted_at=before.submitted_at - age)
     async with service.client(retry=Retry(wait_initial=0.02, ambiguous=ambiguous)) as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         if ambiguous == "retry" and age < DAY:
             await job
             assert (service.submits, service.sandbox.record.replayed) == (2, 1)
@@ -288,7 +289,7 @@ async def test_what_was_being_sent_is_in_doubt(
             assert service.row("fox").status is JobStatus.UNKNOWN
     assert service.sandbox.record.accepted == 1
     async with service.client() as client:
-        assert client.resume() == []
+        assert await resumed(client) == []
 
 
 # Chains
@@ -302,12 +303,12 @@ async def test_a_chain_goes_on_after_a_restart(service: Service) -> None:
         first.extend("snow", key="two").extend("rain", key="three")
         await first.accepted()
     async with service.cut_short() as client:
-        jobs = client.resume()
+        jobs = await resumed(client)
         assert [job.key for job in jobs] == ["one", "two", "three"]
         await jobs[0]
         await jobs[1].accepted()
     async with service.client() as client:
-        jobs = client.resume()
+        jobs = await resumed(client)
         assert [job.key for job in jobs] == ["two", "three"]
         await asyncio.gather(*jobs)
     tasks = [task.body for task in service.sandbox.record.tasks.values()]
@@ -340,7 +341,7 @@ async def test_a_job_whose_parent_failed_is_not_sent(service: Service) -> None:
         for job in (two, new):
             with pytest.raises(ParentFailed, match="'one' that it extends has no result"):
                 await job
-        assert client.resume() == []
+        assert await resumed(client) == []
     assert service.submits == 1
     assert service.row("two").status is service.row("new").status is JobStatus.FAILED
 
@@ -354,7 +355,7 @@ async def test_a_child_whose_parent_failed_between_two_runs_is_not_sent(service:
         one.extend("snow", key="two")
         await one.accepted()
     async with service.client() as client:
-        one, two = client.resume()
+        one, two = await resumed(client)
         outcomes = await asyncio.gather(one, two, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [JobFailed, ParentFailed]
     assert service.submits == 1
@@ -369,7 +370,7 @@ async def test_a_child_alone_waits_where_its_parent_stands_unfinished(service: S
         await one.accepted()
     service.set_row("one", status="timed_out")
     async with service.client() as client:
-        await asyncio.gather(*client.resume())
+        await asyncio.gather(*await resumed(client))
     assert service.row("two").parent_task_id == service.row("one").task_id
 
 
@@ -460,7 +461,7 @@ async def test_a_job_cancelled_before_the_ledger_was_asked_stays_cancelled(servi
         stats = client.statistics()
     assert (stats.waiting, stats.unresolved) == (0, 1)
     async with service.client() as client:
-        assert client.resume() == []
+        assert await resumed(client) == []
     assert service.sandbox.record.accepted == 0
 
 

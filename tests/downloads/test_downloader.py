@@ -16,6 +16,7 @@ from aiohttp import web
 from omni_async import DownloadError, JobStatus, Limits, OmniClient, Polling, Retry
 from omni_async.api.http import HttpTransport, Timeouts
 from tests.support.fakes import box, left_by_error, mp4
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -525,7 +526,7 @@ async def test_no_space_left_is_download_failed_and_others_go_on(tmp_path: Path)
         assert await fine
         assert full.status is JobStatus.DOWNLOAD_FAILED
         (tmp_path / "full.mp4.part").unlink()
-        assert (await client.resume()[0]).read_bytes() == CLIP
+        assert (await (await resumed(client))[0]).read_bytes() == CLIP
         assert host.posts == 2
 
 

@@ -18,6 +18,7 @@ from omni_async.sandbox import Sandbox
 from omni_async.sandbox.clips import distinct_clip
 from tests.client.test_resume import Service
 from tests.support.crash import DRIVER
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -87,7 +88,7 @@ async def test_a_killed_download_goes_on_where_it_was(service: Service) -> None:
     hurry(service)
     sent = service.sandbox.record.bytes_sent
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         path = await job
     assert path.read_bytes() == whole(service)
     assert service.sandbox.record.range_requests == 1
@@ -108,7 +109,7 @@ async def test_a_clip_that_changed_in_between_is_fetched_anew(service: Service, 
         service.set_row("k000", partial_download=json.dumps({"index": 0, "offset": 300_000, "total": SIZE}))
     hurry(service)
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         path = await job
     assert path.read_bytes() == task.clips[0].read(0, size)
     assert b"another version" in path.read_bytes()
@@ -133,7 +134,7 @@ async def test_a_part_file_that_is_not_what_it_was(service: Service, harm: str) 
         service.sandbox.script("clip", ["no_range"])
     hurry(service)
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         path = await job
     assert path.read_bytes() == whole(service)
     assert service.sandbox.record.range_requests == (harm in {"longer", "link fault"})
@@ -159,7 +160,7 @@ async def test_a_rename_without_its_row_is_no_harm(service: Service) -> None:
         path = await client.submit("a fox", key="fox")
     service.set_row("fox", status="downloading", paths=None, finished_at=None)
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         assert await job == path
     assert path.read_bytes() == whole(service)
     assert mp4.find_defect(lambda at, length: path.read_bytes()[at : at + length], SIZE) is None
@@ -180,7 +181,7 @@ async def test_two_videos_go_on_one_by_one(service: Service) -> None:
     mark = {"index": 1, "offset": 500_000, "total": SIZE, "validator": etag, "etag": etag}
     service.set_row("fox", status="downloading", paths=None, partial_download=json.dumps(mark))
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         await job
         assert [path.read_bytes() for path in job.paths] == contents
     assert service.sandbox.record.range_requests == 1
@@ -203,7 +204,7 @@ async def test_a_folder_that_vanishes_makes_download_failed(service: Service) ->
         assert client.stop_error is None
     service.folder.unlink()
     async with service.client(ledger=books) as client:
-        jobs = client.resume()
+        jobs = await resumed(client)
         assert len(jobs) == 2
         paths = await asyncio.gather(*jobs)
     assert all(path.is_file() for path in paths)
@@ -224,7 +225,7 @@ async def test_a_full_disk_makes_download_failed_and_later_resume_fetches(servic
         assert client.statistics().unresolved == 1
     ballast.unlink()
     async with service.client(ledger=books) as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         assert (await job).read_bytes() == whole(service)
     assert service.submits == 1
 

@@ -31,6 +31,7 @@ from omni_async.ledger import MemoryJobStore
 from omni_async.testing.memory_client import MemoryClock
 from tests.support.fakes import FakeClient, FakeTask, Server, SlowLedger, left_by_error, mp4, refusal, script
 from tests.support.ledgers import unfinished
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,7 +98,7 @@ async def test_a_child_of_a_job_that_was_turned_away_is_never_sent(tmp_path: Pat
         with pytest.raises(ParentFailed):
             await child
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        assert client.resume() == []
+        assert await resumed(client) == []
     assert len(server.posts) == 1
 
 
@@ -126,7 +127,7 @@ async def test_a_row_of_another_version_stops_nobody_else(tmp_path: Path, status
     odd = replace(row, request='{"prompt":"a prompt","shots":3}', status=status)
     await ledger.save(odd if status is JobStatus.RUNNING else replace(odd, task_id=None))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         assert await client.submit("good")
         if status is JobStatus.RUNNING:
             assert await job

@@ -11,6 +11,7 @@ from omni_async import CostLimitReached, DownloadError, JobStatus, LedgerError, 
 from omni_async.ledger import SqliteJobStore
 from omni_async.sandbox import Sandbox
 from tests.client.test_resume import Service, slow
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -99,7 +100,7 @@ async def test_a_disk_that_fills_up_between_row_and_post_leaves_no_doubt(
     assert service.row("fox").submits == 0
     is_full = False
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         await job
     assert service.submits == 1
 
@@ -145,7 +146,7 @@ async def test_a_row_that_cannot_be_written_to_the_end_is_told(service: Service)
         await client.__aexit__(None, None, None)
     assert service.row("fox").status is JobStatus.RUNNING
     async with service.client() as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         assert (await job).is_file()
     assert service.submits == 1
 

@@ -16,6 +16,7 @@ from omni_async.errors import LedgerError
 from omni_async.ledger import MemoryJobStore
 from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, SlowLedger, left_by_error, left_over, refusal
 from tests.support.ledgers import unfinished
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -114,7 +115,7 @@ async def test_what_was_left_is_taken_up_and_paid_once(tmp_path: Path) -> None:
                 client.resume()
             await asyncio.sleep(jitter.uniform(0.5, 4))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        await asyncio.gather(*client.resume())
+        await asyncio.gather(*await resumed(client))
     assert len(server.tasks) == 100
     assert all((tmp_path / f"k{name}.mp4").is_file() for name in range(100))
     assert not server.concurrent_submits

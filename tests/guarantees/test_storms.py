@@ -22,6 +22,7 @@ from tests.support.fakes import (
     refusal,
     response,
 )
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +120,7 @@ async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: 
             client.resume()
             await asyncio.sleep(chaos.jitter.expovariate(1 / 30))
     async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
-        await asyncio.gather(*client.resume())
+        await asyncio.gather(*await resumed(client))
     assert len(server.tasks) == 40
     assert len({post.key for post in server.posts}) == 40
     assert not server.concurrent_submits

@@ -24,6 +24,7 @@ from omni_async import (
 )
 from omni_async.jobs import emitter as _events
 from tests.support.fakes import HTML, FakeClient, Server, left_by_error, refusal, script
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +102,7 @@ async def test_a_line_that_stops_leaves_each_job_unfinished(tmp_path: Path) -> N
         assert {(event.status, event.error_type, event.http_status) for event in left} == {
             (JobStatus.WAITING, PaymentRequired.__name__, 402)
         }
-        await asyncio.gather(*client.resume())
+        await asyncio.gather(*await resumed(client))
         assert client.statistics().stop_reason == ""
     assert [event.key for event in heard.of(EventKind.ABANDONED)] == [event.key for event in left]
 

@@ -27,6 +27,7 @@ from omni_async import (
     TransportError,
 )
 from tests.support.fakes import HTML, FakeClient, Fault, Server, not_sent, refusal
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -419,7 +420,7 @@ async def test_a_stop_reaches_waiting_children_and_resume_revives_the_chain(tmp_
         results = await asyncio.gather(parent, child, grandchild, return_exceptions=True)
         assert all(isinstance(result, OmniError) for result in results)
         server.on_submit = None
-        jobs = client.resume()
+        jobs = await resumed(client)
         assert [job.key for job in jobs] == ["a", "b", "c"]
         await asyncio.gather(*jobs)
     assert [post.body["prompt"] for post in server.posts] == ["a", "a", "b", "c"]

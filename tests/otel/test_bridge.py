@@ -11,6 +11,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from omni_async import InvalidRequest, JobEvent, Limits, OmniError, PaymentRequired, TransportError, otel
 from tests.support.fakes import EPOCH, HTML, FakeClient, Server, refusal, script
+from tests.support.resuming import resumed
 from tests.support.telemetry import Backend, attributes
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ async def test_the_span_of_an_abandoned_job_ends(tmp_path: Path) -> None:
         assert {attributes(span, "error.type", "omni_async.job.status")[1:] for span in abandoned} == {
             ("PaymentRequired", "waiting")
         }
-        await asyncio.gather(*client.resume())
+        await asyncio.gather(*await resumed(client))
     assert len(abandoned) == 3
     assert len(backend.job_spans()) == 6
     assert backend.metrics()["omni_async.jobs/abandoned"] == 3

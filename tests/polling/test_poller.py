@@ -26,6 +26,7 @@ from omni_async import (
 from omni_async.api.parsing import Response
 from omni_async.polling.poller import PROBE_TIMEOUT
 from tests.support.fakes import EPOCH, HTML, FakeClient, Fault, Server, left_by_error, not_sent, refusal, response
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,7 +128,7 @@ async def test_looks_that_fail_for_longer_than_the_budget_end_the_following(tmp_
         assert job.status is JobStatus.TIMED_OUT
         assert 1060 < server.now() < 1300
         server.on_check = None
-        assert (await client.resume()[0]).is_file()
+        assert (await (await resumed(client))[0]).is_file()
     assert len(server.posts) == 1
 
 
@@ -178,7 +179,7 @@ async def test_a_key_that_may_not_look_ends_the_following_at_once(
         assert str(job.task_id) in str(caught.value)
         assert job.status is JobStatus.TIMED_OUT
         server.on_check = None
-        assert (await client.resume()[0]).is_file()
+        assert (await (await resumed(client))[0]).is_file()
     assert len(server.posts) == 1
 
 
@@ -384,7 +385,7 @@ async def test_a_row_left_running_for_long_is_looked_at_before_it_is_given_up(tm
         await client.submit("p").accepted()
     await asyncio.sleep(40_000)
     async with FakeClient(server, tmp_path, ledger=client.memory) as again:
-        assert (await again.resume()[0]).is_file()
+        assert (await (await resumed(again))[0]).is_file()
     assert len(server.posts) == 1
     assert EPOCH > 0
 

@@ -19,6 +19,7 @@ from omni_async.jobs.job import state_of
 from omni_async.ledger import MemoryJobStore
 from tests.support.fakes import HTML, FakeClient, Fault, Post, Server, left_by_error, response
 from tests.support.ledgers import unfinished
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -247,7 +248,7 @@ async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
         client.submit("hooked", key="hooked")
         await asyncio.sleep(1)
     async with client_of(server, tmp_path, ledger=ledger) as client:
-        await asyncio.gather(*client.resume(), client.submit("new", key="new"))
+        await asyncio.gather(*await resumed(client), client.submit("new", key="new"))
     bodies: dict[str, set[str]] = {}
     for post in server.posts:
         bodies.setdefault(post.body["prompt"], set()).add(json.dumps(post.body))
@@ -272,7 +273,7 @@ async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
     assert unfinished(client.memory)[0].status is JobStatus.WAITING
     server.on_submit = None
     async with client_of(server, tmp_path, ledger=ledger) as client:
-        await asyncio.gather(*client.resume())
+        await asyncio.gather(*await resumed(client))
     assert len({(post.key, json.dumps(post.body)) for post in server.posts}) == 1
 
 
@@ -287,7 +288,7 @@ async def test_what_was_never_sent_gets_the_address_of_now(tmp_path: Path) -> No
         await asyncio.sleep(1)
     server.on_submit = None
     async with client_of(server, tmp_path, ledger=ledger) as client:
-        for _ in client.resume():
+        for _ in await resumed(client):
             await asyncio.sleep(200)
             server.tasks[next(iter(server.tasks))].fails = True
     named = {post.body["prompt"]: post.body["webhook"] for post in server.posts}
@@ -303,7 +304,7 @@ async def test_a_job_of_an_earlier_run_still_wakes(tmp_path: Path) -> None:
     (task,) = server.tasks.values()
     task.ready_at = server.now() + 500
     async with client_of(server, tmp_path, ledger=ledger) as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         await asyncio.sleep(20)
         server.finish()
         server.call(task.task_id)

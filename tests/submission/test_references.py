@@ -30,6 +30,7 @@ from omni_async.models.reference_files import Upload
 from omni_async.submission.references import AHEAD, VIDEOS
 from omni_async.submission.uploads import MAX_CONCURRENT
 from tests.support.fakes import HTML, FakeClient, Server, left_by_error, mp4, not_sent, refusal, script
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -171,7 +172,7 @@ async def test_a_link_that_gets_old_in_the_line_is_made_anew(tmp_path: Path) -> 
         assert job.status is JobStatus.WAITING
         await anyio.sleep(50 * HOUR)
         server.per_second = None
-        (again,) = client.resume()
+        (again,) = await resumed(client)
         await again
     one, other = server.posts
     assert links(one) != links(other)
@@ -293,7 +294,7 @@ async def test_an_upload_that_is_never_well_leaves_its_job_for_later(tmp_path: P
     assert job.status is JobStatus.WAITING
     server.on_upload = None
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
-        await asyncio.gather(*client.resume())
+        await asyncio.gather(*await resumed(client))
     assert len(server.posts) == 2
 
 

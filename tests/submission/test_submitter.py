@@ -40,6 +40,7 @@ from tests.support.fakes import (
     script,
 )
 from tests.support.ledgers import unfinished
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -370,7 +371,7 @@ async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path:
     assert unfinished(ledger)[0].status is JobStatus.SUBMITTING
     server.submit_script.clear()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        await client.resume()[0]
+        await (await resumed(client))[0]
     assert len(server.tasks) == 1
 
 
@@ -391,7 +392,7 @@ async def test_a_job_in_doubt_goes_before_those_that_wait_for_its_place(tmp_path
     for row in rows:
         ledger.insert(row)
     async with FakeClient(server, tmp_path, ledger=ledger, limits=Limits(max_in_flight=1)) as client:
-        results = await outcomes(client.resume())
+        results = await outcomes(await resumed(client))
     assert not [result for result in results if isinstance(result, BaseException)]
     assert prompts(server) == ["in doubt", "first"]
 
@@ -510,7 +511,7 @@ async def test_when_the_credit_ends_only_what_is_on_the_wire_is_refused(tmp_path
         assert sum(not isinstance(result, BaseException) for result in results) == 50
         assert len(server.posts) <= 50 + MAX_CONCURRENT
         server.on_submit = None
-        again = client.resume()
+        again = await resumed(client)
         assert len(again) == 250
         assert client.stop_error is None
         assert not [result for result in await outcomes(again) if isinstance(result, BaseException)]
@@ -526,7 +527,7 @@ async def test_another_client_takes_up_what_a_stop_left(tmp_path: Path) -> None:
         await outcomes([client.submit(f"p{number}") for number in range(20)])
     server.on_submit = None
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        await outcomes(client.resume())
+        await outcomes(await resumed(client))
     assert len(server.tasks) == 20
     assert len({post.key for post in server.posts}) == 20
 
@@ -557,7 +558,7 @@ async def test_network_down_stops_after_the_budget_and_resumes_later(tmp_path: P
         assert 60 <= server.now() - began < 120
         assert isinstance(client.stop_error, TransportError)
         server.on_submit = None
-        assert not [result for result in await outcomes(client.resume()) if isinstance(result, BaseException)]
+        assert not [result for result in await outcomes(await resumed(client)) if isinstance(result, BaseException)]
     assert len(server.tasks) == 50
 
 
@@ -601,7 +602,7 @@ async def test_resume_after_an_outage_is_patient_anew(tmp_path: Path) -> None:
         await outcomes([client.submit("p")])
         server.on_submit = None
         server.submit_script.append(not_sent())
-        assert (await client.resume()[0]).is_file()
+        assert (await (await resumed(client))[0]).is_file()
 
 
 async def test_resuming_twice_gives_the_same_jobs(tmp_path: Path) -> None:
@@ -610,8 +611,8 @@ async def test_resuming_twice_gives_the_same_jobs(tmp_path: Path) -> None:
     async with FakeClient(server, tmp_path) as client:
         await outcomes([client.submit(f"p{number}") for number in range(10)])
         server.on_submit = None
-        first = client.resume()
-        assert client.resume() == first
+        first = await resumed(client)
+        assert await resumed(client) == first
         await outcomes(first)
     assert len(server.tasks) == 10
     assert len(server.posts) == 11
@@ -681,7 +682,7 @@ async def test_a_row_left_submitting_is_resent_under_its_old_key(tmp_path: Path)
     server, ledger = Server(), MemoryJobStore()
     ledger.insert(row(JobStatus.SUBMITTING, 3600))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
-        assert (await client.resume()[0]).is_file()
+        assert (await (await resumed(client))[0]).is_file()
     assert [post.key for post in server.posts] == ["omni-old-k"]
 
 
@@ -691,7 +692,7 @@ async def test_a_row_left_submitting_is_unknown_after_a_day(tmp_path: Path) -> N
     ledger.insert(row(JobStatus.SUBMITTING, 25 * 3600))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         with pytest.raises(SubmitOutcomeUnknown):
-            await client.resume()[0]
+            await (await resumed(client))[0]
     assert not server.posts
 
 
@@ -701,7 +702,7 @@ async def test_a_row_left_submitting_is_held_where_the_user_says_hold(tmp_path: 
     ledger.insert(row(JobStatus.SUBMITTING, 60))
     async with FakeClient(server, tmp_path, ledger=ledger, retry=Retry(ambiguous="hold")) as client:
         with pytest.raises(SubmitOutcomeUnknown):
-            await client.resume()[0]
+            await (await resumed(client))[0]
     assert not server.posts
 
 
@@ -711,6 +712,6 @@ async def test_rows_in_flight_count_against_the_ceiling(tmp_path: Path) -> None:
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         await asyncio.gather(*(client.submit(f"p{number}").accepted() for number in range(3)))
     async with FakeClient(server, tmp_path, ledger=ledger, limits=Limits(max_in_flight=3)) as client:
-        jobs = [*client.resume(), *(client.submit(f"q{number}") for number in range(6))]
+        jobs = [*await resumed(client), *(client.submit(f"q{number}") for number in range(6))]
         assert not [result for result in await outcomes(jobs) if isinstance(result, BaseException)]
     assert server.most_in_flight == 3

@@ -23,6 +23,7 @@ from omni_async.testing import VirtualTimeLoop
 from omni_async.testing.memory_client import MemoryClock
 from omni_async.timing import Clock
 from tests.support.fakes import FakeTransport, Fault, Post, Server, mp4
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -262,7 +263,7 @@ class World:
             for number, parent in enumerate(self.plan.jobs if knows_all else ()):
                 key, prompt = f"k{number}", f"p{number}"
                 jobs.append(client.submit(prompt, key=key) if parent is None else jobs[parent].extend(prompt, key=key))
-            jobs = jobs or client.resume()
+            jobs = jobs or await resumed(client)
             for number, seconds in self.plan.cancels:
                 if number < len(jobs):
                     loop.call_later(seconds, self._cancel, client, jobs[number])

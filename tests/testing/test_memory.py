@@ -13,6 +13,7 @@ from omni_async import JobTimedOut, Limits, PaymentRequired
 from omni_async.sandbox import FAULTS
 from omni_async.testing import Deadlock, MemoryServer, VirtualClock
 from omni_async.testing.faults import MEMORY_FAULTS
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,8 +92,8 @@ def test_a_timeout_of_half_an_hour_takes_no_real_time(tmp_path: Path) -> None:
             server.script("submit", ["http_402"])
             with pytest.raises(PaymentRequired):
                 await client.submit("expensive", key="k")
-            (resumed,) = [job for job in client.resume() if job.key == "k"]
-            assert (await resumed).is_file()
+            (again,) = [job for job in await resumed(client) if job.key == "k"]
+            assert (await again).is_file()
 
     VirtualClock().run(work())
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,7 @@ from ..run import Run, RunPlan
 from ..summary import FollowUpCommands, shell_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import AsyncIterator
 
     from omni_async import Job, JobRecord, LedgerTotals, OmniClient
 
@@ -61,9 +60,15 @@ def resume(
                 extra.append(_task_to_attach(record, is_sandbox=server.sandbox))
         totals = reader.totals()
 
-    async def jobs(client: OmniClient) -> Iterable[Job]:
-        unfinished = [] if server.sandbox else client.resume()
-        return chain(unfinished, (_continue(client, key, task_id) for key, task_id in extra))
+    async def jobs(client: OmniClient) -> AsyncIterator[Job]:
+        return continued(client)
+
+    async def continued(client: OmniClient) -> AsyncIterator[Job]:
+        if not server.sandbox:
+            async for job in client.resume():
+                yield job
+        for key, task_id in extra:
+            yield _continue(client, key, task_id)
 
     if not recorded.total:
         return _nothing_to_do(folder, totals, Output(output))

@@ -1,0 +1,111 @@
+"""`client.resume()` takes unfinished jobs up lazily, from the oldest to the newest, and never twice."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import anyio
+import pytest
+
+from omni_async import JobStatus, LedgerError, PaymentRequired
+from omni_async.ledger import MemoryJobStore
+from tests.support.fakes import FakeClient, Server, left_by_error, refusal
+from tests.support.resuming import resumed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omni_async.jobs.store import RecordPage
+
+
+async def store_with(tmp_path: Path, number: int) -> MemoryJobStore:
+    """Return a store with unfinished jobs, none of them sent: the account had no credit."""
+    store = MemoryJobStore()
+    server = Server(on_submit=lambda _: refusal(402, code="payment_required"))
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        for index in range(number):
+            with pytest.raises(PaymentRequired):
+                await client.submit(f"p{index}", key=f"k{index}")
+    return store
+
+
+async def test_jobs_are_yielded_oldest_first_while_they_run(tmp_path: Path) -> None:
+    """They come in the order of their creation, before they are done, and each is paid for once."""
+    store, server = await store_with(tmp_path, 5), Server(duration=100)
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        jobs = [job async for job in client.resume()]
+        assert [job.key for job in jobs] == [f"k{index}" for index in range(5)]
+        assert not any(job.done() for job in jobs)
+        assert all([(await job).is_file() for job in jobs])
+    assert len(server.posts) == 5
+
+
+async def test_no_more_than_max_pending_are_unfinished(tmp_path: Path) -> None:
+    """The rest waits in the ledger until a job ends, whether or not somebody iterates."""
+    store, server = await store_with(tmp_path, 12), Server(duration=10)
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        live = []
+        async for job in client.resume(max_pending=3):
+            live.append(client.statistics().in_flight + client.statistics().waiting)
+            await job
+        assert len(live) == 12
+        assert max(live) <= 3
+        assert server.most_in_flight == 3
+
+
+async def test_jobs_are_taken_up_although_nothing_iterates(tmp_path: Path) -> None:
+    """Calling `resume` is enough; leaving the block then waits for the jobs that were taken up."""
+    store, server = await store_with(tmp_path, 4), Server()
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        client.resume()
+        await anyio.sleep(1)
+    assert {record.status for record in store._records.values()} == {JobStatus.COMPLETED}
+
+
+async def test_a_job_that_was_submitted_meanwhile_is_not_submitted_again(tmp_path: Path) -> None:
+    """A page may be old when its last job is taken up: the row is read again, and a finished job is left alone."""
+    durations = iter([5.0, 20.0, 40.0, 5.0])
+    store, server = await store_with(tmp_path, 4), Server(duration=lambda: next(durations))
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        iterator = client.resume(max_pending=2)
+        await anyio.sleep(10)  # k0 is done, k1 and k2 run, and k3 is the last one of a page that was read already
+        await client.submit("p3", key="k3")
+        assert [job.key async for job in iterator] == ["k0", "k1", "k2", "k3"]
+    assert [post.body["prompt"] for post in server.posts].count("p3") == 1
+    assert len(server.tasks) == 4
+
+
+async def test_live_jobs_are_yielded_as_they_are(tmp_path: Path) -> None:
+    """A job of this client that is still running is the same `Job` object."""
+    async with FakeClient(Server(duration=50), tmp_path) as client:
+        job = client.submit("p")
+        await job.accepted()
+        assert await resumed(client) == [job]
+
+
+async def test_they_can_be_had_as_they_finish(tmp_path: Path) -> None:
+    """`as_completed` takes what `resume` returns."""
+    durations = iter([30.0, 10.0, 20.0])
+    store, server = await store_with(tmp_path, 3), Server(duration=lambda: next(durations))
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        assert [job.key async for job in client.as_completed(client.resume())] == ["k1", "k2", "k0"]
+
+
+async def test_a_store_that_cannot_be_read_raises_where_one_iterates(tmp_path: Path) -> None:
+    """The error is the user's to handle, and does not end the client."""
+
+    class Broken(MemoryJobStore):
+        async def unfinished(self, after: int = 0, limit: int = 1000) -> RecordPage:  # type: ignore[override]
+            raise LedgerError("the disk is gone")
+
+    async with left_by_error(FakeClient(Server(), tmp_path, ledger=Broken())) as client:
+        with pytest.raises(LedgerError, match="the disk is gone"):
+            await resumed(client)
+        assert (await client.submit("p")).is_file()
+
+
+async def test_max_pending_must_be_at_least_one(tmp_path: Path) -> None:
+    """A window of nothing is refused immediately."""
+    async with FakeClient(Server(), tmp_path) as client:
+        with pytest.raises(ValueError, match=r"resume\(max_pending=0\)"):
+            client.resume(max_pending=0)

@@ -1,0 +1,13 @@
+"""Takes up the unfinished jobs of a ledger, all of them, as a list."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omni_async import Job, OmniClient
+
+
+async def resumed(client: OmniClient) -> list[Job]:
+    """Return the jobs that `client.resume()` takes up, while they run."""
+    return [job async for job in client.resume()]
