@@ -15,6 +15,7 @@ from omni_async.testing import MemoryServer, fake_clips
 from omni_async.testing.fake_clips import mp4
 from tests.support.clip_stores import MemoryClipStore
 from tests.support.fakes import left_by_error
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from omni_async.jobs.records import PartialDownload
@@ -155,7 +156,7 @@ async def test_a_broken_transfer_is_resumed_from_the_store(monkeypatch: pytest.M
     assert not clips.open_clips
     assert len(clips.partial_clips["fox.mp4"]) == checkpoint.offset
     async with server.client("/nowhere/clips", **settings) as client:
-        (job,) = client.resume()
+        (job,) = await resumed(client)
         assert await job == clips.root / "fox.mp4"
     assert clips.clips["fox.mp4"] == mp4(f"https://cdn.test/{job.task_id}.mp4")
     assert [headers.get("Range") for _, _, headers in server.downloads] == [None, f"bytes={checkpoint.offset}-"]
@@ -198,7 +199,7 @@ async def test_a_store_that_cannot_keep_a_clip_makes_the_job_download_failed() -
         assert job.status is JobStatus.DOWNLOAD_FAILED
         await other
         is_full = False
-        (again,) = client.resume()
+        (again,) = await resumed(client)
         await again
     assert set(clips.clips) == {"fox.mp4", "hen.mp4"}
     assert len(server.posts) == 2

@@ -26,6 +26,7 @@ from omni_async.testing.fake_clips import mp4
 from omni_async.testing.memory_client import MemoryClient
 from omni_async.timing import Clock
 from tests.support.ledgers import InlineJobStore
+from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -206,7 +207,7 @@ async def _outcome(job: Job) -> str:
 async def _resume(path: Path, server: MemoryServer) -> dict[str, str]:
     """Resume the ledger, and return the outcome of each job."""
     async with LaterClient(server, output_dir=path.parent, ledger=path) as client:
-        return {job.key: await _outcome(job) for job in client.resume()}
+        return {job.key: await _outcome(job) for job in await resumed(client)}
 
 
 @pytest.mark.parametrize("has_images", [True, False], ids=["with its images", "without its images"])
