@@ -194,7 +194,7 @@ class KeyReused(JobError):
 class DownloadError(OmniError):
     """The task is finished and paid for, but its clip could not be stored. ``resume`` downloads it without paying.
 
-    ``path`` is the file that could not be written, ``url`` the link of the clip without its signature.
+    ``path`` is the file that could not be written, ``url`` the URL of the clip; a signed URL grants access to it.
     """
 
     def __init__(self, text: str, *, path: str = "", url: str = "") -> None:

@@ -273,7 +273,8 @@ class HttpTransport:
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             sent = False
         cls = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
-        reason, name = self._redact(str(error)), type(error).__name__
+        reason = self._redact(str(error)) or ("no complete response in time" if cls is TransportTimeout else "")
+        name = type(error).__name__
         return cls(f"{reason} ({name})" if reason else name, sent=sent)
 
     def _redact(self, text: str) -> str:

@@ -44,9 +44,9 @@ class Transport(Protocol):
     ) -> Response:
         """POST a request for a new task, without following redirects.
 
-        `on_sent` is called once, when the first byte of the request has been written to the connection. Whether that
-        happened is also in `TransportError.sent`. `may_send` is asked when the connection is ready, directly before the
-        first byte. If it returns False, nothing is sent and `TransportError` is raised with `sent=False`: a client that
+        `on_sent` is called once, directly before the first byte of the request is written to the connection. Whether
+        that happened is also in `TransportError.sent`. `may_send` is called when the connection is ready, before
+        `on_sent`. If it returns False, nothing is sent and `TransportError` is raised with `sent=False`: a client that
         shares its account with others may have lost its turn while it was connecting.
         """
 

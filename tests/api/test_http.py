@@ -207,11 +207,11 @@ async def test_an_upload_is_read_in_chunks(tmp_path: Path) -> None:
         await transport.check("warm")
         tracemalloc.start()
         try:
-            link = parse_upload(await transport.upload(image))
+            url_of_upload = parse_upload(await transport.upload(image))
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert int((link or "").rsplit("/", 1)[1]) > 20_000_000
+    assert int((url_of_upload or "").rsplit("/", 1)[1]) > 20_000_000
     assert peak < 4_000_000
 
 

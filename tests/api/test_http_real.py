@@ -34,20 +34,20 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="module")
 async def plain() -> AsyncIterator[Sandbox]:
-    """A sandbox that speaks http."""
+    """Open a sandbox that speaks http."""
     async with Sandbox(**QUICK) as sandbox:
         yield sandbox
 
 
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
-    """A self-signed certificate and its key."""
+    """Create a self-signed certificate and its key."""
     return certificate(tmp_path_factory.mktemp("certificate"))
 
 
 @pytest.fixture(scope="module")
 async def secure(own: tuple[str, str]) -> AsyncIterator[Sandbox]:
-    """A sandbox that speaks https with a self-signed certificate, for the API and for clips."""
+    """Open a sandbox that speaks https with a self-signed certificate, for the API and for clips."""
     async with Sandbox(cert=own[0], key=own[1], **QUICK) as sandbox:
         yield sandbox
 
@@ -258,9 +258,9 @@ async def test_a_gateway_below_a_path_gets_the_extra_headers(plain: Sandbox, tmp
             assert (await client.submit("an apple")).is_file()
             assert (await client.balance("account")).unlimited
             assert "gemini-omni-flash-preview" in await client.models()
-            link = f"http://127.0.0.1:{runner.addresses[0][1]}/clip"
-            async with client._transport.stream(link, {}) as transfer:
-                assert transfer.status == 200
+            clip_url = f"http://127.0.0.1:{runner.addresses[0][1]}/clip"
+            async with client._transport.stream(clip_url, {}) as response:
+                assert response.status == 200
     await runner.cleanup()
     assert {request.method for request in seen} == {"GET", "POST"}
     for request in seen:

@@ -136,7 +136,7 @@ def test_an_unproven_outcome_is_ambiguous(status: int, content: object) -> None:
 
 @pytest.mark.parametrize(("status", "content"), _INDETERMINATE)
 def test_an_indeterminate_submit(status: int, content: object) -> None:
-    """The server itself does not know the outcome; such a submit is never resent."""
+    """The server itself does not know the outcome; its submit is never resent."""
     assert _outcome_of(status, content) is SubmitOutcome.INDETERMINATE
 
 
@@ -154,7 +154,7 @@ def test_without_a_response_it_matters_what_was_sent(
 @pytest.mark.parametrize(("sent", "outcome"), [(False, SubmitOutcome.STOP_ALL), (True, SubmitOutcome.AMBIGUOUS)])
 def test_a_permanent_connection_error_stops_all(sent: bool, outcome: SubmitOutcome) -> None:
     """With an untrusted certificate or a refusing proxy, no submit can be sent. One that was sent is ambiguous."""
-    result = classify_submit(TransportError("no way", sent=sent, permanent=True), now=NOW)
+    result = classify_submit(TransportError("unreachable", sent=sent, permanent=True), now=NOW)
     assert result.outcome is outcome
 
 

@@ -89,6 +89,22 @@ def test_the_class_of_an_error(status: int, content: object, meant: tuple[type[A
     assert found.message in str(found)
 
 
+@pytest.mark.parametrize(("status", "content", "meant"), _ERRORS)
+def test_an_error_says_what_to_do(status: int, content: object, meant: tuple[type[APIError], int, str, str]) -> None:
+    """The text ends with what the reader can do about this class of error."""
+    found = parse_error(reply(status, content), now=NOW, operation="submit")
+    assert meant[0].remedy
+    assert str(found).endswith(f". {meant[0].remedy}")
+
+
+@pytest.mark.parametrize("message", ["no", "no.", "no!", "否。"])
+def test_the_message_and_the_remedy_are_two_sentences(message: str) -> None:
+    """A message that ends a sentence gets no second full stop."""
+    text = str(parse_error(reply(400, error(400, message)), now=NOW, operation="submit"))
+    separator = ". " if message == "no" else " "
+    assert text == f"submit: HTTP 400: {message}{separator}Change the request"
+
+
 @pytest.mark.parametrize(
     ("content", "headers", "request_id"),
     [

@@ -27,7 +27,7 @@ from tests.support.replies import DOCUMENTED_402, DOCUMENTED_429, HTML, NO_CHANN
         (reply(500, NO_CHANNEL_500), SubmitOutcome.AMBIGUOUS),
         (reply(502, HTML), SubmitOutcome.AMBIGUOUS),
         (TransportError("reset"), SubmitOutcome.AMBIGUOUS),
-        (TransportError("no way", sent=False), SubmitOutcome.NOT_SENT),
+        (TransportError("unreachable", sent=False), SubmitOutcome.NOT_SENT),
     ],
 )
 def test_the_outcome_of_an_upload(response: object, outcome: SubmitOutcome) -> None:
