@@ -47,13 +47,13 @@ class _Limiter(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0, 100))
     def wait(self, seconds: float) -> None:
-        """Time passes."""
+        """Let time pass."""
         self.now += seconds
 
     @precondition(lambda self: self.limiter.delay(self.now) == 0)
     @rule()
     def send(self) -> None:
-        """A request leaves."""
+        """Send a request."""
         current = [permit for permit in self.outstanding if not self._is_late(permit)]
         assert not any(permit.is_probe for permit in current), "no request leaves while a probe is outstanding"
         permit = self.limiter.acquire(self.now)
@@ -66,7 +66,7 @@ class _Limiter(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.outstanding))
     @rule(index=st.integers(0, 100), accepted=st.booleans())
     def succeed(self, index: int, accepted: bool) -> None:
-        """The server answers."""
+        """Let the server answer."""
         permit = self._pop(index)
         self.limiter.on_success(permit, self.now, accepted=accepted)
         self.in_flight += accepted
@@ -76,7 +76,7 @@ class _Limiter(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.outstanding))
     @rule(index=st.integers(0, 100), retry_after=st.none() | st.floats(-5, 1e9), jitter=JITTER)
     def rate_limit(self, index: int, retry_after: float | None, jitter: float) -> None:
-        """The server answers 429."""
+        """Let the server answer 429."""
         permit = self._pop(index)
         self.limiter.on_rate_limited(permit, self.now, retry_after=retry_after, jitter=jitter)
         self._count_pause(not self._is_late(permit))
@@ -84,7 +84,7 @@ class _Limiter(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.outstanding))
     @rule(index=st.integers(0, 100), jitter=JITTER)
     def fail_to_connect(self, index: int, jitter: float) -> None:
-        """The server cannot be reached."""
+        """Fail to reach the server."""
         permit = self._pop(index)
         self.limiter.on_unreachable(permit, self.now, jitter=jitter)
         self._count_pause(not self._is_late(permit))
@@ -92,7 +92,7 @@ class _Limiter(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.outstanding))
     @rule(index=st.integers(0, 100), jitter=JITTER)
     def lose_the_answer(self, index: int, jitter: float) -> None:
-        """The outcome is ambiguous; several in a row pause the limiter."""
+        """Lose an answer; several in a row pause the limiter."""
         permit = self._pop(index)
         was_active = not self.limiter.is_paused
         self.limiter.on_ambiguous(permit, self.now, jitter=jitter)
@@ -102,30 +102,30 @@ class _Limiter(RuleBasedStateMachine):
     @precondition(lambda self: bool(self.outstanding))
     @rule(index=st.integers(0, 100))
     def withdraw(self, index: int) -> None:
-        """A request is withdrawn before it leaves."""
+        """Withdraw a request before it leaves."""
         self.limiter.on_not_sent(self._pop(index))
 
     @rule()
     def resume_job(self) -> None:
-        """A job of an earlier run is resumed."""
+        """Resume a job of an earlier run."""
         self.limiter.job_started()
         self.in_flight += 1
 
     @rule()
     def finish_job(self) -> None:
-        """A job finishes on the server."""
+        """Finish a job on the server."""
         self.limiter.job_finished(self.now)
         self.in_flight = max(0, self.in_flight - 1)
 
     @invariant()
     def counts_are_correct(self) -> None:
-        """No job or request is lost or counted twice."""
+        """Check that no job or request is lost or counted twice."""
         assert self.limiter.in_flight == self.in_flight
         assert len(self.outstanding) <= MAX_CONCURRENT
 
     @invariant()
     def every_pause_ends(self) -> None:
-        """A request may leave after a bounded time, or once an outstanding request or a job in flight ends."""
+        """Check that a request may leave in a bounded time, or once an outstanding request or a job in flight ends."""
         delay = self.limiter.delay(self.now)
         if delay is None:
             assert self.outstanding or (self.max_in_flight is not None and self.in_flight >= self.max_in_flight)
@@ -134,7 +134,7 @@ class _Limiter(RuleBasedStateMachine):
         assert self.limiter.delay(self.now + delay + 1e-6) == 0
 
     def teardown(self) -> None:
-        """When nothing is outstanding or in flight any more, the next request may leave."""
+        """Check that the next request may leave when nothing is outstanding or in flight any more."""
         for permit in self.outstanding:
             self.limiter.on_not_sent(permit)
         for _ in range(self.in_flight):
