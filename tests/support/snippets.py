@@ -50,7 +50,7 @@ def run(code: str, namespace: dict[str, Any] | None = None, name: str = "<exampl
     tree = compile(code, name, "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     compiled = compile(tree, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
     missing = _free_names(tree) - namespace.keys()
-    is_fragment = missing & _PROVIDED.keys() or compiled.co_flags & inspect.CO_COROUTINE or "ledger.db" in code
+    is_fragment = missing & _PROVIDED.keys() or compiled.co_flags & inspect.CO_COROUTINE or _reads_ledger(code)
     if "asyncio.run(" in code or not is_fragment:
         namespace.update(_imported(missing))
         exec(compiled, namespace)
@@ -59,7 +59,7 @@ def run(code: str, namespace: dict[str, Any] | None = None, name: str = "<exampl
 
 
 async def _run_in_loop(compiled: Any, code: str, missing: set[str], namespace: dict[str, Any]) -> None:
-    if "ledger.db" in code and not _LEDGER.exists():
+    if _reads_ledger(code) and not _LEDGER.exists():
         async with _client() as client:
             await client.submit("a lighthouse at dusk", key="lighthouse")
     async with AsyncExitStack() as stack:
@@ -74,6 +74,11 @@ async def _run_in_loop(compiled: Any, code: str, missing: set[str], namespace: d
             await result
         for name in provided:  # they end with this fragment; another one gets new ones
             namespace.pop(name, None)
+
+
+def _reads_ledger(code: str) -> bool:
+    """Return whether the code expects a ledger in the folder "clips"."""
+    return "LedgerReader(" in code or _LEDGER.as_posix() in code
 
 
 def _client() -> omni_async.OmniClient:
