@@ -35,7 +35,7 @@ class LedgerReader:
 
     ::
 
-        with LedgerReader("clips") as reader:
+        with LedgerReader("clips/ledger.db") as reader:
             print(reader.totals().cost)
             for job in reader.jobs("completed"):
                 print(job.key, job.paths[0], job.cost)

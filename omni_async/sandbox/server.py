@@ -61,16 +61,9 @@ class Sandbox:
 
     Example::
 
-        import asyncio
-        from omni_async import OmniClient
-        from omni_async.sandbox import Sandbox
-
-        async def main():
-            async with Sandbox(median=0.2, seconds=3) as sandbox:
-                async with OmniClient(sandbox.api_key, base_url=sandbox.base_url) as client:
-                    print(await client.submit("a red apple"), sandbox.record.paid)
-
-        asyncio.run(main())
+        async with Sandbox(median=0.2, seconds=3) as sandbox:
+            async with OmniClient(sandbox.api_key, base_url=sandbox.base_url) as client:
+                print(await client.submit("a red apple"), sandbox.record.paid)
     """
 
     def __init__(self, settings: SandboxSettings | None = None, **options: Any) -> None:
