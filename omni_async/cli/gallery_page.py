@@ -79,7 +79,7 @@ class GalleryOutput:
                 raise UsageError(str(error)) from None
             self._output.note(f"live gallery: {address}")
             if self._live.is_exposed:
-                self._output.note("anyone who can reach this address can see prompts, clips and costs")
+                self._output.note("anyone who can reach this machine at that port can see prompts, clips and costs")
             yield
 
     def write(self) -> None:

@@ -108,6 +108,7 @@ async def _private_sandbox() -> AsyncIterator[SandboxProcess]:
 
 
 def describe(error: OmniError) -> str:
-    """Return what went wrong and what to do about it. Most errors say both in their own message."""
-    needs_hint = isinstance(error, TransportError)
-    return f"{error}. Check the network and the address (--base-url, APIMART_BASE_URL)" if needs_hint else str(error)
+    """Return what went wrong and what to do about it; for a failed connection also where its address comes from."""
+    if isinstance(error, TransportError):
+        return f"{error}. The address is set with --base-url or APIMART_BASE_URL"
+    return str(error)

@@ -160,7 +160,7 @@ async def test_a_page_that_others_can_reach_is_announced(shell: Shell) -> None:
     """When listening on all interfaces, one line says who can see the page."""
     said = await shell.omni("batch", prompts(shell, 1), "--serve", "0.0.0.0:0")
     assert said.status == 0
-    assert "anyone who can reach this address can see" in said.err
+    assert "anyone who can reach this machine at that port can see" in said.err
 
 
 @pytest.mark.parametrize("wrong", ["x", "99999", "a:b:c", ":", "1.2.3.4", "-1"])
