@@ -1,6 +1,6 @@
 """Ten hours on an account whose rate limit changes from 60 to 20 to 60 submits per minute; on virtual time.
 
-No program is configured with the limit or told of the changes.
+No program is configured with the limit or knows of the changes.
 """
 
 from __future__ import annotations

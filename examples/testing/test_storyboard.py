@@ -46,7 +46,7 @@ def test_a_rejected_scene_is_reported(omni_sandbox: SandboxThread, tmp_path: Pat
 
 @pytest.mark.omni_sandbox(max_in_flight=1)
 def test_a_known_limit_is_never_exceeded(omni_sandbox: SandboxThread, omni_client: Callable[..., OmniClient]) -> None:
-    """The account runs one task at a time. A client that is told so never gets a 429."""
+    """The account runs one task at a time. A client configured with this limit never gets a 429."""
 
     async def main() -> None:
         async with omni_client(limits=Limits(max_in_flight=1)) as client:
