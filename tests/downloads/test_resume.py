@@ -1,4 +1,4 @@
-"""Downloads across restarts: on from the part file where it still fits, never two versions in one clip."""
+"""Downloads across restarts: a part file is continued if it still fits, and two versions are never mixed."""
 
 from __future__ import annotations
 
@@ -26,32 +26,34 @@ if TYPE_CHECKING:
 
     from omni_async.sandbox.tasks import Task
 
-pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+pytestmark = pytest.mark.slow
+
+pytest.importorskip("av", reason="the sandbox renders clips with the extra `media`")
 
 SIZE = 900_000
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Real time."""
+    """Return the backend for real time."""
     return "asyncio"
 
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    """A sandbox whose clips take three seconds each."""
-    pace: dict[str, Any] = {"clip_bytes": SIZE, "cdn_rate": SIZE / 3}
-    async with Sandbox(prerendered=True, median=0.1, sigma=0.01, seconds=5, **pace) as sandbox:
+    """Open a sandbox whose clips take three seconds each."""
+    speed: dict[str, Any] = {"clip_bytes": SIZE, "cdn_rate": SIZE / 3}
+    async with Sandbox(prerendered=True, median=0.1, sigma=0.01, seconds=5, **speed) as sandbox:
         yield Service(sandbox, tmp_path / "clips")
 
 
-def hurry(service: Service) -> None:
-    """Let the rest come fast."""
+def speed_up(service: Service) -> None:
+    """Let the rest of the clips arrive fast."""
     object.__setattr__(service.sandbox.settings, "cdn_rate", None)
 
 
 async def kill_in_the_middle(service: Service, seconds: float = 1.7) -> Path:
-    """Start a process that makes one clip, and kill it when that is partly here; gives the part file."""
+    """Start a process that makes one clip, kill it during the transfer, and return the part file."""
     orders = {"base_url": service.sandbox.base_url, "folder": str(service.folder), "jobs": 1, "chains": 0}
     process = await asyncio.create_subprocess_exec(sys.executable, str(DRIVER), json.dumps(orders))
     part = service.folder / "k000.mp4.part"
@@ -68,46 +70,46 @@ async def kill_in_the_middle(service: Service, seconds: float = 1.7) -> Path:
 
 
 def only_task(service: Service) -> Task:
-    """The one task of the sandbox."""
+    """Return the one task of the sandbox."""
     (task,) = service.sandbox._runner.tasks.values()
     return task
 
 
-def whole(service: Service) -> bytes:
-    """The bytes of its clip."""
+def clip_of(service: Service) -> bytes:
+    """Return the bytes of its clip."""
     return only_task(service).clips[0].read(0, SIZE)
 
 
-async def test_a_killed_download_goes_on_where_it_was(service: Service) -> None:
-    """After SIGKILL the next run asks for the rest with Range, and the clip is the same to the byte."""
+async def test_a_killed_download_continues_where_it_was(service: Service) -> None:
+    """After SIGKILL the next run requests the rest with Range, and the clip is the same byte for byte."""
     await kill_in_the_middle(service)
-    mark = service.row("k000").partial_download
-    assert mark is not None
-    assert 0 < mark.offset < SIZE
-    assert (mark.index, mark.total) == (0, SIZE)
-    hurry(service)
+    checkpoint = service.row("k000").partial_download
+    assert checkpoint is not None
+    assert 0 < checkpoint.offset < SIZE
+    assert (checkpoint.index, checkpoint.total) == (0, SIZE)
+    speed_up(service)
     sent = service.sandbox.record.bytes_sent
     async with service.client() as client:
         (job,) = await resumed(client)
         path = await job
-    assert path.read_bytes() == whole(service)
+    assert path.read_bytes() == clip_of(service)
     assert service.sandbox.record.range_requests == 1
-    assert service.sandbox.record.bytes_sent - sent == SIZE - mark.offset
+    assert service.sandbox.record.bytes_sent - sent == SIZE - checkpoint.offset
     assert service.sandbox.record.submits == 1
     assert service.row("k000").partial_download is None
 
 
 @pytest.mark.parametrize("validators", ["etag", "none"])
-async def test_a_clip_that_changed_in_between_is_fetched_anew(service: Service, validators: str) -> None:
-    """With another version behind the link, not one byte of the old one is in the file, even without any validator."""
+async def test_a_clip_that_changed_in_between_is_downloaded_again(service: Service, validators: str) -> None:
+    """With another version at the URL, no byte of the old one is in the file, even without any validator."""
     await kill_in_the_middle(service)
     task = only_task(service)
     content = task.clips[0].read(0, task.clips[0].source_size)
-    size = SIZE if validators == "etag" else SIZE + 4096  # without a validator the size is all there is to tell by
+    size = SIZE if validators == "etag" else SIZE + 4096  # without a validator only the size shows the change
     task.clips[0] = distinct_clip(content, "another version" * 20_000, size)
     if validators == "none":
         service.set_row("k000", partial_download=json.dumps({"index": 0, "offset": 300_000, "total": SIZE}))
-    hurry(service)
+    speed_up(service)
     async with service.client() as client:
         (job,) = await resumed(client)
         path = await job
@@ -115,33 +117,33 @@ async def test_a_clip_that_changed_in_between_is_fetched_anew(service: Service, 
     assert b"another version" in path.read_bytes()
 
 
-@pytest.mark.parametrize("harm", ["gone", "shorter", "longer", "link fault"])
-async def test_a_part_file_that_is_not_what_it_was(service: Service, harm: str) -> None:
-    """Gone or shorter: from the start. Longer: only what was made sure counts. No Range there: from the start."""
+@pytest.mark.parametrize("damage", ["gone", "shorter", "longer", "no ranges"])
+async def test_a_changed_part_file_is_not_trusted(service: Service, damage: str) -> None:
+    """If it is gone or shorter, or the host knows no ranges: from the start. If longer: only recorded bytes count."""
     part = await kill_in_the_middle(service)
-    mark = service.row("k000").partial_download
-    assert mark is not None
-    if harm == "gone":
+    checkpoint = service.row("k000").partial_download
+    assert checkpoint is not None
+    if damage == "gone":
         part.unlink()
-    elif harm == "shorter":
-        os.truncate(part, mark.offset - 1)
-    elif harm == "longer":
+    elif damage == "shorter":
+        os.truncate(part, checkpoint.offset - 1)
+    elif damage == "longer":
         with part.open("r+b") as file:
-            file.truncate(mark.offset)
+            file.truncate(checkpoint.offset)
             file.seek(0, os.SEEK_END)
-            file.write(b"never made sure" * 10_000)
+            file.write(b"never synced" * 10_000)
     else:
         service.sandbox.script("clip", ["no_range"])
-    hurry(service)
+    speed_up(service)
     async with service.client() as client:
         (job,) = await resumed(client)
         path = await job
-    assert path.read_bytes() == whole(service)
-    assert service.sandbox.record.range_requests == (harm in {"longer", "link fault"})
+    assert path.read_bytes() == clip_of(service)
+    assert service.sandbox.record.range_requests == (damage in {"longer", "no ranges"})
 
 
-async def test_a_mark_without_its_part_file_is_taken_back(service: Service) -> None:
-    """Once the start over has begun, no later run may believe that the new part file holds the old bytes."""
+async def test_a_checkpoint_without_its_part_file_is_cleared(service: Service) -> None:
+    """Once the clip has begun again, no later run may take its new part file for the old one."""
     part = await kill_in_the_middle(service)
     before = service.row("k000").partial_download
     assert before is not None
@@ -153,23 +155,23 @@ async def test_a_mark_without_its_part_file_is_taken_back(service: Service) -> N
     assert after is None or after.offset <= part.stat().st_size
 
 
-async def test_a_rename_without_its_row_is_no_harm(service: Service) -> None:
-    """Killed between the rename and the row, the clip is there, the row says downloading; it ends completed, unpaid."""
-    hurry(service)
+async def test_a_kill_between_rename_and_row_does_no_harm(service: Service) -> None:
+    """The clip has its name, but its row says downloading: it is completed by the next run, which pays nothing."""
+    speed_up(service)
     async with service.client() as client:
         path = await client.submit("a fox", key="fox")
     service.set_row("fox", status="downloading", paths=None, finished_at=None)
     async with service.client() as client:
         (job,) = await resumed(client)
         assert await job == path
-    assert path.read_bytes() == whole(service)
+    assert path.read_bytes() == clip_of(service)
     assert mp4.find_defect(lambda at, length: path.read_bytes()[at : at + length], SIZE) is None
     assert service.submits == 1
 
 
-async def test_two_videos_go_on_one_by_one(service: Service) -> None:
-    """A mark in the second video is used for the second, and both are whole in the end."""
-    hurry(service)
+async def test_the_second_video_of_a_task_is_continued(service: Service) -> None:
+    """A checkpoint of the second video is used for the second, and both are complete in the end."""
+    speed_up(service)
     object.__setattr__(service.sandbox.settings, "videos_per_task", 2)
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
@@ -178,8 +180,8 @@ async def test_two_videos_go_on_one_by_one(service: Service) -> None:
         contents = [path.read_bytes() for path in job.paths]
     etag = only_task(service).clips[1].etag
     (service.folder / "fox-2.mp4").rename(service.folder / "fox-2.mp4.part")
-    mark = {"index": 1, "offset": 500_000, "total": SIZE, "validator": etag, "etag": etag}
-    service.set_row("fox", status="downloading", paths=None, partial_download=json.dumps(mark))
+    checkpoint = {"index": 1, "offset": 500_000, "total": SIZE, "validator": etag, "etag": etag}
+    service.set_row("fox", status="downloading", paths=None, partial_download=json.dumps(checkpoint))
     async with service.client() as client:
         (job,) = await resumed(client)
         await job
@@ -188,22 +190,22 @@ async def test_two_videos_go_on_one_by_one(service: Service) -> None:
 
 
 async def test_a_folder_that_vanishes_makes_download_failed(service: Service) -> None:
-    """The folder goes in the middle of a run, and something else stands in its way: paid, kept, fetched later."""
-    books = service.folder.with_name("books.db")
-    async with service.client(ledger=books) as client:
+    """The folder is removed and a file is in its place: the jobs are paid, and a later run downloads their clips."""
+    ledger = service.folder.with_name("books.db")
+    async with service.client(ledger=ledger) as client:
         job = client.submit("a fox", key="fox")
-        while not list(service.folder.glob("*.part")):  # else it may just be making the folder
+        while not list(service.folder.glob("*.part")):  # before that it may still create the folder
             await asyncio.sleep(0.01)
         other = client.submit("a hen", key="hen")
         shutil.rmtree(service.folder)
         service.folder.touch()
-        hurry(service)
+        speed_up(service)
         for each in (job, other):
             with pytest.raises(DownloadError, match=r"finished and paid.*could not be stored"):
                 await each
         assert client.stop_error is None
     service.folder.unlink()
-    async with service.client(ledger=books) as client:
+    async with service.client(ledger=ledger) as client:
         jobs = await resumed(client)
         assert len(jobs) == 2
         paths = await asyncio.gather(*jobs)
@@ -211,27 +213,27 @@ async def test_a_folder_that_vanishes_makes_download_failed(service: Service) ->
     assert service.submits == 2
 
 
-async def test_a_full_disk_makes_download_failed_and_later_resume_fetches(service: Service, small_disk: Path) -> None:
-    """Clips on a disk that is full: the job is download_failed with the cause; with room again it is fetched, unpaid."""
-    hurry(service)
+async def test_a_full_disk_makes_download_failed_and_resume_downloads_later(service: Service, small_disk: Path) -> None:
+    """The job is download_failed with the cause. With free space again its clip is downloaded without paying."""
+    speed_up(service)
     service.folder = small_disk / "clips"
-    books = small_disk.with_name("books.db")
+    ledger = small_disk.with_name("books.db")
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(7_600_000))
-    async with service.client(ledger=books) as client:
+    async with service.client(ledger=ledger) as client:
         with pytest.raises(DownloadError, match="No space left on device"):
             await client.submit("a fox", key="fox")
         assert client.stop_error is None
         assert client.statistics().unresolved == 1
     ballast.unlink()
-    async with service.client(ledger=books) as client:
+    async with service.client(ledger=ledger) as client:
         (job,) = await resumed(client)
-        assert (await job).read_bytes() == whole(service)
+        assert (await job).read_bytes() == clip_of(service)
     assert service.submits == 1
 
 
-async def test_a_part_file_that_cannot_be_removed_harms_nobody(service: Service) -> None:
-    """Something stands where the part file of a cancelled job was; it stays, and the client goes on."""
+async def test_a_part_file_that_cannot_be_removed_does_no_harm(service: Service) -> None:
+    """A folder is where the part file of a cancelled job was: it stays, and the client continues."""
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
         part = service.folder / "fox.mp4.part"
@@ -241,6 +243,6 @@ async def test_a_part_file_that_cannot_be_removed_harms_nobody(service: Service)
         part.unlink()
         part.mkdir()
         job.cancel()
-        hurry(service)
+        speed_up(service)
         assert (await client.submit("a hen", key="hen")).is_file()
     assert part.is_dir()

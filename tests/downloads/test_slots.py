@@ -1,4 +1,4 @@
-"""A place for a transfer is held while bytes may come, and left to others during a rest."""
+"""A download slot is held while bytes may arrive, and left to others during a back-off."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ ONE = Limits(max_downloads=1)
 
 
 def now() -> float:
-    """Give the loop's time."""
+    """Return the loop's time."""
     return asyncio.get_running_loop().time()
 
 
-async def test_a_clip_in_trouble_does_not_hold_up_the_others(tmp_path: Path) -> None:
-    """With one place, and one clip that never comes, the others are there long before that one is given up."""
+async def test_a_failing_download_does_not_hold_up_the_others(tmp_path: Path) -> None:
+    """With one slot and one clip that never arrives, the others arrive long before that one is given up."""
     server = Server()
     async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(timeout=300)) as client:
         lost = client.submit("lost")
@@ -40,94 +40,94 @@ async def test_a_clip_in_trouble_does_not_hold_up_the_others(tmp_path: Path) -> 
         assert not lost.done()
         with pytest.raises(DownloadError, match="HTTP 503"):
             await lost
-    assert took < 60  # the budget of the lost one is 300
+    assert took < 60  # the retry timeout of the lost one is 300
 
 
-async def test_waiting_for_a_place_tries_no_patience(tmp_path: Path) -> None:
-    """A clip in trouble that finds its place taken for longer than the budget still gets its next attempt."""
+async def test_waiting_for_a_slot_does_not_count_towards_the_timeout(tmp_path: Path) -> None:
+    """A failing clip whose slot is taken for longer than the retry timeout still gets its next attempt."""
     server = Server()
-    tried = Counter[str]()
+    attempts = Counter[str]()
 
-    def trouble(url: str) -> Response | str | None:
-        tried[url] += 1
-        if url == next(iter(tried)):
-            return response(503) if tried[url] <= 2 else None
-        return "stall" if tried[url] == 1 else None  # holds the one place for half a minute
+    def fail(url: str) -> Response | str | None:
+        attempts[url] += 1
+        if url == next(iter(attempts)):
+            return response(503) if attempts[url] <= 2 else None
+        return "stall" if attempts[url] == 1 else None  # holds the one slot for half a minute
 
-    server.on_download = trouble
+    server.on_download = fail
     async with FakeClient(server, tmp_path, limits=ONE, retry=Retry(timeout=20)) as client:
         paths = await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(2)))
     assert all(path.is_file() for path in paths)
-    assert sorted(tried.values()) == [2, 3]
+    assert sorted(attempts.values()) == [2, 3]
 
 
-async def test_looks_and_transfers_fail_apart(tmp_path: Path) -> None:
-    """Where five looks go wrong for each fresh link, and eight links are dead, the clip arrives within the budget."""
+async def test_failed_checks_and_failed_transfers_are_counted_apart(tmp_path: Path) -> None:
+    """Five failed checks for each fresh URL, and eight URLs that do not work, are within the retry timeout."""
     server = Server(duration=0)
-    looks = transfers = 0
+    checks = transfers = 0
 
-    def look(_: str) -> Response | None:
-        nonlocal looks
-        looks += transfers > 0
-        return response(502) if looks % 6 else None
+    def check(_: str) -> Response | None:
+        nonlocal checks
+        checks += transfers > 0
+        return response(502) if checks % 6 else None
 
     def transfer(_: str) -> Response | None:
         nonlocal transfers
         transfers += 1
         return response(200, {"error": "busy"}) if transfers <= 8 else None
 
-    server.on_check, server.on_download = look, transfer
+    server.on_check, server.on_download = check, transfer
     async with FakeClient(server, tmp_path, retry=Retry(timeout=300)) as client:
         assert (await client.submit("a red apple")).is_file()
-    assert (looks, transfers) == (48, 9)
+    assert (checks, transfers) == (48, 9)
 
 
-async def test_a_place_at_rest_is_free() -> None:
-    """During a rest another takes the place; afterwards the first waits for it, and is told how long."""
-    places = DownloadSlots(1, Clock())
-    first = await places.acquire()
-    rest = asyncio.create_task(first.back_off(5))
-    second = await places.acquire()
+async def test_a_slot_is_free_during_a_back_off() -> None:
+    """Another transfer takes the slot meanwhile. Afterwards the first waits for it, and learns how long."""
+    slots = DownloadSlots(1, Clock())
+    first = await slots.acquire()
+    back_off = asyncio.create_task(first.back_off(5))
+    second = await slots.acquire()
     began = now()
     await asyncio.sleep(12)
-    assert not rest.done()
+    assert not back_off.done()
     second.release()
-    assert await rest == pytest.approx(7)
+    assert await back_off == pytest.approx(7)
     assert now() - began == pytest.approx(12)
 
 
-async def test_a_place_that_is_left_twice_is_one_place() -> None:
-    """Leaving again, or leaving after a rest that was cancelled, gives no second place away."""
-    places = DownloadSlots(1, Clock())
-    place = await places.acquire()
-    rest = asyncio.create_task(place.back_off(60))
+async def test_a_slot_released_twice_is_one_slot() -> None:
+    """Releasing again, or after a cancelled back-off, does not make a second slot."""
+    slots = DownloadSlots(1, Clock())
+    slot = await slots.acquire()
+    back_off = asyncio.create_task(slot.back_off(60))
     await asyncio.sleep(1)
-    rest.cancel()
-    await asyncio.wait([rest])
-    place.release()
-    await places.acquire()
+    back_off.cancel()
+    await asyncio.wait([back_off])
+    slot.release()
+    await slots.acquire()
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(places.acquire(), 5)
+        await asyncio.wait_for(slots.acquire(), 5)
 
 
-async def test_so_many_rest_without_a_place_and_no_more() -> None:
-    """One more than may rest keeps its place while it rests: each of them has a file open."""
-    places = DownloadSlots(1, Clock())
-    resting = [asyncio.create_task((await places.acquire()).back_off(1000)) for _ in range(MAX_BACKING_OFF)]
-    last = await places.acquire()
-    rest = asyncio.create_task(last.back_off(10))
+async def test_a_limited_number_of_transfers_back_off_without_a_slot() -> None:
+    """One more keeps its slot while it backs off: each of them has a file open."""
+    slots = DownloadSlots(1, Clock())
+    backing_off = [asyncio.create_task((await slots.acquire()).back_off(1000)) for _ in range(MAX_BACKING_OFF)]
+    last = await slots.acquire()
+    back_off = asyncio.create_task(last.back_off(10))
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(places.acquire(), 500)
-    assert await rest == 0.0
-    assert not any(each.done() for each in resting)
+        await asyncio.wait_for(slots.acquire(), 500)
+    assert await back_off == 0.0
+    assert not any(each.done() for each in backing_off)
     last.release()
-    await asyncio.wait_for(places.acquire(), 1)
-    for each in resting:
+    await asyncio.wait_for(slots.acquire(), 1)
+    for each in backing_off:
         each.cancel()
 
 
-async def test_a_rest_ends_with_its_job(tmp_path: Path) -> None:
-    """A job that is cancelled while its download rests for long needs no place any more: its part file goes at once."""
+async def test_a_back_off_ends_with_its_job(tmp_path: Path) -> None:
+    """A job cancelled during a long back-off needs no slot any more: its part file is removed immediately."""
     server = Server(duration=0)
     server.on_download = lambda _: "cut" if not server.downloads[1:] else response(503, retry_after="200")
     async with left_by_error(FakeClient(server, tmp_path)) as client:
