@@ -120,10 +120,6 @@ class _Completed(Generic[_T]):
     def __init__(self, value: _T) -> None:
         self._value = value
 
-    def wait_here(self) -> _T:
-        """Return the value without awaiting it."""
-        return self._value
-
     def __await__(self) -> Generator[None, None, _T]:
         return self._value
         yield  # makes this method a generator, as `await` requires

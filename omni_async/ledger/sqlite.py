@@ -161,7 +161,7 @@ class SqliteJobStore:
             self._is_closing = True
             group, self._current = self._current, _CommitGroup()
         group.error = error if isinstance(error, LedgerError) else cannot_open(self.path, repr(error))
-        self._finish(group)
+        self._call_in_loop(group.finish)
 
     def _commit_groups(self) -> None:
         is_last = False
@@ -179,10 +179,6 @@ class SqliteJobStore:
         except Exception as error:  # noqa: BLE001 - whatever it is, those who await an operation must receive it
             group.error = cannot_write(self.path, error)
             self._unsaved |= {each.key: each for each in group.operations if isinstance(each, _Save)}
-        self._finish(group)
-
-    def _finish(self, group: _CommitGroup) -> None:
-        group.is_carried_out.set()
         self._call_in_loop(group.finish)
 
     def _call_in_loop(self, callback: Callable[[], None]) -> None:
@@ -214,10 +210,7 @@ class _CommitGroup:
         self.operations: list[_Operation[Any]] = []
         self.error = error
         self.is_done: bool = is_done  # changed in the event loop only
-        self.is_carried_out: threading.Event = threading.Event()
         self._done: asyncio.Event | None = None
-        if is_done:
-            self.is_carried_out.set()
 
     def finish(self) -> None:
         """Wake the tasks that await the group; runs in the event loop."""
@@ -246,11 +239,6 @@ class _Operation(Generic[_T]):
     def carry_out(self, db: sqlite3.Connection) -> None:
         """Do the work, within a transaction."""
         self._value = self._work(db)
-
-    def wait_here(self) -> _T:
-        """Return the result, and block the thread until there is one."""
-        self.group.is_carried_out.wait()
-        return self._result()
 
     async def settled(self) -> None:
         """Wait until the group is on disk, or has failed."""

@@ -93,7 +93,7 @@ async def test_what_cannot_be_written_to_the_end_is_named(path: Path) -> None:
     with pytest.raises(LedgerError, match=r"the last changes of 1 job\(s\) \('lost'\) could not be written"):
         await ledger.aclose()
     async with opened(path) as again:
-        assert [record.key for record in unfinished(again)] == ["before"]
+        assert [record.key for record in await unfinished(again)] == ["before"]
 
 
 async def test_a_real_full_disk(small_disk: Path) -> None:
@@ -115,4 +115,4 @@ async def test_a_real_full_disk(small_disk: Path) -> None:
         async with asyncio.timeout(20):
             await ledger.save(record_of("after"))
     async with opened(small_disk / "ledger.db") as ledger:
-        assert len(unfinished(ledger)) == 202
+        assert len(await unfinished(ledger)) == 202

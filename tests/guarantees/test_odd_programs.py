@@ -168,7 +168,7 @@ async def test_no_post_leaves_once_the_client_is_left(tmp_path: Path) -> None:
         await anyio.sleep(0.1)
         posts = len(server.posts)
     assert len(server.posts) == posts
-    rows = unfinished(ledger)
+    rows = await unfinished(ledger)
     assert {row.status for row in rows} == {JobStatus.WAITING, JobStatus.RUNNING}
     assert sum(row.submits for row in rows) == posts
 

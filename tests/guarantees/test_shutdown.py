@@ -129,7 +129,7 @@ async def test_a_hanging_post_is_given_a_few_seconds(tmp_path: Path) -> None:
         await asyncio.sleep(1)
         began = server.now()
     assert server.now() - began < SECONDS
-    assert unfinished(ledger)[0].status is JobStatus.SUBMITTING
+    assert (await unfinished(ledger))[0].status is JobStatus.SUBMITTING
     with pytest.raises(ClientClosed):
         await job
 
@@ -140,7 +140,7 @@ async def test_an_answer_that_comes_while_leaving_is_recorded(tmp_path: Path) ->
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         job = client.submit("p")
         await asyncio.sleep(1)
-    assert unfinished(ledger)[0].task_id == job.task_id == next(iter(server.tasks))
+    assert (await unfinished(ledger))[0].task_id == job.task_id == next(iter(server.tasks))
     with pytest.raises(ClientClosed, match="task_") as caught:
         await job
     assert caught.value.task_id == job.task_id

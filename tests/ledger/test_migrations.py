@@ -76,7 +76,7 @@ async def test_a_failed_migration_leaves_the_old_version(
     assert _select(ledger_path, "PRAGMA user_version") == [(len(schema.MIGRATIONS),)]
     assert _select(ledger_path, "SELECT count(*) FROM sqlite_master WHERE name = 'more'") == [(0,)]
     async with opened(ledger_path) as ledger:
-        assert [record.key for record in unfinished(ledger)] == ["a", "b"]
+        assert [record.key for record in await unfinished(ledger)] == ["a", "b"]
 
 
 async def test_a_ledger_of_version_1_is_migrated(path: Path) -> None:

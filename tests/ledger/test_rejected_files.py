@@ -150,7 +150,7 @@ async def test_the_log_of_a_removed_ledger_is_ignored(path: Path) -> None:
     db.close()
     async with opened(path) as ledger:
         assert await ledger.insert(record_of("k")) is None
-        assert [record.key for record in unfinished(ledger)] == ["k"]
+        assert [record.key for record in await unfinished(ledger)] == ["k"]
 
 
 @pytest.mark.parametrize("stage", ["header", "tables in the log"])
@@ -186,7 +186,7 @@ async def test_a_kill_right_after_opening_leaves_a_ledger(path: Path) -> None:
     with closing(LedgerReader(copy)) as reader:
         assert [record.key for record in reader.jobs()] == ["k"]
     async with opened(copy / path.name) as again:
-        assert [record.key for record in unfinished(again)] == ["k"]
+        assert [record.key for record in await unfinished(again)] == ["k"]
 
 
 async def test_a_truncated_log_is_read_as_far_as_it_goes(path: Path) -> None:
@@ -204,7 +204,7 @@ async def test_a_truncated_log_is_read_as_far_as_it_goes(path: Path) -> None:
     for name, content in copies.items():
         (copy / name).write_bytes(content)
     async with opened(copy / path.name) as again:
-        assert [record.key for record in unfinished(again)] == ["first"]
+        assert [record.key for record in await unfinished(again)] == ["first"]
 
 
 async def test_a_path_below_a_file_is_rejected(tmp_path: Path) -> None:

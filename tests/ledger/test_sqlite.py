@@ -93,7 +93,9 @@ asyncio.run(main())
     done = subprocess.run([sys.executable, "-c", program, str(path)], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     async with opened(path) as ledger:
-        assert [(record.key, record.submits) for record in unfinished(ledger)] == [(f"k{n}", 1) for n in range(50)]
+        assert [(record.key, record.submits) for record in await unfinished(ledger)] == [
+            (f"k{n}", 1) for n in range(50)
+        ]
 
 
 async def test_the_order_of_calls_is_the_order_in_the_file(path: Path) -> None:
@@ -167,7 +169,9 @@ async def test_unfinished_jobs_are_found_by_their_index(path: Path) -> None:
             await ledger.insert(record_of(str(status), status=status))
         await ledger.save(record_of("waiting", submits=1))
         ended = {JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.UNKNOWN, JobStatus.CANCELLED}
-        assert [record.key for record in unfinished(ledger)] == [str(each) for each in JobStatus if each not in ended]
+        assert [record.key for record in await unfinished(ledger)] == [
+            str(each) for each in JobStatus if each not in ended
+        ]
         question = f"{schema.SELECT_WITH_ID} WHERE {schema.UNFINISHED} AND id > 0 ORDER BY id LIMIT 10"
         plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {question}")
         assert "unfinished_jobs" in str(plan.fetchall())
@@ -289,7 +293,7 @@ async def test_a_closed_ledger_raises_at_every_call(path: Path) -> None:
             await call()
         assert caught.value.permanent
     with pytest.raises(LedgerError, match="is closed"):
-        unfinished(ledger)
+        (await unfinished(ledger))
     await ledger.aclose()
 
 

@@ -270,7 +270,7 @@ async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
     async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
         client.submit("p")
         await asyncio.sleep(1)
-    assert unfinished(client.memory)[0].status is JobStatus.WAITING
+    assert (await unfinished(client.memory))[0].status is JobStatus.WAITING
     server.on_submit = None
     async with client_of(server, tmp_path, ledger=ledger) as client:
         await asyncio.gather(*await resumed(client))

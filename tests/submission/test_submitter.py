@@ -368,7 +368,7 @@ async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path:
         client.submit("p")
         await asyncio.sleep(2)
     assert len(server.posts) >= 2
-    assert unfinished(ledger)[0].status is JobStatus.SUBMITTING
+    assert (await unfinished(ledger))[0].status is JobStatus.SUBMITTING
     server.submit_script.clear()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await (await resumed(client))[0]
@@ -494,8 +494,8 @@ async def test_a_first_request_that_stops_is_the_only_one(tmp_path: Path, status
         assert all(type(result) is type(client.stop_error) for result in results)
         late = client.submit("late")
         assert isinstance((await outcomes([late]))[0], OmniError)
-        assert all(record.status is JobStatus.WAITING for record in unfinished(client.memory))
-        assert len(unfinished(client.memory)) == 501
+        assert all(record.status is JobStatus.WAITING for record in await unfinished(client.memory))
+        assert len(await unfinished(client.memory)) == 501
     assert len(server.posts) == 1
 
 
@@ -639,7 +639,7 @@ async def test_nothing_leaves_after_a_stop_that_is_still_being_recorded(tmp_path
         await outcomes([client.submit(f"p{number}") for number in range(400)])
         stopped = [post.at for post in server.posts if getattr(post.outcome, "status", 0) == 402]
         assert all(post.at <= stopped[0] + 0.05 for post in server.posts)
-        statuses = {record.status for record in unfinished(client.memory)}
+        statuses = {record.status for record in await unfinished(client.memory)}
         assert statuses == {JobStatus.WAITING}
 
 

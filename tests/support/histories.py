@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from omni_async.api.parsing import Response
     from omni_async.jobs.records import JobRecord
-    from omni_async.jobs.store import RecordPage
 
 _T = TypeVar("_T")
 
@@ -152,12 +151,6 @@ class InlineLedger(SqliteJobStore):
         if group.operations:
             self._carry_out(group)
             self._world.passes("commit")
-
-    def unfinished(self, after: int = 0, limit: int = 1000) -> _Operation[RecordPage]:
-        """Carry out what was queued immediately, as the thread does while the loop is blocked."""
-        operation = super().unfinished(after, limit)
-        self._turn()
-        return operation
 
     async def aclose(self) -> None:
         """Do what has gathered, and close."""

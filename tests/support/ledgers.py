@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from omni_async.jobs.records import JobRecord
-from omni_async.ledger import MemoryJobStore, SqliteJobStore
+from omni_async.ledger import SqliteJobStore
 from omni_async.ledger.schema import open_to_write
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
     from pathlib import Path
 
+    from omni_async.jobs.store import JobStore
     from omni_async.ledger.sqlite import _Operation
 
     Opener: TypeAlias = Callable[[Path], AbstractAsyncContextManager[SqliteJobStore]]
@@ -54,12 +55,12 @@ class InlineJobStore(SqliteJobStore):
         self._db.close()
 
 
-def unfinished(store: SqliteJobStore | MemoryJobStore) -> list[JobRecord]:
+async def unfinished(store: JobStore) -> list[JobRecord]:
     """Return all unfinished jobs of a store, read page by page."""
     found: list[JobRecord] = []
     after: int | None = 0
     while after is not None:
-        page = store.unfinished(after).wait_here()
+        page = await store.unfinished(after)
         found += page.records
         after = page.after
     return found
