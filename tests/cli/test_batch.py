@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+import omni_async.cli
 from omni_async import batch
 
 if TYPE_CHECKING:
     from omni_async.testing import SandboxThread
     from tests.support.shell import Shell
+
+
+README = Path(omni_async.cli.__file__).with_name("README.md").read_text("utf-8")
 
 
 def as_jsonl(*records: object) -> str:
@@ -72,6 +77,7 @@ async def test_the_fields_of_a_run_are_a_contract(shell: Shell) -> None:
     result = await shell.omni("batch", shell.write("p.txt", "a\n"), "--json")
     job, last = result.records
     assert set(job) == {"key", "line", "status", "task_id", "path", "paths", "cost", "error", "error_type"}
+    assert all(f"`{name}`" in README for name in (*job, *last["summary"]))
     assert set(last["summary"]) == {
         *("total", "clips", "already_complete", "failed", "unknown"),
         *("unfinished", "unfinished_accepted", "unfinished_ambiguous", "cost", "credits", "seconds", "folder"),

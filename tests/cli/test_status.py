@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
+import omni_async.cli
 from omni_async import JobRecord, JobStatus, LedgerTotals
 from omni_async.cli.job_table import LedgerSummary
 from tests.support.shell import wait_for_output
@@ -47,6 +48,8 @@ async def test_the_fields_of_status_are_a_contract(shell: Shell, sandbox: Sandbo
     assert list(by_key) == ["a", "b", "c"]
     assert all(set(job) == JOB for job in jobs)
     assert set(last["summary"]) == SUMMARY
+    readme = Path(omni_async.cli.__file__).with_name("README.md").read_text("utf-8")
+    assert all(f"`{name}`" in readme for name in (*JOB, *SUMMARY, *JobStatus))
     tasks = sandbox.record.tasks
     assert [by_key[key]["status"] for key in "abc"] == ["failed", "completed", "completed"]
     assert by_key["a"]["task_id"] is by_key["a"]["path"] is by_key["a"]["cost"] is None
