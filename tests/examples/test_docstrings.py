@@ -1,4 +1,4 @@
-"""The example in the docstring of each main class and method runs as it is, against a sandbox."""
+"""The example in the docstring of each main class, method and module runs as it is, against a sandbox."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async import Connection, Job, LedgerReader, Limits, OmniClient, Polling, Retry, VideoRequest
+from omni_async import Connection, Job, LedgerReader, Limits, OmniClient, Polling, Retry, VideoRequest, batch
 from omni_async.sandbox import Sandbox
 from omni_async.testing import SandboxThread
 from tests.support import snippets
@@ -28,6 +28,7 @@ DOCUMENTED = {
     "Connection": Connection,
     "LedgerReader": LedgerReader,
     "Sandbox": Sandbox,
+    "batch": batch,
 }
 
 
@@ -46,6 +47,7 @@ def test_the_example_runs(name: str, sandbox: SandboxThread, tmp_path: Path, mon
     assert 2 <= len(code.splitlines()) <= 10
     for variable, value in sandbox.environment.items():
         monkeypatch.setenv(variable, value)
+    (tmp_path / "prompts.jsonl").write_text('{"id": "apple", "prompt": "a red apple"}\n', "utf-8")
     monkeypatch.chdir(tmp_path)
     snippets.run(code, name=name)
 

@@ -80,6 +80,7 @@ async def test_the_program_of_the_readme_makes_clips(tmp_path: Path) -> None:
         assert (status, err) == (0, "")
         tasks = {task.task_id: task for task in sandbox.tasks}
         sandbox.assert_paid_once()
+    assert any("extend_from_task_id" in task.body for task in tasks.values())
     clips = clips_in(tmp_path / "clips")
     assert len(clips) >= 3
     assert clips.keys() == tasks.keys()
