@@ -19,7 +19,7 @@ from .session import describe, open_client, run_command
 from .summary import RunSummary
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterable, Mapping
     from pathlib import Path
 
     from omni_async import Job, OmniClient
@@ -47,7 +47,7 @@ class RunPlan:
 
     total: int
     ledger: Path
-    jobs: Callable[[OmniClient], Awaitable[Iterable[Job] | AsyncIterator[Job]]]
+    jobs: Callable[[OmniClient], Iterable[Job] | AsyncIterator[Job]]
     commands: FollowUpCommands
     prints_summary: bool = True
     line_numbers: Mapping[str, int] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class Run:
         settings = {**self._settings, "ledger": self._plan.ledger, "on_event": on_event}
         with anyio.CancelScope() as scope:
             async with open_client(self._server, **settings) as client, self._gallery.serve(client):
-                jobs = await self._plan.jobs(client)
+                jobs = self._plan.jobs(client)
                 self._client = client
                 async with show_progress(self._output, self._snapshot):
                     await self._follow(client, jobs, scope)

@@ -69,7 +69,7 @@ def batch(
     recorded = _recorded_jobs(file, lines, ledger)
     resubmit = recorded.keys_to_resubmit(retry_failed=retry_failed, retry_unknown=retry_unknown, sandbox=server.sandbox)
 
-    async def jobs(client: OmniClient) -> Iterable[Job]:
+    def jobs(client: OmniClient) -> Iterable[Job]:
         return requests.submit_lines(client, lines, resubmit=resubmit)
 
     plan = RunPlan(

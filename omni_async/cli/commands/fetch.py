@@ -52,7 +52,7 @@ def fetch(
     recorded = RecordedJobs()
     keys = _recorded_keys(unique_ids, ledger, recorded)
 
-    async def jobs(client: OmniClient) -> Iterable[Job]:
+    def jobs(client: OmniClient) -> Iterable[Job]:
         return (client.attach(task_id, key=keys.get(task_id)) for task_id in unique_ids)
 
     plan = RunPlan(

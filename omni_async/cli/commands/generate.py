@@ -72,7 +72,7 @@ def generate(
         extend_from_task_id=extend_from,
     )
 
-    async def jobs(client: OmniClient) -> Iterable[Job]:
+    def jobs(client: OmniClient) -> Iterable[Job]:
         return [client.submit(request)]
 
     ledger = ledger_for_run(folder, sandbox=server.sandbox)

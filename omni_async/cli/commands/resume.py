@@ -61,9 +61,6 @@ def resume(
         totals = reader.totals()
 
     async def jobs(client: OmniClient) -> AsyncIterator[Job]:
-        return continued(client)
-
-    async def continued(client: OmniClient) -> AsyncIterator[Job]:
         if not server.sandbox:
             async for job in client.resume():
                 yield job
