@@ -1,4 +1,4 @@
-"""A clip is whole or absent: MP4s built by hand, and everything that can be missing from them."""
+"""Which files are complete MP4s: files made by hand, and everything that can be missing from them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _reader(data: bytes) -> Callable[[int, int], bytes]:
     return lambda offset, length: data[offset : offset + length]
 
 
-def _fault(data: bytes) -> str | None:
+def _defect(data: bytes) -> str | None:
     return find_defect(_reader(data), len(data))
 
 
@@ -29,7 +29,7 @@ def _box(kind: bytes, content: bytes = b"", *, is_long: bool = False) -> bytes:
 
 
 def _endless(kind: bytes, content: bytes) -> bytes:
-    """Give a box that reaches to the end of the file."""
+    """Return a box that reaches to the end of the file."""
     return bytes(4) + kind + content
 
 
@@ -39,7 +39,7 @@ MDAT = _box(b"mdat", bytes(range(256)))
 MOOF = _box(b"moof", _box(b"mfhd", bytes(8)))
 FREE = _box(b"free", b"x")
 
-_WHOLE = [
+_COMPLETE = [
     pytest.param(FTYP + MDAT + MOOV, id="moov last"),
     pytest.param(FTYP + MOOV + MDAT, id="moov first"),
     pytest.param(FTYP + FREE + MDAT + MOOV, id="with a free box"),
@@ -57,40 +57,40 @@ _CUTTABLE = [
 ]
 
 
-@pytest.mark.parametrize("data", _WHOLE)
-def test_a_whole_mp4_has_no_fault(data: bytes) -> None:
-    """Every layout that encoders make is taken, with short, long and open-ended boxes."""
-    assert _fault(data) is None
+@pytest.mark.parametrize("data", _COMPLETE)
+def test_a_complete_mp4_has_no_defect(data: bytes) -> None:
+    """Every layout that encoders write is accepted, with short, long and open-ended boxes."""
+    assert _defect(data) is None
 
 
 @pytest.mark.parametrize("data", _CUTTABLE)
 def test_every_truncation_is_found(data: bytes) -> None:
-    """Whatever is cut off at the end, be it one byte or all, the rest is no whole MP4."""
-    assert [length for length in range(len(data)) if _fault(data[:length]) is None] == []
+    """Whatever is cut off at the end, one byte or all of them, the rest is no complete MP4."""
+    assert [length for length in range(len(data)) if _defect(data[:length]) is None] == []
 
 
-def test_every_truncation_but_one_between_boxes_is_found() -> None:
-    """With moov first, only a cut exactly where the media would begin cannot be told from a clip by its structure."""
+def test_every_truncation_is_found_but_one_between_boxes() -> None:
+    """With moov first, only a cut exactly where the media begins cannot be recognised by the structure."""
     data = FTYP + MOOV + MDAT
-    assert [length for length in range(len(data)) if _fault(data[:length]) is None] == [len(FTYP + MOOV)]
+    assert [length for length in range(len(data)) if _defect(data[:length]) is None] == [len(FTYP + MOOV)]
 
 
-def test_an_open_end_hides_only_cuts_within_itself() -> None:
-    """A box to the end of the file cannot tell that it was cut; everything before it can."""
+def test_an_open_ended_box_hides_only_cuts_within_itself() -> None:
+    """A cut within a box to the end of the file is not found; every cut before it is."""
     data = FTYP + MDAT + _endless(b"moov", bytes(40))
     start = len(FTYP + MDAT)
-    assert [length for length in range(start + 8) if _fault(data[:length]) is None] == []
+    assert [length for length in range(start + 8) if _defect(data[:length]) is None] == []
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 15, 16, 40])
 @pytest.mark.parametrize("data", _CUTTABLE)
-def test_bytes_too_many_are_found(data: bytes, count: int) -> None:
-    """A body that goes on after the last box is not what was announced."""
-    assert _fault(data + b"\x01" * count) is not None
+def test_extra_bytes_are_found(data: bytes, count: int) -> None:
+    """A body that continues after the last box is no clip."""
+    assert _defect(data + b"\x01" * count) is not None
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "text"),
     [
         pytest.param(b"", "moov", id="nothing"),
         pytest.param(FTYP, "moov", id="no moov"),
@@ -98,27 +98,27 @@ def test_bytes_too_many_are_found(data: bytes, count: int) -> None:
         pytest.param(MOOV + FTYP + MDAT, "does not begin like an MP4", id="ftyp not first"),
         pytest.param(b'{"error":{"message":"expired"}}', "does not begin like an MP4", id="JSON"),
         pytest.param(b"<!DOCTYPE html><html></html>", "does not begin like an MP4", id="HTML"),
-        pytest.param(b"RIFF\x00\x00\x00\x00WEBPVP8 ", "does not begin like an MP4", id="a picture"),
-        pytest.param(bytes(5000), "does not begin like an MP4", id="zeros: space that was never written"),
-        pytest.param(FTYP + MOOV + b"\x00\x00\x00\x07mdat", "does not end within", id="a box shorter than its head"),
+        pytest.param(b"RIFF\x00\x00\x00\x00WEBPVP8 ", "does not begin like an MP4", id="an image"),
+        pytest.param(bytes(5000), "does not begin like an MP4", id="zeros: blocks that were never written"),
+        pytest.param(FTYP + MOOV + b"\x00\x00\x00\x07mdat", "does not end within", id="a box shorter than its header"),
         pytest.param(FTYP + b"\xff\xff\xff\xffmoov", "does not end within", id="a box longer than the file"),
         pytest.param(FTYP + b"\x00\x00\x00\x01moov" + (8).to_bytes(8, "big"), "does not end", id="64-bit, 8"),
         pytest.param(FTYP + b"\x00\x00\x00\x01moov" + (15).to_bytes(8, "big"), "does not end", id="64-bit, too short"),
         pytest.param(FTYP + b"\x00\x00\x00\x01moov" + b"\xff" * 8, "does not end", id="64-bit, too long"),
         pytest.param(FTYP + b"\x00\x00\x00\x01moov" + b"\x00" * 4, "does not end", id="64-bit, cut off"),
-        pytest.param(FTYP + FREE * 100_001 + MOOV, "boxes", id="boxes without end"),
+        pytest.param(FTYP + FREE * 100_001 + MOOV, "boxes", id="too many boxes"),
     ],
 )
-def test_what_is_no_clip_is_told(data: bytes, words: str) -> None:
-    """The sentence says what is wrong."""
-    fault = _fault(data)
-    assert fault is not None
-    assert words in fault
+def test_the_defect_is_described(data: bytes, text: str) -> None:
+    """The description says what is wrong."""
+    defect = _defect(data)
+    assert defect is not None
+    assert text in defect
 
 
 @given(st.binary(max_size=200), st.sampled_from([b"", FTYP, FTYP + MOOV, FTYP + MDAT]))
-def test_no_bytes_make_the_reading_fail(tail: bytes, head: bytes) -> None:
-    """Any file gets a sentence or None, after a bounded number of reads."""
+def test_no_bytes_make_the_check_fail(tail: bytes, head: bytes) -> None:
+    """Any file gets a description or None, after a limited number of reads."""
     reads, data = 0, head + tail
 
     def read(offset: int, length: int) -> bytes:
@@ -128,13 +128,13 @@ def test_no_bytes_make_the_reading_fail(tail: bytes, head: bytes) -> None:
         assert length <= 16
         return data[offset : offset + length]
 
-    fault = find_defect(read, len(data))
-    assert fault is None or fault
+    defect = find_defect(read, len(data))
+    assert defect is None or defect
     assert reads <= len(data) // 8 + 1
 
 
 @given(st.integers(0, len(FTYP + MDAT) + 7))
-def test_a_file_that_shrinks_meanwhile_is_no_clip(kept: int) -> None:
-    """Fewer bytes than the size says are a fault, not a crash."""
+def test_a_file_that_shrinks_during_the_check_is_no_clip(kept: int) -> None:
+    """Fewer bytes than the given size are a defect, not a crash."""
     data = FTYP + MDAT + MOOV
     assert find_defect(_reader(data[:kept]), len(data)) is not None

@@ -1,4 +1,4 @@
-"""How a clip's bytes are asked for, and what each answer means."""
+"""What the request for a clip asks for, and what each response means."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def _part(offset: int = 0, total: int | None = None, validator: str = "", etag: 
     ("part", "expected"),
     [
         pytest.param(_part(), {}, id="from the start"),
-        pytest.param(_part(0, 100, _ETAG), {}, id="nothing here yet"),
+        pytest.param(_part(0, 100, _ETAG), {}, id="no bytes yet"),
         pytest.param(_part(5, 100, _ETAG), {"Range": "bytes=5-", "If-Range": _ETAG}, id="the rest, if unchanged"),
         pytest.param(_part(5, None, _ETAG), {"Range": "bytes=5-", "If-Range": _ETAG}, id="size unknown"),
         pytest.param(_part(5, 100), {"Range": "bytes=5-"}, id="no validator, but a size to compare"),
-        pytest.param(_part(5), {}, id="nothing to tell whether it is the same"),
+        pytest.param(_part(5), {}, id="nothing to recognise the clip by"),
     ],
 )
-def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState, expected: dict[str, str]) -> None:
-    """`Range` goes with something to compare, and the body always comes as it is."""
+def test_the_rest_is_requested_only_if_a_change_can_be_noticed(part: PartState, expected: dict[str, str]) -> None:
+    """`Range` is sent if there is something to compare, and a compressed body is never accepted."""
     headers = request_headers(part)
     assert {name: value for name, value in headers.items() if name in {"Range", "If-Range"}} == expected
     assert headers["Accept-Encoding"] == "identity"
@@ -36,18 +36,18 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
 
 
 @pytest.mark.parametrize(
-    ("status", "headers", "part", "answer"),
+    ("status", "headers", "part", "expected"),
     [
         pytest.param(
             200,
             {"content-length": "100", "etag": _ETAG},
             _part(),
             TransferDecision(TransferStep.FULL, 100, _ETAG),
-            id="whole",
+            id="complete",
         ),
-        pytest.param(200, {}, _part(), TransferDecision(TransferStep.FULL), id="whole, size unknown"),
+        pytest.param(200, {}, _part(), TransferDecision(TransferStep.FULL), id="complete, size unknown"),
         pytest.param(
-            200, {"content-length": "x"}, _part(), TransferDecision(TransferStep.FULL), id="a size that is none"
+            200, {"content-length": "x"}, _part(), TransferDecision(TransferStep.FULL), id="a size that is no number"
         ),
         pytest.param(200, {"content-length": "-5"}, _part(), TransferDecision(TransferStep.FULL), id="a negative size"),
         pytest.param(
@@ -71,13 +71,15 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
             TransferDecision(TransferStep.FULL, 100),
             id="200 instead of 206",
         ),
-        pytest.param(200, {"etag": 'W/"x"'}, _part(), TransferDecision(TransferStep.FULL), id="a weak tag is none"),
+        pytest.param(
+            200, {"etag": 'W/"x"'}, _part(), TransferDecision(TransferStep.FULL), id="a weak etag is no validator"
+        ),
         pytest.param(
             200,
             {"etag": 'W/"x"', "last-modified": _DATE},
             _part(),
             TransferDecision(TransferStep.FULL, None, _DATE),
-            id="the date in its place",
+            id="the date instead",
         ),
         pytest.param(
             206,
@@ -91,7 +93,7 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
             {"content-range": "bytes 5-99/100"},
             _part(5, 100, _ETAG),
             TransferDecision(TransferStep.CONTINUE, 100, _ETAG),
-            id="the rest, no tag: the old one stays",
+            id="the rest, no etag: the old one stays",
         ),
         pytest.param(
             206,
@@ -112,7 +114,7 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
             {"content-range": "bytes 0-9/100"},
             _part(),
             TransferDecision(TransferStep.CONTINUE, 100),
-            id="unasked, from 0",
+            id="not requested, from 0",
         ),
         pytest.param(
             206,
@@ -121,7 +123,7 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
             TransferDecision(TransferStep.CONTINUE, 100),
             id="a piece of the rest",
         ),
-        pytest.param(206, {}, _part(5, 100), TransferDecision(TransferStep.RESTART), id="206 that does not say where"),
+        pytest.param(206, {}, _part(5, 100), TransferDecision(TransferStep.RESTART), id="206 without a range"),
         pytest.param(
             206, {"content-range": "bytes */100"}, _part(5, 100), TransferDecision(TransferStep.RESTART), id="no range"
         ),
@@ -130,14 +132,14 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
             {"content-range": "bytes 4-99/100"},
             _part(5, 100),
             TransferDecision(TransferStep.RESTART),
-            id="another place, before",
+            id="an earlier offset",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 6-99/100"},
             _part(5, 100),
             TransferDecision(TransferStep.RESTART),
-            id="another place, after",
+            id="a later offset",
         ),
         pytest.param(
             206,
@@ -151,26 +153,26 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
             {"content-range": "bytes 5-99/100", "etag": 'W/"y"'},
             _part(5, 100, _DATE, 'W/"x"'),
             TransferDecision(TransferStep.RESTART),
-            id="another weak tag",
+            id="another weak etag",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 5-99/100", "etag": '"v2"'},
             _part(5, 100, _ETAG),
             TransferDecision(TransferStep.RESTART),
-            id="another tag",
+            id="another etag",
         ),
         pytest.param(
             206,
             {"content-range": "bytes 5-99/100", "content-encoding": "gzip"},
             _part(5, 100),
             TransferDecision(TransferStep.RESTART),
-            id="encoded: it cannot be joined",
+            id="encoded: it cannot be appended",
         ),
         pytest.param(
             416, {"content-range": "bytes */100"}, _part(500, 600), TransferDecision(TransferStep.RESTART), id="416"
         ),
-        pytest.param(416, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id="416 to no range"),
+        pytest.param(416, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id="416 without a range"),
         *[
             pytest.param(status, {}, _part(5, 9), TransferDecision(TransferStep.REFRESH_URL), id=str(status))
             for status in (401, 403, 404, 410)
@@ -183,12 +185,13 @@ def test_the_rest_is_asked_for_only_where_it_can_be_told_to_fit(part: PartState,
         pytest.param(304, {}, _part(5, 9), TransferDecision(TransferStep.RETRY_LATER), id="304"),
     ],
 )
-def test_each_answer_means_one_thing(
-    status: int, headers: dict[str, str], part: PartState, answer: TransferDecision
+def test_each_response_means_one_step(
+    status: int, headers: dict[str, str], part: PartState, expected: TransferDecision
 ) -> None:
-    """Design 9: what is joined fits, what does not fit starts over, dead links are renewed, trouble passes."""
-    found = classify_transfer(status, headers, part)
-    assert (found.step, found.total, found.validator) == (answer.step, answer.total, answer.validator)
+    """Bytes that fit are appended, others begin the clip again, expired URLs are refreshed, errors are waited out."""
+    decision = classify_transfer(status, headers, part)
+    assert (decision.step, decision.total) == (expected.step, expected.total)
+    assert decision.validator == expected.validator
 
 
 @pytest.mark.parametrize(
@@ -199,8 +202,8 @@ def test_each_answer_means_one_thing(
         pytest.param(206, {"content-range": f"bytes {'9' * 5000}-1/2"}, id="the start of Content-Range"),
     ],
 )
-def test_numbers_without_end_are_no_crash(status: int, headers: dict[str, str]) -> None:
-    """A host of clips is a stranger: whatever number it names, the other downloads go on."""
+def test_huge_numbers_do_not_crash(status: int, headers: dict[str, str]) -> None:
+    """The host of a clip is not trusted: whatever number it sends, other downloads continue."""
     classify_transfer(status, headers, _part())
 
 
@@ -212,20 +215,22 @@ def test_numbers_without_end_are_no_crash(status: int, headers: dict[str, str]) 
     ),
     st.builds(_part, st.integers(0, 300), st.none() | st.integers(0, 300), st.sampled_from(["", _ETAG, _DATE])),
 )
-def test_only_what_begins_where_the_part_ends_is_joined(status: int, headers: dict[str, str], part: PartState) -> None:
-    """Whatever a host answers, it is judged; and no byte is ever put in another's place."""
-    answer = classify_transfer(status, headers, part)
-    if answer.step is TransferStep.CONTINUE:
+def test_only_bytes_that_begin_where_the_clip_ends_are_appended(
+    status: int, headers: dict[str, str], part: PartState
+) -> None:
+    """Every response is classified, and no byte is ever written at the wrong offset."""
+    decision = classify_transfer(status, headers, part)
+    if decision.step is TransferStep.CONTINUE:
         assert status == 206
         assert int(headers["content-range"].split()[1].split("-")[0]) == part.offset
-        assert part.total is None or answer.total == part.total
-    if answer.step is TransferStep.FULL:
+        assert part.total is None or decision.total == part.total
+    if decision.step is TransferStep.FULL:
         assert status == 200
-    assert not answer.validator.startswith("W/") or "last-modified" in headers
+    assert not decision.validator.startswith("W/") or "last-modified" in headers
 
 
-def test_progress_is_to_get_further_than_ever() -> None:
-    """Whoever starts over again and again gets nowhere, however many bytes arrive."""
+def test_progress_means_more_bytes_than_ever_before() -> None:
+    """Receiving the same bytes again and again is no progress."""
     part = PartState()
     assert part.grew(10)
     part.reset()
@@ -237,6 +242,6 @@ def test_progress_is_to_get_further_than_ever() -> None:
 @pytest.mark.parametrize(
     ("offset", "total", "is_short"), [(5, 6, True), (6, 6, False), (7, 6, False), (5, None, False), (0, 0, False)]
 )
-def test_a_part_is_short_of_what_was_announced(offset: int, total: int | None, is_short: bool) -> None:
-    """Where a size was announced, fewer bytes are a transfer that broke off."""
+def test_a_part_is_short_if_it_has_fewer_bytes_than_announced(offset: int, total: int | None, is_short: bool) -> None:
+    """Fewer bytes than announced mean a broken transfer."""
     assert _part(offset, total).is_short is is_short
