@@ -11,6 +11,7 @@ import logging
 import sys
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -292,9 +293,18 @@ class ClientRuntime:
 
     async def _record_output_dir(self) -> None:
         """Record where the clips are, so that a reader of the ledger can name their paths."""
-        output_dir = json.dumps(str(self._clips.root))
-        if await self._ledger.get_fact(OUTPUT_DIR) != output_dir:
-            self._ledger.set_fact(OUTPUT_DIR, output_dir)  # not awaited: a full disk stops submits, not the opening
+        output_dir, before = json.dumps(str(self._clips.root)), await self._ledger.get_fact(OUTPUT_DIR)
+        if before == output_dir:
+            return
+        self._ledger.set_fact(OUTPUT_DIR, output_dir)  # not awaited: a full disk stops submits, not the opening
+        # A folder that is gone was moved to the new place. One that is still there may hold clips, each of them paid.
+        if before is not None and await asyncio.to_thread(Path(json.loads(before)).is_dir):
+            _log.warning(
+                "the clips of this ledger were in %s until now. From now on they are looked for in %s: move them, "
+                "or they are downloaded again",
+                json.loads(before),
+                self._clips.root,
+            )
 
     async def _run_stages(self) -> None:
         try:

@@ -92,6 +92,24 @@ async def test_a_moved_folder_is_found_under_its_new_name(tmp_path: Path) -> Non
         assert [record.paths for record in reader.jobs()] == [(str(tmp_path / "moved" / "fox.mp4"),)]
 
 
+@pytest.mark.parametrize("is_moved", [True, False])
+async def test_another_output_folder_for_the_same_ledger_is_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, is_moved: bool
+) -> None:
+    """Clips that stay in the old folder are downloaded again, without paying; where they were moved, none is."""
+    server, ledger = MemoryServer(), tmp_path / "ledger.db"
+    async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
+        await client.submit("a fox", key="fox")
+    if is_moved:
+        (tmp_path / "one").rename(tmp_path / "two")
+    async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
+        assert await client.submit("a fox", key="fox") == tmp_path / "two" / "fox.mp4"
+    assert (len(server.posts), len(server.downloads)) == (1, 1 if is_moved else 2)
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == (not is_moved)
+    assert all(str(tmp_path / "one") in warning and str(tmp_path / "two") in warning for warning in warnings)
+
+
 def test_the_repr_of_a_client_names_the_absolute_folder(tmp_path: Path, elsewhere: Path) -> None:
     """So that a log shows where its clips are."""
     assert f"output_dir='{tmp_path}/clips'" in repr(OmniClient("sk-test", output_dir="clips"))
