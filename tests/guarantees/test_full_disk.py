@@ -1,14 +1,15 @@
-"""The ledger on a disk without room: who waits is told, and what could not be written is written when there is room."""
+"""The ledger on a full disk: waiters get an error, and what could not be written is written once there is space."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import closing, suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async import LedgerError
+from omni_async import JobStatus, LedgerError
 from omni_async.ledger import LedgerReader, SqliteJobStore
 from tests.support.ledgers import opened, record_of, unfinished
 
@@ -20,18 +21,18 @@ BIG = "x" * 20_000
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Real time."""
+    """Return the backend for real time."""
     return "asyncio"
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the ledger of a test is."""
+    """Return the path of the ledger of a test."""
     return tmp_path / "ledger.db"
 
 
 def _fill(ledger: SqliteJobStore) -> None:
-    """Let the file have no page more than it has."""
+    """Make the disk full: the file may not grow by a page."""
     (pages,) = ledger._db.execute("PRAGMA page_count").fetchone()
     ledger._db.execute(f"PRAGMA max_page_count={pages}")
 
@@ -40,15 +41,16 @@ def _make_room(ledger: SqliteJobStore) -> None:
     ledger._db.execute("PRAGMA max_page_count=1000000")
 
 
-async def test_a_full_disk_is_told_and_saves_are_not_forgotten(path: Path) -> None:
-    """Each operation of the failing group raises; with room again, the next write brings all the saves along."""
+async def test_saves_that_failed_are_repeated(path: Path) -> None:
+    """Each operation of the failed group raises. With space again, the next write includes all of its saves."""
     async with opened(path) as ledger:
         await ledger.insert(record_of("before"))
         _fill(ledger)
         operations = [ledger.save(record_of(f"k{number}", error=BIG)) for number in range(3)]
         for operation in operations:
-            with pytest.raises(LedgerError, match="cannot be written: database or disk is full"):
+            with pytest.raises(LedgerError, match="cannot be written: database or disk is full") as caught:
                 await operation
+            assert not caught.value.permanent  # there may be space again
         with pytest.raises(LedgerError):
             await ledger.save(record_of("k0", error=BIG, submits=2))
         _make_room(ledger)
@@ -58,8 +60,8 @@ async def test_a_full_disk_is_told_and_saves_are_not_forgotten(path: Path) -> No
     assert found == {"before": 0, "k0": 2, "k1": 0, "k2": 0, "after": 0}
 
 
-async def test_an_insert_that_failed_is_forgotten(path: Path) -> None:
-    """Whoever was told that his job is not recorded never finds it recorded later: it was not sent either."""
+async def test_an_insert_that_failed_is_not_repeated(path: Path) -> None:
+    """A job whose insert raised is never recorded later: it was not sent either."""
     async with opened(path) as ledger:
         _fill(ledger)
         with pytest.raises(LedgerError):
@@ -68,8 +70,8 @@ async def test_an_insert_that_failed_is_forgotten(path: Path) -> None:
         assert await ledger.find("k") is None
 
 
-async def test_the_newest_state_wins_over_what_failed_before(path: Path) -> None:
-    """A save that failed never comes back over a later one that went through."""
+async def test_a_newer_save_wins_over_one_that_failed(path: Path) -> None:
+    """A save that failed never overwrites a later one that succeeded."""
     async with opened(path) as ledger:
         _fill(ledger)
         with pytest.raises(LedgerError):
@@ -82,8 +84,8 @@ async def test_the_newest_state_wins_over_what_failed_before(path: Path) -> None
         assert (found.submits, found.error) == (2, "")
 
 
-async def test_what_cannot_be_written_to_the_end_is_named(path: Path) -> None:
-    """Closing tries once more, and then raises with the keys; the file is whole, as it was before."""
+async def test_closing_names_the_jobs_that_could_not_be_written(path: Path) -> None:
+    """Closing tries once more, then raises an error with the keys. The file is undamaged."""
     ledger = SqliteJobStore(path)
     await ledger.open()
     await ledger.insert(record_of("before"))
@@ -97,11 +99,11 @@ async def test_what_cannot_be_written_to_the_end_is_named(path: Path) -> None:
 
 
 async def test_a_real_full_disk(small_disk: Path) -> None:
-    """The same on a file system that is really full: told, kept, and written once something was removed."""
-    ballast = small_disk / "ballast"
+    """The same on a file system that is really full: saves raise, are kept, and are written once there is space."""
+    filler = small_disk / "ballast"
     async with opened(small_disk / "ledger.db") as ledger:
         await ledger.insert(record_of("before"))
-        with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        with filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(4096))
         failed = 0
@@ -111,8 +113,23 @@ async def test_a_real_full_disk(small_disk: Path) -> None:
             except LedgerError:
                 failed += 1
         assert failed > 100
-        ballast.unlink()
+        filler.unlink()
         async with asyncio.timeout(20):
             await ledger.save(record_of("after"))
     async with opened(small_disk / "ledger.db") as ledger:
         assert len(await unfinished(ledger)) == 202
+
+
+async def test_an_acceptance_that_could_not_be_written_is_repeated(path: Path) -> None:
+    """A task_id may be billed: it is recorded as soon as there is space, also if the job was cancelled meanwhile."""
+    accepted = record_of("k", status=JobStatus.RUNNING, task_id="task_1", submits=1, idempotency_key="i")
+    async with opened(path) as ledger:
+        await ledger.insert(replace(accepted, status=JobStatus.CANCELLED, task_id=None, error="cancelled"))
+        ledger._db.execute("PRAGMA query_only=ON")
+        with pytest.raises(LedgerError):
+            await ledger.record_accepted(accepted)
+        ledger._db.execute("PRAGMA query_only=OFF")
+        await ledger.save(record_of("other"))
+        found = await ledger.find("k")
+    assert found is not None
+    assert (found.status, found.task_id, found.error) == (JobStatus.CANCELLED, "task_1", "cancelled")

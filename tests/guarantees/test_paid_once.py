@@ -1,4 +1,4 @@
-"""What cannot be recorded is not bought, and a ceiling on the cost is never passed, over all runs of a ledger."""
+"""A job that cannot be recorded is not submitted, and the cost limit is never exceeded, over all runs of a ledger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async import CostLimitReached, DownloadError, JobStatus, LedgerError, Limits, OmniClient
+from omni_async import CostLimitReached, DownloadError, JobRecord, JobStatus, LedgerError, Limits, OmniClient
 from omni_async.ledger import SqliteJobStore
 from omni_async.sandbox import Sandbox
 from tests.client.test_resume import Service, slow
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+pytest.importorskip("av", reason="the sandbox renders clips with the extra `media`")
 
 PRICE = 0.44  # of five seconds
 
 
 @pytest.fixture
 def anyio_backend() -> str:
-    """Real time."""
+    """Return the backend for real time."""
     return "asyncio"
 
 
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    """A quick sandbox whose clips all cost the same."""
+    """Open a quick sandbox whose clips all cost the same."""
     async with Sandbox(prerendered=True, median=0.1, sigma=0.01, seconds=5) as sandbox:
         yield Service(sandbox, tmp_path / "clips")
 
 
 def ledger_of(client: OmniClient) -> SqliteJobStore:
-    """The ledger of an open client."""
+    """Return the ledger of an open client."""
     assert client._runtime is not None
     ledger = client._runtime.registry.store
     assert isinstance(ledger, SqliteJobStore)
@@ -44,21 +44,22 @@ def ledger_of(client: OmniClient) -> SqliteJobStore:
 
 
 def fill(client: OmniClient) -> None:
-    """Let the ledger's disk be full: its file may have no page more than it has."""
+    """Make the ledger's disk full: its file may not grow by a page."""
     db = ledger_of(client)._db
     db.execute(f"PRAGMA max_page_count={db.execute('PRAGMA page_count').fetchone()[0]}")
 
 
 def make_room(client: OmniClient) -> None:
-    """Let there be room again."""
+    """Let the file grow again."""
     ledger_of(client)._db.execute("PRAGMA max_page_count=1000000")
 
 
 LONG = "a fox " * 2000  # so long that its row needs a page
 
 
-async def test_a_full_disk_stops_the_line_before_the_next_post(service: Service) -> None:
-    """No POST leaves that could not be recorded; waiters are told; with room again, `resume` and `submit` go on."""
+@pytest.mark.slow
+async def test_a_full_disk_stops_submits_before_the_next_post(service: Service) -> None:
+    """Nothing is sent that could not be recorded, and waiters get the error. With space again, everything continues."""
     async with service.client() as client:
         await client.submit("a hen", key="hen")
         fill(client)
@@ -76,10 +77,10 @@ async def test_a_full_disk_stops_the_line_before_the_next_post(service: Service)
     assert service.submits == service.sandbox.record.accepted == 21
 
 
-async def test_a_disk_that_fills_up_between_row_and_post_leaves_no_doubt(
+async def test_a_submit_whose_sending_cannot_be_recorded_is_not_sent(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The job is recorded, its sending is not: it is not sent, and with room again it says `waiting`."""
+    """The job is recorded, but not that it is being sent: it is not sent, and its row says `waiting` once it can."""
     really_save = SqliteJobStore.save
 
     def save(ledger: SqliteJobStore, record: Any) -> Any:
@@ -105,10 +106,10 @@ async def test_a_disk_that_fills_up_between_row_and_post_leaves_no_doubt(
     assert service.submits == 1
 
 
-async def test_what_was_accepted_on_a_full_disk_is_followed_and_recorded_later(
+async def test_a_job_accepted_on_a_full_disk_is_followed_and_recorded_later(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The task_id cannot be written down: the line stops, the clip still comes, and with room the row catches up."""
+    """Its task_id cannot be recorded: submits stop, the clip is still downloaded, and the row follows later."""
     really_record = SqliteJobStore.record_accepted
     is_full = True
 
@@ -132,8 +133,8 @@ async def test_what_was_accepted_on_a_full_disk_is_followed_and_recorded_later(
     assert service.submits == 1
 
 
-async def test_a_row_that_cannot_be_written_to_the_end_is_told(service: Service) -> None:
-    """Where the disk stays full until the client is left, leaving it raises, and names the job."""
+async def test_changes_that_can_never_be_written_are_reported_on_leaving(service: Service) -> None:
+    """If the disk stays full until the client is left, leaving it raises an error that names the job."""
     client = service.client()
     slow(service, 0.5)
     await client.__aenter__()
@@ -151,46 +152,48 @@ async def test_a_row_that_cannot_be_written_to_the_end_is_told(service: Service)
     assert service.submits == 1
 
 
-@pytest.mark.parametrize("ceiling", [0.0, 0.9, 1.0, 2.0, 3.3])
-async def test_the_ceiling_is_never_passed(service: Service, ceiling: float) -> None:
-    """As many as fit under it are bought, bill by bill, and the rest stay waiting with the reason."""
-    async with service.client(limits=Limits(max_cost=ceiling)) as client:
+@pytest.mark.parametrize("limit", [0.0, 0.9, 1.0, 2.0, 3.3])
+async def test_the_cost_limit_is_never_exceeded(service: Service, limit: float) -> None:
+    """As many jobs as fit are submitted, one price after another, and the rest stay waiting with the reason."""
+    async with service.client(limits=Limits(max_cost=limit)) as client:
         jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(12)]
         async with asyncio.timeout(30):
             outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         assert isinstance(client.stop_error, CostLimitReached)
-    bought = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
-    # Before the first bill a clip is thought to cost a dollar.
-    assert len(bought) == service.sandbox.record.accepted == (int(ceiling / PRICE) if ceiling >= 1 else 0)
-    assert service.sandbox.record.paid <= ceiling
+    submitted = [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+    # Before the first price is known, a clip is estimated at one dollar.
+    assert len(submitted) == service.sandbox.record.accepted == (int(limit / PRICE) if limit >= 1 else 0)
+    assert service.sandbox.record.paid <= limit
     assert {type(outcome) for outcome in outcomes if isinstance(outcome, BaseException)} <= {CostLimitReached}
-    assert sum(job.status is JobStatus.WAITING for job in jobs) == 12 - len(bought)
+    assert sum(job.status is JobStatus.WAITING for job in jobs) == 12 - len(submitted)
 
 
-async def test_earlier_runs_count_under_the_ceiling(service: Service) -> None:
-    """A run with a higher ceiling buys what the difference allows, and one with the same buys nothing."""
-    for ceiling, paid in ((1.0, 2), (1.0, 2), (2.0, 4), (1.5, 4), (100.0, 6)):
-        async with service.client(limits=Limits(max_cost=ceiling)) as client:
+@pytest.mark.slow
+async def test_earlier_runs_count_towards_the_cost_limit(service: Service) -> None:
+    """A run with a higher limit submits what the difference allows, and one with the same limit nothing."""
+    for limit, paid in ((1.0, 2), (1.0, 2), (2.0, 4), (1.5, 4), (100.0, 6)):
+        async with service.client(limits=Limits(max_cost=limit)) as client:
             jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(6)]
             outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         assert service.sandbox.record.accepted == paid
         assert sum(isinstance(outcome, CostLimitReached) for outcome in outcomes) == 6 - paid
 
 
-async def test_what_is_outstanding_counts_before_its_bill(service: Service) -> None:
-    """While tasks run, only so many are out as would fit at the price thought of; failed ones give their room back."""
+@pytest.mark.slow
+async def test_running_tasks_count_before_their_price_is_known(service: Service) -> None:
+    """No more tasks run than fit at the estimated price. The estimate of a failed one is free again."""
     object.__setattr__(service.sandbox.settings, "fail_rate", 0.5)
     async with service.client(limits=Limits(max_cost=3.0)) as client:
         jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(40)]
         await asyncio.gather(*jobs, return_exceptions=True)
     record = service.sandbox.record
-    assert record.paid == pytest.approx(6 * PRICE)  # a seventh would have passed it
+    assert record.paid == pytest.approx(6 * PRICE)  # a seventh would have exceeded it
     assert record.accepted > 6
     assert record.max_in_flight <= 6
 
 
-async def test_a_job_in_doubt_holds_its_place_under_the_ceiling(service: Service) -> None:
-    """A submit without an answer may have been paid: nothing else takes its room, and it is sent again itself."""
+async def test_an_ambiguous_submit_counts_towards_the_cost_limit(service: Service) -> None:
+    """A submit without a reply may have been paid: no other job takes its share, and it is sent again itself."""
     service.sandbox.script("submit", ["drop_after", "drop_before"])
     async with service.client(limits=Limits(max_cost=1.0)) as client:
         jobs = [client.submit(f"fox {number}", key=f"fox {number}") for number in range(5)]
@@ -198,3 +201,19 @@ async def test_a_job_in_doubt_holds_its_place_under_the_ceiling(service: Service
             outcomes = await asyncio.gather(*jobs, return_exceptions=True)
     assert sum(not isinstance(outcome, BaseException) for outcome in outcomes) == 2
     assert service.sandbox.record.accepted == 2
+
+
+async def test_what_other_processes_spent_counts_once_it_is_read(service: Service) -> None:
+    """The store is the source of the sum: read again, it includes the jobs of others and still those of this client."""
+    async with service.client(limits=Limits(max_cost=3.0)) as client:
+        await client.submit("a fox", key="fox")
+        runtime = client._runtime
+        assert runtime is not None
+        others = JobRecord(key="of another process", status=JobStatus.COMPLETED, task_id="task_other", cost=2.5)
+        await ledger_of(client).save(others)
+        assert runtime.registry.totals.spending.paid == pytest.approx(PRICE)
+        await runtime.registry.read_spending()
+        assert runtime.registry.totals.spending.paid == pytest.approx(PRICE + 2.5)
+        with pytest.raises(CostLimitReached, match=r"\$2\.94 is paid"):
+            await client.submit("a hen", key="hen")
+    assert service.submits == 1

@@ -1,6 +1,6 @@
-"""A program that makes a batch of clips, started by the crash tests as a process of its own, to be killed.
+"""A program that makes a batch of clips. The crash tests start it as a process of its own and kill it.
 
-It takes its orders as one JSON object and tells how each job ended as one JSON object on its last line.
+It gets its options as one JSON object, and prints the outcome of each job as one JSON object on its last line.
 """
 
 from __future__ import annotations
@@ -13,24 +13,24 @@ from typing import Any
 from omni_async import Limits, OmniClient, Polling, Retry
 
 
-async def main(orders: dict[str, Any]) -> dict[str, Any]:
-    """Submit all, wait for all, and give `{key: [status, error class, error]}` and the sum of submits."""
-    retry = Retry(wait_initial=0.05, wait_max=0.5, ambiguous=orders.get("ambiguous", "retry"))
+async def main(options: dict[str, Any]) -> dict[str, Any]:
+    """Submit all jobs and wait for them. Return `{key: [status, class of the outcome, outcome]}` and the submits."""
+    retry = Retry(wait_initial=0.05, wait_max=0.5, ambiguous=options.get("ambiguous", "retry"))
     polling = Polling(min_interval=0.2, max_interval=1.0)
     client = OmniClient(
         "sk-driver",
-        base_url=orders["base_url"],
-        output_dir=orders["folder"],
-        limits=Limits(submits_per_minute=orders.get("per_minute")),
+        base_url=options["base_url"],
+        output_dir=options["folder"],
+        limits=Limits(submits_per_minute=options.get("per_minute")),
         retry=retry,
         polling=polling,
     )
-    if orders.get("webhook"):
-        client.webhook(orders["webhook"])
+    if options.get("webhook"):
+        client.webhook(options["webhook"])
     async with client:
-        jobs = [client.submit(f"clip {number}", key=f"k{number:03}") for number in range(orders["jobs"])]
-        print("begun", flush=True)  # noqa: T201 - for whoever is to kill it
-        jobs += [jobs[number].extend(f"and {number}", key=f"e{number:03}") for number in range(orders["chains"])]
+        jobs = [client.submit(f"clip {number}", key=f"k{number:03}") for number in range(options["jobs"])]
+        print("begun", flush=True)  # noqa: T201 - the crash test waits for this line
+        jobs += [jobs[number].extend(f"and {number}", key=f"e{number:03}") for number in range(options["chains"])]
         outcomes = await asyncio.gather(*jobs, return_exceptions=True)
         submits = client.statistics().submits
     ended = {
