@@ -27,7 +27,7 @@ class ShuttingDown(Exception):
 async def open_client(app: web.Application) -> AsyncIterator[None]:
     with suppress(ShuttingDown):
         async with OmniClient(output_dir="clips") as client:
-            app[CLIENT], app[JOBS] = client, {job.key: job async for job in client.resume()}
+            app[CLIENT], app[JOBS] = client, {job.key: job async for job in client.resume(max_pending=100_000)}
             yield
             raise ShuttingDown
 
