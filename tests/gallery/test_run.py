@@ -1,4 +1,4 @@
-"""`batch --serve`, `--gallery` and `omni-async gallery` as processes, and the live page in a browser."""
+"""`batch --serve`, `--gallery` and `omni-async gallery`, and the live page of a process in a browser."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from omni_async.cli.exit_status import UsageError
 from omni_async.cli.gallery_page import GalleryOutput, add_missing_port
 from omni_async.cli.options import OutputOptions, ViewOptions
 from omni_async.cli.output import Output
-from omni_async.sandbox import SandboxProcess
+from omni_async.testing import SandboxThread
 from tests.support.shell import Shell, wait_for_exit, wait_for_output
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.support.browser import Browser
@@ -28,17 +28,21 @@ CLIPS = "Number(document.querySelector('.totals .clips dd').innerText)"
 STATUS = "document.getElementById('live').innerText"
 
 
-@pytest.fixture(scope="module")
-async def sandbox() -> AsyncIterator[SandboxProcess]:
-    """Start one sandbox for all tests of the module, slow enough for a browser to see a run in progress."""
-    async with SandboxProcess(median=1.0, sigma=0.6, prerendered=True, seconds=3) as process:
-        yield process
+# Slow enough for a browser to see a run in progress.
+watchable = pytest.mark.parametrize("sandbox", [{"median": 1.0, "sigma": 0.6}], indirect=True)
 
 
 @pytest.fixture
-def shell(sandbox: SandboxProcess, tmp_path: Path) -> Shell:
+def sandbox(request: pytest.FixtureRequest) -> Iterator[SandboxThread]:
+    """Start a sandbox for a test."""
+    with SandboxThread(**getattr(request, "param", {})) as thread:
+        yield thread
+
+
+@pytest.fixture
+def shell(sandbox: SandboxThread, tmp_path: Path) -> Shell:
     """Return a folder and an environment for commands that use the sandbox."""
-    return Shell(tmp_path, {"APIMART_BASE_URL": sandbox.base_url, "APIMART_API_KEY": sandbox.api_key})
+    return Shell(tmp_path, sandbox.environment)
 
 
 def prompts(shell: Shell, number: int) -> str:
@@ -55,9 +59,12 @@ async def address_of(process: asyncio.subprocess.Process) -> str:
 
 
 @pytest.mark.slow
+@watchable
 async def test_the_live_page_follows_a_run_to_its_end(shell: Shell, browser: Browser) -> None:
     """Counters change and clips appear without a reload. A second window joins later. The page shows the end."""
-    process = await shell.start("batch", prompts(shell, 24), "--serve", "0", "--max-in-flight", "6")
+    process = await shell.start(
+        "batch", prompts(shell, 24), "--serve", "0", "--max-in-flight", "12", "--per-minute", "600"
+    )
     address = await address_of(process)
     ending = asyncio.create_task(wait_for_exit(process))
 
@@ -83,12 +90,13 @@ async def test_the_live_page_follows_a_run_to_its_end(shell: Shell, browser: Bro
         browser.wait_for(STATUS, accept=lambda line: "server has stopped" in line)
 
     await asyncio.to_thread(check_page)
-    said = await ending
-    assert said.status == 0
+    result = await ending
+    assert result.status == 0
     browser.console_errors()  # its stream has ended, and some posters may have been requested too late
 
 
 @pytest.mark.slow
+@watchable
 async def test_the_live_page_says_that_the_process_has_stopped(shell: Shell, browser: Browser) -> None:
     """After SIGKILL it says so and keeps the last state. The same command with the same port continues it."""
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -116,51 +124,45 @@ async def test_the_live_page_says_that_the_process_has_stopped(shell: Shell, bro
     browser.console_errors()
 
 
-@pytest.mark.slow
-async def test_the_gallery_option_and_command_write_the_page(shell: Shell, sandbox: SandboxProcess) -> None:
+async def test_the_gallery_option_and_command_write_the_page(shell: Shell, sandbox: SandboxThread) -> None:
     """--gallery writes the page after a run, even one with failures. The exit status is that of the run."""
-    await sandbox.script("submit", ["http_400"])
-    said = await shell.omni("batch", prompts(shell, 3), "--gallery", "--per-minute", "600")
-    assert said.status == 1
-    assert "clips/gallery.html: 3 jobs, 2 clips, 2 posters created\n" in said.err
+    sandbox.script("submit", ["http_400"])
+    result = await shell.omni("batch", prompts(shell, 3), "--gallery", "--per-minute", "600")
+    assert result.status == 1
+    assert "clips/gallery.html: 3 jobs, 2 clips, 2 posters created\n" in result.err
     page = (shell.folder / "clips" / "gallery.html").read_text("utf-8")
     data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)[0])
     assert {job["status"] for job in data["jobs"]} == {"completed", "failed"}
 
-    again, quiet, none = await asyncio.gather(
-        shell.omni("gallery", "clips", "--json", APIMART_API_KEY="", APIMART_BASE_URL="http://127.0.0.1:9"),
-        shell.omni("gallery", "-q"),
-        shell.omni("gallery", "elsewhere"),
-    )
+    again = await shell.omni("gallery", "clips", "--json", APIMART_API_KEY="", APIMART_BASE_URL="http://127.0.0.1:9")
     assert (again.status, again.records) == (
         0,
         [{"gallery": "clips/gallery.html", "jobs": 3, "clips": 2, "posters": 0}],
     )
+    quiet = await shell.omni("gallery", "-q")
     assert (quiet.status, quiet.out, quiet.err) == (0, "clips/gallery.html\n", "")
+    none = await shell.omni("gallery", "elsewhere")
     assert (none.status, none.out) == (2, "")
     assert none.err.startswith("elsewhere: no ledger found")
 
 
-@pytest.mark.slow
-async def test_an_address_in_use_stops_the_batch(shell: Shell, sandbox: SandboxProcess) -> None:
+async def test_an_address_in_use_stops_the_batch(shell: Shell, sandbox: SandboxThread) -> None:
     """With a port in use, the command exits with status 2 and submits nothing."""
-    submits = (await sandbox.record())["submits"]
     file = prompts(shell, 2)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        said = await shell.omni("batch", file, "--serve", port)
-    assert said.status == 2
-    assert "--serve: " in said.err
-    assert "in use" in said.err
-    assert (await sandbox.record())["submits"] == submits
+        result = await shell.omni("batch", file, "--serve", port)
+    assert result.status == 2
+    assert "--serve: " in result.err
+    assert "in use" in result.err
+    assert sandbox.submits == 0
 
 
-@pytest.mark.slow
 async def test_a_page_that_others_can_reach_is_announced(shell: Shell) -> None:
     """When listening on all interfaces, one line says who can see the page."""
-    said = await shell.omni("batch", prompts(shell, 1), "--serve", "0.0.0.0:0")
-    assert said.status == 0
-    assert "anyone who can reach this machine at that port can see" in said.err
+    result = await shell.omni("batch", prompts(shell, 1), "--serve", "0.0.0.0:0")
+    assert result.status == 0
+    assert "anyone who can reach this machine at that port can see" in result.err
 
 
 @pytest.mark.parametrize("wrong", ["x", "99999", "a:b:c", ":", "1.2.3.4", "-1"])
@@ -195,5 +197,5 @@ async def test_the_package_can_be_imported_without_its_extras(shell: Shell) -> N
         "from omni_async import gallery; print(gallery.PAGE_NAME)"
     )
     process = await shell.start_python("-c", code)
-    said = await wait_for_exit(process)
-    assert (said.status, said.out) == (0, "gallery.html\n")
+    result = await wait_for_exit(process)
+    assert (result.status, result.out) == (0, "gallery.html\n")
