@@ -50,7 +50,7 @@ _log = logging.getLogger(__name__)
 # at most 5 % more CPU with the page served and no browser connected. At half, twice as many ledger reads; at double,
 # the page visibly lags behind.
 _UPDATE_INTERVAL = 0.5
-# Seconds without a change after which the run is sent anyway. The page takes a process for gone after 7 s of silence
+# Seconds without a change after which the run is sent anyway. The page shows a process as stopped after 7 s of silence
 # (`SILENCE` in live.js): three heartbeats may be late. At half, more messages on an idle run; at double, one late
 # message already looks like a crash.
 _HEARTBEAT = 2.0

@@ -1,6 +1,6 @@
 """Poster images: one JPEG per clip, made once and kept in the folder `.posters` beside the clips.
 
-`writing` makes all missing posters at once; `live` makes each one when a browser first requests it.
+`writing` makes all missing posters together; `live` makes each one when a browser first requests it.
 """
 
 from __future__ import annotations

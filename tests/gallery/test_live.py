@@ -52,7 +52,7 @@ async def get(address: str, path: str = "", **headers: str) -> tuple[int, bytes,
 
 
 async def test_a_browser_can_connect_at_any_time(sandbox: Sandbox, tmp_path: Path) -> None:
-    """It receives the complete ledger, then each change. A second one receives the same. Both are told of the end."""
+    """It receives the complete ledger, then each change. A second one receives the same. Both receive the end."""
     async with AsyncExitStack() as stack, running(sandbox, tmp_path) as (client, live):
         async with live.serve(client, total=3) as address:
             await client.submit("an apple", key="a")

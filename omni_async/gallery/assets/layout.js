@@ -1,5 +1,5 @@
 // Where each card goes: columns of equal width, the next card always in the shortest one, so that clips of all shapes
-// stand side by side without holes. The height of a card follows from its shape: nothing has to be measured on screen.
+// leave no holes. The height of a card follows from its shape, so nothing has to be measured on the screen.
 
 const SIZES = [170, 262, 400]; // px: least width of a column for small, medium and large cards, chosen by eye
 

@@ -5,13 +5,13 @@
 const SILENCE = 7000;
 
 class Live {
-  // `line` is the element for the status. The callbacks: `begin` gets all jobs of a snapshot, `update` changed jobs (an
+  // `element` shows the state of the run. The callbacks: `begin` gets all jobs of a snapshot, `update` changed jobs (an
   // empty list if only the run has changed), `progress` the percentage by key.
-  constructor(line, { begin, update, progress }) {
-    this.line = line;
+  constructor(element, { begin, update, progress }) {
+    this.element = element;
     this.state = "running"; // or "ended", or "lost"
     this.run = null;
-    line.hidden = false;
+    element.hidden = false;
     this.show("Connecting …");
     const source = (this.source = new EventSource("events"));
     let snapshot = [];
@@ -42,7 +42,7 @@ class Live {
       update([]);
     });
     source.addEventListener("error", () => this.lost());
-    // A stopped process (SIGSTOP, a suspended machine) keeps its connection open: no error event tells.
+    // A stopped process (SIGSTOP, a suspended machine) keeps its connection open: there is no error event.
     setInterval(() => this.state === "running" && this.last && Date.now() - this.last > SILENCE && this.lost(), 1000);
   }
 
@@ -90,7 +90,7 @@ class Live {
   }
 
   show(head, ...facts) {
-    this.line.dataset.state = this.state;
-    this.line.replaceChildren(el("strong", {}, head), ...facts.filter(Boolean).map((fact) => el("span", {}, fact)));
+    this.element.dataset.state = this.state;
+    this.element.replaceChildren(el("strong", {}, head), ...facts.filter(Boolean).map((fact) => el("span", {}, fact)));
   }
 }
