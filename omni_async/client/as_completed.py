@@ -6,6 +6,7 @@ Neither has more than `max_pending` jobs on hand, so that what feeds them may be
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -34,6 +35,9 @@ Submittable: TypeAlias = "VideoRequest | str | Job"
 # Items that are submitted before other asyncio tasks get a turn. A submit took 24 microseconds (20,000 jobs, store in
 # memory), so that this many hold up the event loop for 1.5 ms. Half costs switches, double holds it up for longer.
 _SUBMITTED_IN_A_ROW = 64
+
+
+_log = logging.getLogger(__name__)
 
 
 class AsCompletedIterator(AsyncIterator[Job]):
@@ -149,7 +153,8 @@ class ResumeIterator(AsyncIterator[Job]):
         self._error: Exception | None = None
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self._is_exhausted = False
+        self._is_draining = False
+        self._exhausted = asyncio.Event()
         spawn(self._run)
 
     async def __anext__(self) -> Job:
@@ -158,12 +163,26 @@ class ResumeIterator(AsyncIterator[Job]):
             if self._error is not None:
                 error, self._error = self._error, None
                 raise error
-            if self._is_exhausted:
+            if self._exhausted.is_set():
                 raise StopAsyncIteration
             self._wake.clear()
             await self._wake.wait()
         self._room.set()
         return self._taken_up.popleft()
+
+    @property
+    def is_exhausted(self) -> bool:
+        """Whether every job was taken up."""
+        return self._exhausted.is_set()
+
+    async def drain(self) -> None:
+        """Take up the remaining jobs although nothing may iterate any more, and wait until that is done.
+
+        The runtime calls it when the client is left normally. Unfinished jobs are still limited to `max_pending`.
+        """
+        self._is_draining = True
+        self._room.set()
+        await self._exhausted.wait()
 
     async def _run(self) -> None:
         after: int | None = 0
@@ -175,16 +194,21 @@ class ResumeIterator(AsyncIterator[Job]):
                     self._add(self._take_up(record))
                 after = page.after
         except Exception as error:  # noqa: BLE001 - raised where the user iterates, not among the client's own tasks
+            _log.error("resume ends early, the remaining jobs stay in the ledger: %s", error)  # nothing may iterate
             self._error = error
         finally:
-            self._is_exhausted = True
+            self._exhausted.set()
             self._wake.set()
 
     async def _wait_for_room(self) -> None:
         """Wait until fewer than `max_pending` jobs are unfinished, and as few have not been yielded."""
-        while max(self._unfinished, len(self._taken_up)) >= self._max_pending:
+        while not self._has_room():
             self._room.clear()
             await self._room.wait()
+
+    def _has_room(self) -> bool:
+        not_yielded = 0 if self._is_draining else len(self._taken_up)
+        return max(self._unfinished, not_yielded) < self._max_pending
 
     def _add(self, job: Job) -> None:
         self._unfinished += 1

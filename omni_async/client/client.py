@@ -219,12 +219,14 @@ class OmniClient:
         runtime = self._open()
         runtime.submitter.resume()
         store, size = runtime.registry.store, min(max_pending, _LARGEST_PAGE)
-        return ResumeIterator(
+        jobs = ResumeIterator(
             lambda after: store.unfinished(after, size),
             max_pending=max_pending,
             take_up=lambda record: self._take_up(runtime, record),
             spawn=runtime.spawn,
         )
+        runtime.resumed = [jobs, *(earlier for earlier in runtime.resumed if not earlier.is_exhausted)]
+        return jobs
 
     def resubmit(self, key: str) -> Job:
         """Submit a job of the ledger again that failed, or whose outcome is unknown. It may be paid a second time.

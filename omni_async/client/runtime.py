@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from ..polling.webhook import WebhookReceiver
     from ..settings import Limits, Polling, Retry
     from ..timing import Clock
+    from .as_completed import ResumeIterator
 
 
 _Number = TypeVar("_Number", int, float)
@@ -174,6 +175,7 @@ class ClientRuntime:
         self._configured = limits
         self._server = server
         self._counts_cost = limits.max_cost is not None
+        self.resumed: list[ResumeIterator] = []  # those of `OmniClient.resume`
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
         self._group: TaskGroup | None = None
@@ -243,8 +245,10 @@ class ClientRuntime:
             raise self.failure
 
     async def wait_until_idle(self) -> None:
-        """Wait until no job is live."""
-        while self.registry.live():
+        """Wait until no job is live, and none is left that `resume` was to take up."""
+        while self.resumed or self.registry.live():
+            while self.resumed:
+                await self.resumed.pop().drain()
             await self.registry.wait_until_empty()
             for _ in range(_IDLE_TURNS):
                 await anyio.lowlevel.checkpoint()

@@ -54,11 +54,11 @@ async def test_no_more_than_max_pending_are_unfinished(tmp_path: Path) -> None:
 
 
 async def test_jobs_are_taken_up_although_nothing_iterates(tmp_path: Path) -> None:
-    """Calling `resume` is enough; leaving the block then waits for the jobs that were taken up."""
-    store, server = await store_with(tmp_path, 4), Server()
+    """Calling `resume` is enough; leaving the block then takes up all of them, a few at a time, and waits for them."""
+    store, server = await store_with(tmp_path, 7), Server()
     async with FakeClient(server, tmp_path, ledger=store) as client:
-        client.resume()
-        await anyio.sleep(1)
+        client.resume(max_pending=2)
+    assert server.most_in_flight == 2
     assert {record.status for record in store._records.values()} == {JobStatus.COMPLETED}
 
 
