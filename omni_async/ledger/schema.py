@@ -119,7 +119,10 @@ def open_to_write(path: Path) -> sqlite3.Connection:
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
-    """Open a ledger for reading, without disturbing the process that writes it. Raise `LedgerError`."""
+    """Open a ledger for reading, without disturbing the process that writes it. Raise `LedgerError`.
+
+    Of a ledger of an older version this is a migrated copy in memory: only a client may change the file.
+    """
     if not path.is_file():
         raise _no_ledger(path)
     try:
@@ -133,14 +136,24 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise cannot_open(path, str(error)) from error
     if version == len(MIGRATIONS):
         return db
-    db.close()
-    if version == 0:
-        raise _no_ledger(path)
-    raise LedgerError(
-        f"the ledger {path} was written by an older omni_async (version {version}, this one reads {len(MIGRATIONS)}). "
-        "Open it once with a client to migrate it",
-        permanent=True,
-    )
+    with closing(db):
+        if version == 0:
+            raise _no_ledger(path)
+        try:
+            return _migrated_copy(db, version)
+        except sqlite3.Error as error:
+            raise cannot_open(path, f"malformed: {error}") from error
+
+
+def _migrated_copy(db: sqlite3.Connection, version: int) -> sqlite3.Connection:
+    copy = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+    try:
+        db.backup(copy)
+        _migrate(copy, version)
+    except BaseException:
+        copy.close()
+        raise
+    return copy
 
 
 def check_version(db: sqlite3.Connection, path: Path) -> int:
@@ -242,6 +255,10 @@ def _set_up(db: sqlite3.Connection, path: Path, version: int) -> None:
         raise cannot_open(path, f"its file system has no shared memory for a write-ahead log ({mode})")
     db.execute("PRAGMA synchronous=FULL")
     db.execute("PRAGMA fullfsync=1")  # on macOS a plain fsync stops at the drive's cache
+    _migrate(db, version)
+
+
+def _migrate(db: sqlite3.Connection, version: int) -> None:
     db.create_function("clip_names", 1, clip_names, deterministic=True)
     db.create_function("clip_folder", 1, clip_folder, deterministic=True)
     for number, script in enumerate(MIGRATIONS[version:], start=version + 1):

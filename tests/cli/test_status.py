@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import signal
@@ -78,7 +79,9 @@ async def test_status_works_during_a_run(shell: Shell) -> None:
     file = shell.write("p.txt", "".join(f"prompt {number}\n" for number in range(4)))
     process = await shell.start("batch", file, "--max-in-flight", "2", "-v")
     await wait_for_output(process, r"running, (task_\w+)", different=2)
-    result = await shell.omni("status")
+    async with asyncio.timeout(10):  # the event is emitted a moment before its row is on disk
+        while "2 running" not in (result := await shell.omni("status")).out:
+            await asyncio.sleep(0.05)
     assert (result.status, result.err) == (0, "")
     head, counts, paid, *_ = result.out.splitlines()
     assert (head, counts, paid) == ("clips/ledger.db: 4 jobs", "2 waiting, 2 running", "paid $0.00, 2 submits")

@@ -117,12 +117,27 @@ async def test_a_job_from_before_webhooks_can_get_one(path: Path) -> None:
         assert (await ledger.find("a")) == replace(found, webhook="https://example.com/omni/secret")
 
 
-async def test_a_reader_does_not_misread_an_older_version(ledger_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reader cannot migrate a ledger, so it says what does; it does not call the ledger damaged."""
+async def test_a_reader_reads_an_older_version_without_changing_it(
+    ledger_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It migrates a copy in memory, so that `status` and `resume` work on a ledger that no client has opened yet."""
+    before = ledger_path.read_bytes()
     monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, NEXT_SCRIPT))
-    with pytest.raises(LedgerError, match="older omni_async") as caught:
+    with LedgerReader(ledger_path) as reader:
+        assert [job.key for job in reader.jobs()] == ["a", "b"]
+        assert reader.totals().submits == 2
+    assert ledger_path.read_bytes() == before
+
+
+async def test_an_older_version_that_cannot_be_migrated_is_reported(
+    ledger_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reader says that the file is damaged, and leaves it unchanged."""
+    before = ledger_path.read_bytes()
+    monkeypatch.setattr(schema, "MIGRATIONS", (*schema.MIGRATIONS, "nonsense;"))
+    with pytest.raises(LedgerError, match="damaged"):
         LedgerReader(ledger_path)
-    assert caught.value.permanent
+    assert ledger_path.read_bytes() == before
 
 
 # Version 4: file names in place of paths
