@@ -178,7 +178,7 @@ class JobRegistry:
             self.events.progress_changed(job)
 
     async def read_spending(self) -> None:
-        """Read from the store what all its jobs have cost: the cost limit counts them, whoever submitted them.
+        """Read from the store what all its jobs have cost: the cost limit counts those of earlier runs, too.
 
         The answer covers every change that was queued before. Changes made here meanwhile are added to it. So it may be
         read at any time, and again where other processes share the store.
