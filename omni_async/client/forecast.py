@@ -11,20 +11,23 @@ if TYPE_CHECKING:
 
     from ..polling.durations import DurationDistribution
 
-_LAST = 64  # jobs: of those that are still to leave, only the last ones can be the last to end
-_HALVINGS = 24  # of the interval in which the end lies
-_LEAST = 1e-12  # chance
-_OVERDUE = 1e-6  # share of jobs
-_LONGEST = 86_400.0  # seconds after the last start, beyond which no end is looked for
+# Of the waiting jobs, only the last ones can be the last to end. More makes each forecast slower, fewer makes it too
+# early where durations vary much. Chosen, not measured.
+_LAST_JOBS = 64
+_HALVINGS = 24  # of the interval that holds the end: from a day to 5 ms
+_MIN_PROBABILITY = 1e-12  # keeps the logarithm finite
+# Share of all jobs that take longer than a running one. Below it, its duration says nothing about its end any more.
+_MIN_SHARE = 1e-6
+_MAX_SECONDS = 86_400.0  # after the last submit; no later end is looked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """What is to be expected, from what has been found out so far.
+    """What to expect, from what was learned so far.
 
-    `seconds_left` is None as long as nothing is known about limits or durations (or about the jobs that wait because
-    the line has stopped), `per_minute` is at how many jobs a minute the line moves, `cost` what all jobs will have cost
-    in the end, in USD, None before the first bill.
+    `seconds_left` is None as long as nothing is known about limits or durations, or if jobs wait because submissions
+    stopped. `per_minute` is how many jobs are submitted per minute. `cost` is what all jobs will have cost in the end,
+    in USD; None before the server has reported a price.
     """
 
     seconds_left: float | None = None
@@ -33,16 +36,17 @@ class Forecast:
 
     @property
     def is_learning(self) -> bool:
-        """True while no time can be told yet."""
+        """Whether nothing can be said about the time yet."""
         return self.seconds_left is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What there is to do, and all that is known of how fast it goes. Rates are per second, times in seconds.
+    """The work that is left, and what is known of its speed. Rates are per second, times in seconds.
 
-    `ages` are those of the jobs in flight, or of a fair sample of them. `late` is how long a job that has finished goes
-    unnoticed, `fetch` how long a clip takes from its link to the disk, `places` how many are fetched at once.
+    `ages` are those of the jobs in flight, or of an even sample of them. `detection_delay` is how long a finished job
+    goes unnoticed, `download_seconds` how long a clip takes, and `download_slots` how many are transferred
+    concurrently.
     """
 
     waiting: int
@@ -59,7 +63,7 @@ class Workload:
 
     @property
     def throughput(self) -> float | None:
-        """How many jobs leave in a second, once those that find a free place have left; None where it is not known."""
+        """Submits per second once the free slots are taken; None if unknown."""
         known = [self.rate, self.throughput_now]
         if self.max_in_flight is not None and self.durations is not None:
             known.append(self.max_in_flight / (self.durations.mean + self.detection_delay))
@@ -67,39 +71,43 @@ class Workload:
 
 
 def seconds_left(load: Workload) -> float | None:
-    """Give the seconds until all are done, None while too little is known."""
-    fetched = _fetched_in(load)
+    """Return the seconds until all jobs are done, None while too little is known."""
+    downloaded = _downloaded_in(load)
     if not load.waiting and not load.in_flight:
-        return fetched
+        return downloaded
     if load.durations is None or (load.waiting and not load.throughput):
         return None
-    return max(_ended_in(load, load.durations) + load.detection_delay + (load.download_seconds or 0.0), fetched or 0.0)
+    return max(
+        _ended_in(load, load.durations) + load.detection_delay + (load.download_seconds or 0.0), downloaded or 0.0
+    )
 
 
-def _fetched_in(load: Workload) -> float | None:
-    """Give for how long the places for transfers have work, if nothing else holds it up."""
+def _downloaded_in(load: Workload) -> float | None:
+    """Return for how many seconds the download slots have work, if nothing else delays it."""
     clips = load.waiting + load.in_flight + load.downloading
     if load.download_seconds is None:
         return None if clips else 0.0
     return load.download_seconds * max(clips / load.download_slots, 1.0 if clips else 0.0)
 
 
-def _ended_in(load: Workload, law: DurationDistribution) -> float:
-    """Give the seconds by which, at even odds, the last job has ended on the server."""
+def _ended_in(load: Workload, distribution: DurationDistribution) -> float:
+    """Return the seconds after which the last job has ended on the server with a probability of one half."""
     starts = _last_starts(load)
     last = max(starts, default=0.0)
-    unfinished = [(age, 1 - law.cdf(age)) for age in load.ages]
-    unfinished = [(age, share) for age, share in unfinished if share > _OVERDUE]
+    unfinished = [(age, 1 - distribution.cdf(age)) for age in load.ages]
+    unfinished = [(age, left) for age, left in unfinished if left > _MIN_SHARE]
     weight = load.in_flight / len(load.ages) if load.ages else 0.0
 
     def is_over(seconds: float) -> bool:
-        chance = sum(math.log(max(_LEAST, law.cdf(seconds - start))) for start in starts)
-        for age, share in unfinished:
-            chance += weight * math.log(max(_LEAST, 1 - (1 - law.cdf(age + seconds)) / share))
-        return chance >= math.log(0.5)
+        log_probability = sum(math.log(max(_MIN_PROBABILITY, distribution.cdf(seconds - start))) for start in starts)
+        for age, left in unfinished:
+            log_probability += weight * math.log(
+                max(_MIN_PROBABILITY, 1 - (1 - distribution.cdf(age + seconds)) / left)
+            )
+        return log_probability >= math.log(0.5)
 
-    low, high = last, last + max(1.0, law.mean)
-    while not is_over(high) and high < last + _LONGEST:
+    low, high = last, last + max(1.0, distribution.mean)
+    while not is_over(high) and high < last + _MAX_SECONDS:
         low, high = high, last + 2 * (high - last)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
@@ -108,14 +116,12 @@ def _ended_in(load: Workload, law: DurationDistribution) -> float:
 
 
 def _last_starts(load: Workload) -> list[float]:
-    """Give the seconds until the last of those that wait leave."""
+    """Return the seconds until each of the last waiting jobs is submitted."""
     throughput = load.throughput
     if not load.waiting or throughput is None:
         return []
     free = 0 if load.max_in_flight is None else min(load.waiting, max(0, load.max_in_flight - load.in_flight))
-    pace = min(
-        (each for each in (load.rate, load.throughput_now) if each), default=math.inf
-    )  # in which free places are taken
-    until = free / pace + (load.waiting - free) / throughput
-    number = min(load.waiting, _LAST)
-    return [until - each / (throughput if each < load.waiting - free else pace) for each in range(number)]
+    fill_rate = min((each for each in (load.rate, load.throughput_now) if each), default=math.inf)  # of free slots
+    until = free / fill_rate + (load.waiting - free) / throughput
+    number = min(load.waiting, _LAST_JOBS)
+    return [until - each / (throughput if each < load.waiting - free else fill_rate) for each in range(number)]

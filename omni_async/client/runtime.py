@@ -52,8 +52,10 @@ if TYPE_CHECKING:
 
 _Number = TypeVar("_Number", int, float)
 
-_SAMPLE = 64  # jobs in flight whose ages stand for all
-_SLACK = 1.01  # of each interval of a told pace, which the submitter adds
+# Jobs in flight whose ages represent all of them. More makes each forecast slower, fewer less exact. Chosen, not
+# measured.
+_AGE_SAMPLE = 64
+_PACER_SLACK = 1.01  # what `Pacer` adds to each interval of a configured rate
 
 
 def forecast_of(
@@ -65,44 +67,44 @@ def forecast_of(
     limits: Limits,
     upcoming: int,
 ) -> Forecast:
-    """Give what is to be expected, with `upcoming` jobs that are not submitted yet."""
-    gate, now = submitter.limiter, registry.clock.now()
-    learnt, standing = gate.learned(), registry.totals.counts
-    waiting = standing[JobStatus.WAITING] + standing[JobStatus.SUBMITTING]
-    at_once = _least(limits.max_in_flight, learnt.max_in_flight)
-    if upcoming and not waiting:  # whoever feeds the client bit by bit sets a limit of his own
-        at_once = _least(at_once, standing[JobStatus.RUNNING] + standing[JobStatus.DOWNLOADING])
+    """Return what to expect, with `upcoming` jobs that are not submitted yet."""
+    limiter, now = submitter.limiter, registry.clock.now()
+    learned, counts = limiter.learned(), registry.totals.counts
+    waiting = counts[JobStatus.WAITING] + counts[JobStatus.SUBMITTING]
+    max_in_flight = _lower(limits.max_in_flight, learned.max_in_flight)
+    if upcoming and not waiting:  # a program that submits a few jobs at a time sets a limit of its own
+        max_in_flight = _lower(max_in_flight, counts[JobStatus.RUNNING] + counts[JobStatus.DOWNLOADING])
     ages = _ages(registry.running(), registry.clock.wall())
-    told = limits.submits_per_minute and limits.submits_per_minute / 60 / _SLACK
+    configured = limits.submits_per_minute and limits.submits_per_minute / 60 / _PACER_SLACK
     load = Workload(
-        waiting=0 if submitter.stop_error else waiting + upcoming,  # else they wait for a person
-        in_flight=standing[JobStatus.RUNNING],
+        waiting=0 if submitter.stop_error else waiting + upcoming,  # after a stop they wait for the user
+        in_flight=counts[JobStatus.RUNNING],
         ages=ages,
-        downloading=standing[JobStatus.DOWNLOADING],
-        rate=_least(told, learnt.per_second),
-        max_in_flight=at_once,
-        throughput_now=gate.throughput.per_second(now),
+        downloading=counts[JobStatus.DOWNLOADING],
+        rate=_lower(configured, learned.per_second),
+        max_in_flight=max_in_flight,
+        throughput_now=limiter.throughput.per_second(now),
         durations=poller.durations(),
         detection_delay=poller.detection_delay,
         download_seconds=downloader.mean_seconds,
         download_slots=limits.max_downloads,
     )
-    bill = registry.totals.spending.mean_cost * (load.waiting + load.in_flight)
+    expected = registry.totals.spending.mean_cost * (load.waiting + load.in_flight)
     return Forecast(
         seconds_left=seconds_left(load),
         per_minute=load.throughput and 60 * load.throughput,
-        cost=round(registry.totals.cost + bill, 6) if registry.totals.spending.priced_jobs else None,
+        cost=round(registry.totals.cost + expected, 6) if registry.totals.spending.priced_jobs else None,
     )
 
 
 def _ages(running: Sequence[JobState], wall: float) -> list[float]:
-    step = max(1, len(running) // _SAMPLE)
+    step = max(1, len(running) // _AGE_SAMPLE)
     records = [job.record for job in running[::step]]
     return [max(0.0, wall - (record.accepted_at or record.created_at)) for record in records]
 
 
-def _least(told: _Number | None, found: _Number | None) -> _Number | None:
-    return min((limit for limit in (told, found) if limit is not None), default=None)
+def _lower(configured: _Number | None, learned: _Number | None) -> _Number | None:
+    return min((limit for limit in (configured, learned) if limit is not None), default=None)
 
 
 # How much more a check is worth per waiting job while the concurrency limit is reached: a slot that stands empty is

@@ -1,4 +1,7 @@
-"""What a job has come to on the server, or to nobody's knowledge: recorded, learnt from, and passed on."""
+"""`OutcomeRecorder`: records that a task finished, failed, or is no longer tracked, and passes it on.
+
+The poller calls it once for each tracked job.
+"""
 
 from __future__ import annotations
 
@@ -19,74 +22,82 @@ if TYPE_CHECKING:
 
 
 class OutcomeRecorder:
-    """Brings the following of a job to its end, in one way or another."""
+    """Ends the tracking of a job in one of three ways.
+
+    `on_finished` is called with each job whose clip can be downloaded. `on_slot_freed` is called with each job that the
+    server no longer counts as running: with the time when it ended (the event loop's clock), None if that is unknown.
+    """
 
     def __init__(
         self,
         registry: JobRegistry,
         planner: CheckPlanner,
-        trust: WebhookReliability,
+        reliability: WebhookReliability,
         *,
         on_finished: Callable[[JobState], None],
         on_slot_freed: Callable[[float | None], None],
     ) -> None:
         self._registry = registry
         self._planner = planner
-        self._trust = trust
+        self._reliability = reliability
         self._on_finished = on_finished
         self._on_slot_freed = on_slot_freed
 
-    def record_finished(self, watch: TrackedJob, now: float) -> None:
-        """Pass on a job that is finished on the server."""
-        job, task = watch.job, watch.job.task
+    def record_finished(self, tracked: TrackedJob, now: float) -> None:
+        """Record that the last check showed the task finished, and pass the job on to be downloaded."""
+        job, task, history = tracked.job, tracked.job.task, tracked.history
         assert task is not None
-        took = self._planner.observe_finished(watch.history, task, now)
-        self._on_slot_freed(
-            None if took is None else min(max(watch.history.started + took, watch.history.last_check), now)
-        )
-        self._learn_of_hook(watch, now)
-        facts = {"cost": task.cost, "credits": task.credits_cost, "server_seconds": took, "error": ""}
+        seconds = self._planner.observe_finished(history, task, now)
+        ended_at = None if seconds is None else min(max(history.started + seconds, history.last_check), now)
+        self._on_slot_freed(ended_at)
+        self._record_webhook_result(tracked, now)
+        # Not awaited until it is on disk: after a crash, one more check would show the same.
         self._registry.transition(
-            job, JobStatus.DOWNLOADING, **facts
-        )  # nothing rests on it: a crash would only ask once more
+            job,
+            JobStatus.DOWNLOADING,
+            cost=task.cost,
+            credits=task.credits_cost,
+            server_seconds=seconds,
+            error="",
+        )
         self._on_finished(job)
 
-    async def record_failed(self, watch: TrackedJob, what: str, now: float) -> None:
-        """End a job that has failed on the server."""
-        job, task = watch.job, watch.job.task
+    async def record_failed(self, tracked: TrackedJob, reason: str, now: float) -> None:
+        """Record that the task failed on the server, and resolve the job with `JobFailed`."""
+        job, task = tracked.job, tracked.job.task
         assert task is not None
         self._on_slot_freed(None)
-        self._learn_of_hook(watch, now)
-        words = ": ".join(dict.fromkeys(word for word in (task.error_code, task.error) if word))
-        text = f"job {job.key!r} (task {job.task_id}): {what} ({task.status}){': ' if words else ''}{words}"
-        error = JobFailed(text, key=job.key, task_id=job.task_id, task=task)
+        self._record_webhook_result(tracked, now)
+        details = ": ".join(dict.fromkeys(part for part in (task.error_code, task.error) if part))
+        message = f"job {job.key!r} (task {job.task_id}): {reason} ({task.status}){': ' if details else ''}{details}"
         await self._registry.persist(
             self._registry.transition(
                 job,
                 JobStatus.FAILED,
                 cost=task.cost,
                 credits=task.credits_cost,
-                error=text,
+                error=message,
                 finished_at=self._registry.clock.wall(),
             )
         )
-        self._registry.resolve(job, error)
+        self._registry.resolve(job, JobFailed(message, key=job.key, task_id=job.task_id, task=task))
 
     async def stop_tracking(self, job: JobState, error: OmniError) -> None:
-        """Stop following a job that may still be running."""
+        """Record that a job is no longer tracked although its task may still be running."""
         self._on_slot_freed(None)
         await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
         self._registry.resolve(job, error)
 
-    def _learn_of_hook(self, watch: TrackedJob, now: float) -> None:
-        """Let a job tell whether hooks come; for one of an earlier run, it may have come while nobody was here."""
-        calls = watch.webhook_calls
+    def _record_webhook_result(self, tracked: TrackedJob, now: float) -> None:
+        calls = tracked.webhook_calls
         if calls is not None and calls.is_reported:
-            self._trust.record_received()
-        elif calls is not None and calls.is_expected and watch.history.observed_until is not None:
-            self._trust.record_lost(str(watch.job.task_id), now)
+            self._reliability.record_received()
+        # A job of an earlier run that was not checked yet says nothing: its call may have come while no client was
+        # open.
+        elif calls is not None and calls.is_expected and tracked.history.observed_until is not None:
+            self._reliability.record_lost(str(tracked.job.task_id), now)
 
 
 def timeout_error(job: JobState, reason: str) -> JobTimedOut:
-    """Give the error of a job that is not followed any longer."""
+    """Return the error of a job that is no longer tracked for this reason."""
     return JobTimedOut(f"job {job.key!r}: {reason}; {resume_hint(job)}", key=job.key, task_id=job.task_id)

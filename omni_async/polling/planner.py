@@ -1,7 +1,11 @@
-"""When a job is checked next: often where it is likely to finish, and not before anything can be done.
+"""`CheckPlanner`: when to check a job next, from durations, reported progress and webhooks.
 
-What is known changes while a job rests: others like it finish, or are seen not to. So the time of its next look is no
-appointment. It is asked for anew when it has come, and once in a while before that.
+Theory of operation. The gap that balances the cost c of a check against noticing the end late is ``sqrt(2 * c / h)``,
+where h is the hazard of finishing now (inspection policies: Keller 1974). The hazard comes from the durations of jobs
+of the same model, finished and unfinished ones. What is known changes while a job waits for its check: others like it
+finish, or are seen not to. So a planned check is evaluated again when its time has come, and now and then before.
+
+Plain code over values and times; the schedule and the poller call it.
 """
 
 from __future__ import annotations
@@ -19,52 +23,68 @@ if TYPE_CHECKING:
     from ..settings import Polling
 
 
-_QUEUED = frozenset({"submitted", "pending", "queued"})  # the words of a server that has not begun yet
+_QUEUED = frozenset({"submitted", "pending", "queued"})  # status strings of a task that was not started yet
 
-_TRUST = 4  # maxima: so long it is believed that nothing is done yet, where no job was seen to finish
-_POSSIBLE = 0.1  # of all durations are over: from there on `Polling.max_interval` holds
-_LATENCY = 2.0  # seconds by which the server's word about a duration may differ from what was seen
+# Times `Polling.max_interval` for which a job is assumed to run at least, while no job of its model has ended. Half
+# checks new models more often, double notices a fast first job later. Chosen, not measured.
+_ASSUMED_INTERVALS = 4
+# Share of all durations after which a job may well be finished, so that `Polling.max_interval` holds from there on.
+# Less makes more checks before the usual duration, more notices early jobs later. Chosen, not measured.
+_POSSIBLY_FINISHED = 0.1
+# Seconds by which a duration that the server reports may contradict what was observed, and still be used: its clock and
+# ours differ, and a reply takes its time. More accepts wrong values, less discards right ones.
+_CLOCK_TOLERANCE = 2.0
 
-# Where nothing is known, and a server's estimate may be far off, a few jobs are looked at more often than would be
-# right for themselves alone: what they show, the others need not be asked.
-_SCOUTS = 8
-_ONE_OF = 16  # jobs that begin is a scout
-_SCOUTING = 1 / 8  # of its age: after so long a scout is looked at again
+# While durations are unknown and the server's estimate may be far off, a few sample jobs are checked more often than
+# their own interest justifies: what they show, the others need not be asked. Half as many learn more slowly, double
+# costs checks. Chosen, not measured.
+_SAMPLES = 8  # of each model
+_SAMPLE_EVERY = 16  # jobs
+_SAMPLE_GAP = 1 / 8  # of its age
 
-# Where servers tell how far they are, and have been right so far.
-_WITNESS = 16  # one job of so many is followed as if they had told nothing
-_EARLY = 0.02  # of all durations are over: before that a job is asked how far it is
-_DOUBT = 0.05  # seconds by which the age of a job may be wrong, unless it waited in a queue
-_WHOLE = 0.6  # seconds by which the server's word about a duration may be wrong, for it is told in whole ones
-_HARDLY_EASED = 1.25  # more, and hooks do come: they tell the end, and not a look at the foretold time
-_MARGIN = 1 / 8  # of `Polling.min_interval`, half a turn: who comes a little too early waits for all of it
+# Where servers report progress that has proved true.
+_CONTROL_EVERY = 16  # jobs; one of them ignores its progress, as the control group
+# Share of all durations at which a job is asked for its progress first: before that, too little has passed to predict.
+_FIRST_PROGRESS = 0.02
+# Seconds by which the start of a job is uncertain, unless it waited in the server's queue: about one latency.
+_START_ERROR = 0.05
+# Seconds by which a duration that the server reports may be wrong, because it is in whole seconds.
+_DURATION_ERROR = 0.6
+# With a larger cost factor webhooks do arrive: they report the end, and a check at the predicted time is not needed.
+_WEBHOOK_COST_FACTOR = 1.25
+# Share of `Polling.min_interval` by which a predicted check is later: half a tick of the schedule, since a check that
+# comes a little too early has to be repeated a whole interval later.
+_LATER_BY = 1 / 8
 
-_AGAIN = 1 / 5  # of its age: where little is known, a job is thought about anew after so long
-_THOUGHTS = 250  # jobs a second that are thought about anew
+# Where little is known, a planned check is evaluated again after this share of the job's age. Less reacts sooner to
+# what other jobs show, at the cost of CPU.
+_REEVALUATION_GAP = 1 / 5
+# Jobs per second that are evaluated again, so that 100,000 jobs cost no more CPU than 250. Chosen, not measured.
+_REEVALUATIONS_PER_SECOND = 250
 
 
 @dataclass(slots=True)
 class CheckHistory:
-    """What has been seen of one job. Times are of any one clock, in seconds."""
+    """What the checks of one job have shown. Times are in seconds of one clock, ages count from `started`."""
 
     model: str
-    started: float  # accepted, or first seen not to be queued any more
-    last_check: float  # the last look that found it unfinished; at first, when it was accepted
-    observed_until: float | None = 0.0  # the age up to which it was watched; None: nobody has looked so far
-    start_error: float = _DOUBT  # seconds by which `since` may be wrong
+    started: float  # when it was accepted, or left the server's queue
+    last_check: float  # the last check that found it unfinished; at first, when it was accepted
+    observed_until: float | None = 0.0  # the age up to which it was observed; None: not checked so far
+    start_error: float = _START_ERROR  # seconds by which `started` may be wrong
     is_queued: bool = False
     is_sample: bool = False
-    uses_progress: bool = True  # whether what it tells of its progress is acted on
-    first_prediction: FinishWindow | None = None  # when it would end, by what it told first; None once that was judged
-    prediction: FinishWindow | None = None  # ... and last
+    uses_progress: bool = True  # whether its progress is acted on
+    first_prediction: FinishWindow | None = None  # from its first progress; None once it was compared with the end
+    prediction: FinishWindow | None = None  # from its latest progress
 
     def age(self, now: float) -> float:
-        """Give for how long the server has been at work."""
+        """Return for how many seconds the server has been working on it."""
         return max(0.0, now - self.started)
 
 
 class CheckPlanner:
-    """Tells when to look at a job, and learns from each look how long they take."""
+    """Plans the checks of all jobs, and learns from each check how long jobs take."""
 
     def __init__(self, polling: Polling) -> None:
         self._polling = polling
@@ -85,20 +105,22 @@ class CheckPlanner:
         return best.distribution(for_forecast=True) if best is not None and best.ended else None
 
     def seed(self, model: str, seconds: float) -> None:
-        """Take in how long a job of a model has taken."""
+        """Learn how long a job of a model took in an earlier run."""
         self._estimator(model).observe_end(0.0, seconds)
 
     def begin(self, model: str, accepted_at: float, now: float, *, is_new: bool) -> CheckHistory:
-        """Take in a job that was accepted at `since`; one that was not watched since then is looked at at once."""
+        """Return the history of a job that was accepted at this time. One that is not new is due for a check now."""
         number = self._begun[model]
         self._begun[model] += 1
-        is_scout = number % _ONE_OF == _ONE_OF // 4 and number < _SCOUTS * _ONE_OF
-        is_heeded = number % _WITNESS != _WITNESS - 1
-        seen, watched = (accepted_at, 0.0) if is_new else (now, None)
-        return CheckHistory(model, accepted_at, seen, watched, is_sample=is_scout, uses_progress=is_heeded)
+        is_sample = number % _SAMPLE_EVERY == _SAMPLE_EVERY // 4 and number < _SAMPLES * _SAMPLE_EVERY
+        uses_progress = number % _CONTROL_EVERY != _CONTROL_EVERY - 1
+        last_check, observed_until = (accepted_at, 0.0) if is_new else (now, None)
+        return CheckHistory(
+            model, accepted_at, last_check, observed_until, is_sample=is_sample, uses_progress=uses_progress
+        )
 
     def observe_running(self, history: CheckHistory, task: Task, now: float) -> None:
-        """Take in a look that found a job unfinished."""
+        """Learn from a check that found a job unfinished."""
         durations = self._estimator(history.model)
         durations.set_server_estimate(task.estimated_time or 0.0)
         if task.status in _QUEUED and not task.progress:
@@ -106,7 +128,7 @@ class CheckPlanner:
             history.observed_until = history.observed_until or 0.0
             history.prediction = history.first_prediction = None
         else:
-            if history.is_queued:  # it has begun since the last look
+            if history.is_queued:  # it was started since the last check
                 history.is_queued = False
                 history.start_error = (now - history.last_check) / 2
                 history.started = history.last_check + history.start_error
@@ -118,57 +140,57 @@ class CheckPlanner:
         history.last_check = now
 
     def observe_finished(self, history: CheckHistory, task: Task, now: float) -> float | None:
-        """Take in a look that found a job finished; gives how long the server took, if that can be told.
+        """Learn from a check that found a job finished. Return the seconds that the server took, None if unknown.
 
-        The server's word counts where it fits what was seen (clocks may be wrong); else the middle between the last
-        two looks.
+        What the server reports is used if it agrees with what was observed, because clocks may be wrong. Otherwise it
+        is the middle between the last two checks.
         """
         earliest, latest = history.age(history.last_check), history.age(now)
-        is_whole = task.completed is not None and task.created is not None
-        told = [(task.completed or 0) - (task.created or 0)] if is_whole else []
-        told += [task.actual_time] if task.actual_time is not None else []
-        took = next((time for time in told if earliest - _LATENCY <= time <= latest + _LATENCY and time > 0), None)
-        self._judge(history, FinishWindow(earliest, latest), took)
-        if took is None and history.observed_until is not None:
-            took = (earliest + latest) / 2
-        if took is not None:
-            self._estimator(history.model).observe_end(history.observed_until or 0.0, took)
+        has_both = task.completed is not None and task.created is not None
+        reported = [(task.completed or 0) - (task.created or 0)] if has_both else []
+        reported += [task.actual_time] if task.actual_time is not None else []
+        lower, upper = earliest - _CLOCK_TOLERANCE, latest + _CLOCK_TOLERANCE
+        duration = next((seconds for seconds in reported if lower <= seconds <= upper and seconds > 0), None)
+        self._compare_prediction(history, FinishWindow(earliest, latest), duration)
+        if duration is None and history.observed_until is not None:
+            duration = (earliest + latest) / 2
+        if duration is not None:
+            self._estimator(history.model).observe_end(history.observed_until or 0.0, duration)
             self._noticed += 1
-            self._delays += max(0.0, latest - took)
-        return took
+            self._delays += max(0.0, latest - duration)
+        return duration
 
     def next_check(self, history: CheckHistory, *, cost_factor: float = 1.0) -> float:
-        """Give the time of the next look, as far as is known now.
+        """Return the time of the next check, by what is known now.
 
-        `ease` is how many times the cost of a check on its own this one has: more where a hook makes most of them
-        needless, less where one request is shared by many jobs. By the square-root rule gaps go with its root.
+        `cost_factor` multiplies the cost of a check: more than 1 if webhooks make most checks needless, less if other
+        jobs wait for the slot of this one. By the square-root rule, gaps grow with its root.
         """
         if history.observed_until is None:
             return history.last_check
         polling, durations = self._polling, self._estimator(history.model)
-        law = durations.distribution()
-        age = (
-            0.0 if history.is_queued else history.age(history.last_check)
-        )  # of one that waits there, it may at best begin now
-        gap = law.next_check(age, polling.check_cost * cost_factor) - age
-        not_before = law.quantile(_POSSIBLE) - age
+        distribution = durations.distribution()
+        # A job in the server's queue may at best be started now.
+        age = 0.0 if history.is_queued else history.age(history.last_check)
+        gap = distribution.next_check(age, polling.check_cost * cost_factor) - age
+        not_before = distribution.quantile(_POSSIBLY_FINISHED) - age
         if not durations.has_enough_data:
-            not_before = min(not_before, _TRUST * polling.max_interval)
-            gap = min(gap, age * _SCOUTING) if history.is_sample else gap
+            not_before = min(not_before, _ASSUMED_INTERVALS * polling.max_interval)
+            gap = min(gap, age * _SAMPLE_GAP) if history.is_sample else gap
         gap = min(gap, max(polling.max_interval * math.sqrt(cost_factor), not_before))
-        if cost_factor <= _HARDLY_EASED and self._uses_progress(history):
-            gap = self._predicted_gap(history, law, gap, polling.check_cost * cost_factor)
+        if cost_factor <= _WEBHOOK_COST_FACTOR and self._uses_progress(history):
+            gap = self._predicted_gap(history, distribution, gap, polling.check_cost * cost_factor)
         return history.last_check + max(polling.min_interval, gap)
 
     def reevaluate_in(self, history: CheckHistory, now: float, *, tracked: int) -> float:
-        """Give the seconds after which `next_look` may have become earlier, while so many jobs are followed."""
+        """Return the seconds after which `next_check` should be evaluated again, while `tracked` jobs are in flight."""
         polling = self._polling
         if self._estimator(history.model).has_enough_data:
             return polling.max_interval
-        return max(polling.min_interval, history.age(now) * _AGAIN, tracked / _THOUGHTS)
+        return max(polling.min_interval, history.age(now) * _REEVALUATION_GAP, tracked / _REEVALUATIONS_PER_SECOND)
 
     def expected_delay(self, history: CheckHistory, now: float) -> float:
-        """Give how many seconds a job is expected to have been finished without anybody knowing."""
+        """Return for how many seconds a job is expected to be finished without having been noticed."""
         durations = self._estimator(history.model)
         if history.prediction is not None and self._uses_progress(history):
             return min(max(0.0, history.age(now) - history.prediction.middle), now - history.last_check)
@@ -176,39 +198,48 @@ class CheckPlanner:
             return now - history.last_check
         return durations.distribution().expected_delay(history.age(now), history.age(history.last_check))
 
-    def _uses_progress(self, course: CheckHistory) -> bool:
-        return course.uses_progress and self._accuracy(course.model).is_reliable
+    def _uses_progress(self, history: CheckHistory) -> bool:
+        return history.uses_progress and self._accuracy(history.model).is_reliable
 
-    def _predicted_gap(self, course: CheckHistory, law: DurationDistribution, gap: float, check_cost: float) -> float:
-        """Give the gap by what the job has told of its progress; before it has, the one until it should be asked."""
-        minimum, age = self._polling.min_interval, course.age(course.last_check)
-        if course.prediction is None or age > course.prediction.latest:
-            is_new = course.observed_until == 0.0 and not course.is_queued
-            return min(gap, law.quantile(_EARLY) - minimum) if is_new else gap
-        look = next_check(course.prediction, age, course.start_error, check_cost=check_cost, min_gap=minimum)
-        return min(look + _MARGIN * minimum - age, self._polling.max_interval * self._accuracy(course.model).odds)
+    def _predicted_gap(
+        self, history: CheckHistory, distribution: DurationDistribution, gap: float, check_cost: float
+    ) -> float:
+        """Return the gap by the job's progress.
 
-    def _observe_progress(self, course: CheckHistory, progress: float | None, age: float) -> None:
-        """Take in how far a job is.
-
-        One that should be done by its first word, or says now that it will not be, is not heeded any longer.
+        Before it has reported any, that is the gap until it should be asked.
         """
-        word, foresight = predict_finish(age, progress, course.start_error), self._accuracy(course.model)
-        if course.first_prediction is not None and course.first_prediction.is_missed_at(word.earliest if word else age):
-            foresight.record_miss()
-            course.uses_progress, course.first_prediction = False, None
-        elif course.prediction is None:
-            course.first_prediction = word
-        course.prediction = word or course.prediction
+        minimum, age = self._polling.min_interval, history.age(history.last_check)
+        if history.prediction is None or age > history.prediction.latest:
+            is_new = history.observed_until == 0.0 and not history.is_queued
+            return min(gap, distribution.quantile(_FIRST_PROGRESS) - minimum) if is_new else gap
+        check_at = next_check(history.prediction, age, history.start_error, check_cost=check_cost, min_gap=minimum)
+        return min(
+            check_at + _LATER_BY * minimum - age, self._polling.max_interval * self._accuracy(history.model).odds
+        )
 
-    def _judge(self, course: CheckHistory, seen: FinishWindow, took: float | None) -> None:
-        """Compare the first word of a job with its end: between two looks, and by the server's word if there is one."""
-        if course.first_prediction is None:
+    def _observe_progress(self, history: CheckHistory, progress: float | None, age: float) -> None:
+        """Learn the progress of a job.
+
+        If it should have ended by its first prediction, or now predicts that it will not, its progress is ignored from
+        then on.
+        """
+        prediction, first = predict_finish(age, progress, history.start_error), history.first_prediction
+        if first is not None and first.is_missed_at(prediction.earliest if prediction else age):
+            self._accuracy(history.model).record_miss()
+            history.uses_progress, history.first_prediction = False, None
+        elif history.prediction is None:
+            history.first_prediction = prediction
+        history.prediction = prediction or history.prediction
+
+    def _compare_prediction(self, history: CheckHistory, end: FinishWindow, duration: float | None) -> None:
+        """Compare the first prediction of a job with its end, narrowed to the duration that the server reports."""
+        if history.first_prediction is None:
             return
-        if took is not None:
-            told = FinishWindow(max(seen.earliest, took - _WHOLE), min(seen.latest, took + _WHOLE))
-            seen = told if told.width >= 0 else seen
-        self._accuracy(course.model).compare(course.first_prediction, seen)
+        if duration is not None:
+            earliest, latest = duration - _DURATION_ERROR, duration + _DURATION_ERROR
+            reported = FinishWindow(max(end.earliest, earliest), min(end.latest, latest))
+            end = reported if reported.width >= 0 else end
+        self._accuracy(history.model).compare(history.first_prediction, end)
 
     def _accuracy(self, model: str) -> PredictionAccuracy:
         return self._accuracies.setdefault(model, PredictionAccuracy())

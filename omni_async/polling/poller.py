@@ -1,11 +1,12 @@
-"""Follows every job in flight: one coroutine, one queue of due times, and what each look makes of a job.
+"""`Poller`: checks every accepted task until it finishes, and passes its job on.
 
-Theory of operation. A job being followed is a `Watch`. It is either on the queue, or being looked at by a short-lived
-asyncio task; never both. The coroutine starts the looks that are due (see `Schedule`), as its own gate and pace allow,
-and sleeps until the next one. A look that shows nothing (an error page, a timeout, garbage) is a missed look and not a
-failed job.
+Theory of operation. A job whose task was accepted is a `TrackedJob`. It is either in the queue of `CheckSchedule` or
+being checked by a short-lived asyncio task, never both. One coroutine starts the checks that are due, as its own rate
+limiter allows, and sleeps until the next one. A check that says nothing about the task (an error page, a timeout, an
+unreadable body) is an inconclusive check, not a failed job. Checks are free, so nothing that goes wrong here ever
+causes a submit.
 
-A webhook is a hint that a look is due now (see `WebhookHints`), and nothing more.
+A webhook call is a hint that a check is due now (see `WebhookHints`), and nothing more.
 """
 
 from __future__ import annotations
@@ -49,15 +50,30 @@ if TYPE_CHECKING:
     from .webhook import WebhookReceiver
 
 
-MAX_CONCURRENT = 64  # status requests on the wire at once
-PROBE_TIMEOUT = 5.0  # seconds; while the one probe after a 429 is not answered, nobody is looked at
-_LINKLESS_LOOKS = 5  # how often a finished task without a link is looked at again
+# Status requests in progress at the same time. It bounds the connections and the memory that they use. At a latency of
+# 0.5 s, 64 allow 128 checks a second, enough for some 2,000 jobs of two minutes that are checked seven times each. Half
+# would delay checks beyond 1,000 of them; double would open more connections than most servers like. Chosen, not
+# measured.
+MAX_CONCURRENT = 64
+# Seconds until the one probe after a 429 counts as unanswered. No other check leaves meanwhile, so the timeout of an
+# ordinary request would hold up all jobs. Half could be too short for a slow server, double holds them up for longer.
+# Chosen, not measured.
+PROBE_TIMEOUT = 5.0
+# Further checks of a task that is finished, but shows no URL yet. The gap doubles from `Polling.min_interval`: five
+# take half a minute. More would hide for longer that a paid task has no clip; fewer might miss a URL that comes late.
+# Chosen, not measured.
+_MAX_CHECKS_WITHOUT_URL = 5
 
 _log = logging.getLogger(__name__)
 
 
 class Poller:
-    """Asks the server about every job in flight, and passes on those that are finished."""
+    """Checks every job in flight, and passes on those that have finished.
+
+    `on_finished` is called with each job whose clip can be downloaded, and `on_slot_freed` with each job that no longer
+    runs on the server: with the time when it ended (the event loop's clock), None if that is unknown. `jitter` returns
+    a random number from 0 to 1.
+    """
 
     def __init__(
         self,
@@ -91,10 +107,11 @@ class Poller:
             on_slot_freed=on_slot_freed,
         )
         self._limiter = RateLimiter(max_in_flight=None, max_concurrent=MAX_CONCURRENT, retry=retry)
-        self._pacer = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
+        # Even gaps, without bursts: `Limits.checks_per_second` may be less than one.
+        self._rate = AsyncLimiter(1, 1 / limits.checks_per_second) if limits.checks_per_second else None
 
     def seed(self, records: Iterable[JobRecord]) -> None:
-        """Take in from earlier jobs how long the server takes."""
+        """Learn from the records of earlier jobs how long jobs take."""
         for record in records:
             if record.server_seconds is not None:
                 self._planner.seed(model_of(record), record.server_seconds)
@@ -105,141 +122,148 @@ class Poller:
         return self._planner.detection_delay
 
     def durations(self) -> DurationDistribution | None:
-        """Return how long jobs take, None until one job has ended."""
+        """Return how long jobs of the model with the most finished jobs take, None until one job has finished."""
         return self._planner.durations()
 
     def track(self, job: JobState, *, age: float = 0.0, check_now: bool = False) -> None:
-        """Follow a job that was accepted `age` seconds ago."""
+        """Check a job until it finishes. It was accepted `age` seconds ago.
+
+        `check_now` is for a job of an earlier run, or one submitted elsewhere: it may have finished long ago.
+        """
         now = self._clock.now()
-        course = self._planner.begin(model_of(job.record), now - age, now, is_new=not check_now)
-        watch = TrackedJob(job, now - age, course, had_timed_out=age >= self._polling.timeout)
-        watch.not_before = 0.0 if check_now else now + self._polling.min_interval
-        self.schedule.hints.track(watch)
-        self.schedule.add(watch)
+        history = self._planner.begin(model_of(job.record), now - age, now, is_new=not check_now)
+        tracked = TrackedJob(job, now - age, history, had_timed_out=age >= self._polling.timeout)
+        tracked.not_before = 0.0 if check_now else now + self._polling.min_interval
+        self.schedule.hints.track(tracked)
+        self.schedule.add(tracked)
 
     async def run(self) -> None:
-        """Start looks when they are due, for ever."""
-        async with asyncio.TaskGroup() as group:  # a look needs no scope, and anyio's tasks cost three times as much
+        """Start checks when they are due, until cancelled."""
+        # Not anyio's task group: a check needs no cancel scope of its own, and anyio's tasks cost three times as much.
+        async with asyncio.TaskGroup() as group:
             while True:
                 wait = self._delay()
                 if wait != 0:
                     await self._wake.wait(wait)
                     continue
-                if self._pacer is not None:
-                    await self._pacer.acquire()
+                if self._rate is not None:
+                    await self._rate.acquire()
                 if self._delay() != 0 or not self._start_check(group):
                     await asyncio.sleep(0)
 
-    # When
+    # When to check
 
     def _delay(self) -> float | None:
-        """Give the seconds until a job is to be thought about, 0 for now; None where only an event can change that."""
+        """Return the seconds until a job is to be evaluated: 0 for now, None if only an event can change that."""
         wait = self.schedule.delay()
         return wait if wait != 0 else self._limiter.delay(self._clock.now())
 
     def _start_check(self, group: asyncio.TaskGroup) -> bool:
-        """Start the look that is worth most; False if there is none that is due, among the first few."""
-        watch = self.schedule.pop_due(is_scarce=self._pacer is not None or self._limiter.is_paused)
-        if watch is None:
+        """Start the most urgent check. Return False if none of the first few jobs in the queue is due."""
+        tracked = self.schedule.pop_due(is_scarce=self._rate is not None or self._limiter.is_paused)
+        if tracked is None:
             return False
-        watch.is_being_checked = True
-        group.create_task(self._check(watch, self._limiter.acquire(self._clock.now())))
+        tracked.is_being_checked = True
+        group.create_task(self._check(tracked, self._limiter.acquire(self._clock.now())))
         return True
 
-    # One look
+    # One check
 
-    async def _check(self, watch: TrackedJob, permit: Permit) -> None:
-        task_id = watch.job.task_id
-        assert task_id is not None, "a job is followed only once it has a task_id"
-        since = self._clock.now()
-        if watch.webhook_calls is not None:
-            watch.webhook_calls.record_check(since)
-        sight = await self._ask(task_id, PROBE_TIMEOUT if permit.is_probe else None)
-        self._report_outcome(permit, sight)
-        self._registry.events.checked(watch.job, self._clock.now() - since, sight.error)
-        if watch.job.status is JobStatus.RUNNING:  # else it was given up meanwhile
-            await self._apply(watch, sight)
+    async def _check(self, tracked: TrackedJob, permit: Permit) -> None:
+        task_id = tracked.job.task_id
+        assert task_id is not None, "a job is tracked only once it has a task_id"
+        started = self._clock.now()
+        if tracked.webhook_calls is not None:
+            tracked.webhook_calls.record_check(started)
+        result = await self._request(task_id, PROBE_TIMEOUT if permit.is_probe else None)
+        self._report_to_limiter(permit, result)
+        self._registry.events.checked(tracked.job, self._clock.now() - started, result.error)
+        if tracked.job.status is JobStatus.RUNNING:  # it may have been cancelled meanwhile
+            await self._apply(tracked, result)
 
-    async def _ask(self, task_id: str, patience: float | None) -> CheckResult:
+    async def _request(self, task_id: str, timeout: float | None) -> CheckResult:
         self._registry.totals.count("checks")
-        answer: Response | TransportError = TransportTimeout(f"check: no answer within {patience} s")
+        response: Response | TransportError = TransportTimeout(f"check: no response within {timeout} s")
         try:
-            if patience is None:  # the transport has a timeout of its own
-                answer = await self._transport.check(task_id)
+            if timeout is None:  # the transport has a timeout of its own
+                response = await self._transport.check(task_id)
             else:
-                with anyio.move_on_after(patience):
-                    answer = await self._transport.check(task_id)
+                with anyio.move_on_after(timeout):
+                    response = await self._transport.check(task_id)
         except TransportError as error:
-            answer = error
-        return classify_check(answer, task_id, now=self._clock.wall())
+            response = error
+        return classify_check(response, task_id, now=self._clock.wall())
 
-    def _report_outcome(self, permit: Permit, sight: CheckResult) -> None:
+    def _report_to_limiter(self, permit: Permit, result: CheckResult) -> None:
         now, jitter = self._clock.now(), self._jitter()
-        if is_rate_limit(sight.error):
-            self._limiter.on_rate_limited(permit, now, retry_after=sight.retry_after, jitter=jitter)
-        elif isinstance(sight.error, TransportError) and not sight.error.sent:
+        if is_rate_limit(result.error):
+            self._limiter.on_rate_limited(permit, now, retry_after=result.retry_after, jitter=jitter)
+        elif isinstance(result.error, TransportError) and not result.error.sent:
             self._limiter.on_unreachable(permit, now, jitter=jitter)
-        else:  # a missed look makes its own job rest, and nobody else: looking costs nothing
+        else:  # an inconclusive check delays the next one of its own job, and no other
             self._limiter.on_success(permit, now, accepted=False)
         self._wake.set()
 
-    # What a look makes of a job
+    # What a check means for its job
 
-    async def _apply(self, watch: TrackedJob, sight: CheckResult) -> None:
-        if sight.task is not None:
-            self._registry.record_check(watch.job, sight.task)
-            watch.inconclusive_checks = watch.not_found_checks = 0
-        match sight.outcome:
+    async def _apply(self, tracked: TrackedJob, result: CheckResult) -> None:
+        if result.task is not None:
+            self._registry.record_check(tracked.job, result.task)
+            tracked.inconclusive_checks = tracked.not_found_checks = 0
+        match result.outcome:
             case CheckOutcome.FINISHED:
-                self._outcomes.record_finished(watch, self._clock.now())
+                self._outcomes.record_finished(tracked, self._clock.now())
             case CheckOutcome.FAILED:
-                await self._outcomes.record_failed(watch, "the server gave it up", self._clock.now())
+                await self._outcomes.record_failed(tracked, "failed on the server", self._clock.now())
             case CheckOutcome.NO_URL:
-                await self._handle_missing_url(watch)
+                await self._handle_missing_url(tracked)
             case CheckOutcome.RUNNING:
-                if sight.task is not None:
-                    self._planner.observe_running(watch.history, sight.task, self._clock.now())
-                self.schedule.hints.observe_unfinished(watch)
-                await self._check_again(watch, self._polling.min_interval)
-            case CheckOutcome.DENIED if sight.error is not None:
+                if result.task is not None:
+                    self._planner.observe_running(tracked.history, result.task, self._clock.now())
+                self.schedule.hints.observe_unfinished(tracked)
+                await self._check_again(tracked, self._polling.min_interval)
+            case CheckOutcome.DENIED if result.error is not None:
                 await self._outcomes.stop_tracking(
-                    watch.job, with_prefix(f"job {watch.job.key!r}: {resume_hint(watch.job)}", sight.error)
+                    tracked.job, with_prefix(f"job {tracked.job.key!r}: {resume_hint(tracked.job)}", result.error)
                 )
             case _:
-                await self._handle_inconclusive(watch, sight)
+                await self._handle_inconclusive(tracked, result)
 
-    async def _handle_missing_url(self, watch: TrackedJob) -> None:
-        watch.checks_without_url += 1
-        if watch.checks_without_url > _LINKLESS_LOOKS:
-            what = f"finished, but {watch.checks_without_url} checks have shown no video to fetch"
-            await self._outcomes.record_failed(watch, what, self._clock.now())
+    async def _handle_missing_url(self, tracked: TrackedJob) -> None:
+        tracked.checks_without_url += 1
+        if tracked.checks_without_url > _MAX_CHECKS_WITHOUT_URL:
+            reason = f"the server reports it as finished, but {tracked.checks_without_url} checks showed no video URL"
+            await self._outcomes.record_failed(tracked, reason, self._clock.now())
         else:
-            watch.not_before = self._clock.now() + self._polling.min_interval * 2 ** (watch.checks_without_url - 1)
-            self.schedule.add(watch)
+            tracked.not_before = self._clock.now() + self._polling.min_interval * 2 ** (tracked.checks_without_url - 1)
+            self.schedule.add(tracked)
 
-    async def _handle_inconclusive(self, watch: TrackedJob, sight: CheckResult) -> None:
-        """Take note of a look that has shown nothing; only many in a row, for long, end the following."""
-        _log.info("job %r: a check has shown nothing: %s", watch.job.key, sight.error)
-        job, now = watch.job, self._clock.now()
-        watch.record_inconclusive(now, is_not_found=sight.outcome is CheckOutcome.NOT_FOUND)
-        if watch.not_found_checks and (watch.is_external or is_not_found_final(watch.not_found_checks, watch.age(now))):
-            assert sight.error is not None
+    async def _handle_inconclusive(self, tracked: TrackedJob, result: CheckResult) -> None:
+        """Check again later; stop tracking the job after many inconclusive checks in a row over a long time."""
+        _log.info("job %r: check inconclusive: %s", tracked.job.key, result.error)
+        job, now = tracked.job, self._clock.now()
+        tracked.record_inconclusive(now, is_not_found=result.outcome is CheckOutcome.NOT_FOUND)
+        if tracked.not_found_checks and (
+            tracked.is_external or is_not_found_final(tracked.not_found_checks, tracked.age(now))
+        ):
+            assert result.error is not None
             await self._outcomes.stop_tracking(
-                job, with_prefix(f"job {job.key!r}: the server does not know task {job.task_id}", sight.error)
+                job, with_prefix(f"job {job.key!r}: the server does not know task {job.task_id}", result.error)
             )
-        elif should_stop_checking(watch.inconclusive_checks, now - watch.inconclusive_since, self._retry):
-            reason = f"{watch.inconclusive_checks} checks in a row have failed, the last with: {sight.error}"
+        elif should_stop_checking(tracked.inconclusive_checks, now - tracked.inconclusive_since, self._retry):
+            reason = f"{tracked.inconclusive_checks} checks in a row failed, the last with: {result.error}"
             await self._outcomes.stop_tracking(job, timeout_error(job, reason))
         else:
             await self._check_again(
-                watch, retry_delay(sight.retry_after, watch.inconclusive_checks - 1, self._retry, self._jitter())
+                tracked, retry_delay(result.retry_after, tracked.inconclusive_checks - 1, self._retry, self._jitter())
             )
 
-    async def _check_again(self, watch: TrackedJob, rest: float) -> None:
-        is_unseen = watch.had_timed_out and watch.job.task is None  # its time was over before anybody could look
-        if watch.age(self._clock.now()) >= self._polling.timeout and not is_unseen:
-            reason = f"it was not seen to finish within {self._polling.timeout:g} s"
-            await self._outcomes.stop_tracking(watch.job, timeout_error(watch.job, reason))
+    async def _check_again(self, tracked: TrackedJob, delay: float) -> None:
+        # A job that is resumed after `Polling.timeout` is given up only once a check has shown how it stands.
+        is_unchecked = tracked.had_timed_out and tracked.job.task is None
+        if tracked.age(self._clock.now()) >= self._polling.timeout and not is_unchecked:
+            reason = f"it did not finish within {self._polling.timeout:g} s"
+            await self._outcomes.stop_tracking(tracked.job, timeout_error(tracked.job, reason))
         else:
-            watch.not_before = self._clock.now() + rest
-            self.schedule.add(watch)
+            tracked.not_before = self._clock.now() + delay
+            self.schedule.add(tracked)

@@ -1,10 +1,13 @@
-"""When a job will be done, as its server's own word about its progress has it, and whether that word has proved true.
+"""When a job will finish according to its reported progress, and whether such predictions have come true.
 
-Theory of operation. A job seen at p percent, at the age a, takes ``100 * a / p`` in all, if its percentage is the share
-of its time that is over. Nobody promises that: there are servers that say 0 until the end, that count up to an estimate
-of theirs, or that slow down. So what the first look at a job foretells is compared with what came of it, and acted on
-only while most of that was right, and for no longer than the odds allow. A few jobs are followed as if they had said
-nothing: else one that is done long before the foretold time would be found there, and seem to prove it.
+Theory of operation. A job that reports p percent at the age a takes ``100 * a / p`` in all, if its percentage is the
+share of its time that has passed. No server promises that: some report 0 until the end, some count up to an estimate of
+their own, some slow down. So the prediction from the first check of a job is compared with its actual end. Predictions
+are acted on only while most of them were right, and for no longer than the odds allow. One job in 16 ignores its
+progress, as a control group: otherwise a job that ends long before its predicted time would be found at that time and
+seem to prove it.
+
+Pure functions of values; the planner calls them.
 """
 
 from __future__ import annotations
@@ -12,118 +15,127 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-_LEAST = 5.0  # percent: less foretells nothing, for it is said in whole ones
-_MOST = 99.0  # ... and more is said of none that is unfinished
-_ROUNDED = 1.0  # percent: 42.9 is told as 42
+# Percent. Progress is reported in whole percent, so that a smaller value says too little: 1 % may be 1.0 or 1.9.
+_MIN_PERCENT = 5.0
+_MAX_PERCENT = 99.0  # an unfinished job cannot have more, whatever it reports
+_ROUNDING = 1.0  # percent: 42.9 is reported as 42
 
-_VAGUE = 0.2  # of the time that is foretold may be unclear, or it is no telling
+# Share of the predicted age by which a prediction may be uncertain. A wider one costs more checks than it saves.
+# Chosen, not measured.
+_MAX_UNCERTAINTY = 0.2
 
-_ENOUGH = 0.75  # of the words were true, with one more imagined that was not
-_REMEMBERED = 16  # words
-_NEAR = 0.03  # of its time a job may end before or after what was foretold
-_BLUR = 0.1  # ... and so many seconds, for ages are taken here and not on the server
-_PLAIN = (1.3, 0.15)  # seconds, or that share of its time: if its end is known to less, that proves nothing
+# Share of the predictions that must have come true, counted with one imagined failure, so that three must be right
+# before the first is acted on. Less trusts servers whose percentage is a guess, more forgoes what truthful ones save
+# (the tests of eleven kinds of misleading percentages hold this value).
+_RELIABLE_SHARE = 0.75
+# Predictions that are remembered, with fading weight. Half forgets a server's habits sooner, double adapts more slowly
+# when they change. Chosen, not measured.
+_MEMORY = 16
+# A job may end this share of its time, and so many seconds, away from its prediction and still count as predicted.
+# The seconds are for ages, which are measured here and not on the server. Chosen, not measured.
+_TOLERANCE_SHARE = 0.03
+_TOLERANCE_SECONDS = 0.1
+# An end proves something only if it is known to within so many seconds, or this share of the predicted age: an interval
+# between two checks that is wider than that contains nearly every prediction.
+_SHARP_SECONDS = 1.3
+_SHARP_SHARE = 0.15
 
 
 @dataclass(frozen=True, slots=True)
 class FinishWindow:
-    """The ages between which a job will end, or has ended."""
+    """The ages, in seconds, between which a job will end or has ended."""
 
     earliest: float
     latest: float
 
     @property
     def width(self) -> float:
-        """Give how long it is."""
+        """The length of the window in seconds."""
         return self.latest - self.earliest
 
     @property
     def middle(self) -> float:
-        """Give the age half way."""
+        """The age in the middle of the window."""
         return (self.earliest + self.latest) / 2
 
     @property
     def tolerance(self) -> float:
-        """Give the seconds by which it is missed that still count as met."""
-        return _NEAR * self.latest + _BLUR
+        """The seconds outside of the window that still count as inside."""
+        return _TOLERANCE_SHARE * self.latest + _TOLERANCE_SECONDS
 
     def is_missed_at(self, age: float) -> bool:
-        """Tell whether what has not ended before this age will not end within it."""
+        """Return whether a job that is unfinished at this age will not end within the window."""
         return age > self.latest + self.tolerance
 
     def check_count(self, check_cost: float, min_gap: float) -> int:
-        """Give how many looks at even distances find the end for the least cost, if each is to find it unless it did.
+        """Return the number of evenly spaced checks that find the end at the least cost.
 
-        With n looks, n checks and half a distance are lost: the best n is ``sqrt(w / (2 * c))`` for the width w and the
-        cost c of a check, in seconds.
+        n checks cost n times `check_cost`, and the end is noticed half a gap late: ``n * c + w / (2 * n)`` for the
+        width w is least at ``n = sqrt(w / (2 * c))``. Gaps are at least `min_gap` seconds.
         """
         return max(1, min(round(math.sqrt(self.width / (2 * check_cost))), int(self.width / min_gap)))
 
     def expected_cost(self, check_cost: float, min_gap: float) -> float:
-        """Give what is lost by that, in seconds."""
-        looks = self.check_count(check_cost, min_gap)
-        return looks * check_cost + self.width / (2 * looks)
+        """Return the cost of those checks and of noticing the end late, in seconds."""
+        checks = self.check_count(check_cost, min_gap)
+        return checks * check_cost + self.width / (2 * checks)
 
 
 def predict_finish(age: float, progress: float | None, start_error: float) -> FinishWindow | None:
-    """Give when a job will end that has got so far at this age, which may be wrong by `doubt` seconds.
+    """Return when a job will end that has this progress (percent) at this age (seconds).
 
-    None where it tells nothing of its progress, or too little.
+    `start_error` is by how many seconds the age may be wrong. None if the progress is unknown or says too little.
     """
-    if progress is None or progress < _LEAST:
+    if progress is None or progress < _MIN_PERCENT:
         return None
-    progress = min(progress, _MOST)
-    begun = start_error * (100 / progress - 1)
-    word = FinishWindow(max(age, 100 * age / (progress + _ROUNDED) - begun), 100 * age / progress + begun)
-    return word if word.width <= _VAGUE * word.latest else None
+    progress = min(progress, _MAX_PERCENT)
+    error = start_error * (100 / progress - 1)
+    window = FinishWindow(max(age, 100 * age / (progress + _ROUNDING) - error), 100 * age / progress + error)
+    return window if window.width <= _MAX_UNCERTAINTY * window.latest else None
 
 
 def next_check(prediction: FinishWindow, age: float, start_error: float, *, check_cost: float, min_gap: float) -> float:
-    """Give the age at which to look next at a job that was last asked at `age`, and foretold this.
+    """Return the age at which to check a job next that was checked at `age` and predicts this window.
 
-    That is where it should have ended; or, where that is worth a look, shortly before, when it can tell it better.
+    That is inside the window. If one more check pays, it is shortly before: the job can predict its end better then.
     """
     before = prediction.earliest - min_gap
     if before >= age + min_gap:
         better = predict_finish(before, 100 * before / prediction.middle, start_error)
-        if better is not None and check_cost + better.expected_cost(check_cost, min_gap) < prediction.expected_cost(
-            check_cost, min_gap
-        ):
+        cost = prediction.expected_cost(check_cost, min_gap)
+        if better is not None and check_cost + better.expected_cost(check_cost, min_gap) < cost:
             return before
     return prediction.earliest + prediction.width / prediction.check_count(check_cost, min_gap)
 
 
 class PredictionAccuracy:
-    """How far the words of one kind of job have been true."""
+    """How many predictions of the jobs of one model have come true."""
 
     def __init__(self) -> None:
         self._right = self._wrong = 0.0
 
     @property
     def is_reliable(self) -> bool:
-        """True while they are worth being acted on."""
-        return self._right >= _ENOUGH * (self._right + self._wrong + 1)
+        """Whether predictions should be acted on."""
+        return self._right >= _RELIABLE_SHARE * (self._right + self._wrong + 1)
 
     @property
     def odds(self) -> float:
-        """Give how many have been right for each that was wrong, with one of both imagined beside them."""
+        """Right predictions per wrong one, with one imagined of each."""
         return (self._right + 1) / (self._wrong + 1)
 
     def compare(self, prediction: FinishWindow, end: FinishWindow) -> None:
-        """Compare what a job's first word foretold with when it ended."""
-        plain, share = _PLAIN
-        if end.width > max(plain, share * prediction.latest):
+        """Compare the prediction of a job's first check with its end, which lies within a window, too."""
+        if end.width > max(_SHARP_SECONDS, _SHARP_SHARE * prediction.latest):
             return
-        self._count(
-            is_right=end.latest >= prediction.earliest - prediction.tolerance
-            and not prediction.is_missed_at(end.earliest)
-        )
+        is_too_early = end.latest < prediction.earliest - prediction.tolerance
+        self._count(is_right=not is_too_early and not prediction.is_missed_at(end.earliest))
 
     def record_miss(self) -> None:
-        """Take in that one is unfinished which should have been done."""
+        """Record that a job is unfinished although it should have ended."""
         self._count(is_right=False)
 
     def _count(self, *, is_right: bool) -> None:
-        fade = 1 - 1 / _REMEMBERED
+        fade = 1 - 1 / _MEMORY
         self._right = self._right * fade + is_right
         self._wrong = self._wrong * fade + (not is_right)

@@ -1,8 +1,9 @@
-"""Which job is to be looked at when: the queue of all that are followed, and who comes first where looks are scarce.
+"""`CheckSchedule`: the queue of all tracked jobs, and which of them is checked first when checks are scarce.
 
-The queue says when a job is to be thought about; whether it is to be looked at then, the planner says with all it
-knows at that moment. Jobs are looked at in turns, a few in a second: a loop that wakes for each of them alone needs a
-quarter more CPU (benchmarks/cpu.py), and an eighth of the least gap too early or too late changes next to nothing.
+The poller takes from it what is due. An entry in the queue is the time at which a job is evaluated: only then does the
+planner decide, with all it knows at that moment, whether to check the job now or later. Times are rounded to ticks, a
+few a second, so that one wake-up of the event loop serves several jobs. A wake-up per job took a quarter more CPU
+(benchmarks.cpu), and half a tick too early or too late changes the delay of detection by next to nothing.
 """
 
 from __future__ import annotations
@@ -24,13 +25,23 @@ if TYPE_CHECKING:
     from .webhook import WebhookReceiver
 
 
-_TURNS = 4  # in `Polling.min_interval`
-_THOUGHTS = 64  # jobs that are thought about in a row; then others have a turn in the event loop
-_MOST_PRESSURE = 16.0  # so many times may a look be worth what it is worth to its own job
+# Ticks per `Polling.min_interval`. Half as many would move checks by up to a quarter of that interval; twice as many
+# would wake the event loop more often, towards the quarter more CPU of no ticks at all.
+_TICKS = 4
+# Jobs evaluated in a row before other asyncio tasks run. One evaluation takes some 10 microseconds, so 64 of them hold
+# up the event loop for less than a millisecond. Chosen, not measured.
+_MAX_EVALUATIONS = 64
+# The highest factor by which a check may be worth more because other jobs wait for the slot. By the square-root rule
+# gaps shrink to a quarter at 16. Without a limit, a long queue would check every job at the minimum interval. Chosen,
+# not measured.
+_MAX_PRESSURE = 16.0
 
 
 class CheckSchedule:
-    """Gives the jobs that are due, and rings when one has become so. Times are of the loop's clock."""
+    """Returns the jobs that are due, and sets `wake` when one has become due earlier than expected.
+
+    Times are of the event loop's clock. `jitter` returns a random number from 0 to 1.
+    """
 
     def __init__(
         self,
@@ -42,66 +53,72 @@ class CheckSchedule:
         webhook: WebhookReceiver,
         jitter: Callable[[], float],
     ) -> None:
-        self.pressure: Callable[[], float] = float  # how much more a look at a job is worth to those who wait
+        # Called for each evaluation; returns how much a check is worth to the jobs that wait for a slot, in multiples
+        # of what it is worth to its own job. The runtime replaces it.
+        self.pressure: Callable[[], float] = float
         self.hints: WebhookHints = WebhookHints(webhook, self.add, clock)
         self._polling = polling
         self._planner = planner
         self._wake = wake
         self._clock = clock
         self._jitter = jitter
-        self._tick = polling.min_interval / _TURNS
+        self._tick = polling.min_interval / _TICKS
         self._queue: DueQueue[TrackedJob] = DueQueue(
-            lambda watch: watch.is_superseded or watch.job.status is not JobStatus.RUNNING
+            lambda tracked: tracked.is_superseded or tracked.job.status is not JobStatus.RUNNING
         )
 
-    def add(self, watch: TrackedJob) -> None:
-        """Put it on the queue."""
-        watch.is_being_checked = False
-        self._put(watch, self._due(watch))
+    def add(self, tracked: TrackedJob) -> None:
+        """Put a job into the queue; it must not be in it."""
+        tracked.is_being_checked = False
+        self._put(tracked, self._due(tracked))
 
     def delay(self) -> float | None:
-        """Give the seconds until a job is to be thought about, 0 for now; None where there is none."""
+        """Return the seconds until a job is to be evaluated: 0 for now, None if there is no job."""
         due = self._queue.next_due()
         return None if due is None else max(0.0, due - self._clock.now())
 
     def pop_due(self, *, is_scarce: bool) -> TrackedJob | None:
-        """Give a job that is due, of several the one first due, or worth most where looks are scarce.
+        """Remove and return a job that is due for a check, None if none of the first few in the queue is.
 
-        None if there is none among the first few that were to be thought about.
+        If checks `is_scarce`, that is one whose check is worth most, else the one due first.
         """
         now = self._clock.now()
-        for _ in range(_THOUGHTS):
-            watch = self._queue.pop(now, self._priority if is_scarce else None)
-            if watch is None:
+        for _ in range(_MAX_EVALUATIONS):
+            tracked = self._queue.pop(now, self._priority if is_scarce else None)
+            if tracked is None:
                 return None
-            due = self._due(watch)
+            due = self._due(tracked)
             if due <= now:
-                return watch
-            self._put(watch, due)
+                return tracked
+            self._put(tracked, due)
         return None
 
-    def _put(self, watch: TrackedJob, due: float) -> None:
-        """Put it on the queue for its look, or for when that is to be thought about again, if it comes before."""
+    def _put(self, tracked: TrackedJob, due: float) -> None:
+        """Put a job into the queue for its check, or for its next evaluation if that comes first."""
         now = self._clock.now()
-        again = self._planner.reevaluate_in(watch.history, now, tracked=len(self._queue))
-        jitter = (1 + self._jitter()) / 2  # else those that began together would be looked at together, again and again
-        thought = self._tick * math.ceil((now + again * jitter) / self._tick)
-        if self._queue.put(watch, min(due, thought)):
+        seconds = self._planner.reevaluate_in(tracked.history, now, tracked=len(self._queue))
+        # Without jitter, jobs that were submitted together would be evaluated together every time.
+        jitter = (1 + self._jitter()) / 2
+        evaluation = self._tick * math.ceil((now + seconds * jitter) / self._tick)
+        if self._queue.put(tracked, min(due, evaluation)):
             self._wake.set()
 
-    def _due(self, watch: TrackedJob) -> float:
-        is_called = watch.webhook_calls is not None and watch.webhook_calls.is_check_due
-        if watch.has_probably_ended and not is_called:
-            return watch.not_before
-        ease = self.hints.cost_factor(watch) / min(1 + self.pressure(), _MOST_PRESSURE)
-        turn = self._tick * round(self._planner.next_check(watch.history, cost_factor=ease) / self._tick)
-        due = max(watch.not_before, turn)
-        deadline = watch.accepted_at + self._polling.timeout
-        due = min(due, deadline) if watch.history.last_check < deadline else due  # one last look when its time is up
-        return min(due, watch.webhook_calls.due_at) if watch.webhook_calls is not None and is_called else due
+    def _due(self, tracked: TrackedJob) -> float:
+        """Return when to check a job, as far as is known now."""
+        calls = tracked.webhook_calls
+        is_called = calls is not None and calls.is_check_due
+        if tracked.has_probably_ended and not is_called:
+            return tracked.not_before
+        cost_factor = self.hints.cost_factor(tracked) / min(1 + self.pressure(), _MAX_PRESSURE)
+        planned = self._planner.next_check(tracked.history, cost_factor=cost_factor)
+        due = max(tracked.not_before, self._tick * round(planned / self._tick))
+        deadline = tracked.accepted_at + self._polling.timeout
+        if tracked.history.last_check < deadline:
+            due = min(due, deadline)  # one last check at the very end of `Polling.timeout`
+        return min(due, calls.due_at) if calls is not None and is_called else due
 
-    def _priority(self, watch: TrackedJob) -> float:
-        """Give what a look is worth: the seconds that its job is expected to have been finished unnoticed."""
-        if watch.has_probably_ended:  # as good as certainly finished
+    def _priority(self, tracked: TrackedJob) -> float:
+        """Return what a check is worth: for how many seconds its job is expected to have been finished undetected."""
+        if tracked.has_probably_ended:
             return float("inf")
-        return self._planner.expected_delay(watch.history, self._clock.now())
+        return self._planner.expected_delay(tracked.history, self._clock.now())

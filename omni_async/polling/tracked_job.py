@@ -1,4 +1,4 @@
-"""A job being followed, and what its looks have come to."""
+"""`TrackedJob`: a job in flight, and what its checks have shown so far. The whole polling stage passes it around."""
 
 from __future__ import annotations
 
@@ -17,54 +17,54 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
 class TrackedJob:
-    """A job being followed since it was accepted. Times are of the loop's clock."""
+    """A job that was accepted and is checked until it finishes. Times are of the event loop's clock."""
 
     job: JobState
     accepted_at: float
-    history: CheckHistory
-    had_timed_out: bool  # its time was over when it was taken up
-    not_before: float = 0.0  # no look before that, unless a hook says that there is something to see
-    inconclusive_since: float = 0.0
-    inconclusive_checks: int = 0
-    not_found_checks: int = 0
-    checks_without_url: int = 0
-    webhook_calls: WebhookCalls | None = None  # of webhooks; None where none is expected and none has come
-    cost_factor: float = 1.0  # how far hooks were trusted at the last look
-    is_being_checked: bool = False  # so it is not on the queue
-    is_superseded: bool = False  # another watch stands for the job now
+    history: CheckHistory  # what the planner has learned about it
+    had_timed_out: bool  # when tracking began; it gets one conclusive check nevertheless
+    not_before: float = 0.0  # no routine check before this time; a webhook call may come first
+    inconclusive_since: float = 0.0  # the first of the inconclusive checks in a row
+    inconclusive_checks: int = 0  # in a row
+    not_found_checks: int = 0  # in a row
+    checks_without_url: int = 0  # that showed the task finished, but no URL
+    webhook_calls: WebhookCalls | None = None  # None if no call is expected and none was received
+    cost_factor: float = 1.0  # `WebhookReliability.cost_factor` at the last check
+    is_being_checked: bool = False  # then it is not in the queue
+    is_superseded: bool = False  # `replace` has put another object in its place
 
     @property
     def is_external(self) -> bool:
-        """True where it was submitted elsewhere: a 404 for it is the truth, not a delay."""
+        """Whether it was submitted elsewhere. Then a 404 is not a delay after acceptance, but the truth."""
         return not self.job.record.request
 
     @property
     def has_probably_ended(self) -> bool:
-        """Whether the last check or a webhook says so; only the video's URL was missing."""
+        """Whether the last check or a webhook call says that it has ended, though there is no URL of a video yet."""
         return self.checks_without_url > 0 or (self.webhook_calls is not None and self.webhook_calls.is_reported)
 
     def record_inconclusive(self, now: float, *, is_not_found: bool) -> None:
-        """Take note of a look that has shown nothing."""
+        """Record a check that said nothing about the task, or (`is_not_found`) that the server does not know it."""
         self.inconclusive_checks += 1
         self.inconclusive_since = now if self.inconclusive_checks == 1 else self.inconclusive_since
         self.not_found_checks = self.not_found_checks + 1 if is_not_found else 0
 
     def age(self, now: float) -> float:
-        """Give for how long the server has had it."""
+        """Return the seconds since the server accepted it."""
         return now - self.accepted_at
 
     def replace(self) -> TrackedJob:
-        """Give a watch in place of this one, whose entry on the queue is then void."""
+        """Return a copy that takes the place of this object, whose entry in the queue is obsolete from now on."""
         fresh = replace(self)
         self.is_superseded = True
         return fresh
 
 
 def model_of(record: JobRecord) -> str:
-    """Give the model of a job; "" for one that was submitted elsewhere."""
+    """Return the model of a job; "" for one that was submitted elsewhere."""
     return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
 
 
 def resume_hint(job: JobState) -> str:
-    """Say that a job is not lost."""
-    return f"task {job.task_id} may still be running, and can be followed again by that id"
+    """Return the part of a message that says what to do about a job that is no longer tracked."""
+    return f"task {job.task_id} may still be running; resume or attach follows it again, without paying"

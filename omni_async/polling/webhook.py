@@ -1,6 +1,8 @@
-"""`WebhookReceiver`: receives webhook calls, in an aiohttp.web application that users mount in their own server.
+"""`WebhookReceiver`: receives webhook calls in an aiohttp.web application that users mount in their own server.
 
-`aiohttp.web` is imported only when an application is made: most programs never use webhooks.
+`OmniClient.webhook` enables it and returns the application. A call is a hint and no more: it carries no signature, so
+the receiver passes on the task id, and the poller checks that task. `aiohttp.web` is imported only when an application
+is created, because most programs never use webhooks.
 """
 
 from __future__ import annotations
@@ -24,36 +26,51 @@ if TYPE_CHECKING:
 
     Application: TypeAlias = web.Application
 
-_FACT_NAME = "webhook"  # under this name the ledger keeps the secret: hooks of earlier runs come to the same path
+# The ledger keeps the secret under this name, so calls for jobs of earlier runs arrive at the same path.
+_FACT_NAME = "webhook"
+# Seconds within which the body of a call must arrive. It limits how long a forged call holds a connection open. The API
+# waits no longer than this for the answer, so more would help no genuine call; half would still be ample for 1,000
+# bytes.
+_READ_TIMEOUT = 10.0
 
 _log = logging.getLogger(__name__)
 
 
 class WebhookReceiver:
-    """Off until it is told an address. The secret in its path keeps strangers out; it is no proof of anything."""
+    """Receives webhook calls once it is enabled with a public URL, and while its client is open.
+
+    The path of its URL ends with a random secret. That keeps random callers out, and proves nothing about a call:
+    access logs and the API know it. `server` is the base URL of the API.
+    """
 
     def __init__(self, server: str) -> None:
         self._server = server
         self._public_url: str | None = None
         self._secret: str | None = None
         self._store: JobStore | None = None
-        self._on_call: Callable[[str], None] | None = None  # while the client is open
+        self._on_call: Callable[[str], None] | None = None  # None unless the client is open
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __repr__(self) -> str:
-        return f"<Webhook {self._public_url or 'off'}>"
+        return f"<WebhookReceiver {self._public_url or 'off'}>"
 
     def enable(self, public_url: str) -> None:
-        """Let submits name this address from now on. Raises `ValueError` for one that the server would not call."""
-        address = validate_callback_url(public_url, self._server)
-        if self._public_url not in {None, address}:
-            raise ValueError(f"webhook({public_url!r}): this client has one at {self._public_url} already")
-        self._public_url = address
+        """Let submits name this URL from now on.
+
+        Raise `ValueError` for a URL that the API would not call, and for a second one.
+        """
+        url = validate_callback_url(public_url, self._server)
+        if self._public_url not in {None, url}:
+            raise ValueError(f"webhook({public_url!r}): this client already has a webhook at {self._public_url}")
+        self._public_url = url
         if self._store is not None and self._secret is None:
             self._store.set_fact(_FACT_NAME, self._new_secret())
 
     async def open(self, store: JobStore, on_call: Callable[[str], None]) -> None:
-        """Begin to listen: `hint` is called with the id of each task that a call names. Raises `LedgerError`."""
+        """Accept calls from now on. `on_call` is called with the id of each task that a call names.
+
+        It is called in the event loop that is running now. Raise `LedgerError` if the secret cannot be read or saved.
+        """
         self._secret = await store.get_fact(_FACT_NAME)
         if self._secret is None and self._public_url is not None:
             await store.set_fact(_FACT_NAME, self._new_secret())
@@ -62,38 +79,38 @@ class WebhookReceiver:
         self._on_call = on_call
 
     def close(self) -> None:
-        """Listen no more."""
+        """Answer 503 to every call from now on."""
         self._store = self._on_call = None
 
     def url_for(self, job: JobState) -> str | None:
-        """Give what a submit of this job names; None where webhooks are off, or the user names an own one."""
-        address = self._url
-        if address is None or (request := job.request) is None:
+        """Return the URL that the submit of a job names. None if webhooks are off or the request names its own."""
+        url = self._url
+        if url is None or (request := job.request) is None:
             return None
-        return None if "webhook" in request.extra else address
+        return None if "webhook" in request.extra else url
 
     def expects(self, record: JobRecord) -> bool:
-        """Tell whether a hook for this job would come here."""
+        """Return whether a call for this job would arrive here."""
         return record.webhook is not None and record.webhook == self._url
 
     def authorize(self, secret: str) -> int | None:
-        """Give the HTTP status with which a caller is sent away before its call is read; None if it may speak."""
+        """Return the HTTP status that rejects a call before its body is read, None if the call is accepted."""
         if self._on_call is None or self._secret is None:
-            return 503  # not open, or no more: the server tries again later
+            return 503  # the client is not open; the API calls again later
         return None if secrets.compare_digest(secret.encode("utf-8", "replace"), self._secret.encode()) else 404
 
     def handle_call(self, body: bytes) -> int:
-        """Take a call's body for a hint, and nothing more; give the HTTP status of the answer."""
+        """Pass on the task id that the body of a call names. Return the HTTP status of the answer."""
         task_id = parse_call(body)
         if task_id is None:
-            _log.debug("a webhook named no task (%d bytes)", len(body))
+            _log.debug("webhook call names no task (%d bytes)", len(body))
             return 400
-        hint, loop = self._on_call, self._loop
-        if hint is not None and loop is asyncio.get_running_loop():
-            hint(task_id)
-        elif hint is not None and loop is not None:  # the user's server runs in another thread
-            with suppress(RuntimeError):  # its loop has just been closed
-                loop.call_soon_threadsafe(hint, task_id)
+        on_call, loop = self._on_call, self._loop
+        if on_call is not None and loop is asyncio.get_running_loop():
+            on_call(task_id)
+        elif on_call is not None and loop is not None:  # the user's server runs in the event loop of another thread
+            with suppress(RuntimeError):  # the client's loop was closed a moment ago
+                loop.call_soon_threadsafe(on_call, task_id)
         return 204
 
     @property
@@ -105,12 +122,9 @@ class WebhookReceiver:
         return self._secret
 
 
-_READ_TIMEOUT = 10.0  # seconds in which a call must have arrived; the server waits no longer for an answer
-
-
 def create_application(webhook: WebhookReceiver) -> Application:
-    """Give a sub-application that answers `POST /<secret>/callback`."""
-    from aiohttp import web  # noqa: PLC0415 - loading the server takes time that only users of webhooks should pay
+    """Return an aiohttp.web sub-application that answers `POST /<secret>/callback`."""
+    from aiohttp import web  # noqa: PLC0415 - importing the server takes time that only users of webhooks should spend
 
     async def callback(request: web.Request) -> web.Response:
         status = webhook.authorize(request.match_info["secret"])
@@ -119,7 +133,7 @@ def create_application(webhook: WebhookReceiver) -> Application:
             status = webhook.handle_call(body) if isinstance(body, bytes) else body
         response = web.Response(status=status)
         if not request.content.at_eof():
-            response.force_close()  # what it still has to say is not wanted
+            response.force_close()  # the rest of the body would be read before the next request on this connection
         return response
 
     app = web.Application()
@@ -128,7 +142,7 @@ def create_application(webhook: WebhookReceiver) -> Application:
 
 
 async def _read(request: web.Request) -> bytes | int:
-    """Give the body, or the HTTP status that says why it is not taken; the server around this may allow more."""
+    """Return the body, or the HTTP status that rejects it. The server around this application may allow larger ones."""
     from aiohttp.web import RequestPayloadError  # noqa: PLC0415 - as above
 
     if (request.content_length or 0) > MAX_BODY_BYTES:

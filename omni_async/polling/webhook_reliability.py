@@ -1,107 +1,126 @@
-"""How far webhooks are to be trusted, and what one call may bring about.
+"""How reliable webhooks are, learned from the jobs that end; and how many checks the calls for one job may cause.
 
-Theory of operation. A hook that comes makes a routine check needless; one that is lost leaves its job finished and
-unnoticed. So with hooks on, what routine checks look for is not "finished" but "finished, and the hook was lost": its
-hazard is the ordinary one times the share of hooks that are lost. By the square-root rule (see `durations`) gaps then
-grow by ``1 / sqrt(share)``, as if a check cost ``1 / share`` times as much. The share is learnt from the jobs that end:
-those found by a hook, and those found by a routine check without one. With no hook ever coming it tends to one, and
-checks to their ordinary pace.
+Theory of operation. A webhook call that arrives makes routine checks of its job unnecessary. A call that is lost leaves
+its job finished and undetected. So with webhooks on, a routine check looks for "finished, and its call was lost": the
+hazard of that is the ordinary hazard times the share of calls that are lost. By the square-root rule (see `durations`)
+gaps then grow by ``1 / sqrt(share)``, as if a check cost ``1 / share`` times as much: the cost factor. The share is
+learned from the jobs that end, found by a call or by a routine check without one. If no call ever arrives, the share
+tends to one and checks keep their ordinary pace.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-_PRIOR = 0.5  # of an imagined clip with a hook, and of one without: Jeffreys' prior, which is soon outvoted
-_KEPT = 0.97  # of the weight of earlier clips is left after one more: the latest thirty count
-_SHAKEN = 0.7  # of the weight of hooks that came is left after one that did not: rather a check too many than late
-_LEAST = 0.01  # share of lost hooks; nothing is thought surer, so checks are ten times rarer at most
-_GRACE = 5.0  # seconds within which a hook may follow the check that was quicker
-_REMEMBERED = 1000  # tasks that were found without a hook, which may still come
-_UNMATCHED = 256  # tasks that were called for and that nobody follows: a hook may be quicker than the submit's answer
+# Weight of one imagined job with a call, and of one without: Jeffreys' prior for a share, which a few jobs outweigh.
+# Before the first call the cost factor is 2 whatever the weight. More would make checks slower to adapt either way.
+_PRIOR = 0.5
+# Share of the weight of earlier jobs that is kept with each further job: the last 1 / (1 - 0.97) = 33 jobs count. A
+# higher share knows the loss rate better and notices a change later.
+_KEPT = 0.97
+# Share of the weight of received calls that is kept with each lost one. Calls that stop arriving leave jobs undetected,
+# calls that return cost a few checks too many: so one lost call counts more than one received. 1.0 would be symmetric.
+_KEPT_AFTER_LOSS = 0.7
+# The lowest share of lost calls that is assumed. Gaps are then 1 / sqrt(0.01) = 10 times the ordinary ones, the limit
+# that `Polling` documents. Half of it would allow 14 times, and leave a lost call undetected for longer.
+_MIN_LOST_SHARE = 0.01
+# Seconds within which a call may follow a routine check that found the job finished first, and still counts as
+# received. The API calls right after the end of a task, but its first retry comes 10 s later and counts as lost.
+_GRACE = 5.0
+# Tasks found finished without a call that are remembered for `_GRACE`, and calls for tasks that are not tracked (a call
+# may arrive before the response to its submit). Both only limit memory: 200 submits a second would be needed to
+# exceed the first, and the second is a bound for forged calls.
+_MAX_MISSING = 1000
+_MAX_UNMATCHED = 256
 
-_GAP = 1.0  # seconds between two checks of one job that hooks ask for; doubles with each that showed nothing
-_MOST_DOUBLINGS = 10
+# Seconds between two checks of one job that calls ask for. The gap doubles with each call that turned out to be false,
+# up to 2**10 s: forged calls for a job that runs an hour cause 12 checks. Less would let them cause more.
+_CALL_GAP = 1.0
+_MAX_DOUBLINGS = 10
 
 
 class WebhookReliability:
-    """Learns from each job that ends what share of the hooks is lost. Times are of any one clock."""
+    """The share of webhook calls that are lost, learned from each job that ends. Times are of any one clock."""
 
     def __init__(self) -> None:
         self._received = self._lost = _PRIOR
-        self._missing: dict[str, float] = {}  # when a task was found finished without its hook, latest last
-        self._unmatched: dict[str, None] = {}  # latest last
+        self._missing: dict[str, float] = {}  # by task_id: when it was found finished without a call, latest last
+        self._unmatched: dict[str, None] = {}  # task ids of calls for tasks that are not tracked, latest last
 
     @property
     def cost_factor(self) -> float:
-        """How many times the cost of an ordinary check a routine check of a job with a hook is thought to have."""
-        return (self._received + self._lost) / max(self._lost, _LEAST * (self._received + self._lost))
+        """How many times the cost of an ordinary check to assume for a routine check of a job with a webhook."""
+        total = self._received + self._lost
+        return total / max(self._lost, _MIN_LOST_SHARE * total)
 
     def record_received(self) -> None:
-        """Take note of a job whose end its hook has told."""
+        """Record a job whose end a call reported."""
         self._fade()
         self._received += 1
 
     def record_lost(self, task_id: str, now: float) -> None:
-        """Take note of a job that was found finished, though no hook had come."""
+        """Record a job that was found finished although no call had arrived."""
         self._fade()
-        self._received = _PRIOR + (self._received - _PRIOR) * _SHAKEN
+        self._received = _PRIOR + (self._received - _PRIOR) * _KEPT_AFTER_LOSS
         self._lost += 1
         self._missing[task_id] = now
-        if len(self._missing) > _REMEMBERED:
+        if len(self._missing) > _MAX_MISSING:
             del self._missing[next(iter(self._missing))]
 
     def record_unmatched(self, task_id: str, now: float) -> None:
-        """Take note of a hook for a task that nobody follows: no more, because a check was quicker, or not yet."""
-        since = self._missing.pop(task_id, None)
-        if since is None:
+        """Record a call for a task that is not tracked: no longer, because a check came first, or not yet."""
+        found_at = self._missing.pop(task_id, None)
+        if found_at is None:
             self._unmatched[task_id] = None
-            if len(self._unmatched) > _UNMATCHED:
+            if len(self._unmatched) > _MAX_UNMATCHED:
                 del self._unmatched[next(iter(self._unmatched))]
-        elif now - since <= _GRACE:
+        elif now - found_at <= _GRACE:
             self._lost = max(_PRIOR, self._lost - 1)
             self._received += 1
 
     def take_unmatched(self, task_id: str) -> bool:
-        """Tell, once, whether a hook has come for this task before anybody followed it."""
+        """Return whether a call arrived for a task before it was tracked, and forget that call."""
         return self._unmatched.pop(task_id, self) is None
 
     def _fade(self) -> None:
-        """Let what was learnt count less, so that a change is followed; what was imagined keeps its weight."""
+        """Reduce the weight of earlier jobs; the prior keeps its own."""
         self._received = _PRIOR + (self._received - _PRIOR) * _KEPT
         self._lost = _PRIOR + (self._lost - _PRIOR) * _KEPT
 
 
 @dataclass(slots=True)
 class WebhookCalls:
-    """What hooks have said about one job. Duplicates and forgeries cost at most one check a second, soon fewer."""
+    """What webhook calls have said about one job.
 
-    is_expected: bool  # its submit named our address, and no call for it has been in vain
-    is_reported: bool = False  # one has come, and no look has disproved it yet
-    is_check_due: bool = False  # ... and the look that it asks for has not begun
-    is_checking_call: bool = False  # the latest look was for a call
+    Duplicate and forged calls cost one check a second at most, soon fewer.
+    """
+
+    is_expected: bool  # the submit named our URL, and no call for the job was false so far
+    is_reported: bool = False  # a call said that the job has ended, and no check has disproved it yet
+    is_check_due: bool = False  # ... and the check that it asks for has not begun
+    is_checking_call: bool = False  # the latest check was caused by a call
     false_calls: int = 0
-    checked_at: float = float("-inf")
-    due_at: float = 0.0  # when the look that is due may begin
+    checked_at: float = float("-inf")  # when the latest check caused by a call began
+    due_at: float = 0.0  # when the check that is due may begin
 
     def record_call(self, now: float) -> bool:
-        """Take in a call; True if it is news, and a look is due for it."""
+        """Record a call. Return whether a check has become due by it."""
         if self.is_check_due:
             return False
         self.is_reported = self.is_check_due = True
-        self.due_at = max(now, self.checked_at + _GAP * 2.0 ** min(self.false_calls, _MOST_DOUBLINGS))
+        self.due_at = max(now, self.checked_at + _CALL_GAP * 2.0 ** min(self.false_calls, _MAX_DOUBLINGS))
         return True
 
     def record_check(self, now: float) -> None:
-        """Take note that a look begins; a call from now on asks for another."""
+        """Record that a check begins. A call from now on asks for another one."""
         self.is_checking_call = self.is_check_due
         if self.is_check_due:
             self.is_check_due = False
             self.checked_at = now
 
     def record_unfinished(self) -> None:
-        """Take in a look that found the job unfinished: whoever called, it was not worth waiting for."""
+        """Record that the latest check found the job unfinished: the call that caused it was false."""
         if self.is_checking_call or (self.is_reported and not self.is_check_due):
             self.false_calls += 1
-            self.is_expected = False
+            self.is_expected = False  # nothing shows that a genuine call is still to come
             self.is_reported = self.is_check_due

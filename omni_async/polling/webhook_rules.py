@@ -1,6 +1,7 @@
-"""What an address for webhooks must be like, and what a call to it says: a hint, and nothing to believe.
+"""Which callback URLs the API would call, and what a webhook call says: the id of a task, and nothing that is trusted.
 
-Calls carry no signature. So all that is taken from one is the id of a task; how it stands is then asked of the server.
+Calls carry no signature. So only the task id is taken from one, and the task is then checked. `WebhookReceiver` uses
+both.
 """
 
 from __future__ import annotations
@@ -10,44 +11,50 @@ import json
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
 
-MAX_BODY_BYTES = 64 * 1024  # bytes; a call about a task has about a thousand
+# Larger bodies of webhook calls are rejected unread. A call about a task has about 1,000 bytes; the rest is room for
+# longer prompts and more videos. More would only let a forged call use more memory.
+MAX_BODY_BYTES = 64 * 1024
 
-_LONGEST_ID = 200  # characters; those that are known have about thirty
+_MAX_ID_LENGTH = 200  # characters; known task ids have about 30. A longer one is no task id, and is not remembered
 _PORTS = {"http": 80, "https": 443}
-_APIMART = ("apimart.ai", "apib.ai", "aiuxu.com", "aishuch.com")  # the service, and its other names
+_APIMART_HOSTS = ("apimart.ai", "apib.ai", "aiuxu.com", "aishuch.com")  # the service, and its other names
 
 
 def validate_callback_url(public_url: str, server: str) -> str:
-    """Give the address as it is sent, without a slash at its end.
+    """Return the URL as submits name it, without a trailing slash.
 
-    Raises `ValueError` for one that the API at `server` would drop without a word. A server on this machine may be
-    given any address, because it can call this machine.
+    Raise `ValueError` for one that the API at `server` would ignore silently. A server on this machine (a sandbox) may
+    be given any URL, because it can call this machine.
     """
     parts = _parts(public_url)
     if parts is None or parts.scheme not in _PORTS or not parts.hostname:
-        raise _refused(public_url, "it is no http(s) URL such as https://example.com/omni")
+        raise _invalid(public_url, "it is no http(s) URL such as https://example.com/omni")
     if parts.username is not None or parts.query or parts.fragment:
-        raise ValueError("webhook(public_url): it must hold no user, password, query or fragment")
+        raise ValueError("webhook(public_url): the URL must contain no user, password, query or fragment")
     if any(character.isspace() for character in public_url) or not public_url.isascii():
-        raise _refused(public_url, "it holds white space, or characters that an address has only when encoded")
+        raise _invalid(public_url, "it contains white space, or characters that must be encoded in a URL")
     if not is_this_machine(_host(server)):
-        _check_reach(public_url, parts, _host(server))
+        _check_reachable(public_url, parts, _host(server))
     return public_url.rstrip("/")
 
 
-def _check_reach(public_url: str, parts: SplitResult, server: str) -> None:
-    """Refuse what the server calls by no means: it says so nowhere else, the calls just never come."""
+def _check_reachable(public_url: str, parts: SplitResult, server: str) -> None:
+    """Raise `ValueError` for a URL that the API never calls: nothing else would say so, the calls just never come."""
     host = (parts.hostname or "").rstrip(".")
     if parts.port not in {None, *_PORTS.values()}:
-        raise _refused(public_url, f"APIMart calls ports 80 and 443 only, not {parts.port}; put a proxy before it")
-    if host == server or any(f".{host}".endswith(f".{name}") for name in _APIMART):
-        raise _refused(public_url, "APIMart does not call its own hosts; give the address of your own server")
+        raise _invalid(
+            public_url, f"APIMart calls ports 80 and 443 only, not {parts.port}; put a reverse proxy in front of it"
+        )
+    if host == server or any(f".{host}".endswith(f".{name}") for name in _APIMART_HOSTS):
+        raise _invalid(public_url, "APIMart does not call its own hosts; give the URL of your own server")
     if is_this_machine(host) or not _is_public(host):
-        raise _refused(public_url, f"{host} cannot be reached from outside; give the address that the internet knows")
+        raise _invalid(
+            public_url, f"{host} cannot be reached from outside; give the URL that the public internet reaches"
+        )
 
 
 def is_this_machine(host: str) -> bool:
-    """Tell whether a host is this machine."""
+    """Return whether a host name or IP address is this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     address = _ip(host)
@@ -55,7 +62,10 @@ def is_this_machine(host: str) -> bool:
 
 
 def parse_call(body: bytes) -> str | None:
-    """Give the id of the task that a call names: the task object bare, or in an envelope as a check has it."""
+    """Return the id of the task that the body of a call names, None if it names none.
+
+    The body is the task object itself, or that in the envelope of a status response.
+    """
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
@@ -66,16 +76,16 @@ def parse_call(body: bytes) -> str | None:
     if not isinstance(inner, dict):
         return None
     found = inner.get("id") or inner.get("task_id")
-    return found if isinstance(found, str) and len(found) <= _LONGEST_ID else None
+    return found if isinstance(found, str) and len(found) <= _MAX_ID_LENGTH else None
 
 
 def _parts(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        is_good = parts.port != 0  # reading it checks it
+        is_valid = parts.port != 0  # reading it raises if it is no number
     except (ValueError, TypeError, AttributeError):
         return None
-    return parts if is_good else None
+    return parts if is_valid else None
 
 
 def _host(url: str) -> str:
@@ -95,5 +105,5 @@ def _is_public(host: str) -> bool:
     return address.is_global if address is not None else "." in host and not host.endswith((".local", ".internal"))
 
 
-def _refused(public_url: object, reason: str) -> ValueError:
+def _invalid(public_url: object, reason: str) -> ValueError:
     return ValueError(f"webhook({str(public_url)[:200]!r}): {reason}")
