@@ -16,8 +16,8 @@ from omni_async import DownloadError
 from omni_async.downloads import mp4
 from omni_async.sandbox import Sandbox
 from omni_async.sandbox.clips import distinct_clip
-from tests.client.test_resume import Service
 from tests.support.crash import DRIVER
+from tests.support.restarts import Service
 from tests.support.resuming import resumed
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 from omni_async import CostLimitReached, DownloadError, JobRecord, JobStatus, LedgerError, Limits, OmniClient
 from omni_async.ledger import SqliteJobStore
 from omni_async.sandbox import Sandbox
-from tests.client.test_resume import Service, slow
+from tests.support.restarts import Service, set_duration
 from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ async def test_a_job_accepted_on_a_full_disk_is_followed_and_recorded_later(
 async def test_changes_that_can_never_be_written_are_reported_on_leaving(service: Service) -> None:
     """If the disk stays full until the client is left, leaving it raises an error that names the job."""
     client = service.client()
-    slow(service, 0.5)
+    set_duration(service, 0.5)
     await client.__aenter__()
     job = client.submit("a fox", key="fox")
     await job.accepted()

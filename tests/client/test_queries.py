@@ -1,0 +1,55 @@
+"""Single requests of a client: task, balance, models and upload_image, on virtual time."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import (
+    InvalidRequest,
+    NotFound,
+    Retry,
+    ServerError,
+)
+from tests.support.fakes import HTML, FakeClient, Server, refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def test_single_questions_are_answered_and_repeated(tmp_path: Path) -> None:
+    """task() and balance() answer, live through a 502 and a 429, and raise a clear no at once."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        task_id = await client.submit("p").accepted()
+        server.check_script.extend([HTML, refusal(429, retry_after="2")])
+        assert (await client.task(task_id)).id == task_id
+        assert (await client.balance()).remaining == 12.5
+        with pytest.raises(NotFound):
+            await client.task("task_nonsense")
+
+
+async def test_a_single_question_is_given_up_after_a_minute(tmp_path: Path) -> None:
+    """Somebody sits and waits: where the server is in trouble, its error comes within a minute, whatever the budget."""
+    server = Server()
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=3000)) as client:
+        with pytest.raises(ServerError):  # this server has nothing but trouble to tell of its models
+            await client.models()
+    assert 20 < server.now() - 1000 <= 61
+
+
+async def test_a_picture_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
+    """One byte above 20 MiB is refused here, with its size; 20 MiB go up."""
+    picture = tmp_path / "large.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n")
+    async with FakeClient(Server(), tmp_path) as client:
+        os.truncate(picture, 20 * 1024 * 1024)
+        assert await client.upload_image(picture) == "https://upload.test/1/large.png"
+        os.truncate(picture, 20 * 1024 * 1024 + 1)
+        with pytest.raises(InvalidRequest, match="20971521"):
+            await client.upload_image(picture)

@@ -1,0 +1,145 @@
+"""A program that runs again with the same keys finds its jobs, against the sandbox."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import (
+    DownloadError,
+    JobFailed,
+    JobStatus,
+    KeyReused,
+)
+
+if TYPE_CHECKING:
+    from tests.support.restarts import Service
+
+pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Real time."""
+    return "asyncio"
+
+
+async def test_the_same_key_is_the_same_job_in_every_run(service: Service) -> None:
+    """Three runs of one program pay once; the later ones are done at once, with no request at all."""
+    paths = []
+    for _ in range(3):
+        async with service.client() as client:
+            paths.append(await client.submit("a fox", key="fox"))
+    record = service.sandbox.record
+    assert len(set(paths)) == 1
+    assert (record.submits, record.accepted, record.downloads) == (1, 1, 1)
+    assert service.row("fox").submits == 1
+
+
+async def test_another_request_under_the_key_is_refused_and_changes_nothing(service: Service) -> None:
+    """In the same run and in a later one: `KeyReused`, nothing sent, the first job's row as it was."""
+    async with service.client() as client:
+        await client.submit("a fox", key="fox")
+        with pytest.raises(KeyReused, match="nothing was sent"):
+            await client.submit("a hen", key="fox")
+    before = service.row("fox")
+    async with service.client() as client:
+        with pytest.raises(KeyReused):
+            await client.submit("a hen", key="fox")
+        with pytest.raises(KeyReused):
+            await client.submit("a fox", key="fox", aspect_ratio="9:16")
+        assert client.statistics().completed == 1
+    assert service.row("fox") == before
+    assert service.submits == 1
+
+
+@pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "overwritten", "a folder in its place"])
+async def test_a_clip_that_is_gone_or_broken_is_fetched_again_without_paying(service: Service, harm: str) -> None:
+    """A completed job whose file does not stand, or is not whole, is downloaded once more from its task."""
+    async with service.client() as client:
+        path = await client.submit("a fox", key="fox")
+    whole = path.read_bytes()
+    path.unlink()
+    if harm == "emptied":
+        path.touch()
+    elif harm == "cut":
+        path.write_bytes(whole[:-5])
+    elif harm == "overwritten":
+        path.write_bytes(b"<html>" + whole[6:])
+    elif harm == "a folder in its place":
+        path.mkdir()
+        async with service.client() as client:
+            with pytest.raises(DownloadError):
+                await client.submit("a fox", key="fox")
+        path.rmdir()
+    async with service.client() as client:
+        assert await client.submit("a fox", key="fox") == path
+    assert path.read_bytes() == whole
+    assert service.submits == 1
+    assert service.row("fox").status is JobStatus.COMPLETED
+
+
+async def test_where_link_and_task_are_gone_it_says_so(service: Service) -> None:
+    """No file, no link, no task: the error says so, names the task, and nothing is sent; another try says the same."""
+    async with service.client() as client:
+        path = await client.submit("a fox", key="fox")
+    path.unlink()
+    service.sandbox._runner.tasks.clear()
+    for _ in range(2):
+        async with service.client() as client:
+            with pytest.raises(DownloadError, match=r"no working download URL.*task not found") as caught:
+                await client.submit("a fox", key="fox")
+    assert str(service.row("fox").task_id) in str(caught.value)
+    assert service.row("fox").status is JobStatus.DOWNLOAD_FAILED
+    assert service.submits == 1
+
+
+async def test_a_folder_that_was_moved_is_recognised(service: Service) -> None:
+    """Clips and ledger moved together: no download, no submit, and the new path; in the run after that, too."""
+    async with service.client() as client:
+        await client.submit("a fox", key="fox")
+    there = service.folder.with_name("moved")
+    shutil.move(service.folder, there)
+    service.folder = there
+    for _ in range(2):
+        async with service.client() as client:
+            assert await client.submit("a fox", key="fox") == there / "fox.mp4"
+    assert service.sandbox.record.downloads == 1
+    assert service.row("fox").paths == (str(there / "fox.mp4"),)
+
+
+async def test_a_failed_job_is_not_bought_again_by_itself(service: Service) -> None:
+    """Running it again gives the same error, with the server's words, and sends nothing."""
+    object.__setattr__(service.sandbox.settings, "fail_rate", 1.0)
+    texts = set()
+    for _ in range(2):
+        async with service.client() as client:
+            with pytest.raises(JobFailed, match="failed on the server") as caught:
+                await client.submit("a fox", key="fox")
+            texts.add(str(caught.value))
+            assert caught.value.task_id is not None
+    assert len(texts) == 1
+    assert service.submits == 1
+
+
+async def test_without_a_ledger_nothing_is_kept(service: Service) -> None:
+    """`ledger=None` leaves no file, and the next run pays anew: that is what was asked for."""
+    for _ in range(2):
+        async with service.client(ledger=None) as client:
+            await client.submit("a fox", key="fox")
+    assert service.submits == 2
+    assert [each.name for each in service.folder.iterdir()] == ["fox.mp4"]
+
+
+async def test_a_ledger_may_be_elsewhere(service: Service, tmp_path: Path) -> None:
+    """`ledger=` names a file in a folder of its own, which is made."""
+    place = tmp_path / "books" / "of" / "2026.db"
+    for _ in range(2):
+        async with service.client(ledger=place) as client:
+            await client.submit("a fox", key="fox")
+    assert service.submits == 1
+    assert place.is_file()
+    assert not list(Path(service.folder).glob("ledger*"))

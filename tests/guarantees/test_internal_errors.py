@@ -1,0 +1,133 @@
+"""An internal error reaches every waiter and the block of the client, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omni_async import ClientClosed
+from omni_async.errors import LedgerError
+from omni_async.ledger import MemoryJobStore
+from tests.support.fakes import FakeClient, Fault, Post, Server, left_over
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.timeout(60)
+
+
+class BuggyLedger(MemoryJobStore):
+    """Has a bug when asked for one more row."""
+
+    def insert(self, record: Any) -> Any:
+        """Insert, or break."""
+        if record.key == "bug":
+            return _broken()
+        return super().insert(record)
+
+
+async def _broken() -> None:
+    raise ZeroDivisionError("a bug")
+
+
+def plant(room: str, server: Server) -> None:
+    """Plant a bug in what a room uses, from some moment on."""
+
+    def bug(_: object) -> Fault:
+        if server.now() > 1030:
+            raise ZeroDivisionError("a bug")
+        return None
+
+    def bug_at_submit(post: Post) -> Fault:
+        return bug(post)
+
+    if room == "submitter":
+        server.on_submit = bug_at_submit
+    elif room == "poller":
+        server.on_check = bug
+    elif room == "downloader":
+        server.on_download = bug
+
+
+@pytest.mark.parametrize("room", ["dispatcher", "submitter", "poller", "downloader"])
+async def test_a_bug_in_a_room_reaches_waiters_and_the_block(tmp_path: Path, room: str) -> None:
+    """Whatever room breaks down: each waiter gets `ClientClosed` caused by the bug, and the block raises the bug."""
+    server = Server(duration=25)
+    plant(room, server)
+
+    async def block() -> None:
+        async with FakeClient(server, tmp_path, ledger=BuggyLedger()) as client:
+            waiters = [asyncio.ensure_future(client.submit(f"p{number}")) for number in range(10)]
+            await asyncio.sleep(29)
+            waiters += [asyncio.ensure_future(client.submit(f"q{number}")) for number in range(10)]
+            await asyncio.sleep(1)
+            waiters.append(asyncio.ensure_future(client.submit("r", key="bug" if room == "dispatcher" else "fine")))
+            async with asyncio.timeout(100):
+                results = await asyncio.gather(*waiters, return_exceptions=True)
+            closed = [result for result in results if isinstance(result, BaseException)]
+            assert closed
+            for error in closed:
+                assert isinstance(error, ClientClosed)
+                assert isinstance(error.__cause__, ZeroDivisionError)
+            with pytest.raises(ClientClosed):
+                client.submit("another")
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        await block()
+    assert not left_over()
+
+
+async def test_a_bug_while_leaving_normally_comes_out_of_the_block(tmp_path: Path) -> None:
+    """A room that breaks down while the block waits for the last jobs raises its bug there."""
+    server = Server(duration=50)
+    plant("poller", server)
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        async with FakeClient(server, tmp_path) as client:
+            client.submit("p")
+    assert not left_over()
+
+
+async def test_a_bug_does_not_hide_the_error_of_the_block(tmp_path: Path) -> None:
+    """Where a room has broken down and the block raises something of its own, that is what comes out."""
+    server = Server(duration=50)
+    plant("poller", server)
+
+    async def block() -> None:
+        async with FakeClient(server, tmp_path) as client:
+            client.submit("p")
+            await asyncio.sleep(100)
+            raise ArithmeticError("mine")
+
+    with pytest.raises(ArithmeticError, match="mine"):
+        await block()
+
+
+async def test_a_ledger_that_fails_stops_buying(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be recorded is not bought: a ledger that fails stops the line, and what is paid is still fetched."""
+
+    class Full:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+            raise LedgerError("disk full")
+
+    class FullLedger(MemoryJobStore):
+        def save(self, record: Any) -> Any:
+            if asyncio.get_running_loop().time() < 1005:
+                return super().save(record)
+            return Full()
+
+    server = Server(duration=30)
+    caplog.set_level(logging.CRITICAL + 1)
+    async with FakeClient(server, tmp_path, ledger=FullLedger()) as client:
+        early = [client.submit(f"p{number}") for number in range(5)]
+        await asyncio.sleep(6)
+        late = [client.submit(f"q{number}") for number in range(20)]
+        assert not [r for r in await asyncio.gather(*early, return_exceptions=True) if isinstance(r, BaseException)]
+        results = await asyncio.gather(*late, return_exceptions=True)
+        assert all(isinstance(result, LedgerError) for result in results)
+    assert len(server.posts) == 5

@@ -1,0 +1,166 @@
+"""A key stands for one job, and a task can be attached, on virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omni_async import (
+    JobFailed,
+    JobStatus,
+    KeyReused,
+    NotFound,
+    SubmitOutcomeUnknown,
+)
+from tests.support.fakes import FakeClient, Server, refusal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+pytestmark = pytest.mark.timeout(30)
+
+
+async def test_the_same_key_with_the_same_request_is_the_same_job(tmp_path: Path) -> None:
+    """While it runs it is the very same object; afterwards it resolves at once to its file; it is paid once."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p", key="k")
+        assert client.submit("p", key="k") is job
+        path = await job
+        began = server.now()
+        again = client.submit("p", key="k")
+        assert await again == path
+        assert server.now() - began < 1
+        assert again.status is JobStatus.COMPLETED
+        assert again.task_id == job.task_id
+    assert len(server.posts) == 1
+    assert len(server.downloads) == 1
+
+
+async def test_a_vanished_or_broken_file_is_fetched_again_unpaid(tmp_path: Path) -> None:
+    """Where the file of a completed job is gone, or no longer whole, it is fetched again without a POST."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        path = await client.submit("p", key="k")
+        whole = path.read_bytes()
+        path.unlink()
+        assert (await client.submit("p", key="k")).read_bytes() == whole
+        path.write_bytes(whole[:-5])
+        assert (await client.submit("p", key="k")).read_bytes() == whole
+    assert len(server.posts) == 1
+    assert len(server.downloads) == 3
+
+
+@pytest.mark.parametrize("when", ["running", "completed"])
+async def test_a_key_with_another_request_is_refused(tmp_path: Path, when: str) -> None:
+    """The same key with another request raises `KeyReused` when awaited, sends nothing, and harms the first nothing."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p", key="k")
+        await (job.accepted() if when == "running" else job)
+        other = client.submit("q", key="k")
+        with pytest.raises(KeyReused):
+            await other
+        with pytest.raises(KeyReused):
+            await other.accepted()
+        assert not other.cancel()
+        assert (await job).is_file()
+        assert client.submit("p", key="k").key == "k"
+    assert len(server.posts) == 1
+    assert client.memory._records["k"].status is JobStatus.COMPLETED
+
+
+async def test_cancelling_a_second_handle_at_once_does_not_harm_the_row(tmp_path: Path) -> None:
+    """A handle for a key that is completed already, cancelled in the same breath, leaves what was paid for alone."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p", key="k")
+        path = await job
+        client.submit("p", key="k").cancel()
+        await asyncio.sleep(1)
+        assert client.memory._records["k"].task_id == job.task_id
+        assert await client.submit("p", key="k") == path
+    assert len(server.posts) == 1
+
+
+async def test_a_key_of_a_failed_job_tells_how_it_ended(tmp_path: Path) -> None:
+    """Asking again under the key of a job that failed raises what it failed with, and buys nothing."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p", key="k")
+        server.tasks[await job.accepted()].fails = True
+        with pytest.raises(JobFailed, match="moderated"):
+            await job
+        with pytest.raises(JobFailed, match="moderated"):
+            await client.submit("p", key="k")
+        server.on_submit = lambda _: refusal(409, code="idempotency_result_indeterminate")
+        for _ in range(2):
+            with pytest.raises(SubmitOutcomeUnknown):
+                await client.submit("p", key="u")
+    assert len(server.posts) == 2
+
+
+async def test_accepted_of_a_job_taken_up_again_does_not_wait_for_its_end(tmp_path: Path) -> None:
+    """A handle made for a row that is already accepted gives its task_id as soon as the row is read."""
+    server = Server(duration=500)
+    async with FakeClient(server, tmp_path) as client:
+        job = client.submit("p", key="k")
+        task_id = await job.accepted()
+        job.cancel()
+        again = client.submit("p", key="k")
+        assert await asyncio.wait_for(again.accepted(), 5) == task_id
+        server.finish()
+        assert (await again).is_file()
+    assert len(server.posts) == 1
+
+
+async def test_attach_follows_a_foreign_task(tmp_path: Path) -> None:
+    """A task submitted elsewhere is followed to its clip, named by the key or by its id."""
+    server = Server()
+    async with FakeClient(server, tmp_path) as client:
+        ids = [await client.submit(f"p{number}").accepted() for number in range(2)]
+    async with FakeClient(server, tmp_path / "b") as client:
+        one, two = client.attach(ids[0]), client.attach(ids[1], key="mine")
+        assert client.attach(ids[0]) is one
+        assert await one.accepted() == ids[0]
+        assert await one == tmp_path / "b" / f"{ids[0]}.mp4"
+        assert await two == tmp_path / "b" / "mine.mp4"
+        assert one.request is None
+    assert len(server.posts) == 2
+
+
+async def test_attach_to_a_task_that_does_not_exist(tmp_path: Path) -> None:
+    """An id that the server does not know raises `NotFound` soon."""
+    async with FakeClient(Server(), tmp_path) as client:
+        with pytest.raises(NotFound):
+            await asyncio.wait_for(client.attach("task_nonsense"), 30)
+
+
+@pytest.mark.parametrize("task_id", ["", "a\nb", "\0"])
+async def test_attach_refuses_what_is_no_id(tmp_path: Path, task_id: str) -> None:
+    """An empty or unprintable id is refused at once."""
+    async with FakeClient(Server(), tmp_path) as client:
+        with pytest.raises(ValueError, match="task_id"):
+            client.attach(task_id)
+
+
+async def test_statistics_count_each_job_once(tmp_path: Path) -> None:
+    """A job asked for again under its key is still one job in the sums, and so is its cost."""
+    async with FakeClient(Server(), tmp_path) as client:
+        for _ in range(3):
+            await client.submit("p", key="k")
+        job = client.submit("q", key="c")
+        await job.accepted()
+        job.cancel()
+        with pytest.raises(KeyReused):
+            await client.submit("other", key="k")
+        await client.submit("q", key="c")
+        stats = client.statistics()
+    assert stats.completed == 2
+    assert stats.unresolved == 0
+    assert stats.cost == pytest.approx(1.0)
+    assert stats.submits == 2
+    assert stats.bytes_downloaded > 0
