@@ -26,8 +26,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_attach_finds_the_job_of_a_task_that_the_ledger_knows(service: Service) -> None:
-    """In a later run, under another key: it is the same job, with its own key and file; no second row, no payment."""
+async def test_attach_finds_the_job_of_a_recorded_task(service: Service) -> None:
+    """Under another key in a later run it is the same job, with its own key, file and row."""
     set_duration(service, 0.6)
     async with service.interrupted() as client:
         task_id = await client.submit("a fox", key="fox").accepted()
@@ -43,8 +43,8 @@ async def test_attach_finds_the_job_of_a_task_that_the_ledger_knows(service: Ser
     assert (service.submits, service.sandbox.record.downloads) == (1, 1)
 
 
-async def test_attach_of_a_live_task_shares_its_end(service: Service) -> None:
-    """While the job itself is live, the second handle gets the same path, and its chain goes on."""
+async def test_attach_of_a_running_job_shares_its_outcome(service: Service) -> None:
+    """The second handle resolves to the same path, and can be extended."""
     set_duration(service, 0.5)
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
@@ -63,8 +63,8 @@ async def test_attach_of_a_live_task_shares_its_end(service: Service) -> None:
         assert [(each.key, each.parent) for each in reader.jobs()] == [("fox", None), ("snow", "fox")]
 
 
-async def test_attach_follows_a_cancelled_job_again(service: Service) -> None:
-    """Cancelled after acceptance, it is paid; attaching its task in a later run brings the clip."""
+async def test_attach_continues_a_cancelled_job(service: Service) -> None:
+    """A job cancelled after it was accepted is paid for; attaching its task returns the clip."""
     set_duration(service, 0.4)
     async with service.client() as client:
         job = client.submit("a fox", key="fox")

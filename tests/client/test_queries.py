@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_single_questions_are_answered_and_repeated(tmp_path: Path) -> None:
-    """task() and balance() answer, live through a 502 and a 429, and raise a clear no at once."""
+async def test_task_and_balance_are_retried(tmp_path: Path) -> None:
+    """They retry a 502 and a 429. An unknown task raises immediately."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         task_id = await client.submit("p").accepted()
@@ -34,8 +34,8 @@ async def test_single_questions_are_answered_and_repeated(tmp_path: Path) -> Non
             await client.task("task_nonsense")
 
 
-async def test_a_single_question_is_given_up_after_a_minute(tmp_path: Path) -> None:
-    """Somebody sits and waits: where the server is in trouble, its error comes within a minute, whatever the budget."""
+async def test_a_query_raises_after_a_minute(tmp_path: Path) -> None:
+    """The error of the server is raised within a minute, whatever the retry timeout."""
     server = Server()
     async with FakeClient(server, tmp_path, retry=Retry(timeout=3000)) as client:
         with pytest.raises(ServerError):  # this server has nothing but trouble to tell of its models
@@ -43,8 +43,8 @@ async def test_a_single_question_is_given_up_after_a_minute(tmp_path: Path) -> N
     assert 20 < server.now() - 1000 <= 61
 
 
-async def test_a_picture_that_is_too_large_is_not_sent(tmp_path: Path) -> None:
-    """One byte above 20 MiB is refused here, with its size; 20 MiB go up."""
+async def test_an_image_above_20_mib_is_not_uploaded(tmp_path: Path) -> None:
+    """One byte above 20 MiB raises an error that names the size; 20 MiB are uploaded."""
     picture = tmp_path / "large.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n")
     async with FakeClient(Server(), tmp_path) as client:

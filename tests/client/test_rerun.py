@@ -28,7 +28,7 @@ def anyio_backend() -> str:
 
 
 async def test_the_same_key_is_the_same_job_in_every_run(service: Service) -> None:
-    """Three runs of one program pay once; the later ones are done at once, with no request at all."""
+    """Three runs of a program pay once. Later runs resolve immediately without a request."""
     paths = []
     for _ in range(3):
         async with service.client() as client:
@@ -39,8 +39,8 @@ async def test_the_same_key_is_the_same_job_in_every_run(service: Service) -> No
     assert service.row("fox").submits == 1
 
 
-async def test_another_request_under_the_key_is_refused_and_changes_nothing(service: Service) -> None:
-    """In the same run and in a later one: `KeyReused`, nothing sent, the first job's row as it was."""
+async def test_another_request_under_the_same_key_is_refused(service: Service) -> None:
+    """In any run `KeyReused` is raised, nothing is sent, and the row of the first job is unchanged."""
     async with service.client() as client:
         await client.submit("a fox", key="fox")
         with pytest.raises(KeyReused, match="nothing was sent"):
@@ -57,8 +57,8 @@ async def test_another_request_under_the_key_is_refused_and_changes_nothing(serv
 
 
 @pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "overwritten", "a folder in its place"])
-async def test_a_clip_that_is_gone_or_broken_is_fetched_again_without_paying(service: Service, harm: str) -> None:
-    """A completed job whose file does not stand, or is not whole, is downloaded once more from its task."""
+async def test_a_missing_or_broken_clip_is_downloaded_again(service: Service, harm: str) -> None:
+    """A completed job whose file is missing or incomplete is downloaded again without a payment."""
     async with service.client() as client:
         path = await client.submit("a fox", key="fox")
     whole = path.read_bytes()
@@ -82,8 +82,8 @@ async def test_a_clip_that_is_gone_or_broken_is_fetched_again_without_paying(ser
     assert service.row("fox").status is JobStatus.COMPLETED
 
 
-async def test_where_link_and_task_are_gone_it_says_so(service: Service) -> None:
-    """No file, no link, no task: the error says so, names the task, and nothing is sent; another try says the same."""
+async def test_a_clip_whose_task_is_gone_raises_every_time(service: Service) -> None:
+    """Without file, URL and task, the error says so and names the task. Nothing is sent."""
     async with service.client() as client:
         path = await client.submit("a fox", key="fox")
     path.unlink()
@@ -97,8 +97,8 @@ async def test_where_link_and_task_are_gone_it_says_so(service: Service) -> None
     assert service.submits == 1
 
 
-async def test_a_folder_that_was_moved_is_recognised(service: Service) -> None:
-    """Clips and ledger moved together: no download, no submit, and the new path; in the run after that, too."""
+async def test_a_moved_folder_is_recognized(service: Service) -> None:
+    """If clips and ledger are moved together, nothing is downloaded or sent, in any later run."""
     async with service.client() as client:
         await client.submit("a fox", key="fox")
     there = service.folder.with_name("moved")
@@ -111,8 +111,8 @@ async def test_a_folder_that_was_moved_is_recognised(service: Service) -> None:
     assert service.row("fox").paths == (str(there / "fox.mp4"),)
 
 
-async def test_a_failed_job_is_not_bought_again_by_itself(service: Service) -> None:
-    """Running it again gives the same error, with the server's words, and sends nothing."""
+async def test_a_failed_job_is_not_resubmitted_automatically(service: Service) -> None:
+    """A second run raises the same error, with the server's message, and sends nothing."""
     object.__setattr__(service.sandbox.settings, "fail_rate", 1.0)
     texts = set()
     for _ in range(2):
@@ -125,8 +125,8 @@ async def test_a_failed_job_is_not_bought_again_by_itself(service: Service) -> N
     assert service.submits == 1
 
 
-async def test_without_a_ledger_nothing_is_kept(service: Service) -> None:
-    """`ledger=None` leaves no file, and the next run pays anew: that is what was asked for."""
+async def test_without_a_ledger_every_run_pays(service: Service) -> None:
+    """`ledger=None` writes no file, and the next run submits again."""
     for _ in range(2):
         async with service.client(ledger=None) as client:
             await client.submit("a fox", key="fox")
@@ -134,8 +134,8 @@ async def test_without_a_ledger_nothing_is_kept(service: Service) -> None:
     assert [each.name for each in service.folder.iterdir()] == ["fox.mp4"]
 
 
-async def test_a_ledger_may_be_elsewhere(service: Service, tmp_path: Path) -> None:
-    """`ledger=` names a file in a folder of its own, which is made."""
+async def test_a_ledger_can_be_outside_the_output_folder(service: Service, tmp_path: Path) -> None:
+    """`ledger=` names a file, whose folder is created."""
     place = tmp_path / "books" / "of" / "2026.db"
     for _ in range(2):
         async with service.client(ledger=place) as client:

@@ -31,8 +31,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_a_failed_job_is_bought_again_when_asked(service: Service) -> None:
-    """A fresh idempotency key, a fresh task, the same file name; the first task stays known."""
+async def test_resubmit_sends_a_failed_job_as_a_new_task(service: Service) -> None:
+    """The idempotency key and the task are new, the file name is the same, and the first task is kept."""
     object.__setattr__(service.sandbox.settings, "fail_rate", 1.0)
     async with service.client() as client:
         with pytest.raises(JobFailed):
@@ -49,8 +49,8 @@ async def test_a_failed_job_is_bought_again_when_asked(service: Service) -> None
     assert (after.submits, after.error, service.submits) == (2, "", 2)
 
 
-async def test_an_unknown_job_is_sent_again_under_its_old_key(service: Service) -> None:
-    """Within 24 h the server still tells them apart, and nothing is paid twice; after that it is a new purchase."""
+async def test_resubmit_sends_an_unknown_job_under_its_old_key_for_a_day(service: Service) -> None:
+    """Within 24 hours the server replays the task. After that it is paid for again."""
     for key, age, paid in (("young", 0.0, 1), ("old", DAY + 60, 2)):
         service.sandbox.script("submit", ["drop_after"])
         async with service.client(retry=Retry(wait_initial=0.02, ambiguous="hold")) as client:
@@ -67,8 +67,8 @@ async def test_an_unknown_job_is_sent_again_under_its_old_key(service: Service) 
         assert (service.row(key).idempotency_key == before.idempotency_key) is (paid == 1)
 
 
-async def test_a_cancelled_job_is_bought_again_when_asked(service: Service) -> None:
-    """One that was never sent is cancelled for good, until a person says otherwise."""
+async def test_resubmit_sends_a_cancelled_job(service: Service) -> None:
+    """A job cancelled before it was sent stays cancelled until it is resubmitted."""
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
         job.cancel()
@@ -83,8 +83,8 @@ async def test_a_cancelled_job_is_bought_again_when_asked(service: Service) -> N
     assert service.submits == 1
 
 
-async def test_a_job_cancelled_before_the_ledger_was_asked_stays_cancelled(service: Service) -> None:
-    """An earlier run left it waiting; who cancels it at once in this one does not find it bought by the next."""
+async def test_a_job_cancelled_before_its_row_is_read_stays_cancelled(service: Service) -> None:
+    """A waiting job of an earlier run, cancelled immediately, is not sent by the next run."""
     service.sandbox.script("submit", ["http_429"] * 50)
     async with service.interrupted() as client:
         client.submit("a fox", key="fox")
@@ -104,8 +104,8 @@ async def test_a_job_cancelled_before_the_ledger_was_asked_stays_cancelled(servi
     assert service.sandbox.record.accepted == 0
 
 
-async def test_a_completed_job_asked_for_again_gives_its_clip(service: Service) -> None:
-    """It costs nothing; and a key that the ledger does not know is an error that says so."""
+async def test_resubmit_of_a_completed_job_returns_its_clip(service: Service) -> None:
+    """It costs nothing. An unknown key raises an error that says so."""
     async with service.client() as client:
         path = await client.submit("a fox", key="fox")
     async with service.client() as client:
@@ -115,8 +115,8 @@ async def test_a_completed_job_asked_for_again_gives_its_clip(service: Service) 
     assert service.submits == 1
 
 
-async def test_a_failed_task_from_elsewhere_cannot_be_bought_again(service: Service) -> None:
-    """Of a task that was only attached, nobody here knows the request; asking for it again says so and harms nobody."""
+async def test_resubmit_of_an_attached_task_raises(service: Service) -> None:
+    """The request of a task submitted elsewhere is not known. Other jobs are not affected."""
     object.__setattr__(service.sandbox.settings, "fail_rate", 1.0)
     async with service.client(output_dir=service.folder.with_name("other")) as client:
         with pytest.raises(JobFailed):

@@ -33,8 +33,8 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
-async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -> None:
-    """Running, waiting and timed_out jobs of a run that was left are ended by one that knows no request."""
+async def test_resume_continues_every_unfinished_job(service: Service) -> None:
+    """Running, waiting and timed-out jobs of an interrupted run are completed by a later run."""
     set_duration(service, 1.5)
     async with service.interrupted(polling=Polling(min_interval=0.05, max_interval=0.1, timeout=0.3)) as client:
         late = client.submit("a snail", key="late")
@@ -59,8 +59,8 @@ async def test_resume_takes_up_everything_that_is_unfinished(service: Service) -
 
 
 @pytest.mark.parametrize("trouble", [["http_502_check", "garbage_check", "drop_check"], ["no_link", "no_link"]])
-async def test_a_job_taken_up_late_is_looked_at_until_something_is_seen(service: Service, trouble: list[str]) -> None:
-    """It is older than any timeout; a first look that shows nothing does not make it timed_out."""
+async def test_an_old_job_is_checked_until_a_check_is_conclusive(service: Service, trouble: list[str]) -> None:
+    """The job is older than any timeout, but an inconclusive check does not make it timed_out."""
     async with service.interrupted() as client:
         await client.submit("a fox", key="fox").accepted()
     service.set_row("fox", accepted_at=1.0)
@@ -75,10 +75,10 @@ async def test_a_job_taken_up_late_is_looked_at_until_something_is_seen(service:
 
 @pytest.mark.parametrize("age", [0.0, DAY - 60, DAY + 60])
 @pytest.mark.parametrize("ambiguous", ["retry", "hold"])
-async def test_what_was_being_sent_is_in_doubt(
+async def test_a_submitting_row_is_resent_within_a_day_only(
     service: Service, age: float, ambiguous: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A `submitting` row is resent under its old key within 24 h; later, or with `hold`, it is unknown and unsent."""
+    """It is resent under its old key within 24 hours. Later, or with `hold`, it is unknown and not sent."""
     monkeypatch.setattr(_submitter, "GRACE", 0.1)
     service.sandbox.script("submit", ["hang_submit"])
     async with service.interrupted() as client:
@@ -105,8 +105,8 @@ async def test_what_was_being_sent_is_in_doubt(
         assert await resumed(client) == []
 
 
-async def test_a_chain_goes_on_after_a_restart(service: Service) -> None:
-    """Parent and child were waiting, running or done: each run goes on where the last one stood, and pays each once."""
+async def test_a_chain_continues_after_a_restart(service: Service) -> None:
+    """Each run continues a chain of waiting, running or completed jobs, and each job is paid for once."""
     set_duration(service, 0.5)
     async with service.interrupted() as client:
         first = client.submit("a fox", key="one")
@@ -127,8 +127,8 @@ async def test_a_chain_goes_on_after_a_restart(service: Service) -> None:
     assert service.sandbox.record.accepted == 3
 
 
-async def test_the_same_program_run_again_finds_its_chain_done(service: Service) -> None:
-    """`submit` and `extend` with the same keys give the finished clips, without a request."""
+async def test_a_second_run_finds_its_chain_completed(service: Service) -> None:
+    """`submit` and `extend` with the same keys return the clips without a request."""
     for _ in range(2):
         async with service.client() as client:
             one = client.submit("a fox", key="one")
@@ -137,8 +137,8 @@ async def test_the_same_program_run_again_finds_its_chain_done(service: Service)
     assert service.submits == 2
 
 
-async def test_a_job_whose_parent_failed_is_not_sent(service: Service) -> None:
-    """In the run in which it failed and in a later one, the child says why, and no POST is made for it."""
+async def test_a_child_of_a_failed_parent_is_not_sent(service: Service) -> None:
+    """The child raises the reason, in the run in which the parent failed and in a later one."""
     object.__setattr__(service.sandbox.settings, "fail_rate", 1.0)
     async with service.client() as client:
         one = client.submit("a fox", key="one")
@@ -157,7 +157,7 @@ async def test_a_job_whose_parent_failed_is_not_sent(service: Service) -> None:
 
 
 async def test_a_child_whose_parent_failed_between_two_runs_is_not_sent(service: Service) -> None:
-    """The child waited in the ledger; the next run finds the parent failed on the server, and both say so."""
+    """The next run finds the parent failed on the server; parent and child both raise."""
     set_duration(service, 0.6)
     object.__setattr__(service.sandbox.settings, "fail_rate", 1.0)
     async with service.interrupted() as client:
@@ -171,8 +171,8 @@ async def test_a_child_whose_parent_failed_between_two_runs_is_not_sent(service:
     assert service.submits == 1
 
 
-async def test_a_child_alone_waits_where_its_parent_stands_unfinished(service: Service) -> None:
-    """Who asks for the child only, while its parent is not followed, is told; it stays waiting and a resume goes on."""
+async def test_resume_continues_a_child_and_its_timed_out_parent(service: Service) -> None:
+    """The child is sent once its parent is followed again."""
     set_duration(service, 0.5)
     async with service.interrupted() as client:
         one = client.submit("a fox", key="one")
@@ -184,8 +184,8 @@ async def test_a_child_alone_waits_where_its_parent_stands_unfinished(service: S
     assert service.row("two").parent_task_id == service.row("one").task_id
 
 
-async def test_a_chain_from_a_clip_that_could_not_be_stored(service: Service) -> None:
-    """The parent is paid and finished on the server, so its child can go on, also in a later run."""
+async def test_a_child_continues_although_the_clip_of_its_parent_was_not_stored(service: Service) -> None:
+    """The parent is finished on the server, so a later run can extend it."""
     async with service.interrupted() as client:
         (service.folder / "one.mp4").mkdir(parents=True, exist_ok=True)
         one = client.submit("a fox", key="one")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)
 
 
-async def test_entering_in_one_task_and_leaving_in_another_works(tmp_path: Path) -> None:
+async def test_a_client_can_be_left_in_another_task(tmp_path: Path) -> None:
     """Test fixtures and web frameworks enter and leave in different asyncio tasks."""
     client = FakeClient(Server(), tmp_path)
     await asyncio.create_task(client.__aenter__())
@@ -28,8 +28,8 @@ async def test_entering_in_one_task_and_leaving_in_another_works(tmp_path: Path)
     assert not left_over()
 
 
-async def test_a_client_is_entered_once(tmp_path: Path) -> None:
-    """Entering it again, or using it before and after, says so."""
+async def test_a_client_can_be_entered_once(tmp_path: Path) -> None:
+    """Entering it again, or using it before and after, raises."""
     client = FakeClient(Server(), tmp_path)
     with pytest.raises(ClientClosed, match="async with"):
         client.submit("p")
@@ -44,8 +44,8 @@ async def test_a_client_is_entered_once(tmp_path: Path) -> None:
     assert client.statistics().completed == 0
 
 
-def test_a_second_event_loop_is_told_so(tmp_path: Path) -> None:
-    """Using a client, or a job of it, in another event loop raises a clear error instead of hanging."""
+def test_a_second_event_loop_raises(tmp_path: Path) -> None:
+    """Using a client or a job in another event loop raises a clear error instead of hanging."""
     clients: list[OmniClient] = []
     jobs: list[Job] = []
 
@@ -70,8 +70,8 @@ def test_a_second_event_loop_is_told_so(tmp_path: Path) -> None:
     asyncio.run(second())
 
 
-def test_the_end_of_the_loop_ends_a_client_that_was_never_left(tmp_path: Path) -> None:
-    """`asyncio.run` returning while a client is open leaves no waiter hanging and no complaint."""
+def test_the_end_of_the_loop_ends_an_open_client(tmp_path: Path) -> None:
+    """`asyncio.run` returns, no waiter hangs, and nothing is logged."""
     jobs: list[Job] = []
 
     async def main() -> None:

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.timeout(60)
 
 
 class BuggyLedger(MemoryJobStore):
-    """Has a bug when asked for one more row."""
+    """A ledger that raises for the key `bug`."""
 
     def insert(self, record: Any) -> Any:
-        """Insert, or break."""
+        """Insert, or raise."""
         if record.key == "bug":
             return _broken()
         return super().insert(record)
@@ -35,8 +35,8 @@ async def _broken() -> None:
     raise ZeroDivisionError("a bug")
 
 
-def plant(room: str, server: Server) -> None:
-    """Plant a bug in what a room uses, from some moment on."""
+def plant_bug(room: str, server: Server) -> None:
+    """Make a stage of the client raise from some moment on."""
 
     def bug(_: object) -> Fault:
         if server.now() > 1030:
@@ -55,10 +55,10 @@ def plant(room: str, server: Server) -> None:
 
 
 @pytest.mark.parametrize("room", ["dispatcher", "submitter", "poller", "downloader"])
-async def test_a_bug_in_a_room_reaches_waiters_and_the_block(tmp_path: Path, room: str) -> None:
-    """Whatever room breaks down: each waiter gets `ClientClosed` caused by the bug, and the block raises the bug."""
+async def test_a_bug_in_a_stage_reaches_waiters_and_the_block(tmp_path: Path, room: str) -> None:
+    """Each waiter gets `ClientClosed` caused by the bug, and the block raises the bug."""
     server = Server(duration=25)
-    plant(room, server)
+    plant_bug(room, server)
 
     async def block() -> None:
         async with FakeClient(server, tmp_path, ledger=BuggyLedger()) as client:
@@ -82,10 +82,10 @@ async def test_a_bug_in_a_room_reaches_waiters_and_the_block(tmp_path: Path, roo
     assert not left_over()
 
 
-async def test_a_bug_while_leaving_normally_comes_out_of_the_block(tmp_path: Path) -> None:
-    """A room that breaks down while the block waits for the last jobs raises its bug there."""
+async def test_a_bug_while_leaving_is_raised_by_the_block(tmp_path: Path) -> None:
+    """A stage that fails while the block waits for the last jobs raises there."""
     server = Server(duration=50)
-    plant("poller", server)
+    plant_bug("poller", server)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         async with FakeClient(server, tmp_path) as client:
             client.submit("p")
@@ -93,9 +93,9 @@ async def test_a_bug_while_leaving_normally_comes_out_of_the_block(tmp_path: Pat
 
 
 async def test_a_bug_does_not_hide_the_error_of_the_block(tmp_path: Path) -> None:
-    """Where a room has broken down and the block raises something of its own, that is what comes out."""
+    """If the block raises an error of its own, that error comes out."""
     server = Server(duration=50)
-    plant("poller", server)
+    plant_bug("poller", server)
 
     async def block() -> None:
         async with FakeClient(server, tmp_path) as client:
@@ -107,8 +107,8 @@ async def test_a_bug_does_not_hide_the_error_of_the_block(tmp_path: Path) -> Non
         await block()
 
 
-async def test_a_ledger_that_fails_stops_buying(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What cannot be recorded is not bought: a ledger that fails stops the line, and what is paid is still fetched."""
+async def test_a_failing_ledger_stops_submits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A job that cannot be recorded is not sent, and paid clips are still downloaded."""
 
     class Full:
         def __await__(self) -> Generator[None, None, None]:

@@ -28,13 +28,13 @@ SECONDS = 8.0  # "within seconds"
 
 
 async def settle(waiters: list[asyncio.Future[Any]]) -> list[object]:
-    """Give what came of waiters, who must all have an outcome by now or very soon."""
+    """Return the outcome of waiters, which must have one by now or very soon."""
     async with asyncio.timeout(1):
         return list(await asyncio.gather(*waiters, return_exceptions=True))
 
 
-def untroubled(caplog: pytest.LogCaptureFixture) -> None:
-    """Check that asyncio had nothing to complain of."""
+def assert_no_asyncio_warnings(caplog: pytest.LogCaptureFixture) -> None:
+    """Assert that asyncio has logged nothing."""
     gc.collect()
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
@@ -45,10 +45,10 @@ def _trouble(jitter: random.Random) -> Fault:
 
 @pytest.mark.parametrize("seed", range(25))
 @pytest.mark.parametrize("way", ["exception", "cancel"])
-async def test_leaving_at_a_random_moment(
+async def test_leaving_at_a_random_moment_ends_every_waiter(
     tmp_path: Path, seed: int, way: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Left at any moment of a run of 200 jobs: every waiter has an outcome within seconds, and nothing is left over."""
+    """Every waiter of 200 jobs has an outcome within seconds, and no task remains."""
     jitter = random.Random(seed)
     server, ledger = (
         Server(duration=jitter.uniform(1, 60), latency=jitter.uniform(0.01, 2)),
@@ -96,11 +96,11 @@ async def test_leaving_at_a_random_moment(
         mine = next(record for record in ledger._records.values() if record.idempotency_key == key)
         assert task_id in recorded or mine.status is JobStatus.SUBMITTING, paid
     assert not left_over()
-    untroubled(caplog)
+    assert_no_asyncio_warnings(caplog)
 
 
-async def test_what_was_left_is_taken_up_and_paid_once(tmp_path: Path) -> None:
-    """Left in the middle eight times over, 100 jobs are done in the end, each paid once."""
+async def test_interrupted_jobs_are_resumed_and_paid_once(tmp_path: Path) -> None:
+    """After nine interrupted runs, 100 jobs are completed, each paid for once."""
     jitter = random.Random(3)
     server, ledger = Server(duration=20, latency=0.3), MemoryJobStore()
     server.on_submit = lambda post: jitter.choices([None, "lost"], [9, 1])[0]
@@ -119,8 +119,8 @@ async def test_what_was_left_is_taken_up_and_paid_once(tmp_path: Path) -> None:
     assert not server.concurrent_submits
 
 
-async def test_a_hanging_post_is_given_a_few_seconds(tmp_path: Path) -> None:
-    """A POST on the wire is waited for briefly; then its job is left `submitting`, which is the truth."""
+async def test_an_outstanding_post_is_waited_for_briefly(tmp_path: Path) -> None:
+    """After a few seconds its job is left `submitting`."""
     server, ledger = Server(on_submit=lambda _: "hang"), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         job = client.submit("p")
@@ -132,8 +132,8 @@ async def test_a_hanging_post_is_given_a_few_seconds(tmp_path: Path) -> None:
         await job
 
 
-async def test_an_answer_that_comes_while_leaving_is_recorded(tmp_path: Path) -> None:
-    """The task_id of a POST that is answered while the client is being left is not lost, and the waiter gets it."""
+async def test_a_response_received_while_leaving_is_recorded(tmp_path: Path) -> None:
+    """The task id is recorded, and the waiter gets it."""
     server, ledger = Server(latency=2.0), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         job = client.submit("p")
@@ -144,8 +144,8 @@ async def test_an_answer_that_comes_while_leaving_is_recorded(tmp_path: Path) ->
     assert caught.value.task_id == job.task_id
 
 
-async def test_being_cancelled_twice_is_in_a_hurry(tmp_path: Path) -> None:
-    """A second cancellation while leaving does not leave anything behind either."""
+async def test_a_second_cancellation_leaves_nothing_behind(tmp_path: Path) -> None:
+    """A cancellation while the client is closing ends it within seconds."""
     server = Server(on_submit=lambda _: "hang")
 
     async def run() -> None:
@@ -165,8 +165,8 @@ async def test_being_cancelled_twice_is_in_a_hurry(tmp_path: Path) -> None:
     assert not left_over()
 
 
-async def test_leaving_normally_waits_for_everything(tmp_path: Path) -> None:
-    """Leaving without an error waits for each job, also those that nobody awaits."""
+async def test_leaving_normally_waits_for_every_job(tmp_path: Path) -> None:
+    """Jobs that are not awaited are completed too."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(20)]
@@ -176,8 +176,8 @@ async def test_leaving_normally_waits_for_everything(tmp_path: Path) -> None:
     assert not left_over()
 
 
-async def test_being_cancelled_while_entering_leaves_nothing(tmp_path: Path) -> None:
-    """A cancellation that arrives while the client is being entered leaves no asyncio task behind."""
+async def test_a_cancellation_while_entering_leaves_nothing_behind(tmp_path: Path) -> None:
+    """No asyncio task remains."""
 
     async def run() -> None:
         async with FakeClient(Server(), tmp_path):
@@ -193,8 +193,8 @@ async def test_being_cancelled_while_entering_leaves_nothing(tmp_path: Path) -> 
         assert not left_over()
 
 
-async def test_cancelling_a_normal_leave_stops_at_once(tmp_path: Path) -> None:
-    """Who is cancelled while waiting for the last jobs leaves within seconds, and the jobs' waiters are told."""
+async def test_cancelling_a_normal_leave_is_quick(tmp_path: Path) -> None:
+    """A cancellation while waiting for the last jobs ends the client within seconds, and their waiters too."""
     server = Server(duration=5000)
     jobs: list[Job] = []
 
@@ -211,8 +211,8 @@ async def test_cancelling_a_normal_leave_stops_at_once(tmp_path: Path) -> None:
         await jobs[0]
 
 
-async def test_anyio_scopes_can_leave_too(tmp_path: Path) -> None:
-    """An anyio timeout around the whole block leaves it within seconds."""
+async def test_an_anyio_timeout_can_leave_the_client(tmp_path: Path) -> None:
+    """An anyio timeout around the block leaves it within seconds."""
     server = Server(duration=5000)
     began = 0.0
     with anyio.move_on_after(50) as scope:
@@ -225,8 +225,8 @@ async def test_anyio_scopes_can_leave_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("way", ["in", "out"])
-async def test_waiters_in_a_task_group_around_or_within(tmp_path: Path, way: str) -> None:
-    """Jobs awaited in a task group outside or inside of the block get their outcome when it is left by an error."""
+async def test_waiters_in_a_task_group_get_their_outcome(tmp_path: Path, way: str) -> None:
+    """The task group may be outside or inside of the block that is left by an error."""
     server = Server(duration=500)
 
     async def wait(job: Job) -> None:
@@ -255,8 +255,8 @@ async def test_waiters_in_a_task_group_around_or_within(tmp_path: Path, way: str
     assert not left_over()
 
 
-async def test_each_waiter_is_told_of_its_own_job(tmp_path: Path) -> None:
-    """The `ClientClosed` of each job names that job's key and task_id, also of one that waited for its parent."""
+async def test_client_closed_names_the_job_of_the_waiter(tmp_path: Path) -> None:
+    """It names key and task id, also for a job that waited for its parent."""
     async with left_by_error(FakeClient(Server(duration=500), tmp_path)) as client:
         jobs = [client.submit(f"p{number}") for number in range(3)]
         jobs.append(jobs[0].extend("more"))

@@ -66,8 +66,8 @@ class Chaos:
             response(404, b"<html>"), response(500),
         )  # fmt: skip
         server.on_download = lambda _: self.trouble(
-            "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"), Response(416),
-            Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
+            "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"),
+            Response(416), Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
         )  # fmt: skip
         server.delay_submit = lambda _: jitter.expovariate(1 / self.slowness)
         server.delay_check = lambda _: jitter.expovariate(1 / self.slowness)

@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def until(job: Job, status: JobStatus) -> None:
-    """Wait until a job stands there."""
+async def wait_for_status(job: Job, status: JobStatus) -> None:
+    """Wait wait_for_status a job has this status."""
     async with asyncio.timeout(5000):
         while job.status is not status:
             await asyncio.sleep(0.001)
 
 
-async def test_cancel_before_it_is_sent_costs_nothing(tmp_path: Path) -> None:
-    """A waiting job that is cancelled is never sent."""
+async def test_a_waiting_job_that_is_cancelled_is_never_sent(tmp_path: Path) -> None:
+    """It has no task, and the other jobs continue."""
     server = Server(duration=100)
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=1)) as client:
         first, second, third = (client.submit(f"p{number}") for number in range(3))
@@ -49,8 +49,8 @@ async def test_cancel_before_it_is_sent_costs_nothing(tmp_path: Path) -> None:
     assert len(server.posts) == 2
 
 
-async def test_cancel_on_the_wire_keeps_the_task_id(tmp_path: Path) -> None:
-    """A job cancelled while its POST is out ends when the answer is recorded, and names the task that is billed."""
+async def test_cancelling_during_a_post_keeps_the_task_id(tmp_path: Path) -> None:
+    """The job ends when the response is recorded, and its error names the task that is billed."""
     server = Server(latency=5, duration=100)
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
@@ -63,8 +63,8 @@ async def test_cancel_on_the_wire_keeps_the_task_id(tmp_path: Path) -> None:
     assert not server.downloads
 
 
-async def test_cancel_while_in_doubt_resends_nothing(tmp_path: Path) -> None:
-    """A job in doubt that is cancelled is not sent again, and the error does not claim that it costs nothing."""
+async def test_cancelling_an_ambiguous_job_prevents_the_resend(tmp_path: Path) -> None:
+    """The job is not sent again, and the error does not claim that it costs nothing."""
     server = Server(on_submit=lambda _: HTML)
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
@@ -79,8 +79,8 @@ async def test_cancel_while_in_doubt_resends_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("answer", ["refused", "lost", "not sent", "never", "stop"])
-async def test_cancel_on_the_wire_whatever_comes_back(tmp_path: Path, answer: str) -> None:
-    """A job cancelled while its POST is out ends as cancelled, or as what the answer said, and others go on."""
+async def test_cancelling_during_a_post_with_any_response(tmp_path: Path, answer: str) -> None:
+    """The job ends as cancelled, or as the response says, and other jobs continue."""
     faults: dict[str, Fault] = {"refused": refusal(429), "lost": "lost", "not sent": not_sent(), "never": refusal(400)}
     server = Server(latency=5)
     server.on_submit = lambda post: faults.get(answer, refusal(402)) if post.number == 1 else None
@@ -95,8 +95,8 @@ async def test_cancel_on_the_wire_whatever_comes_back(tmp_path: Path, answer: st
     assert sum(post.body["prompt"] == "p" for post in server.posts) == 1
 
 
-async def test_cancel_while_running_and_attach_again(tmp_path: Path) -> None:
-    """A running job that is cancelled says that it is billed; attach follows it again to its clip, without a POST."""
+async def test_attach_continues_a_job_cancelled_while_running(tmp_path: Path) -> None:
+    """The error says that the job is billed. Attaching its task downloads the clip without a POST."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p", key="k")
@@ -110,15 +110,15 @@ async def test_cancel_while_running_and_attach_again(tmp_path: Path) -> None:
     assert len(server.posts) == 1
 
 
-async def test_cancel_while_downloading_harms_no_other_job(tmp_path: Path) -> None:
-    """A job cancelled at any moment of its download ends cancelled; its neighbours and the client go on."""
+async def test_cancelling_a_download_does_not_affect_other_jobs(tmp_path: Path) -> None:
+    """A job cancelled at any moment of its download ends as cancelled; other jobs continue."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         for moment in range(40):
             job = client.submit("p", key=f"k{moment}")
             await job.accepted()
             server.finish()
-            await until(job, JobStatus.DOWNLOADING)
+            await wait_for_status(job, JobStatus.DOWNLOADING)
             await asyncio.sleep(moment * 0.005)
             if job.cancel():
                 with pytest.raises(JobCancelled):
@@ -133,13 +133,13 @@ async def test_cancel_while_downloading_harms_no_other_job(tmp_path: Path) -> No
         assert is_there or record.status is JobStatus.CANCELLED
 
 
-async def test_cancel_while_a_download_rests_harms_no_other_job(tmp_path: Path) -> None:
-    """A job cancelled between two attempts of a download that fails ends cancelled, and gives its place free soon."""
+async def test_cancelling_between_download_attempts_frees_the_slot(tmp_path: Path) -> None:
+    """The job ends as cancelled, and the next download starts soon."""
     server = Server()
     server.on_download = lambda url: TransportError("reset") if "01.mp4" in url else None
     async with FakeClient(server, tmp_path, limits=Limits(max_downloads=1), retry=Retry(timeout=200)) as client:
         job = client.submit("p")
-        await until(job, JobStatus.DOWNLOADING)
+        await wait_for_status(job, JobStatus.DOWNLOADING)
         await asyncio.sleep(3)
         job.cancel()
         began = server.now()
@@ -150,13 +150,13 @@ async def test_cancel_while_a_download_rests_harms_no_other_job(tmp_path: Path) 
         assert (await client.submit("r")).is_file()
 
 
-async def test_cancel_while_a_download_stalls_frees_its_place(tmp_path: Path) -> None:
-    """A cancelled job whose transfer has stalled does not hold its place among the downloads for long."""
+async def test_cancelling_a_stalled_download_frees_the_slot(tmp_path: Path) -> None:
+    """The next download starts soon, and no part file remains."""
     server = Server()
     server.on_download = lambda url: "stall" if "01.mp4" in url else None
     async with FakeClient(server, tmp_path, limits=Limits(max_downloads=1)) as client:
         job = client.submit("p")
-        await until(job, JobStatus.DOWNLOADING)
+        await wait_for_status(job, JobStatus.DOWNLOADING)
         await asyncio.sleep(1)
         job.cancel()
         began = server.now()
@@ -165,8 +165,8 @@ async def test_cancel_while_a_download_stalls_frees_its_place(tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".part"] == []
 
 
-async def test_cancel_a_finished_job_does_nothing(tmp_path: Path) -> None:
-    """A job that has ended cannot be cancelled."""
+async def test_a_finished_job_cannot_be_cancelled(tmp_path: Path) -> None:
+    """cancel() returns False, and the job keeps its path."""
     async with FakeClient(Server(), tmp_path) as client:
         job = client.submit("p")
         path = await job
@@ -175,8 +175,8 @@ async def test_cancel_a_finished_job_does_nothing(tmp_path: Path) -> None:
         assert job.status is JobStatus.COMPLETED
 
 
-async def test_cancelling_all_of_many_jobs_at_any_moment(tmp_path: Path) -> None:
-    """A hundred jobs, cancelled at a hundred moments, all end, and the client is left normally."""
+async def test_a_hundred_jobs_cancelled_at_different_moments_all_end(tmp_path: Path) -> None:
+    """The client can be left normally, and the counts are right."""
     server = Server(latency=0.3, duration=15)
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(100)]

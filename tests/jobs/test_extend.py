@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_a_chain_of_turns_goes_one_by_one(tmp_path: Path) -> None:
-    """Each job of a chain is sent when its parent is finished on the server, naming the parent's task."""
+async def test_a_child_is_sent_after_its_parent_has_finished(tmp_path: Path) -> None:
+    """It names the task of its parent, and inherits the model and the aspect ratio."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         first = client.submit("a", aspect_ratio="9:16", model="gemini-omni-1.1-flash")
@@ -46,8 +46,8 @@ async def test_a_chain_of_turns_goes_one_by_one(tmp_path: Path) -> None:
         assert after.accepted_at >= before.ready_at
 
 
-async def test_extending_a_job_that_is_done(tmp_path: Path) -> None:
-    """A child of a completed job is sent at once."""
+async def test_a_finished_job_can_be_extended(tmp_path: Path) -> None:
+    """The child of a completed job is sent immediately."""
     async with FakeClient(Server(), tmp_path) as client:
         first = client.submit("a")
         await first
@@ -55,8 +55,8 @@ async def test_extending_a_job_that_is_done(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("how", ["refused", "failed", "cancelled", "cancelled running", "unknown"])
-async def test_the_children_of_a_failed_parent_fail_unsent(tmp_path: Path, how: str) -> None:
-    """Whatever becomes of the parent, its children and grandchildren raise `ParentFailed`, and nothing is sent."""
+async def test_children_of_a_failed_parent_are_not_sent(tmp_path: Path, how: str) -> None:
+    """If the parent does not finish, all its descendants raise `ParentFailed`."""
     server = Server()
     server.on_submit = lambda _: {"refused": refusal(400), "unknown": refusal(409, code="idempotency_result_indeterminate")}.get(how)  # fmt: skip  # noqa: E501
     async with FakeClient(server, tmp_path) as client:
@@ -78,8 +78,8 @@ async def test_the_children_of_a_failed_parent_fail_unsent(tmp_path: Path, how: 
     assert len(server.posts) <= 1
 
 
-async def test_an_download_failed_parent_can_be_extended(tmp_path: Path) -> None:
-    """A parent that is finished on the server but could not be stored still serves its children."""
+async def test_a_parent_whose_download_failed_can_be_extended(tmp_path: Path) -> None:
+    """A parent that is finished on the server still serves its children."""
     server = Server()
     server.on_download = lambda url: TransportError("reset") if "01.mp4" in url else None
     async with FakeClient(server, tmp_path, retry=Retry(timeout=5)) as client:
@@ -91,8 +91,8 @@ async def test_an_download_failed_parent_can_be_extended(tmp_path: Path) -> None
         assert (await parent.extend("c")).is_file()
 
 
-async def test_cancelling_a_waiting_child_leaves_its_parent_alone(tmp_path: Path) -> None:
-    """A child that is cancelled while it waits is never sent; parent and siblings go on."""
+async def test_cancelling_a_waiting_child_does_not_affect_its_parent(tmp_path: Path) -> None:
+    """The child is never sent; its parent and its sibling continue."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         parent = client.submit("a")
@@ -105,8 +105,8 @@ async def test_cancelling_a_waiting_child_leaves_its_parent_alone(tmp_path: Path
     assert [post.body["prompt"] for post in server.posts] == ["a", "c"]
 
 
-async def test_a_stop_reaches_waiting_children_and_resume_revives_the_chain(tmp_path: Path) -> None:
-    """After a 401, a whole chain gets the error; resume takes the chain up again, in order."""
+async def test_resume_continues_a_chain_after_a_stop(tmp_path: Path) -> None:
+    """After a 401 every job of the chain gets the error; resume continues the chain in order."""
     server = Server(on_submit=lambda _: refusal(401))
     async with FakeClient(server, tmp_path) as client:
         parent = client.submit("a", key="a")

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_a_job_may_be_awaited_by_many_and_often(tmp_path: Path) -> None:
-    """A thousand waiters, before and after, all get the same path."""
+async def test_a_job_can_be_awaited_any_number_of_times(tmp_path: Path) -> None:
+    """A thousand waiters, during the job and after it, get the same path."""
     async with FakeClient(Server(), tmp_path) as client:
         job = client.submit("p", key="mine")
         paths = await asyncio.gather(*(asyncio.ensure_future(job) for _ in range(1000)))
@@ -41,8 +41,8 @@ async def test_a_job_may_be_awaited_by_many_and_often(tmp_path: Path) -> None:
         assert not job.cancel()
 
 
-async def test_a_cancelled_waiter_harms_nothing(tmp_path: Path) -> None:
-    """wait_for, a cancelled task and an anyio timeout give up waiting; the job and other waiters go on."""
+async def test_cancelling_a_waiter_does_not_affect_the_job(tmp_path: Path) -> None:
+    """wait_for, a cancelled task and an anyio timeout stop waiting; the job and other waiters continue."""
     async with FakeClient(Server(), tmp_path) as client:
         job = client.submit("p")
         patient = asyncio.ensure_future(job)
@@ -62,7 +62,7 @@ async def test_a_cancelled_waiter_harms_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "way", ["gather", "as_completed", "wait_for", "TaskGroup", "anyio", "shield", "wait", "timeout"]
 )
-async def test_jobs_work_with_what_asyncio_and_anyio_offer(tmp_path: Path, way: str) -> None:  # noqa: C901 - a table
+async def test_a_job_works_with_asyncio_and_anyio(tmp_path: Path, way: str) -> None:  # noqa: C901 - a table
     """A job is an awaitable like any other."""
     async with FakeClient(Server(), tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(5)]
@@ -98,8 +98,8 @@ async def test_jobs_work_with_what_asyncio_and_anyio_offer(tmp_path: Path, way: 
         assert {path.name for path in paths} == {f"{job.key}.mp4" for job in jobs}
 
 
-async def test_an_error_is_raised_to_each_waiter_alike(tmp_path: Path) -> None:
-    """Each waiter gets the error, also those who come later, and its traceback does not grow."""
+async def test_every_waiter_gets_the_error(tmp_path: Path) -> None:
+    """Later waiters get it too, and its traceback does not grow."""
     async with FakeClient(Server(on_submit=lambda _: refusal(400)), tmp_path) as client:
         job = client.submit("p")
         results = await asyncio.gather(*(asyncio.ensure_future(job) for _ in range(50)), return_exceptions=True)
@@ -112,8 +112,8 @@ async def test_an_error_is_raised_to_each_waiter_alike(tmp_path: Path) -> None:
         assert depths[-1] <= depths[0]
 
 
-async def test_accepted_gives_the_task_id_long_before_the_end(tmp_path: Path) -> None:
-    """accepted() waits for the task_id alone; a second call gives it at once, also after the end."""
+async def test_accepted_returns_the_task_id_before_the_job_ends(tmp_path: Path) -> None:
+    """It waits for the task id alone. A second call returns it immediately, also after the end."""
     server = Server(duration=500)
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
@@ -127,8 +127,8 @@ async def test_accepted_gives_the_task_id_long_before_the_end(tmp_path: Path) ->
         assert await job.accepted() == job.task_id
 
 
-async def test_accepted_raises_what_went_wrong_before(tmp_path: Path) -> None:
-    """A job that is refused, or cancelled before it was sent, raises from accepted() too."""
+async def test_accepted_raises_the_error_of_a_job_that_was_not_accepted(tmp_path: Path) -> None:
+    """A job that is rejected, or cancelled before it was sent, raises from accepted() too."""
     async with FakeClient(Server(on_submit=lambda _: refusal(400)), tmp_path) as client:
         job = client.submit("p")
         with pytest.raises(OmniError, match="400"):
@@ -140,8 +140,8 @@ async def test_accepted_raises_what_went_wrong_before(tmp_path: Path) -> None:
             await job.accepted()
 
 
-async def test_a_finished_task_denied_for_a_moment_keeps_its_clip(tmp_path: Path) -> None:
-    """Where a link is dead and the server twice knows no such task, it is asked a third time: the clip is paid."""
+async def test_a_finished_task_is_checked_again_after_two_404s(tmp_path: Path) -> None:
+    """If a URL is dead and two checks return 404, a third check still finds the paid clip."""
     server = Server()
     server.download_script.append(refusal(403))
     unknown = [refusal(404, "invalid_request_error", 404) for _ in range(2)]
@@ -151,8 +151,8 @@ async def test_a_finished_task_denied_for_a_moment_keeps_its_clip(tmp_path: Path
     assert not unknown
 
 
-async def test_where_no_clip_can_be_stored_nothing_is_sent(tmp_path: Path) -> None:
-    """A folder that cannot be made stops the line before the first POST; the error names it and what to do."""
+async def test_an_unusable_output_folder_stops_submits(tmp_path: Path) -> None:
+    """A folder that cannot be created raises before the first POST. The error names it and says what to do."""
     (tmp_path / "taken").write_text("a file")
     async with FakeClient(server := Server(), tmp_path / "taken" / "clips") as client:
         job = client.submit("p")
@@ -162,8 +162,8 @@ async def test_where_no_clip_can_be_stored_nothing_is_sent(tmp_path: Path) -> No
     assert server.posts == []
 
 
-async def test_wait_is_the_coroutine_that_asyncio_asks_for(tmp_path: Path) -> None:
-    """`create_task`, `TaskGroup.create_task` and `asyncio.wait` take `job.wait()`, also of a job that is done."""
+async def test_wait_returns_a_coroutine(tmp_path: Path) -> None:
+    """`create_task`, `TaskGroup.create_task` and `asyncio.wait` accept `job.wait()`, also of a finished job."""
     async with FakeClient(Server(), tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(3)]
         async with asyncio.TaskGroup() as group:
@@ -173,8 +173,8 @@ async def test_wait_is_the_coroutine_that_asyncio_asks_for(tmp_path: Path) -> No
         assert ({task.result() for task in done}, pending) == ({await job for job in jobs}, set())
 
 
-async def test_cancelling_a_waiting_coroutine_leaves_the_job_alone(tmp_path: Path) -> None:
-    """An asyncio task that waits for a job may be cancelled; the job continues and raises in nobody else."""
+async def test_cancelling_wait_does_not_affect_the_job(tmp_path: Path) -> None:
+    """An asyncio task that waits for a job can be cancelled; the job continues for everyone else."""
     async with FakeClient(Server(), tmp_path) as client:
         job = client.submit("p")
         waiter = asyncio.create_task(job.wait())
@@ -185,8 +185,8 @@ async def test_cancelling_a_waiting_coroutine_leaves_the_job_alone(tmp_path: Pat
         assert (await job).is_file()
 
 
-async def test_wait_raises_what_the_job_raises(tmp_path: Path) -> None:
-    """A refused job raises its error from `wait` as from `await`."""
+async def test_wait_raises_the_error_of_the_job(tmp_path: Path) -> None:
+    """A rejected job raises its error from `wait` as from `await`."""
     async with FakeClient(Server(submit_script=deque([refusal(400)])), tmp_path) as client:
         job = client.submit("p")
         with pytest.raises(OmniError):

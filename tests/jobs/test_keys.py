@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(30)
 
 
 async def test_the_same_key_with_the_same_request_is_the_same_job(tmp_path: Path) -> None:
-    """While it runs it is the very same object; afterwards it resolves at once to its file; it is paid once."""
+    """While it runs it is the same object. Later it resolves immediately to its file. It is paid for once."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p", key="k")
@@ -40,8 +40,8 @@ async def test_the_same_key_with_the_same_request_is_the_same_job(tmp_path: Path
     assert len(server.downloads) == 1
 
 
-async def test_a_vanished_or_broken_file_is_fetched_again_unpaid(tmp_path: Path) -> None:
-    """Where the file of a completed job is gone, or no longer whole, it is fetched again without a POST."""
+async def test_a_missing_or_incomplete_file_is_downloaded_again(tmp_path: Path) -> None:
+    """A completed job whose file is missing or incomplete is downloaded again without a POST."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         path = await client.submit("p", key="k")
@@ -56,7 +56,7 @@ async def test_a_vanished_or_broken_file_is_fetched_again_unpaid(tmp_path: Path)
 
 @pytest.mark.parametrize("when", ["running", "completed"])
 async def test_a_key_with_another_request_is_refused(tmp_path: Path, when: str) -> None:
-    """The same key with another request raises `KeyReused` when awaited, sends nothing, and harms the first nothing."""
+    """The second job raises `KeyReused` when awaited. Nothing is sent, and the first job is not affected."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p", key="k")
@@ -73,8 +73,8 @@ async def test_a_key_with_another_request_is_refused(tmp_path: Path, when: str) 
     assert client.memory._records["k"].status is JobStatus.COMPLETED
 
 
-async def test_cancelling_a_second_handle_at_once_does_not_harm_the_row(tmp_path: Path) -> None:
-    """A handle for a key that is completed already, cancelled in the same breath, leaves what was paid for alone."""
+async def test_cancelling_a_new_handle_immediately_keeps_the_row(tmp_path: Path) -> None:
+    """A second handle of a completed key, cancelled immediately, leaves the record unchanged."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p", key="k")
@@ -86,8 +86,8 @@ async def test_cancelling_a_second_handle_at_once_does_not_harm_the_row(tmp_path
     assert len(server.posts) == 1
 
 
-async def test_a_key_of_a_failed_job_tells_how_it_ended(tmp_path: Path) -> None:
-    """Asking again under the key of a job that failed raises what it failed with, and buys nothing."""
+async def test_the_key_of_a_failed_job_raises_the_same_error(tmp_path: Path) -> None:
+    """Submitting the same key again sends nothing."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p", key="k")
@@ -103,8 +103,8 @@ async def test_a_key_of_a_failed_job_tells_how_it_ended(tmp_path: Path) -> None:
     assert len(server.posts) == 2
 
 
-async def test_accepted_of_a_job_taken_up_again_does_not_wait_for_its_end(tmp_path: Path) -> None:
-    """A handle made for a row that is already accepted gives its task_id as soon as the row is read."""
+async def test_accepted_of_a_resumed_job_does_not_wait_for_its_end(tmp_path: Path) -> None:
+    """A handle of an accepted row returns the task id as soon as the row is read."""
     server = Server(duration=500)
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p", key="k")
@@ -117,8 +117,8 @@ async def test_accepted_of_a_job_taken_up_again_does_not_wait_for_its_end(tmp_pa
     assert len(server.posts) == 1
 
 
-async def test_attach_follows_a_foreign_task(tmp_path: Path) -> None:
-    """A task submitted elsewhere is followed to its clip, named by the key or by its id."""
+async def test_attach_follows_a_task_submitted_elsewhere(tmp_path: Path) -> None:
+    """Its clip is named by the key or by the task id."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         ids = [await client.submit(f"p{number}").accepted() for number in range(2)]
@@ -132,23 +132,23 @@ async def test_attach_follows_a_foreign_task(tmp_path: Path) -> None:
     assert len(server.posts) == 2
 
 
-async def test_attach_to_a_task_that_does_not_exist(tmp_path: Path) -> None:
-    """An id that the server does not know raises `NotFound` soon."""
+async def test_attach_of_an_unknown_task_raises_not_found(tmp_path: Path) -> None:
+    """A task id that the server does not know raises `NotFound` soon."""
     async with FakeClient(Server(), tmp_path) as client:
         with pytest.raises(NotFound):
             await asyncio.wait_for(client.attach("task_nonsense"), 30)
 
 
 @pytest.mark.parametrize("task_id", ["", "a\nb", "\0"])
-async def test_attach_refuses_what_is_no_id(tmp_path: Path, task_id: str) -> None:
-    """An empty or unprintable id is refused at once."""
+async def test_attach_rejects_an_invalid_task_id(tmp_path: Path, task_id: str) -> None:
+    """An empty or unprintable id raises immediately."""
     async with FakeClient(Server(), tmp_path) as client:
         with pytest.raises(ValueError, match="task_id"):
             client.attach(task_id)
 
 
 async def test_statistics_count_each_job_once(tmp_path: Path) -> None:
-    """A job asked for again under its key is still one job in the sums, and so is its cost."""
+    """A job that is submitted again under its key counts once, and so does its cost."""
     async with FakeClient(Server(), tmp_path) as client:
         for _ in range(3):
             await client.submit("p", key="k")

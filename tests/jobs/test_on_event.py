@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_events_tell_the_whole_life(tmp_path: Path) -> None:
-    """on_event gets each change in order, with previous and next fitting together."""
+async def test_events_report_every_change_of_status(tmp_path: Path) -> None:
+    """on_event gets each change in order, and each previous status is that of the event before."""
     events: list[JobEvent] = []
     async with FakeClient(Server(), tmp_path, on_event=events.append) as client:
         job = client.submit("p")
@@ -37,10 +37,10 @@ async def test_events_tell_the_whole_life(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [ZeroDivisionError, asyncio.CancelledError])
-async def test_what_on_event_raises_harms_nothing(
+async def test_an_exception_in_on_event_is_logged(
     tmp_path: Path, kind: type[BaseException], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """An on_event that always raises is logged, and every job is done."""
+    """Every job is completed although on_event always raises."""
 
     def broken(_: JobEvent) -> None:
         raise kind("display")
@@ -51,8 +51,8 @@ async def test_what_on_event_raises_harms_nothing(
 
 
 @pytest.mark.parametrize("status", ["waiting", "submitting", "running", "downloading", "completed"])
-async def test_on_event_may_cancel_the_job_it_is_told_of(tmp_path: Path, status: str) -> None:
-    """Cancelling from within on_event, at any status, ends that job, and the ledger says the same as the job."""
+async def test_on_event_can_cancel_the_job_of_the_event(tmp_path: Path, status: str) -> None:
+    """Cancelling at any status ends the job, and the ledger has the same status as the job."""
     jobs: dict[str, Job] = {}
 
     def cancel(event: JobEvent) -> None:
@@ -70,7 +70,7 @@ async def test_on_event_may_cancel_the_job_it_is_told_of(tmp_path: Path, status:
         assert (await client.submit("q")).is_file()
 
 
-async def test_on_event_may_submit(tmp_path: Path) -> None:
+async def test_on_event_can_submit_a_job(tmp_path: Path) -> None:
     """Submitting from within on_event works."""
     more: list[Job] = []
 

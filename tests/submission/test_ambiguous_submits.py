@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-def row(status: JobStatus, age: float, key: str = "k") -> JobRecord:
-    """Give a row as a crash may have left it."""
+def crashed_row(status: JobStatus, age: float, key: str = "k") -> JobRecord:
+    """Return a row as a crash may have left it."""
     at = EPOCH + 1000 - age
     request = f'{{"prompt":"{key}"}}'
     return JobRecord(
@@ -50,8 +50,8 @@ def row(status: JobStatus, age: float, key: str = "k") -> JobRecord:
     )  # fmt: skip
 
 
-async def test_a_lost_answer_is_asked_for_again_and_paid_once(tmp_path: Path) -> None:
-    """ambiguous="retry": the resend carries the same key, the server replays, and nothing counts as paid twice."""
+async def test_a_lost_response_is_resent_and_paid_once(tmp_path: Path) -> None:
+    """The resend carries the same key and the server replays the task. Nothing is counted as ambiguous."""
     server = Server(submit_script=script(["lost", "hang", "lost 502", None]))
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
@@ -61,8 +61,8 @@ async def test_a_lost_answer_is_asked_for_again_and_paid_once(tmp_path: Path) ->
     assert len(server.tasks) == 1
 
 
-async def test_hold_never_resends_what_may_have_been_taken(tmp_path: Path) -> None:
-    """retry.ambiguous="hold": one POST, and the job is unknown at once."""
+async def test_hold_never_resends_an_ambiguous_submit(tmp_path: Path) -> None:
+    """With `ambiguous="hold"` there is one POST, and the job is unknown immediately."""
     server = Server(submit_script=script([None, "lost", None]))
     async with FakeClient(server, tmp_path, retry=Retry(ambiguous="hold")) as client:
         await client.submit("first").accepted()
@@ -74,16 +74,16 @@ async def test_hold_never_resends_what_may_have_been_taken(tmp_path: Path) -> No
     assert [post.body["prompt"] for post in server.posts] == ["first", "second", "third"]
 
 
-async def test_hold_resends_what_was_certainly_not_sent(tmp_path: Path) -> None:
-    """Where no byte left there is no doubt, and nothing to hold."""
+async def test_hold_resends_a_submit_that_was_not_sent(tmp_path: Path) -> None:
+    """If no byte was sent, the outcome is not ambiguous."""
     server = Server(submit_script=script([not_sent(), not_sent()]))
     async with FakeClient(server, tmp_path, retry=Retry(ambiguous="hold")) as client:
         await client.submit("p")
     assert len(server.tasks) == 1
 
 
-async def test_doubt_ends_with_the_budget(tmp_path: Path) -> None:
-    """A submit whose outcome stays unclear for the budget ends as unknown, and says how often it was sent."""
+async def test_an_ambiguous_job_is_unknown_after_the_retry_timeout(tmp_path: Path) -> None:
+    """It is resent within the timeout only, and other jobs are not affected."""
     server = Server()
     server.on_submit = lambda post: HTML if post.body["prompt"] == "p" else None
     async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
@@ -101,8 +101,8 @@ async def test_doubt_ends_with_the_budget(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "answer", [refusal(429, retry_after="30"), refusal(402), not_sent()], ids=["429", "402", "gone"]
 )
-async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path: Path, answer: Fault) -> None:
-    """A refusal of a resend says nothing of the first POST: the row stays `submitting`, so that a restart knows."""
+async def test_a_refused_resend_stays_submitting_in_the_ledger(tmp_path: Path, answer: Fault) -> None:
+    """The refusal of a resend says nothing about the first POST, so a restart must know of it."""
     server, ledger = Server(submit_script=script(["lost", *[answer] * 20])), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         client.submit("p")
@@ -115,14 +115,14 @@ async def test_what_may_have_been_taken_stays_submitting_in_the_ledger(tmp_path:
     assert len(server.tasks) == 1
 
 
-async def test_a_job_in_doubt_goes_before_those_that_wait_for_its_place(tmp_path: Path) -> None:
-    """With one place, a job that may hold it is resent first, although another one came before it: else both hang."""
+async def test_an_ambiguous_job_is_sent_before_jobs_that_wait_for_its_slot(tmp_path: Path) -> None:
+    """With one slot, the job that may hold it is resent before an older one; else both would hang."""
     server, ledger = Server(), MemoryJobStore()
     rows = [
         JobRecord(key="first", request=VideoRequest(prompt="first").to_json(), idempotency_key="k1"),
         JobRecord(
-            key="in doubt",
-            request=VideoRequest(prompt="in doubt").to_json(),
+            key="ambiguous",
+            request=VideoRequest(prompt="ambiguous").to_json(),
             idempotency_key="k2",
             status=JobStatus.SUBMITTING,
             submitted_at=EPOCH,
@@ -134,11 +134,11 @@ async def test_a_job_in_doubt_goes_before_those_that_wait_for_its_place(tmp_path
     async with FakeClient(server, tmp_path, ledger=ledger, limits=Limits(max_in_flight=1)) as client:
         results = await outcomes(await resumed(client))
     assert not [result for result in results if isinstance(result, BaseException)]
-    assert prompts(server) == ["in doubt", "first"]
+    assert prompts(server) == ["ambiguous", "first"]
 
 
-async def test_409_in_progress_is_waited_for_under_the_same_key(tmp_path: Path) -> None:
-    """409 idempotency_in_progress: only this job waits, as long as the server says, others go on."""
+async def test_409_in_progress_is_retried_under_the_same_key(tmp_path: Path) -> None:
+    """Only this job waits, for as long as Retry-After says."""
     busy = refusal(409, "idempotency_error", "idempotency_in_progress", retry_after="7")
     server = Server(submit_script=script([None, "lost", busy, None]))
     async with FakeClient(server, tmp_path) as client:
@@ -150,8 +150,8 @@ async def test_409_in_progress_is_waited_for_under_the_same_key(tmp_path: Path) 
     assert len(server.tasks) == 2
 
 
-async def test_409_indeterminate_is_unknown_at_once(tmp_path: Path) -> None:
-    """The server itself does not know: never resent, whatever the settings."""
+async def test_409_indeterminate_is_unknown_immediately(tmp_path: Path) -> None:
+    """The server does not know the outcome either, so the job is never resent."""
     server = Server(submit_script=script([refusal(409, "conflict", "idempotency_result_indeterminate")]))
     async with FakeClient(server, tmp_path) as client:
         with pytest.raises(SubmitOutcomeUnknown):
@@ -173,8 +173,8 @@ async def test_409_indeterminate_is_unknown_at_once(tmp_path: Path) -> None:
     ],
     ids=["400", "403", "404", "409", "413", "422", "500 parameter", "400 in 200"],
 )
-async def test_a_refusal_for_good_fails_one_job_with_one_post(tmp_path: Path, answer: Fault) -> None:
-    """The job fails with the server's words; it is not sent again, and its neighbours go on."""
+async def test_a_definite_rejection_fails_one_job(tmp_path: Path, answer: Fault) -> None:
+    """The job fails with the server's message and is not sent again; other jobs continue."""
     server = Server(on_submit=lambda post: answer if post.body["prompt"] == "bad" else None)
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(prompt) for prompt in ("a", "bad", "b")]
@@ -199,8 +199,8 @@ async def test_a_refusal_for_good_fails_one_job_with_one_post(tmp_path: Path, an
     ],
     ids=["502", "empty", "html under 200", "no id", "500", "504", "timeout"],
 )
-async def test_an_unclear_answer_is_resent_with_the_same_key(tmp_path: Path, answer: Fault) -> None:
-    """What does not prove "not taken" is sent again under its key, and the job gets done."""
+async def test_an_ambiguous_response_is_resent_with_the_same_key(tmp_path: Path, answer: Fault) -> None:
+    """Every response that does not prove a rejection is resent, and the job is completed."""
     server = Server(submit_script=script([answer, answer]))
     async with FakeClient(server, tmp_path) as client:
         await client.submit("p")
@@ -209,8 +209,8 @@ async def test_an_unclear_answer_is_resent_with_the_same_key(tmp_path: Path, ans
     assert len(server.posts) == 3
 
 
-async def test_a_storm_of_5xx_slows_everybody_down(tmp_path: Path) -> None:
-    """While every POST ends in a 502, no crowd hammers the server, and afterwards all jobs get done, paid once."""
+async def test_repeated_5xx_slow_down_all_submits(tmp_path: Path) -> None:
+    """While every POST gets a 502, few are sent. Afterwards every job is completed and paid for once."""
     server = Server()
     server.on_submit = lambda post: "lost 502" if server.now() < 1120 else None
     async with FakeClient(server, tmp_path) as client:
@@ -221,28 +221,28 @@ async def test_a_storm_of_5xx_slows_everybody_down(tmp_path: Path) -> None:
 
 
 async def test_a_row_left_submitting_is_resent_under_its_old_key(tmp_path: Path) -> None:
-    """A crash's `submitting` row is ambiguous: within 24 hours it is asked for again under its old key."""
+    """A `submitting` row of a crashed run is resent under its key within 24 hours."""
     server, ledger = Server(), MemoryJobStore()
-    ledger.insert(row(JobStatus.SUBMITTING, 3600))
+    ledger.insert(crashed_row(JobStatus.SUBMITTING, 3600))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         assert (await (await resumed(client))[0]).is_file()
     assert [post.key for post in server.posts] == ["omni-old-k"]
 
 
 async def test_a_row_left_submitting_is_unknown_after_a_day(tmp_path: Path) -> None:
-    """After 24 hours the server has forgotten the idempotency key: resending would pay twice, so nothing is sent."""
+    """After 24 hours the server has forgotten the key. A resend would pay twice, so nothing is sent."""
     server, ledger = Server(), MemoryJobStore()
-    ledger.insert(row(JobStatus.SUBMITTING, 25 * 3600))
+    ledger.insert(crashed_row(JobStatus.SUBMITTING, 25 * 3600))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         with pytest.raises(SubmitOutcomeUnknown):
             await (await resumed(client))[0]
     assert not server.posts
 
 
-async def test_a_row_left_submitting_is_held_where_the_user_says_hold(tmp_path: Path) -> None:
-    """With ambiguous="hold" a crash's `submitting` row is unknown at once: nothing in doubt is ever resent."""
+async def test_a_row_left_submitting_is_unknown_with_hold(tmp_path: Path) -> None:
+    """With `ambiguous="hold"` a `submitting` row of a crashed run is never resent."""
     server, ledger = Server(), MemoryJobStore()
-    ledger.insert(row(JobStatus.SUBMITTING, 60))
+    ledger.insert(crashed_row(JobStatus.SUBMITTING, 60))
     async with FakeClient(server, tmp_path, ledger=ledger, retry=Retry(ambiguous="hold")) as client:
         with pytest.raises(SubmitOutcomeUnknown):
             await (await resumed(client))[0]

@@ -29,14 +29,14 @@ pytestmark = pytest.mark.timeout(30)
 
 @pytest.fixture
 def no_av(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks into videos, as where the extra `media` is not installed."""
+    """Replace the check of the length of videos, as if the extra `media` were not installed."""
     monkeypatch.setattr("omni_async.submission.local_files.length_of", lambda _: None)
 
 
 @pytest.mark.usefixtures("no_av")
 @pytest.mark.parametrize("fate", ["same", "changed", "gone"])
-async def test_a_video_in_doubt_is_sent_again_only_as_it_was(tmp_path: Path, fate: str) -> None:
-    """Its bytes are not kept in the ledger; where they are not what they were, nobody can know: unknown, and why."""
+async def test_an_ambiguous_video_is_resent_only_if_unchanged(tmp_path: Path, fate: str) -> None:
+    """The ledger does not keep its bytes. If they have changed, the job is unknown, and the error says why."""
     clip, ledger, server = video(tmp_path), MemoryJobStore(), Server()
     server.submit_script = script(["hang"])
     async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
@@ -62,8 +62,8 @@ async def test_a_video_in_doubt_is_sent_again_only_as_it_was(tmp_path: Path, fat
 
 
 @pytest.mark.usefixtures("no_av")
-async def test_a_local_video_travels_within_the_request(tmp_path: Path) -> None:
-    """As a data: URI of its own bytes and kind; the ledger holds its path and its hash, and not its bytes."""
+async def test_a_local_video_is_sent_as_a_data_uri(tmp_path: Path) -> None:
+    """The ledger holds its path and its hash, and not its bytes."""
     clip, ledger = video(tmp_path, size=50_000), MemoryJobStore()
     async with FakeClient(server := Server(), tmp_path / "clips", ledger=ledger) as client:
         await client.submit("p", video=clip, images=[png(tmp_path)], key="k")
@@ -76,8 +76,8 @@ async def test_a_local_video_travels_within_the_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_av")
-async def test_few_videos_are_in_memory_at_once(tmp_path: Path) -> None:
-    """However many jobs have one: no more than two are between reading and the answer."""
+async def test_few_videos_are_in_memory_concurrently(tmp_path: Path) -> None:
+    """At most two are between reading and the response, for any number of jobs."""
     server, most, now = Server(), [0], [0]
     server.delay_submit = lambda _: 10.0
     held = server.submit
@@ -98,8 +98,8 @@ async def test_few_videos_are_in_memory_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_av")
-async def test_a_video_that_changes_in_the_last_moment_is_read_anew(tmp_path: Path) -> None:
-    """What is sent is what was hashed; where they differ, the job goes back and nothing has been sent."""
+async def test_a_video_that_changes_before_sending_is_read_again(tmp_path: Path) -> None:
+    """The content that is sent is the content that was hashed."""
     clip = video(tmp_path)
     server = Server(upload_latency=0.001)
     ledger = MemoryJobStore()

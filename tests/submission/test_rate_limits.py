@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_a_429_closes_for_everybody_and_one_probe_opens(tmp_path: Path) -> None:
-    """Nothing leaves until the time that the 429 named, and then one POST alone until it is answered."""
+async def test_a_429_pauses_every_submit_until_a_probe_succeeds(tmp_path: Path) -> None:
+    """Nothing is sent until Retry-After has passed, and then a single POST until its response."""
     server = Server(duration=5000, latency=1.0)
     server.on_submit = lambda post: refusal(429, retry_after="40") if post.number == 30 else None
     async with FakeClient(server, tmp_path) as client:
@@ -43,8 +43,8 @@ async def test_a_429_closes_for_everybody_and_one_probe_opens(tmp_path: Path) ->
         server.finish()
 
 
-async def test_a_failed_probe_waits_longer_each_time(tmp_path: Path) -> None:
-    """Without advice, the pauses between probes grow, are jittered, and stay within the maximum."""
+async def test_pauses_between_failed_probes_grow(tmp_path: Path) -> None:
+    """Without Retry-After they grow up to the maximum, with jitter."""
     server = Server(duration=5000, retry_after=None)
     server.on_submit = lambda post: refusal(429) if post.number < 10 else None
     async with FakeClient(server, tmp_path, retry=Retry(wait_initial=1, wait_max=20)) as client:
@@ -57,8 +57,8 @@ async def test_a_failed_probe_waits_longer_each_time(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("advice", ["seconds", "date", "none", "wrong", "huge"])
-async def test_every_kind_of_retry_after_is_lived_with(tmp_path: Path, advice: str) -> None:
-    """Whatever a 429 says about when to come back, all jobs get through, and nobody comes before a sensible time."""
+async def test_all_jobs_are_accepted_with_any_retry_after(tmp_path: Path, advice: str) -> None:
+    """Whatever a 429 says, no submit is sent too early, and an absurd wait is not obeyed."""
     server = Server(window=(10, 30.0), retry_after=advice, duration=4000)
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(35)]
@@ -72,8 +72,8 @@ async def test_every_kind_of_retry_after_is_lived_with(tmp_path: Path, advice: s
     assert len(server.tasks) == 35
 
 
-async def test_a_retry_after_of_zero_is_no_licence_to_hammer(tmp_path: Path) -> None:
-    """Retry-After: 0, again and again, is answered with a growing backoff."""
+async def test_a_retry_after_of_zero_still_backs_off(tmp_path: Path) -> None:
+    """Repeated `Retry-After: 0` is answered with a growing backoff."""
     server = Server(duration=5000)
     server.on_submit = lambda post: refusal(429, retry_after="0") if server.now() < 1060 else None
     async with FakeClient(server, tmp_path) as client:
@@ -82,8 +82,8 @@ async def test_a_retry_after_of_zero_is_no_licence_to_hammer(tmp_path: Path) -> 
         server.finish()
 
 
-async def test_a_finished_job_opens_the_gate_early(tmp_path: Path) -> None:
-    """Where the account is full, the next submit leaves when a job finishes, not at the far end of Retry-After."""
+async def test_a_finished_job_resumes_submits_early(tmp_path: Path) -> None:
+    """At the concurrency limit the next submit is sent when a job finishes, not after Retry-After."""
     server = Server(capacity=3, retry_after="huge", duration=50)
     async with FakeClient(server, tmp_path) as client:
         results = await outcomes([client.submit(f"p{number}") for number in range(12)])
@@ -93,8 +93,8 @@ async def test_a_finished_job_opens_the_gate_early(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["rate", "window", "capacity"])
-async def test_all_jobs_get_through_each_kind_of_limit(tmp_path: Path, kind: str) -> None:
-    """An account limited by rate, by window or by tasks at once gets all jobs done, each paid once."""
+async def test_all_jobs_are_completed_under_each_kind_of_limit(tmp_path: Path, kind: str) -> None:
+    """With a limit of rate, window or concurrency, each job is completed and paid for once."""
     limits = {"rate": {"per_second": 2.0}, "window": {"window": (20, 60.0)}, "capacity": {"capacity": 5}}[kind]
     server = Server(**limits)  # type: ignore[arg-type]
     async with FakeClient(server, tmp_path) as client:

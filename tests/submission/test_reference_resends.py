@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    """A job in doubt is sent again as it was, although its picture has changed, or is gone, and nothing is uploaded."""
+async def test_an_ambiguous_job_is_resent_with_the_same_bytes(tmp_path: Path) -> None:
+    """Nothing is uploaded, although the image has changed or is gone."""
     picture = png(tmp_path)
     server = Server()
 
@@ -43,8 +43,8 @@ async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert (len(server.uploads), len(server.tasks)) == (1, 1)
 
 
-async def test_after_a_crash_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    """Found `submitting` by a later run, it is sent with the links of its row, whatever has become of the picture."""
+async def test_a_submitting_row_is_resent_with_the_same_bytes(tmp_path: Path) -> None:
+    """A later run sends the URLs of the row, whatever has become of the image."""
     picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
     server.submit_script = script(["hang"])
     async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
@@ -60,8 +60,8 @@ async def test_after_a_crash_it_is_the_same_to_the_byte(tmp_path: Path) -> None:
     assert len(server.uploads) == 1
 
 
-async def test_a_refused_request_with_another_picture_has_another_key(tmp_path: Path) -> None:
-    """One key stands for one body: what was refused and has changed since is a new request."""
+async def test_a_refused_request_with_a_changed_image_has_another_key(tmp_path: Path) -> None:
+    """A key stands for one body, so a changed body is a new request."""
     picture, server = png(tmp_path), Server()
 
     def refuse(_: Post) -> Any:

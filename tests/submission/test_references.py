@@ -20,13 +20,15 @@ from omni_async.ledger import MemoryJobStore
 from omni_async.models.reference_files import Upload
 from omni_async.submission.references import AHEAD
 from omni_async.submission.uploads import MAX_CONCURRENT
-from tests.support.fakes import FakeClient, Server, refusal, script
+from tests.support.fakes import FakeClient, Server, left_by_error, refusal, script
 from tests.support.reference_files import image_urls, png
 from tests.support.resuming import resumed
 from tests.support.submitting import error_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.support.fakes import Post
 
 
 pytestmark = pytest.mark.timeout(30)
@@ -35,8 +37,8 @@ pytestmark = pytest.mark.timeout(30)
 HOUR = 3600.0
 
 
-async def test_pictures_become_links_in_their_order(tmp_path: Path) -> None:
-    """Local files and URLs stand in the body in the order in which they were given, those of image_urls last."""
+async def test_images_become_urls_in_order(tmp_path: Path) -> None:
+    """Local files and URLs keep their order in the body, followed by image_urls."""
     cat, yarn = png(tmp_path, "cat"), png(tmp_path, "yarn")
     request = VideoRequest(prompt="p", images=[yarn, "https://h/1.png", cat, yarn], image_urls=["https://h/2.png"])
     async with FakeClient(server := Server(), tmp_path / "clips") as client:
@@ -50,7 +52,7 @@ async def test_pictures_become_links_in_their_order(tmp_path: Path) -> None:
 
 
 async def test_each_distinct_content_is_uploaded_once(tmp_path: Path) -> None:
-    """Forty jobs with three pictures under many names make three uploads, also if they ask for them at once."""
+    """Forty jobs with three images under many names make three uploads, also concurrently."""
     files = [png(tmp_path, f"name-{number}", content=f"picture {number % 3}") for number in range(40)]
     async with FakeClient(server := Server(), tmp_path / "clips") as client:
         await asyncio.gather(*(client.submit("p", images=[file]) for file in files))
@@ -60,8 +62,8 @@ async def test_each_distinct_content_is_uploaded_once(tmp_path: Path) -> None:
     assert len({url for post in server.posts for url in image_urls(post)}) == 3
 
 
-async def test_a_few_at_once_and_only_when_they_are_about_to_be_sent(tmp_path: Path) -> None:
-    """No more than three uploads are on the wire, and no more than sixteen jobs are made ready ahead of the gate."""
+async def test_few_images_are_uploaded_ahead(tmp_path: Path) -> None:
+    """At most three uploads run concurrently, and at most sixteen jobs are prepared ahead."""
     files = [png(tmp_path, f"{number:02}") for number in range(60)]
     async with FakeClient(server := Server(), tmp_path / "clips", limits=Limits(submits_per_minute=1)) as client:
         jobs = [client.submit("p", images=[file]) for file in files]
@@ -72,8 +74,8 @@ async def test_a_few_at_once_and_only_when_they_are_about_to_be_sent(tmp_path: P
             job.cancel()
 
 
-async def test_who_needs_no_upload_waits_for_none(tmp_path: Path) -> None:
-    """While pictures are on their way, the jobs behind them that have none are sent; order is kept among the others."""
+async def test_jobs_without_images_do_not_wait_for_uploads(tmp_path: Path) -> None:
+    """While images are uploaded, jobs behind them that have none are sent."""
     server = Server(upload_latency=1000.0)
     async with FakeClient(server, tmp_path / "clips") as client:
         slow = [client.submit(f"slow {number}", images=[png(tmp_path, f"{number}")]) for number in range(40)]
@@ -86,8 +88,8 @@ async def test_who_needs_no_upload_waits_for_none(tmp_path: Path) -> None:
     assert len(server.posts) == 60
 
 
-async def test_a_ready_job_has_its_old_place(tmp_path: Path) -> None:
-    """A job whose picture was brought meanwhile goes before those that came after it and still wait for the pace."""
+async def test_a_prepared_job_has_its_old_position(tmp_path: Path) -> None:
+    """A job whose image was uploaded meanwhile is sent before later jobs that wait for the submit rate."""
     server = Server(upload_latency=30.0)
     async with FakeClient(server, tmp_path / "clips", limits=Limits(submits_per_minute=1)) as client:
         first = client.submit("first", images=[png(tmp_path)])
@@ -96,8 +98,8 @@ async def test_a_ready_job_has_its_old_place(tmp_path: Path) -> None:
     assert [post.body["prompt"] for post in server.posts][:3] == ["other 0", "first", "other 1"]
 
 
-async def test_an_upload_is_remembered_until_its_link_is_about_to_expire(tmp_path: Path) -> None:
-    """A later run uses the link while it outlives the day for which a request may be resent; then it uploads anew."""
+async def test_an_upload_is_reused_until_its_url_is_about_to_expire(tmp_path: Path) -> None:
+    """A URL is used while it outlives the day in which a request may be resent."""
     ledger, picture = MemoryJobStore(), png(tmp_path)
     server = Server()
 
@@ -115,8 +117,8 @@ async def test_an_upload_is_remembered_until_its_link_is_about_to_expire(tmp_pat
     assert image_urls(server.posts[0]) == image_urls(server.posts[1]) != image_urls(server.posts[2])
 
 
-async def test_a_link_that_gets_old_in_the_line_is_made_anew(tmp_path: Path) -> None:
-    """A job that waits for days with its picture uploaded is sent with a link that lives."""
+async def test_a_url_that_expires_in_the_queue_is_replaced(tmp_path: Path) -> None:
+    """A job that waits for days with its image uploaded is sent with a new URL."""
     server = Server(per_second=1e-9)
     server.submit_script = script([refusal(402), None])
     picture = png(tmp_path)
@@ -133,8 +135,8 @@ async def test_a_link_that_gets_old_in_the_line_is_made_anew(tmp_path: Path) -> 
     assert one.key != other.key  # another body is another request
 
 
-async def test_a_picture_that_was_changed_is_uploaded_anew(tmp_path: Path) -> None:
-    """The path names the picture, and what it holds when its job is about to be sent is what is sent."""
+async def test_a_changed_image_is_uploaded_again(tmp_path: Path) -> None:
+    """The content at the time of sending is what is sent."""
     picture = png(tmp_path, content="old")
     async with FakeClient(server := Server(), tmp_path / "clips") as client:
         await client.submit("p", images=[picture])
@@ -145,8 +147,8 @@ async def test_a_picture_that_was_changed_is_uploaded_anew(tmp_path: Path) -> No
     assert image_urls(server.posts[1]) == image_urls(server.posts[2]) != image_urls(server.posts[0])
 
 
-async def test_a_picture_that_changes_while_it_is_sent_is_not_remembered(tmp_path: Path) -> None:
-    """Nobody knows what the server got then: it is hashed and uploaded once more."""
+async def test_an_image_that_changes_during_its_upload_is_uploaded_again(tmp_path: Path) -> None:
+    """It is unknown what the server received, so the image is hashed and uploaded again."""
     picture = png(tmp_path, content="old")
     server = Server()
 
@@ -162,7 +164,7 @@ async def test_a_picture_that_changes_while_it_is_sent_is_not_remembered(tmp_pat
 
 
 async def test_the_same_key_with_the_same_file_is_the_same_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By whatever path it is named, in later runs, and when the picture has changed or is gone: the clip is there."""
+    """The file may be named by another path, and may have changed or be gone: the clip is returned."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
     picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
@@ -178,8 +180,8 @@ async def test_the_same_key_with_the_same_file_is_the_same_job(tmp_path: Path, m
     assert len(server.posts) == 1
 
 
-async def test_a_missing_file_under_a_new_key_leaves_no_trace(tmp_path: Path) -> None:
-    """Whether it is needed, only the ledger can say: the job tells, nothing is recorded, and the key is free."""
+async def test_a_missing_file_under_a_new_key_is_not_recorded(tmp_path: Path) -> None:
+    """The job raises, and its key is free."""
     ledger, server = MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         error = await error_of(client.submit("p", images=[tmp_path / "cat.png"], key="k"))
@@ -190,8 +192,8 @@ async def test_a_missing_file_under_a_new_key_leaves_no_trace(tmp_path: Path) ->
         assert (await client.submit("p", images=[png(tmp_path, "dog")], key="k")).is_file()
 
 
-async def test_what_is_bought_again_is_made_ready_anew(tmp_path: Path) -> None:
-    """A failed job whose picture is back is sent under a new key, with what the picture holds now."""
+async def test_a_resubmitted_job_is_prepared_again(tmp_path: Path) -> None:
+    """A failed job whose image exists again is sent with the present content of the image."""
     picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         job = client.submit("p", images=[picture], key="k")
@@ -202,8 +204,8 @@ async def test_what_is_bought_again_is_made_ready_anew(tmp_path: Path) -> None:
     assert (len(server.posts), len(server.uploads)) == (1, 1)
 
 
-async def test_a_link_that_came_to_nothing_is_not_used_again(tmp_path: Path) -> None:
-    """Of jobs that failed on the server and are bought again, the shared picture is brought anew, and once."""
+async def test_resubmitted_jobs_do_not_reuse_urls(tmp_path: Path) -> None:
+    """The shared image of jobs that failed on the server is uploaded again, once."""
     picture, server = png(tmp_path), Server()
     async with FakeClient(server, tmp_path / "clips") as client:
         jobs = [client.submit("p", images=[picture], key=f"{number}") for number in range(3)]
@@ -216,6 +218,52 @@ async def test_a_link_that_came_to_nothing_is_not_used_again(tmp_path: Path) -> 
     assert [url.split("/")[3] for post in server.posts for url in image_urls(post)] == ["1"] * 3 + ["2"] * 3
 
 
-def test_a_link_is_used_while_it_outlives_a_resend() -> None:
-    """72 hours less the 24 in which the server knows a key, and two for the task."""
+def test_an_upload_is_usable_for_46_hours() -> None:
+    """72 hours, less 24 for which the server knows a key, and two for the task."""
     assert Upload("u", 72 * HOUR).usable_until == 46 * HOUR
+
+
+async def test_cancelling_the_only_job_of_an_upload_stops_it(tmp_path: Path) -> None:
+    """An upload that another job waits for continues."""
+    server = Server(upload_latency=100.0)
+    shared, single = png(tmp_path, "shared"), png(tmp_path, "single")
+    async with FakeClient(server, tmp_path / "clips") as client:
+        one, other = client.submit("1", images=[shared]), client.submit("2", images=[shared])
+        lonely = client.submit("3", images=[single])
+        await anyio.sleep(10)
+        assert one.cancel()
+        assert lonely.cancel()
+        await anyio.sleep(1)
+        assert server._uploading == 1
+        await other
+    assert [post.body["prompt"] for post in server.posts] == ["2"]
+
+
+async def test_leaving_during_an_upload_is_immediate(tmp_path: Path) -> None:
+    """A later run uploads the image and sends the job once."""
+    server, ledger, picture = Server(upload_latency=1000.0), MemoryJobStore(), png(tmp_path)
+    async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
+        client.submit("p", images=[picture], key="k")
+        await anyio.sleep(10)
+        began = server.now()
+    assert server.now() - began < 5
+    assert server._uploading == 0
+    async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
+        assert (await client.submit("p", images=[picture], key="k")).is_file()
+    assert len(server.posts) == 1
+
+
+async def test_an_upload_is_recorded_before_its_url_is_used(tmp_path: Path) -> None:
+    """The row of a job that is being sent contains its URLs."""
+    ledger, picture = MemoryJobStore(), png(tmp_path)
+    server, seen = Server(), []
+
+    def note(_: Post) -> None:
+        record = ledger._records["k"]
+        seen.append((record.status, record.sent_references))
+
+    server.on_submit = note
+    async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
+        await client.submit("p", images=[picture], key="k")
+    assert seen == [(JobStatus.SUBMITTING, tuple(image_urls(server.posts[0])))]
+    assert {upload.url for upload in ledger._uploads.values()} == set(image_urls(server.posts[0]))

@@ -40,8 +40,8 @@ pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.mark.parametrize("status", [401, 402])
-async def test_a_first_request_that_stops_is_the_only_one(tmp_path: Path, status: int) -> None:
-    """With a wrong key or no credit, 500 jobs make exactly one POST, and each waiter gets the error."""
+async def test_a_bad_key_makes_a_single_post(tmp_path: Path, status: int) -> None:
+    """With a bad key or no credit, 500 jobs make one POST, and each waiter gets the error."""
     server = Server(on_submit=lambda _: refusal(status))
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(500)]
@@ -55,8 +55,8 @@ async def test_a_first_request_that_stops_is_the_only_one(tmp_path: Path, status
     assert len(server.posts) == 1
 
 
-async def test_when_the_credit_ends_only_what_is_on_the_wire_is_refused(tmp_path: Path) -> None:
-    """402 after 50 jobs: at most 50 + WIDTH POSTs; the 50 are delivered; the rest stay waiting; then all go on."""
+async def test_a_402_stops_all_later_submits(tmp_path: Path) -> None:
+    """Only concurrent POSTs are refused too; paid jobs are completed, and the rest can be resumed."""
     server = Server(latency=0.5)
     server.on_submit = lambda post: refusal(402) if len(server.tasks) >= 50 else None
     ledger = MemoryJobStore()
@@ -76,8 +76,8 @@ async def test_when_the_credit_ends_only_what_is_on_the_wire_is_refused(tmp_path
     assert not server.concurrent_submits
 
 
-async def test_another_client_takes_up_what_a_stop_left(tmp_path: Path) -> None:
-    """After a stop, a new client with the same ledger resumes the waiting jobs under their old idempotency keys."""
+async def test_another_client_resumes_jobs_after_a_stop(tmp_path: Path) -> None:
+    """It sends the waiting jobs of the same ledger under their old idempotency keys."""
     server, ledger = Server(on_submit=lambda _: refusal(401)), MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await outcomes([client.submit(f"p{number}") for number in range(20)])
@@ -88,8 +88,8 @@ async def test_another_client_takes_up_what_a_stop_left(tmp_path: Path) -> None:
     assert len({post.key for post in server.posts}) == 20
 
 
-async def test_a_slow_ambiguous_answer_after_stop_and_resume_harms_nobody(tmp_path: Path) -> None:
-    """A POST on the wire during a stop and a resume may still end in doubt: it rests, is resent, and gets done."""
+async def test_a_slow_ambiguous_submit_survives_stop_and_resume(tmp_path: Path) -> None:
+    """A POST that is outstanding during both may end as ambiguous; it is resent and completed."""
     server = Server()
     server.delay_submit = lambda post: 30.0 if post.body["prompt"] == "slow" else 0.1
     answers = {"slow": HTML, "poor": refusal(402)}
@@ -103,8 +103,8 @@ async def test_a_slow_ambiguous_answer_after_stop_and_resume_harms_nobody(tmp_pa
         assert (await slow).is_file()
 
 
-async def test_network_down_stops_after_the_budget_and_resumes_later(tmp_path: Path) -> None:
-    """With no way to the server, waiting ends with the budget, nothing is lost, and resume goes on later."""
+async def test_an_outage_stops_submits_after_the_retry_timeout(tmp_path: Path) -> None:
+    """Every waiter gets the error, no job is lost, and `resume` continues them."""
     server = Server(on_submit=lambda _: not_sent())
     async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
         began = server.now()
@@ -118,8 +118,8 @@ async def test_network_down_stops_after_the_budget_and_resumes_later(tmp_path: P
     assert len(server.tasks) == 50
 
 
-async def test_a_short_outage_is_sat_out(tmp_path: Path) -> None:
-    """A network that comes back within the budget costs nothing but time."""
+async def test_a_short_outage_loses_no_job(tmp_path: Path) -> None:
+    """If the network returns within the retry timeout, every job is completed."""
     server = Server()
     server.on_submit = lambda post: not_sent() if 1005 < server.now() < 1200 else None
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=5)) as client:
@@ -128,8 +128,8 @@ async def test_a_short_outage_is_sat_out(tmp_path: Path) -> None:
     assert len(server.tasks) == 50
 
 
-async def test_one_failed_connection_after_a_long_closing_stops_nobody(tmp_path: Path) -> None:
-    """A gate long closed by 429 (a full account) is no network outage: one connection that fails is tried again."""
+async def test_a_failed_connection_after_a_long_pause_does_not_stop_submits(tmp_path: Path) -> None:
+    """A long pause after 429s is not a network outage: the failed connection is retried."""
     server = Server(capacity=3, duration=900, retry_after=None)
     server.on_submit = lambda post: not_sent() if 1500 < server.now() < 1520 else None
     async with FakeClient(server, tmp_path) as client:
@@ -138,8 +138,8 @@ async def test_one_failed_connection_after_a_long_closing_stops_nobody(tmp_path:
     assert not [result for result in results if isinstance(result, BaseException)]
 
 
-async def test_idle_time_is_no_outage(tmp_path: Path) -> None:
-    """Two failed connections with a quiet quarter of an hour between them are two short troubles, not a long one."""
+async def test_idle_time_does_not_count_as_an_outage(tmp_path: Path) -> None:
+    """Two failed connections with 15 idle minutes between them do not stop submits."""
     server = Server(submit_script=script([not_sent()]))
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
@@ -151,8 +151,8 @@ async def test_idle_time_is_no_outage(tmp_path: Path) -> None:
         assert client.stop_error is None
 
 
-async def test_resume_after_an_outage_is_patient_anew(tmp_path: Path) -> None:
-    """Whoever resumes after a stop gives the way to the server a new budget; one more failure does not stop at once."""
+async def test_resume_starts_a_new_retry_timeout(tmp_path: Path) -> None:
+    """One more failure after `resume` does not stop submits again."""
     server = Server(on_submit=lambda _: not_sent())
     async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
         await outcomes([client.submit("p")])
@@ -161,8 +161,8 @@ async def test_resume_after_an_outage_is_patient_anew(tmp_path: Path) -> None:
         assert (await (await resumed(client))[0]).is_file()
 
 
-async def test_resuming_twice_gives_the_same_jobs(tmp_path: Path) -> None:
-    """A second resume finds the jobs of the first, and nothing is sent twice."""
+async def test_resuming_twice_returns_the_same_jobs(tmp_path: Path) -> None:
+    """A second resume returns the jobs of the first, and nothing is sent twice."""
     server = Server(on_submit=lambda _: refusal(401))
     async with FakeClient(server, tmp_path) as client:
         await outcomes([client.submit(f"p{number}") for number in range(10)])
@@ -174,8 +174,8 @@ async def test_resuming_twice_gives_the_same_jobs(tmp_path: Path) -> None:
     assert len(server.posts) == 11
 
 
-async def test_cancelled_while_it_is_being_recorded_is_not_sent(tmp_path: Path) -> None:
-    """A job cancelled while the ledger still makes sure of it is not sent: nothing has left, nothing need be paid."""
+async def test_a_job_cancelled_while_it_is_recorded_is_not_sent(tmp_path: Path) -> None:
+    """Nothing was sent, so nothing need be paid."""
     server = Server()
     async with FakeClient(server, tmp_path, ledger=SlowLedger(1.0)) as client:
         job = client.submit("p")
@@ -187,8 +187,8 @@ async def test_cancelled_while_it_is_being_recorded_is_not_sent(tmp_path: Path) 
     assert [post.body["prompt"] for post in server.posts] == ["q"]
 
 
-async def test_nothing_leaves_after_a_stop_that_is_still_being_recorded(tmp_path: Path) -> None:
-    """After a 402 not one more submit leaves, also not those that the ledger was just making sure of."""
+async def test_a_job_being_recorded_during_a_stop_is_not_sent(tmp_path: Path) -> None:
+    """After a 402 no submit is sent, not even one that the ledger was recording."""
     server = Server(latency=0.02)
     server.on_submit = lambda _: refusal(402) if server.now() > 1060 else None
     async with FakeClient(server, tmp_path, ledger=SlowLedger(0.5)) as client:
@@ -199,8 +199,8 @@ async def test_nothing_leaves_after_a_stop_that_is_still_being_recorded(tmp_path
         assert statuses == {JobStatus.WAITING}
 
 
-async def test_a_stop_spares_what_is_finished_already(tmp_path: Path) -> None:
-    """Jobs whose row says completed resolve to their files, also if the line stops before their row is read."""
+async def test_a_stop_does_not_affect_completed_jobs(tmp_path: Path) -> None:
+    """They resolve to their files, even if submits stop before their rows are read."""
     server, ledger = Server(), SlowLedger(0.05)
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await outcomes([client.submit(f"p{number}", key=f"k{number}") for number in range(30)])
@@ -212,8 +212,8 @@ async def test_a_stop_spares_what_is_finished_already(tmp_path: Path) -> None:
         assert isinstance((await outcomes([new]))[0], AuthenticationError)
 
 
-async def test_a_long_429_with_jobs_in_flight_is_waited_for(tmp_path: Path) -> None:
-    """A full account whose jobs take half an hour loses no job, however long that takes."""
+async def test_a_full_account_loses_no_job(tmp_path: Path) -> None:
+    """Jobs wait for as long as the tasks of the account run, here half an hour."""
     server = Server(capacity=2, duration=1700, retry_after=None)
     async with FakeClient(server, tmp_path) as client:
         results = await outcomes([client.submit(f"p{number}") for number in range(8)])

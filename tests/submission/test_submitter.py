@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-async def test_jobs_leave_in_the_order_in_which_they_were_submitted(tmp_path: Path) -> None:
-    """First come, first sent."""
+async def test_jobs_are_sent_in_order_of_submission(tmp_path: Path) -> None:
+    """The first job submitted is the first one sent."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         await outcomes([client.submit(f"p{number}") for number in range(200)])
@@ -46,8 +46,8 @@ async def test_jobs_leave_in_the_order_in_which_they_were_submitted(tmp_path: Pa
     assert len(server.posts) == 200
 
 
-async def test_refused_jobs_keep_their_place(tmp_path: Path) -> None:
-    """Whoever was refused by a 429 goes before those behind: accepted in order of submission."""
+async def test_rate_limited_jobs_keep_their_position(tmp_path: Path) -> None:
+    """A job that got a 429 is sent before the jobs behind it."""
     server = Server(per_second=2, duration=1000)
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(40)]
@@ -58,8 +58,8 @@ async def test_refused_jobs_keep_their_place(tmp_path: Path) -> None:
         assert sorted(accepted, key=lambda prompt: int(prompt[1:]))[:10] == accepted[:10]
 
 
-async def test_every_resend_of_a_job_carries_its_own_one_idempotency_key(tmp_path: Path) -> None:
-    """The key is the same on each resend of a job, different between jobs, and of 1 to 191 visible ASCII characters."""
+async def test_every_resend_has_the_idempotency_key_of_its_job(tmp_path: Path) -> None:
+    """The key differs between jobs, and has 1 to 191 visible ASCII characters."""
     server = Server()
     seen: Counter[str] = Counter()
 
@@ -78,8 +78,8 @@ async def test_every_resend_of_a_job_carries_its_own_one_idempotency_key(tmp_pat
     assert not server.concurrent_submits
 
 
-async def test_resends_have_the_very_same_body(tmp_path: Path) -> None:
-    """A resend under the same idempotency key is equal to the first in every byte of its content."""
+async def test_a_resend_has_the_same_body(tmp_path: Path) -> None:
+    """A resend under the same idempotency key is equal to the first request."""
     server = Server(submit_script=script(["lost", HTML, None]))
     async with FakeClient(server, tmp_path) as client:
         await client.submit("one", aspect_ratio="9:16", extra={"b": 1, "a": [2]})
@@ -87,8 +87,8 @@ async def test_resends_have_the_very_same_body(tmp_path: Path) -> None:
     assert server.posts[0].body == server.posts[1].body == server.posts[2].body
 
 
-async def test_the_pace_is_kept_evenly(tmp_path: Path) -> None:
-    """At 60 a minute, no two POSTs are closer than a second."""
+async def test_posts_are_spaced_evenly(tmp_path: Path) -> None:
+    """At 60 submits per minute, no two POSTs are closer than a second."""
     server = Server()
     async with FakeClient(server, tmp_path, limits=Limits(submits_per_minute=60)) as client:
         await outcomes([client.submit(f"p{number}") for number in range(90)])
@@ -96,8 +96,8 @@ async def test_the_pace_is_kept_evenly(tmp_path: Path) -> None:
     assert server.posts[-1].at - server.posts[0].at == pytest.approx(89, abs=1.5)
 
 
-async def test_the_pace_is_kept_after_idle_times(tmp_path: Path) -> None:
-    """What was not used is not saved up: after a rest there is no burst."""
+async def test_idle_time_does_not_allow_a_burst(tmp_path: Path) -> None:
+    """After a pause the POSTs are still a second apart."""
     server = Server()
     async with FakeClient(server, tmp_path, limits=Limits(submits_per_minute=60)) as client:
         await outcomes([client.submit(f"p{number}") for number in range(5)])
@@ -107,8 +107,8 @@ async def test_the_pace_is_kept_after_idle_times(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("latency", [0.05, 1.3, 4.7])
-async def test_the_pace_is_kept_across_refusals_and_resends(tmp_path: Path, latency: float) -> None:
-    """Probes and resends keep the pace like everybody: never two POSTs closer than a second at 60 a minute."""
+async def test_probes_and_resends_keep_the_submit_rate(tmp_path: Path, latency: float) -> None:
+    """No two POSTs are closer than a second at 60 submits per minute."""
     server = Server(latency=latency, duration=5000)
     faults: list[Fault] = [refusal(429, retry_after="5"), HTML, "lost", None, None, None, None]
     server.on_submit = lambda post: faults[post.number * 5 % 7] if post.number < 60 else None
@@ -120,8 +120,8 @@ async def test_the_pace_is_kept_across_refusals_and_resends(tmp_path: Path, late
     assert min(gaps(server.posts)) >= 1 - 1e-6
 
 
-async def test_no_more_in_flight_than_the_user_allows(tmp_path: Path) -> None:
-    """With max_in_flight=4 the server never has more than 4 unfinished tasks of ours, nor a reason for a 429."""
+async def test_max_in_flight_is_never_exceeded(tmp_path: Path) -> None:
+    """With max_in_flight=4 the server never has more than 4 unfinished tasks, and returns no 429."""
     server = Server(capacity=4)
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=4)) as client:
         results = await outcomes([client.submit(f"p{number}") for number in range(40)])
@@ -130,8 +130,8 @@ async def test_no_more_in_flight_than_the_user_allows(tmp_path: Path) -> None:
     assert server.most_in_flight == 4
 
 
-async def test_no_more_in_flight_even_if_answers_get_lost(tmp_path: Path) -> None:
-    """A submit whose answer was lost may be running: it counts against max_in_flight until that is known."""
+async def test_a_lost_response_counts_as_in_flight(tmp_path: Path) -> None:
+    """A submit whose response was lost counts against max_in_flight until its outcome is known."""
     server = Server(duration=60)
     server.on_submit = lambda post: "lost" if post.number % 3 == 0 else None
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=4)) as client:
@@ -141,8 +141,8 @@ async def test_no_more_in_flight_even_if_answers_get_lost(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("ceiling", [1, 3])
-async def test_a_job_in_doubt_does_not_bar_its_own_way(tmp_path: Path, ceiling: int) -> None:
-    """Where as many jobs are in doubt as max_in_flight allows, they are still resent, and all get done."""
+async def test_an_ambiguous_job_can_use_its_own_slot(tmp_path: Path, ceiling: int) -> None:
+    """If ambiguous jobs fill max_in_flight, they are still resent, and all jobs are completed."""
     server, lost = Server(), set[str]()
 
     def lose_once(post: Post) -> Fault:
@@ -159,8 +159,8 @@ async def test_a_job_in_doubt_does_not_bar_its_own_way(tmp_path: Path, ceiling: 
 
 
 @pytest.mark.parametrize("end", ["cancel", "unknown", "never", "stop"])
-async def test_a_place_held_by_doubt_is_given_free(tmp_path: Path, end: str) -> None:
-    """However a doubt ends without an acceptance, its place under max_in_flight is free again."""
+async def test_an_ambiguous_job_that_ends_frees_its_slot(tmp_path: Path, end: str) -> None:
+    """However it ends without being accepted, its slot is free again."""
     server = Server(submit_script=script([HTML]))
     server.on_submit = lambda post: {"never": refusal(400), "stop": refusal(401), "unknown": HTML}.get(end) if post.body["prompt"] == "p" else None  # fmt: skip  # noqa: E501
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=1), retry=Retry(timeout=20)) as client:
@@ -178,8 +178,8 @@ async def test_a_place_held_by_doubt_is_given_free(tmp_path: Path, end: str) -> 
             await client.submit("r")
 
 
-async def test_failed_jobs_free_their_place(tmp_path: Path) -> None:
-    """A job that the server gives up, or refuses, frees its place under max_in_flight."""
+async def test_a_failed_job_frees_its_slot(tmp_path: Path) -> None:
+    """A job that is rejected, or fails on the server, no longer counts against max_in_flight."""
     server = Server()
     server.on_submit = lambda post: refusal(400, "invalid_request_error") if "bad" in post.body["prompt"] else None
     async with FakeClient(server, tmp_path, limits=Limits(max_in_flight=2)) as client:
@@ -191,8 +191,8 @@ async def test_failed_jobs_free_their_place(tmp_path: Path) -> None:
     assert sum(isinstance(result, InvalidRequest) for result in results) == 10
 
 
-async def test_rows_in_flight_count_against_the_ceiling(tmp_path: Path) -> None:
-    """Jobs resumed as running fill max_in_flight like any other."""
+async def test_resumed_jobs_count_as_in_flight(tmp_path: Path) -> None:
+    """Jobs resumed as running fill max_in_flight like others."""
     server, ledger = Server(duration=100), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         await asyncio.gather(*(client.submit(f"p{number}").accepted() for number in range(3)))

@@ -1,4 +1,4 @@
-"""The real submitter finds the limits of an account, on virtual time; and what the client tells of them."""
+"""The submitter learns the limits of an account on virtual time, and the client reports them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ JOBS = 100
 
 
 class AccountServer(Server):
-    """A server that lets an account decide, and says when to come back in whole seconds or as a date."""
+    """A server with the limits of an account, whose Retry-After is in whole seconds or a date."""
 
     def __init__(self, account: Account, durations: list[float], *, says: str) -> None:
         super().__init__(latency=0.1, retry_after=says)
@@ -66,7 +66,7 @@ class AccountServer(Server):
 
 
 class Outcome(NamedTuple):
-    """What came of one load."""
+    """The outcome of one run of 100 jobs."""
 
     makespan: float  # over the least possible
     refused: float  # for each accepted
@@ -74,7 +74,7 @@ class Outcome(NamedTuple):
 
 
 class Follower:
-    """Stands where the poller does, and notices at once that a task has ended: what is measured is the submitter."""
+    """A stand-in for the poller that notices the end of a task immediately, so only the submitter is measured."""
 
     def __init__(self, server: AccountServer) -> None:
         self.server = server
@@ -99,8 +99,8 @@ class Follower:
             self.all_ended.set()
 
 
-def post_of(transport: FakeTransport, registry: JobRegistry) -> SendsPosts:
-    """Give what sends POSTs, for jobs without local files."""
+def sender_of(transport: FakeTransport, registry: JobRegistry) -> SendsPosts:
+    """Return a sender for jobs without local files."""
 
     def not_needed(*_: object) -> None:
         raise AssertionError("no job here has files")
@@ -123,7 +123,7 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
     registry, follower = JobRegistry(MemoryJobStore(), None, MemoryClock(), Path), Follower(server)
     jitter = random.Random(seed).random
     submitter = follower.submitter = Submitter(
-        post_of(FakeTransport(server), registry),
+        sender_of(FakeTransport(server), registry),
         registry,
         limits=limits,
         retry=Retry(),
@@ -147,7 +147,7 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
 
 
 class Kind(NamedTuple):
-    """An account, what it is asked for, and what the submitter must reach on it."""
+    """An account, its typical duration, and what the submitter must reach on it."""
 
     limits: Callable[[], list[Limit]]
     typical: float
@@ -165,8 +165,8 @@ _KINDS = {
 
 
 @pytest.mark.parametrize("kind", _KINDS)
-async def test_limits_are_found(kind: str) -> None:
-    """Told nothing, 100 jobs get through in little more than the least time, with few refusals."""
+async def test_limits_are_learned(kind: str) -> None:
+    """Without configured limits, 100 jobs take little more than the least time, with few refusals."""
     aim = _KINDS[kind]
     outcomes = [await run(aim.limits, aim.typical, seed, says="seconds", limits=Limits()) for seed in SEEDS]
     assert median(outcome.makespan for outcome in outcomes) <= aim.makespan
@@ -174,8 +174,8 @@ async def test_limits_are_found(kind: str) -> None:
 
 
 @pytest.mark.parametrize("says", ["date", "wrong", "huge", "none"])
-async def test_however_the_server_says_when(says: str) -> None:
-    """As a date, wrongly, or not at all: the account of 4 a second is found out."""
+async def test_a_limit_is_learned_with_any_retry_after(says: str) -> None:
+    """Retry-After may be a date, wrong, or absent: the limit of 4 per second is learned."""
     outcomes = [await run(_KINDS["4/s"].limits, 8, seed, says=says, limits=Limits()) for seed in SEEDS]
     assert median(outcome.makespan for outcome in outcomes) <= 1.15
     assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= 0.05
@@ -184,16 +184,16 @@ async def test_however_the_server_says_when(says: str) -> None:
 @pytest.mark.parametrize(
     ("kind", "limits"), [("4/s", Limits(submits_per_minute=240)), ("12 at once", Limits(max_in_flight=12))]
 )
-async def test_limits_that_are_told_are_never_met(kind: str, limits: Limits) -> None:
-    """Not one refusal, and next to no time lost."""
+async def test_configured_limits_prevent_every_refusal(kind: str, limits: Limits) -> None:
+    """There is no refusal, and almost no time is lost."""
     for seed in SEEDS:
         outcome = await run(_KINDS[kind].limits, _KINDS[kind].typical, seed, says="seconds", limits=limits)
         assert outcome.refused == 0
         assert outcome.makespan <= 1.05
 
 
-async def test_the_client_tells_the_rate_that_was_found(tmp_path: Path) -> None:
-    """`statistics().submits_per_minute` is None until there is one, and then close to the truth."""
+async def test_statistics_report_the_learned_rate(tmp_path: Path) -> None:
+    """`learned_submits_per_minute` is None until a rate is known, and then close to the truth."""
     server = Server(per_second=2.0, duration=5)
     async with FakeClient(server, tmp_path) as client:
         assert client.statistics().learned_submits_per_minute is None
@@ -201,8 +201,8 @@ async def test_the_client_tells_the_rate_that_was_found(tmp_path: Path) -> None:
         assert client.statistics().learned_submits_per_minute == pytest.approx(120, rel=0.12)
 
 
-async def test_a_client_whose_poller_notices_late_gets_on(tmp_path: Path) -> None:
-    """With the real poller, whose looks come seconds late, a limit of 12 tasks at once is found too."""
+async def test_a_concurrency_limit_is_learned_with_late_checks(tmp_path: Path) -> None:
+    """The poller notices the end of a task seconds late, and a limit of 12 tasks is still learned."""
     server = Server(capacity=12, duration=20)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.gather(*(client.submit(f"p{number}") for number in range(96)))
@@ -211,8 +211,8 @@ async def test_a_client_whose_poller_notices_late_gets_on(tmp_path: Path) -> Non
     assert refused <= 15
 
 
-async def test_an_outage_teaches_nothing(tmp_path: Path) -> None:
-    """A server in trouble is no server with a limit: afterwards all goes as fast as before."""
+async def test_an_outage_is_not_learned_as_a_limit(tmp_path: Path) -> None:
+    """Afterwards jobs are submitted as fast as before."""
     server = Server(duration=5)
     server.on_submit = lambda post: response(502, b"<html>") if 1001 < server.now() < 1030 else None
     async with FakeClient(server, tmp_path) as client:

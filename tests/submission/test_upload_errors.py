@@ -6,7 +6,6 @@ import asyncio
 import os
 from typing import TYPE_CHECKING, Any
 
-import anyio
 import pytest
 
 from omni_async import (
@@ -22,22 +21,21 @@ from omni_async import (
 )
 from omni_async.ledger import MemoryJobStore
 from omni_async.submission.uploads import MAX_CONCURRENT
-from tests.support.fakes import HTML, FakeClient, Server, left_by_error, not_sent, refusal, script
-from tests.support.reference_files import image_urls, png
+from tests.support.fakes import HTML, FakeClient, Server, not_sent, refusal, script
+from tests.support.reference_files import png
 from tests.support.resuming import resumed
 from tests.support.submitting import error_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.fakes import Post
 
 pytestmark = pytest.mark.timeout(30)
 
 
 @pytest.mark.parametrize("trouble", [HTML, TransportError("reset"), not_sent(), refusal(500), refusal(503)])
-async def test_an_upload_is_tried_again(tmp_path: Path, trouble: Any) -> None:
-    """It costs nothing: whatever is no clear no is tried again within the budget."""
+async def test_a_failed_upload_is_retried(tmp_path: Path, trouble: Any) -> None:
+    """An upload costs nothing, so everything but a definite rejection is retried within the timeout."""
     server = Server()
     server.upload_script = script([trouble] * 3)
     async with FakeClient(server, tmp_path / "clips") as client:
@@ -45,8 +43,8 @@ async def test_an_upload_is_tried_again(tmp_path: Path, trouble: Any) -> None:
     assert (len(server.uploads), len(server.posts)) == (4, 1)
 
 
-async def test_too_many_uploads_wait_as_they_are_told(tmp_path: Path) -> None:
-    """After a 429 no upload leaves before its Retry-After, neither this one nor another; nothing else waits for it."""
+async def test_a_429_pauses_all_uploads(tmp_path: Path) -> None:
+    """After a 429 no upload is sent before its Retry-After. Jobs without images do not wait."""
     server = Server()
     server.upload_script = script([refusal(429, "rate_limit_error", 429, retry_after="200")])
     async with FakeClient(server, tmp_path / "clips") as client:
@@ -62,8 +60,8 @@ async def test_too_many_uploads_wait_as_they_are_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("status", "family"), [(401, AuthenticationError), (402, PaymentRequired)])
-async def test_what_concerns_all_stops_the_line(tmp_path: Path, status: int, family: type[Exception]) -> None:
-    """A bad key or an empty account stops everything, as at a submit; all stays waiting, and nothing was sent."""
+async def test_a_bad_key_at_an_upload_stops_everything(tmp_path: Path, status: int, family: type[Exception]) -> None:
+    """As at a submit, all jobs stay waiting, and nothing is sent."""
     server = Server()
     server.on_upload = lambda _: refusal(status)
     async with FakeClient(server, tmp_path / "clips") as client:
@@ -75,8 +73,8 @@ async def test_what_concerns_all_stops_the_line(tmp_path: Path, status: int, fam
     assert (len(server.uploads) <= MAX_CONCURRENT + 1, server.posts) == (True, [])
 
 
-async def test_without_a_way_to_the_server_the_line_stops(tmp_path: Path) -> None:
-    """After the budget, as at a submit."""
+async def test_an_outage_at_an_upload_stops_submits(tmp_path: Path) -> None:
+    """Submits stop after the retry timeout, as at a submit."""
     server = Server()
     server.on_upload = lambda _: not_sent()
     async with FakeClient(server, tmp_path / "clips", retry=Retry(timeout=60)) as client:
@@ -87,8 +85,8 @@ async def test_without_a_way_to_the_server_the_line_stops(tmp_path: Path) -> Non
     assert server.now() - 1000 < 200
 
 
-async def test_a_refused_picture_fails_its_jobs_and_no_others(tmp_path: Path) -> None:
-    """A clear no to a picture ends all jobs that wait for it, each named, unpaid, after one upload; others go on."""
+async def test_a_rejected_image_fails_only_its_jobs(tmp_path: Path) -> None:
+    """After one upload, every job with the image fails unpaid and is named. Other jobs continue."""
     server = Server()
     bad, good = png(tmp_path, "bad"), png(tmp_path, "good")
     server.on_upload = lambda path: refusal(400, message="invalid image content") if path == bad else None
@@ -106,8 +104,8 @@ async def test_a_refused_picture_fails_its_jobs_and_no_others(tmp_path: Path) ->
     assert len(server.posts) == 1
 
 
-async def test_an_upload_that_is_never_well_leaves_its_job_for_later(tmp_path: Path) -> None:
-    """Where the upload alone is in trouble for the whole budget, its job stays waiting, and others are sent."""
+async def test_an_upload_that_keeps_failing_leaves_its_job_waiting(tmp_path: Path) -> None:
+    """After the retry timeout its job raises and stays waiting; other jobs are sent."""
     server = Server()
     server.on_upload = lambda _: refusal(500)
     ledger, picture = MemoryJobStore(), png(tmp_path)
@@ -123,52 +121,6 @@ async def test_an_upload_that_is_never_well_leaves_its_job_for_later(tmp_path: P
     assert len(server.posts) == 2
 
 
-async def test_a_job_that_is_cancelled_stops_its_upload(tmp_path: Path) -> None:
-    """Where nobody else waits for the picture; where somebody does, it is brought for him."""
-    server = Server(upload_latency=100.0)
-    shared, single = png(tmp_path, "shared"), png(tmp_path, "single")
-    async with FakeClient(server, tmp_path / "clips") as client:
-        one, other = client.submit("1", images=[shared]), client.submit("2", images=[shared])
-        lonely = client.submit("3", images=[single])
-        await anyio.sleep(10)
-        assert one.cancel()
-        assert lonely.cancel()
-        await anyio.sleep(1)
-        assert server._uploading == 1
-        await other
-    assert [post.body["prompt"] for post in server.posts] == ["2"]
-
-
-async def test_leaving_in_the_middle_of_an_upload_takes_no_time(tmp_path: Path) -> None:
-    """The client is left at once; a later run brings the picture, and sends the job once."""
-    server, ledger, picture = Server(upload_latency=1000.0), MemoryJobStore(), png(tmp_path)
-    async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
-        client.submit("p", images=[picture], key="k")
-        await anyio.sleep(10)
-        began = server.now()
-    assert server.now() - began < 5
-    assert server._uploading == 0
-    async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
-        assert (await client.submit("p", images=[picture], key="k")).is_file()
-    assert len(server.posts) == 1
-
-
-async def test_what_the_server_gives_is_in_the_ledger_before_it_is_used(tmp_path: Path) -> None:
-    """The row that says that a job is being sent says with which links."""
-    ledger, picture = MemoryJobStore(), png(tmp_path)
-    server, seen = Server(), []
-
-    def note(_: Post) -> None:
-        record = ledger._records["k"]
-        seen.append((record.status, record.sent_references))
-
-    server.on_submit = note
-    async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
-        await client.submit("p", images=[picture], key="k")
-    assert seen == [(JobStatus.SUBMITTING, tuple(image_urls(server.posts[0])))]
-    assert {upload.url for upload in ledger._uploads.values()} == set(image_urls(server.posts[0]))
-
-
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -180,8 +132,8 @@ async def test_what_the_server_gives_is_in_the_ledger_before_it_is_used(tmp_path
         pytest.param(lambda path: os.truncate(png(path.parent, "x"), 21 << 20), "22020096 bytes", id="large"),
     ],
 )
-async def test_a_bad_picture_is_refused_at_once(tmp_path: Path, make: Any, words: str) -> None:
-    """`submit` itself raises, with the file and the reason, before anything is recorded."""
+async def test_a_bad_image_is_rejected_by_submit(tmp_path: Path, make: Any, words: str) -> None:
+    """`submit` raises with the file and the reason, before anything is recorded."""
     make(tmp_path / "x.png")
     ledger = MemoryJobStore()
     async with FakeClient(server := Server(), tmp_path / "clips", ledger=ledger) as client:
@@ -195,8 +147,8 @@ async def test_a_bad_picture_is_refused_at_once(tmp_path: Path, make: Any, words
     assert (len(ledger._records), server.uploads) == (1, [])
 
 
-async def test_a_picture_that_vanishes_fails_its_job_unpaid(tmp_path: Path) -> None:
-    """Between `submit` and sending; the error names file and job, others go on, and nothing was paid for it."""
+async def test_an_image_removed_before_sending_fails_its_job(tmp_path: Path) -> None:
+    """The error names file and job, nothing is paid for it, and other jobs continue."""
     picture, server = png(tmp_path), Server()
     async with FakeClient(server, tmp_path / "clips") as client:
         job = client.submit("p", images=[picture], key="k")
@@ -211,8 +163,8 @@ async def test_a_picture_that_vanishes_fails_its_job_unpaid(tmp_path: Path) -> N
     assert len(server.posts) == 1
 
 
-async def test_an_upload_that_hangs_is_tried_once_more(tmp_path: Path) -> None:
-    """However long the first try took, the budget counts from its end."""
+async def test_an_upload_that_hangs_is_retried(tmp_path: Path) -> None:
+    """However long the first attempt took, the retry timeout starts at its end."""
     server = Server(upload_latency=300.0)
     server.upload_script = script([TransportTimeout("no answer within 300 s")])
     async with FakeClient(server, tmp_path / "clips") as client:
@@ -220,8 +172,8 @@ async def test_an_upload_that_hangs_is_tried_once_more(tmp_path: Path) -> None:
     assert len(server.uploads) == 2
 
 
-async def test_a_single_upload_does_not_wait_for_ever(tmp_path: Path) -> None:
-    """Somebody sits and waits: its error comes within a minute, whatever the budget."""
+async def test_upload_image_raises_within_a_minute(tmp_path: Path) -> None:
+    """Its error is raised within a minute, whatever the retry timeout."""
     server = Server()
     server.on_upload = lambda _: refusal(500, message="failed to upload image")
     async with FakeClient(server, tmp_path / "clips", retry=Retry(timeout=3000)) as client:
