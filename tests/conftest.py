@@ -34,7 +34,7 @@ def pytest_configure() -> None:
 
 @pytest.fixture
 def anyio_backend() -> Iterator[tuple[str, dict[str, Any]]]:
-    """An asyncio loop on virtual time, with work for threads done inline and the same random numbers every time."""
+    """Yield an asyncio loop on virtual time, with threads' work done inline and the same random numbers every time."""
     random.seed(7)
     with inline_threads():
         yield "asyncio", {"loop_factory": VirtualTimeLoop}

@@ -23,7 +23,7 @@ from .faults import FAULTS
 from .server import Sandbox
 from .settings import CHOICES, SandboxSettings
 
-# Seconds that a child gets to close after its parent has ended, before it exits without closing. Nobody is left to
+# Seconds that a child gets to close after its parent has ended, before it exits without closing. No process is left to
 # kill it then. The same as `process.EXIT_TIMEOUT`, and far more than closing takes.
 EXIT_TIMEOUT = 5.0
 

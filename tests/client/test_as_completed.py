@@ -133,7 +133,7 @@ async def test_a_failed_job_is_given_like_any_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_what_the_source_raises_is_raised_and_loses_no_job(tmp_path: Path, kind: str) -> None:
-    """An error of the source reaches whoever iterates; what was taken before is done all the same."""
+    """An error raised by the source is raised to the iterating caller; requests taken before it still finish."""
     server = Server()
 
     def broken() -> Iterator[str]:
@@ -163,7 +163,7 @@ async def test_what_the_source_raises_is_raised_and_loses_no_job(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_a_bad_item_is_an_error_of_whoever_iterates(tmp_path: Path, kind: str) -> None:
+async def test_a_bad_item_is_raised_to_the_iterating_caller(tmp_path: Path, kind: str) -> None:
     """An item that is no request raises in the loop, and the client goes on working."""
 
     async def stream() -> AsyncIterator[str]:
@@ -296,7 +296,7 @@ async def test_cancelled_jobs_are_given_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_leaving_the_client_ends_an_iteration(tmp_path: Path, kind: str) -> None:
-    """Whoever iterates in another asyncio task is not left hanging when the client is left by an exception."""
+    """A caller iterating in another asyncio task does not hang when the client is closed by an exception."""
     source, seen = Source(pause=1), []
 
     async def iterate(client: FakeClient) -> None:

@@ -48,10 +48,10 @@ async def test_attach_of_a_running_job_shares_its_outcome(service: Service) -> N
     set_duration(service, 0.5)
     async with service.client() as client:
         job = client.submit("a fox", key="fox")
-        twin = client.attach(await job.accepted(), key="twin")
-        snow = twin.extend("snow", key="snow")
+        second = client.attach(await job.accepted(), key="second")
+        snow = second.extend("snow", key="snow")
         async with asyncio.timeout(20):
-            assert await twin == await job == service.folder / "fox.mp4"
+            assert await second == await job == service.folder / "fox.mp4"
             assert (await snow).is_file()
         stats = client.statistics()
         assert (stats.completed, stats.in_flight, stats.waiting) == (2, 0, 0)

@@ -64,10 +64,10 @@ async def test_cancelling_a_second_handle_cancels_the_job(tmp_path: Path) -> Non
     server, ledger = Server(), MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         job = client.submit("a prompt", key="scene")
-        twin = client.attach(await job.accepted())
+        second = client.attach(await job.accepted())
         await anyio.sleep(1)
-        assert twin.cancel()
-        for handle in (job, twin):
+        assert second.cancel()
+        for handle in (job, second):
             with pytest.raises(JobCancelled):
                 await handle
         assert (client.statistics().in_flight, client.statistics().unresolved) == (0, 1)
@@ -198,7 +198,7 @@ def test_all_tasks_of_the_loop_cancelled(tmp_path: Path) -> None:
 
 
 async def test_a_cost_limit_does_not_wait_for_the_bill_of_a_job_nobody_follows(tmp_path: Path) -> None:
-    """A key turned away, whose own job runs since an earlier run, is no reason to wait for ever."""
+    """A rejected key, whose job has been running since an earlier run, does not make the cost limit wait forever."""
     server, ledger = Server(), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         await client.submit("a prompt", key="scene").accepted()
@@ -222,7 +222,7 @@ class SleepyClock(MemoryClock):
 
 
 async def test_a_key_that_the_server_has_forgotten_is_not_sent_again(tmp_path: Path) -> None:
-    """A job in doubt that slept for a day (a laptop's lid, a long line) is unknown: its old key protects it no more."""
+    """An ambiguous job that waited for a day (a suspended laptop) is unknown: its idempotency key has expired."""
     server = Server(submit_script=script(["lost"]))
     clock, client = SleepyClock(), FakeClient(server, tmp_path)
     client._clock = clock

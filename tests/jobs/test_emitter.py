@@ -42,8 +42,8 @@ class Heard(list[JobEvent]):
         return [event for event in self if event.kind is kind]
 
 
-async def test_each_request_is_told_with_what_was_wrong(tmp_path: Path) -> None:
-    """A refused submit, a lost one, a missed check and a cut transfer are told as they end, then what succeeds."""
+async def test_each_request_emits_an_event_with_its_error(tmp_path: Path) -> None:
+    """Each submit, check and download emits an event when it ends, failed or not."""
     server = Server(
         submit_script=script([refusal(429, "rate_limit_error", 429), TransportError("gone")]),
         check_script=script([HTML]),
@@ -76,8 +76,8 @@ async def test_each_request_is_told_with_what_was_wrong(tmp_path: Path) -> None:
     assert "secret" not in repr(heard)
 
 
-async def test_only_a_change_has_another_status(tmp_path: Path) -> None:
-    """`previous` differs from `status` with a change alone, and the changes alone make up the job's life."""
+async def test_only_status_events_change_the_status(tmp_path: Path) -> None:
+    """`previous` differs from `status` in status events alone, and these alone make up the job's life."""
     heard = Heard()
     async with FakeClient(Server(), tmp_path, on_event=heard) as client:
         await client.submit("p")
@@ -89,8 +89,8 @@ async def test_only_a_change_has_another_status(tmp_path: Path) -> None:
     assert [event.timestamp for event in heard] == sorted(event.timestamp for event in heard)
 
 
-async def test_a_line_that_stops_leaves_each_job_unfinished(tmp_path: Path) -> None:
-    """Whoever waits is told to be unfinished, with the error, once; the sums say why, until it goes on."""
+async def test_a_stop_emits_one_abandoned_event_per_job(tmp_path: Path) -> None:
+    """Each job that waits gets the error once, and the statistics say why until submissions continue."""
     server = Server(submit_script=script([None, refusal(402, code="payment_required", message="no credit")]))
     heard = Heard()
     async with FakeClient(server, tmp_path, on_event=heard, limits=Limits(submits_per_minute=60)) as client:
@@ -107,8 +107,11 @@ async def test_a_line_that_stops_leaves_each_job_unfinished(tmp_path: Path) -> N
     assert [event.key for event in heard.of(EventKind.ABANDONED)] == [event.key for event in left]
 
 
-async def test_a_client_that_is_left_tells_who_is_unfinished(tmp_path: Path) -> None:
-    """Each job that has begun is told with its task; one whose key stood for another request is never told at all."""
+async def test_leaving_the_client_emits_abandoned_events(tmp_path: Path) -> None:
+    """Each job that was announced is reported with its task.
+
+    A job whose key belongs to another request emits nothing.
+    """
     heard = Heard()
     async with left_by_error(FakeClient(Server(), tmp_path, on_event=heard)) as client:
         job = client.submit("p", key="k")
@@ -120,8 +123,8 @@ async def test_a_client_that_is_left_tells_who_is_unfinished(tmp_path: Path) -> 
     assert {event.request for event in heard} == {VideoRequest(prompt="p").to_json()}
 
 
-async def test_nothing_is_made_where_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without on_event not one event comes into being; with it, the same run makes some."""
+async def test_no_event_is_built_without_a_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without on_event not one event is built; with it, the same run builds some."""
     made: list[object] = []
 
     def make(**facts: Any) -> JobEvent:
@@ -139,7 +142,7 @@ async def test_nothing_is_made_where_nobody_listens(tmp_path: Path, monkeypatch:
 
 @pytest.mark.parametrize("kind", [kind for kind in EventKind if kind is not EventKind.ABANDONED])
 async def test_a_job_may_be_cancelled_at_any_event(tmp_path: Path, kind: EventKind) -> None:
-    """Cancelling from within any event ends the job, the ledger says the same as the job, and the client lives on."""
+    """Cancelling inside any event ends the job, the ledger agrees with it, and the client continues."""
     heard = Heard()
 
     def cancel(event: JobEvent) -> None:
@@ -158,8 +161,8 @@ async def test_a_job_may_be_cancelled_at_any_event(tmp_path: Path, kind: EventKi
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_what_nobody_could_call_is_refused_at_once(number: int) -> None:
-    """A coroutine function in any dress, and what is no function, are refused when the client is made."""
+def test_an_uncallable_listener_is_rejected(number: int) -> None:
+    """Coroutine functions of every kind, and objects that are not callable, are rejected when the client is made."""
 
     async def listen(event: JobEvent) -> None: ...
 

@@ -73,7 +73,7 @@ _ODD = [
 
 @pytest.mark.parametrize("key", _ODD)
 def test_odd_keys_give_safe_names(key: str) -> None:
-    """Every key gives a name that every file system takes, within one folder."""
+    """Every key gives a name that every file system accepts, within one folder."""
     for name in (stem(key), stem_with_hash(key), FileNames().claim(key).removesuffix(".mp4")):
         assert _faults(name) == []
         assert len(name.encode()) <= 100
@@ -81,7 +81,7 @@ def test_odd_keys_give_safe_names(key: str) -> None:
 
 @given(_KEYS)
 def test_any_key_gives_a_safe_name(key: str) -> None:
-    """The same for any text at all; further videos and the part file add only their ending."""
+    """Any text gives a safe name; further videos and the part file only add a suffix."""
     assert _faults(stem(key)) == []
     assert _faults(stem_with_hash(key)) == []
     assert max(len(stem(key).encode()), len(stem_with_hash(key).encode())) <= 100
@@ -96,7 +96,7 @@ def test_any_key_gives_a_safe_name(key: str) -> None:
     "key", ["a", "red-apple-1f2e", "Übermut", "語", "a b", "x" * 100, "task_01KS1H7ZYSJWH1N779S2FSHTKA"]
 )
 def test_a_safe_key_is_its_own_name(key: str) -> None:
-    """What a user called it is what the file is called."""
+    """A key that is safe as a file name is used unchanged."""
     assert FileNames().claim(key) == f"{key}.mp4"
     assert FileNames().claim(key, 1) == f"{key}-2.mp4"
 
@@ -110,7 +110,7 @@ def test_a_safe_key_is_its_own_name(key: str) -> None:
 @example([("x" * 200, 0), ("x" * 201, 0)])
 @example([("\ud800", 0), ("\ud801", 0), ("?", 0)])
 def test_no_two_videos_share_a_name(videos: list[tuple[str, int]]) -> None:
-    """Distinct keys, and distinct videos of a key, never share a file, not even where case does not count."""
+    """Distinct keys, and distinct videos of a key, never share a file, even where case does not count."""
     names = FileNames()
     claimed = [names.claim(key, index) for key, index in videos]
     assert len({name.casefold() for name in claimed}) == len(videos)
@@ -131,13 +131,13 @@ def test_no_two_videos_share_a_name(videos: list[tuple[str, int]]) -> None:
     ],
 )
 def test_a_prompt_gives_a_readable_name(text: str, name: str) -> None:
-    """The first words, joined by hyphens."""
+    """The slug is the first words, joined by hyphens."""
     assert _slug(text) == name
 
 
 @given(st.text())
 def test_any_text_gives_a_short_safe_name(text: str) -> None:
-    """Never empty, never over 40 bytes, and without anything at its ends."""
+    """The slug is never empty, has at most 40 bytes, and nothing unsafe at its ends."""
     name = _slug(text)
     assert 0 < len(name.encode()) <= 40
     assert not {"its start", "its end", "a character", "empty", "half a character"} & set(_faults(name))

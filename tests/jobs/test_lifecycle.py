@@ -21,15 +21,15 @@ _DESIGN = {  # design 5, word for word
 _PAIRS = [(current, following) for current in JobStatus for following in JobStatus]
 
 
-def test_the_words_are_those_of_the_design() -> None:
-    """Ten statuses, and a row of the table for each."""
+def test_the_statuses_are_those_of_the_design() -> None:
+    """There are ten statuses, and a row of the table for each."""
     assert {str(status) for status in JobStatus} == set(_DESIGN)
     assert set(TRANSITIONS) == set(JobStatus)
 
 
 @pytest.mark.parametrize(("current", "following"), _PAIRS, ids=[f"{one}-{other}" for one, other in _PAIRS])
-def test_a_move_is_legal_exactly_where_the_table_says_so(current: JobStatus, following: JobStatus) -> None:
-    """Every pair of statuses is either a way of the table, or raises and names both ends."""
+def test_a_transition_is_allowed_exactly_where_the_table_says_so(current: JobStatus, following: JobStatus) -> None:
+    """Every pair of statuses is either in the table, or raises and names both."""
     if following in _DESIGN[current].split():
         check_transition(current, following)
     else:
@@ -37,14 +37,14 @@ def test_a_move_is_legal_exactly_where_the_table_says_so(current: JobStatus, fol
             check_transition(current, following)
 
 
-def test_what_is_final_is_not_active() -> None:
-    """Four statuses go on by themselves."""
+def test_four_statuses_are_active() -> None:
+    """Only in these does something happen automatically."""
     active = {status for status in JobStatus if not status.is_final}
     assert active == {JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.DOWNLOADING}
 
 
-def test_every_active_status_has_a_way_to_an_end() -> None:
-    """No job that is on its way is stuck where it stands."""
+def test_every_active_status_leads_to_a_final_one() -> None:
+    """No job can be stuck in an active status."""
     for status in JobStatus:
         assert status.is_final or any(following.is_final for following in TRANSITIONS[status])
 

@@ -39,14 +39,14 @@ _APPLE, _PEAR = VideoRequest(prompt="an apple").to_json(), VideoRequest(prompt="
 def test_the_same_key_is_reused_only_for_the_same_work(
     one: dict[str, Any], other: dict[str, Any], is_same: bool
 ) -> None:
-    """The same key gives the same job only where it stands for the same task or request."""
+    """The same key gives the same job only if task or request are the same."""
     first, second = JobRecord(key="k", **one), JobRecord(key="k", **other)
     assert first.is_same_work(second) is is_same
     assert second.is_same_work(first) is is_same
 
 
-def test_what_changes_while_a_job_runs_does_not_make_it_another() -> None:
-    """Keys for idempotency, times and outcomes are no part of the work."""
+def test_changes_of_a_running_job_do_not_make_it_another() -> None:
+    """Idempotency keys, times and outcomes are no part of the work."""
     asked = JobRecord(key="k", request=_APPLE, idempotency_key="new", created_at=9)
     known = JobRecord(
         key="k",
@@ -79,8 +79,8 @@ def test_a_new_record_has_spent_nothing() -> None:
         pytest.param(Statistics(waiting=3, cost=0.5), id="statistics"),
     ],
 )
-def test_they_are_frozen_and_travel(thing: JobRecord | JobEvent | Statistics) -> None:
-    """Nobody changes them behind the ledger's back, and another process gets the same."""
+def test_records_are_frozen_and_picklable(thing: JobRecord | JobEvent | Statistics) -> None:
+    """They cannot be changed outside of the ledger, and another process gets the same."""
     assert pickle.loads(pickle.dumps(thing)) == thing
     with pytest.raises(FrozenInstanceError):
         setattr(thing, fields(thing)[0].name, "x")
@@ -92,5 +92,5 @@ def test_they_are_frozen_and_travel(thing: JobRecord | JobEvent | Statistics) ->
 def test_paid_twice_takes_two_posts_that_may_have_been_accepted(
     ambiguous_submits: int, task_id: str | None, expected: bool
 ) -> None:
-    """One unclear outcome alone is one bill at most; with an acceptance, or a second one, there may be two."""
+    """One ambiguous outcome alone is one bill at most; with an acceptance, or a second one, there may be two."""
     assert JobRecord(key="k", ambiguous_submits=ambiguous_submits, task_id=task_id).possibly_paid_twice is expected

@@ -86,10 +86,20 @@ async def test_every_word_for_failed_ends_the_job_with_the_servers_reason(tmp_pa
 
 @pytest.mark.parametrize(
     "miss",
-    [HTML, response(200, b""), response(200, b"{"), response(500), response(503, b"busy"), TransportError("reset"), "hang",
-     response(200, {"code": 500, "message": "try later"}), response(404, b"<html>nginx</html>"), response(200, b"[]")],
+    [
+        HTML,
+        response(200, b""),
+        response(200, b"{"),
+        response(500),
+        response(503, b"busy"),
+        TransportError("reset"),
+        "hang",
+        response(200, {"code": 500, "message": "try later"}),
+        response(404, b"<html>nginx</html>"),
+        response(200, b"[]"),
+    ],
     ids=["502", "empty", "cut json", "500", "503", "reset", "hang", "500 under 200", "gateway 404", "list"],
-)  # fmt: skip
+)
 async def test_a_look_that_shows_nothing_is_no_failed_job(tmp_path: Path, miss: Fault) -> None:
     """Six missed looks in a row, of whatever kind, cost a job nothing but time."""
     server, looks = Server(), Counter[str]()
@@ -196,8 +206,8 @@ async def test_done_without_a_link_is_looked_at_again(tmp_path: Path) -> None:
         assert (await client.submit("p")).is_file()
 
 
-async def test_done_without_a_link_for_ever_is_a_failure_that_says_so(tmp_path: Path) -> None:
-    """A finished task that never names a video fails, after a few looks and not after half an hour."""
+async def test_a_completed_task_that_never_has_a_link_fails(tmp_path: Path) -> None:
+    """A completed task whose reply never has a link fails after a few checks, not after half an hour."""
     server = Server(duration=1)
     server.on_check = lambda task_id: seen_as(server, task_id, result=None)
     async with FakeClient(server, tmp_path) as client:

@@ -173,27 +173,27 @@ def test_the_next_look_is_where_the_job_should_have_ended() -> None:
 
 def test_few_words_are_not_enough() -> None:
     """Three may be right by chance; one that is wrong is forgiven once there are many."""
-    foresight = PredictionAccuracy()
+    accuracy = PredictionAccuracy()
     for _ in range(3):
-        assert not foresight.is_reliable
-        foresight.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
-    foresight.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
-    assert foresight.is_reliable
-    foresight.record_miss()
-    assert not foresight.is_reliable
+        assert not accuracy.is_reliable
+        accuracy.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    accuracy.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    assert accuracy.is_reliable
+    accuracy.record_miss()
+    assert not accuracy.is_reliable
     for _ in range(20):
-        foresight.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
-    foresight.compare(FinishWindow(99, 100), FinishWindow(70, 71))
-    assert foresight.is_reliable
-    assert 5 < foresight.odds < 10
+        accuracy.compare(FinishWindow(99, 100), FinishWindow(99.5, 100.5))
+    accuracy.compare(FinishWindow(99, 100), FinishWindow(70, 71))
+    assert accuracy.is_reliable
+    assert 5 < accuracy.odds < 10
 
 
 def test_an_end_that_is_hardly_known_proves_nothing() -> None:
     """A job that was found done, half of its time after the last look, may have ended anywhere."""
-    foresight = PredictionAccuracy()
+    accuracy = PredictionAccuracy()
     for _ in range(50):
-        foresight.compare(FinishWindow(99, 100), FinishWindow(60, 110))
-    assert not foresight.is_reliable
+        accuracy.compare(FinishWindow(99, 100), FinishWindow(60, 110))
+    assert not accuracy.is_reliable
 
 
 def believing(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
@@ -209,7 +209,7 @@ def believing(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
 
 
 def test_a_believed_word_makes_the_looks_between_needless() -> None:
-    """The next look is shortly before the foretold end, beyond `Polling.max_interval`: that is for jobs that may be done."""
+    """The next check is shortly before the predicted end, even beyond `Polling.max_interval`."""
     planner, of = believing(Polling(max_interval=15.0))
     assert 96 < planner.next_check(of) < 101
     planner, of = believing(Polling(max_interval=1.0))
@@ -220,7 +220,7 @@ def test_a_believed_word_makes_the_looks_between_needless() -> None:
 
 
 def test_a_job_that_should_have_been_done_is_not_heeded_any_longer() -> None:
-    """One that says 99 for ever is looked at as if it had said nothing."""
+    """A job that keeps reporting 99 is checked as if it had reported nothing."""
     planner, of = believing(Polling())
     silent = planner.begin("model", 0.0, 0.0, is_new=True)
     for now in (50.0, 100.0, 110.0, 130.0):
@@ -265,6 +265,6 @@ def test_hooks_that_never_come_do_not_switch_it_off(ease: float) -> None:
 
 
 def test_where_hooks_come_no_look_is_planned_by_a_word() -> None:
-    """The hook tells the end; a look at the foretold time would be made in vain."""
+    """The webhook call reports the end, so no check is made at the predicted time."""
     planner, of = believing(Polling())
     assert planner.next_check(of, cost_factor=16.0) != planner.next_check(of)

@@ -37,7 +37,7 @@ def anyio_backend() -> str:
 async def runtime(
     folder: Path, *, polling: Polling = RARE, **knobs: Any
 ) -> AsyncIterator[tuple[OmniClient, Sandbox, str]]:
-    """A sandbox, a client, and a server of the user's that takes its webhooks; gives also where."""
+    """Yield a sandbox, a client, and the user's server that takes its webhooks, with its address."""
     listener = socket.create_server(("127.0.0.1", 0))
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/omni"
     async with Sandbox(prerendered=True, **knobs) as sandbox:

@@ -238,7 +238,7 @@ async def test_submits_name_the_address_and_only_then(tmp_path: Path) -> None:
 
 
 async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    """A job in doubt is sent again by a later run with the address of its first POST, or without as it was then."""
+    """An ambiguous job is resent by a later run with the webhook URL of its first POST, or without one as then."""
     ledger, server = MemoryJobStore(), Hooking()
     server.submit_script.extend(["hang", "hang"])
     async with left_by_error(client_of(server, tmp_path, hooks=None, ledger=ledger)) as client:

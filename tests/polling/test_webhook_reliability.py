@@ -71,7 +71,7 @@ def test_a_hook_may_be_quicker_than_the_answer_to_the_submit() -> None:
     assert sum(trust.take_unmatched(f"forged_{number}") for number in range(100_000)) == 256
 
 
-def test_what_was_found_without_a_hook_is_not_remembered_for_ever() -> None:
+def test_checks_that_found_an_end_without_a_call_are_forgotten_in_time() -> None:
     """A long run without hooks does not fill the memory."""
     trust = trust_after(*[False] * 5000)
     assert len(trust._missing) == 1000

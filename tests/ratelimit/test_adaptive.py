@@ -118,8 +118,8 @@ def mean(values: list[float]) -> float:
 
 @pytest.mark.parametrize("retry_after", TRUE_RETRY_AFTER)
 @pytest.mark.parametrize("kind", _KINDS)
-def test_limits_are_found(kind: str, retry_after: str) -> None:
-    """100 jobs pass each kind of account in little more than the least time, with few refusals."""
+def test_limits_are_learned(kind: str, retry_after: str) -> None:
+    """With nothing configured, 100 jobs get through in little more than the least time, with few refusals."""
     results, bounds = simulate_all(kind, retry_after), _KINDS[kind]
     assert median(result.makespan for result in results) <= bounds.makespan
     assert max(result.makespan for result in results) <= bounds.worst

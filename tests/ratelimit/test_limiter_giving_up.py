@@ -62,8 +62,9 @@ def test_a_finished_job_does_not_end_an_outage(event: str) -> None:
 
 
 def _fail_until_given_up(limiter: RateLimiter, *, until: float, lateness: float = 0.0) -> float:
-    """Let every probe fail to reach the server, and leave `lateness` after each pause. Return when the limiter gave up,
-    or a time after `until`.
+    """Return when the limiter gives up if no probe reaches the server, or a time after `until`.
+
+    Each probe leaves `lateness` seconds after its pause has ended.
     """
     now = 0.0
     while now < until:

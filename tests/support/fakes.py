@@ -32,7 +32,7 @@ FakeTask = PaidTask
 
 
 def not_sent() -> TransportError:
-    """The error of a request of which no byte left."""
+    """Return the error of a request of which no byte was sent."""
     return TransportError("no way to the server", sent=False)
 
 

@@ -250,7 +250,7 @@ class World:
         return outcome
 
     async def _work(self, *, knows_all: bool) -> dict[str, object]:
-        """The program: the same in every life."""
+        """Run the program, the same in every run."""
         loop, jobs = asyncio.get_running_loop(), list[Job]()
         async with Client(self) as client:
             for number, parent in enumerate(self.plan.jobs if knows_all else ()):
@@ -270,7 +270,7 @@ class World:
     # Moments
 
     def passes(self, moment: str) -> None:
-        """A moment passes in which the client may die."""
+        """Let time pass, in which the client may crash."""
         self._moments[moment] += 1
         crash = self._crash
         if crash is not None and crash.at == moment and self._moments[moment] == crash.number:
@@ -307,7 +307,7 @@ class World:
     # Laws
 
     def records(self, folder: Path) -> list[JobRecord]:
-        """What a ledger has."""
+        """Return what a ledger holds."""
         try:
             with closing(LedgerReader(folder)) as reader:
                 return list(reader.jobs())
@@ -327,7 +327,7 @@ class World:
         assert row.submits > sent
 
     def check(self, folder: Path) -> None:
-        """What must be so at every moment, also in a ledger whose writer has just died."""
+        """Check what must hold at all times, also in a ledger whose writer has just crashed."""
         records = self.records(folder)
         known = self.task_ids_in(folder)
         forgotten = {task_id for task_id, at in self._heard.items() if at < self._latest} - known
@@ -348,7 +348,7 @@ class World:
         return Counter(f"k{task.body['prompt'][1:]}" for task in self.server.tasks.values())
 
     def check_the_end(self) -> None:
-        """What must be so when everything has come to its end."""
+        """Check what must hold when all jobs have finished."""
         self.check(self.folder)
         by_key = {record.key: record for record in self.records(self.folder)}
         assert set(by_key) == {f"k{number}" for number in range(len(self.plan.jobs))}
