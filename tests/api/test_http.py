@@ -276,6 +276,7 @@ async def test_a_signed_url_is_requested_unchanged() -> None:
     assert server.requests[0].split(b" ")[1].decode() == target
 
 
+@pytest.mark.slow
 async def test_many_concurrent_requests_share_one_session() -> None:
     """Three hundred concurrent requests all get their own response."""
 

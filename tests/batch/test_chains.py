@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 from tests.support.prompt_files import as_jsonl, problems, read
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ def test_a_cycle_is_reported_once_with_all_its_lines(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_model_of_a_long_chain_is_found_quickly(tmp_path: Path) -> None:
     """The model of each line is found once: twenty thousand lines, last first, take no noticeable time."""
     count = 20_000

@@ -88,6 +88,7 @@ def test_lines_are_submitted_lazily_and_not_after_a_stop(tmp_path: Path) -> None
     assert len(client.sent) == 1
 
 
+@pytest.mark.slow
 def test_only_jobs_that_will_be_extended_are_kept(tmp_path: Path) -> None:
     """A job is released once it is yielded, unless a later line extends it."""
     client = FakeClient()

@@ -25,6 +25,7 @@ def as_jsonl(*records: object) -> str:
     return "".join(json.dumps(record) + "\n" for record in records)
 
 
+@pytest.mark.slow
 async def test_every_line_becomes_a_clip(shell: Shell, sandbox: SandboxThread) -> None:
     """The folder holds one clip per line, named by its key; a line that extends another sends that line's task id.
 

@@ -127,6 +127,7 @@ async def test_resume_submits_jobs_that_were_not_sent(shell: Shell, sandbox: San
     assert sandbox.record.accepted == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sandbox", [{"idempotency": False}], indirect=True)
 async def test_status_finds_jobs_that_may_be_paid_twice(shell: Shell, sandbox: SandboxThread) -> None:
     """--status possibly-paid-twice shows the jobs whose submit was resent without a clear response before."""

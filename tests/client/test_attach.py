@@ -43,6 +43,7 @@ async def test_attach_finds_the_job_of_a_recorded_task(service: Service) -> None
     assert (service.submits, service.sandbox.record.downloads) == (1, 1)
 
 
+@pytest.mark.slow
 async def test_attach_of_a_running_job_shares_its_outcome(service: Service) -> None:
     """The second handle resolves to the same path, and can be extended."""
     set_duration(service, 0.5)

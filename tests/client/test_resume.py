@@ -33,6 +33,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.mark.slow
 async def test_resume_continues_every_unfinished_job(service: Service) -> None:
     """Running, waiting and timed-out jobs of an interrupted run are completed by a later run."""
     set_duration(service, 1.5)
@@ -105,6 +106,7 @@ async def test_a_submitting_row_is_resent_within_a_day_only(
         assert await resumed(client) == []
 
 
+@pytest.mark.slow
 async def test_a_chain_continues_after_a_restart(service: Service) -> None:
     """Each run continues a chain of waiting, running or completed jobs, and each job is paid for once."""
     set_duration(service, 0.5)
@@ -171,6 +173,7 @@ async def test_a_child_whose_parent_failed_between_two_runs_is_not_sent(service:
     assert service.submits == 1
 
 
+@pytest.mark.slow
 async def test_resume_continues_a_child_and_its_timed_out_parent(service: Service) -> None:
     """The child is sent once its parent is followed again."""
     set_duration(service, 0.5)

@@ -73,6 +73,7 @@ async def test_a_broken_transfer_continues_where_it_was(tmp_path: Path, chunked:
         assert host.checks == 1
 
 
+@pytest.mark.slow
 async def test_a_transfer_that_makes_progress_is_never_given_up(tmp_path: Path) -> None:
     """The retry timeout counts from the last new byte: thirty resets in a row, each with progress, do no harm."""
     async with hosting() as host:

@@ -78,6 +78,7 @@ async def test_a_browser_can_connect_at_any_time(sandbox: Sandbox, tmp_path: Pat
             assert (statistics["completed"], statistics["cost"]) == (2, client.statistics().cost)
 
 
+@pytest.mark.slow
 async def test_the_page_shows_what_the_ledger_records(sandbox: Sandbox, tmp_path: Path) -> None:
     """After forty concurrent jobs, each has the status, task_id and cost of its row in the ledger."""
     async with AsyncExitStack() as stack, running(sandbox, tmp_path) as (client, live):
@@ -185,6 +186,7 @@ async def test_a_port_in_use_raises(sandbox: Sandbox, tmp_path: Path) -> None:
                     pass
 
 
+@pytest.mark.slow
 async def test_a_slow_subscriber_is_disconnected(
     sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

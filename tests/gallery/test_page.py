@@ -107,6 +107,7 @@ def test_no_text_becomes_markup(prompt: str, folder: str) -> None:
     assert page.inside("script")[1] == empty.inside("script")[1]
 
 
+@pytest.mark.slow
 def test_the_page_contains_what_the_ledger_records(clips: Path) -> None:
     """Every job has its prompt, model, cost, task_id, parent, error, clip and poster; links name existing files."""
     result = gallery.write(clips)

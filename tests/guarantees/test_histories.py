@@ -97,6 +97,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
     return current
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(0 if MANY else 120)
 @settings(
     max_examples=MANY or 200,

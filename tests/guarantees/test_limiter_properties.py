@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
@@ -154,12 +155,12 @@ class _AdaptiveLimiter(_Limiter):
     is_adaptive = True
 
 
-TestLimiter = _Limiter.TestCase
+TestLimiter = pytest.mark.slow(_Limiter.TestCase)
 TestLimiter.settings = settings(max_examples=150, stateful_step_count=40)
 TestLimiter.__doc__ = "The invariants of the limiter hold in any order of events."
 TestLimiterWithCeiling = _LimiterWithCeiling.TestCase
 TestLimiterWithCeiling.settings = settings(max_examples=150, stateful_step_count=40)
 TestLimiterWithCeiling.__doc__ = "They hold with a ceiling of unfinished jobs, too."
-TestAdaptiveLimiter = _AdaptiveLimiter.TestCase
+TestAdaptiveLimiter = pytest.mark.slow(_AdaptiveLimiter.TestCase)
 TestAdaptiveLimiter.settings = settings(max_examples=300, stateful_step_count=60)
 TestAdaptiveLimiter.__doc__ = "They hold for a limiter that learns from arbitrary answers; above all, every pause ends."

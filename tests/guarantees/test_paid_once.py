@@ -152,6 +152,7 @@ async def test_changes_that_can_never_be_written_are_reported_on_leaving(service
     assert service.submits == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("limit", [0.0, 0.9, 1.0, 2.0, 3.3])
 async def test_the_cost_limit_is_never_exceeded(service: Service, limit: float) -> None:
     """As many jobs as fit are submitted, one price after another, and the rest stay waiting with the reason."""

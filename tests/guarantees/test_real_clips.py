@@ -44,6 +44,7 @@ class Client(OmniClient):
         )
 
 
+@pytest.mark.slow
 async def test_every_trouble_that_may_pass_passes(tmp_path: Path) -> None:
     """With each passing fault of the sandbox at three percent, sixty jobs make sixty tasks and sixty whole clips.
 
@@ -85,6 +86,7 @@ def _difference(one: Image.Image, other: Image.Image) -> float:
     return sum(ImageStat.Stat(ImageChops.difference(one, other)).mean) / 3
 
 
+@pytest.mark.slow
 async def test_local_references_are_seen_in_the_clips(tmp_path: Path) -> None:
     """A local picture is the ground of its clip, a local video that of another; a continuation begins where it was."""
     Image.new("RGB", (300, 200), (240, 120, 20)).save(tmp_path / "amber.png")

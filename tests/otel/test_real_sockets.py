@@ -22,6 +22,7 @@ def anyio_backend() -> str:
     return "asyncio"
 
 
+@pytest.mark.slow
 async def test_the_spans_of_a_real_run(tmp_path: Path) -> None:
     """The retry, the failure and the resumed download are child spans of their job, and counted."""
     backend = Backend()

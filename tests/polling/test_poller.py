@@ -255,6 +255,7 @@ async def test_a_job_whose_checks_hang_is_timed_out_on_time(tmp_path: Path) -> N
 # Many jobs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "others"), [("hang", 1000), ("404", 200), ("html", 200), ("reset", 200), ("refused", 200)]
 )
@@ -353,6 +354,7 @@ async def test_checks_are_few_and_finishing_is_noticed_soon(tmp_path: Path) -> N
     assert max(late) < 16
 
 
+@pytest.mark.slow
 async def test_jobs_are_looked_at_in_turns(tmp_path: Path) -> None:
     """Those that are due at about the same time share a turn of the loop, and no job is looked at twice in a second."""
     jitter = random.Random(3)
@@ -400,6 +402,7 @@ async def test_a_row_left_running_for_long_is_looked_at_before_it_is_given_up(tm
     assert EPOCH > 0
 
 
+@pytest.mark.slow
 async def test_where_others_wait_for_its_place_a_job_is_noticed_sooner(tmp_path: Path) -> None:
     """With a line before five places, jobs that finish are noticed sooner than if nobody waited."""
 
@@ -416,6 +419,7 @@ async def test_where_others_wait_for_its_place_a_job_is_noticed_sooner(tmp_path:
     assert await lateness("counted", counts=True) < 0.6 * await lateness("ignored", counts=False)
 
 
+@pytest.mark.slow
 async def test_progress_that_proves_true_tells_when_to_look(tmp_path: Path) -> None:
     """Where the percentage is the share of its time, fewer looks find out sooner that a job is done."""
 

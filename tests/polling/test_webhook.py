@@ -59,6 +59,7 @@ def callback_of(sandbox: Sandbox) -> str:
     return str(list(sandbox.record.tasks.values())[-1].body["webhook"]) + "/callback"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [None, "twice_webhook", "late_webhook"])
 async def test_a_hook_wakes_its_job(tmp_path: Path, fault: str | None) -> None:
     """With checks ten minutes apart, each of ten jobs is done within seconds, and one check was enough for it."""
@@ -102,6 +103,7 @@ async def test_a_server_that_was_away_is_called_again(tmp_path: Path) -> None:
         assert [status for _, _, status in sandbox.record.webhooks][:1] == [503]
 
 
+@pytest.mark.slow
 async def test_strangers_and_floods_do_no_harm(tmp_path: Path) -> None:
     """Wrong paths, forged ids, duplicates and bodies of 10 MB are answered at once, and the jobs get done as ever."""
     async with (
@@ -161,6 +163,7 @@ async def oversized(url: str, *, length: int | None) -> int:
     return int(head.split()[1])
 
 
+@pytest.mark.slow
 async def test_one_who_dribbles_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that does not come to its end is given up, and others are heard meanwhile."""
     monkeypatch.setattr("omni_async.polling.webhook._READ_TIMEOUT", 0.2)
@@ -174,6 +177,7 @@ async def test_one_who_dribbles_is_not_waited_for(tmp_path: Path, monkeypatch: p
         await client.submit("another")
 
 
+@pytest.mark.slow
 async def test_a_client_that_has_closed_answers_503(tmp_path: Path) -> None:
     """The user's server goes on without it."""
     async with Sandbox(prerendered=True, median=0.1) as sandbox:

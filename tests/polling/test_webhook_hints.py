@@ -93,6 +93,7 @@ async def outcome(
     return len(server.checks) / jobs, server.late()
 
 
+@pytest.mark.slow
 async def test_hooks_save_most_checks_and_all_the_lateness(tmp_path: Path) -> None:
     """Each of 120 jobs is checked far less often than without, and its end is known ten times sooner."""
     without, late_without = await outcome(tmp_path / "without", Hooking(), hooks=None)
@@ -101,6 +102,7 @@ async def test_hooks_save_most_checks_and_all_the_lateness(tmp_path: Path) -> No
     assert fmean(late) < fmean(late_without) / 10
 
 
+@pytest.mark.slow
 async def test_hooks_that_never_come_cost_little(tmp_path: Path) -> None:
     """Dropped silently, as by a server that does not like the address: it is as late as a client without hooks."""
     without, late_without = await outcome(tmp_path / "without", Hooking(), hooks=None)
@@ -109,6 +111,7 @@ async def test_hooks_that_never_come_cost_little(tmp_path: Path) -> None:
     assert dropped > 0.8 * without
 
 
+@pytest.mark.slow
 async def test_hooks_that_stop_coming_are_not_waited_for(tmp_path: Path) -> None:
     """When they stop after 120 jobs, the last 80 of 240 are noticed about as soon as without."""
     _, late_without = await outcome(tmp_path / "without", Hooking(), 240, hooks=None)
@@ -120,6 +123,7 @@ async def test_hooks_that_stop_coming_are_not_waited_for(tmp_path: Path) -> None
     assert max(late) < 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gap", [0.0, 1 / 3])
 @pytest.mark.parametrize("lost", [0.1, 0.5])
 async def test_some_hooks_are_lost(tmp_path: Path, lost: float, gap: float) -> None:
@@ -135,6 +139,7 @@ async def test_some_hooks_are_lost(tmp_path: Path, lost: float, gap: float) -> N
     assert fmean(late) < fmean(late_without)
 
 
+@pytest.mark.slow
 async def test_forged_calls_cost_little_and_stop_nothing(tmp_path: Path) -> None:
     """Twenty calls a second for every running job: at most one more check per job and second, a dozen in all."""
     server = Hooking()

@@ -138,6 +138,7 @@ async def test_the_javascript_example(client: SandboxClient) -> None:
     await assert_apple_was_made(client, await run(client, JAVASCRIPT, node, "-e"))
 
 
+@pytest.mark.slow
 async def test_the_scenarios() -> None:
     """The page's three request bodies become clips, without a network."""
     async with open_sandbox(prerendered=False, seconds=3) as client:

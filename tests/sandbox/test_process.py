@@ -87,6 +87,7 @@ def folders() -> set[Path]:
     return set(Path(tempfile.gettempdir()).glob("omni-async-sandbox-*"))
 
 
+@pytest.mark.slow
 async def test_a_process_serves_reports_and_ends() -> None:
     """It makes a real clip, accepts scripts, returns its record, and ends with its folder removed."""
     before = folders()

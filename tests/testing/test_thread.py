@@ -29,6 +29,7 @@ def make_client(shared: SandboxThread, tmp_path: Path) -> Callable[..., OmniClie
     return client_factory(shared, tmp_path)
 
 
+@pytest.mark.slow
 async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make_client: Callable[..., OmniClient]) -> None:
     """A fault with probability 1 affects every submit from then on, and none after it is switched off."""
     shared.fault("http_400")
@@ -44,6 +45,7 @@ async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make_client
             shared.fault(name, chance)
 
 
+@pytest.mark.slow
 async def test_assertion_messages_name_prompts_tasks_and_keys(tmp_path: Path) -> None:
     """Each assertion passes when all is right; otherwise its message says what is wrong."""
     with SandboxThread(idempotency=False) as sandbox:
