@@ -67,10 +67,9 @@ _BANDWIDTH_OF_ONE = 0.1
 # each, with half the spread 22, with double 15. Once 100 jobs have finished it makes no difference.
 _PRIOR_SPREAD = 1.0
 
-# The same for forecasts. The forecast asks when the last of many jobs ends, which with a wide prior would lie in its
-# tail: with 1.0, the time left was overestimated by 58 % with 80 jobs, with 0.6 by 8 to 11 %, with 0.4 by 1 %, and with
-# 0.3 underestimated by 2 % (tests/client/test_forecast_accuracy.py, accounts that accept 0.5 jobs/s, middle of the
-# run).
+# The same for forecasts. The forecast asks when the last of many jobs ends, which with a wide prior lies in its tail:
+# in the middle of 80 jobs, at 0.5 jobs a second, the time left was overestimated by 51 % with 1.0, 25 % with 0.8, 9 %
+# with 0.6 and 0 % with 0.4, and underestimated by 4 % with 0.2 (tests/client/test_forecast_accuracy.py, several seeds).
 _FORECAST_PRIOR_SPREAD = 0.4
 
 # The distribution counts as known when 8 jobs have ended. Until then checks keep the limits that the planner sets for

@@ -7,7 +7,9 @@ are acted on only while most of them were right, and for no longer than the odds
 progress, as a control group: otherwise a job that ends long before its predicted time would be found at that time and
 seem to prove it.
 
-Pure functions of values; the planner calls them.
+Pure functions of values; the planner calls them. Figures in comments are from the simulation in
+tests/polling/test_progress.py: the cost of jobs (checks plus seconds of detection delay) as a share of what the same
+jobs cost without progress. Truthful percentages reach 0.40 for jobs of 110 s, 0.55 for 20 s and 0.86 for 5 s.
 """
 
 from __future__ import annotations
@@ -15,28 +17,31 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-# Percent. Progress is reported in whole percent, so that a smaller value says too little: 1 % may be 1.0 or 1.9.
+# Percent. Progress is reported in whole percent, so that a smaller value says too little: 1 % may be 1.0 or 1.9. Half
+# and double change the cost by less than 1 %.
 _MIN_PERCENT = 5.0
 _MAX_PERCENT = 99.0  # an unfinished job cannot have more, whatever it reports
 _ROUNDING = 1.0  # percent: 42.9 is reported as 42
 
-# Share of the predicted age by which a prediction may be uncertain. A wider one costs more checks than it saves.
-# Chosen, not measured.
+# Share of the predicted age by which a prediction may be uncertain; a wider one is worth less than the check. Half and
+# double change the cost by less than 1 %, but half costs 2 % more for jobs that waited in the server's queue.
 _MAX_UNCERTAINTY = 0.2
 
-# Share of the predictions that must have come true, counted with one imagined failure, so that three must be right
-# before the first is acted on. Less trusts servers whose percentage is a guess, more forgoes what truthful ones save
-# (the tests of eleven kinds of misleading percentages hold this value).
+# Share of the predictions that must have come true, counted with one imagined failure: the first four must be right.
+# With 0.6, percentages that stand still at the end make jobs of 5 s cost 5 % more than no percentages; with 0.9,
+# truthful ones save less (0.42).
 _RELIABLE_SHARE = 0.75
-# Predictions that are remembered, with fading weight. Half forgets a server's habits sooner, double adapts more slowly
-# when they change. Chosen, not measured.
+# Predictions that count, with fading weight. Half and double change the cost by 1 %. Half follows a change of the
+# server sooner, and is misled sooner by a few jobs.
 _MEMORY = 16
-# A job may end this share of its time, and so many seconds, away from its prediction and still count as predicted.
-# The seconds are for ages, which are measured here and not on the server. Chosen, not measured.
+# A job may end outside of its window by this share of its time, and so many seconds, and still count as predicted. The
+# seconds are for latency, because ages are measured here and not on the server. In the simulation, which has no
+# latency, half and double of both make no difference.
 _TOLERANCE_SHARE = 0.03
 _TOLERANCE_SECONDS = 0.1
-# An end proves something only if it is known to within so many seconds, or this share of the predicted age: an interval
-# between two checks that is wider than that contains nearly every prediction.
+# An end proves something only if it is known to within so many seconds, or this share of the predicted age. A wider
+# interval between two checks contains nearly every prediction: double makes a guessed percentage cost 11 % more than
+# none for jobs of 5 s. Half learns less: 0.48 for jobs of 110 s if the server reports no durations.
 _SHARP_SECONDS = 1.3
 _SHARP_SHARE = 0.15
 

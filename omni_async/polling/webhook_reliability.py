@@ -6,6 +6,9 @@ hazard of that is the ordinary hazard times the share of calls that are lost. By
 gaps then grow by ``1 / sqrt(share)``, as if a check cost ``1 / share`` times as much: the cost factor. The share is
 learned from the jobs that end, found by a call or by a routine check without one. If no call ever arrives, the share
 tends to one and checks keep their ordinary pace.
+
+Figures in comments are from runs of 120 jobs of 110 s as in tests/polling/test_webhook_hints.py: checks per job and
+mean seconds of detection delay. Without webhooks they are 7.3 and 7.3; if every call arrives, 4.4 and 0.15.
 """
 
 from __future__ import annotations
@@ -13,16 +16,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 # Weight of one imagined job with a call, and of one without: Jeffreys' prior for a share, which a few jobs outweigh.
-# Before the first call the cost factor is 2 whatever the weight. More would make checks slower to adapt either way.
+# Before the first call the cost factor is 2 whatever the weight. With half the weight, every call arriving saves a
+# little more (4.1 checks), but with every second call lost the delay is 4.2 s instead of 3.6 s; with double, 4.6 checks
+# and 2.9 s.
 _PRIOR = 0.5
-# Share of the weight of earlier jobs that is kept with each further job: the last 1 / (1 - 0.97) = 33 jobs count. A
-# higher share knows the loss rate better and notices a change later.
+# Share of the weight of earlier jobs that is kept with each further job: the last 1 / (1 - 0.97) = 33 jobs count. It
+# decides how soon it is noticed that calls stop arriving: the delay is then 7.9 s, 5.7 s if 17 jobs count and 8.6 s if
+# 67 do, and 5.8 s without webhooks. More save checks: 4.5, 4.4 and 4.3 if every call arrives.
 _KEPT = 0.97
 # Share of the weight of received calls that is kept with each lost one. Calls that stop arriving leave jobs undetected,
-# calls that return cost a few checks too many: so one lost call counts more than one received. 1.0 would be symmetric.
+# calls that return cost a few checks too many: so one lost call counts more than one received. When calls stop
+# arriving, the delay is 7.9 s; with 0.5 it is 5.1 s, with 0.85 8.5 s, and with 1.0, which is symmetric, 11.2 s. With
+# every tenth call lost, the same values need 5.4, 5.6, 5.2 and 5.0 checks.
 _KEPT_AFTER_LOSS = 0.7
 # The lowest share of lost calls that is assumed. Gaps are then 1 / sqrt(0.01) = 10 times the ordinary ones, the limit
-# that `Polling` documents. Half of it would allow 14 times, and leave a lost call undetected for longer.
+# that `Polling` documents. Half and double made no difference in runs of 120 and 400 jobs: it is only reached later.
 _MIN_LOST_SHARE = 0.01
 # Seconds within which a call may follow a routine check that found the job finished first, and still counts as
 # received. The API calls right after the end of a task, but its first retry comes 10 s later and counts as lost.
