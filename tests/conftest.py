@@ -1,4 +1,4 @@
-"""What all tests share: the event loop, hypothesis, signals, and small file systems.
+"""Fixtures and settings of all tests: event loop, hypothesis, signals and small file systems.
 
 Coroutines run on virtual time unless a module or a folder overrides `anyio_backend` with "asyncio": those use sockets,
 files, threads or processes, which do not follow a virtual clock.
@@ -28,13 +28,13 @@ settings.load_profile("repeatable")
 
 
 def pytest_configure() -> None:
-    """Restore SIGINT where a shell started pytest in the background with it ignored: child processes inherit that."""
+    """Restore SIGINT, which a shell ignores for background jobs and child processes inherit."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
 def anyio_backend() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield an asyncio loop on virtual time, with threads' work done inline and the same random numbers every time."""
+    """Use an asyncio loop on virtual time, with inline threads and a fixed random seed."""
     random.seed(7)
     with inline_threads():
         yield "asyncio", {"loop_factory": VirtualTimeLoop}

@@ -1,4 +1,4 @@
-"""`as_completed` on virtual time: order, back-pressure, sources that are slow, endless, broken, or left behind."""
+"""`as_completed` on virtual time: order, back-pressure, and sources that are slow, endless or broken."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(30)
 
 
 class Source:
-    """An iterable of prompts that counts what was taken from it."""
+    """An iterable of prompts that counts how many were taken from it."""
 
     def __init__(self, most: int | None = None, pause: float = 0.0) -> None:
         self.taken = 0
@@ -44,7 +44,7 @@ class Source:
             yield f"p{self.taken}"
 
     async def stream(self) -> AsyncIterator[str]:
-        """Give the same, slowly."""
+        """Yield the same prompts slowly."""
         try:
             for prompt in self:
                 await asyncio.sleep(self.pause)
@@ -54,13 +54,13 @@ class Source:
 
 
 def unfinished(client: FakeClient) -> int:
-    """Give the number of jobs that are not done."""
+    """Return the number of jobs that are not done."""
     assert client._runtime is not None
     return len(client._runtime.registry.live())
 
 
-async def test_every_job_comes_once_in_order_of_completion(tmp_path: Path) -> None:
-    """Jobs come as they finish, whatever the order in which they were asked for."""
+async def test_every_job_is_yielded_once_in_order_of_completion(tmp_path: Path) -> None:
+    """The order of submission does not matter."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(10)]
@@ -72,41 +72,41 @@ async def test_every_job_comes_once_in_order_of_completion(tmp_path: Path) -> No
         assert seen == jobs[::-1]
 
 
-@pytest.mark.parametrize("ahead", [1, 7, 1000])
-async def test_no_more_than_ahead_are_unfinished(tmp_path: Path, ahead: int) -> None:
-    """A plain iterable is taken from only as jobs finish, and all of it is done in the end."""
+@pytest.mark.parametrize("max_pending", [1, 7, 1000])
+async def test_a_plain_source_is_read_as_jobs_finish(tmp_path: Path, max_pending: int) -> None:
+    """At most `max_pending` jobs are unfinished, and every item is submitted in the end."""
     server, source, most = Server(), Source(60), 0
     async with FakeClient(server, tmp_path) as client:
         done: list[Path] = []
-        async for job in client.as_completed(source, max_pending=ahead):
+        async for job in client.as_completed(source, max_pending=max_pending):
             most = max(most, unfinished(client))
-            assert source.taken <= len(done) + 1 + ahead + 60 // 2
+            assert source.taken <= len(done) + 1 + max_pending + 60 // 2
             done.append(await job)
-    assert most <= ahead
+    assert most <= max_pending
     assert len(set(done)) == 60
 
 
-async def test_an_async_source_may_be_the_first_thing_asked(tmp_path: Path) -> None:
-    """An async iterable works as the very first thing in the block."""
+async def test_an_async_source_can_be_used_first(tmp_path: Path) -> None:
+    """An async iterable works immediately after the client is entered."""
     source = Source(5, pause=1)
     async with FakeClient(Server(), tmp_path) as client:
         assert len([job async for job in client.as_completed(source.stream())]) == 5
 
 
-@pytest.mark.parametrize("ahead", [1, 5])
-async def test_an_async_source_is_held_back_too(tmp_path: Path, ahead: int) -> None:
-    """An async iterable is not asked for more than `ahead` unfinished jobs either."""
+@pytest.mark.parametrize("max_pending", [1, 5])
+async def test_an_async_source_is_read_as_jobs_finish(tmp_path: Path, max_pending: int) -> None:
+    """At most `max_pending` jobs are unfinished."""
     server, source = Server(), Source(30)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.sleep(1)
-        async for job in client.as_completed(source.stream(), max_pending=ahead):
-            assert unfinished(client) <= ahead
+        async for job in client.as_completed(source.stream(), max_pending=max_pending):
+            assert unfinished(client) <= max_pending
             await job
     assert len(server.tasks) == 30
 
 
-async def test_what_finishes_does_not_wait_for_a_slow_source(tmp_path: Path) -> None:
-    """A job is given as soon as it is done, also while the source has nothing new for an hour."""
+async def test_a_finished_job_does_not_wait_for_a_slow_source(tmp_path: Path) -> None:
+    """It is yielded immediately, also while the source yields nothing for an hour."""
     server, source = Server(duration=10), Source(3, pause=3600)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.sleep(1)
@@ -116,7 +116,7 @@ async def test_what_finishes_does_not_wait_for_a_slow_source(tmp_path: Path) -> 
     assert times[1] < 7200 + 30
 
 
-async def test_a_failed_job_is_given_like_any_other(tmp_path: Path) -> None:
+async def test_a_failed_job_is_yielded(tmp_path: Path) -> None:
     """Failures do not end the iteration; awaiting the job raises."""
     server = Server()
     server.on_submit = lambda post: refusal(400) if post.number % 3 == 0 else None
@@ -132,8 +132,8 @@ async def test_a_failed_job_is_given_like_any_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_what_the_source_raises_is_raised_and_loses_no_job(tmp_path: Path, kind: str) -> None:
-    """An error raised by the source is raised to the iterating caller; requests taken before it still finish."""
+async def test_an_error_of_the_source_is_raised_and_loses_no_job(tmp_path: Path, kind: str) -> None:
+    """Every job that was submitted before is completed and yielded."""
     server = Server()
 
     def broken() -> Iterator[str]:
@@ -163,8 +163,8 @@ async def test_what_the_source_raises_is_raised_and_loses_no_job(tmp_path: Path,
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
-async def test_a_bad_item_is_raised_to_the_iterating_caller(tmp_path: Path, kind: str) -> None:
-    """An item that is no request raises in the loop, and the client goes on working."""
+async def test_an_invalid_item_raises_in_the_loop(tmp_path: Path, kind: str) -> None:
+    """The client continues to work."""
 
     async def stream() -> AsyncIterator[str]:
         yield "fine"
@@ -178,8 +178,8 @@ async def test_a_bad_item_is_raised_to_the_iterating_caller(tmp_path: Path, kind
         assert (await client.submit("later")).is_file()
 
 
-async def test_requests_prompts_and_jobs_are_taken(tmp_path: Path) -> None:
-    """A source may give prompts, `VideoRequest`s, and jobs that were submitted, also ones already done."""
+async def test_a_source_can_yield_requests_prompts_and_jobs(tmp_path: Path) -> None:
+    """A job may be done already."""
     async with FakeClient(Server(), tmp_path) as client:
         done = client.submit("done", key="done")
         await done
@@ -192,8 +192,8 @@ async def test_requests_prompts_and_jobs_are_taken(tmp_path: Path) -> None:
         assert len([job async for job in client.as_completed(items)]) == 4
 
 
-async def test_leaving_the_loop_early_stops_a_plain_source(tmp_path: Path) -> None:
-    """After `break`, nothing more is taken from the source, or paid; what was taken is done."""
+async def test_break_stops_a_plain_source(tmp_path: Path) -> None:
+    """Nothing more is taken from the source, and what was taken is completed."""
     server, source = Server(), Source()
     async with FakeClient(server, tmp_path) as client:
         async for _ in client.as_completed(source, max_pending=5):
@@ -204,8 +204,8 @@ async def test_leaving_the_loop_early_stops_a_plain_source(tmp_path: Path) -> No
     assert len(server.tasks) == taken
 
 
-async def test_leaving_the_loop_early_stops_an_async_source(tmp_path: Path) -> None:
-    """After `break` out of an endless async source, at most `ahead` more are paid for, and the client can be left."""
+async def test_break_stops_an_async_source(tmp_path: Path) -> None:
+    """At most `max_pending` more items are taken, and the client can be left."""
     server, source = Server(), Source(500, pause=0.1)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.sleep(1)
@@ -215,8 +215,8 @@ async def test_leaving_the_loop_early_stops_an_async_source(tmp_path: Path) -> N
     assert source.taken <= taken + 5
 
 
-async def test_an_endless_source_gives_its_first_failure(tmp_path: Path) -> None:
-    """Where every job fails at once (a wrong key), the first one is given before the whole source is eaten up."""
+async def test_the_first_failure_is_yielded_before_the_source_is_exhausted(tmp_path: Path) -> None:
+    """If every job fails immediately, the first one is yielded soon."""
     server, source = Server(on_submit=lambda _: refusal(401)), Source(20_000)
     async with FakeClient(server, tmp_path) as client:
         async for job in client.as_completed(source, max_pending=100):
@@ -227,8 +227,8 @@ async def test_an_endless_source_gives_its_first_failure(tmp_path: Path) -> None
     assert len(server.posts) == 1
 
 
-async def test_jobs_that_are_done_already_do_not_eat_up_the_source(tmp_path: Path) -> None:
-    """A source of jobs that are done gives them one by one; it is not run to its end first."""
+async def test_finished_jobs_are_yielded_one_by_one(tmp_path: Path) -> None:
+    """A source of finished jobs is not read to its end first."""
     taken = 0
     async with FakeClient(Server(), tmp_path) as client:
         done = client.submit("done")
@@ -247,8 +247,8 @@ async def test_jobs_that_are_done_already_do_not_eat_up_the_source(tmp_path: Pat
         assert taken <= 100
 
 
-async def test_a_waiter_that_gives_up_loses_no_job(tmp_path: Path) -> None:
-    """`wait_for` around one step of the iteration may time out any number of times; every job still comes."""
+async def test_a_timeout_of_anext_loses_no_job(tmp_path: Path) -> None:
+    """`wait_for` around one step may time out any number of times."""
     seen = []
     async with FakeClient(Server(duration=30), tmp_path) as client:
         iterator = client.as_completed(Source(20), max_pending=3)
@@ -262,7 +262,7 @@ async def test_a_waiter_that_gives_up_loses_no_job(tmp_path: Path) -> None:
     assert len(set(seen)) == 20
 
 
-async def test_two_iterations_at_once_keep_apart(tmp_path: Path) -> None:
+async def test_concurrent_iterations_are_independent(tmp_path: Path) -> None:
     """Two loops over the same client each get their own jobs."""
 
     async def loop(client: FakeClient, source: Source) -> list[str]:
@@ -274,8 +274,8 @@ async def test_two_iterations_at_once_keep_apart(tmp_path: Path) -> None:
     assert not set(one) & set(two)
 
 
-async def test_cancelled_jobs_are_given_too(tmp_path: Path) -> None:
-    """A job cancelled meanwhile comes out of the iteration, and raises when awaited."""
+async def test_a_cancelled_job_is_yielded(tmp_path: Path) -> None:
+    """It raises when it is awaited."""
     server = Server(duration=500)
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(4)]
@@ -296,7 +296,7 @@ async def test_cancelled_jobs_are_given_too(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_leaving_the_client_ends_an_iteration(tmp_path: Path, kind: str) -> None:
-    """A caller iterating in another asyncio task does not hang when the client is closed by an exception."""
+    """An iteration in another asyncio task ends when the client is left by an exception."""
     source, seen = Source(pause=1), []
 
     async def iterate(client: FakeClient) -> None:
@@ -310,13 +310,13 @@ async def test_leaving_the_client_ends_an_iteration(tmp_path: Path, kind: str) -
     async with asyncio.timeout(20):
         try:
             await task
-        except ClientClosed:  # a plain source is asked on by the one who iterates, and submit says no
+        except ClientClosed:  # a plain source is read by the iterating task, whose submit raises
             assert kind == "sync"
     assert not left_over()
 
 
 async def test_an_async_source_is_closed_with_the_client(tmp_path: Path) -> None:
-    """The `finally` of an async generator that still had something to give has run when the client is closed."""
+    """The `finally` of an async generator has run when the client is closed."""
     source = Source(pause=0.1)
     async with left_by_error(FakeClient(Server(duration=1000), tmp_path)) as client:
         await asyncio.sleep(1)
@@ -326,8 +326,8 @@ async def test_an_async_source_is_closed_with_the_client(tmp_path: Path) -> None
     assert source.is_closed
 
 
-async def test_a_credit_that_ends_is_told_for_each_job(tmp_path: Path) -> None:
-    """After a 402 each further item is given as a job that raises `PaymentRequired`, with no more POSTs."""
+async def test_every_job_after_a_402_raises_payment_required(tmp_path: Path) -> None:
+    """Each further item is yielded as a job that raises, without another POST."""
     server = Server(latency=0.01)
     server.on_submit = lambda _: refusal(402) if len(server.tasks) >= 10 else None
     paid = refused = 0
@@ -344,7 +344,7 @@ async def test_a_credit_that_ends_is_told_for_each_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("max_pending", [0, -1])
 async def test_max_pending_must_be_at_least_one(tmp_path: Path, max_pending: int) -> None:
-    """A window of nothing is refused at once."""
+    """A smaller value raises immediately."""
     async with FakeClient(Server(), tmp_path) as client:
         with pytest.raises(ValueError, match="max_pending must be at least 1"):
             client.as_completed(["p"], max_pending=max_pending)

@@ -17,7 +17,7 @@ from tests.support.restarts import set_duration
 if TYPE_CHECKING:
     from tests.support.restarts import Service
 
-pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+pytest.importorskip("av", reason="the sandbox renders with the extra `media`")
 
 
 @pytest.fixture

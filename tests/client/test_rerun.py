@@ -18,7 +18,7 @@ from omni_async import (
 if TYPE_CHECKING:
     from tests.support.restarts import Service
 
-pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+pytest.importorskip("av", reason="the sandbox renders with the extra `media`")
 
 
 @pytest.fixture
@@ -56,20 +56,20 @@ async def test_another_request_under_the_same_key_is_refused(service: Service) -
     assert service.submits == 1
 
 
-@pytest.mark.parametrize("harm", ["removed", "emptied", "cut", "overwritten", "a folder in its place"])
-async def test_a_missing_or_broken_clip_is_downloaded_again(service: Service, harm: str) -> None:
+@pytest.mark.parametrize("damage", ["removed", "emptied", "cut", "overwritten", "a folder in its place"])
+async def test_a_missing_or_broken_clip_is_downloaded_again(service: Service, damage: str) -> None:
     """A completed job whose file is missing or incomplete is downloaded again without a payment."""
     async with service.client() as client:
         path = await client.submit("a fox", key="fox")
-    whole = path.read_bytes()
+    content = path.read_bytes()
     path.unlink()
-    if harm == "emptied":
+    if damage == "emptied":
         path.touch()
-    elif harm == "cut":
-        path.write_bytes(whole[:-5])
-    elif harm == "overwritten":
-        path.write_bytes(b"<html>" + whole[6:])
-    elif harm == "a folder in its place":
+    elif damage == "cut":
+        path.write_bytes(content[:-5])
+    elif damage == "overwritten":
+        path.write_bytes(b"<html>" + content[6:])
+    elif damage == "a folder in its place":
         path.mkdir()
         async with service.client() as client:
             with pytest.raises(DownloadError):
@@ -77,7 +77,7 @@ async def test_a_missing_or_broken_clip_is_downloaded_again(service: Service, ha
         path.rmdir()
     async with service.client() as client:
         assert await client.submit("a fox", key="fox") == path
-    assert path.read_bytes() == whole
+    assert path.read_bytes() == content
     assert service.submits == 1
     assert service.row("fox").status is JobStatus.COMPLETED
 
@@ -101,14 +101,14 @@ async def test_a_moved_folder_is_recognized(service: Service) -> None:
     """If clips and ledger are moved together, nothing is downloaded or sent, in any later run."""
     async with service.client() as client:
         await client.submit("a fox", key="fox")
-    there = service.folder.with_name("moved")
-    shutil.move(service.folder, there)
-    service.folder = there
+    moved = service.folder.with_name("moved")
+    shutil.move(service.folder, moved)
+    service.folder = moved
     for _ in range(2):
         async with service.client() as client:
-            assert await client.submit("a fox", key="fox") == there / "fox.mp4"
+            assert await client.submit("a fox", key="fox") == moved / "fox.mp4"
     assert service.sandbox.record.downloads == 1
-    assert service.row("fox").paths == (str(there / "fox.mp4"),)
+    assert service.row("fox").paths == (str(moved / "fox.mp4"),)
 
 
 async def test_a_failed_job_is_not_resubmitted_automatically(service: Service) -> None:
@@ -136,10 +136,10 @@ async def test_without_a_ledger_every_run_pays(service: Service) -> None:
 
 async def test_a_ledger_can_be_outside_the_output_folder(service: Service, tmp_path: Path) -> None:
     """`ledger=` names a file, whose folder is created."""
-    place = tmp_path / "books" / "of" / "2026.db"
+    path = tmp_path / "ledgers" / "of" / "2026.db"
     for _ in range(2):
-        async with service.client(ledger=place) as client:
+        async with service.client(ledger=path) as client:
             await client.submit("a fox", key="fox")
     assert service.submits == 1
-    assert place.is_file()
+    assert path.is_file()
     assert not list(Path(service.folder).glob("ledger*"))

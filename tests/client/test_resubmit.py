@@ -22,7 +22,7 @@ from tests.support.resuming import resumed
 if TYPE_CHECKING:
     from tests.support.restarts import Service
 
-pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+pytest.importorskip("av", reason="the sandbox renders with the extra `media`")
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ async def test_resubmit_of_a_completed_job_returns_its_clip(service: Service) ->
     async with service.client() as client:
         assert await client.resubmit("fox") == path
         with pytest.raises(JobError, match="has no such key"):
-            await client.resubmit("nobody")
+            await client.resubmit("unknown")
     assert service.submits == 1
 
 

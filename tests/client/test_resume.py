@@ -24,7 +24,7 @@ from tests.support.resuming import resumed
 if TYPE_CHECKING:
     from tests.support.restarts import Service
 
-pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+pytest.importorskip("av", reason="the sandbox renders with the extra `media`")
 
 
 @pytest.fixture
@@ -59,18 +59,18 @@ async def test_resume_continues_every_unfinished_job(service: Service) -> None:
         assert await resumed(client) == []
 
 
-@pytest.mark.parametrize("trouble", [["http_502_check", "garbage_check", "drop_check"], ["no_link", "no_link"]])
-async def test_an_old_job_is_checked_until_a_check_is_conclusive(service: Service, trouble: list[str]) -> None:
+@pytest.mark.parametrize("faults", [["http_502_check", "garbage_check", "drop_check"], ["no_link", "no_link"]])
+async def test_an_old_job_is_checked_until_a_check_is_conclusive(service: Service, faults: list[str]) -> None:
     """The job is older than any timeout, but an inconclusive check does not make it timed_out."""
     async with service.interrupted() as client:
         await client.submit("a fox", key="fox").accepted()
     service.set_row("fox", accepted_at=1.0)
     await asyncio.sleep(0.3)  # it is finished on the server
-    service.sandbox.script("check", trouble)
+    service.sandbox.script("check", faults)
     async with service.client() as client:
         (job,) = await resumed(client)
         assert (await job).is_file()
-    assert sum(service.sandbox.record.faults[name] for name in set(trouble)) == len(trouble)
+    assert sum(service.sandbox.record.faults[name] for name in set(faults)) == len(faults)
     assert service.submits == 1
 
 

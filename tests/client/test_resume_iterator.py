@@ -1,4 +1,4 @@
-"""`client.resume()` takes unfinished jobs up lazily, from the oldest to the newest, and never twice."""
+"""`client.resume()` resumes unfinished jobs lazily, from the oldest to the newest, and never twice."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def test_jobs_are_yielded_oldest_first_while_they_run(tmp_path: Path) -> N
 
 
 async def test_no_more_than_max_pending_are_unfinished(tmp_path: Path) -> None:
-    """The rest waits in the ledger until a job ends, whether or not somebody iterates."""
+    """The others wait in the ledger until a job ends, whether or not the caller iterates."""
     store, server = await store_with(tmp_path, 12), Server(duration=10)
     async with FakeClient(server, tmp_path, ledger=store) as client:
         live = []
@@ -53,8 +53,8 @@ async def test_no_more_than_max_pending_are_unfinished(tmp_path: Path) -> None:
         assert server.most_in_flight == 3
 
 
-async def test_jobs_are_taken_up_although_nothing_iterates(tmp_path: Path) -> None:
-    """Calling `resume` is enough; leaving the block then takes up all of them, a few at a time, and waits for them."""
+async def test_jobs_are_resumed_without_iterating(tmp_path: Path) -> None:
+    """Leaving the block resumes all of them, a few at a time, and waits for them."""
     store, server = await store_with(tmp_path, 7), Server()
     async with FakeClient(server, tmp_path, ledger=store) as client:
         client.resume(max_pending=2)
@@ -63,7 +63,7 @@ async def test_jobs_are_taken_up_although_nothing_iterates(tmp_path: Path) -> No
 
 
 async def test_a_job_that_was_submitted_meanwhile_is_not_submitted_again(tmp_path: Path) -> None:
-    """A page may be old when its last job is taken up: the row is read again, and a finished job is left alone."""
+    """Rows are read again before they are resumed, so a job finished meanwhile is left alone."""
     durations = iter([5.0, 20.0, 40.0, 5.0])
     store, server = await store_with(tmp_path, 4), Server(duration=lambda: next(durations))
     async with FakeClient(server, tmp_path, ledger=store) as client:
@@ -75,7 +75,7 @@ async def test_a_job_that_was_submitted_meanwhile_is_not_submitted_again(tmp_pat
     assert len(server.tasks) == 4
 
 
-async def test_live_jobs_are_yielded_as_they_are(tmp_path: Path) -> None:
+async def test_a_running_job_is_yielded_as_the_same_object(tmp_path: Path) -> None:
     """A job of this client that is still running is the same `Job` object."""
     async with FakeClient(Server(duration=50), tmp_path) as client:
         job = client.submit("p")
@@ -83,7 +83,7 @@ async def test_live_jobs_are_yielded_as_they_are(tmp_path: Path) -> None:
         assert await resumed(client) == [job]
 
 
-async def test_they_can_be_had_as_they_finish(tmp_path: Path) -> None:
+async def test_as_completed_accepts_resume(tmp_path: Path) -> None:
     """`as_completed` takes what `resume` returns."""
     durations = iter([30.0, 10.0, 20.0])
     store, server = await store_with(tmp_path, 3), Server(duration=lambda: next(durations))
@@ -91,8 +91,8 @@ async def test_they_can_be_had_as_they_finish(tmp_path: Path) -> None:
         assert [job.key async for job in client.as_completed(client.resume())] == ["k1", "k2", "k0"]
 
 
-async def test_a_store_that_cannot_be_read_raises_where_one_iterates(tmp_path: Path) -> None:
-    """The error is the user's to handle, and does not end the client."""
+async def test_an_unreadable_store_raises_in_the_iteration(tmp_path: Path) -> None:
+    """The client continues to work."""
 
     class Broken(MemoryJobStore):
         async def unfinished(self, after: int = 0, limit: int = 1000) -> RecordPage:  # type: ignore[override]
@@ -105,7 +105,7 @@ async def test_a_store_that_cannot_be_read_raises_where_one_iterates(tmp_path: P
 
 
 async def test_max_pending_must_be_at_least_one(tmp_path: Path) -> None:
-    """A window of nothing is refused immediately."""
+    """A smaller value raises immediately."""
     async with FakeClient(Server(), tmp_path) as client:
         with pytest.raises(ValueError, match=r"resume\(max_pending=0\)"):
             client.resume(max_pending=0)

@@ -1,4 +1,4 @@
-"""What one run has found out about the server, the next one begins with: limits and durations, from the ledger."""
+"""Limits and durations learned in one run are saved in the ledger and used by the next."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 async def run(server: Server, folder: Path, ledger: MemoryJobStore, jobs: int) -> FakeClient:
-    """Make some clips, and give the client that has made them."""
+    """Make some clips, and return the client that has made them."""
     async with FakeClient(server, folder, ledger=ledger) as client:
         await asyncio.gather(*[client.submit(f"p{number}") for number in range(jobs)])
     return client
 
 
-async def test_a_rate_is_not_found_twice(tmp_path: Path) -> None:
-    """The first run meets refusals; the next one knows the rate, and meets fewer."""
+async def test_a_rate_is_learned_once(tmp_path: Path) -> None:
+    """The first run meets refusals. The next one knows the rate and meets fewer."""
     ledger = MemoryJobStore()
     first = await run(Server(per_second=2, duration=5), tmp_path, ledger, 60)
     again = await run(Server(per_second=2, duration=5), tmp_path, ledger, 60)
@@ -32,8 +32,8 @@ async def test_a_rate_is_not_found_twice(tmp_path: Path) -> None:
     assert again.statistics().rate_limited <= 1
 
 
-async def test_a_capacity_is_not_found_twice(tmp_path: Path) -> None:
-    """The same with tasks at once."""
+async def test_a_concurrency_limit_is_learned_once(tmp_path: Path) -> None:
+    """The next run meets fewer refusals."""
     ledger = MemoryJobStore()
     first = await run(Server(capacity=5, duration=20), tmp_path, ledger, 30)
     again = await run(Server(capacity=5, duration=20), tmp_path, ledger, 30)
@@ -49,8 +49,8 @@ async def test_a_capacity_is_not_found_twice(tmp_path: Path) -> None:
         '{"server": "http://elsewhere.test", "per_second": 0.01, "at_once": 1, "burst": 0}',
     ],
 )
-async def test_what_does_not_fit_is_forgotten(tmp_path: Path, fact: str) -> None:
-    """Facts of another version, or of another server, are as none."""
+async def test_invalid_saved_limits_are_ignored(tmp_path: Path, fact: str) -> None:
+    """Facts of another version, or of another server, have no effect."""
     ledger = MemoryJobStore()
     await ledger.set_fact("limits", fact)
     async with FakeClient(server := Server(duration=5), tmp_path, ledger=ledger) as client:
@@ -59,8 +59,8 @@ async def test_what_does_not_fit_is_forgotten(tmp_path: Path, fact: str) -> None
         assert server.now() - began < 30
 
 
-async def test_limits_are_kept_while_the_client_works(tmp_path: Path) -> None:
-    """They are in the ledger before the client is closed: it may never be."""
+async def test_limits_are_saved_while_the_client_works(tmp_path: Path) -> None:
+    """They are in the ledger before the client is closed."""
     ledger = MemoryJobStore()
     async with FakeClient(Server(per_second=2, duration=5), tmp_path, ledger=ledger) as client:
         await asyncio.gather(*[client.submit(f"p{number}") for number in range(60)])
@@ -68,8 +68,8 @@ async def test_limits_are_kept_while_the_client_works(tmp_path: Path) -> None:
     assert fact["per_second"] == pytest.approx(2, rel=0.3)
 
 
-async def test_durations_are_not_learnt_twice(tmp_path: Path) -> None:
-    """A later run knows from its first job on how long jobs take, and looks less often."""
+async def test_durations_are_learned_once(tmp_path: Path) -> None:
+    """A later run knows from its first job how long jobs take, and checks less often."""
     ledger = MemoryJobStore()
     for _ in range(2):
         await run(server := Server(duration=100), tmp_path, ledger, 20)

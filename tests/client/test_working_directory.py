@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class InlineClient(MemoryClient):
-    """A client over a ledger in a file, on virtual time; the file is in the output folder unless it is named."""
+    """A client over a ledger file on virtual time; the file is in the output folder by default."""
 
     def __init__(self, server: MemoryServer, ledger: Any = ..., **settings: Any) -> None:
         super().__init__(server, ledger=ledger, **settings)
@@ -42,20 +42,20 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 async def test_clips_and_ledger_stay_together_when_the_working_directory_changes(
     tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch, moment: str, ledger: Any
 ) -> None:
-    """Both are where relative paths pointed to when the client was made, whenever the program moves away."""
+    """Relative paths are resolved when the client is made."""
     events: list[JobEvent] = []
     client = InlineClient(MemoryServer(), output_dir="clips", ledger=ledger, on_event=events.append)
 
-    def now(it_is: str) -> None:
-        if moment == it_is:
+    def change_directory(at: str) -> None:
+        if moment == at:
             monkeypatch.chdir(elsewhere)
 
-    now("before entering")
+    change_directory("before entering")
     async with client:
-        now("before submitting")
+        change_directory("before submitting")
         job = client.submit("a fox", key="fox")
         await job.accepted()
-        now("while running")
+        change_directory("while running")
         path = await job
     expected = tmp_path / "clips" / "fox.mp4"
     assert path == expected
@@ -70,7 +70,7 @@ async def test_clips_and_ledger_stay_together_when_the_working_directory_changes
 async def test_a_later_run_finds_the_clips_of_a_relative_folder(
     tmp_path: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run that starts in the same directory continues there; one that starts elsewhere has a folder of its own."""
+    """A run in the same directory continues there; a run elsewhere has its own folder."""
     server = MemoryServer()
     for folder, posts in ((tmp_path, 1), (tmp_path, 1), (elsewhere, 2)):
         monkeypatch.chdir(folder)
@@ -79,8 +79,8 @@ async def test_a_later_run_finds_the_clips_of_a_relative_folder(
         assert len(server.posts) == posts
 
 
-async def test_a_moved_folder_is_found_under_its_new_name(tmp_path: Path) -> None:
-    """Clips and ledger moved together: nothing is submitted or downloaded, and a reader gives the new paths."""
+async def test_a_moved_folder_has_new_paths(tmp_path: Path) -> None:
+    """If clips and ledger are moved together, nothing is sent or downloaded, and a reader returns the new paths."""
     server = MemoryServer()
     async with InlineClient(server, output_dir=tmp_path / "clips") as client:
         await client.submit("a fox", key="fox")
@@ -93,10 +93,10 @@ async def test_a_moved_folder_is_found_under_its_new_name(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("is_moved", [True, False])
-async def test_another_output_folder_for_the_same_ledger_is_a_warning(
+async def test_another_output_folder_for_the_same_ledger_warns(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, is_moved: bool
 ) -> None:
-    """Clips that stay in the old folder are downloaded again, without paying; where they were moved, none is."""
+    """Clips left in the old folder are downloaded again; clips that were moved are not."""
     server, ledger = MemoryServer(), tmp_path / "ledger.db"
     async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
         await client.submit("a fox", key="fox")
@@ -111,5 +111,5 @@ async def test_another_output_folder_for_the_same_ledger_is_a_warning(
 
 
 def test_the_repr_of_a_client_names_the_absolute_folder(tmp_path: Path, elsewhere: Path) -> None:
-    """So that a log shows where its clips are."""
+    """A log shows where the clips are."""
     assert f"output_dir='{tmp_path}/clips'" in repr(OmniClient("sk-test", output_dir="clips"))

@@ -1,4 +1,4 @@
-"""Chains on virtual time: each turn leaves as soon as the one before is finished on the server, many side by side."""
+"""A child is sent as soon as its parent has finished on the server, on virtual time."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 EXT = "Omni-Flash-Ext"
 
 
-async def test_a_turn_does_not_wait_for_the_clip_before_it(tmp_path: Path) -> None:
-    """While the first clip is still on its way, the second and the third turn are accepted."""
+async def test_a_child_does_not_wait_for_the_clip_of_its_parent(tmp_path: Path) -> None:
+    """While the first clip is being downloaded, its child and grandchild are accepted."""
     server = Server(duration=5)
     server.on_download = lambda _: "stall"  # no clip ever comes
     async with left_by_error(FakeClient(server, tmp_path)) as client:
@@ -32,8 +32,8 @@ async def test_a_turn_does_not_wait_for_the_clip_before_it(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("is_from_file", [False, True], ids=["extend", "file"])
-async def test_many_chains_side_by_side(tmp_path: Path, is_from_file: bool) -> None:
-    """A hundred chains of three: three hundred posts, each turn after its parent, no chain behind another."""
+async def test_a_hundred_chains_run_concurrently(tmp_path: Path, is_from_file: bool) -> None:
+    """Each of 300 jobs is sent after its parent, and no chain waits for another."""
     server, chains = Server(duration=30), 100
     async with FakeClient(server, tmp_path) as client:
         if is_from_file:
@@ -63,8 +63,8 @@ async def test_many_chains_side_by_side(tmp_path: Path, is_from_file: bool) -> N
     assert server.most_in_flight > chains / 2
 
 
-async def test_one_job_with_very_many_children(tmp_path: Path) -> None:
-    """Three hundred jobs that extend the same one are all sent once it is finished, in their order."""
+async def test_a_job_can_have_many_children(tmp_path: Path) -> None:
+    """Three hundred jobs that extend the same one are sent in order once it has finished."""
     server = Server(duration=5)
     async with FakeClient(server, tmp_path) as client:
         first = client.submit("first")
@@ -74,8 +74,8 @@ async def test_one_job_with_very_many_children(tmp_path: Path) -> None:
     assert {post.body.get("extend_from_task_id") for post in server.posts[1:]} == {first.task_id}
 
 
-async def test_what_cannot_be_extended_is_refused_at_once(tmp_path: Path) -> None:
-    """A model that goes on from nothing, or a video beside a parent: `extend` raises, nothing is sent."""
+async def test_an_invalid_extension_raises_immediately(tmp_path: Path) -> None:
+    """A model that cannot extend, or a video beside a parent, raises, and nothing is sent."""
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         fixed, free = client.submit("a", model=EXT), client.submit("b", model="gemini-omni-1.1-flash", resolution="4k")
@@ -85,22 +85,22 @@ async def test_what_cannot_be_extended_is_refused_at_once(tmp_path: Path) -> Non
             free.extend("more", video_urls=["https://example.com/a.mp4"])
         with pytest.raises(ValueError, match="cannot extend another task"):
             free.extend("more", model=EXT)
-        to_old = free.extend("more", model="gemini-omni-flash-preview")  # its 4k is not handed down to this model
+        to_old = free.extend("more", model="gemini-omni-flash-preview")  # its 4k is not inherited by this model
         await asyncio.gather(fixed, free, to_old)
     assert [post.body.get("resolution") for post in server.posts] == [None, "4k", None]
     assert len(client.memory._records) == 3
 
 
-async def test_an_unknown_model_is_warned_of_once(tmp_path: Path) -> None:
-    """One warning for each id, however many jobs; those of the table give none; what is asked for is sent."""
+async def test_an_unknown_model_warns_once(tmp_path: Path) -> None:
+    """There is one warning per id, none for known models, and the requested model is sent."""
     server = Server()
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         async with FakeClient(server, tmp_path) as client:
             jobs = [client.submit(f"{number}", model="gemini-omni-1.2-flash", duration=15) for number in range(3)]
             jobs += [client.submit(VideoRequest(model="sora-2", prompt="x")), client.submit("known")]
             jobs.append(jobs[0].extend("more"))
             await asyncio.gather(*jobs)
-    assert [each.category for each in told] == [UnknownModelWarning] * 2
-    assert ["1.2-flash" in str(each.message) for each in told] == [True, False]
+    assert [each.category for each in caught] == [UnknownModelWarning] * 2
+    assert ["1.2-flash" in str(each.message) for each in caught] == [True, False]
     assert server.posts[0].body == {"model": "gemini-omni-1.2-flash", "prompt": "0", "duration": 15}

@@ -1,4 +1,4 @@
-"""A property test: whatever crashes, faults and replies a history holds, no clip is lost and none is paid twice."""
+"""A property test: in any history of crashes, faults and replies no clip is lost and none is paid for twice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.histories import Crash, Plan, World
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# `OMNI_HISTORIES=5000 pytest tests/rooms/test_histories.py` looks at so many, other ones each time.
+# `OMNI_HISTORIES=5000 pytest tests/guarantees/test_histories.py` runs 5000 examples, different ones each time.
 MANY = int(os.environ.get("OMNI_HISTORIES", "0"))
 
 SUBMITS = [
@@ -59,13 +59,13 @@ crashes = st.sampled_from(sorted(LATEST)).flatmap(
 
 
 def faults(kinds: list[Any], most: int) -> st.SearchStrategy[tuple[Any, ...]]:
-    """Give a script of faults; None lets a request pass."""
+    """Return a script of faults; None lets a request pass."""
     return st.lists(st.none() | st.sampled_from(kinds), max_size=most).map(tuple)
 
 
 @st.composite
 def plans(draw: st.DrawFn) -> Plan:
-    """Give a history."""
+    """Return a history."""
     count = draw(st.integers(1, 5))
     parents = tuple(draw(st.none() | st.integers(0, number - 1)) if number else None for number in range(count))
     return Plan(
@@ -86,14 +86,14 @@ def plans(draw: st.DrawFn) -> Plan:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
-    """Let work on files be done in the loop, and be a moment in which the client may die."""
+    """Run file operations in the event loop, and let the client crash in them."""
     current: dict[str, World] = {}
 
-    async def work_on_files(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    async def run_in_loop(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
         current["world"].passes("file")
         return await run_inline(work, *args, **options)
 
-    monkeypatch.setattr(anyio.to_thread, "run_sync", work_on_files)
+    monkeypatch.setattr(anyio.to_thread, "run_sync", run_in_loop)
     return current
 
 
@@ -107,8 +107,9 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 @given(plan=plans())
-def test_no_clip_is_lost_and_none_is_paid_twice(plan: Plan, files: dict[str, World]) -> None:
-    """Paid at most once per key where keys are honoured, whole clips only, and no accepted task forgotten."""
+@pytest.mark.slow
+def test_no_clip_is_lost_or_paid_for_twice(plan: Plan, files: dict[str, World]) -> None:
+    """Where keys are honoured each is paid for once, clips are complete, and no accepted task is forgotten."""
     random.seed(7)
     with tempfile.TemporaryDirectory() as folder:
         files["world"] = world = World(plan, Path(folder))

@@ -35,7 +35,7 @@ async def _broken() -> None:
     raise ZeroDivisionError("a bug")
 
 
-def plant_bug(room: str, server: Server) -> None:
+def plant_bug(stage: str, server: Server) -> None:
     """Make a stage of the client raise from some moment on."""
 
     def bug(_: object) -> Fault:
@@ -46,19 +46,19 @@ def plant_bug(room: str, server: Server) -> None:
     def bug_at_submit(post: Post) -> Fault:
         return bug(post)
 
-    if room == "submitter":
+    if stage == "submitter":
         server.on_submit = bug_at_submit
-    elif room == "poller":
+    elif stage == "poller":
         server.on_check = bug
-    elif room == "downloader":
+    elif stage == "downloader":
         server.on_download = bug
 
 
-@pytest.mark.parametrize("room", ["dispatcher", "submitter", "poller", "downloader"])
-async def test_a_bug_in_a_stage_reaches_waiters_and_the_block(tmp_path: Path, room: str) -> None:
+@pytest.mark.parametrize("stage", ["dispatcher", "submitter", "poller", "downloader"])
+async def test_a_bug_in_a_stage_reaches_waiters_and_the_block(tmp_path: Path, stage: str) -> None:
     """Each waiter gets `ClientClosed` caused by the bug, and the block raises the bug."""
     server = Server(duration=25)
-    plant_bug(room, server)
+    plant_bug(stage, server)
 
     async def block() -> None:
         async with FakeClient(server, tmp_path, ledger=BuggyLedger()) as client:
@@ -66,7 +66,7 @@ async def test_a_bug_in_a_stage_reaches_waiters_and_the_block(tmp_path: Path, ro
             await asyncio.sleep(29)
             waiters += [asyncio.ensure_future(client.submit(f"q{number}")) for number in range(10)]
             await asyncio.sleep(1)
-            waiters.append(asyncio.ensure_future(client.submit("r", key="bug" if room == "dispatcher" else "fine")))
+            waiters.append(asyncio.ensure_future(client.submit("r", key="bug" if stage == "dispatcher" else "fine")))
             async with asyncio.timeout(100):
                 results = await asyncio.gather(*waiters, return_exceptions=True)
             closed = [result for result in results if isinstance(result, BaseException)]

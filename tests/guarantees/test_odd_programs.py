@@ -1,4 +1,4 @@
-"""Programs and servers that are odd but legal: none may lose a clip, pay twice, hang, or bring a client down."""
+"""Unusual but valid programs and servers do not lose a clip, pay twice, hang, or stop a client."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 # Keys and handles
 
 
-async def test_bought_again_and_asked_for_in_one_breath_is_one_job(tmp_path: Path) -> None:
-    """`again` and `submit` of the same key at once buy one clip, and both get it; another request is still refused."""
+async def test_concurrent_resubmit_and_submit_are_one_job(tmp_path: Path) -> None:
+    """Both return the same clip, which is paid for once. Another request is still refused."""
     server, ledger = Server(), MemoryJobStore()
     server.submit_script = script([refusal(400, "invalid_request_error")])
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
@@ -60,7 +60,7 @@ async def test_bought_again_and_asked_for_in_one_breath_is_one_job(tmp_path: Pat
 
 
 async def test_cancelling_a_second_handle_cancels_the_job(tmp_path: Path) -> None:
-    """A live task that is attached once more is one job: given up by either handle, it is counted and recorded once."""
+    """A running task that is attached again is one job, counted and recorded once."""
     server, ledger = Server(), MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         job = client.submit("a prompt", key="scene")
@@ -77,16 +77,16 @@ async def test_cancelling_a_second_handle_cancels_the_job(tmp_path: Path) -> Non
     assert await ledger.find(server.posts[0].task_id or "") is None
 
 
-async def test_cancelling_what_is_done_after_leaving_is_harmless(tmp_path: Path) -> None:
-    """`job.cancel()` in somebody's `finally`, after the client was left, is False and raises nothing."""
+async def test_cancelling_a_finished_job_after_leaving_returns_false(tmp_path: Path) -> None:
+    """`job.cancel()` in a `finally` block raises nothing."""
     async with FakeClient(Server(), tmp_path) as client:
         job = client.submit("a prompt")
     assert job.cancel() is False
     assert await job
 
 
-async def test_a_child_of_a_job_that_was_turned_away_is_never_sent(tmp_path: Path) -> None:
-    """The key of its parent names another request: no later run may extend that one's clip in its place."""
+async def test_a_child_of_a_refused_key_is_never_sent(tmp_path: Path) -> None:
+    """Its parent's key names another request, whose clip must not be extended instead."""
     server, ledger = Server(), MemoryJobStore()
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         await client.submit("the old prompt", key="scene")
@@ -105,27 +105,27 @@ async def test_a_child_of_a_job_that_was_turned_away_is_never_sent(tmp_path: Pat
 # Requests
 
 
-async def test_a_request_copied_with_nonsense_is_refused_at_once(tmp_path: Path) -> None:
-    """`model_copy(update=...)` checks nothing, so `submit` does: before anything is recorded."""
+async def test_an_invalid_copy_of_a_request_is_rejected(tmp_path: Path) -> None:
+    """`model_copy(update=...)` does not validate, so `submit` does, before anything is recorded."""
     server, base = Server(), VideoRequest(prompt="a prompt")
     async with FakeClient(server, tmp_path) as client:
-        for nonsense in ({"aspect_ratio": "1:1"}, {"aspect": "16:9"}, {"image_urls": [7]}):
+        for update in ({"aspect_ratio": "1:1"}, {"aspect": "16:9"}, {"image_urls": [7]}):
             with pytest.raises(ValidationError):
-                client.submit(base.model_copy(update=nonsense))
+                client.submit(base.model_copy(update=update))
         await client.submit(base.model_copy(update={"prompt": "another", "aspect_ratio": "9:16"}))
     assert [post.body["aspect_ratio"] for post in server.posts] == ["9:16"]
 
 
 @pytest.mark.parametrize("status", [JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING])
-async def test_a_row_of_another_version_stops_nobody_else(tmp_path: Path, status: JobStatus) -> None:
-    """A request that this version cannot send ends its own job; what is accepted already is fetched all the same."""
+async def test_an_unreadable_row_fails_only_its_job(tmp_path: Path, status: JobStatus) -> None:
+    """A request of another version cannot be sent, but a task already accepted is downloaded."""
     server, ledger = Server(), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         task_id = await client.submit("a prompt", key="scene").accepted()
     row = await ledger.find("scene")
     assert row is not None
-    odd = replace(row, request='{"prompt":"a prompt","shots":3}', status=status)
-    await ledger.save(odd if status is JobStatus.RUNNING else replace(odd, task_id=None))
+    changed = replace(row, request='{"prompt":"a prompt","shots":3}', status=status)
+    await ledger.save(changed if status is JobStatus.RUNNING else replace(changed, task_id=None))
     async with FakeClient(server, tmp_path, ledger=ledger) as client:
         (job,) = await resumed(client)
         assert await client.submit("good")
@@ -142,24 +142,24 @@ async def test_a_row_of_another_version_stops_nobody_else(tmp_path: Path, status
 
 
 @pytest.mark.parametrize("way", ["await", "gather"])
-async def test_what_follows_from_the_last_clip_is_waited_for_too(tmp_path: Path, way: str) -> None:
-    """A task that hands in the next job as soon as it has its clip goes on while the block is left normally."""
+async def test_leaving_waits_for_jobs_submitted_meanwhile(tmp_path: Path, way: str) -> None:
+    """A task that submits its next job after each clip continues while the block is left normally."""
     server, clips = Server(), []
 
-    async def one_after_the_other(client: FakeClient) -> None:
+    async def submit_in_turn(client: FakeClient) -> None:
         for prompt in ("first", "second", "third"):
             job = client.submit(prompt)
             clips.append(await job if way == "await" else (await asyncio.gather(job))[0])
 
     async with FakeClient(server, tmp_path) as client:
-        task = asyncio.create_task(one_after_the_other(client))
+        task = asyncio.create_task(submit_in_turn(client))
         await anyio.sleep(0.1)
     await task
     assert len(clips) == 3
 
 
-async def test_no_post_leaves_once_the_client_is_left(tmp_path: Path) -> None:
-    """A job that is being recorded as sent when the client is left in a hurry is not sent, and waits in the ledger."""
+async def test_no_submit_is_sent_after_leaving(tmp_path: Path) -> None:
+    """A job that is recorded as submitting when the client is left by an error waits in the ledger."""
     server, ledger = Server(), SlowLedger(0.5)
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         jobs = [client.submit(f"prompt {number}") for number in range(20)]
@@ -173,8 +173,8 @@ async def test_no_post_leaves_once_the_client_is_left(tmp_path: Path) -> None:
     assert sum(row.submits for row in rows) == posts
 
 
-def test_all_tasks_of_the_loop_cancelled(tmp_path: Path) -> None:
-    """Where somebody has cancelled every asyncio task there is, the client says that it is closed; nobody hangs."""
+def test_cancelling_every_asyncio_task_closes_the_client(tmp_path: Path) -> None:
+    """Waiters get `ClientClosed`, and nothing hangs."""
 
     async def program() -> None:
         client = FakeClient(Server(), tmp_path)
@@ -197,8 +197,8 @@ def test_all_tasks_of_the_loop_cancelled(tmp_path: Path) -> None:
 # Money
 
 
-async def test_a_cost_limit_does_not_wait_for_the_bill_of_a_job_nobody_follows(tmp_path: Path) -> None:
-    """A rejected key, whose job has been running since an earlier run, does not make the cost limit wait forever."""
+async def test_the_cost_limit_does_not_wait_for_a_job_that_is_not_followed(tmp_path: Path) -> None:
+    """The price of such a job, here of an earlier run, is never received."""
     server, ledger = Server(), MemoryJobStore()
     async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
         await client.submit("a prompt", key="scene").accepted()
@@ -211,8 +211,8 @@ async def test_a_cost_limit_does_not_wait_for_the_bill_of_a_job_nobody_follows(t
         assert client.statistics().in_flight == 0
 
 
-class SleepyClock(MemoryClock):
-    """A wall clock that went on while the event loop's stood still."""
+class SuspendedClock(MemoryClock):
+    """A wall clock that advances while that of the event loop does not, as in a suspended computer."""
 
     slept = 0.0
 
@@ -221,10 +221,10 @@ class SleepyClock(MemoryClock):
         return super().wall() + self.slept
 
 
-async def test_a_key_that_the_server_has_forgotten_is_not_sent_again(tmp_path: Path) -> None:
-    """An ambiguous job that waited for a day (a suspended laptop) is unknown: its idempotency key has expired."""
+async def test_an_expired_idempotency_key_is_not_resent(tmp_path: Path) -> None:
+    """An ambiguous job that was suspended for a day is unknown, because its key protects it no longer."""
     server = Server(submit_script=script(["lost"]))
-    clock, client = SleepyClock(), FakeClient(server, tmp_path)
+    clock, client = SuspendedClock(), FakeClient(server, tmp_path)
     client._clock = clock
     async with client:
         job = client.submit("a prompt")
@@ -241,12 +241,12 @@ async def test_a_key_that_the_server_has_forgotten_is_not_sent_again(tmp_path: P
 
 
 class ForgetfulServer(Server):
-    """Names a second video in its first reply about a finished task, and never again."""
+    """Names a second video in its first response about a finished task only."""
 
     named = 0
 
     def view(self, task: FakeTask) -> dict[str, Any]:
-        """Give a task as a check shows it."""
+        """Return a task as a check shows it."""
         seen = super().view(task)
         if task.body["prompt"] == "two" and "result" in seen:
             self.named += 1
@@ -255,8 +255,8 @@ class ForgetfulServer(Server):
         return seen
 
 
-async def test_a_task_that_names_fewer_videos_than_before(tmp_path: Path) -> None:
-    """The one that is gone cannot be delivered, and the error says so; other jobs are not touched."""
+async def test_a_video_that_a_task_no_longer_names_fails_its_download(tmp_path: Path) -> None:
+    """Its job raises a DownloadError; other jobs are not affected."""
     server = ForgetfulServer(on_download=lambda url: refusal(404) if server.named == 1 and "task" in url else None)
     async with FakeClient(server, tmp_path, retry=Retry(timeout=20)) as client:
         jobs: list[Job] = [client.submit("two"), client.submit("one")]
@@ -266,8 +266,8 @@ async def test_a_task_that_names_fewer_videos_than_before(tmp_path: Path) -> Non
         assert jobs[0].status is JobStatus.DOWNLOAD_FAILED
 
 
-async def test_a_long_and_honest_retry_after_is_not_asked_to_death(tmp_path: Path) -> None:
-    """A window of an hour, told to the second: longer than any budget, so it is tried, but ever more seldom."""
+async def test_a_window_of_an_hour_is_probed_rarely(tmp_path: Path) -> None:
+    """Retry-After exceeds the retry timeout, so the server is probed, at growing intervals."""
     server = Server(window=(100, 3600.0), duration=10)
     async with FakeClient(server, tmp_path) as client:
         await asyncio.gather(*(client.submit(f"prompt {number}") for number in range(120)))
@@ -277,22 +277,22 @@ async def test_a_long_and_honest_retry_after_is_not_asked_to_death(tmp_path: Pat
 # Folders and addresses
 
 
-def test_clients_that_prove_one_folder_at_once(tmp_path: Path) -> None:
-    """Several clients of one process begin in the same folder at the same moment: none takes it for unusable."""
+def test_concurrent_checks_of_a_folder_succeed(tmp_path: Path) -> None:
+    """Several clients of one process can start in the same folder at the same moment."""
     with ThreadPoolExecutor(4) as threads:
-        for proof in [threads.submit(prepare_folder, tmp_path) for _ in range(1000)]:
-            proof.result()
+        for check in [threads.submit(prepare_folder, tmp_path) for _ in range(1000)]:
+            check.result()
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("tail", ["", "/", "/v1", "/v1/"])
-def test_an_address_as_programs_for_openai_have_it(tail: str) -> None:
-    """With or without `/v1` it is the same address: each job would else be refused by a 404, and count as failed."""
+def test_a_base_url_may_end_in_v1(tail: str) -> None:
+    """The suffix that OpenAI clients use is removed; it would make every request a 404."""
     assert validate_base_url(f"https://api.test/prefix{tail}") == "https://api.test/prefix"
 
 
-def test_two_clients_never_write_one_part_file(tmp_path: Path) -> None:
-    """One key, one folder, two ledgers: the second is told; else a clip of both might pass for a whole MP4."""
+def test_two_clients_never_write_the_same_part_file(tmp_path: Path) -> None:
+    """The second writer gets an error, since mixed bytes could pass for a complete MP4."""
     content = mp4("a clip")
     first, second = PartFile(tmp_path / "scene.mp4"), PartFile(tmp_path / "scene.mp4")
     first.append(content[:1000])

@@ -1,4 +1,4 @@
-"""The whole client against the sandbox, over real sockets, with every trouble that may pass at once."""
+"""The client against the sandbox over real sockets, with every passing fault at the same time."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from omni_async.api.transport import Transport
 
-av = pytest.importorskip("av", reason="the sandbox films with the extra `media`")
+av = pytest.importorskip("av", reason="the sandbox renders with the extra `media`")
 pytestmark = pytest.mark.timeout(120)
 
-# What ends a job, or the whole line, and rightly so; and what only takes long.
+# Faults that rightly end a job or all submits, and faults that only take long.
 FINAL = {
     "http_400", "http_401", "http_402", "http_403", "http_500_parameter", "http_401_check", "http_403_check",
     "idempotency_indeterminate", "redirect_submit", "never_link", "error_in_200",
@@ -45,14 +45,11 @@ class Client(OmniClient):
 
 
 @pytest.mark.slow
-async def test_every_trouble_that_may_pass_passes(tmp_path: Path) -> None:
-    """With each passing fault of the sandbox at three percent, sixty jobs make sixty tasks and sixty whole clips.
-
-    Every third of them refers to a local picture of its own, and uploads fail more often.
-    """
-    pictures = [tmp_path / f"{number}.png" for number in range(0, 60, 3)]
-    for picture in pictures:
-        picture.write_bytes(b"\x89PNG\r\n\x1a\n" + picture.name.encode())
+async def test_every_passing_fault_is_survived(tmp_path: Path) -> None:
+    """Sixty jobs make sixty tasks and clips, with each passing fault at 3 %, and upload faults at 20 %."""
+    images_on_disk = [tmp_path / f"{number}.png" for number in range(0, 60, 3)]
+    for image in images_on_disk:
+        image.write_bytes(b"\x89PNG\r\n\x1a\n" + image.name.encode())
     faults = {name: 0.2 if name.endswith("_upload") else 0.03 for name in sorted(set(FAULTS) - FINAL)}
     async with Sandbox(prerendered=True, median=0.5, max_in_flight=20, faults=faults, seed=1) as sandbox:
         retry, polling = (
@@ -87,8 +84,8 @@ def _difference(one: Image.Image, other: Image.Image) -> float:
 
 
 @pytest.mark.slow
-async def test_local_references_are_seen_in_the_clips(tmp_path: Path) -> None:
-    """A local picture is the ground of its clip, a local video that of another; a continuation begins where it was."""
+async def test_local_references_appear_in_the_clips(tmp_path: Path) -> None:
+    """A local image or video is the background of its clip, and an extension starts with the last frame."""
     Image.new("RGB", (300, 200), (240, 120, 20)).save(tmp_path / "amber.png")
     async with (
         Sandbox(median=0.05, seconds=3) as sandbox,
@@ -100,7 +97,7 @@ async def test_local_references_are_seen_in_the_clips(tmp_path: Path) -> None:
         more = amber.extend("c")
         paths = [await job for job in (amber, edited, plain, more)]
         assert sandbox.record.uploads == 1
-    corner = (0, 0, 40, 20)  # where nothing is painted over the ground
+    corner = (0, 0, 40, 20)  # where nothing is painted over the background
     amber_first, edited_first, plain_first, more_first = (_first_frame(path) for path in paths)
     red, green, blue = amber_first.convert("RGB").getpixel((5, 5))  # type: ignore[misc]
     assert red > 190 > green > 70 > blue

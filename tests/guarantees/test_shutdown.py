@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)
 
 
-SECONDS = 8.0  # "within seconds"
+SECONDS = 8.0  # what "within seconds" means
 
 
 async def settle(waiters: list[asyncio.Future[Any]]) -> list[object]:
@@ -39,14 +39,15 @@ def assert_no_asyncio_warnings(caplog: pytest.LogCaptureFixture) -> None:
     assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
-def _trouble(jitter: random.Random) -> Fault:
+def _random_fault(jitter: random.Random) -> Fault:
     return jitter.choices([None, "lost", "hang", refusal(429, retry_after="3")], [90, 4, 3, 3])[0]
 
 
 @pytest.mark.parametrize("seed", range(25))
-@pytest.mark.parametrize("way", ["exception", "cancel"])
+@pytest.mark.parametrize("how", ["exception", "cancel"])
+@pytest.mark.slow
 async def test_leaving_at_a_random_moment_ends_every_waiter(
-    tmp_path: Path, seed: int, way: str, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, seed: int, how: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every waiter of 200 jobs has an outcome within seconds, and no task remains."""
     jitter = random.Random(seed)
@@ -54,7 +55,7 @@ async def test_leaving_at_a_random_moment_ends_every_waiter(
         Server(duration=jitter.uniform(1, 60), latency=jitter.uniform(0.01, 2)),
         SlowLedger(seed % 3 * 0.02),
     )
-    server.on_submit = lambda post: _trouble(jitter)
+    server.on_submit = lambda post: _random_fault(jitter)
     server.on_check = lambda task_id: HTML if jitter.random() < 0.1 else None
     waiters: list[asyncio.Future[Any]] = []
     jobs: list[Job] = []
@@ -66,7 +67,7 @@ async def test_leaving_at_a_random_moment_ends_every_waiter(
             waiters.extend(asyncio.ensure_future(job) for job in jobs)
             waiters.extend(asyncio.ensure_future(job.accepted()) for job in jobs)
             await asyncio.sleep(leave_after)
-            if way == "exception":
+            if how == "exception":
                 raise ZeroDivisionError
             await asyncio.sleep(10_000)
 
@@ -74,11 +75,11 @@ async def test_leaving_at_a_random_moment_ends_every_waiter(
     task = asyncio.create_task(run())
     await asyncio.sleep(leave_after)
     began = server.now()
-    if way == "cancel":
+    if how == "cancel":
         task.cancel()
     await asyncio.wait({task}, timeout=1000)
     assert server.now() - began < SECONDS
-    if way == "cancel":
+    if how == "cancel":
         assert task.cancelled()
     else:
         assert isinstance(task.exception(), ZeroDivisionError)
@@ -224,8 +225,8 @@ async def test_an_anyio_timeout_can_leave_the_client(tmp_path: Path) -> None:
     assert not left_over()
 
 
-@pytest.mark.parametrize("way", ["in", "out"])
-async def test_waiters_in_a_task_group_get_their_outcome(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("how", ["in", "out"])
+async def test_waiters_in_a_task_group_get_their_outcome(tmp_path: Path, how: str) -> None:
     """The task group may be outside or inside of the block that is left by an error."""
     server = Server(duration=500)
 
@@ -243,7 +244,7 @@ async def test_waiters_in_a_task_group_get_their_outcome(tmp_path: Path, way: st
     async def swallow(job: Job) -> None:
         await job
 
-    if way == "in":
+    if how == "in":
         with pytest.raises(ExceptionGroup) as caught:
             await within()
         assert caught.group_contains(ZeroDivisionError)

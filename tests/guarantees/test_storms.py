@@ -1,4 +1,4 @@
-"""Laws that hold under any faults: random troubles and latencies by seed, and every job is done and paid once."""
+"""Under random faults and latencies, by seed, every job ends and is paid for once."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ PATIENT = Retry(timeout=3000, wait_initial=0.5, wait_max=30)
 
 
 class Chaos:
-    """Troubles by jitter: each seed has its own mixture."""
+    """Random faults; each seed has its own mixture."""
 
     def __init__(self, seed: int) -> None:
         self.jitter = random.Random(seed)
         self.share = self.jitter.uniform(0, 0.5)
         self.slowness = self.jitter.choice([0.01, 0.3, 3.0])
 
-    def trouble(self, *faults: Fault) -> Fault:
-        """Give one of these now and then."""
+    def fault(self, *faults: Fault) -> Fault:
+        """Return one of these faults or None at random."""
         return self.jitter.choice(faults) if self.jitter.random() < self.share else None
 
     def server(self) -> Server:
-        """Give a server that has these troubles."""
+        """Return a server that has these faults."""
         jitter = self.jitter
         server = Server(duration=jitter.uniform(1, 120), latency=self.slowness)
         server.retry_after = jitter.choice(["seconds", "date", None, "wrong"])
@@ -57,15 +57,15 @@ class Chaos:
             case 2:
                 server.capacity = jitter.randint(1, 12)
         busy = refusal(409, "conflict", "idempotency_in_progress", retry_after="2")
-        server.on_submit = lambda _: self.trouble(
+        server.on_submit = lambda _: self.fault(
             "lost", "lost 502", "hang", not_sent(), HTML, refusal(429), busy, response(200, b"{"),
             refusal(503, code="idempotency_unavailable"), TransportError("reset"),
         )  # fmt: skip
-        server.on_check = lambda _: self.trouble(
+        server.on_check = lambda _: self.fault(
             HTML, "hang", not_sent(), TransportError("reset"), response(200, b""), refusal(429, retry_after="3"),
             response(404, b"<html>"), response(500),
         )  # fmt: skip
-        server.on_download = lambda _: self.trouble(
+        server.on_download = lambda _: self.fault(
             "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"),
             Response(416), Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
         )  # fmt: skip
@@ -75,8 +75,8 @@ class Chaos:
 
 
 @pytest.mark.parametrize("seed", range(30))
-async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> None:
-    """Whatever happens on the way, sixty jobs make sixty tasks and sixty clips, and nothing is left over."""
+async def test_every_job_is_completed_and_paid_once(tmp_path: Path, seed: int) -> None:
+    """Sixty jobs make sixty tasks and sixty clips, and no asyncio task remains."""
     chaos = Chaos(seed)
     server = chaos.server()
     limits = Limits(
@@ -107,8 +107,8 @@ async def test_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> Non
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: Path, seed: int) -> None:
-    """The same with a client that is left by an error time and again, and taken up from its ledger."""
+async def test_every_job_is_completed_after_repeated_interruptions(tmp_path: Path, seed: int) -> None:
+    """The client is left by an error several times and resumed from its ledger."""
     chaos = Chaos(seed)
     server, ledger = chaos.server(), SlowLedger(chaos.jitter.choice([0.0, 0.02, 1.0]))
     async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
@@ -128,29 +128,29 @@ async def test_killed_again_and_again_every_job_is_done_and_paid_once(tmp_path: 
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_with_failures_and_cancellations_every_job_has_an_end(tmp_path: Path, seed: int) -> None:
-    """With tasks that fail, refusals and cancellations at random moments too, each job ends, and the sums are right."""
+async def test_every_job_ends_with_failures_and_cancellations(tmp_path: Path, seed: int) -> None:
+    """Tasks fail and jobs are cancelled at random moments, and the counts are right."""
     chaos = Chaos(seed)
     server, jitter = chaos.server(), chaos.jitter
-    troubles = server.on_submit
-    assert troubles is not None
-    server.on_submit = lambda post: refusal(400) if jitter.random() < 0.05 else troubles(post)
+    random_fault = server.on_submit
+    assert random_fault is not None
+    server.on_submit = lambda post: refusal(400) if jitter.random() < 0.05 else random_fault(post)
     ledger = SlowLedger(jitter.choice([0.0, 0.02, 1.0]))
     async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
         jobs = [client.submit(f"p{number}") for number in range(50)]
         jobs += [jitter.choice(jobs).extend(f"more {number}") for number in range(20)]
 
-        async def meddle() -> None:
+        async def interfere() -> None:
             for _ in range(30):
                 await asyncio.sleep(jitter.expovariate(1 / 5))
                 jitter.choice(jobs).cancel()
                 for task in list(server.tasks.values())[-1:]:
                     task.fails = jitter.random() < 0.5
 
-        meddler = asyncio.create_task(meddle())
+        interference = asyncio.create_task(interfere())
         async with asyncio.timeout(500_000):
             await asyncio.gather(*jobs, return_exceptions=True)
-        await meddler
+        await interference
         stats = client.statistics()
     assert stats.waiting == stats.in_flight == stats.downloading == 0
     assert stats.completed + stats.failed + stats.unresolved == 70

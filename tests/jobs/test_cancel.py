@@ -145,7 +145,7 @@ async def test_cancelling_between_download_attempts_frees_the_slot(tmp_path: Pat
         began = server.now()
         other = client.submit("q")
         assert (await other).is_file()
-        assert server.now() - began < 20 + 60, "the cancelled job held the only place"
+        assert server.now() - began < 20 + 60, "the cancelled job held the only slot"
         await asyncio.sleep(1000)
         assert (await client.submit("r")).is_file()
 

@@ -1,4 +1,4 @@
-"""Names of files: safe everywhere, short enough, and never one for two keys."""
+"""File names are safe on every file system, short enough, and unique per key."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _DEVICES = {"con", "prn", "aux", "nul", "conin$", "conout$"} | {
 }
 
 
-def _faults(name: str) -> list[str]:
-    """Say what some file system has against this name (Windows: the rules of `os.path.isreserved`)."""
+def _problems(name: str) -> list[str]:
+    """Return what a file system rejects in this name (Windows: the rules of `os.path.isreserved`)."""
     found = {
         "empty": not name,
         "a character": any(ord(character) < 32 or character in '/\\:*?"<>|\x7f' for character in name),
@@ -72,31 +72,31 @@ _ODD = [
 
 
 @pytest.mark.parametrize("key", _ODD)
-def test_odd_keys_give_safe_names(key: str) -> None:
-    """Every key gives a name that every file system accepts, within one folder."""
+def test_unusual_keys_give_safe_names(key: str) -> None:
+    """The name of every key is valid on every file system, and stays within the folder."""
     for name in (stem(key), stem_with_hash(key), FileNames().claim(key).removesuffix(".mp4")):
-        assert _faults(name) == []
+        assert _problems(name) == []
         assert len(name.encode()) <= 100
 
 
 @given(_KEYS)
 def test_any_key_gives_a_safe_name(key: str) -> None:
-    """Any text gives a safe name; further videos and the part file only add a suffix."""
-    assert _faults(stem(key)) == []
-    assert _faults(stem_with_hash(key)) == []
+    """Any text is a valid key. Further videos and the part file add only a suffix."""
+    assert _problems(stem(key)) == []
+    assert _problems(stem_with_hash(key)) == []
     assert max(len(stem(key).encode()), len(stem_with_hash(key).encode())) <= 100
     for index in (0, 1, 99):
         name = FileNames().claim(key, index)
         assert name.endswith(".mp4")
-        assert _faults(name) == []
+        assert _problems(name) == []
         assert len(name.encode()) <= 100 + len("-100.mp4")
 
 
 @pytest.mark.parametrize(
     "key", ["a", "red-apple-1f2e", "Übermut", "語", "a b", "x" * 100, "task_01KS1H7ZYSJWH1N779S2FSHTKA"]
 )
-def test_a_safe_key_is_its_own_name(key: str) -> None:
-    """A key that is safe as a file name is used unchanged."""
+def test_a_safe_key_is_its_file_name(key: str) -> None:
+    """The file is named exactly like the key."""
     assert FileNames().claim(key) == f"{key}.mp4"
     assert FileNames().claim(key, 1) == f"{key}-2.mp4"
 
@@ -110,7 +110,7 @@ def test_a_safe_key_is_its_own_name(key: str) -> None:
 @example([("x" * 200, 0), ("x" * 201, 0)])
 @example([("\ud800", 0), ("\ud801", 0), ("?", 0)])
 def test_no_two_videos_share_a_name(videos: list[tuple[str, int]]) -> None:
-    """Distinct keys, and distinct videos of a key, never share a file, even where case does not count."""
+    """Different keys and videos never share a file, not even on a case-insensitive file system."""
     names = FileNames()
     claimed = [names.claim(key, index) for key, index in videos]
     assert len({name.casefold() for name in claimed}) == len(videos)
@@ -131,15 +131,15 @@ def test_no_two_videos_share_a_name(videos: list[tuple[str, int]]) -> None:
     ],
 )
 def test_a_prompt_gives_a_readable_name(text: str, name: str) -> None:
-    """The slug is the first words, joined by hyphens."""
+    """It is made of the first words, joined by hyphens."""
     assert _slug(text) == name
 
 
 @given(st.text())
 def test_any_text_gives_a_short_safe_name(text: str) -> None:
-    """The slug is never empty, has at most 40 bytes, and nothing unsafe at its ends."""
+    """It has 1 to 40 bytes, and starts and ends with a safe character."""
     name = _slug(text)
     assert 0 < len(name.encode()) <= 40
-    assert not {"its start", "its end", "a character", "empty", "half a character"} & set(_faults(name))
+    assert not {"its start", "its end", "a character", "empty", "half a character"} & set(_problems(name))
     assert not name.startswith("-")
     assert not name.endswith("-")

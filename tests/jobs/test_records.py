@@ -1,4 +1,4 @@
-"""What is remembered of a job, and what is told of it."""
+"""Job records, events and statistics as values."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ _APPLE, _PEAR = VideoRequest(prompt="an apple").to_json(), VideoRequest(prompt="
 def test_the_same_key_is_reused_only_for_the_same_work(
     one: dict[str, Any], other: dict[str, Any], is_same: bool
 ) -> None:
-    """The same key gives the same job only if task or request are the same."""
+    """The same key stands for the same job only with the same task or request."""
     first, second = JobRecord(key="k", **one), JobRecord(key="k", **other)
     assert first.is_same_work(second) is is_same
     assert second.is_same_work(first) is is_same
 
 
-def test_changes_of_a_running_job_do_not_make_it_another() -> None:
-    """Idempotency keys, times and outcomes are no part of the work."""
+def test_the_outcome_of_a_job_is_not_part_of_its_work() -> None:
+    """Idempotency key, times and results may differ."""
     asked = JobRecord(key="k", request=_APPLE, idempotency_key="new", created_at=9)
     known = JobRecord(
         key="k",
@@ -62,8 +62,8 @@ def test_changes_of_a_running_job_do_not_make_it_another() -> None:
     assert asked.is_same_work(known)
 
 
-def test_a_new_record_has_spent_nothing() -> None:
-    """It waits, and nothing was sent."""
+def test_a_new_record_is_waiting_and_costs_nothing() -> None:
+    """It has no submits."""
     record = JobRecord(key="k")
     assert (record.status, record.submits, record.ambiguous_submits, record.cost) == (JobStatus.WAITING, 0, 0, None)
 
@@ -79,8 +79,8 @@ def test_a_new_record_has_spent_nothing() -> None:
         pytest.param(Statistics(waiting=3, cost=0.5), id="statistics"),
     ],
 )
-def test_records_are_frozen_and_picklable(thing: JobRecord | JobEvent | Statistics) -> None:
-    """They cannot be changed outside of the ledger, and another process gets the same."""
+def test_values_are_frozen_and_can_be_pickled(thing: JobRecord | JobEvent | Statistics) -> None:
+    """Another process gets an equal value."""
     assert pickle.loads(pickle.dumps(thing)) == thing
     with pytest.raises(FrozenInstanceError):
         setattr(thing, fields(thing)[0].name, "x")
@@ -89,8 +89,8 @@ def test_records_are_frozen_and_picklable(thing: JobRecord | JobEvent | Statisti
 @pytest.mark.parametrize(
     ("ambiguous_submits", "task_id", "expected"), [(0, "t", False), (1, None, False), (1, "t", True), (2, None, True)]
 )
-def test_paid_twice_takes_two_posts_that_may_have_been_accepted(
+def test_a_double_payment_takes_two_possibly_accepted_posts(
     ambiguous_submits: int, task_id: str | None, expected: bool
 ) -> None:
-    """One ambiguous outcome alone is one bill at most; with an acceptance, or a second one, there may be two."""
+    """One ambiguous submit is at most one bill; with an accepted or a second ambiguous one there may be two."""
     assert JobRecord(key="k", ambiguous_submits=ambiguous_submits, task_id=task_id).possibly_paid_twice is expected

@@ -34,21 +34,21 @@ def no_av(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("no_av")
-@pytest.mark.parametrize("fate", ["same", "changed", "gone"])
-async def test_an_ambiguous_video_is_resent_only_if_unchanged(tmp_path: Path, fate: str) -> None:
+@pytest.mark.parametrize("change", ["same", "changed", "gone"])
+async def test_an_ambiguous_video_is_resent_only_if_unchanged(tmp_path: Path, change: str) -> None:
     """The ledger does not keep its bytes. If they have changed, the job is unknown, and the error says why."""
     clip, ledger, server = video(tmp_path), MemoryJobStore(), Server()
     server.submit_script = script(["hang"])
     async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
         client.submit("p", video=clip, key="k")
         await anyio.sleep(5)
-    if fate == "changed":
+    if change == "changed":
         clip.write_bytes(mp4("another"))
-    elif fate == "gone":
+    elif change == "gone":
         clip.unlink()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         job = client.submit("p", video=clip, key="k")
-        if fate == "same":
+        if change == "same":
             assert (await job).is_file()
             assert server.posts[0].body == server.posts[1].body
             return
@@ -56,7 +56,7 @@ async def test_an_ambiguous_video_is_resent_only_if_unchanged(tmp_path: Path, fa
         assert isinstance(error, SubmitOutcomeUnknown)
         assert "the same request cannot be sent again" in str(error)
         assert str(clip) in str(error)
-        assert (await client.submit("others go on")).is_file()
+        assert (await client.submit("others continue")).is_file()
     assert job.status is JobStatus.UNKNOWN
     assert len(server.posts) == 2
 
@@ -106,7 +106,7 @@ async def test_a_video_that_changes_before_sending_is_read_again(tmp_path: Path)
     async with FakeClient(server, tmp_path / "clips", ledger=ledger, limits=Limits(submits_per_minute=1)) as client:
         first, job = client.submit("first"), client.submit("p", video=clip, key="k")
         await first.accepted()
-        await anyio.sleep(20)  # it is ready by now, and waits for the pace
+        await anyio.sleep(20)  # it is prepared by now, and waits for the submit rate
         clip.write_bytes(mp4("another"))
         await job
     assert len(server.posts) == 2

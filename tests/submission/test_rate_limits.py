@@ -33,12 +33,12 @@ async def test_a_429_pauses_every_submit_until_a_probe_succeeds(tmp_path: Path) 
         jobs = [client.submit(f"p{number}") for number in range(80)]
         await asyncio.gather(*(job.accepted() for job in jobs))
         refused = next(post for post in server.posts if getattr(post.outcome, "status", 0) == 429)
-        closed_at = refused.at + 1.0
-        after = [post for post in server.posts if post.at >= closed_at]
-        assert after[0].at - closed_at == pytest.approx(40, rel=0.06)
-        assert after[0].at >= closed_at + 40
+        paused_at = refused.at + 1.0
+        after = [post for post in server.posts if post.at >= paused_at]
+        assert after[0].at - paused_at == pytest.approx(40, rel=0.06)
+        assert after[0].at >= paused_at + 40
         assert after[1].at >= after[0].at + 1.0, "a second POST left before the probe was answered"
-        assert after[0].body == refused.body, "the refused job was at the head of the line"
+        assert after[0].body == refused.body, "the refused job was at the head of the queue"
         assert len(server.posts) == 81
         server.finish()
 
@@ -56,17 +56,17 @@ async def test_pauses_between_failed_probes_grow(tmp_path: Path) -> None:
         server.finish()
 
 
-@pytest.mark.parametrize("advice", ["seconds", "date", "none", "wrong", "huge"])
-async def test_all_jobs_are_accepted_with_any_retry_after(tmp_path: Path, advice: str) -> None:
+@pytest.mark.parametrize("retry_after", ["seconds", "date", "none", "wrong", "huge"])
+async def test_all_jobs_are_accepted_with_any_retry_after(tmp_path: Path, retry_after: str) -> None:
     """Whatever a 429 says, no submit is sent too early, and an absurd wait is not obeyed."""
-    server = Server(window=(10, 30.0), retry_after=advice, duration=4000)
+    server = Server(window=(10, 30.0), retry_after=retry_after, duration=4000)
     async with FakeClient(server, tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(35)]
         await asyncio.gather(*(job.accepted() for job in jobs))
-        if advice in {"seconds", "date"}:
+        if retry_after in {"seconds", "date"}:
             assert len(server.posts) <= 35 + 3 * MAX_CONCURRENT
             assert client.statistics().rate_limited == len(server.posts) - 35
-        if advice == "huge":
+        if retry_after == "huge":
             assert server.now() < 1000 + 4 * 330, "an absurd Retry-After must not be waited for"
         server.finish()
     assert len(server.tasks) == 35

@@ -53,7 +53,7 @@ async def test_images_become_urls_in_order(tmp_path: Path) -> None:
 
 async def test_each_distinct_content_is_uploaded_once(tmp_path: Path) -> None:
     """Forty jobs with three images under many names make three uploads, also concurrently."""
-    files = [png(tmp_path, f"name-{number}", content=f"picture {number % 3}") for number in range(40)]
+    files = [png(tmp_path, f"name-{number}", content=f"image {number % 3}") for number in range(40)]
     async with FakeClient(server := Server(), tmp_path / "clips") as client:
         await asyncio.gather(*(client.submit("p", images=[file]) for file in files))
         assert await client.upload_image(files[0]) in {url for post in server.posts for url in image_urls(post)}
@@ -69,7 +69,7 @@ async def test_few_images_are_uploaded_ahead(tmp_path: Path) -> None:
         jobs = [client.submit("p", images=[file]) for file in files]
         await jobs[4].accepted()
         assert AHEAD <= len(server.uploads) <= AHEAD + len(server.posts) + 1
-        assert server.most_uploads_at_once == MAX_CONCURRENT
+        assert server.max_concurrent_uploads == MAX_CONCURRENT
         for job in jobs:
             job.cancel()
 
@@ -100,12 +100,12 @@ async def test_a_prepared_job_has_its_old_position(tmp_path: Path) -> None:
 
 async def test_an_upload_is_reused_until_its_url_is_about_to_expire(tmp_path: Path) -> None:
     """A URL is used while it outlives the day in which a request may be resent."""
-    ledger, picture = MemoryJobStore(), png(tmp_path)
+    ledger, image = MemoryJobStore(), png(tmp_path)
     server = Server()
 
     async def run() -> None:
         async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
-            await client.submit("p", images=[picture])
+            await client.submit("p", images=[image])
 
     await run()
     await anyio.sleep(45.9 * HOUR)
@@ -121,9 +121,9 @@ async def test_a_url_that_expires_in_the_queue_is_replaced(tmp_path: Path) -> No
     """A job that waits for days with its image uploaded is sent with a new URL."""
     server = Server(per_second=1e-9)
     server.submit_script = script([refusal(402), None])
-    picture = png(tmp_path)
+    image = png(tmp_path)
     async with FakeClient(server, tmp_path / "clips") as client:
-        job = client.submit("p", images=[picture], key="k")
+        job = client.submit("p", images=[image], key="k")
         assert isinstance(await error_of(job), PaymentRequired)
         assert job.status is JobStatus.WAITING
         await anyio.sleep(50 * HOUR)
@@ -137,19 +137,19 @@ async def test_a_url_that_expires_in_the_queue_is_replaced(tmp_path: Path) -> No
 
 async def test_a_changed_image_is_uploaded_again(tmp_path: Path) -> None:
     """The content at the time of sending is what is sent."""
-    picture = png(tmp_path, content="old")
+    image = png(tmp_path, content="old")
     async with FakeClient(server := Server(), tmp_path / "clips") as client:
-        await client.submit("p", images=[picture])
+        await client.submit("p", images=[image])
         png(tmp_path, content="new and longer")
-        await client.submit("p", images=[picture])
-        await client.submit("p", images=[picture])
+        await client.submit("p", images=[image])
+        await client.submit("p", images=[image])
     assert [content[8:] for _, _, content in server.uploads] == [b"old", b"new and longer"]
     assert image_urls(server.posts[1]) == image_urls(server.posts[2]) != image_urls(server.posts[0])
 
 
 async def test_an_image_that_changes_during_its_upload_is_uploaded_again(tmp_path: Path) -> None:
     """It is unknown what the server received, so the image is hashed and uploaded again."""
-    picture = png(tmp_path, content="old")
+    image = png(tmp_path, content="old")
     server = Server()
 
     def change(_: Path) -> None:
@@ -158,7 +158,7 @@ async def test_an_image_that_changes_during_its_upload_is_uploaded_again(tmp_pat
 
     server.on_upload = change
     async with FakeClient(server, tmp_path / "clips") as client:
-        await client.submit("p", images=[picture])
+        await client.submit("p", images=[image])
     assert [content[8:] for _, _, content in server.uploads] == [b"old", b"new and longer"]
     assert "/2/" in image_urls(server.posts[0])[0]
 
@@ -167,15 +167,15 @@ async def test_the_same_key_with_the_same_file_is_the_same_job(tmp_path: Path, m
     """The file may be named by another path, and may have changed or be gone: the clip is returned."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
-    picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
+    image, ledger, server = png(tmp_path), MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         path = await client.submit("p", images=["cat.png"], key="k")
         assert await client.submit("p", images=["sub/../cat.png"], key="k") == path
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
         png(tmp_path, content="changed since")
-        assert await client.submit("p", images=[picture], key="k") == path
-        picture.unlink()
-        assert await client.submit("p", images=[picture], key="k") == path
+        assert await client.submit("p", images=[image], key="k") == path
+        image.unlink()
+        assert await client.submit("p", images=[image], key="k") == path
         assert isinstance(await error_of(client.submit("p", images=[png(tmp_path, "dog")], key="k")), KeyReused)
     assert len(server.posts) == 1
 
@@ -194,10 +194,10 @@ async def test_a_missing_file_under_a_new_key_is_not_recorded(tmp_path: Path) ->
 
 async def test_a_resubmitted_job_is_prepared_again(tmp_path: Path) -> None:
     """A failed job whose image exists again is sent with the present content of the image."""
-    picture, ledger, server = png(tmp_path), MemoryJobStore(), Server()
+    image, ledger, server = png(tmp_path), MemoryJobStore(), Server()
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
-        job = client.submit("p", images=[picture], key="k")
-        picture.unlink()
+        job = client.submit("p", images=[image], key="k")
+        image.unlink()
         await error_of(job)
         png(tmp_path)
         assert (await client.resubmit("k")).is_file()
@@ -206,9 +206,9 @@ async def test_a_resubmitted_job_is_prepared_again(tmp_path: Path) -> None:
 
 async def test_resubmitted_jobs_do_not_reuse_urls(tmp_path: Path) -> None:
     """The shared image of jobs that failed on the server is uploaded again, once."""
-    picture, server = png(tmp_path), Server()
+    image, server = png(tmp_path), Server()
     async with FakeClient(server, tmp_path / "clips") as client:
-        jobs = [client.submit("p", images=[picture], key=f"{number}") for number in range(3)]
+        jobs = [client.submit("p", images=[image], key=f"{number}") for number in range(3)]
         await asyncio.gather(*(job.accepted() for job in jobs))
         for task in server.tasks.values():
             task.fails = True
@@ -241,21 +241,21 @@ async def test_cancelling_the_only_job_of_an_upload_stops_it(tmp_path: Path) -> 
 
 async def test_leaving_during_an_upload_is_immediate(tmp_path: Path) -> None:
     """A later run uploads the image and sends the job once."""
-    server, ledger, picture = Server(upload_latency=1000.0), MemoryJobStore(), png(tmp_path)
+    server, ledger, image = Server(upload_latency=1000.0), MemoryJobStore(), png(tmp_path)
     async with left_by_error(FakeClient(server, tmp_path / "clips", ledger=ledger)) as client:
-        client.submit("p", images=[picture], key="k")
+        client.submit("p", images=[image], key="k")
         await anyio.sleep(10)
         began = server.now()
     assert server.now() - began < 5
     assert server._uploading == 0
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
-        assert (await client.submit("p", images=[picture], key="k")).is_file()
+        assert (await client.submit("p", images=[image], key="k")).is_file()
     assert len(server.posts) == 1
 
 
 async def test_an_upload_is_recorded_before_its_url_is_used(tmp_path: Path) -> None:
     """The row of a job that is being sent contains its URLs."""
-    ledger, picture = MemoryJobStore(), png(tmp_path)
+    ledger, image = MemoryJobStore(), png(tmp_path)
     server, seen = Server(), []
 
     def note(_: Post) -> None:
@@ -264,6 +264,6 @@ async def test_an_upload_is_recorded_before_its_url_is_used(tmp_path: Path) -> N
 
     server.on_submit = note
     async with FakeClient(server, tmp_path / "clips", ledger=ledger) as client:
-        await client.submit("p", images=[picture], key="k")
+        await client.submit("p", images=[image], key="k")
     assert seen == [(JobStatus.SUBMITTING, tuple(image_urls(server.posts[0])))]
     assert {upload.url for upload in ledger._uploads.values()} == set(image_urls(server.posts[0]))

@@ -92,8 +92,8 @@ async def test_a_slow_ambiguous_submit_survives_stop_and_resume(tmp_path: Path) 
     """A POST that is outstanding during both may end as ambiguous; it is resent and completed."""
     server = Server()
     server.delay_submit = lambda post: 30.0 if post.body["prompt"] == "slow" else 0.1
-    answers = {"slow": HTML, "poor": refusal(402)}
-    server.on_submit = lambda post: answers.pop(post.body["prompt"], None)
+    responses = {"slow": HTML, "poor": refusal(402)}
+    server.on_submit = lambda post: responses.pop(post.body["prompt"], None)
     async with FakeClient(server, tmp_path) as client:
         await client.submit("first").accepted()
         slow, poor = client.submit("slow"), client.submit("poor")

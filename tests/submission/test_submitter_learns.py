@@ -18,7 +18,7 @@ from omni_async.jobs.records import JobRecord
 from omni_async.jobs.registry import JobRegistry
 from omni_async.ledger import MemoryJobStore
 from omni_async.submission.references import ReferencePreparer
-from omni_async.submission.sender import Sender as SendsPosts
+from omni_async.submission.sender import Sender
 from omni_async.submission.submitter import Submitter
 from omni_async.submission.uploads import ImageUploader
 from omni_async.testing.memory_client import MemoryClock
@@ -49,8 +49,8 @@ JOBS = 100
 class AccountServer(Server):
     """A server with the limits of an account, whose Retry-After is in whole seconds or a date."""
 
-    def __init__(self, account: Account, durations: list[float], *, says: str) -> None:
-        super().__init__(latency=0.1, retry_after=says)
+    def __init__(self, account: Account, durations: list[float], *, retry_after: str) -> None:
+        super().__init__(latency=0.1, retry_after=retry_after)
         self.account = account
         self.durations = durations
         self.refused = 0
@@ -70,7 +70,7 @@ class Outcome(NamedTuple):
 
     makespan: float  # over the least possible
     refused: float  # for each accepted
-    learnt: LearnedLimits
+    learned: LearnedLimits
 
 
 class Follower:
@@ -86,9 +86,9 @@ class Follower:
     def follow(self, job: JobState) -> None:
         """Wait for the end of a job's task, half a latency after the server has accepted it."""
         loop = asyncio.get_running_loop()
-        rest = self.server.durations[self.count] - self.server.latency / 2
+        remaining = self.server.durations[self.count] - self.server.latency / 2
         self.count += 1
-        loop.call_later(max(0.0, rest), self._end, self.count == len(self.server.durations))
+        loop.call_later(max(0.0, remaining), self._end, self.count == len(self.server.durations))
 
     def _end(self, was_last_accepted: bool) -> None:
         now = self.server.now()
@@ -99,7 +99,7 @@ class Follower:
             self.all_ended.set()
 
 
-def sender_of(transport: FakeTransport, registry: JobRegistry) -> SendsPosts:
+def sender_of(transport: FakeTransport, registry: JobRegistry) -> Sender:
     """Return a sender for jobs without local files."""
 
     def not_needed(*_: object) -> None:
@@ -107,10 +107,12 @@ def sender_of(transport: FakeTransport, registry: JobRegistry) -> SendsPosts:
 
     uploads = ImageUploader(transport, registry, "", retry=Retry())
     references = ReferencePreparer(uploads, registry, on_ready=not_needed, on_failed=not_needed, on_stop=not_needed)
-    return SendsPosts(transport, registry, references, lambda _: None)
+    return Sender(transport, registry, references, lambda _: None)
 
 
-async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, says: str, limits: Limits) -> Outcome:
+async def run(
+    make: Callable[[], list[Limit]], typical: float, seed: int, *, retry_after: str, limits: Limits
+) -> Outcome:
     """Send 100 jobs through a submitter to an account."""
     draw = lognormal(random.Random(seed), typical)
     durations = [draw() for _ in range(JOBS)]
@@ -119,7 +121,7 @@ async def run(make: Callable[[], list[Limit]], typical: float, seed: int, *, say
     for limit in account_limits:
         if isinstance(limit, FixedWindow):
             limit.start = began
-    server = AccountServer(Account(*account_limits), durations, says=says)
+    server = AccountServer(Account(*account_limits), durations, retry_after=retry_after)
     registry, follower = JobRegistry(MemoryJobStore(), None, MemoryClock(), Path), Follower(server)
     jitter = random.Random(seed).random
     submitter = follower.submitter = Submitter(
@@ -168,15 +170,15 @@ _KINDS = {
 async def test_limits_are_learned(kind: str) -> None:
     """Without configured limits, 100 jobs take little more than the least time, with few refusals."""
     aim = _KINDS[kind]
-    outcomes = [await run(aim.limits, aim.typical, seed, says="seconds", limits=Limits()) for seed in SEEDS]
+    outcomes = [await run(aim.limits, aim.typical, seed, retry_after="seconds", limits=Limits()) for seed in SEEDS]
     assert median(outcome.makespan for outcome in outcomes) <= aim.makespan
     assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= aim.refused
 
 
-@pytest.mark.parametrize("says", ["date", "wrong", "huge", "none"])
-async def test_a_limit_is_learned_with_any_retry_after(says: str) -> None:
+@pytest.mark.parametrize("retry_after", ["date", "wrong", "huge", "none"])
+async def test_a_limit_is_learned_with_any_retry_after(retry_after: str) -> None:
     """Retry-After may be a date, wrong, or absent: the limit of 4 per second is learned."""
-    outcomes = [await run(_KINDS["4/s"].limits, 8, seed, says=says, limits=Limits()) for seed in SEEDS]
+    outcomes = [await run(_KINDS["4/s"].limits, 8, seed, retry_after=retry_after, limits=Limits()) for seed in SEEDS]
     assert median(outcome.makespan for outcome in outcomes) <= 1.15
     assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= 0.05
 
@@ -187,7 +189,7 @@ async def test_a_limit_is_learned_with_any_retry_after(says: str) -> None:
 async def test_configured_limits_prevent_every_refusal(kind: str, limits: Limits) -> None:
     """There is no refusal, and almost no time is lost."""
     for seed in SEEDS:
-        outcome = await run(_KINDS[kind].limits, _KINDS[kind].typical, seed, says="seconds", limits=limits)
+        outcome = await run(_KINDS[kind].limits, _KINDS[kind].typical, seed, retry_after="seconds", limits=limits)
         assert outcome.refused == 0
         assert outcome.makespan <= 1.05
 

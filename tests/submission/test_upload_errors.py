@@ -33,11 +33,11 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(30)
 
 
-@pytest.mark.parametrize("trouble", [HTML, TransportError("reset"), not_sent(), refusal(500), refusal(503)])
-async def test_a_failed_upload_is_retried(tmp_path: Path, trouble: Any) -> None:
+@pytest.mark.parametrize("fault", [HTML, TransportError("reset"), not_sent(), refusal(500), refusal(503)])
+async def test_a_failed_upload_is_retried(tmp_path: Path, fault: Any) -> None:
     """An upload costs nothing, so everything but a definite rejection is retried within the timeout."""
     server = Server()
-    server.upload_script = script([trouble] * 3)
+    server.upload_script = script([fault] * 3)
     async with FakeClient(server, tmp_path / "clips") as client:
         await client.submit("p", images=[png(tmp_path)])
     assert (len(server.uploads), len(server.posts)) == (4, 1)
@@ -50,12 +50,12 @@ async def test_a_429_pauses_all_uploads(tmp_path: Path) -> None:
     async with FakeClient(server, tmp_path / "clips") as client:
         jobs = [client.submit("p", images=[png(tmp_path, f"{number}")]) for number in range(6)]
         began = server.now()
-        await client.submit("no picture")
+        await client.submit("no image")
         assert server.now() - began < 100
         await asyncio.gather(*jobs)
     times = sorted(at - began for at, _, _ in server.uploads)
     assert len(times) == 7
-    assert sum(time < 200 for time in times) <= 2 * MAX_CONCURRENT - 1  # those that were on the wire, or about to be
+    assert sum(time < 200 for time in times) <= 2 * MAX_CONCURRENT - 1  # those already being sent, or about to be
     assert times[-2] >= 200
 
 
@@ -108,9 +108,9 @@ async def test_an_upload_that_keeps_failing_leaves_its_job_waiting(tmp_path: Pat
     """After the retry timeout its job raises and stays waiting; other jobs are sent."""
     server = Server()
     server.on_upload = lambda _: refusal(500)
-    ledger, picture = MemoryJobStore(), png(tmp_path)
+    ledger, image = MemoryJobStore(), png(tmp_path)
     async with FakeClient(server, tmp_path / "clips", retry=Retry(timeout=60), ledger=ledger) as client:
-        job, other = client.submit("p", images=[picture], key="k"), client.submit("q")
+        job, other = client.submit("p", images=[image], key="k"), client.submit("q")
         assert isinstance(await error_of(job), ServerError)
         await other
         assert client.stop_error is None
@@ -122,7 +122,7 @@ async def test_an_upload_that_keeps_failing_leaves_its_job_waiting(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         pytest.param(lambda path: path.write_text("just notes"), "not a JPEG, PNG, WebP or GIF", id="a text"),
         pytest.param(lambda path: path.touch(), "is empty", id="nothing"),
@@ -132,32 +132,32 @@ async def test_an_upload_that_keeps_failing_leaves_its_job_waiting(tmp_path: Pat
         pytest.param(lambda path: os.truncate(png(path.parent, "x"), 21 << 20), "22020096 bytes", id="large"),
     ],
 )
-async def test_a_bad_image_is_rejected_by_submit(tmp_path: Path, make: Any, words: str) -> None:
+async def test_a_bad_image_is_rejected_by_submit(tmp_path: Path, make: Any, message: str) -> None:
     """`submit` raises with the file and the reason, before anything is recorded."""
     make(tmp_path / "x.png")
     ledger = MemoryJobStore()
     async with FakeClient(server := Server(), tmp_path / "clips", ledger=ledger) as client:
         for submit in (client.submit, client.submit("parent").extend):
-            with pytest.raises(ValueError, match=words) as caught:
+            with pytest.raises(ValueError, match=message) as caught:
                 submit("p", images=[tmp_path / "x.png"])
             assert isinstance(caught.value, InvalidReference)
             assert caught.value.path == str(tmp_path / "x.png")
-        with pytest.raises(InvalidReference, match=words):
+        with pytest.raises(InvalidReference, match=message):
             await client.upload_image(tmp_path / "x.png")
     assert (len(ledger._records), server.uploads) == (1, [])
 
 
 async def test_an_image_removed_before_sending_fails_its_job(tmp_path: Path) -> None:
     """The error names file and job, nothing is paid for it, and other jobs continue."""
-    picture, server = png(tmp_path), Server()
+    image, server = png(tmp_path), Server()
     async with FakeClient(server, tmp_path / "clips") as client:
-        job = client.submit("p", images=[picture], key="k")
-        picture.unlink()
+        job = client.submit("p", images=[image], key="k")
+        image.unlink()
         other = client.submit("q")
         error = await error_of(job)
         assert isinstance(error, InvalidReference)
         assert "'k'" in str(error)
-        assert str(picture) in str(error)
+        assert str(image) in str(error)
         await other
     assert job.status is JobStatus.FAILED
     assert len(server.posts) == 1

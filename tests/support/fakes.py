@@ -1,4 +1,4 @@
-"""The server in memory as our own tests use it, with words of theirs for what goes wrong."""
+"""The in-memory server and client of the library's own tests, with short names for common faults."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ FakeTask = PaidTask
 
 def not_sent() -> TransportError:
     """Return the error of a request of which no byte was sent."""
-    return TransportError("no way to the server", sent=False)
+    return TransportError("no connection to the server", sent=False)
 
 
 @dataclass
 class Server(MemoryServer):
-    """A server that also knows the short words of these tests, answers about many tasks, and keeps pictures."""
+    """A server with short names for faults, which also answers queries and stores uploads."""
 
-    uploads: list[tuple[float, str, bytes]] = field(default_factory=list)  # when, which file, what it held
-    most_uploads_at_once: int = 0
+    uploads: list[tuple[float, str, bytes]] = field(default_factory=list)  # time, file name, content
+    max_concurrent_uploads: int = 0
     upload_latency: float = 0.5
     upload_script: deque[Fault] = field(default_factory=deque)
     on_upload: Callable[[Path], Fault] | None = None
@@ -56,15 +56,15 @@ class Server(MemoryServer):
     }
 
     async def get(self, path: str) -> Response:
-        """Return the balance, and an error page of a gateway for all else."""
+        """Return the balance, and a gateway's error page for other paths."""
         return await super().get(path) if "balance" in path else HTML
 
     async def upload(self, path: Path) -> Response:
-        """Deal with an upload; each gets a link of its own."""
+        """Answer an upload with a new URL."""
         content = path.read_bytes()
         self.uploads.append((self.now(), path.name, content))
         self._uploading += 1
-        self.most_uploads_at_once = max(self.most_uploads_at_once, self._uploading)
+        self.max_concurrent_uploads = max(self.max_concurrent_uploads, self._uploading)
         number = len(self.uploads)
         try:
             await anyio.sleep(self.upload_latency)
@@ -82,7 +82,7 @@ class Server(MemoryServer):
         )
 
     def fault_named(self, kind: str, name: str) -> MemoryFault:
-        """Give what a word stands for: to hang is the same word for each kind."""
+        """Return the fault of a name; `hang` depends on the kind of request."""
         if name == "hang":
             seconds = 120.0 if kind == "submit" else 20.0
             return MemoryFault(kind=kind, reply=TransportTimeout(f"no answer within {seconds:g} s"), delay=seconds)
@@ -90,7 +90,7 @@ class Server(MemoryServer):
 
 
 class FakeTransport:
-    """The way to a `Server`, which tells whether it was closed."""
+    """A connection to a `Server` that records whether it was closed."""
 
     def __init__(self, server: MemoryServer) -> None:
         self.server = server
@@ -104,7 +104,7 @@ class FakeTransport:
 
 
 class FakeClient(MemoryClient):
-    """The real client, joined to a `Server`. A ledger may be shared by several."""
+    """The real client connected to a `Server`. Several can share a ledger."""
 
     def __init__(
         self,
@@ -125,17 +125,17 @@ class FakeClient(MemoryClient):
 
 
 def script(faults: Iterable[Fault]) -> deque[Fault]:
-    """Give a script of faults; None lets a request pass."""
+    """Return a script of faults; None lets a request pass."""
     return deque(faults)
 
 
 def left_over() -> list[asyncio.Task[Any]]:
-    """Give the asyncio tasks that the library has left running."""
+    """Return the asyncio tasks of the library that are still running."""
     return [task for task in asyncio.all_tasks() if "omni_async" in repr(task) and task is not asyncio.current_task()]
 
 
 class Abandoned(Exception):
-    """What a block is left by in tests."""
+    """The error that leaves a client's block in tests."""
 
 
 AnyClient = TypeVar("AnyClient", bound=OmniClient)
@@ -143,7 +143,7 @@ AnyClient = TypeVar("AnyClient", bound=OmniClient)
 
 @asynccontextmanager
 async def left_by_error(client: AnyClient) -> AsyncIterator[AnyClient]:
-    """Open a client for this block, and leave it by an error at the block's end."""
+    """Open a client for this block, and leave it by an error at the end."""
     with suppress(Abandoned):
         async with client:
             yield client
@@ -151,33 +151,33 @@ async def left_by_error(client: AnyClient) -> AsyncIterator[AnyClient]:
 
 
 class SlowLedger(MemoryJobStore):
-    """Writes at the call, as every ledger does, but takes its time to be sure of it: what comes between shows races."""
+    """A ledger that writes immediately but confirms late, so that races become visible."""
 
     def __init__(self, seconds: float = 0.02) -> None:
         super().__init__()
         self.seconds = seconds
 
     def insert(self, record: JobRecord) -> Any:
-        """Insert now, be sure later."""
+        """Insert immediately, confirm later."""
         return self._later(super().insert(record))
 
     def save(self, record: JobRecord) -> Any:
-        """Save now, be sure later."""
+        """Save immediately, confirm later."""
         return self._later(super().save(record))
 
     def find(self, key: str) -> Any:
-        """Find now, tell later."""
+        """Find immediately, return later."""
         return self._later(super().find(key))
 
-    def _later(self, sure: Awaitable[Any]) -> _Later:
-        return _Later(sure, self.seconds)
+    def _later(self, commit: Awaitable[Any]) -> _Later:
+        return _Later(commit, self.seconds)
 
 
 @dataclass
 class _Later:
-    sure: Awaitable[Any]
+    commit: Awaitable[Any]
     seconds: float
 
     def __await__(self) -> Generator[Any, Any, Any]:
         yield from asyncio.sleep(self.seconds).__await__()
-        return (yield from self.sure.__await__())
+        return (yield from self.commit.__await__())

@@ -1,8 +1,8 @@
 """Histories for property tests: a client that crashes at any moment, over a real ledger file and on virtual time.
 
-A crash is a copy of the folder as it stands at that moment, ledger and log and part files; the next life begins with
-that copy. The life that has crashed is taken down afterwards where nobody looks, and its server no longer hears it.
-Everything is decided by the history alone: the ledger does the work of its thread in the loop, after a latency.
+A crash is a copy of the folder at that moment: ledger, log and part files. The next life begins with that copy. The
+crashed client is cancelled afterwards, and its server ignores it. Everything is decided by the history alone: the
+ledger writes in the event loop, after a latency.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-PATIENCE = 400_000.0  # virtual seconds after which a life is taken to hang
+HANG_AFTER = 400_000.0  # virtual seconds after which a life is taken to hang
 
 
 @dataclass(frozen=True)
 class Crash:
-    """Die at number `number` of these moments: change, commit, accepted, reply, file; or after so many seconds."""
+    """A crash at the given occurrence of a moment (change, commit, accepted, reply, file), or after some seconds."""
 
     at: str
     number: int = 0
@@ -49,24 +49,24 @@ class Crash:
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a history is made of."""
+    """The complete description of a history."""
 
-    jobs: tuple[int | None, ...]  # each with the number of an earlier job that it goes on from
+    jobs: tuple[int | None, ...]  # each with the number of an earlier job that it extends
     crashes: tuple[Crash, ...] = ()
     submits: tuple[Fault, ...] = ()
     checks: tuple[Fault, ...] = ()
     fetches: tuple[Fault, ...] = ()
     doomed: frozenset[int] = frozenset()  # tasks that fail on the server, by their number
     cancels: tuple[tuple[int, float], ...] = ()  # (job, seconds), in every life
-    resumes: bool = False  # the lives in between know only the ledger
+    resumes: bool = False  # the lives in between only resume the ledger
     ambiguous: Any = "retry"
     honours: bool = True  # the server honours idempotency keys
     disk: float = 0.01  # seconds a commit takes
     capacity: int | None = None
 
 
-class Office(Server):
-    """The server of a world; whom it believes to be dead it does not hear."""
+class RecordingServer(Server):
+    """The server of a world, which tells it of each accepted task."""
 
     world: World
 
@@ -81,8 +81,8 @@ class Office(Server):
         return reply
 
 
-class Line(FakeTransport):
-    """A way to the server that is cut when the client dies."""
+class LifeTransport(FakeTransport):
+    """A connection to the server that is cut when the client crashes."""
 
     def __init__(self, world: World) -> None:
         super().__init__(world.server)
@@ -97,19 +97,19 @@ class Line(FakeTransport):
         on_sent: Callable[[], object] | None = None,
         may_send: Callable[[], bool] | None = None,
     ) -> Response:
-        """POST."""
+        """POST, after checking that the ledger has recorded it."""
         await self._while_alive()
-        self.world.check_that_it_is_recorded(idempotency_key)
+        self.world.check_is_recorded(idempotency_key)
         reply = await super().submit(body, idempotency_key, on_sent=on_sent, may_send=may_send)
         await self._while_alive()
-        self.world.heard(reply)
+        self.world.received(reply)
         self.world.passes("reply")
         return reply
 
     async def check(self, task_id: str) -> Response:
         """GET a task."""
         await self._while_alive()
-        assert task_id in self.world.task_ids_in(self.world.folder), "looked at before it was recorded"
+        assert task_id in self.world.task_ids_in(self.world.folder), "checked before it was recorded"
         return await super().check(task_id)
 
     @asynccontextmanager
@@ -125,7 +125,7 @@ class Line(FakeTransport):
 
 
 class InlineLedger(SqliteJobStore):
-    """The ledger with its file, rows and groups, but without its thread: each group is done in the loop, when due."""
+    """The ledger with its file, rows and commit groups, but without its thread: groups are written in the loop."""
 
     def __init__(self, path: Path, world: World) -> None:
         super().__init__(path)
@@ -133,7 +133,7 @@ class InlineLedger(SqliteJobStore):
         self._is_due = False
 
     async def open(self) -> None:
-        """Open it, without a lock: the dead hold theirs."""
+        """Open the file without a lock, which a crashed client still holds."""
         self._loop = asyncio.get_running_loop()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._db = open_to_write(self.path)
@@ -153,22 +153,22 @@ class InlineLedger(SqliteJobStore):
             self._world.passes("commit")
 
     async def aclose(self) -> None:
-        """Do what has gathered, and close."""
+        """Write the pending group, and close."""
         self._turn()
         self._is_closing = True
         self._db.close()
 
 
 class Client(OmniClient):
-    """The real client over all that."""
+    """The real client with this transport, store and clock."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         retry = Retry(timeout=3000, wait_initial=0.5, wait_max=30, ambiguous=world.plan.ambiguous)
         super().__init__("sk-test", output_dir=world.folder, retry=retry, polling=Polling(timeout=100_000))
 
-    def _make_transport(self, base_url: str, api_key: str) -> Line:
-        return Line(self.world)
+    def _make_transport(self, base_url: str, api_key: str) -> LifeTransport:
+        return LifeTransport(self.world)
 
     def _make_store(self) -> InlineLedger:
         return InlineLedger(self.world.folder / "ledger.db", self.world)
@@ -179,7 +179,7 @@ class Client(OmniClient):
 
 @dataclass
 class World:
-    """A server, a folder, and the lives of a client over it, one after another."""
+    """A server, a folder, and successive lives of a client over them."""
 
     plan: Plan
     place: Path
@@ -188,13 +188,13 @@ class World:
     is_dead: bool = False
     folder: Path = field(init=False)
     deaths: Counter[str] = field(default_factory=Counter)
-    _heard: dict[str, float] = field(default_factory=dict)  # task_ids whose replies have reached a client, and when
+    _received: dict[str, float] = field(default_factory=dict)  # task_ids whose replies have reached a client, and when
     _moments: Counter[str] = field(default_factory=Counter)
-    _fault: AssertionError | None = None
+    _problem: AssertionError | None = None
 
     def __post_init__(self) -> None:
         self.folder = self.place / "life-0"
-        self.server = Office(latency=0.2, duration=20.0, capacity=self.plan.capacity)
+        self.server = RecordingServer(latency=0.2, duration=20.0, capacity=self.plan.capacity)
         self.server.world = self
         self.server.submit_script.extend(self.plan.submits)
         self.server.check_script.extend(self.plan.checks)
@@ -203,14 +203,14 @@ class World:
     # Lives
 
     def live(self) -> None:
-        """Let the client live, die and come back as planned, and then once to the end; every moment is checked."""
+        """Run the planned lives and a last one to its end; invariants are checked at every moment."""
         for crash in self.plan.crashes:
-            self._run(lambda: self._one_life(crash))  # noqa: B023 (it is run at once)
-            if self._fault is not None:
-                raise self._fault
+            self._run(lambda: self._one_life(crash))  # noqa: B023 (it is run immediately)
+            if self._problem is not None:
+                raise self._problem
             self.now += crash.downtime
         self.outcomes = self._run(lambda: self._one_life(None))
-        self.check_the_end()
+        self.check_end()
 
     def _run(self, main: Callable[[], Awaitable[_T]]) -> _T:
         loop = VirtualTimeLoop()
@@ -222,10 +222,10 @@ class World:
                 self.now = loop.time()
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
-            self._bury()
+            self._start_next_life()
 
-    def _bury(self) -> None:
-        """Let the next life begin with what the last one has left."""
+    def _start_next_life(self) -> None:
+        """Let the next life begin with the files of the last one."""
         if self.is_dead:
             self.folder = self.place / f"life-{self.life + 1}"
         self.life += 1
@@ -238,11 +238,11 @@ class World:
         if crash is not None and crash.at == "time":
             loop.call_later(crash.seconds, self._die)
         work = asyncio.create_task(self._work(knows_all=crash is None or not self.plan.resumes or not self.life))
-        death = asyncio.create_task(self._died.wait())
-        await asyncio.wait({work, death}, return_when=asyncio.FIRST_COMPLETED, timeout=PATIENCE)
+        crashed = asyncio.create_task(self._died.wait())
+        await asyncio.wait({work, crashed}, return_when=asyncio.FIRST_COMPLETED, timeout=HANG_AFTER)
         assert work.done() or self.is_dead, f"it hangs: {asyncio.all_tasks()}"
-        death.cancel()
-        work.cancel()  # nobody looks at what it still does
+        crashed.cancel()
+        work.cancel()  # what it still does has no effect
         (outcome,) = await asyncio.gather(work, return_exceptions=True)
         if self.is_dead:
             return {}
@@ -250,7 +250,7 @@ class World:
         return outcome
 
     async def _work(self, *, knows_all: bool) -> dict[str, object]:
-        """Run the program, the same in every run."""
+        """Run the program of a life: the same in every life."""
         loop, jobs = asyncio.get_running_loop(), list[Job]()
         async with Client(self) as client:
             for number, parent in enumerate(self.plan.jobs if knows_all else ()):
@@ -270,7 +270,7 @@ class World:
     # Moments
 
     def passes(self, moment: str) -> None:
-        """Let time pass, in which the client may crash."""
+        """Pass a moment in which the client may crash."""
         self._moments[moment] += 1
         crash = self._crash
         if crash is not None and crash.at == moment and self._moments[moment] == crash.number:
@@ -288,26 +288,26 @@ class World:
         self._died.set()
         try:
             self.check(left)
-        except AssertionError as fault:  # the loop would swallow it: this may be called by a timer
-            self._fault = fault
-        # Of what it heard a moment ago, nobody can have made sure.
-        self._heard = {task_id: at for task_id, at in self._heard.items() if at < self._latest}
+        except AssertionError as problem:  # the loop would swallow it: this may be called by a timer
+            self._problem = problem
+        # What was received a moment ago cannot be on disk yet.
+        self._received = {task_id: at for task_id, at in self._received.items() if at < self._latest}
 
-    def heard(self, reply: Response) -> None:
-        """Take note that the client has heard of a task."""
+    def received(self, reply: Response) -> None:
+        """Record that the client has received a response about a task."""
         for task_id in self.server.tasks:
             if task_id.encode() in reply.body:
-                self._heard.setdefault(task_id, self.server.now())
+                self._received.setdefault(task_id, self.server.now())
 
     @property
     def _latest(self) -> float:
-        """What was handed to the ledger before this moment is on the disk now."""
+        """The time before which all that was handed to the ledger is on disk."""
         return self.now - 2 * self.plan.disk - 1e-6
 
-    # Laws
+    # Invariants
 
     def records(self, folder: Path) -> list[JobRecord]:
-        """Return what a ledger holds."""
+        """Return the records of a ledger."""
         try:
             with closing(LedgerReader(folder)) as reader:
                 return list(reader.jobs())
@@ -315,23 +315,23 @@ class World:
             return []
 
     def task_ids_in(self, folder: Path) -> set[str]:
-        """All tasks that a ledger knows."""
+        """Return all task ids that a ledger knows."""
         records = self.records(folder)
         return {record.task_id for record in records if record.task_id}.union(*(r.previous_task_ids for r in records))
 
-    def check_that_it_is_recorded(self, idempotency_key: str) -> None:
-        """Before a POST leaves, the ledger says that it is being sent, and how often."""
+    def check_is_recorded(self, idempotency_key: str) -> None:
+        """Assert that the ledger has recorded a POST before it is sent, with its number of submits."""
         sent = sum(post.key == idempotency_key for post in self.server.posts)
         (row,) = (row for row in self.records(self.folder) if row.idempotency_key == idempotency_key)
         assert row.status is JobStatus.SUBMITTING
         assert row.submits > sent
 
     def check(self, folder: Path) -> None:
-        """Check what must hold at all times, also in a ledger whose writer has just crashed."""
+        """Assert what must hold at every moment, also in the ledger of a client that has just crashed."""
         records = self.records(folder)
         known = self.task_ids_in(folder)
-        forgotten = {task_id for task_id, at in self._heard.items() if at < self._latest} - known
-        assert not forgotten, f"accepted, heard of and forgotten: {forgotten}"
+        forgotten = {task_id for task_id, at in self._received.items() if at < self._latest} - known
+        assert not forgotten, f"accepted, received and forgotten: {forgotten}"
         for record in records:
             if record.status is JobStatus.COMPLETED:
                 self._check_clip(folder, record)
@@ -341,14 +341,16 @@ class World:
 
     def _check_clip(self, folder: Path, record: JobRecord) -> None:
         path = folder / f"{record.key}.mp4"
-        assert is_complete(path), f"{record.key} is completed, but its clip is not whole"
-        assert path.read_bytes() == mp4(f"https://cdn.test/{record.task_id}.mp4"), f"{record.key}: another's clip"
+        assert is_complete(path), f"{record.key} is completed, but its clip is incomplete"
+        assert path.read_bytes() == mp4(f"https://cdn.test/{record.task_id}.mp4"), (
+            f"{record.key}: the clip of another task"
+        )
 
     def _paid(self) -> Counter[str]:
         return Counter(f"k{task.body['prompt'][1:]}" for task in self.server.tasks.values())
 
-    def check_the_end(self) -> None:
-        """Check what must hold when all jobs have finished."""
+    def check_end(self) -> None:
+        """Assert what must hold when every job has ended."""
         self.check(self.folder)
         by_key = {record.key: record for record in self.records(self.folder)}
         assert set(by_key) == {f"k{number}" for number in range(len(self.plan.jobs))}
@@ -363,9 +365,9 @@ class World:
             if record.status is JobStatus.COMPLETED and not record.ambiguous_submits and self.plan.honours:
                 assert paid[key] == 1
         known = self.task_ids_in(self.folder)
-        for task in self.server.tasks.values():  # also of those whose reply was lost: resent, they are replayed
+        for task in self.server.tasks.values():  # also tasks whose reply was lost: a resend replays them
             record = by_key[f"k{task.body['prompt'][1:]}"]
             assert task.task_id in known or record.ambiguous_submits or record.status is JobStatus.CANCELLED, task
         assert not self.server.concurrent_submits
-        for path in self.folder.glob("*.part"):  # of a job that was given up, for the day on which it is attached
+        for path in self.folder.glob("*.part"):  # of a cancelled job, which may be attached later
             assert by_key[path.name.removesuffix(".mp4.part")].status is JobStatus.CANCELLED
