@@ -38,7 +38,7 @@ async def test_a_query_raises_after_a_minute(tmp_path: Path) -> None:
     """The error of the server is raised within a minute, whatever the retry timeout."""
     server = Server()
     async with FakeClient(server, tmp_path, retry=Retry(timeout=3000)) as client:
-        with pytest.raises(ServerError):  # this server has nothing but trouble to tell of its models
+        with pytest.raises(ServerError):  # this server answers every request for its models with an error
             await client.models()
     assert 20 < server.now() - 1000 <= 61
 

@@ -107,7 +107,6 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 @given(plan=plans())
-@pytest.mark.slow
 def test_no_clip_is_lost_or_paid_for_twice(plan: Plan, files: dict[str, World]) -> None:
     """Where keys are honoured each is paid for once, clips are complete, and no accepted task is forgotten."""
     random.seed(7)

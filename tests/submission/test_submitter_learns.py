@@ -161,8 +161,8 @@ _KINDS = {
     "4/s": Kind(lambda: [TokenBucket(4)], 8, 1.10, 0.05),
     "30 in 10 s, fixed": Kind(lambda: [FixedWindow(30, 10)], 8, 1.15, 0.05),
     "30 in 10 s, sliding": Kind(lambda: [SlidingWindow(30, 10)], 8, 1.15, 0.05),
-    "12 at once": Kind(lambda: [InFlightLimit(12)], 5, 1.15, 0.10),
-    "2/s and 10 at once": Kind(lambda: [TokenBucket(2), InFlightLimit(10)], 8, 1.20, 0.16),
+    "12 in flight": Kind(lambda: [InFlightLimit(12)], 5, 1.15, 0.10),
+    "2/s and 10 in flight": Kind(lambda: [TokenBucket(2), InFlightLimit(10)], 8, 1.20, 0.16),
 }
 
 
@@ -184,7 +184,7 @@ async def test_a_limit_is_learned_with_any_retry_after(retry_after: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("kind", "limits"), [("4/s", Limits(submits_per_minute=240)), ("12 at once", Limits(max_in_flight=12))]
+    ("kind", "limits"), [("4/s", Limits(submits_per_minute=240)), ("12 in flight", Limits(max_in_flight=12))]
 )
 async def test_configured_limits_prevent_every_refusal(kind: str, limits: Limits) -> None:
     """There is no refusal, and almost no time is lost."""
