@@ -1,4 +1,4 @@
-"""What is due when: in order of time, or in order of worth where more is due than can be done."""
+"""Items come in order of time, or in order of priority if more is due than can be done."""
 
 from __future__ import annotations
 
@@ -8,68 +8,68 @@ from hypothesis import strategies as st
 from omni_async.polling.due_queue import DueQueue
 
 
-def queue(*entries: tuple[str, float], over: frozenset[str] = frozenset()) -> DueQueue[str]:
-    """Give an queue with these items."""
-    made: DueQueue[str] = DueQueue(over.__contains__)
+def queue(*entries: tuple[str, float], obsolete: frozenset[str] = frozenset()) -> DueQueue[str]:
+    """Return a queue with these items."""
+    items: DueQueue[str] = DueQueue(obsolete.__contains__)
     for name, due in entries:
-        made.put(name, due)
-    return made
+        items.put(name, due)
+    return items
 
 
-def test_what_is_due_first_comes_first() -> None:
-    """Without a worth, times decide."""
-    made = queue(("c", 3.0), ("a", 1.0), ("b", 2.0))
-    assert [made.pop(9.0, None) for _ in range(4)] == ["a", "b", "c", None]
+def test_items_are_popped_in_order_of_time() -> None:
+    """Without a priority, times decide."""
+    items = queue(("c", 3.0), ("a", 1.0), ("b", 2.0))
+    assert [items.pop(9.0, None) for _ in range(4)] == ["a", "b", "c", None]
 
 
-def test_nothing_comes_before_its_time() -> None:
-    """What is not due stays."""
-    made = queue(("a", 5.0))
-    assert made.next_due() == 5.0
-    assert made.pop(4.9, None) is None
-    assert made.pop(5.0, None) == "a"
-    assert made.next_due() is None
+def test_no_item_is_popped_before_it_is_due() -> None:
+    """An item that is not due stays in the queue."""
+    items = queue(("a", 5.0))
+    assert items.next_due() == 5.0
+    assert items.pop(4.9, None) is None
+    assert items.pop(5.0, None) == "a"
+    assert items.next_due() is None
 
 
-def test_putting_tells_who_is_next() -> None:
-    """Only an item before all others is worth waking somebody for."""
-    made: DueQueue[str] = DueQueue(lambda _: False)
-    assert made.put("a", 5.0)
-    assert not made.put("b", 6.0)
-    assert made.put("c", 4.0)
+def test_put_returns_whether_the_item_is_next() -> None:
+    """Only an item that is due before all others need wake the poller."""
+    items: DueQueue[str] = DueQueue(lambda _: False)
+    assert items.put("a", 5.0)
+    assert not items.put("b", 6.0)
+    assert items.put("c", 4.0)
 
 
-def test_worth_decides_among_what_is_due() -> None:
-    """What is not due yet is not asked for its worth."""
-    worth = {"a": 1.0, "b": 3.0, "c": 2.0, "later": 9.0}
-    made = queue(("a", 1.0), ("b", 2.0), ("c", 3.0), ("later", 10.0))
-    assert [made.pop(5.0, worth.__getitem__) for _ in range(4)] == ["b", "c", "a", None]
+def test_the_priority_decides_among_due_items() -> None:
+    """An item that is not due yet has no priority."""
+    priority = {"a": 1.0, "b": 3.0, "c": 2.0, "later": 9.0}
+    items = queue(("a", 1.0), ("b", 2.0), ("c", 3.0), ("later", 10.0))
+    assert [items.pop(5.0, priority.__getitem__) for _ in range(4)] == ["b", "c", "a", None]
 
 
-def test_what_is_over_is_never_given() -> None:
-    """Items may come to an end while they wait, wherever they wait."""
-    over: set[str] = set()
-    made: DueQueue[str] = DueQueue(over.__contains__)
+def test_obsolete_items_are_never_popped() -> None:
+    """Items may become obsolete while they wait, at any place in the queue."""
+    obsolete: set[str] = set()
+    items: DueQueue[str] = DueQueue(obsolete.__contains__)
     for name in "abcd":
-        made.put(name, 1.0)
-    assert made.pop(2.0, ord_of) == "d"
-    over |= {"c", "a"}
-    assert made.next_due() == float("-inf")
-    assert made.pop(2.0, ord_of) == "b"
-    assert made.next_due() is None
+        items.put(name, 1.0)
+    assert items.pop(2.0, ord_of) == "d"
+    obsolete |= {"c", "a"}
+    assert items.next_due() == float("-inf")
+    assert items.pop(2.0, ord_of) == "b"
+    assert items.next_due() is None
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=200), st.booleans())
-def test_everything_comes_just_once(dues: list[float], ranks: bool) -> None:
-    """Whatever the order, nothing is lost or given twice."""
-    made: DueQueue[int] = DueQueue(lambda _: False)
+def test_every_item_is_popped_exactly_once(dues: list[float], by_priority: bool) -> None:
+    """In any order, nothing is lost or popped twice."""
+    items: DueQueue[int] = DueQueue(lambda _: False)
     for number, due in enumerate(dues):
-        made.put(number, due)
-    taken = [made.pop(100.0, float if ranks else None) for _ in dues]
-    assert sorted(number for number in taken if number is not None) == list(range(len(dues)))
-    assert made.pop(100.0, None) is None
+        items.put(number, due)
+    popped = [items.pop(100.0, float if by_priority else None) for _ in dues]
+    assert sorted(number for number in popped if number is not None) == list(range(len(dues)))
+    assert items.pop(100.0, None) is None
 
 
 def ord_of(name: str) -> float:
-    """Later letters are worth more."""
+    """Return a higher priority for later letters."""
     return float(ord(name))

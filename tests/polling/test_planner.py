@@ -1,4 +1,4 @@
-"""Few checks, little delay: how long until a job is looked at again, learnt from those before it."""
+"""Few checks and little delay: how long until a job is checked again, learned from the jobs before it."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import heapq
 import math
 import random
 from itertools import count
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.models.responses import Task, TaskState
 from omni_async.polling.due_queue import DueQueue
 from omni_async.polling.planner import CheckHistory, CheckPlanner
 from omni_async.settings import Polling
+from tests.support.check_replies import task
 
 _POLLING = st.builds(
     lambda minimum, factor: Polling(min_interval=minimum, max_interval=minimum * factor),
@@ -26,31 +25,25 @@ _AGES = st.floats(0, 1e6)
 _ESTIMATES = st.none() | st.floats(-10, 1e6)
 
 
-def course(age: float = 0.0, model: str = "model") -> CheckHistory:
-    """Give a job that was accepted at 0 and was last seen unfinished `age` seconds later."""
+def history(age: float = 0.0, model: str = "model") -> CheckHistory:
+    """Return the history of a job that was accepted at 0 and last found unfinished `age` seconds later."""
     return CheckHistory(model, 0.0, age, observed_until=age)
 
 
-def task(status: str = "processing", **facts: Any) -> Task:
-    """Give a reply."""
-    state = TaskState.DONE if status == "completed" else TaskState.RUNNING
-    return Task(id="t", status=status, state=state, **facts)
-
-
 def gap(planner: CheckPlanner, of: CheckHistory) -> float:
-    """Give the seconds from the last look to the next."""
+    """Return the seconds from the last check to the next."""
     return planner.next_check(of) - of.last_check
 
 
-def told(polling: Polling, estimate: float | None) -> CheckPlanner:
-    """Give a planner that has heard how long the server thinks that jobs take, and no more."""
+def estimated(polling: Polling, estimate: float | None) -> CheckPlanner:
+    """Return a planner that knows the server's estimate, and nothing else."""
     planner = CheckPlanner(polling)
-    planner.observe_running(course(), task(estimated_time=estimate), 0.0)
+    planner.observe_running(history(), task(estimated_time=estimate), 0.0)
     return planner
 
 
-def taught(polling: Polling, *durations: float) -> CheckPlanner:
-    """Give a planner that has seen jobs finish."""
+def observed(polling: Polling, *durations: float) -> CheckPlanner:
+    """Return a planner that has observed jobs with these durations."""
     planner = CheckPlanner(polling)
     for duration in durations:
         planner.seed("model", duration)
@@ -58,58 +51,62 @@ def taught(polling: Polling, *durations: float) -> CheckPlanner:
 
 
 @given(_AGES, _ESTIMATES, _POLLING, st.lists(st.floats(0, 1e5), max_size=5))
-def test_a_gap_keeps_its_minimum(age: float, estimate: float | None, polling: Polling, durations: list[float]) -> None:
-    """The user's minimum holds for every job, young or old, with or without an estimate, whatever was learnt."""
-    planner = taught(polling, *durations)
-    planner.observe_running(course(), task(estimated_time=estimate), 0.0)
-    assert gap(planner, course(age)) >= polling.min_interval * (1 - 1e-6)
+def test_a_gap_is_never_below_min_interval(
+    age: float, estimate: float | None, polling: Polling, durations: list[float]
+) -> None:
+    """The configured minimum holds for every job, young or old, with or without an estimate, whatever was learned."""
+    planner = observed(polling, *durations)
+    planner.observe_running(history(), task(estimated_time=estimate), 0.0)
+    assert gap(planner, history(age)) >= polling.min_interval * (1 - 1e-6)
 
 
 @given(_AGES, st.none() | st.floats(0, 20), _POLLING)
-def test_a_gap_keeps_its_maximum_where_a_job_may_be_done(age: float, estimate: float | None, polling: Polling) -> None:
-    """Once a tenth of such jobs may be done, none is left alone for longer than the maximum."""
-    assert gap(told(polling, estimate), course(age + 10)) <= polling.max_interval * (1 + 1e-6)
+def test_a_gap_is_at_most_max_interval_once_a_job_may_be_done(
+    age: float, estimate: float | None, polling: Polling
+) -> None:
+    """Once a tenth of the jobs may be done, no gap is longer than the maximum."""
+    assert gap(estimated(polling, estimate), history(age + 10)) <= polling.max_interval * (1 + 1e-6)
 
 
-def test_a_wild_estimate_is_not_believed_for_long() -> None:
-    """A server that thinks of hours is asked again after four maxima."""
-    assert gap(told(Polling(), 86_400.0), course()) == 4 * Polling().max_interval
+def test_an_estimate_of_hours_is_limited() -> None:
+    """With an estimate of a day, the first check comes after four times the maximum interval."""
+    assert gap(estimated(Polling(), 86_400.0), history()) == 4 * Polling().max_interval
 
 
 @given(_AGES, st.sampled_from([None, 0.0, -5.0]))
-def test_a_senseless_estimate_counts_as_none(age: float, estimate: float | None) -> None:
-    """Nothing, zero and less mean the same."""
-    assert gap(told(Polling(), estimate), course(age)) == gap(told(Polling(), None), course(age))
+def test_an_invalid_estimate_counts_as_none(age: float, estimate: float | None) -> None:
+    """None, zero and negative estimates mean the same."""
+    assert gap(estimated(Polling(), estimate), history(age)) == gap(estimated(Polling(), None), history(age))
 
 
-def test_no_look_comes_before_anything_can_be_done() -> None:
-    """A job that is said to take a minute, or of a kind that does, is not looked at in its first seconds."""
-    assert gap(told(Polling(), 60), course()) >= 12
-    assert gap(taught(Polling(), *[60.0, 70.0, 80.0] * 30), course()) >= 40
+def test_no_check_comes_before_a_job_can_be_done() -> None:
+    """A job that is estimated to take a minute, or whose model takes a minute, is not checked in its first seconds."""
+    assert gap(estimated(Polling(), 60), history()) >= 12
+    assert gap(observed(Polling(), *[60.0, 70.0, 80.0] * 30), history()) >= 40
 
 
-def test_old_jobs_of_an_unknown_kind_are_looked_at_more_seldom() -> None:
-    """The gap grows with the age up to the maximum."""
-    gaps = [gap(CheckPlanner(Polling()), course(age)) for age in range(0, 600, 10)]
+def test_gaps_grow_with_the_age_while_nothing_is_known() -> None:
+    """The gap grows with the age, up to the maximum."""
+    gaps = [gap(CheckPlanner(Polling()), history(age)) for age in range(0, 600, 10)]
     assert gaps == sorted(gaps)
     assert gaps[-1] == Polling().max_interval
 
 
 @pytest.mark.parametrize("durations", [[], [20.0, 60.0, 90.0]])
-def test_dearer_checks_are_made_less_often(durations: list[float]) -> None:
-    """`check_cost` is how many seconds of waiting a status request is worth: more means fewer checks."""
-    cheap, dear = Polling(check_cost=0.01, max_interval=600), Polling(check_cost=100, max_interval=600)
-    assert gap(taught(cheap, *durations), course(30)) < gap(taught(dear, *durations), course(30))
+def test_a_higher_check_cost_means_fewer_checks(durations: list[float]) -> None:
+    """`check_cost` is how many seconds of delay a status request is worth: more means longer gaps."""
+    cheap, expensive = Polling(check_cost=0.01, max_interval=600), Polling(check_cost=100, max_interval=600)
+    assert gap(observed(cheap, *durations), history(30)) < gap(observed(expensive, *durations), history(30))
 
 
-def test_what_is_learnt_of_one_model_says_nothing_of_another() -> None:
-    """Each model has a law of its own."""
-    planner = taught(Polling(), *[300.0] * 50)
-    assert gap(planner, course(model="other")) == gap(CheckPlanner(Polling()), course())
+def test_each_model_has_its_own_durations() -> None:
+    """What is learned of one model does not change the gaps of another."""
+    planner = observed(Polling(), *[300.0] * 50)
+    assert gap(planner, history(model="other")) == gap(CheckPlanner(Polling()), history())
 
 
-def test_a_job_that_nobody_has_watched_is_looked_at_at_once() -> None:
-    """Of one that was accepted in an earlier run nothing is known; once it was seen, it is like any other."""
+def test_a_job_of_an_earlier_run_is_checked_immediately() -> None:
+    """Nothing is known about it; after its first check it is like any other."""
     planner = CheckPlanner(Polling())
     resumed = planner.begin("model", 0.0, 50.0, is_new=False)
     assert planner.next_check(resumed) == 50.0
@@ -117,33 +114,33 @@ def test_a_job_that_nobody_has_watched_is_looked_at_at_once() -> None:
     assert planner.next_check(resumed) >= 51.0
 
 
-@pytest.mark.parametrize("word", ["queued", "processing"])
-def test_what_one_job_shows_the_others_need_not_be_asked(word: str) -> None:
-    """Once many were seen unfinished at an age, one like them is looked at later than the first of them was."""
-    planner, others = CheckPlanner(Polling()), [course() for _ in range(50)]
+@pytest.mark.parametrize("status", ["queued", "processing"])
+def test_a_running_job_delays_the_checks_of_others(status: str) -> None:
+    """Once many were found unfinished at an age, others like them are checked later than the first of them was."""
+    planner, others = CheckPlanner(Polling()), [history() for _ in range(50)]
     first = planner.next_check(others[0])
     for other in others:
-        planner.observe_running(other, task(word), 30.0)
-    assert (planner.next_check(course()) > first + 5) is (word == "processing")  # of one in a queue nothing is learnt
+        planner.observe_running(other, task(status), 30.0)
+    assert (planner.next_check(history()) > first + 5) is (status == "processing")  # a queued job teaches nothing
 
 
-def test_the_first_to_finish_do_not_stand_for_all() -> None:
-    """Of a thousand jobs that began together, twenty that are done say little of how long the others take."""
-    early, planner = taught(Polling(), *[30.0] * 20), CheckPlanner(Polling())
-    together = [course() for _ in range(1000)]
+def test_the_first_jobs_to_finish_do_not_represent_all() -> None:
+    """Of a thousand jobs submitted together, twenty that are done say little about the others."""
+    early, planner = observed(Polling(), *[30.0] * 20), CheckPlanner(Polling())
+    together = [history() for _ in range(1000)]
     for each in together[:20]:
         planner.observe_finished(each, task("completed", actual_time=30.0), 30.0)
     for each in together[20:]:
         planner.observe_running(each, task(), 31.0)
-    assert gap(planner, course(28)) > 3 * gap(early, course(28))
+    assert gap(planner, history(28)) > 3 * gap(early, history(28))
 
 
-def test_where_all_take_the_same_time_they_are_looked_at_just_after_it() -> None:
-    """Three hundred jobs took a minute each: the next one is looked at within a tenth of that, before or after."""
-    assert 54 <= gap(taught(Polling(), *[60.0] * 300), course()) <= 66
+def test_jobs_that_take_the_same_time_are_checked_at_that_time() -> None:
+    """Three hundred jobs took a minute each: the next one is checked after a minute, give or take a tenth."""
+    assert 54 <= gap(observed(Polling(), *[60.0] * 300), history()) <= 66
 
 
-# What a look that found it finished tells
+# What a check that finds a job finished teaches
 
 
 @pytest.mark.parametrize(
@@ -152,27 +149,27 @@ def test_where_all_take_the_same_time_they_are_looked_at_just_after_it() -> None
         ({"created": 1000.0, "completed": 1052.0}, 52.0),
         ({"actual_time": 53.0}, 53.0),
         ({"created": 1000.0, "completed": 1052.0, "actual_time": 53.0}, 52.0),
-        ({"created": 1000.0, "completed": 999.0, "actual_time": 53.0}, 53.0),  # clocks that went backwards
-        ({"created": 1000.0, "completed": 9000.0}, 55.0),  # a clock that jumped: the middle between two looks
+        ({"created": 1000.0, "completed": 999.0, "actual_time": 53.0}, 53.0),  # a clock that went backwards
+        ({"created": 1000.0, "completed": 9000.0}, 55.0),  # a clock that jumped: the middle between two checks
         ({"actual_time": 0.0}, 55.0),
         ({}, 55.0),
     ],
 )
-def test_the_servers_word_counts_where_it_fits(facts: dict[str, float], took: float) -> None:
-    """A job seen unfinished at 50 s and finished at 60 s took what the server says, or else 55 s."""
-    assert CheckPlanner(Polling()).observe_finished(course(50), task("completed", **facts), 60.0) == took
+def test_the_reported_duration_is_used_if_it_is_plausible(facts: dict[str, float], took: float) -> None:
+    """A job found unfinished at 50 s and finished at 60 s took what the server reports, or else 55 s."""
+    assert CheckPlanner(Polling()).observe_finished(history(50), task("completed", **facts), 60.0) == took
 
 
-def test_of_a_job_from_an_earlier_run_only_the_servers_word_is_learnt() -> None:
-    """Nobody looked while it finished, so when that was is not known."""
+def test_a_job_of_an_earlier_run_teaches_only_the_reported_duration() -> None:
+    """It was not checked while it finished, so the time of its end is unknown."""
     planner, resumed = CheckPlanner(Polling()), CheckHistory("model", 0.0, 0.0, observed_until=None)
     assert planner.observe_finished(resumed, task("completed"), 5000.0) is None
     assert planner.observe_finished(resumed, task("completed", actual_time=80.0), 5000.0) == 80.0
 
 
-def test_time_in_the_servers_queue_is_not_taken_for_work() -> None:
-    """The clock of a job that was seen in a queue starts when it leaves that."""
-    planner, queued = taught(Polling(), *[60.0] * 50), course()
+def test_time_in_the_servers_queue_is_not_part_of_the_duration() -> None:
+    """The age of a job that was found queued counts from the end of its wait."""
+    planner, queued = observed(Polling(), *[60.0] * 50), history()
     for now in (100.0, 200.0, 300.0):
         planner.observe_running(queued, task("queued"), now)
         assert planner.next_check(queued) - now >= 40  # at best it begins now
@@ -184,9 +181,9 @@ def test_time_in_the_servers_queue_is_not_taken_for_work() -> None:
 # How well it does
 
 
-def _checks_and_lateness(planner: CheckPlanner | None, interval: float, seed: int) -> tuple[float, float]:
-    """Follow 600 jobs, 50 at once, with a planner or at a fixed interval; gives the means for one job."""
-    jitter, numbers, looks, late, jobs = random.Random(seed), count(), 0, 0.0, 600
+def _checks_and_delay(planner: CheckPlanner | None, interval: float, seed: int) -> tuple[float, float]:
+    """Check 600 jobs, 50 at once, with a planner or at a fixed interval. Return the means per job."""
+    jitter, numbers, checks, delay, jobs = random.Random(seed), count(), 0, 0.0, 600
     heap: list[tuple[float, int, CheckHistory, float]] = []
 
     def due(of: CheckHistory, now: float) -> float:
@@ -201,29 +198,29 @@ def _checks_and_lateness(planner: CheckPlanner | None, interval: float, seed: in
     for _ in range(jobs):
         while True:
             now, _, of, ends = heapq.heappop(heap)
-            looks += 1
+            checks += 1
             if now >= ends:
                 break
             if planner is not None:
                 planner.observe_running(of, task(estimated_time=110.0), now)
             heapq.heappush(heap, (due(of, now), next(numbers), of, ends))
-        late += now - ends
+        delay += now - ends
         if planner is not None:
             planner.observe_finished(of, task("completed"), now)
         launch(now)
-    return looks / jobs, late / jobs
+    return checks / jobs, delay / jobs
 
 
-def test_checks_times_lateness_beats_every_fixed_interval() -> None:
-    """Learning from nothing, lognormal durations (sigma .35): well below the product of the best fixed interval."""
-    learnt = [math.prod(_checks_and_lateness(CheckPlanner(Polling()), 0, seed)) for seed in range(3)]
-    fixed = [math.prod(_checks_and_lateness(None, interval, 0)) for interval in (2, 5, 10, 20, 40, 80)]
-    assert sum(learnt) / 3 < 0.66 * min(fixed)
+def test_checks_times_delay_beats_every_fixed_interval() -> None:
+    """Without data at first, on lognormal durations, the product is well below that of the best fixed interval."""
+    learned = [math.prod(_checks_and_delay(CheckPlanner(Polling()), 0, seed)) for seed in range(3)]
+    fixed = [math.prod(_checks_and_delay(None, interval, 0)) for interval in (2, 5, 10, 20, 40, 80)]
+    assert sum(learned) / 3 < 0.66 * min(fixed)
 
 
-def _lateness_under_a_budget(*, ranks: bool, seed: int) -> float:
-    """Follow 400 jobs at once with 4 checks a second, in order of worth or of turn; gives the mean lateness."""
-    jitter, planner, late, ended, now = random.Random(seed), CheckPlanner(Polling()), 0.0, 0, 0.0
+def _delay_under_a_budget(*, by_priority: bool, seed: int) -> float:
+    """Check 400 jobs at once with 4 checks a second, by priority or round robin. Return the mean delay."""
+    jitter, planner, delay, ended, now = random.Random(seed), CheckPlanner(Polling()), 0.0, 0, 0.0
     for _ in range(200):
         planner.seed("model", 110 * math.exp(jitter.gauss(0, 0.35)))
     queue: DueQueue[tuple[CheckHistory, float]] = DueQueue(lambda _: False)
@@ -232,16 +229,16 @@ def _lateness_under_a_budget(*, ranks: bool, seed: int) -> float:
         queue.put((of := CheckHistory("model", now, now), now + 110 * math.exp(jitter.gauss(0, 0.35))), due(of))
 
     def due(of: CheckHistory) -> float:
-        return planner.next_check(of) if ranks else now + 1.0
+        return planner.next_check(of) if by_priority else now + 1.0
 
-    def worth(item: tuple[CheckHistory, float]) -> float:
+    def priority(item: tuple[CheckHistory, float]) -> float:
         return planner.expected_delay(item[0], now)
 
     for _ in range(400):
         launch()
     while ended < 1500:
         now += 0.25
-        item = queue.pop(now, worth if ranks else None)
+        item = queue.pop(now, priority if by_priority else None)
         if item is None:
             continue
         of, ends = item
@@ -250,14 +247,15 @@ def _lateness_under_a_budget(*, ranks: bool, seed: int) -> float:
             queue.put(item, due(of))
             continue
         ended += 1
-        late += now - ends if ended > 500 else 0.0
+        delay += now - ends if ended > 500 else 0.0
         launch()
-    return late / 1000
+    return delay / 1000
 
 
-def test_when_looks_are_scarce_the_right_jobs_are_looked_at() -> None:
-    """With a budget far below what would be wanted, jobs are noticed much sooner than in turn."""
-    ranked, in_turn = (
-        sum(_lateness_under_a_budget(ranks=ranks, seed=seed) for seed in range(2)) for ranks in (True, False)
+def test_a_budget_of_checks_goes_to_the_right_jobs() -> None:
+    """With far fewer checks than planned, jobs are noticed much sooner than in round-robin order."""
+    prioritized, round_robin = (
+        sum(_delay_under_a_budget(by_priority=by_priority, seed=seed) for seed in range(2))
+        for by_priority in (True, False)
     )
-    assert ranked < 0.75 * in_turn
+    assert prioritized < 0.75 * round_robin

@@ -1,4 +1,4 @@
-"""What a server says of its progress is acted on where it has proved true, and does no harm where it has not."""
+"""Reported progress is acted on if it has proved true, and does no harm if it has not."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from hypothesis import strategies as st
 from omni_async.polling.planner import CheckPlanner
 from omni_async.polling.progress import FinishWindow, PredictionAccuracy, next_check, predict_finish
 from omni_async.settings import Polling
-from tests.polling.test_planner import task as reply
+from tests.support.check_replies import task as reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from omni_async.polling.planner import CheckHistory
 
-    Says = Callable[[float, float], float | None]  # of a task's share that is over, and its age: percent
+    Report = Callable[[float, float], float | None]  # of a task's share that is over, and its age: percent
 
 SEEDS = range(3)
 MEDIAN = 110.0
 
-HONEST: dict[str, Says] = {
+TRUTHFUL: dict[str, Report] = {
     "whole percents": lambda share, _: math.floor(100 * share),
     "never more than 99": lambda share, _: min(99, math.ceil(100 * share)),
     "fractions": lambda share, _: 100 * share,
 }
-OTHERS: dict[str, Says] = {
+MISLEADING: dict[str, Report] = {
     "nothing": lambda *_: None,
     "0 until the end": lambda *_: 0,
     "half until the end": lambda *_: 50,
@@ -49,21 +49,23 @@ OTHERS: dict[str, Says] = {
 
 
 class Cost(NamedTuple):
-    """What following a job took."""
+    """What the checks of a job cost: their number, and the seconds until its end was noticed."""
 
     checks: float
-    late: float
+    delay: float
 
     @property
-    def all(self) -> float:
-        """A check is worth a second."""
-        return self.checks + self.late
+    def total(self) -> float:
+        """Their sum: one check is worth a second."""
+        return self.checks + self.delay
 
 
-def followed(says: Says, seed: int, *, median: float = MEDIAN, tells: bool = True, queue: float = 0.0) -> Cost:
-    """Follow 600 jobs, 50 at once; `tells`: the server says how long each took. `queue`: seconds before each begins."""
+def simulate(
+    report: Report, seed: int, *, median: float = MEDIAN, reports_duration: bool = True, queue: float = 0.0
+) -> Cost:
+    """Check 600 jobs, 50 at once. `reports_duration`: the server says how long each took. `queue`: longest wait."""
     jitter, numbers, planner = random.Random(seed), count(), CheckPlanner(Polling())
-    looks, late, jobs = 0, 0.0, 600
+    checks, delay, jobs = 0, 0.0, 600
     heap: list[tuple[float, int, CheckHistory, float, float]] = []
 
     def launch(now: float) -> None:
@@ -77,79 +79,84 @@ def followed(says: Says, seed: int, *, median: float = MEDIAN, tells: bool = Tru
     for _ in range(jobs):
         while True:
             now, _, of, begins, ends = heapq.heappop(heap)
-            looks += 1
+            checks += 1
             if now >= ends:
                 break
             share = (now - begins) / (ends - begins)
-            task = reply(progress=says(share, now - begins)) if share > 0 else reply("queued", progress=0)
+            task = reply(progress=report(share, now - begins)) if share > 0 else reply("queued", progress=0)
             planner.observe_running(of, task, now)
             heapq.heappush(heap, (planner.next_check(of), next(numbers), of, begins, ends))
-        late += now - ends
-        facts = {"actual_time": max(1.0, round(ends - begins))} if tells else {}
+        delay += now - ends
+        facts = {"actual_time": max(1.0, round(ends - begins))} if reports_duration else {}
         planner.observe_finished(of, reply("completed", progress=100, **facts), now)
         launch(now)
-    return Cost(looks / jobs, late / jobs)
+    return Cost(checks / jobs, delay / jobs)
 
 
-def mean(says: Says, **given: Any) -> Cost:
-    """Give the means of some seeds."""
-    costs = [followed(says, seed, **given) for seed in SEEDS]
-    return Cost(sum(cost.checks for cost in costs) / len(costs), sum(cost.late for cost in costs) / len(costs))
+def mean(report: Report, **given: Any) -> Cost:
+    """Return the means over some seeds."""
+    costs = [simulate(report, seed, **given) for seed in SEEDS]
+    return Cost(sum(cost.checks for cost in costs) / len(costs), sum(cost.delay for cost in costs) / len(costs))
 
 
-@pytest.mark.parametrize("tells", [True, False])
-@pytest.mark.parametrize("name", HONEST)
-def test_a_server_that_is_right_is_believed(name: str, tells: bool) -> None:
-    """Then fewer checks find out far sooner that a job is done."""
-    silent, honest = mean(OTHERS["nothing"], tells=tells), mean(HONEST[name], tells=tells)
-    assert honest.checks < 0.95 * silent.checks
-    assert honest.late < 0.5 * silent.late
+@pytest.mark.parametrize("reports_duration", [True, False])
+@pytest.mark.parametrize("name", TRUTHFUL)
+def test_truthful_progress_saves_checks_and_delay(name: str, reports_duration: bool) -> None:
+    """Fewer checks notice far earlier that a job is done."""
+    silent, truthful = (
+        mean(MISLEADING["nothing"], reports_duration=reports_duration),
+        mean(TRUTHFUL[name], reports_duration=reports_duration),
+    )
+    assert truthful.checks < 0.95 * silent.checks
+    assert truthful.delay < 0.5 * silent.delay
 
 
 @pytest.mark.parametrize("median", [5.0, MEDIAN])
-@pytest.mark.parametrize("tells", [True, False])
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_server_that_is_not_does_no_harm(name: str, tells: bool, median: float) -> None:
-    """A percentage that is something else costs nothing beside none at all."""
+@pytest.mark.parametrize("reports_duration", [True, False])
+@pytest.mark.parametrize("name", MISLEADING)
+def test_misleading_progress_does_no_harm(name: str, reports_duration: bool, median: float) -> None:
+    """A percentage that means something else costs no more than none."""
     scale = median / MEDIAN
-    silent = mean(OTHERS["nothing"], tells=tells, median=median)
-    other = mean(lambda share, age: OTHERS[name](share, age / scale), tells=tells, median=median)
-    assert other.all < 1.06 * silent.all
+    silent = mean(MISLEADING["nothing"], reports_duration=reports_duration, median=median)
+    other = mean(
+        lambda share, age: MISLEADING[name](share, age / scale), reports_duration=reports_duration, median=median
+    )
+    assert other.total < 1.06 * silent.total
 
 
-def test_a_queue_makes_it_no_worse() -> None:
-    """Of jobs that have waited for up to a minute, nobody knows exactly when they began."""
-    silent, honest = mean(OTHERS["nothing"], queue=60.0), mean(HONEST["whole percents"], queue=60.0)
-    assert honest.all < 1.06 * silent.all
+def test_progress_does_no_harm_after_a_wait_in_the_servers_queue() -> None:
+    """The start of jobs that waited for up to a minute is not known exactly."""
+    silent, truthful = mean(MISLEADING["nothing"], queue=60.0), mean(TRUTHFUL["whole percents"], queue=60.0)
+    assert truthful.total < 1.06 * silent.total
 
 
-# What one word says
+# What one prediction says
 
 
 @given(st.floats(0.1, 1e4), st.floats(5, 200), st.floats(0, 1))
-def test_a_word_is_about_what_is_to_come(age: float, progress: float, doubt: float) -> None:
-    """It never names an age that has passed, and never one beyond what the percentage and the doubt allow."""
-    word = predict_finish(age, progress, doubt)
-    if word is not None:
-        assert age <= word.earliest <= word.latest
-        assert word.latest <= (20 * age + 19 * doubt) * 1.001
+def test_a_prediction_is_never_in_the_past(age: float, progress: float, start_error: float) -> None:
+    """It names no age that has passed, and none beyond what the percentage and the error of the start allow."""
+    prediction = predict_finish(age, progress, start_error)
+    if prediction is not None:
+        assert age <= prediction.earliest <= prediction.latest
+        assert prediction.latest <= (20 * age + 19 * start_error) * 1.001
 
 
 @pytest.mark.parametrize("progress", [None, 0.0, 4.9, -3.0])
-def test_too_little_is_no_word(progress: float | None) -> None:
-    """The first percents, and none at all, foretell nothing."""
+def test_little_progress_predicts_nothing(progress: float | None) -> None:
+    """The first few percent predict nothing, and neither does missing progress."""
     assert predict_finish(10.0, progress, 0.0) is None
 
 
-def test_whole_percents_leave_it_open() -> None:
-    """40 is said of all from 40 to 41."""
-    word = predict_finish(40.0, 40.0, 0.0)
-    assert word is not None
-    assert (word.earliest, word.latest) == pytest.approx((97.56, 100.0), abs=0.01)
+def test_whole_percents_predict_a_window() -> None:
+    """40 stands for everything from 40 to 41."""
+    prediction = predict_finish(40.0, 40.0, 0.0)
+    assert prediction is not None
+    assert (prediction.earliest, prediction.latest) == pytest.approx((97.56, 100.0), abs=0.01)
 
 
-def test_a_start_that_is_not_known_well_leaves_it_open() -> None:
-    """A second that the job may have begun earlier or later weighs the more, the less of it is over."""
+def test_an_uncertain_start_widens_the_window() -> None:
+    """A second of error in the start matters more, the less progress there is."""
     half, tenth = predict_finish(50.0, 50.0, 1.0), predict_finish(10.0, 10.0, 0.1)
     assert half is not None
     assert tenth is not None
@@ -158,21 +165,21 @@ def test_a_start_that_is_not_known_well_leaves_it_open() -> None:
     assert predict_finish(10.0, 10.0, 2.0) is None  # anything from 73 to 118
 
 
-def test_the_next_look_is_where_the_job_should_have_ended() -> None:
-    """A narrow word is waited for; of a wide one, the job is asked shortly before, when it can tell it better."""
+def test_the_next_check_is_within_the_predicted_window() -> None:
+    """A narrow window is waited for. Shortly before a wide one, one more check predicts the end better."""
     narrow, wide = FinishWindow(99.0, 100.0), FinishWindow(90.0, 100.0)
     costs: dict[str, Any] = {"start_error": 0.0, "check_cost": 1.0, "min_gap": 1.0}
     assert next_check(narrow, 50.0, **costs) == 100.0
     assert next_check(wide, 50.0, **costs) == 89.0
-    assert next_check(wide, 89.5, **costs) == 95.0  # too late for that: two looks, for ten seconds are worth both
+    assert next_check(wide, 89.5, **costs) == 95.0  # too delay for that: ten seconds are worth two checks
     assert next_check(wide, 89.5, start_error=0.0, check_cost=0.01, min_gap=4.0) == 95.0  # no closer than the minimum
 
 
-# Whether it is believed
+# Whether predictions are acted on
 
 
-def test_few_words_are_not_enough() -> None:
-    """Three may be right by chance; one that is wrong is forgiven once there are many."""
+def test_three_right_predictions_are_not_enough() -> None:
+    """Three may be right by chance. One wrong prediction among many does not matter."""
     accuracy = PredictionAccuracy()
     for _ in range(3):
         assert not accuracy.is_reliable
@@ -188,16 +195,16 @@ def test_few_words_are_not_enough() -> None:
     assert 5 < accuracy.odds < 10
 
 
-def test_an_end_that_is_hardly_known_proves_nothing() -> None:
-    """A job that was found done, half of its time after the last look, may have ended anywhere."""
+def test_an_end_that_is_not_known_well_proves_nothing() -> None:
+    """A job whose last two checks were half of its time apart may have ended anywhere between them."""
     accuracy = PredictionAccuracy()
     for _ in range(50):
         accuracy.compare(FinishWindow(99, 100), FinishWindow(60, 110))
     assert not accuracy.is_reliable
 
 
-def believing(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
-    """Give a planner that has followed honest jobs of 100 s, and one such job that was asked at 50 s."""
+def with_reliable_progress(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
+    """Return a planner that observed truthful jobs of 100 s, and the history of one more, checked at 50 s."""
     planner = CheckPlanner(polling)
     for _ in range(30):
         of = planner.begin("model", 0.0, 0.0, is_new=True)
@@ -208,20 +215,20 @@ def believing(polling: Polling) -> tuple[CheckPlanner, CheckHistory]:
     return planner, of
 
 
-def test_a_believed_word_makes_the_looks_between_needless() -> None:
+def test_a_reliable_prediction_saves_the_checks_before_it() -> None:
     """The next check is shortly before the predicted end, even beyond `Polling.max_interval`."""
-    planner, of = believing(Polling(max_interval=15.0))
+    planner, of = with_reliable_progress(Polling(max_interval=15.0))
     assert 96 < planner.next_check(of) < 101
-    planner, of = believing(Polling(max_interval=1.0))
-    assert planner.next_check(of) < 50 + 20  # ... by so many maxima as words were right for each that was wrong
-    planner, of = believing(Polling())
+    planner, of = with_reliable_progress(Polling(max_interval=1.0))
+    assert planner.next_check(of) < 50 + 20  # at most `max_interval` for each right prediction per wrong one
+    planner, of = with_reliable_progress(Polling())
     assert planner.expected_delay(of, 90.0) == 0.0
     assert planner.expected_delay(of, 110.0) == pytest.approx(11.0, abs=1.0)
 
 
-def test_a_job_that_should_have_been_done_is_not_heeded_any_longer() -> None:
+def test_progress_is_ignored_after_a_missed_prediction() -> None:
     """A job that keeps reporting 99 is checked as if it had reported nothing."""
-    planner, of = believing(Polling())
+    planner, of = with_reliable_progress(Polling())
     silent = planner.begin("model", 0.0, 0.0, is_new=True)
     for now in (50.0, 100.0, 110.0, 130.0):
         planner.observe_running(of, reply(progress=min(99, now)), now)
@@ -229,27 +236,27 @@ def test_a_job_that_should_have_been_done_is_not_heeded_any_longer() -> None:
     assert planner.next_check(of) == planner.next_check(silent)
 
 
-def test_a_job_that_tells_no_more_is_not_asked_all_the_time() -> None:
-    """What it told last is over, and it says nothing new: it is looked at as if it had never said anything."""
-    planner, of = believing(Polling())
+def test_a_job_without_further_progress_is_checked_as_usual() -> None:
+    """Its prediction has passed and there is no new one: it is checked as if it had never reported progress."""
+    planner, of = with_reliable_progress(Polling())
     silent = planner.begin("model", 0.0, 0.0, is_new=True)
     for each in (of, silent):
         planner.observe_running(each, reply(), 101.5)
     assert planner.next_check(of) == planner.next_check(silent)
 
 
-def test_a_job_that_falls_back_is_not_heeded_any_longer() -> None:
-    """One that the server began again says that it will take hours: it is looked at as if it had said nothing."""
-    planner, of = believing(Polling())
+def test_progress_is_ignored_after_it_falls_back() -> None:
+    """A job that the server restarted predicts hours: it is checked as if it had reported no progress."""
+    planner, of = with_reliable_progress(Polling())
     silent = planner.begin("model", 0.0, 0.0, is_new=True)
     planner.observe_running(of, reply(progress=6), 80.0)
     planner.observe_running(silent, reply(), 80.0)
     assert planner.next_check(of) == planner.next_check(silent)
 
 
-def test_a_job_that_is_queued_again_tells_anew() -> None:
-    """What it said before is about a start that does not count any more."""
-    planner, of = believing(Polling())
+def test_a_job_that_is_queued_again_predicts_again() -> None:
+    """Its earlier prediction was about a start that no longer counts."""
+    planner, of = with_reliable_progress(Polling())
     planner.observe_running(of, reply("queued", progress=0), 60.0)
     planner.observe_running(of, reply(progress=2), 62.0)
     assert planner.next_check(of) > 62 + 20
@@ -257,14 +264,14 @@ def test_a_job_that_is_queued_again_tells_anew() -> None:
     assert 150 < planner.next_check(of) < 165
 
 
-@pytest.mark.parametrize("ease", [1.0, 1.02])
-def test_hooks_that_never_come_do_not_switch_it_off(ease: float) -> None:
-    """Where hooks are expected and hardly ever come, looks are planned by words all the same."""
-    planner, of = believing(Polling())
-    assert 96 < planner.next_check(of, cost_factor=ease) < 101
+@pytest.mark.parametrize("cost_factor", [1.0, 1.02])
+def test_webhooks_that_never_arrive_do_not_disable_predictions(cost_factor: float) -> None:
+    """If webhooks are expected and hardly ever arrive, checks still follow predictions."""
+    planner, of = with_reliable_progress(Polling())
+    assert 96 < planner.next_check(of, cost_factor=cost_factor) < 101
 
 
-def test_where_hooks_come_no_look_is_planned_by_a_word() -> None:
+def test_no_check_follows_a_prediction_if_webhooks_arrive() -> None:
     """The webhook call reports the end, so no check is made at the predicted time."""
-    planner, of = believing(Polling())
+    planner, of = with_reliable_progress(Polling())
     assert planner.next_check(of, cost_factor=16.0) != planner.next_check(of)

@@ -1,4 +1,4 @@
-"""Webhooks on virtual time: what they save, what they cost when they lie or never come, and what submits name."""
+"""Webhooks on virtual time: what they save, what false and missing calls cost, and what submits name."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(120)
 
-ADDRESS = "https://example.com/omni"
+URL = "https://example.com/omni"
 
 
 @dataclass
-class Hooking(Server):
-    """A server that calls who submitted when a task has ended; how often, and after what, `deliveries` says."""
+class WebhookServer(Server):
+    """A server that calls the webhook of a task when it has ended; `deliveries` returns the delays of its calls."""
 
     deliveries: Callable[[], list[float]] = lambda: [0.1]
     called: OmniClient | None = None
@@ -43,26 +43,26 @@ class Hooking(Server):
     def _accept(self, post: Post) -> Response:
         self.duration = self.median * self.jitter.lognormvariate(0, 0.35)
         known = set(self.tasks)
-        answer = super()._accept(post)
+        result = super()._accept(post)
         for task_id in self.tasks.keys() - known:
             if "webhook" in post.body:
-                for pause in self.deliveries():
-                    self.call_later(self.tasks[task_id].ready_at + pause, task_id)
-        return answer
+                for delay in self.deliveries():
+                    self.call_later(self.tasks[task_id].ready_at + delay, task_id)
+        return result
 
     def call_later(self, at: float, task_id: str) -> None:
-        """Let a call come at a time of the loop's clock."""
+        """Schedule a call at a time of the loop's clock."""
         asyncio.get_running_loop().call_at(at, self.call, task_id)
 
     def call(self, task_id: str) -> None:
-        """Call, as the sub-application does."""
+        """Deliver a call as the sub-application does."""
         assert self.called is not None
         self.calls.append(self.now())
         if self.called._webhook.authorize(self.called._webhook._secret or "") is None:
             assert self.called._webhook.handle_call(json.dumps({"id": task_id, "status": "completed"}).encode()) == 204
 
-    def late(self) -> list[float]:
-        """Give for each task, first accepted first, how many seconds passed until a check showed its end."""
+    def delays(self) -> list[float]:
+        """Return for each task, in order of acceptance, the seconds from its end until a check showed it."""
         seen: dict[str, float] = {}
         for at, task_id in self.checks:
             if at + self.latency >= self.tasks[task_id].ready_at:
@@ -71,103 +71,103 @@ class Hooking(Server):
 
 
 def client_of(
-    server: Hooking, folder: Path, *, hooks: str | None = ADDRESS, ledger: MemoryJobStore | None = None
+    server: WebhookServer, folder: Path, *, webhook: str | None = URL, ledger: MemoryJobStore | None = None
 ) -> FakeClient:
-    """Give a client, with webhooks on unless told otherwise."""
+    """Return a client with webhooks enabled, unless `webhook` is None."""
     client = FakeClient(server, folder, ledger=ledger)
     server.called = client
-    if hooks is not None:
-        client.webhook(hooks)
+    if webhook is not None:
+        client.webhook(webhook)
     return client
 
 
-async def outcome(
-    folder: Path, server: Hooking, jobs: int = 120, *, hooks: str | None = ADDRESS, gap: float = 1 / 3
+async def simulate(
+    folder: Path, server: WebhookServer, jobs: int = 120, *, webhook: str | None = URL, gap: float = 1 / 3
 ) -> tuple[float, list[float]]:
-    """Let so many jobs be followed, `gap` seconds apart; gives checks per job, and the seconds late."""
-    async with client_of(server, folder, hooks=hooks) as client:
+    """Let jobs be submitted `gap` seconds apart. Return the checks per job, and the delays in seconds."""
+    async with client_of(server, folder, webhook=webhook) as client:
         for number in range(jobs):
             client.submit(f"p{number}")
             await asyncio.sleep(gap)
     assert len(server.tasks) == jobs
-    return len(server.checks) / jobs, server.late()
+    return len(server.checks) / jobs, server.delays()
 
 
 @pytest.mark.slow
-async def test_hooks_save_most_checks_and_all_the_lateness(tmp_path: Path) -> None:
-    """Each of 120 jobs is checked far less often than without, and its end is known ten times sooner."""
-    without, late_without = await outcome(tmp_path / "without", Hooking(), hooks=None)
-    with_hooks, late = await outcome(tmp_path / "with", Hooking())
-    assert with_hooks < 0.65 * without
-    assert fmean(late) < fmean(late_without) / 10
+async def test_webhooks_save_checks_and_delay(tmp_path: Path) -> None:
+    """Each of 120 jobs is checked far less often than without them, and its end is known ten times earlier."""
+    without, delays_without = await simulate(tmp_path / "without", WebhookServer(), webhook=None)
+    checks, delays = await simulate(tmp_path / "with", WebhookServer())
+    assert checks < 0.65 * without
+    assert fmean(delays) < fmean(delays_without) / 10
 
 
 @pytest.mark.slow
-async def test_hooks_that_never_come_cost_little(tmp_path: Path) -> None:
-    """Dropped silently, as by a server that does not like the address: it is as late as a client without hooks."""
-    without, late_without = await outcome(tmp_path / "without", Hooking(), hooks=None)
-    dropped, late = await outcome(tmp_path / "dropped", Hooking(deliveries=list))
-    assert fmean(late) < 1.25 * fmean(late_without)
+async def test_webhooks_that_never_arrive_cost_little(tmp_path: Path) -> None:
+    """Dropped silently, as by a server that does not like the URL: the delay is as without webhooks."""
+    without, delays_without = await simulate(tmp_path / "without", WebhookServer(), webhook=None)
+    dropped, delays = await simulate(tmp_path / "dropped", WebhookServer(deliveries=list))
+    assert fmean(delays) < 1.25 * fmean(delays_without)
     assert dropped > 0.8 * without
 
 
 @pytest.mark.slow
-async def test_hooks_that_stop_coming_are_not_waited_for(tmp_path: Path) -> None:
-    """When they stop after 120 jobs, the last 80 of 240 are noticed about as soon as without."""
-    _, late_without = await outcome(tmp_path / "without", Hooking(), 240, hooks=None)
-    server = Hooking()
+async def test_webhooks_that_stop_arriving_are_not_relied_on(tmp_path: Path) -> None:
+    """When they stop after 120 jobs, the last 80 of 240 are noticed about as soon as without webhooks."""
+    _, delays_without = await simulate(tmp_path / "without", WebhookServer(), 240, webhook=None)
+    server = WebhookServer()
     server.deliveries = lambda: [0.1] if len(server.tasks) < 120 else []
-    _, late = await outcome(tmp_path / "stopped", server, 240)
-    assert fmean(late[:120]) < fmean(late_without[:120]) / 5
-    assert fmean(late[-80:]) < 1.5 * fmean(late_without[-80:])
-    assert max(late) < 60
+    _, delays = await simulate(tmp_path / "stopped", server, 240)
+    assert fmean(delays[:120]) < fmean(delays_without[:120]) / 5
+    assert fmean(delays[-80:]) < 1.5 * fmean(delays_without[-80:])
+    assert max(delays) < 60
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("gap", [0.0, 1 / 3])
 @pytest.mark.parametrize("lost", [0.1, 0.5])
-async def test_some_hooks_are_lost(tmp_path: Path, lost: float, gap: float) -> None:
-    """With a tenth or a half of them lost and some twice, all clips come with less lateness, for hardly more checks.
+async def test_lost_webhooks_do_not_outweigh_the_received_ones(tmp_path: Path, lost: float, gap: float) -> None:
+    """With a tenth or half of them lost and some repeated, the delay is shorter, for hardly more checks.
 
-    Also where all jobs begin together, so that what is lost is found long after what has come.
+    This also holds if all jobs begin together, so that lost calls are found long after the received ones.
     """
-    without, late_without = await outcome(tmp_path / "without", Hooking(), hooks=None, gap=gap)
+    without, delays_without = await simulate(tmp_path / "without", WebhookServer(), webhook=None, gap=gap)
     jitter = random.Random(3)
-    server = Hooking(deliveries=lambda: [] if jitter.random() < lost else [0.1, 0.1, 0.4])
-    checks, late = await outcome(tmp_path / "lost", server, gap=gap)
+    server = WebhookServer(deliveries=lambda: [] if jitter.random() < lost else [0.1, 0.1, 0.4])
+    checks, delays = await simulate(tmp_path / "lost", server, gap=gap)
     assert checks < 1.3 * without
-    assert fmean(late) < fmean(late_without)
+    assert fmean(delays) < fmean(delays_without)
 
 
 @pytest.mark.slow
 async def test_forged_calls_cost_little_and_stop_nothing(tmp_path: Path) -> None:
-    """Twenty calls a second for every running job: at most one more check per job and second, a dozen in all."""
-    server = Hooking()
-    honest, _ = await outcome(tmp_path / "honest", Hooking(), 40)
+    """Twenty calls a second for every running job cause at most one more check per job and second, a dozen in all."""
+    server = WebhookServer()
+    honest, _ = await simulate(tmp_path / "honest", WebhookServer(), 40)
 
     async def forge() -> None:
         while True:
             for task_id in list(server.tasks):
                 server.call(task_id)
-            server.call("task_nobody")
+            server.call("task_unknown")
             await asyncio.sleep(0.05)
 
     forger = asyncio.ensure_future(forge())
-    checks, late = await outcome(tmp_path / "forged", server, 40)
+    checks, delays = await simulate(tmp_path / "forged", server, 40)
     forger.cancel()
-    _, late_without = await outcome(tmp_path / "without", Hooking(), 40, hooks=None)
+    _, delays_without = await simulate(tmp_path / "without", WebhookServer(), 40, webhook=None)
     by_task: dict[str, list[float]] = {}
     for at, task_id in server.checks:
         by_task.setdefault(task_id, []).append(at)
     assert min(after - before for times in by_task.values() for before, after in pairwise(times)) > 0.9
     assert checks < honest + 18
     assert len(server.calls) > 50_000
-    assert fmean(late) < 1.5 * fmean(late_without)
+    assert fmean(delays) < 1.5 * fmean(delays_without)
 
 
-async def test_calls_for_jobs_that_are_done_or_unknown_are_nothing(tmp_path: Path) -> None:
-    """They cause no check at all."""
-    server = Hooking()
+async def test_calls_for_finished_or_unknown_tasks_are_ignored(tmp_path: Path) -> None:
+    """They cause no check."""
+    server = WebhookServer()
     async with client_of(server, tmp_path) as client:
         await client.submit("p")
         checks = len(server.checks)
@@ -177,35 +177,35 @@ async def test_calls_for_jobs_that_are_done_or_unknown_are_nothing(tmp_path: Pat
         assert len(server.checks) == checks
 
 
-async def test_a_hook_may_come_before_the_answer_to_the_submit(tmp_path: Path) -> None:
-    """A task that ends at once calls while its submit is being answered; it is looked at as soon as it is known."""
-    server = Hooking(median=0.5, delay_submit=lambda _: 8.0)  # half of that is the way back
+async def test_a_call_may_arrive_before_the_response_to_the_submit(tmp_path: Path) -> None:
+    """A task that ends immediately calls during its submit. It is checked as soon as it is known."""
+    server = WebhookServer(median=0.5, delay_submit=lambda _: 8.0)  # half of it for the response
     async with client_of(server, tmp_path) as client:
         await client.submit("p")
     assert server.calls[0] < server.checks[0][0] < 1008.2
     assert len(server.checks) == 1
 
 
-@pytest.mark.parametrize("trouble", [HTML, TransportError("reset"), "no link"], ids=["502", "reset", "no link"])
-async def test_a_hook_is_not_forgotten_when_its_look_shows_nothing(tmp_path: Path, trouble: Fault | str) -> None:
-    """Where looks are rare, one that fails although a hook has come is made up for within seconds."""
-    server = Hooking()
+@pytest.mark.parametrize("problem", [HTML, TransportError("reset"), "no URL"], ids=["502", "reset", "no URL"])
+async def test_a_call_is_remembered_if_its_check_is_inconclusive(tmp_path: Path, problem: Fault | str) -> None:
+    """If checks are rare, one that fails although a call has arrived is repeated within seconds."""
+    server = WebhookServer()
     async with client_of(server, tmp_path) as client:
-        await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))  # by now, hooks are trusted
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(60)))  # by now webhooks are reliable
         job = client.submit("last")
         task = server.tasks[await job.accepted()]
         bare = {"id": task.task_id, "status": "completed"}
-        fault = response(200, {"code": 200, "data": bare}) if trouble == "no link" else trouble
+        fault = response(200, {"code": 200, "data": bare}) if problem == "no URL" else problem
         server.on_check = lambda _: fault if task.ready_at <= server.now() < task.ready_at + 2 else None
         await job
-    (late,) = server.late()[-1:]
-    assert 0.1 < late < 1  # the first look was in time
+    (delay,) = server.delays()[-1:]
+    assert 0.1 < delay < 1  # the first check was in time
     assert max(at for at, _ in server.checks) < task.ready_at + 8
 
 
-async def test_a_task_of_somewhere_else_may_be_called_for(tmp_path: Path) -> None:
-    """A job that was attached expects no hook, but one that comes is heard."""
-    server = Hooking()
+async def test_a_call_for_an_attached_task_is_used(tmp_path: Path) -> None:
+    """An attached job expects no call, but one that arrives causes a check."""
+    server = WebhookServer()
     async with left_by_error(client_of(server, tmp_path / "first")) as client:
         task_id = await client.submit("p").accepted()
     async with client_of(server, tmp_path / "second") as client:
@@ -222,57 +222,57 @@ async def test_a_task_of_somewhere_else_may_be_called_for(tmp_path: Path) -> Non
 # What is sent
 
 
-async def test_submits_name_the_address_and_only_then(tmp_path: Path) -> None:
-    """Each names the same unguessable address; without webhooks, or with an own one of the user's, none is added."""
-    server = Hooking()
+async def test_submits_name_the_url_if_webhooks_are_on(tmp_path: Path) -> None:
+    """Each names the same unguessable URL; without webhooks, or with one of the user, none is added."""
+    server = WebhookServer()
     async with client_of(server, tmp_path) as client:
         await asyncio.gather(client.submit("a"), client.submit("b"))
         own = client.submit(VideoRequest(prompt="c", extra={"webhook": "https://mine.example.com"}))
         await own
     first, second, third = (post.body["webhook"] for post in server.posts)
     assert first == second != third == "https://mine.example.com"
-    assert first.startswith(f"{ADDRESS}/")
-    assert len(first) >= len(ADDRESS) + 30
+    assert first.startswith(f"{URL}/")
+    assert len(first) >= len(URL) + 30
     assert state_of(own).record.webhook is None
-    async with client_of(Hooking(), tmp_path / "off", hooks=None) as client:
+    async with client_of(WebhookServer(), tmp_path / "off", webhook=None) as client:
         await client.submit("a")
         assert "webhook" not in client.server.posts[0].body
-        client.webhook(ADDRESS)  # may be turned on later
+        client.webhook(URL)  # may be enabled later
         await client.submit("b")
-        assert client.server.posts[1].body["webhook"].startswith(ADDRESS)
+        assert client.server.posts[1].body["webhook"].startswith(URL)
 
 
-async def test_a_resend_is_the_same_to_the_byte(tmp_path: Path) -> None:
-    """An ambiguous job is resent by a later run with the webhook URL of its first POST, or without one as then."""
-    ledger, server = MemoryJobStore(), Hooking()
+async def test_a_resend_has_the_same_body(tmp_path: Path) -> None:
+    """A later run resends an ambiguous submit with the URL of its first POST, or without one as it was then."""
+    ledger, server = MemoryJobStore(), WebhookServer()
     server.submit_script.extend(["hang", "hang"])
-    async with left_by_error(client_of(server, tmp_path, hooks=None, ledger=ledger)) as client:
+    async with left_by_error(client_of(server, tmp_path, webhook=None, ledger=ledger)) as client:
         client.submit("plain", key="plain")
         await asyncio.sleep(1)
-    async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
-        client.submit("hooked", key="hooked")
+    async with left_by_error(client_of(server, tmp_path, webhook="https://old.example.com", ledger=ledger)) as client:
+        client.submit("with webhook", key="with webhook")
         await asyncio.sleep(1)
     async with client_of(server, tmp_path, ledger=ledger) as client:
         await asyncio.gather(*await resumed(client), client.submit("new", key="new"))
     bodies: dict[str, set[str]] = {}
     for post in server.posts:
         bodies.setdefault(post.body["prompt"], set()).add(json.dumps(post.body))
-    assert {prompt: len(each) for prompt, each in bodies.items()} == {"plain": 1, "hooked": 1, "new": 1}
-    assert Counter(post.body["prompt"] for post in server.posts)["hooked"] > 1
+    assert {prompt: len(each) for prompt, each in bodies.items()} == {"plain": 1, "with webhook": 1, "new": 1}
+    assert Counter(post.body["prompt"] for post in server.posts)["with webhook"] > 1
     named = {prompt: json.loads(each.pop()).get("webhook", "") for prompt, each in bodies.items()}
     secret = named["new"].rpartition("/")[2]
     assert named == {
         "plain": "",
-        "hooked": f"https://old.example.com/{secret}",
-        "new": f"{ADDRESS}/{secret}",
+        "with webhook": f"https://old.example.com/{secret}",
+        "new": f"{URL}/{secret}",
     }
 
 
-async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
-    """Under one idempotency key there is one body, also after a 429 and in another run."""
-    ledger, server = MemoryJobStore(), Hooking()
+async def test_a_rate_limited_submit_keeps_its_url(tmp_path: Path) -> None:
+    """There is one body per idempotency key, also after a 429 and in another run."""
+    ledger, server = MemoryJobStore(), WebhookServer()
     server.on_submit = lambda _: server.rate_limited(600)
-    async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
+    async with left_by_error(client_of(server, tmp_path, webhook="https://old.example.com", ledger=ledger)) as client:
         client.submit("p")
         await asyncio.sleep(1)
     assert (await unfinished(client.memory))[0].status is JobStatus.WAITING
@@ -282,14 +282,14 @@ async def test_a_refused_submit_keeps_its_address(tmp_path: Path) -> None:
     assert len({(post.key, json.dumps(post.body)) for post in server.posts}) == 1
 
 
-async def test_what_was_never_sent_gets_the_address_of_now(tmp_path: Path) -> None:
-    """A job that only waited in an earlier run calls where this one listens; one that is bought again does, too."""
-    ledger, server = MemoryJobStore(), Hooking()
+async def test_a_job_that_was_never_sent_gets_the_present_url(tmp_path: Path) -> None:
+    """A job that only waited in an earlier run names the URL of this one; one whose POST was rejected keeps its own."""
+    ledger, server = MemoryJobStore(), WebhookServer()
     server.on_submit = lambda _: server.rate_limited(600)
-    async with left_by_error(client_of(server, tmp_path, hooks="https://old.example.com", ledger=ledger)) as client:
+    async with left_by_error(client_of(server, tmp_path, webhook="https://old.example.com", ledger=ledger)) as client:
         client.submit("first", key="first")
         await asyncio.sleep(1)
-        client.submit("second", key="second")  # the line is closed
+        client.submit("second", key="second")  # submissions are paused
         await asyncio.sleep(1)
     server.on_submit = None
     async with client_of(server, tmp_path, ledger=ledger) as client:
@@ -298,12 +298,12 @@ async def test_what_was_never_sent_gets_the_address_of_now(tmp_path: Path) -> No
             server.tasks[next(iter(server.tasks))].fails = True
     named = {post.body["prompt"]: post.body["webhook"] for post in server.posts}
     assert named["first"].startswith("https://old.example.com/")
-    assert named["second"].startswith(ADDRESS)
+    assert named["second"].startswith(URL)
 
 
-async def test_a_job_of_an_earlier_run_still_wakes(tmp_path: Path) -> None:
-    """The secret is kept with the ledger, so the call for it comes to the same path, and is expected."""
-    ledger, server = MemoryJobStore(), Hooking()
+async def test_a_call_for_a_job_of_an_earlier_run_is_expected(tmp_path: Path) -> None:
+    """The ledger keeps the secret, so the call arrives at the same path."""
+    ledger, server = MemoryJobStore(), WebhookServer()
     async with left_by_error(client_of(server, tmp_path, ledger=ledger)) as client:
         await client.submit("p").accepted()
     (task,) = server.tasks.values()
@@ -316,36 +316,36 @@ async def test_a_job_of_an_earlier_run_still_wakes(tmp_path: Path) -> None:
         await asyncio.wait_for(job, 2)
 
 
-async def test_a_closed_client_hears_nothing(tmp_path: Path) -> None:
-    """Before it is entered and after it was left, callers are told to come again later; strangers never learn more."""
-    server = Hooking()
+async def test_a_closed_client_answers_503(tmp_path: Path) -> None:
+    """Before it is entered and after it is left, callers are asked to call again later, whatever their secret."""
+    server = WebhookServer()
     client = client_of(server, tmp_path)
-    hook = client._webhook
-    assert hook.authorize("anything") == 503
+    webhook = client._webhook
+    assert webhook.authorize("anything") == 503
     async with client:
-        assert hook.authorize("wrong") == hook.authorize("") == hook.authorize("ümläut") == 404
-        assert hook.authorize(hook._secret or "") is None
-        assert hook.handle_call(b"nonsense") == 400
-        secret = hook._secret or ""
-    assert hook.authorize(secret) == 503
-    assert hook.handle_call(b'{"id": "task_1"}') == 204  # one that had been let in just before
+        assert webhook.authorize("wrong") == webhook.authorize("") == webhook.authorize("ümläut") == 404
+        assert webhook.authorize(webhook._secret or "") is None
+        assert webhook.handle_call(b"nonsense") == 400
+        secret = webhook._secret or ""
+    assert webhook.authorize(secret) == 503
+    assert webhook.handle_call(b'{"id": "task_1"}') == 204  # a call that was authorized just before
 
 
-async def test_one_client_has_one_address(tmp_path: Path) -> None:
-    """A second one is refused, the same again is not; the address must be one that the server calls."""
+async def test_a_client_has_one_webhook_url(tmp_path: Path) -> None:
+    """A second URL is rejected, the same one is not. It must be one that the API calls."""
     client = FakeClient(Server(), tmp_path)
-    client.webhook(ADDRESS)
-    client.webhook(f"{ADDRESS}/")
+    client.webhook(URL)
+    client.webhook(f"{URL}/")
     with pytest.raises(ValueError, match="already"):
         client.webhook("https://other.example.com")
     with pytest.raises(ValueError, match="from outside"):
         FakeClient(Server(), tmp_path).webhook("http://127.0.0.1/omni")
 
 
-async def test_the_secret_is_shown_to_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """It stands in no log of the library, at whatever level, nor in the repr of a client, a job or a record."""
+async def test_the_secret_is_neither_logged_nor_shown(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It is in no log line at any level, nor in the repr of a client, a job or a record."""
     caplog.set_level("DEBUG")
-    server = Hooking()
+    server = WebhookServer()
     async with client_of(server, tmp_path) as client:
         job = client.submit("p")
         await job

@@ -1,4 +1,4 @@
-"""Which addresses the server would call, and what a call says."""
+"""Which callback URLs are allowed, and which task a webhook call names."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from omni_async.polling.webhook_rules import parse_call, validate_callback_url
 
-REAL = "https://api.apimart.ai"
-HERE = "http://127.0.0.1:8800"
+API = "https://api.apimart.ai"
+LOCAL = "http://127.0.0.1:8800"
 
 
 @pytest.mark.parametrize(
@@ -25,9 +25,9 @@ HERE = "http://127.0.0.1:8800"
         ("https://notapimart.ai/omni", "https://notapimart.ai/omni"),
     ],
 )
-def test_good_addresses(given: str, sent: str) -> None:
-    """A public http(s) address at its usual port is taken, without a slash at its end."""
-    assert validate_callback_url(given, REAL) == sent
+def test_public_urls_are_allowed(given: str, sent: str) -> None:
+    """A public http(s) URL with the usual port is allowed, and loses its trailing slash."""
+    assert validate_callback_url(given, API) == sent
 
 
 @pytest.mark.parametrize(
@@ -59,30 +59,30 @@ def test_good_addresses(given: str, sent: str) -> None:
         ("https://example.com/omni#x", "fragment"),
     ],
 )
-def test_what_the_server_would_silently_drop_is_refused(given: str, reason: str) -> None:
-    """Each address that is never called is refused with the reason, before a clip is paid."""
+def test_a_url_that_the_api_would_ignore_is_rejected(given: str, reason: str) -> None:
+    """Each URL that is never called is rejected with the reason, before a clip is paid for."""
     with pytest.raises(ValueError, match=reason):
-        validate_callback_url(given, REAL)
+        validate_callback_url(given, API)
 
 
-def test_the_servers_own_host_is_refused_whatever_its_name() -> None:
-    """Also of a mirror that nobody has heard of."""
+def test_the_host_of_the_api_is_rejected() -> None:
+    """The same holds for the host of an unknown mirror."""
     with pytest.raises(ValueError, match="own hosts"):
         validate_callback_url("https://mirror.example.com/omni", "https://mirror.example.com")
 
 
-@pytest.mark.parametrize("server", [HERE, "http://localhost:8800", "http://[::1]:8800"])
-def test_a_server_on_this_machine_can_call_it(server: str) -> None:
-    """With a sandbox, any port of this machine will do, but a bad address is still bad."""
+@pytest.mark.parametrize("server", [LOCAL, "http://localhost:8800", "http://[::1]:8800"])
+def test_a_server_on_this_machine_may_call_any_port(server: str) -> None:
+    """For a sandbox any port of this machine is allowed, but an invalid URL is not."""
     assert validate_callback_url("http://127.0.0.1:8080/omni", server) == "http://127.0.0.1:8080/omni"
     with pytest.raises(ValueError, match="no http"):
         validate_callback_url("127.0.0.1:8080", server)
 
 
-def test_a_password_is_not_repeated() -> None:
-    """An address with a password is refused without saying it."""
+def test_a_password_is_not_repeated_in_the_error() -> None:
+    """A URL with a password is rejected without showing it."""
     with pytest.raises(ValueError, match="password") as caught:
-        validate_callback_url("https://user:hunter2@example.com/", REAL)
+        validate_callback_url("https://user:hunter2@example.com/", API)
     assert "hunter2" not in str(caught.value)
 
 
@@ -90,7 +90,7 @@ TASK = {"id": "task_01", "status": "completed", "result": {}}
 
 
 @pytest.mark.parametrize(
-    ("body", "found"),
+    ("body", "task_id"),
     [
         (TASK, "task_01"),
         ({"code": 200, "data": TASK}, "task_01"),
@@ -105,17 +105,17 @@ TASK = {"id": "task_01", "status": "completed", "result": {}}
         (None, None),
     ],
 )
-def test_what_a_call_names(body: object, found: str | None) -> None:
-    """The id alone is taken, bare or in an envelope."""
-    assert parse_call(json.dumps(body).encode()) == found
+def test_a_call_names_one_task(body: object, task_id: str | None) -> None:
+    """Only the id is taken, from the task object or its envelope."""
+    assert parse_call(json.dumps(body).encode()) == task_id
 
 
 @given(st.binary(max_size=200))
-def test_no_body_does_harm(body: bytes) -> None:
-    """Whatever bytes come, there is an id or none."""
+def test_any_body_is_parsed_without_error(body: bytes) -> None:
+    """Whatever the bytes, the result is an id or None."""
     assert parse_call(body) is None or isinstance(parse_call(body), str)
 
 
-def test_a_deep_body_does_no_harm() -> None:
-    """Not even one that is nested as deep as a call can be."""
+def test_a_deeply_nested_body_is_parsed_without_error() -> None:
+    """Even one that is nested as deeply as the size limit allows."""
     assert parse_call(b"[" * 60_000) is None
