@@ -1,4 +1,4 @@
-"""What a client expects of its run, on virtual time, against what then happens."""
+"""Forecasts during a run on virtual time, against what then happened."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ JOBS = 80
         ({}, Limits(max_in_flight=10)),
     ],
 )
-async def test_time_left_and_cost_are_foreseen(tmp_path: Path, account: dict[str, Any], limits: Limits) -> None:
-    """It learns at first; then it is within a fifth, or less than one job's time; the cost is exact."""
+async def test_time_left_and_cost_are_predicted(tmp_path: Path, account: dict[str, Any], limits: Limits) -> None:
+    """At first it learns. Then it is right within a fifth, or within 30 seconds; the cost is exact."""
     jitter, loop = random.Random(3), asyncio.get_running_loop()
     server = Server(**account, duration=lambda: jitter.lognormvariate(math.log(40), 0.2))
-    told: list[tuple[float, Forecast]] = []
+    forecasts: list[tuple[float, Forecast]] = []
 
     began = loop.time()
     async with FakeClient(server, tmp_path, limits=limits) as client:
@@ -40,20 +40,20 @@ async def test_time_left_and_cost_are_foreseen(tmp_path: Path, account: dict[str
         async for _ in client.as_completed(f"p{number}" for number in range(JOBS)):
             done += 1
             if done % 5 == 0:
-                told.append((loop.time() - began, client.forecast()))
+                forecasts.append((loop.time() - began, client.forecast()))
         assert client.forecast() == Forecast(
-            seconds_left=0.0, per_minute=told[-1][1].per_minute, cost=JOBS * server.cost
+            seconds_left=0.0, per_minute=forecasts[-1][1].per_minute, cost=JOBS * server.cost
         )
     end = loop.time() - began
-    middle = [(at, forecast) for at, forecast in told if end / 4 < at < 3 * end / 4]
+    middle = [(at, forecast) for at, forecast in forecasts if end / 4 < at < 3 * end / 4]
     assert len(middle) > 5
     for at, forecast in middle:
         assert forecast.seconds_left == pytest.approx(end - at, rel=0.2, abs=30)
         assert forecast.cost == JOBS * server.cost
 
 
-async def test_jobs_that_are_still_to_come_are_counted(tmp_path: Path) -> None:
-    """With more to come it takes longer and costs more, also where the client is fed bit by bit."""
+async def test_upcoming_jobs_are_counted(tmp_path: Path) -> None:
+    """With more to come it takes longer and costs more, also if jobs are submitted a few at a time."""
     async with FakeClient(Server(), tmp_path) as client:
         await asyncio.gather(*(client.submit(f"p{number}") for number in range(10)))
         jobs = [client.submit(f"q{number}") for number in range(10)]
@@ -66,8 +66,8 @@ async def test_jobs_that_are_still_to_come_are_counted(tmp_path: Path) -> None:
         assert (few.cost, many.cost) == (20 * 0.5, 1020 * 0.5)
 
 
-async def test_a_stopped_line_is_not_waited_for(tmp_path: Path) -> None:
-    """Jobs that nobody sends any more are no part of the time left."""
+async def test_jobs_do_not_count_after_submissions_stopped(tmp_path: Path) -> None:
+    """Jobs that are not submitted any more are no part of the time left."""
     server = Server(submit_script=script([refusal(402, code="payment_required")]))
     async with FakeClient(server, tmp_path) as client:
         with pytest.raises(PaymentRequired):
