@@ -134,7 +134,7 @@ async def test_a_job_killed_between_acceptance_and_its_row_is_paid_once(
 ) -> None:
     """Its row says `submitting`: it is replayed under its old key, or after a day, or with `hold`, left unknown."""
     async with Sandbox(prerendered=True, median=0.2, latency=0.02) as server:
-        batch = Batch(server.base_url, tmp_path, 5, ambiguous=ambiguous, per_minute=240)  # one POST at a time
+        batch = Batch(server.base_url, tmp_path, 5, ambiguous=ambiguous, per_minute=60)  # one POST at a time
         key = await _kill_on_acceptance(server, batch)
         if age != "fresh":
             with closing(sqlite3.connect(tmp_path / "ledger.db", isolation_level=None)) as db:
