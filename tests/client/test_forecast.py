@@ -45,7 +45,7 @@ def draw(jitter: random.Random, age: float = 0.0) -> float:
 
 
 def simulate(jitter: random.Random, load: Workload) -> float:
-    """Let the jobs of a workload run on a server with its limits. Return when the last one simulate."""
+    """Let the jobs of a workload run on a server with its limits. Return when the last one ends."""
     running = [draw(jitter, age) - age for age in load.ages]
     heapq.heapify(running)
     last, now = max(running, default=0.0), 0.0

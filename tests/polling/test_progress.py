@@ -171,7 +171,7 @@ def test_the_next_check_is_within_the_predicted_window() -> None:
     costs: dict[str, Any] = {"start_error": 0.0, "check_cost": 1.0, "min_gap": 1.0}
     assert next_check(narrow, 50.0, **costs) == 100.0
     assert next_check(wide, 50.0, **costs) == 89.0
-    assert next_check(wide, 89.5, **costs) == 95.0  # too delay for that: ten seconds are worth two checks
+    assert next_check(wide, 89.5, **costs) == 95.0  # too late for that: ten seconds are worth two checks
     assert next_check(wide, 89.5, start_error=0.0, check_cost=0.01, min_gap=4.0) == 95.0  # no closer than the minimum
 
 
