@@ -34,12 +34,12 @@ _RELIABLE_SHARE = 0.75
 # Predictions that count, with fading weight. Half and double change the cost by 1 %. Half follows a change of the
 # server sooner, and is misled sooner by a few jobs.
 _MEMORY = 16
-# A job may end outside of its window by this share of its time, and so many seconds, and still count as predicted. The
+# A job may end outside of its window by this share of its time plus these seconds, and still count as predicted. The
 # seconds are for latency, because ages are measured here and not on the server. In the simulation, which has no
 # latency, half and double of both make no difference.
 _TOLERANCE_SHARE = 0.03
 _TOLERANCE_SECONDS = 0.1
-# An end proves something only if it is known to within so many seconds, or this share of the predicted age. A wider
+# An end proves something only if it is known to within these seconds, or this share of the predicted age. A wider
 # interval between two checks contains nearly every prediction: double makes a guessed percentage cost 11 % more than
 # none for jobs of 5 s. Half learns less: 0.48 for jobs of 110 s if the server reports no durations.
 _SHARP_SECONDS = 1.3
