@@ -36,7 +36,8 @@ class JobRecord:
     are kept so that a resend is equal to the byte.
 
     Results: `server_seconds` is how long the server worked. `cost` and `credits` are None until they are reported.
-    `paths` are the clips. `error` says why there is none. `partial_download` is how far an incomplete clip has come.
+    `paths` are the file names of its clips in the output folder; `LedgerReader` gives absolute paths instead. `error`
+    says why there is none. `partial_download` is how far an incomplete clip has come.
 
     After `OmniClient.resubmit`, `previous_task_ids` and `previous_cost` hold what was known of the times before.
     """
