@@ -6,7 +6,7 @@ the slower the disk, the larger the groups, so that 200 concurrent writers cost 
 of calls is the order in the file.
 
 If a group cannot be committed (a full disk), its operations raise `LedgerError`. Its `save`s are repeated with every
-group that follows: what has been paid for is recorded as soon as there is room again.
+group that follows: what has been paid for is recorded as soon as there is space again.
 """
 
 from __future__ import annotations

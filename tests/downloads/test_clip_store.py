@@ -128,7 +128,7 @@ def no_files(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("no_files")
 async def test_a_client_uses_no_file_where_clips_are_kept_elsewhere() -> None:
-    """A whole run: clips are in the store, and jobs name the paths that the store gives them."""
+    """In a complete run, clips are in the store, and jobs name the paths that the store gives them."""
     server, clips = MemoryServer(), MemoryClipStore()
     async with server.client("/nowhere/clips", clip_store=clips) as client:
         jobs = [client.submit(prompt, key=prompt) for prompt in ("one", "two")]

@@ -135,7 +135,7 @@ class Host:
         return handle
 
     async def send_slowly(self, request: web.BaseRequest, *, pieces: int, pause: float) -> web.StreamResponse:
-        """Send the clip in pieces, with a pause of so many seconds after each."""
+        """Send the clip in pieces, with a pause after each (seconds)."""
         response = web.StreamResponse(headers={"Content-Length": str(len(self.clip))})
         await response.prepare(request)
         size = len(self.clip) // pieces
@@ -156,7 +156,7 @@ def says(status: int, body: bytes = b"", **headers: str) -> Handler:
 
 
 def announces(size: int) -> Handler:
-    """Return a handler that announces so many bytes and sends a few."""
+    """Return a handler that announces a number of bytes and sends a few."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Length": str(size)})

@@ -17,7 +17,7 @@ class MemoryClipStore:
         self.open_clips: set[str] = set()  # names of transfers that are not closed yet
 
     async def prepare(self) -> None:
-        """Do nothing: there is always room."""
+        """Do nothing: there is always space."""
 
     def partial(self, name: str) -> MemoryPartialClip:
         """Return a clip to be transferred."""
