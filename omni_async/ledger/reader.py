@@ -6,9 +6,9 @@ Used by the command line, the gallery and programs of users. The client uses `Sq
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -20,7 +20,6 @@ from .row_format import from_row
 from .schema import SELECT, cannot_open, open_to_read
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator
     from types import TracebackType
 
@@ -72,19 +71,15 @@ class LedgerReader:
         with self._reading():
             folder = self._output_dir()
             for row in self._db.execute(f"{SELECT}{where} ORDER BY id", wanted):
-                yield _with_paths(from_row(row), folder)
+                yield from_row(row, folder)
 
     def find(self, key: str) -> JobRecord | None:
         """Return the record of a key; None if there is none."""
-        with self._reading():
-            record = rows.find(self._db, key)
-            return record and _with_paths(record, self._output_dir())
+        return self._find("key", key)
 
     def find_task(self, task_id: str) -> JobRecord | None:
         """Return the job whose latest task this is; None if there is none."""
-        with self._reading():
-            row = self._db.execute(f"{SELECT} WHERE task_id = ?", (task_id,)).fetchone()
-            return _with_paths(from_row(row), self._output_dir()) if row else None
+        return self._find("task_id", task_id)
 
     def totals(self) -> LedgerTotals:
         """Return the sums over all jobs."""
@@ -104,10 +99,16 @@ class LedgerReader:
             credits=round(credit, 6),
         )
 
-    def _output_dir(self) -> Path:
-        """Return the folder that the last client put its clips into; before any has, that of the ledger."""
+    def _find(self, column: str, value: str) -> JobRecord | None:
+        with self._reading():
+            row = self._db.execute(f"{SELECT} WHERE {column} = ?", (value,)).fetchone()
+            return from_row(row, self._output_dir()) if row else None
+
+    def _output_dir(self) -> str:
+        """Return the folder of the last client's clips, with a final separator; before any client, the ledger's."""
         fact = rows.get_fact(self._db, OUTPUT_DIR)
-        return Path(json.loads(fact)) if fact else self.path.absolute().parent
+        folder = json.loads(fact) if fact else self.path.absolute().parent
+        return os.path.join(folder, "")  # noqa: PTH118 - a string prefix is cheaper than a `Path` for each job
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -115,8 +116,3 @@ class LedgerReader:
             yield
         except (sqlite3.Error, ValueError) as error:
             raise cannot_open(self.path, f"malformed: {error}") from error
-
-
-def _with_paths(record: JobRecord, folder: Path) -> JobRecord:
-    """Return a record with absolute paths in place of the file names that its row holds."""
-    return replace(record, paths=tuple(str(folder / name) for name in record.paths)) if record.paths else record

@@ -71,8 +71,8 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
     )
 
 
-def from_row(row: Sequence[Any]) -> JobRecord:
-    """Return the record of a row: the values of `COLUMNS`, then the request.
+def from_row(row: Sequence[Any], folder: str = "") -> JobRecord:
+    """Return the record of a row: the values of `COLUMNS`, then the request. `folder` is put before the file names.
 
     Raise `ValueError` for a row that no ledger has written.
     """
@@ -80,6 +80,8 @@ def from_row(row: Sequence[Any]) -> JobRecord:
     facts["status"] = JobStatus(facts["status"])
     for name in ("paths", "previous_task_ids", "sent_references"):
         facts[name] = tuple(json.loads(facts[name] or "[]"))
+    if folder:
+        facts["paths"] = tuple(folder + name for name in facts["paths"])
     partial_download = facts["partial_download"]
     facts["partial_download"] = PartialDownload(**json.loads(partial_download)) if partial_download else None
     return JobRecord(**facts)
