@@ -43,12 +43,14 @@ class _Admission:
     """A job that waits to be admitted, with the store's answer about its key.
 
     `new_idempotency_key` is set if it is to be resubmitted. With an `error`, it is admitted only if the store has it.
+    `is_resumed` if it was made from its row.
     """
 
     job: JobState
     row: Awaitable[JobRecord | None]
     new_idempotency_key: str = ""
     error: OmniError | None = None
+    is_resumed: bool = False
 
 
 class Dispatcher:
@@ -74,9 +76,9 @@ class Dispatcher:
     def resume(self, job: JobState) -> None:
         """Admit a job that was made from its row in the store.
 
-        The row is read again: since the page was read, the job may have been submitted, or finished.
+        The row is read again: since the page was read, the job may have been submitted, finished, or cancelled.
         """
-        self._enqueue_admission(_Admission(job, self._registry.store.find(job.key)))
+        self._enqueue_admission(_Admission(job, self._registry.store.find(job.key), is_resumed=True))
 
     def resubmit(self, job: JobState, idempotency_key: str) -> None:
         """Submit a job of the store again, of which only the key is known here."""
@@ -121,7 +123,7 @@ class Dispatcher:
         job = admission.job
         try:
             existing = await admission.row
-            await self._find_parent(job, existing)
+            await self._find_parent(job, existing, is_resumed=admission.is_resumed)
         except LedgerError as error:  # what cannot be recorded must not be submitted
             self._submitter.stop(error)
             self._registry.resolve(job, error)
@@ -140,11 +142,11 @@ class Dispatcher:
             self._registry.admit(job)
             await self._route_new(job)
         elif existing.is_same_work(_requested_record(job)):
-            await self._adopt_record(job, existing)
+            await self._adopt_record(job, existing, is_resumed=admission.is_resumed)
         else:
             self._registry.reject(job, existing, key_reused(job.key))
 
-    async def _adopt_record(self, job: JobState, existing: JobRecord) -> None:
+    async def _adopt_record(self, job: JobState, existing: JobRecord, *, is_resumed: bool) -> None:
         """Continue a job where the store has it."""
         original = self._registry.find(existing.key)
         if original is not None and original is not job:  # attached by its task_id, and live under its own key
@@ -152,7 +154,10 @@ class Dispatcher:
             original.add_done_callback(lambda original: self._registry.copy_outcome(original, job))
             return
         self._registry.admit(job, existing)
-        await self._route(job)
+        if is_resumed and existing.status is JobStatus.CANCELLED:  # since its page was read; only `attach` follows it
+            self._registry.resolve(job, error_from_record(job))
+        else:
+            await self._route(job)
 
     async def _resubmit(self, job: JobState, existing: JobRecord | None, idempotency_key: str) -> None:
         """Submit a job again that failed or is unknown; a completed one returns its clip."""
@@ -191,8 +196,11 @@ class Dispatcher:
         else:
             self._registry.reject(job, existing, self._registry.cancellation(job))
 
-    async def _find_parent(self, job: JobState, existing: JobRecord | None) -> None:
-        """Set the parent of a job that was made from its row: the live job, or one rebuilt from the store."""
+    async def _find_parent(self, job: JobState, existing: JobRecord | None, *, is_resumed: bool) -> None:
+        """Set the parent of a job that was made from its row: the live job, or one rebuilt from the store.
+
+        The parent of a resumed job is resumed too if it is still active: its row may come later than that of the job.
+        """
         key = (existing or job.record).parent
         if job.parent is not None:
             job.parent = parent = job.parent.duplicate_of or job.parent
@@ -205,7 +213,10 @@ class Dispatcher:
         record = None if job.parent else await self._registry.store.find(key)
         if record is not None:
             job.parent = parent = JobState(record)
-            parent.outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
+            if is_resumed and not record.status.is_final and record.status not in _EXTENDABLE:
+                self.resume(parent)
+            else:
+                parent.outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
 
     async def _route_new(self, job: JobState) -> None:
         """Route a new job, unless its parent's key was taken: a later run would then extend another job's clip."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import anyio
 import pytest
 
-from omni_async import JobStatus, LedgerError, PaymentRequired
+from omni_async import ClientClosed, JobCancelled, JobStatus, LedgerError, PaymentRequired
 from omni_async.ledger import MemoryJobStore
-from tests.support.fakes import FakeClient, Server, left_by_error, refusal
+from tests.support.fakes import FakeClient, Server, left_by_error, left_over, refusal
 from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
@@ -73,6 +74,56 @@ async def test_a_job_that_was_submitted_meanwhile_is_not_submitted_again(tmp_pat
         assert [job.key async for job in iterator] == ["k0", "k1", "k2", "k3"]
     assert [post.body["prompt"] for post in server.posts].count("p3") == 1
     assert len(server.tasks) == 4
+
+
+async def test_a_job_that_was_cancelled_meanwhile_stays_cancelled(tmp_path: Path) -> None:
+    """A page may be old when its last job is taken up: a job that the user cancelled since is not followed again."""
+    store, server = await store_with(tmp_path, 4), Server(duration=100)
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        iterator = client.resume(max_pending=2)
+        await anyio.sleep(110)  # k3 is the last one of a page that was read already
+        last = client.submit("p3", key="k3")
+        await last.accepted()
+        last.cancel()
+        *others, again = [job async for job in iterator]
+        assert [job.key for job in (*others, again)] == ["k0", "k1", "k2", "k3"]
+        with pytest.raises(JobCancelled):
+            await again
+    assert store._records["k3"].status is JobStatus.CANCELLED
+
+
+@pytest.mark.parametrize("max_pending", [1, 1000])
+async def test_a_job_that_is_older_than_its_parent_waits_for_it(tmp_path: Path, max_pending: int) -> None:
+    """A row may be older than that of its parent, if the parent was rejected at first because a file was missing."""
+    store, server = MemoryJobStore(), Server(duration=10)
+    no_credit = Server(on_submit=lambda _: refusal(402, code="payment_required"))
+    async with FakeClient(no_credit, tmp_path, ledger=store) as client:
+        parent = client.submit("p", key="parent")
+        child = parent.extend("then", key="child")
+        for job in (parent, child):
+            with pytest.raises(PaymentRequired):
+                await job
+    store._records = dict(reversed(store._records.items()))
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        jobs = [job async for job in client.resume(max_pending=max_pending)]
+        assert [job.key for job in jobs] == ["child", "parent"]
+        assert all([(await job).is_file() for job in jobs])
+    assert [post.body["prompt"] for post in server.posts] == ["p", "then"]
+
+
+async def test_leaving_the_client_ends_an_iteration_with_an_error(tmp_path: Path) -> None:
+    """An end without an error would say that every job of the ledger was taken up."""
+    store = await store_with(tmp_path, 4)
+
+    async def iterate(client: FakeClient) -> list[str]:
+        return [job.key async for job in client.resume(max_pending=2)]
+
+    async with left_by_error(FakeClient(Server(duration=1000), tmp_path, ledger=store)) as client:
+        task = asyncio.create_task(iterate(client))
+        await anyio.sleep(5)
+    with pytest.raises(ClientClosed):
+        await task
+    assert not left_over()
 
 
 async def test_a_running_job_is_yielded_as_the_same_object(tmp_path: Path) -> None:
