@@ -21,6 +21,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..errors import ClientClosed
 from ..jobs.job import Job, state_of
 
 if TYPE_CHECKING:
@@ -158,7 +159,10 @@ class ResumeIterator(AsyncIterator[Job]):
         spawn(self._run)
 
     async def __anext__(self) -> Job:
-        """Return the next job that was taken up. Raise `LedgerError` if the store cannot be read."""
+        """Return the next job that was taken up.
+
+        Raise `LedgerError` if the store cannot be read, and `ClientClosed` if the client was closed before the end.
+        """
         while not self._taken_up:
             if self._error is not None:
                 error, self._error = self._error, None
@@ -196,6 +200,11 @@ class ResumeIterator(AsyncIterator[Job]):
         except Exception as error:  # noqa: BLE001 - raised where the user iterates, not among the client's own tasks
             _log.error("resume ends early, the remaining jobs stay in the ledger: %s", error)  # nothing may iterate
             self._error = error
+        except asyncio.CancelledError:
+            self._error = ClientClosed(
+                "the client was closed before resume had taken up all jobs; they stay in the ledger"
+            )
+            raise
         finally:
             self._exhausted.set()
             self._wake.set()
