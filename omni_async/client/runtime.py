@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -304,7 +304,8 @@ class ClientRuntime:
             return
         self._ledger.set_fact(OUTPUT_DIR, output_dir)  # not awaited: a full disk stops submits, not the opening
         # A folder that is gone was moved to the new place. One that is still there may hold clips, each of them paid.
-        if before is not None and await asyncio.to_thread(Path(json.loads(before)).is_dir):
+        # `os.path.isdir` never raises: the old folder may be another user's, or a path of another system.
+        if before is not None and await asyncio.to_thread(os.path.isdir, json.loads(before)):
             _log.warning(
                 "the clips of this ledger were in %s until now. From now on they are looked for in %s: move them, "
                 "or they are downloaded again",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -108,6 +111,17 @@ async def test_another_output_folder_for_the_same_ledger_warns(
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == (not is_moved)
     assert all(str(tmp_path / "one") in warning and str(tmp_path / "two") in warning for warning in warnings)
+
+
+async def test_the_old_folder_may_be_a_path_that_this_system_cannot_read(tmp_path: Path) -> None:
+    """A ledger may come from another user or another system: the client opens all the same."""
+    server, ledger = MemoryServer(), tmp_path / "ledger.db"
+    async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
+        await client.submit("a fox", key="fox")
+    with closing(sqlite3.connect(ledger, isolation_level=None)) as db:
+        db.execute("UPDATE facts SET value = ? WHERE name = 'output_dir'", (json.dumps(f"/{'long' * 100}/clips"),))
+    async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
+        assert await client.submit("a fox", key="fox") == tmp_path / "one" / "fox.mp4"
 
 
 def test_the_repr_of_a_client_names_the_absolute_folder(tmp_path: Path, elsewhere: Path) -> None:
