@@ -211,12 +211,14 @@ class Dispatcher:
             return
         job.parent = self._registry.find(key)
         record = None if job.parent else await self._registry.store.find(key)
-        if record is not None:
-            job.parent = parent = JobState(record)
-            if is_resumed and not record.status.is_final and record.status not in _EXTENDABLE:
-                self.resume(parent)
-            else:
-                parent.outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
+        job.parent = job.parent or self._registry.find(key)  # it may have been resumed meanwhile
+        if job.parent is not None or record is None:
+            return
+        job.parent = parent = JobState(record)
+        if is_resumed and not record.status.is_final and record.status not in _EXTENDABLE:
+            self.resume(parent)
+        else:
+            parent.outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
 
     async def _route_new(self, job: JobState) -> None:
         """Route a new job, unless its parent's key was taken: a later run would then extend another job's clip."""
@@ -245,10 +247,10 @@ class Dispatcher:
             case JobStatus.RUNNING | JobStatus.TIMED_OUT | JobStatus.CANCELLED if job.task_id:
                 self._follow(job)
             case JobStatus.DOWNLOADING | JobStatus.COMPLETED:
-                self._downloader.add(job)
+                self._download(job)
             case JobStatus.DOWNLOAD_FAILED:
                 self._registry.transition(job, JobStatus.DOWNLOADING, error="")
-                self._downloader.add(job)
+                self._download(job)
             case _:
                 self._registry.resolve(job, error_from_record(job))
 
@@ -265,6 +267,11 @@ class Dispatcher:
             self._registry.resolve(job, self._submitter.stop_error)
         else:
             self._registry.add_child(job, parent)
+
+    def _download(self, job: JobState) -> None:
+        self._downloader.add(job)
+        for child in self._registry.pop_children(job):  # those admitted before the row of this job was read
+            self.release_child(child, job)
 
     def release_child(self, job: JobState, parent: JobState) -> None:
         """Submit a job whose parent is finished on the server."""

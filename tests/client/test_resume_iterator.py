@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
@@ -16,6 +17,7 @@ from tests.support.resuming import resumed
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from omni_async.jobs.records import JobRecord
     from omni_async.jobs.store import RecordPage
 
 
@@ -109,6 +111,52 @@ async def test_a_job_that_is_older_than_its_parent_waits_for_it(tmp_path: Path, 
         assert [job.key for job in jobs] == ["child", "parent"]
         assert all([(await job).is_file() for job in jobs])
     assert [post.body["prompt"] for post in server.posts] == ["p", "then"]
+
+
+@pytest.mark.parametrize("status", [JobStatus.DOWNLOADING, JobStatus.COMPLETED, JobStatus.DOWNLOAD_FAILED])
+async def test_a_job_that_is_read_before_its_finished_parent_is_submitted(tmp_path: Path, status: JobStatus) -> None:
+    """The job waits for the row of its parent, and then for nothing more."""
+    store, server = MemoryJobStore(), Server(duration=10)
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        parent = client.submit("p", key="parent")
+        await parent
+        child = parent.extend("then", key="child")
+        child.cancel()
+        with pytest.raises(JobCancelled):
+            await child
+    store._records["parent"] = replace(store._records["parent"], status=status)
+    async with FakeClient(server, tmp_path, ledger=store) as client, asyncio.timeout(100):
+        child, parent = client.resubmit("child"), client.submit("p", key="parent")
+        assert (await child).is_file()
+        assert (await parent).is_file()
+    assert [post.body["prompt"] for post in server.posts] == ["p", "then"]
+
+
+async def test_a_parent_that_is_resumed_while_its_row_is_read_is_resumed_once(tmp_path: Path) -> None:
+    """A page may reach the parent while the job before it looks for it in the store."""
+
+    class Slow(MemoryJobStore):
+        def find(self, key: str) -> Any:
+            return self._find(key)
+
+        async def _find(self, key: str) -> JobRecord | None:
+            await anyio.sleep(100)
+            return await super().find(key)
+
+    store, durations = Slow(), iter([130.0, 10.0, 10.0])
+    no_credit = Server(on_submit=lambda _: refusal(402, code="payment_required"))
+    async with FakeClient(no_credit, tmp_path, ledger=store) as client:
+        other, parent = client.submit("o", key="other"), client.submit("p", key="parent")
+        for job in (other, parent, parent.extend("then", key="child")):
+            with pytest.raises(PaymentRequired):
+                await job
+    store._records = {key: store._records[key] for key in ("other", "child", "parent")}
+    server = Server(duration=lambda: next(durations))
+    async with FakeClient(server, tmp_path, ledger=store) as client:
+        jobs = [job async for job in client.resume(max_pending=2)]
+        assert [job.key for job in jobs] == ["other", "child", "parent"]
+        assert all([(await job).is_file() for job in jobs])
+    assert [post.body["prompt"] for post in server.posts] == ["o", "p", "then"]
 
 
 async def test_leaving_the_client_ends_an_iteration_with_an_error(tmp_path: Path) -> None:
