@@ -6,14 +6,14 @@ planned by it, and the forecast of the client asks it for the mean and for the e
 Theory of operation. A distribution is kept on a grid of ages that grow by a constant factor, because durations spread
 by factors and not by seconds. For each point of the grid it is counted how many jobs were seen unfinished up to there,
 and how many ended there; the quotient is the chance to end there (Kaplan and Meier, J. Am. Stat. Assoc. 53, 1958). A
-running job is thus a censored observation: a thousand jobs that were submitted together are not believed to be as quick
+running job is thus a censored observation: a thousand jobs that were submitted together do not count as being as quick
 as the first of them to finish. Both counts are smoothed with a kernel (bandwidth by Silverman, Density Estimation,
 1986, eq. 3.31), and one imagined job, the prior, is added to them. So no duration is impossible, and there is an
 estimate at ages that no job has reached yet.
 
 Figures in comments are costs per job, checks plus seconds of detection delay, from simulations like those in
-tests/polling/test_planner.py: 600 jobs of 110 s (lognormal, sigma 0.35), 50 at once, at the default `Polling` settings.
-They differ by about 2 % from run to run.
+tests/polling/test_planner.py: 600 jobs of 110 s (lognormal, sigma 0.35), 50 concurrently, at the default `Polling`
+settings. They differ by about 2 % from run to run.
 """
 
 from __future__ import annotations

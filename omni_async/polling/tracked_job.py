@@ -1,4 +1,4 @@
-"""`TrackedJob`: a job in flight, and what its checks have shown so far. The whole polling stage passes it around."""
+"""`TrackedJob`: a job in flight, and what its checks have shown so far. All of the polling stage uses it."""
 
 from __future__ import annotations
 

@@ -109,11 +109,11 @@ def test_a_sample_of_ages_represents_all() -> None:
     """For 300 jobs in flight, a tenth of the ages gives the same forecast within a tenth."""
     jitter = random.Random(2)
     ages = sorted(steady_ages(jitter, 300))
-    whole, sample = (
+    complete, sample = (
         seconds_left(Workload(waiting=0, in_flight=300, ages=some, durations=TRUTH, download_seconds=0.0))
         for some in (ages, ages[::10])
     )
-    assert sample == pytest.approx(whole, rel=0.1)
+    assert sample == pytest.approx(complete, rel=0.1)
 
 
 def test_slow_downloads_determine_the_time_left() -> None:

@@ -182,7 +182,7 @@ def test_time_in_the_servers_queue_is_not_part_of_the_duration() -> None:
 
 
 def _checks_and_delay(planner: CheckPlanner | None, interval: float, seed: int) -> tuple[float, float]:
-    """Check 600 jobs, 50 at once, with a planner or at a fixed interval. Return the means per job."""
+    """Check 600 jobs, 50 concurrently, with a planner or at a fixed interval. Return the means per job."""
     jitter, numbers, checks, delay, jobs = random.Random(seed), count(), 0, 0.0, 600
     heap: list[tuple[float, int, CheckHistory, float]] = []
 
@@ -219,7 +219,7 @@ def test_checks_times_delay_beats_every_fixed_interval() -> None:
 
 
 def _delay_under_a_budget(*, by_priority: bool, seed: int) -> float:
-    """Check 400 jobs at once with 4 checks a second, by priority or round robin. Return the mean delay."""
+    """Check 400 concurrent jobs with 4 checks a second, by priority or round robin. Return the mean delay."""
     jitter, planner, delay, ended, now = random.Random(seed), CheckPlanner(Polling()), 0.0, 0, 0.0
     for _ in range(200):
         planner.seed("model", 110 * math.exp(jitter.gauss(0, 0.35)))

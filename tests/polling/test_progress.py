@@ -63,7 +63,7 @@ class Cost(NamedTuple):
 def simulate(
     report: Report, seed: int, *, median: float = MEDIAN, reports_duration: bool = True, queue: float = 0.0
 ) -> Cost:
-    """Check 600 jobs, 50 at once. `reports_duration`: the server says how long each took. `queue`: longest wait."""
+    """Check 600 jobs, 50 concurrently. `reports_duration`: the server says how long each took. `queue`: max wait."""
     jitter, numbers, planner = random.Random(seed), count(), CheckPlanner(Polling())
     checks, delay, jobs = 0, 0.0, 600
     heap: list[tuple[float, int, CheckHistory, float, float]] = []
