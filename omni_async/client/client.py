@@ -214,7 +214,8 @@ class OmniClient:
         Jobs are taken up from the oldest to the newest, whether or not the result is iterated, and yielded in that
         order while they run. To get them as they finish, pass the result to `as_completed`. The next job is taken up
         only when fewer than `max_pending` jobs are unfinished, and as few have not been yielded. A job that is live
-        already is yielded too. Iterating raises `LedgerError` if the ledger cannot be read.
+        already is yielded too. Iterating raises `LedgerError` if the ledger cannot be read, and `ClientClosed` if
+        the client is closed before the end.
         """
         runtime = self._open()
         runtime.submitter.resume()
