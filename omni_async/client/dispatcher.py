@@ -215,10 +215,12 @@ class Dispatcher:
         if job.parent is not None or record is None:
             return
         job.parent = parent = JobState(record)
-        if is_resumed and not record.status.is_final and record.status not in _EXTENDABLE:
+        if parent.status in _EXTENDABLE:
+            return
+        if is_resumed and not parent.status.is_final:
             self.resume(parent)
         else:
-            parent.outcome = None if parent.status in _EXTENDABLE else error_from_record(parent)
+            parent.outcome = error_from_record(parent)
 
     async def _route_new(self, job: JobState) -> None:
         """Route a new job, unless its parent's key was taken: a later run would then extend another job's clip."""
@@ -247,10 +249,10 @@ class Dispatcher:
             case JobStatus.RUNNING | JobStatus.TIMED_OUT | JobStatus.CANCELLED if job.task_id:
                 self._follow(job)
             case JobStatus.DOWNLOADING | JobStatus.COMPLETED:
-                self._download(job)
+                self.download(job)
             case JobStatus.DOWNLOAD_FAILED:
                 self._registry.transition(job, JobStatus.DOWNLOADING, error="")
-                self._download(job)
+                self.download(job)
             case _:
                 self._registry.resolve(job, error_from_record(job))
 
@@ -262,18 +264,22 @@ class Dispatcher:
             reason = f"job {job.key!r}: the job {job.record.parent!r} that it extends has no result"
             self._registry.resolve(job, ParentFailed(reason, key=job.key))
         elif parent.status in _EXTENDABLE:
-            self.release_child(job, parent)
+            self._release_child(job, parent)
         elif self._submitter.stop_error is not None:
             self._registry.resolve(job, self._submitter.stop_error)
         else:
             self._registry.add_child(job, parent)
 
-    def _download(self, job: JobState) -> None:
-        self._downloader.add(job)
-        for child in self._registry.pop_children(job):  # those admitted before the row of this job was read
-            self.release_child(child, job)
+    def download(self, job: JobState) -> None:
+        """Download the clips of a job that the server has finished, and submit the jobs that waited for it.
 
-    def release_child(self, job: JobState, parent: JobState) -> None:
+        Jobs wait for a running task, but also for a job whose row was not read yet when they were admitted.
+        """
+        self._downloader.add(job)
+        for child in self._registry.pop_children(job):
+            self._release_child(child, job)
+
+    def _release_child(self, job: JobState, parent: JobState) -> None:
         """Submit a job whose parent is finished on the server."""
         self._registry.update(job, parent_task_id=parent.task_id)
         self._submitter.add(job)

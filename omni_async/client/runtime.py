@@ -305,11 +305,12 @@ class ClientRuntime:
         self._ledger.set_fact(OUTPUT_DIR, output_dir)  # not awaited: a full disk stops submits, not the opening
         # A folder that is gone was moved to the new place. One that is still there may hold clips, each of them paid.
         # `os.path.isdir` never raises: the old folder may be another user's, or a path of another system.
-        if before is not None and await asyncio.to_thread(os.path.isdir, json.loads(before)):
+        previous = None if before is None else json.loads(before)
+        if previous is not None and await asyncio.to_thread(os.path.isdir, previous):
             _log.warning(
                 "the clips of this ledger were in %s until now. From now on they are looked for in %s: move them, "
                 "or they are downloaded again",
-                json.loads(before),
+                previous,
                 self._clips.root,
             )
 
@@ -363,9 +364,7 @@ class ClientRuntime:
         return _PRESSURE * len(self.submitter.queue) / max(1, limiter.in_flight) if limiter.is_full else 0.0
 
     def _on_task_finished(self, job: JobState) -> None:
-        self.downloader.add(job)
-        for child in self.registry.pop_children(job):
-            self.dispatcher.release_child(child, job)
+        self.dispatcher.download(job)
 
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -273,9 +273,8 @@ class JobRegistry:
         before = job.record
         job.record = record = replace(before, status=status, **facts)
         self.totals.record_change(before, record)
-        saved = (save or self.store.save)(
-            record
-        )  # before the listener hears of it, because that may change the job again
+        # Saved before the event is emitted: the listener may change the job again.
+        saved = (save or self.store.save)(record)
         if status is not before.status:
             self.totals.set_status(job.key, status)
             _log.debug("job %r: %s", job.key, status)

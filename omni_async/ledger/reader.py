@@ -39,7 +39,8 @@ class LedgerReader:
             for job in reader.jobs("completed"):
                 print(job.key, job.paths[0], job.cost)
 
-    Each call reads the present state; a client may be writing meanwhile. `JobRecord.paths` are absolute paths here.
+    Each call reads the present state; a client may be writing meanwhile. Only of a ledger that an older version wrote
+    is it the state when the reader was made. `JobRecord.paths` are absolute paths here.
     Creating a reader raises `LedgerError` if there is no ledger, or one that this version cannot read. Every method
     raises it if the file is damaged.
     """
