@@ -13,7 +13,7 @@
      |   +- Conflict                 409: the idempotency key belongs to another request
      |   +- RateLimited              429: wait                             .retry_after
      |   +- ServerError              5xx: the server or a gateway failed
-     +- TransportError               no usable response                    .sent .permanent
+     +- TransportError               no usable response                    .sent .permanent .responded
      |   +- TransportTimeout         no usable response in time
      +- JobError                     something about one job               .key .task_id
      |   +- JobFailed                the server accepted the job, then failed it       .task
@@ -141,13 +141,15 @@ class TransportError(OmniError):
 
     ``sent`` is False only if it is certain that no byte of the request left this machine. ``permanent`` is True if
     waiting cannot help: no response has arrived yet on this connection, and the cause must be fixed by the user
-    (an untrusted certificate, a proxy that refuses).
+    (an untrusted certificate, a proxy that refuses). ``responded`` is True if a response began to arrive and is not
+    readable as HTTP: the same request would get the same again.
     """
 
-    def __init__(self, text: str, *, sent: bool = True, permanent: bool = False) -> None:
+    def __init__(self, text: str, *, sent: bool = True, permanent: bool = False, responded: bool = False) -> None:
         super().__init__(text)
         self.sent = sent
         self.permanent = permanent
+        self.responded = responded
 
 
 class TransportTimeout(TransportError):

@@ -36,7 +36,9 @@ from typing import TYPE_CHECKING
 from ..errors import APIError, OmniError, PaymentRequired, RateLimited, TransportError
 from ..models.responses import Task, TaskState
 from ..ratelimit.backoff import give_up_after
-from .parsing import Response, is_not_json, parse_error, parse_retry_after, parse_task, parse_task_id, parse_upload
+from .error_parsing import parse_error, parse_retry_after
+from .parsing import Response, is_not_json, parse_task_id, parse_upload
+from .task_parsing import parse_task
 
 if TYPE_CHECKING:
     from ..settings import Retry

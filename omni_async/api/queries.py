@@ -10,7 +10,9 @@ import anyio
 
 from ..errors import RateLimited, ServerError, TransportError
 from ..ratelimit.backoff import retry_delay
-from .parsing import Response, parse_balance, parse_error, parse_models, parse_retry_after, parse_schema, parse_task
+from .error_parsing import parse_error, parse_retry_after
+from .parsing import Response, parse_balance, parse_models, parse_schema
+from .task_parsing import parse_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

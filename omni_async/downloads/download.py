@@ -10,7 +10,8 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..api.parsing import Response, parse_retry_after
+from ..api.error_parsing import parse_retry_after
+from ..api.parsing import Response
 from ..errors import DownloadError, TransportError
 from ..jobs.records import PartialDownload
 from ..ratelimit.backoff import retry_delay

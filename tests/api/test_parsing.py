@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from omni_async.api.parsing import parse_task, parse_task_id
+from omni_async.api.parsing import parse_task_id
+from omni_async.api.task_parsing import parse_task
 from omni_async.models.responses import Task, TaskState, Video
 from tests.support import replies
 from tests.support.replies import TASK_ID, error, reply

@@ -7,7 +7,8 @@ from email.utils import formatdate
 
 import pytest
 
-from omni_async.api.parsing import Response, parse_error, parse_retry_after
+from omni_async.api.error_parsing import parse_error, parse_retry_after
+from omni_async.api.parsing import Response
 from omni_async.errors import (
     APIError,
     AuthenticationError,

@@ -9,17 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async.api.parsing import (
-    Response,
-    encode_json,
-    parse_balance,
-    parse_error,
-    parse_models,
-    parse_retry_after,
-    parse_task,
-    parse_task_id,
-    parse_upload,
-)
+from omni_async.api.error_parsing import parse_error, parse_retry_after
+from omni_async.api.parsing import Response, encode_json, parse_balance, parse_models, parse_task_id, parse_upload
+from omni_async.api.task_parsing import parse_task
 from omni_async.models.request import VideoRequest
 from omni_async.models.responses import Balance
 from tests.support import replies

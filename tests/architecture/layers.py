@@ -53,6 +53,8 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "settings",
     "models.*",
     "api.parsing",
+    "api.error_parsing",
+    "api.task_parsing",
     "api.json_values",
     "api.outcomes",
     "api.connection",

@@ -1,0 +1,109 @@
+"""Turn a response that is not what was asked for into an error with the server's words. Nothing here raises."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from ..errors import RATE_LIMIT_CODES, STATUS_BY_ERROR_TYPE, APIError, RateLimited, error_class
+from .json_values import as_number, as_text
+from .parsing import json_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .parsing import Response
+
+
+_REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
+_HTML_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+
+
+def parse_error(response: Response, *, now: float, operation: str) -> APIError:
+    """Return the error that a response stands for, with the server's message and with what to do.
+
+    `operation` begins the text of the error, "submit" for example. `now` is the wall-clock time in unix seconds, for a
+    Retry-After that is a date.
+    """
+    content = json_object(response) or {}
+    message, code, error_type = error_fields(content)
+    message = message or _excerpt(response.body) or "(no message)"
+    status = _effective_status(response, content, code, error_type)
+    cls = error_class(status)
+    shown_code = f" ({code})" if code and code != str(status) else ""
+    separator = " " if message.endswith((".", "!", "?", "。")) else ". "
+    error = cls(
+        f"{operation}: HTTP {status}{shown_code}: {message}{separator}{cls.remedy}",
+        status=status,
+        code=code,
+        type=error_type,
+        message=message,
+        request_id=_request_id(response, content, message),
+    )
+    if isinstance(error, RateLimited):
+        error.retry_after = parse_retry_after(response, now)
+    return error
+
+
+def parse_retry_after(response: Response, now: float) -> float | None:
+    """Return for how many seconds the server asks to wait; None if it does not say, or if the time is in the past.
+
+    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3). `now` is the wall-clock time in unix
+    seconds.
+    """
+    text = response.headers.get("retry-after", "").strip()
+    seconds = as_number(text)
+    if seconds is None and (date := _parse_http_date(text)) is not None:
+        # Measured by the server's own clock if it sends one, because this machine's may be wrong.
+        server_now = _parse_http_date(response.headers.get("date", ""))
+        seconds = date - (now if server_now is None else server_now)
+    return seconds if seconds is not None and seconds >= 0 else None
+
+
+def _parse_http_date(text: str) -> float | None:
+    try:
+        date = parsedate_to_datetime(text)
+        return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # HTTP dates are UTC
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _effective_status(response: Response, content: Mapping[str, Any], code: str, error_type: str) -> int:
+    """Return the HTTP status, or the one that the body of a 2xx names by number, code or type."""
+    is_success = 200 <= response.status < 300
+    if (is_success or response.status in {400, 403}) and {code, error_type} & RATE_LIMIT_CODES:
+        return 429
+    if not is_success:
+        return response.status
+    for number in (as_number(content.get("code")), as_number(code)):
+        if number is not None and 400 <= number < 600:
+            return int(number)
+    return STATUS_BY_ERROR_TYPE.get(error_type) or STATUS_BY_ERROR_TYPE.get(code) or response.status
+
+
+def error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Return message, code and type of an error object, in any of its known shapes."""
+    error = content.get("error")
+    if isinstance(error, str):
+        return as_text(error), as_text(content.get("code")), as_text(content.get("type"))
+    inner = error if isinstance(error, dict) else content
+    message = as_text(inner.get("message")) or as_text(content.get("message")) or as_text(inner.get("fail_reason"))
+    return message, as_text(inner.get("code")), as_text(inner.get("type"))
+
+
+def _request_id(response: Response, content: Mapping[str, Any], message: str) -> str:
+    """Return the request id, from the body, from a header, or from the message of the error."""
+    request_id = as_text(content.get("request_id"))
+    for name in ("x-oneapi-request-id", "x-request-id"):
+        request_id = request_id or response.headers.get(name, "")
+    match = None if request_id else _REQUEST_ID.search(message)
+    return match.group(1) if match else request_id
+
+
+def _excerpt(body: bytes) -> str:
+    """Return the start of a body for a message, without HTML tags, scripts and line breaks."""
+    text = _HTML_TAGS.sub(" ", body[:4096].decode("utf-8", "replace"))
+    text = " ".join(text.split())
+    return text if len(text) <= 200 else f"{text[:197]}..."
