@@ -11,6 +11,7 @@ from aiohttp import web
 from . import fault_effects
 from .model_specs import HEIGHTS, MODEL_SPECS, RATIOS, ModelSpec
 from .replies import ErrorReply, error_reply
+from .schemas import model_schema
 from .state import SandboxState, authenticate
 
 if TYPE_CHECKING:
@@ -127,43 +128,23 @@ class AccountEndpoints:
         model = request.match_info.get("model") or request.query.get("model", "")
         if model not in MODEL_SPECS:
             raise error_reply(404, f"unknown model: {model!r}")
-        return web.json_response({"code": 200, "data": _schema(MODEL_SPECS[model], self._state.settings.idempotency)})
+        properties = _properties(MODEL_SPECS[model])
+        declares_idempotency = self._state.settings.declares_idempotency
+        return web.json_response(model_schema(model, properties, declares_idempotency=declares_idempotency))
 
 
-def _schema(spec: ModelSpec, has_idempotency: bool) -> dict[str, Any]:
+def _properties(spec: ModelSpec) -> dict[str, Any]:
     strings = {"type": "array", "items": {"type": "string"}}
     resolutions = [name for name in HEIGHTS if name in spec.prices]
     length = {"duration": {"type": "integer", "enum": list(spec.durations), "default": 6}} if spec.durations else {}
     return {
-        "model": spec.name,
-        "operation": "video_generation",
-        "source": "task_model_registry",
-        "schema_version": "2026-07-30",
-        "input_schema": {
-            "type": "object",
-            "required": ["model"],
-            "additionalProperties": True,
-            "properties": {
-                "model": {"type": "string"},
-                "prompt": {"type": "string"},
-                "image_urls": strings | {"maxItems": spec.max_images},
-                "video_urls": strings | {"maxItems": 1},
-                "aspect_ratio": {"type": "string", "enum": list(RATIOS), "default": "16:9"},
-                "resolution": {"type": "string", "enum": resolutions, "default": "720p"},
-                **length,
-                "extend_from_task_id": {"type": "string"},
-                "webhook": {"type": "string"},
-            },
-        },
-        "idempotency": {
-            "supported": has_idempotency,
-            "header": "Idempotency-Key",
-            "replay_header": "Idempotency-Replayed",
-            "required": False,
-            "retention_seconds": 86400,
-            "scope": "api_key_endpoint",
-        },
-        "response": {"version_header": "X-APIMart-Response-Version", "version": "2026-07-27"},
+        "image_urls": strings | {"maxItems": spec.max_images},
+        "video_urls": strings | {"maxItems": 1},
+        "aspect_ratio": {"type": "string", "enum": list(RATIOS), "default": "16:9"},
+        "resolution": {"type": "string", "enum": resolutions, "default": "720p"},
+        **length,
+        "extend_from_task_id": {"type": "string"},
+        "webhook": {"type": "string"},
     }
 
 

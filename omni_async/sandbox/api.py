@@ -12,6 +12,7 @@ from . import fault_effects
 from .idempotency import KEY_HEADER, REPLAYED_HEADER, Claim, IdempotencyKeys
 from .limits import FixedWindow, RequestLimiter, TokenBucket
 from .replies import ErrorReply, error_reply
+from .schemas import OBJECT_VERSION, VERSION_HEADER
 from .state import SandboxState, authenticate
 from .submit_body import SubmitBody, parse_body
 
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from .tasks import Task, TaskRunner
 
 
-VERSION_HEADER = "X-APIMart-Response-Version"
-OBJECT_VERSION = "2026-07-27"
 # Seconds after acceptance in which `not_found_check` can hit a task. The table of faults promises the first second.
 NOT_FOUND_WINDOW = 1.0
 

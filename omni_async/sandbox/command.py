@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         option, help_text = "--" + each.name.replace("_", "-"), _help(each)
         if each.name == "faults":
             parser.add_argument("--fault", action="append", metavar="NAME[=P]", help=help_text)
-        elif each.type == "bool":
+        elif each.type in {"bool", "bool | None"}:
             parser.add_argument(option, action=argparse.BooleanOptionalAction, default=each.default, help=help_text)
         else:
             parse = _parse_window if each.name == "window" else _PARSERS[str(each.type).removesuffix(" | None")]

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .replies import error_reply, error_with_code
+from .schemas import RETENTION
 
 KEY_HEADER = "Idempotency-Key"
 REPLAYED_HEADER = "Idempotency-Replayed"
-RETENTION = 86_400.0  # seconds; the schema of the models declares these 24 hours
 KEY_PATTERN = re.compile(r"[\x21-\x7e]{1,191}")  # the rule that the vendor's own client checks too
 
 

@@ -84,6 +84,9 @@ class SandboxSettings:
         False, "accept extensions of tasks it does not know, such as those of an earlier sandbox"
     )
     idempotency: bool = option(True, "honour the Idempotency-Key header")
+    declare_idempotency: bool | None = option(
+        None, "declare the Idempotency-Key header in the schemas of the models; by default if it is honoured"
+    )
     submit_shape: str = option("list", "shape of data in the response to a submit")
     url_shape: str = option("list", "shape of url in the result of a task")
     progress: str = option(
@@ -131,6 +134,11 @@ class SandboxSettings:
             validate_fault(name, probability)
         object.__setattr__(self, "faults", MappingProxyType(dict(self.faults)))
 
+    @property
+    def declares_idempotency(self) -> bool:
+        """Whether the schemas of the models declare the Idempotency-Key header."""
+        return self.idempotency if self.declare_idempotency is None else self.declare_idempotency
+
     def to_json(self) -> dict[str, Any]:
         """Return the settings as plain JSON values. `SandboxSettings(**settings.to_json())` equals the original."""
         return {each.name: getattr(self, each.name) for each in fields(self)} | {"faults": dict(self.faults)}
@@ -167,7 +175,8 @@ CHECKS: Mapping[str, Check] = MappingProxyType(
         "fail_rate": (_is_probability, "a probability from 0 to 1"), "latency": NOT_NEGATIVE,
         # The lengths of the model's page.
         "seconds": (lambda value: _is_integer(value) and 3 <= value <= 10, "a whole number, 3 to 10"),
-        "seed": (_is_integer, "a whole number"), "idempotency": FLAG, "prerendered": FLAG, "foreign_parents": FLAG,
+        "seed": (_is_integer, "a whole number"), "idempotency": FLAG, "declare_idempotency": FLAG,
+        "prerendered": FLAG, "foreign_parents": FLAG,
         "videos_per_task": AT_LEAST_ONE, "render_workers": AT_LEAST_ONE,
         "link_lifetime": POSITIVE, "upload_lifetime": POSITIVE, "cdn_rate": POSITIVE, "clip_bytes": AT_LEAST_ONE,
     }

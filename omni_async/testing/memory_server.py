@@ -15,11 +15,13 @@ from dataclasses import dataclass, field
 from email.utils import formatdate
 from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
 from omni_async import TransportError
 
+from ..sandbox.schemas import model_schema
 from .assertions import PaymentAssertions
 from .fake_clips import MemoryStreamingResponse, mp4
 from .faults import MEMORY_FAULTS, MemoryFault, refusal, response
@@ -61,6 +63,7 @@ class MemoryServer(PaymentAssertions):
         retry_after: the Retry-After of a 429: "seconds", "date", "wrong" (unreadable), "huge", or None to omit it.
         cost: of each task, in USD.
         idempotency: whether a repeated Idempotency-Key returns the first task instead of creating another.
+        declare_idempotency: whether the schema of a model declares that; None to declare it if it is so.
 
     Hooks, called with each request before it is processed; scripted faults come first:
         on_submit, on_check, on_download: return what goes wrong, see `Fault`. Checks are given by task id, downloads
@@ -84,6 +87,7 @@ class MemoryServer(PaymentAssertions):
     retry_after: str | None = "seconds"
     cost: float = 0.5
     idempotency: bool = True
+    declare_idempotency: bool | None = None
     posts: list[ReceivedSubmit] = field(default_factory=list)
     checks: list[tuple[float, str]] = field(default_factory=list)
     downloads: list[tuple[float, str, dict[str, str]]] = field(default_factory=list)
@@ -323,10 +327,15 @@ class MemoryServer(PaymentAssertions):
     # The rest of the port
 
     async def get(self, path: str) -> Response:
-        """Respond to any other GET. Only the balance exists."""
+        """Respond to any other GET. Only the balance and the schemas of models exist; every model has one."""
         await anyio.sleep(self.latency)
-        if "balance" in path:
+        parts = urlsplit(path)
+        if "balance" in parts.path:
             return response(200, {"success": True, "remain_balance": 12.5, "used_balance": 1})
+        if parts.path == "/v1/model-schema":
+            declares = self.idempotency if self.declare_idempotency is None else self.declare_idempotency
+            model = parse_qs(parts.query).get("model", [""])[0]
+            return response(200, model_schema(model, {}, declares_idempotency=declares))
         return refusal(404, "invalid_request_error", 404, "page not found")
 
     async def upload(self, path: Path) -> Response:

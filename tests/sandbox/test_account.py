@@ -65,7 +65,7 @@ async def test_models_and_schema(client: SandboxClient) -> None:
     listed = (await client.call("GET", "/v1/models")).json["data"]
     assert MODEL in [each["id"] for each in listed]
     schema = await client.call("GET", f"/v1/model-schema?model={MODEL}&operation=video_generation")
-    assert schema.json["data"]["idempotency"]["retention_seconds"] == 86400
+    assert schema.json["idempotency"]["retention_seconds"] == 86400
     assert (await client.call("GET", "/v1/model-schema?model=none")).status == 404
 
 

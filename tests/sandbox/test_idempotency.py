@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.sandbox_client import SandboxClient, open_sandbox
+from tests.support.sandbox_client import MODEL, SandboxClient, open_sandbox
 
 
 async def test_the_same_key_returns_the_same_task(client: SandboxClient) -> None:
@@ -82,3 +82,15 @@ async def test_the_record_shows_double_payment_without_idempotency() -> None:
         assert first != second
         assert client.sandbox.record.duplicates == 1
         assert client.sandbox.record.duplicate_keys == {"one": [first, second]}
+
+
+@pytest.mark.parametrize("is_honoured", [True, False])
+@pytest.mark.parametrize("declared", [None, True, False])
+async def test_the_schema_declares_idempotency_as_the_settings_say(is_honoured: bool, declared: bool | None) -> None:
+    """What a model's schema declares follows what is honoured, unless it is set apart from it."""
+    async with open_sandbox(idempotency=is_honoured, declare_idempotency=declared) as client:
+        schema = (await client.call("GET", f"/v1/model-schema?model={MODEL}&operation=video_generation")).json
+        first, second = await client.submit("a", key="one"), await client.submit("a", key="one")
+    assert ("idempotency" in schema) is (is_honoured if declared is None else declared)
+    assert (first.json == second.json) is is_honoured
+    assert ("Idempotency-Replayed" in second.headers) is is_honoured

@@ -97,7 +97,7 @@ async def test_the_model_list_and_the_schemas_agree(client: SandboxClient) -> No
     listed = [each["id"] for each in (await client.call("GET", "/v1/models")).json["data"]]
     assert set(listed) == set(MODEL_SPECS) == set(MODELS)
     for name in listed:
-        schema = (await client.call("GET", f"/v1/model-schema?model={name}&operation=video_generation")).json["data"]
+        schema = (await client.call("GET", f"/v1/model-schema?model={name}&operation=video_generation")).json
         assert schema["model"] == name
         properties = schema["input_schema"]["properties"]
         assert properties["resolution"]["enum"] == list(MODELS[name].resolutions or ())

@@ -56,8 +56,9 @@ class Server(MemoryServer):
     }
 
     async def get(self, path: str) -> Response:
-        """Return the balance, and a gateway's error page for other paths."""
-        return await super().get(path) if "balance" in path else HTML
+        """Return the balance and schemas, and a gateway's error page for other paths."""
+        found = await super().get(path)
+        return HTML if found.status == 404 else found
 
     async def upload(self, path: Path) -> Response:
         """Answer an upload with a new URL."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import pytest
@@ -76,6 +76,25 @@ def test_a_server_without_idempotency_bills_a_resend_and_the_assertion_reports_i
         server.assert_paid_once()
     with pytest.raises(AssertionError, match=r"1 clip\(s\) were paid for but never downloaded"):
         server.assert_downloaded()
+
+
+@pytest.mark.parametrize("is_honoured", [True, False])
+@pytest.mark.parametrize("declared", [None, True, False])
+def test_the_schema_declares_idempotency_as_the_settings_say(
+    tmp_path: Path, is_honoured: bool, declared: bool | None
+) -> None:
+    """The schema of any model declares the Idempotency-Key if it is honoured, unless the setting says otherwise."""
+    server = MemoryServer(idempotency=is_honoured, declare_idempotency=declared)
+
+    async def work() -> dict[str, Any]:
+        async with server.client(tmp_path) as client:
+            return await client.model_schema("any model")
+
+    schema = VirtualClock().run(work())
+    assert (schema["model"], schema["operation"]) == ("any model", "video_generation")
+    expected = {"header": "Idempotency-Key", "retention_seconds": 86_400}
+    declares = is_honoured if declared is None else declared
+    assert expected.items() <= schema["idempotency"].items() if declares else "idempotency" not in schema
 
 
 def test_a_timeout_of_half_an_hour_takes_no_real_time(tmp_path: Path) -> None:

@@ -216,7 +216,7 @@ def _describe_model(model: str, schema: dict[str, Any] | None) -> str:
         else ": listed by the server, but this version does not know its rules"
     )
     idempotency = (schema or {}).get("idempotency")
-    if isinstance(idempotency, dict) and idempotency.get("supported") is True:
+    if isinstance(idempotency, dict) and idempotency.get("header") == "Idempotency-Key":
         return f"{known}; a resent submit is billed once (Idempotency-Key)"
     return known
 
