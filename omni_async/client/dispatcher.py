@@ -17,6 +17,7 @@ from ..errors import DownloadError, JobError, KeyReused, LedgerError, ParentFail
 from ..jobs.failures import error_from_record, key_reused, unreadable_request_error
 from ..jobs.job import JobState
 from ..jobs.lifecycle import TRANSITIONS, JobStatus
+from ..jobs.store import queued
 from ..timing import WakeEvent
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Dispatcher:
     def admit(self, job: JobState, error: OmniError | None = None) -> None:
         """Admit a job that was just made; with an `error`, only if the store has it already."""
         store = self._registry.store
-        row = store.find(job.key) if error else store.insert(job.record)
+        row = queued(store.find, job.key) if error else queued(store.insert, job.record)
         self._enqueue_admission(_Admission(job, row, error=error))
 
     def resume(self, job: JobState) -> None:
@@ -78,13 +79,12 @@ class Dispatcher:
 
         The row is read again: since the page was read, the job may have been submitted, finished, or cancelled.
         """
-        self._enqueue_admission(_Admission(job, self._registry.store.find(job.key), is_resumed=True))
+        self._enqueue_admission(_Admission(job, queued(self._registry.store.find, job.key), is_resumed=True))
 
     def resubmit(self, job: JobState, idempotency_key: str) -> None:
         """Submit a job of the store again, of which only the key is known here."""
-        self._enqueue_admission(
-            _Admission(job, self._registry.store.find(job.key), new_idempotency_key=idempotency_key)
-        )
+        row = queued(self._registry.store.find, job.key)
+        self._enqueue_admission(_Admission(job, row, new_idempotency_key=idempotency_key))
 
     def cancel(self, job: JobState) -> bool:
         """Cancel a job that is not admitted yet, as soon as it is. Return False if it is admitted already."""
@@ -107,11 +107,10 @@ class Dispatcher:
         """Stop submissions if clips cannot be stored, before the first of them is paid."""
         try:
             await self._downloader.prepare()
-        except OSError as error:
-            path = str(error.filename or "")
-            text = (
-                f"clips cannot be stored: {error.strerror or error} ({path}). Nothing was sent; choose another folder"
-            )
+        except Exception as error:  # noqa: BLE001 - mostly OSError, but a path may also be no text: ValueError
+            path = str(getattr(error, "filename", None) or "")
+            reason = getattr(error, "strerror", None) or error
+            text = f"clips cannot be stored: {reason} ({path}). Nothing was sent; choose another folder"
             self._submitter.stop(DownloadError(text, path=path))
 
     def _enqueue_admission(self, admission: _Admission) -> None:
@@ -120,6 +119,12 @@ class Dispatcher:
         self._wake.set()
 
     async def _admit(self, admission: _Admission) -> None:
+        try:
+            await self._find_and_route(admission)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            self._registry.fail_unexpectedly(admission.job, error, "admitted")
+
+    async def _find_and_route(self, admission: _Admission) -> None:
         job = admission.job
         try:
             existing = await admission.row

@@ -82,6 +82,8 @@ class Downloader:
                 await self._registry.persist(self._registry.transition(job, JobStatus.DOWNLOADING, paths=()))
             if job.status is JobStatus.DOWNLOADING:
                 await self._download_all(job, slot)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            self._registry.fail_unexpectedly(job, error, "downloaded")
         finally:
             slot.release()
 
@@ -111,6 +113,9 @@ class Downloader:
             error = download_failed(job, self._clips.root, str(failure))
         except DownloadError as failure:
             error = failure
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            self._registry.log_unexpected(job, failure, "downloaded")
+            error = download_failed(job, self._clips.root, f"unexpected {type(failure).__name__}: {failure}")
         if job.done():  # it was cancelled after the last byte
             return
         if error is not None:

@@ -41,6 +41,22 @@ def unreadable_request_error(job: JobState) -> JobError | None:
     return None
 
 
+def unexpected_error(job: JobState, error: Exception, doing: str) -> JobError:
+    """Return the error of a job that an unexpected exception has ended; `doing` is what was being done with it."""
+    task = f" (task {job.task_id})" if job.task_id else ""
+    text = f"job {job.key!r}{task}: unexpected {type(error).__name__} while it was being {doing}: {error}"
+    if job.task_id is None and job.status is JobStatus.SUBMITTING:
+        advice = "It is unknown whether the server accepted (and billed) it"
+        result: JobError = SubmitOutcomeUnknown(f"{text}. {advice}", key=job.key)
+    else:
+        advice = "It is not paid again" if job.task_id else "Nothing was sent for it"
+        result = JobError(
+            f"{text}. {advice}: run the same command again, or resume it", key=job.key, task_id=job.task_id
+        )
+    result.__cause__ = error
+    return result
+
+
 def follow_duplicate(job: JobState, live: JobState) -> None:
     """Give a job the outcome of the live one with the same key, whose request is unknown until the ledger is read.
 

@@ -12,11 +12,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClientClosed, JobCancelled, LedgerError, OmniError, ParentFailed, SubmitOutcomeUnknown
+from ..errors import ClientClosed, JobCancelled, JobError, LedgerError, OmniError, ParentFailed, SubmitOutcomeUnknown
 from .emitter import EventEmitter
+from .failures import unexpected_error
 from .lifecycle import NOT_RESUMABLE, JobStatus, check_transition
 from .spending import Spending
 from .statistics import JobTotals
+from .store import queued
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -152,6 +154,8 @@ class JobRegistry:
             _log.critical("could not be recorded: %s", error)
             if self.on_store_failure is not None:
                 self.on_store_failure(error)
+        except Exception:  # noqa: BLE001 - one row that the store cannot take; the job itself goes on
+            _log.exception("a change of one job could not be recorded; the job continues")
 
     def reset_for_resubmit(self, job: JobState, idempotency_key: str) -> None:
         """Reset a job so that it is submitted again at the user's request. Its previous task ids and cost are kept."""
@@ -238,6 +242,15 @@ class JobRegistry:
         await self.persist(self.transition(job, JobStatus.UNKNOWN, **facts))
         self.resolve(job, SubmitOutcomeUnknown(text, key=job.key))
 
+    def fail_unexpectedly(self, job: JobState, error: Exception, doing: str) -> None:
+        """End one job after an exception that nothing else handles. In the store it stays as it is, to be resumed."""
+        self.resolve(job, self.log_unexpected(job, error, doing))
+
+    def log_unexpected(self, job: JobState, error: Exception, doing: str) -> JobError:
+        """Log an exception that nothing else handles, once and with its traceback; return it as an error of the job."""
+        _log.error("job %r: unexpected error while it was being %s", job.key, doing, exc_info=error)
+        return unexpected_error(job, error, doing)
+
     def resolve(self, job: JobState, outcome: Path | BaseException) -> None:
         """Give everyone who waits for a job its outcome."""
         if job.done():
@@ -274,7 +287,7 @@ class JobRegistry:
         job.record = record = replace(before, status=status, **facts)
         self.totals.record_change(before, record)
         # Saved before the event is emitted: the listener may change the job again.
-        saved = (save or self.store.save)(record)
+        saved = queued(save or self.store.save, record)
         if status is not before.status:
             self.totals.set_status(job.key, status)
             _log.debug("job %r: %s", job.key, status)

@@ -8,17 +8,20 @@ several processes share a store, it may reject a decision, with `LedgerFenced`, 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from .lifecycle import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable, Generator
 
     from ..models.reference_files import Upload
     from .records import JobRecord
     from .spending import Spending
 
+
+_A = TypeVar("_A")
+_T = TypeVar("_T")
 
 # The fact that names the folder of the clips: its absolute path as a JSON string. Rows hold file names only.
 OUTPUT_DIR = "output_dir"
@@ -96,6 +99,25 @@ class JobStore(Protocol):
 
     async def aclose(self) -> None:
         """Make every change durable, and close. Raise `LedgerError` if that is impossible."""
+
+
+def queued(call: Callable[[_A], Awaitable[_T]], argument: _A) -> Awaitable[_T]:
+    """Call a method of a store. What it raises at the call, although no store should, is raised when it is awaited."""
+    try:
+        return call(argument)
+    except Exception as error:  # noqa: BLE001 - one row must not end the other jobs
+        return _Failed(error)
+
+
+class _Failed:
+    """An awaitable that raises."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def __await__(self) -> Generator[None, None, Any]:
+        raise self._error
+        yield  # makes this method a generator, as `await` requires
 
 
 def merge_accepted(stored: JobRecord, accepted: JobRecord) -> JobRecord:

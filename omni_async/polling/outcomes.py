@@ -88,6 +88,12 @@ class OutcomeRecorder:
         await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
         self._registry.resolve(job, error)
 
+    def end_unexpectedly(self, job: JobState, error: Exception) -> None:
+        """End a job after an exception that nothing else handles; in the store it stays as it is, to be resumed."""
+        if job.status is JobStatus.RUNNING:
+            self._on_slot_freed(None)
+        self._registry.fail_unexpectedly(job, error, "followed")
+
     def _record_webhook_result(self, tracked: TrackedJob, now: float) -> None:
         calls = tracked.webhook_calls
         if calls is not None and calls.is_reported:

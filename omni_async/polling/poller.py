@@ -175,13 +175,28 @@ class Poller:
         started = self._clock.now()
         if tracked.webhook_calls is not None:
             tracked.webhook_calls.record_check(started)
-        result = await self._request(task_id, PROBE_TIMEOUT if permit.is_probe else None)
+        result = await self._request(tracked.job, task_id, PROBE_TIMEOUT if permit.is_probe else None)
         self._report_to_limiter(permit, result)
-        self._registry.events.checked(tracked.job, self._clock.now() - started, result.error)
-        if tracked.job.status is JobStatus.RUNNING:  # it may have been cancelled meanwhile
-            await self._apply(tracked, result)
+        try:
+            self._registry.events.checked(tracked.job, self._clock.now() - started, result.error)
+            if tracked.job.status is JobStatus.RUNNING:  # it may have been cancelled meanwhile
+                await self._apply(tracked, result)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+            await self._recover(tracked, error)
 
-    async def _request(self, task_id: str, timeout: float | None) -> CheckResult:
+    async def _recover(self, tracked: TrackedJob, error: Exception) -> None:
+        """Count a check whose result could not be processed as inconclusive; end the job if that is impossible too."""
+        job = tracked.job
+        try:
+            if job.status is JobStatus.RUNNING and not job.done():
+                failure = self._registry.log_unexpected(job, error, "followed")
+                await self._handle_inconclusive(tracked, CheckResult(CheckOutcome.INCONCLUSIVE, error=failure))
+                return
+        except Exception as another:  # noqa: BLE001 - as above
+            error = another
+        self._outcomes.end_unexpectedly(job, error)
+
+    async def _request(self, job: JobState, task_id: str, timeout: float | None) -> CheckResult:
         self._registry.totals.count("checks")
         response: Response | TransportError = TransportTimeout(f"check: no response within {timeout} s")
         try:
@@ -190,9 +205,12 @@ class Poller:
             else:
                 with anyio.move_on_after(timeout):
                     response = await self._transport.check(task_id)
+            return classify_check(response, task_id, now=self._clock.wall())
         except TransportError as error:
-            response = error
-        return classify_check(response, task_id, now=self._clock.wall())
+            return classify_check(error, task_id, now=self._clock.wall())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+            failure = self._registry.log_unexpected(job, error, "checked")
+            return CheckResult(CheckOutcome.INCONCLUSIVE, error=failure)
 
     def _report_to_limiter(self, permit: Permit, result: CheckResult) -> None:
         now, jitter = self._clock.now(), self._jitter()

@@ -173,6 +173,8 @@ class ReferencePreparer:
                 await self._prepare_job(job)
         except LedgerError as error:  # what cannot be recorded must not be submitted
             self._on_stop(error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            self._on_failed(job, self._registry.log_unexpected(job, error, "prepared"))
         finally:
             del self._preparing[job]
             self._wake.set()
@@ -217,12 +219,12 @@ class ReferencePreparer:
 
     async def _upload_all(self, paths: tuple[Path, ...]) -> list[Upload | SubmitResult]:
         """Upload all images of a request. Raise `InvalidReference` or `LedgerError`."""
-        found: dict[Path, Upload | SubmitResult | InvalidReference | LedgerError] = {}
+        found: dict[Path, Upload | SubmitResult | Exception] = {}
 
         async def upload(path: Path) -> None:
             try:
                 found[path] = await self._uploads.ensure_uploaded(path)
-            except (InvalidReference, LedgerError) as error:
+            except Exception as error:  # noqa: BLE001 - raised below, not as a group
                 found[path] = error
 
         async with anyio.create_task_group() as group:
@@ -231,7 +233,7 @@ class ReferencePreparer:
         links = []
         for path in paths:
             one = found[path]
-            if isinstance(one, (InvalidReference, LedgerError)):
+            if isinstance(one, Exception):
                 raise one
             links.append(one)
         return links
@@ -292,6 +294,6 @@ def _may_refer(job: JobState) -> bool:
 
 def _refers(job: JobState) -> bool:
     request = None
-    with suppress(ValueError):
+    with suppress(Exception):  # if it cannot be read, sending the job says so
         request = job.request
     return request is not None and bool(request.image_files or request.video_file)

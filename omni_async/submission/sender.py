@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..api.outcomes import SubmitResult, classify_submit, is_key_valid
+from ..api.outcomes import SubmitOutcome, SubmitResult, classify_submit, is_key_valid
 from ..api.parsing import encode_json
 from ..errors import LedgerError, TransportError
 from ..jobs.keys import new_idempotency_key
@@ -36,6 +36,7 @@ class OutstandingSubmit:
     """A POST that was started at the time `since`. Shielded from cancellation, because its outcome must be recorded."""
 
     since: float
+    result: SubmitResult | None = None  # None: it was not sent
     scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
 
 
@@ -100,29 +101,67 @@ class Sender:
 
     async def send(self, job: JobState, on_sent: Callable[[], object] | None = None) -> SubmitResult:
         """Send a job and return the outcome. `on_sent()` is called when the request begins to leave."""
-        clock, prepared = self._registry.clock, self._bodies.pop(job, None)
+        clock = self._registry.clock
         since = clock.now()
-        if prepared is None:
-            request = job.request
-            assert request is not None, "a job without a request is never queued"
-            body = encode_json(request.to_payload() | _added_fields(job.record, job.record.webhook))
-        else:
-            body = prepared.body
         try:
-            response = await self._transport.submit(body, job.record.idempotency_key, on_sent=on_sent)
-        except TransportError as error:
-            result = classify_submit(error, now=clock.wall())
+            result = await self._post(job, on_sent or (lambda: None))
         except BaseException as error:  # also cancellation: the listener hears of every POST that was started
             self._registry.events.submitted(job, clock.now() - since, error)
             raise
-        else:
-            result = classify_submit(response, now=clock.wall())
         finally:
             self._references.on_sent(job)
         self._registry.events.submitted(job, clock.now() - since, result.error)
         if result.error is not None:
             _log.info("job %r: submit %s: %s", job.key, result.outcome.name.lower(), result.error)
         return result
+
+    async def _post(self, job: JobState, on_sent: Callable[[], object]) -> SubmitResult:
+        """Make the POST. An exception that is no `TransportError` becomes an outcome of this job, and of no other."""
+        is_sent = has_responded = False
+
+        def mark_sent() -> None:
+            nonlocal is_sent
+            is_sent = True
+            on_sent()
+
+        clock = self._registry.clock
+        try:
+            body = self._body_of(job)
+            response = await self._transport.submit(body, job.record.idempotency_key, on_sent=mark_sent)
+            has_responded = True
+            return classify_submit(response, now=clock.wall())
+        except TransportError as error:
+            return classify_submit(error, now=clock.wall())
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+            if not is_sent:
+                failure = self._registry.log_unexpected(job, error, "sent")
+                return SubmitResult(SubmitOutcome.NOT_SENT, error=failure)
+            self._registry.log_unexpected(job, error, "submitted")
+            text = f"submit: unexpected {type(error).__name__}: {error}"
+            return classify_submit(TransportError(text, responded=has_responded), now=clock.wall())
+
+    def _body_of(self, job: JobState) -> bytes:
+        prepared = self._bodies.pop(job, None)
+        if prepared is not None:
+            return prepared.body
+        request = job.request
+        assert request is not None, "a job without a request is never queued"
+        return encode_json(request.to_payload() | _added_fields(job.record, job.record.webhook))
+
+    async def keep_outcome(self, job: JobState, result: SubmitResult | None, *, is_resend: bool) -> None:
+        """Record what is known of a POST whose job ends unexpectedly. None of it may raise.
+
+        A POST that was not sent is rolled back, a task that was accepted is recorded, anything else stays `submitting`:
+        a later run treats it as ambiguous.
+        """
+        self._bodies.pop(job, None)
+        try:
+            if result is None and job.status is JobStatus.SUBMITTING:
+                await self.roll_back(job, is_resend=is_resend)
+            elif result is not None and result.task_id is not None and job.task_id is None:
+                await self._registry.record_accepted(job, task_id=result.task_id)
+        except Exception:  # noqa: BLE001 - the job ends with the error that came first
+            _log.exception("job %r: what is known of its submit could not be recorded: %s", job.key, result)
 
 
 def _added_fields(record: JobRecord, webhook: str | None) -> dict[str, str]:

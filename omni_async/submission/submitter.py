@@ -206,6 +206,8 @@ class Submitter:
             self.resolve(job, error)
         except FilesChanged:
             self.requeue(job)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            await self._end_unexpectedly(job, error)
         finally:
             del self._outstanding[job]
             self._wake.set()
@@ -227,6 +229,7 @@ class Submitter:
             result = SubmitResult(SubmitOutcome.AMBIGUOUS)  # all that is known if the POST is cut short
             result = await self._sender.send(job, on_sent)
         finally:
+            self._outstanding[job].result = result
             self._report(permit, result)
         await self._apply(job, result)
         if job.cancel_requested and not job.done():
@@ -239,7 +242,7 @@ class Submitter:
         self._on_limits_learned()
         if result is None or result.error is None:
             return
-        if result.outcome is SubmitOutcome.NOT_SENT and not was_paused:
+        if result.outcome is SubmitOutcome.NOT_SENT and result.applies_to_all and not was_paused:
             _log.warning("the server is unreachable, retrying for %g s: %s", self._retry.timeout, result.error)
         self._registry.totals.count("rate_limited", result.applies_to_all and is_rate_limit(result.error))
         if self.limiter.should_give_up(now):
@@ -248,6 +251,8 @@ class Submitter:
     def _report_to_limiter(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
         match result:
             case None:
+                self.limiter.on_not_sent(permit)
+            case SubmitResult(outcome=SubmitOutcome.NOT_SENT, applies_to_all=False):
                 self.limiter.on_not_sent(permit)
             case SubmitResult(outcome=SubmitOutcome.NOT_SENT):
                 self.limiter.on_unreachable(permit, now, jitter=self._jitter())
@@ -278,12 +283,19 @@ class Submitter:
                 await self._handle_ambiguous(job, result)  # the server is still working on an earlier POST of this job
             case SubmitOutcome.INDETERMINATE:
                 await self._handle_ambiguous(job, result, hold=True)
-            case outcome:
-                if outcome is SubmitOutcome.STOP_ALL and result.error is not None:
-                    self.stop(result.error)
-                if job not in self._ambiguous:  # else an earlier POST may have been accepted
-                    await self._registry.transition(job, JobStatus.WAITING)
-                self.requeue(job)
+            case _:
+                await self._return_to_waiting(job, result)
+
+    async def _return_to_waiting(self, job: JobState, result: SubmitResult) -> None:
+        """Queue a job again whose POST was not sent, or is refused for now; end it if it alone cannot be sent."""
+        if result.outcome is SubmitOutcome.STOP_ALL and result.error is not None:
+            self.stop(result.error)
+        if job not in self._ambiguous:  # else an earlier POST may have been accepted
+            await self._registry.transition(job, JobStatus.WAITING)
+        if result.outcome is SubmitOutcome.NOT_SENT and not result.applies_to_all and result.error is not None:
+            self.resolve(job, result.error)
+        else:
+            self.requeue(job)
 
     async def _accept(self, job: JobState, result: SubmitResult) -> None:
         facts = {"task_id": result.task_id, "accepted_at": self._registry.clock.wall()}
@@ -310,6 +322,16 @@ class Submitter:
             self.resolve(job, self.stop_error)
         elif not self._is_draining:
             self.queue.put_later(job, now + pause)
+
+    async def _end_unexpectedly(self, job: JobState, error: Exception) -> None:
+        """End one job after an exception that nothing else handles. What is known of its POST is kept."""
+        result = self._outstanding[job].result
+        if result is not None and result.task_id is not None:
+            self.job_finished()  # it is not followed any more
+        is_resend = job in self._ambiguous
+        self._discard(job)
+        await self._sender.keep_outcome(job, result, is_resend=is_resend)
+        self._registry.fail_unexpectedly(job, error, "submitted")
 
     def _cancel(self, job: JobState) -> None:
         if job.status is JobStatus.RUNNING:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import ClientClosed
+from omni_async.client.dispatcher import Dispatcher
+from omni_async.downloads.slots import DownloadSlots
 from omni_async.errors import LedgerError
 from omni_async.ledger import MemoryJobStore
-from tests.support.fakes import FakeClient, Fault, Post, Server, left_over
+from omni_async.polling.poller import Poller
+from omni_async.submission.submitter import Submitter
+from tests.support.fakes import FakeClient, Server, left_over
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -21,52 +25,43 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(60)
 
 
-class BuggyLedger(MemoryJobStore):
-    """A ledger that raises for the key `bug`."""
-
-    def insert(self, record: Any) -> Any:
-        """Insert, or raise."""
-        if record.key == "bug":
-            return _broken()
-        return super().insert(record)
-
-
-async def _broken() -> None:
-    raise ZeroDivisionError("a bug")
+# What the loop of each stage calls, not on behalf of a single job.
+LOOPS = {
+    "dispatcher": (Dispatcher, "_admit"),
+    "submitter": (Submitter, "_delay"),
+    "poller": (Poller, "_delay"),
+    "downloader": (DownloadSlots, "acquire"),
+}
 
 
-def plant_bug(stage: str, server: Server) -> None:
-    """Make a stage of the client raise from some moment on."""
+def plant_bug(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the loop of a stage raise from some moment on."""
+    owner, name = LOOPS[stage]
+    original = getattr(owner, name)
 
-    def bug(_: object) -> Fault:
-        if server.now() > 1030:
+    def buggy(*arguments: Any) -> Any:
+        if asyncio.get_running_loop().time() > 1030:
             raise ZeroDivisionError("a bug")
-        return None
+        return original(*arguments)
 
-    def bug_at_submit(post: Post) -> Fault:
-        return bug(post)
-
-    if stage == "submitter":
-        server.on_submit = bug_at_submit
-    elif stage == "poller":
-        server.on_check = bug
-    elif stage == "downloader":
-        server.on_download = bug
+    monkeypatch.setattr(owner, name, buggy)
 
 
-@pytest.mark.parametrize("stage", ["dispatcher", "submitter", "poller", "downloader"])
-async def test_a_bug_in_a_stage_reaches_waiters_and_the_block(tmp_path: Path, stage: str) -> None:
+@pytest.mark.parametrize("stage", LOOPS)
+async def test_a_bug_in_a_stage_reaches_waiters_and_the_block(
+    tmp_path: Path, stage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each waiter gets `ClientClosed` caused by the bug, and the block raises the bug."""
     server = Server(duration=25)
-    plant_bug(stage, server)
+    plant_bug(stage, monkeypatch)
 
     async def block() -> None:
-        async with FakeClient(server, tmp_path, ledger=BuggyLedger()) as client:
+        async with FakeClient(server, tmp_path) as client:
             waiters = [asyncio.ensure_future(client.submit(f"p{number}")) for number in range(10)]
             await asyncio.sleep(29)
             waiters += [asyncio.ensure_future(client.submit(f"q{number}")) for number in range(10)]
-            await asyncio.sleep(1)
-            waiters.append(asyncio.ensure_future(client.submit("r", key="bug" if stage == "dispatcher" else "fine")))
+            await asyncio.sleep(2)
+            waiters.append(asyncio.ensure_future(client.submit("r")))
             async with asyncio.timeout(100):
                 results = await asyncio.gather(*waiters, return_exceptions=True)
             closed = [result for result in results if isinstance(result, BaseException)]
@@ -82,20 +77,20 @@ async def test_a_bug_in_a_stage_reaches_waiters_and_the_block(tmp_path: Path, st
     assert not left_over()
 
 
-async def test_a_bug_while_leaving_is_raised_by_the_block(tmp_path: Path) -> None:
+async def test_a_bug_while_leaving_is_raised_by_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stage that fails while the block waits for the last jobs raises there."""
     server = Server(duration=50)
-    plant_bug("poller", server)
+    plant_bug("poller", monkeypatch)
     with pytest.raises(ZeroDivisionError, match="a bug"):
         async with FakeClient(server, tmp_path) as client:
             client.submit("p")
     assert not left_over()
 
 
-async def test_a_bug_does_not_hide_the_error_of_the_block(tmp_path: Path) -> None:
+async def test_a_bug_does_not_hide_the_error_of_the_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If the block raises an error of its own, that error comes out."""
     server = Server(duration=50)
-    plant_bug("poller", server)
+    plant_bug("poller", monkeypatch)
 
     async def block() -> None:
         async with FakeClient(server, tmp_path) as client:
