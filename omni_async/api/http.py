@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from ..errors import TransportError, TransportTimeout
+from ..exhaustion import has_free_descriptor, is_out_of_resources, retry_while_out_of_resources
 from .connection import Connection
 from .parsing import Response
 from .proxies import ProxyRefused, ProxyResolver
@@ -157,29 +158,39 @@ class HttpTransport:
     ) -> Response:
         """POST a request for a new task, as `Transport.submit` describes."""
         headers = {"Content-Type": "application/json", "Idempotency-Key": idempotency_key}
-        target, tracker = self._url_for("/v1/videos/generations"), SendTracker(on_sent, may_send)
-        return await self._request("POST", target, self._timeouts.submit, body, headers, tracker=tracker)
+        target, timeout = self._url_for("/v1/videos/generations"), self._timeouts.submit
+        return await retry_while_out_of_resources(
+            lambda: self._request("POST", target, timeout, body, headers, tracker=SendTracker(on_sent, may_send))
+        )
 
     async def check(self, task_id: str) -> Response:
         """GET the status of a task."""
-        return await self._request("GET", self._url_for("/v1/tasks/", task_id), self._timeouts.check)
+        return await self._get(self._url_for("/v1/tasks/", task_id))
 
     async def get(self, path: str) -> Response:
         """GET another endpoint of the API."""
-        return await self._request("GET", self._url_for(path), self._timeouts.check)
+        return await self._get(self._url_for(path))
+
+    async def _get(self, target: URL) -> Response:
+        return await retry_while_out_of_resources(lambda: self._request("GET", target, self._timeouts.check))
 
     async def upload(self, path: Path) -> Response:
         """POST an image as a multipart form."""
-        with path.open("rb") as file:  # opening is fast; aiohttp reads the file in a thread
-            form = aiohttp.FormData({"file": file}, quote_fields=False)
-            return await self._request("POST", self._url_for("/v1/uploads/images"), self._timeouts.upload, form)
+
+        async def send() -> Response:
+            with path.open("rb") as file:  # opening is fast; aiohttp reads the file in a thread
+                form = aiohttp.FormData({"file": file}, quote_fields=False)
+                return await self._request("POST", self._url_for("/v1/uploads/images"), self._timeouts.upload, form)
+
+        return await retry_while_out_of_resources(send)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpStreamingResponse]:
         """GET bytes from any http(s) URL, following redirects, but never from https to http."""
         response, failure = None, None
         try:
-            response = await self._get_following_redirects(_validate_url(url), dict(headers))
+            target = _validate_url(url)
+            response = await retry_while_out_of_resources(lambda: self._get_following_redirects(target, dict(headers)))
         except _NETWORK_ERRORS as error:
             failure = self._to_transport_error(error, sent=True)
         if response is None:
@@ -222,7 +233,10 @@ class HttpTransport:
         *,
         tracker: SendTracker | None = None,
     ) -> Response:
-        """Send one request to the API's own origin and read its complete response."""
+        """Send one request to the API's own origin and read its complete response.
+
+        Raise `TransportError`, or the error of a shortage of this machine if it kept the request from being sent.
+        """
         tracker = tracker or SendTracker()
         # The error is raised outside the handler. Inside, aiohttp's own error would be its context, and that holds the
         # headers of the request with the API key.
@@ -240,6 +254,8 @@ class HttpTransport:
             ) as response:
                 return self._build_response(target, response, await _read_body(response))
         except _NETWORK_ERRORS as error:
+            if not tracker.is_sent and is_out_of_resources(error):
+                raise  # to `retry_while_out_of_resources`, which waits
             failure = self._to_transport_error(error, sent=tracker.is_sent)
         raise failure
 
@@ -268,7 +284,9 @@ class HttpTransport:
         if isinstance(error, ProxyRefused):
             return TransportError(self._redact(str(error)), sent=False, permanent=not self._has_responded)
         if isinstance(error, aiohttp.ClientConnectorError):
-            permanent = isinstance(error, aiohttp.ClientConnectorCertificateError) and not self._has_responded
+            is_untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
+            # Without a free descriptor, the authorities that would vouch for the certificate cannot be read.
+            permanent = is_untrusted and not self._has_responded and has_free_descriptor()
             return TransportError(self._redact(_connection_error_message(error)), sent=False, permanent=permanent)
         if isinstance(error, aiohttp.ConnectionTimeoutError):
             sent = False

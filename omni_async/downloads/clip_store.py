@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from ..exhaustion import retry_while_out_of_resources
 from ..settings import Limits
 from .partfile import PartFile, is_complete, prepare_folder
 
@@ -109,10 +110,12 @@ class FolderClipStore:
         return await self.in_thread(is_complete, self.root / name)
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
-        """Run blocking work outside of the event loop. It is completed even if the caller is cancelled."""
-        if self._limiter is None:
-            self._limiter = anyio.CapacityLimiter(self._max_threads)
-        return await anyio.to_thread.run_sync(work, *arguments, limiter=self._limiter)
+        """Run blocking work outside of the event loop. It is completed even if the caller is cancelled.
+
+        If this machine is short of open files, wait and repeat it: each kind of work opens what it needs first.
+        """
+        limiter = self._limiter = self._limiter or anyio.CapacityLimiter(self._max_threads)
+        return await retry_while_out_of_resources(lambda: anyio.to_thread.run_sync(work, *arguments, limiter=limiter))
 
 
 class FolderPartialClip:

@@ -8,12 +8,14 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..exhaustion import is_out_of_resources
 from . import mp4
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -46,10 +48,17 @@ class PartFile:
         return file.seek(kept)
 
     def append(self, data: bytes | bytearray) -> None:
-        """Write at the end."""
-        view = memoryview(data)
-        while view:
-            view = view[self._opened.write(view) :]
+        """Write at the end: all of it, or nothing."""
+        file, view = self._opened, memoryview(data)
+        end = file.tell()
+        try:
+            while view:
+                view = view[file.write(view) :]
+        except OSError:
+            with suppress(OSError):
+                file.seek(end)
+                file.truncate()
+            raise
 
     def sync(self) -> None:
         """Make what was written so far survive a power cut."""
@@ -66,16 +75,19 @@ class PartFile:
         The order of the steps makes sure that after a power cut the name holds a complete clip or does not exist.
         """
         is_in_memory = self._file is None and len(last) > 0  # then it need not be read again to be verified
-        self.append(last)
-        defect = mp4.find_defect_in(last) if is_in_memory else _find_defect(self._opened)
-        if defect is None:
-            self.sync()
-            if _IS_WINDOWS:  # Windows cannot rename an open file
+        _ = self._opened  # creates the folder
+        # Opened before a byte is written: without a free descriptor nothing has happened, and `commit` can be repeated.
+        with _opened_folder(self.path.parent) as sync_folder:
+            self.append(last)
+            defect = mp4.find_defect_in(last) if is_in_memory else _find_defect(self._opened)
+            if defect is None:
+                self.sync()
+                if _IS_WINDOWS:  # Windows cannot rename an open file
+                    self.close()
+                self._part.replace(self.path)
                 self.close()
-            self._part.replace(self.path)
-            self.close()
-            _sync_folder(self.path.parent)
-        return defect
+                sync_folder()
+            return defect
 
     def close(self) -> None:
         """Close the part file, and keep it: a later run may continue it."""
@@ -152,11 +164,13 @@ def prepare_folder(folder: Path) -> None:
 
 
 def is_complete(path: Path) -> bool:
-    """Return whether there is a file that is a complete MP4."""
+    """Return whether there is a file that is a complete MP4. Raise `OSError` only if this machine is short of files."""
     try:
         with path.open("rb") as file:
             return _find_defect(file) is None
-    except OSError:
+    except OSError as error:
+        if is_out_of_resources(error):
+            raise
         return False
 
 
@@ -168,11 +182,14 @@ def _find_defect(file: BinaryIO) -> str | None:
     return mp4.find_defect(read, file.seek(0, os.SEEK_END))
 
 
-def _sync_folder(folder: Path) -> None:
+@contextmanager
+def _opened_folder(folder: Path) -> Iterator[Callable[[], None]]:
+    """Yield a function that makes the names of a folder survive a power cut."""
     if _IS_WINDOWS:
-        return  # Windows cannot open a folder, and keeps renames durable without it
+        yield lambda: None  # Windows cannot open a folder, and keeps renames durable without it
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        yield lambda: os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from ..api.parsing import encode_json
 from ..errors import InvalidReference
+from ..exhaustion import is_out_of_resources
 from ..models import reference_files as references
 
 if TYPE_CHECKING:
@@ -102,6 +103,8 @@ def _file_error(field: str, path: Path, check: Checker) -> InvalidReference | No
         _check_file(path, check)
     except InvalidReference as error:
         return InvalidReference(f"{field}: {error}", path=error.path)
+    except OSError:  # a shortage of this machine: the file is read again before it is sent
+        return None
     return None
 
 
@@ -110,6 +113,8 @@ def _length_error(path: Path) -> InvalidReference | None:
         _check_length(path, length_of(path))
     except InvalidReference as error:
         return InvalidReference(f"video: {error}", path=error.path)
+    except OSError:
+        return None
     return None
 
 
@@ -128,6 +133,8 @@ def _check_file(path: Path, check: Checker) -> None:
     except FileNotFoundError:
         raise InvalidReference(f"there is no file {path}", path=str(path)) from None
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        if is_out_of_resources(error):
+            raise
         raise InvalidReference(
             f"{path} cannot be read: {getattr(error, 'strerror', None) or error}", path=str(path)
         ) from None
@@ -153,13 +160,16 @@ def signature_of(path: Path) -> Signature:
 
 
 def read_image(path: Path) -> FileContent:
-    """Check an image and return its hash. Raise `InvalidReference`."""
+    """Check an image and return its hash. Raise `InvalidReference`, or `OSError` if this machine is short of files."""
     check_image(path)
     return _read(path)
 
 
 def read_video(path: Path) -> FileContent:
-    """Check a video, and its length if the extra `media` is installed; return its hash. Raise `InvalidReference`."""
+    """Check a video, and its length if the extra `media` is installed; return its hash.
+
+    Raise `InvalidReference`, or `OSError` if this machine is short of files.
+    """
     _check_file(path, references.video_error)
     content = _read(path)
     seconds = length_of(path)
@@ -174,6 +184,8 @@ def _read(path: Path) -> FileContent:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     except OSError as error:
+        if is_out_of_resources(error):
+            raise
         raise InvalidReference(f"{path} cannot be read: {error.strerror or error}", path=str(path)) from None
     return FileContent(signature, digest.hexdigest())
 
@@ -193,6 +205,8 @@ def length_of(path: Path) -> float | None:
                 return float(stream.duration * stream.time_base)
             return container.duration / av.time_base if container.duration else None
     except (av.error.FFmpegError, OSError) as error:
+        if is_out_of_resources(error):
+            raise
         raise InvalidReference(f"{path} is a video that cannot be read: {error}", path=str(path)) from None
 
 

@@ -17,6 +17,7 @@ import anyio.to_thread
 
 from ..api.outcomes import SubmitOutcome, SubmitResult, classify_upload, upload_retry_timeout
 from ..errors import InvalidReference, TransportError
+from ..exhaustion import retry_while_out_of_resources
 from ..models.reference_files import UPLOAD_LIFETIME, Upload
 from ..ratelimit.backoff import retry_delay
 from .local_files import FileContent, read_image, signature_of
@@ -103,7 +104,7 @@ class ImageUploader:
         async with self._reading:
             known = self._contents.get(path)
             if known is None or not await self._is_same(path, known):
-                known = await anyio.to_thread.run_sync(read, path)
+                known = await retry_while_out_of_resources(lambda: anyio.to_thread.run_sync(read, path))
                 if len(self._contents) >= _MAX_CONTENTS:
                     self._contents.clear()
                 self._contents[path] = known

@@ -25,7 +25,7 @@ LAYERS = [  # top to bottom
     {"submission", "polling", "downloads", "ledger"},  # the stages of a job, and the JobStore that is shipped
     {"jobs", "api"},
     {"ratelimit", "errors"},
-    {"models", "settings", "timing"},
+    {"models", "settings", "timing", "exhaustion"},
     {"sandbox"},  # imports nothing of the library: it is the other side of the connection
 ]
 
