@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-Ambiguous: TypeAlias = Literal["retry", "hold"]
+Ambiguous: TypeAlias = Literal["auto", "retry", "hold"]
 BalanceScope: TypeAlias = Literal["key", "account"]
 
 # Larger than any setting can sensibly be (30 million years in seconds). It rejects inf and, as every comparison with
@@ -89,15 +89,17 @@ class Retry:
     - ``wait_initial``: the delay before the first retry. It doubles with each retry. 0.5 by default.
     - ``wait_max``: the longest delay between two retries, unless the server asks for more with Retry-After. At least
       ``wait_initial``; 30 by default. Each delay is shortened by random jitter of up to a half.
-    - ``ambiguous``: what to do when a submit may or may not have been accepted. ``"retry"``, the default, resends it
-      with the same idempotency key within ``timeout`` and counts the job as possibly paid twice. ``"hold"`` does not
-      resend: the job becomes ``unknown`` and raises `SubmitOutcomeUnknown`.
+    - ``ambiguous``: what to do when a submit may or may not have been accepted. ``"auto"``, the default, resends it
+      with the same idempotency key within ``timeout`` if this server has declared (in the model's schema) or shown (by
+      ``Idempotency-Replayed``) that it honours such keys. Otherwise the job becomes ``unknown`` immediately and raises
+      `SubmitOutcomeUnknown`. ``"retry"`` always resends, and counts the job as possibly paid twice. ``"hold"`` never
+      does. In every mode a response that cannot be understood is followed by one resend at most.
     """
 
     timeout: float = 300.0
     wait_initial: float = 0.5
     wait_max: float = 30.0
-    ambiguous: Ambiguous = "retry"
+    ambiguous: Ambiguous = "auto"
 
     def __post_init__(self) -> None:
         _require(self, "timeout", "wait_initial", "wait_max", kind="a number of seconds")
@@ -105,7 +107,7 @@ class Retry:
         _validate(self, "wait_initial", minimum=0, exclusive=True)
         _validate(self, "wait_max", minimum=self.wait_initial)
         if self.ambiguous not in get_args(Ambiguous):
-            raise ValueError(f"Retry(ambiguous={self.ambiguous!r}): ambiguous must be 'retry' or 'hold'")
+            raise ValueError(f"Retry(ambiguous={self.ambiguous!r}): ambiguous must be 'auto', 'retry' or 'hold'")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 _REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
+_MESSAGE_FIELDS = ("message", "msg", "error_message", "fail_reason", "detail")
+_RETRY_AFTER_FIELDS = ("retry_after", "retryAfter", "retry-after", "retry_after_seconds")
 _HTML_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -47,11 +49,26 @@ def parse_error(response: Response, *, now: float, operation: str) -> APIError:
     return error
 
 
+def unreadable_error(response: Response, *, operation: str) -> APIError:
+    """Return the error for a response to a submit that shows neither a task nor a refusal. It quotes what came."""
+    content = json_object(response) or {}
+    message, code, error_type = error_fields(content)
+    came = _excerpt(response.body) or "an empty body"
+    return APIError(
+        f"{operation}: HTTP {response.status}: the response names no task_id where one is expected: {came}",
+        status=response.status,
+        code=code,
+        type=error_type,
+        message=message,
+        request_id=_request_id(response, content, message),
+    )
+
+
 def parse_retry_after(response: Response, now: float) -> float | None:
     """Return for how many seconds the server asks to wait; None if it does not say, or if the time is in the past.
 
-    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3). `now` is the wall-clock time in unix
-    seconds.
+    `Retry-After` is a number of seconds or an HTTP date (RFC 9110, 10.2.3). Without the header, a `retry_after` in the
+    body counts. `now` is the wall-clock time in unix seconds.
     """
     text = response.headers.get("retry-after", "").strip()
     seconds = as_number(text)
@@ -59,7 +76,20 @@ def parse_retry_after(response: Response, now: float) -> float | None:
         # Measured by the server's own clock if it sends one, because this machine's may be wrong.
         server_now = _parse_http_date(response.headers.get("date", ""))
         seconds = date - (now if server_now is None else server_now)
+    if seconds is None:
+        seconds = _retry_after_in_body(json_object(response) or {})
     return seconds if seconds is not None and seconds >= 0 else None
+
+
+def _retry_after_in_body(content: Mapping[str, Any]) -> float | None:
+    """Return the seconds that a body asks to wait, as a number or as a text such as "12" or "12s"."""
+    for holder in (content, content.get("error"), content.get("data")):
+        for name in _RETRY_AFTER_FIELDS:
+            value = holder.get(name) if isinstance(holder, dict) else None
+            seconds = as_number(value.strip().removesuffix("s") if isinstance(value, str) else value)
+            if seconds is not None:
+                return seconds
+    return None
 
 
 def _parse_http_date(text: str) -> float | None:
@@ -89,8 +119,8 @@ def error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
     if isinstance(error, str):
         return as_text(error), as_text(content.get("code")), as_text(content.get("type"))
     inner = error if isinstance(error, dict) else content
-    message = as_text(inner.get("message")) or as_text(content.get("message")) or as_text(inner.get("fail_reason"))
-    return message, as_text(inner.get("code")), as_text(inner.get("type"))
+    texts = (as_text(holder.get(name)) for holder in (inner, content) for name in _MESSAGE_FIELDS)
+    return next(filter(None, texts), ""), as_text(inner.get("code")), as_text(inner.get("type"))
 
 
 def _request_id(response: Response, content: Mapping[str, Any], message: str) -> str:

@@ -10,20 +10,26 @@ response                                                 outcome        billed  
 ======================================================== ============== ======= ========================================
 none; no byte was sent, and only the user can fix that   STOP_ALL       no      stops all submits; jobs stay waiting
 none; no byte was sent (DNS, connect, TLS, proxy)        NOT_SENT       no      pauses all submits, then resends
-none; timeout or disconnect after the first byte         AMBIGUOUS      unknown resends or holds (`Retry.ambiguous`)
+none; a response came that is not readable as HTTP       UNREADABLE     unknown resends once at most
+none; timeout or disconnect after the first byte         AMBIGUOUS      unknown decided by `Retry.ambiguous`
 a task id where a submit response has it, any status     ACCEPTED       yes     follows the task
-401, 402, 3xx; a code that means "no credit", below 500  STOP_ALL       no      stops all submits; jobs stay waiting
+401, 402, 3xx; words that mean "no credit", any status   STOP_ALL       no      stops all submits; jobs stay waiting
+`model_not_found`, "no available channel", any status    NO_MODEL       no      confirms it, stops this model's jobs
+`get_channel_failed`, any status                         NO_CHANNEL     no      pauses this model's jobs, then resends
 403, 404, 405 without JSON (a gateway, a wrong address)  STOP_ALL       no      stops all submits; jobs stay waiting
 425, 429; 503 `idempotency_unavailable`                  RETRY_LATER    no      pauses all submits, then resends
 409 `idempotency_in_progress`                            RETRY_LATER    no      waits for the job's earlier request
 409 `idempotency_result_indeterminate`                   INDETERMINATE  unknown never resends; the job is `unknown`
 500 that names a parameter                               REJECTED       no      the job fails
-408, other 5xx, 2xx without a task id, unreadable body   AMBIGUOUS      unknown resends or holds (`Retry.ambiguous`)
+2xx without a task id, a status that does not exist      UNREADABLE     unknown resends once at most
+408, other 5xx                                           AMBIGUOUS      unknown decided by `Retry.ambiguous`
 any other 4xx                                            REJECTED       no      the job fails
 ======================================================== ============== ======= ========================================
 
 Every resend carries the idempotency key and the bytes of the first submit. APIMart documents 400, 401, 402, 403, 429
-and the named idempotency errors as "not executed"; nothing else proves that a request was not executed.
+and the named idempotency errors as "not executed". The gateway's source shows the same for a model without a channel
+and for a quota that is used up: it refuses those before it asks the model. Nothing else proves that a request was not
+executed.
 """
 
 from __future__ import annotations
@@ -36,7 +42,7 @@ from typing import TYPE_CHECKING
 from ..errors import APIError, OmniError, PaymentRequired, RateLimited, TransportError
 from ..models.responses import Task, TaskState
 from ..ratelimit.backoff import give_up_after
-from .error_parsing import parse_error, parse_retry_after
+from .error_parsing import parse_error, parse_retry_after, unreadable_error
 from .parsing import Response, is_not_json, parse_task_id, parse_upload
 from .task_parsing import parse_task
 
@@ -44,17 +50,40 @@ if TYPE_CHECKING:
     from ..settings import Retry
 
 
-# Gateways of this family (One API, New API) send these codes or types for "no credit" under other statuses than 402.
+# Gateways of this family (One API, New API) send these codes or types for "no credit", under whatever status. 605 is
+# that of NOT_ENOUGH_BALANCE under a 200.
 _NO_CREDIT_CODES = frozenset(
     {
+        "605",
         "insufficient_quota",
         "insufficient_user_quota",
         "insufficient_balance",
         "insufficient_credits",
+        "insufficient_credit",
+        "insufficient_funds",
+        "not_enough_balance",
+        "not_enough_credits",
+        "pre_consume_token_quota_failed",
+        "token_quota_exhausted",
+        "quota_exhausted",
         "billing_hard_limit_reached",
         "payment_required",
     }
 )
+# The same in a message. "Quota exceeded" is not among them: it is also said of a rate limit.
+_NO_CREDIT_WORDS = re.compile(
+    r"not[ _]enough[ _](?:balance|credits?|quota|funds)|"
+    r"insufficient[ _](?:\w+[ _]){0,2}(?:balance|credits?|quota|funds)|"
+    r"(?:balance|credits?|quota|funds)[ _](?:(?:is|are|has been|have been)[ _])?"
+    r"(?:not enough|insufficient|exhausted|used up|too low)|"
+    r"out of credits?|no credits? (?:left|remaining)|exceeded your (?:current )?quota|pre_consume_token_quota_failed|"
+    r"余额不足|额度不足|额度已用|预扣费额度失败|餘額不足|額度不足|額度已用|残高が不足",
+    re.IGNORECASE,
+)
+
+# A gateway found no upstream for a model, so nothing was sent to it: for good (a retired model), or just now.
+_NO_MODEL = re.compile(r"\bmodel_not_found\b|no available channel|无可用渠道|無可用渠道", re.IGNORECASE)
+_NO_CHANNEL = re.compile(r"\bget_channel_failed\b", re.IGNORECASE)
 
 # The API sends some parameter errors as a 500 ("build_request_failed: invalid size: ..."). Resending cannot help. The
 # names of fields keep out errors such as "invalid response from upstream model", after which the task may be running.
@@ -76,8 +105,6 @@ _MAX_NOT_FOUND = 3
 # settings the time decides, and the number matters only if checks are minutes apart.
 _MAX_INCONCLUSIVE = 5
 
-_KEY_LIFETIME = 86_400.0  # seconds for which the server remembers an idempotency key: `retention_seconds` of its schema
-
 
 class SubmitOutcome(Enum):
     """What is known of a submit, or of an upload, after its request has ended."""
@@ -87,7 +114,10 @@ class SubmitOutcome(Enum):
     RETRY_LATER = auto()  # refused for now: wait, then resend with the same idempotency key
     REJECTED = auto()  # refused for good: the job fails
     STOP_ALL = auto()  # no submit can succeed now: stop all of them
+    NO_MODEL = auto()  # the server has no upstream for the model: no job of this model can be accepted
+    NO_CHANNEL = auto()  # the server has no upstream for the model just now: wait, then resend
     AMBIGUOUS = auto()  # the server may or may not have accepted it
+    UNREADABLE = auto()  # a response came that cannot be understood, and would come again: as AMBIGUOUS, see `Retry`
     INDETERMINATE = auto()  # the server itself does not know whether it accepted it: never resend
 
 
@@ -112,21 +142,23 @@ class SubmitResult:
     url: str = ""
 
 
-def classify_submit(response: Response | TransportError, *, now: float) -> SubmitResult:
-    """Return the outcome of a submit, by the table above. `now` is the wall-clock time in unix seconds."""
+def classify_submit(response: Response | TransportError, *, now: float, extended: str | None = None) -> SubmitResult:
+    """Return the outcome of a submit, by the table above. `now` is the wall-clock time in unix seconds.
+
+    `extended` is the id of the task that the request extends: a response that names it says nothing about a new task.
+    """
     if isinstance(response, TransportError):
         if response.permanent and not response.sent:
             return SubmitResult(SubmitOutcome.STOP_ALL, error=response)
-        return SubmitResult(
-            SubmitOutcome.AMBIGUOUS if response.sent else SubmitOutcome.NOT_SENT,
-            error=response,
-            applies_to_all=not response.sent,
-        )
-    if task_id := parse_task_id(response):
+        return SubmitResult(_classify_transport_error(response), error=response, applies_to_all=not response.sent)
+    task_id = parse_task_id(response)
+    if task_id is not None and task_id != extended:
         is_replay = response.headers.get("idempotency-replayed", "").strip().lower() in {"true", "1", "yes"}
         return SubmitResult(SubmitOutcome.ACCEPTED, task_id=task_id, is_replay=is_replay)
     error = parse_error(response, now=now, operation="submit")
     outcome = _classify_error(error, is_json=not is_not_json(response))
+    if outcome is SubmitOutcome.UNREADABLE:
+        error = unreadable_error(response, operation="submit")
     return SubmitResult(
         outcome,
         error=_as_payment_required(error) if outcome is SubmitOutcome.STOP_ALL else error,
@@ -136,28 +168,46 @@ def classify_submit(response: Response | TransportError, *, now: float) -> Submi
     )
 
 
+def _classify_transport_error(error: TransportError) -> SubmitOutcome:
+    if not error.sent:
+        return SubmitOutcome.NOT_SENT
+    return SubmitOutcome.UNREADABLE if error.responded else SubmitOutcome.AMBIGUOUS
+
+
 def _classify_error(error: APIError, *, is_json: bool) -> SubmitOutcome:
     """Return the outcome of a request that the server did not accept, by the lower half of the table above."""
-    status, text = error.status, f"{error.code} {error.type} {error.message}"
+    status = error.status
     if status in {401, 402} or 300 <= status < 400 or _is_out_of_credit(error):
         return SubmitOutcome.STOP_ALL
+    if (named := _named_outcome(status, f"{error.code} {error.type} {error.message}")) is not None:
+        return named
     if status in {403, 404, 405} and not is_json:
         return SubmitOutcome.STOP_ALL  # from a gateway or another server, which would refuse every submit
-    if status in {425, 429} or (status == 503 and "idempotency_unavailable" in text):
+    if status in {425, 429}:
         return SubmitOutcome.RETRY_LATER
-    if status == 409 and "idempotency_in_progress" in text:
+    if not 400 <= status < 600:
+        return SubmitOutcome.UNREADABLE
+    return SubmitOutcome.AMBIGUOUS if status == 408 or status >= 500 else SubmitOutcome.REJECTED
+
+
+def _named_outcome(status: int, text: str) -> SubmitOutcome | None:
+    """Return the outcome of an error that its code or its message names; None if the status decides."""
+    if _NO_MODEL.search(text):
+        return SubmitOutcome.NO_MODEL
+    if _NO_CHANNEL.search(text):
+        return SubmitOutcome.NO_CHANNEL
+    if (status == 503 and "idempotency_unavailable" in text) or (status == 409 and "idempotency_in_progress" in text):
         return SubmitOutcome.RETRY_LATER
     if status == 409 and "idempotency_result_indeterminate" in text:
         return SubmitOutcome.INDETERMINATE
-    if status == 500 and _BAD_PARAMETER.search(text):
-        return SubmitOutcome.REJECTED
-    if status == 408 or not 400 <= status < 500:
-        return SubmitOutcome.AMBIGUOUS
-    return SubmitOutcome.REJECTED
+    return SubmitOutcome.REJECTED if status == 500 and _BAD_PARAMETER.search(text) else None
 
 
 def _is_out_of_credit(error: APIError) -> bool:
-    return error.status < 500 and bool({error.code, error.type} & _NO_CREDIT_CODES)
+    if {error.code.lower(), error.type.lower()} & _NO_CREDIT_CODES:
+        return True
+    # A 429 with such words may be a limit per minute; only a code says that it is the credit.
+    return error.status != 429 and bool(_NO_CREDIT_WORDS.search(error.message))
 
 
 def _as_payment_required(error: APIError) -> APIError:
@@ -180,7 +230,7 @@ def classify_upload(response: Response | TransportError, *, now: float, operatio
     `now` is the wall-clock time in unix seconds. `operation` names the upload in the text of an error.
     """
     if isinstance(response, TransportError):
-        return SubmitResult(SubmitOutcome.AMBIGUOUS if response.sent else SubmitOutcome.NOT_SENT, error=response)
+        return SubmitResult(_classify_transport_error(response), error=response)
     if url := parse_upload(response):
         return SubmitResult(SubmitOutcome.ACCEPTED, url=url)
     error = parse_error(response, now=now, operation=operation)
@@ -195,7 +245,9 @@ def classify_upload(response: Response | TransportError, *, now: float, operatio
 def upload_retry_timeout(outcome: SubmitOutcome, retry: Retry) -> float:
     """Return for how many seconds an upload with this outcome is retried: 0 if it was definitely refused."""
     match outcome:
-        case SubmitOutcome.AMBIGUOUS | SubmitOutcome.NOT_SENT | SubmitOutcome.INDETERMINATE:
+        case SubmitOutcome.AMBIGUOUS | SubmitOutcome.UNREADABLE | SubmitOutcome.NOT_SENT | SubmitOutcome.INDETERMINATE:
+            return retry.timeout
+        case SubmitOutcome.NO_CHANNEL:
             return retry.timeout
         case SubmitOutcome.RETRY_LATER:
             return give_up_after(retry)
@@ -258,16 +310,6 @@ def classify_check(response: Response | TransportError, task_id: str, *, now: fl
     is_not_found = error.status in {400, 404} and bool(error.type or error.code)
     outcome = CheckOutcome.NOT_FOUND if is_not_found else CheckOutcome.INCONCLUSIVE
     return CheckResult(outcome, error=error, retry_after=parse_retry_after(response, now))
-
-
-def is_key_valid(age: float) -> bool:
-    """Return whether the server still remembers an idempotency key first sent `age` seconds ago."""
-    return age < _KEY_LIFETIME
-
-
-def may_resend(age: float, retry: Retry) -> bool:
-    """Return whether a submit that was interrupted `age` seconds ago may be resent with its idempotency key."""
-    return retry.ambiguous == "retry" and is_key_valid(age)
 
 
 def is_rate_limit(error: OmniError | None) -> bool:

@@ -11,6 +11,7 @@ import anyio
 from ..errors import RateLimited, ServerError, TransportError
 from ..ratelimit.backoff import retry_delay
 from .error_parsing import parse_error, parse_retry_after
+from .idempotency import KeySupport, declared_support
 from .parsing import Response, parse_balance, parse_models, parse_schema
 from .task_parsing import parse_task
 
@@ -30,6 +31,10 @@ _T = TypeVar("_T")
 # `omni-async check` seem to hang.
 _MAX_RETRY_SECONDS = 60.0
 _BALANCE_PATHS = {"key": "/v1/balance", "account": "/v1/user/balance"}
+
+
+def _schema_path(model: str) -> str:
+    return f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
 
 
 class ApiQueries:
@@ -59,8 +64,20 @@ class ApiQueries:
 
     async def model_schema(self, model: str) -> dict[str, Any]:
         """Return the server's own description of a model."""
-        path = f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
+        path = _schema_path(model)
         return await self._query(f"model {model}", lambda: self._transport.get(path), parse_schema)
+
+    async def declared_key_support(self, model: str) -> KeySupport | None:
+        """Return what the server declares about idempotency keys, asked once; None if it could not be asked."""
+        try:
+            response = await self._transport.get(_schema_path(model))
+        except TransportError:
+            return None
+        schema = parse_schema(response)
+        if schema is not None:
+            return declared_support(schema)
+        error = parse_error(response, now=self._clock.wall(), operation=f"model {model}")
+        return None if isinstance(error, (ServerError, RateLimited)) else KeySupport()  # it has no schema to declare it
 
     async def _query(
         self, operation: str, send: Callable[[], Awaitable[Response]], parse: Callable[[Response], _T | None]

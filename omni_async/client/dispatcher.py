@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import anyio.lowlevel
 
-from ..api.outcomes import is_key_valid, may_resend
 from ..errors import DownloadError, JobError, KeyReused, LedgerError, ParentFailed
 from ..jobs.failures import error_from_record, key_reused, unreadable_request_error
 from ..jobs.job import JobState
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from ..jobs.registry import JobRegistry
     from ..polling.poller import Poller
     from ..settings import Retry
+    from ..submission.key_support import ServerKeySupport
     from ..submission.submitter import Submitter
 
 
@@ -58,9 +58,17 @@ class Dispatcher:
     """Admits the jobs of one client, in the order in which they came."""
 
     def __init__(
-        self, registry: JobRegistry, submitter: Submitter, poller: Poller, downloader: Downloader, *, retry: Retry
+        self,
+        registry: JobRegistry,
+        submitter: Submitter,
+        poller: Poller,
+        downloader: Downloader,
+        *,
+        keys: ServerKeySupport,
+        retry: Retry,
     ) -> None:
         self._registry = registry
+        self._keys = keys
         self._retry = retry
         self._submitter = submitter
         self._poller = poller
@@ -247,10 +255,10 @@ class Dispatcher:
         match job.status:
             case JobStatus.WAITING | JobStatus.SUBMITTING if (error := unreadable_request_error(job)) is not None:
                 self._registry.resolve(job, error)
-            case JobStatus.SUBMITTING if not may_resend(self._seconds_since(job.record.submitted_at), self._retry):
+            case JobStatus.SUBMITTING if self._retry.ambiguous == "hold":
                 await self._registry.mark_unknown(job, "it was being sent when an earlier run ended")
             case JobStatus.WAITING | JobStatus.SUBMITTING:
-                self._enqueue(job)
+                self._enqueue(job, is_interrupted=job.status is JobStatus.SUBMITTING)
             case JobStatus.RUNNING | JobStatus.TIMED_OUT | JobStatus.CANCELLED if job.task_id:
                 self._follow(job)
             case JobStatus.DOWNLOADING | JobStatus.COMPLETED:
@@ -261,10 +269,10 @@ class Dispatcher:
             case _:
                 self._registry.resolve(job, error_from_record(job))
 
-    def _enqueue(self, job: JobState) -> None:
+    def _enqueue(self, job: JobState, *, is_interrupted: bool = False) -> None:
         parent = job.parent
         if job.record.parent is None or job.record.parent_task_id:
-            self._submitter.add(job)
+            self._submitter.add(job, is_interrupted=is_interrupted)
         elif parent is None:
             reason = f"job {job.key!r}: the job {job.record.parent!r} that it extends has no result"
             self._registry.resolve(job, ParentFailed(reason, key=job.key))
@@ -299,7 +307,7 @@ class Dispatcher:
         self._poller.track(job, age=age, check_now=True)
 
     def _is_key_valid(self, record: JobRecord) -> bool:
-        return is_key_valid(self._seconds_since(record.submitted_at))
+        return self._keys.of(record.model).is_valid(self._seconds_since(record.submitted_at))
 
     def _seconds_since(self, then: float | None) -> float:
         return 0.0 if then is None else max(0.0, self._registry.clock.wall() - then)

@@ -24,6 +24,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..jobs.store import OUTPUT_DIR
 from ..polling.poller import Poller
+from ..submission.key_support import ServerKeySupport
 from ..submission.references import ReferencePreparer
 from ..submission.saved_limits import SavedLimits
 from ..submission.sender import Sender
@@ -162,12 +163,13 @@ class ClientRuntime:
         )
         self.downloader: Downloader = Downloader(transport, self.registry, clips, limits=limits, retry=retry)
         self.poller: Poller = self._make_poller(transport, webhook, limits, retry, polling)
+        self._keys = ServerKeySupport(ledger, server, self.queries.declared_key_support)
         self.submitter: Submitter = self._make_submitter(
             Sender(transport, self.registry, self.references, webhook.url_for), limits, retry
         )
         self._saved_limits = SavedLimits(ledger, self.submitter.limiter, server, wall=clock.wall)
         self.dispatcher: Dispatcher = Dispatcher(
-            self.registry, self.submitter, self.poller, self.downloader, retry=retry
+            self.registry, self.submitter, self.poller, self.downloader, keys=self._keys, retry=retry
         )
         self.registry.on_store_failure = self.submitter.stop
         self._transport = transport
@@ -203,6 +205,7 @@ class ClientRuntime:
         return Submitter(
             sender,
             self.registry,
+            self._keys,
             limits=limits,
             retry=retry,
             on_accepted=self.poller.track,
@@ -285,6 +288,7 @@ class ClientRuntime:
             await self._ledger.open()
             self.poller.seed(await self._ledger.durations())
             await self._saved_limits.load()
+            await self._keys.load()
             await self._webhook.open(self._ledger, self.poller.schedule.hints.on_call)
             if self._counts_cost:
                 await self.registry.read_spending()

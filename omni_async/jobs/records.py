@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 
+from ..models.catalog import DEFAULT_MODEL
 from .lifecycle import JobStatus
 
 
@@ -65,6 +67,20 @@ class JobRecord:
     partial_download: PartialDownload | None = None
     sent_references: tuple[str, ...] = ()
     webhook: str | None = field(default=None, repr=False)
+
+    @property
+    def model(self) -> str:
+        """The model of its request; "" for a task that was submitted elsewhere."""
+        return (self._requested("model") or DEFAULT_MODEL) if self.request else ""
+
+    @property
+    def extended_task_id(self) -> str | None:
+        """The task that it extends, of this ledger or not; None if it extends none."""
+        return self.parent_task_id or self._requested("extend_from_task_id")
+
+    def _requested(self, name: str) -> str | None:
+        value: str | None = json.loads(self.request).get(name) if self.request else None
+        return value
 
     @property
     def total_cost(self) -> float:

@@ -146,16 +146,19 @@ class JobRegistry:
         check_transition(job.status, JobStatus.RUNNING)
         return self._change(job, JobStatus.RUNNING, facts, save=self.store.record_accepted)
 
-    async def persist(self, change: Awaitable[None]) -> None:
-        """Wait until a change is durable. If the store fails, paid jobs continue and submissions stop."""
+    async def persist(self, change: Awaitable[None]) -> bool:
+        """Wait until a change is durable, and return whether it is. If not, submissions stop; paid jobs continue."""
         try:
             await change
         except LedgerError as error:
             _log.critical("could not be recorded: %s", error)
             if self.on_store_failure is not None:
                 self.on_store_failure(error)
+            return False
         except Exception:  # noqa: BLE001 - one row that the store cannot take; the job itself goes on
             _log.exception("a change of one job could not be recorded; the job continues")
+            return False
+        return True
 
     def reset_for_resubmit(self, job: JobState, idempotency_key: str) -> None:
         """Reset a job so that it is submitted again at the user's request. Its previous task ids and cost are kept."""
@@ -235,7 +238,8 @@ class JobRegistry:
         """Resolve a job whose submit stays ambiguous. With `is_key_spent`, resending the same key tells no more."""
         text = (
             f"job {job.key!r}: it is unknown whether the server accepted (and billed) it: {reason}. It was sent "
-            f"{job.record.submits} time(s) and is not sent again automatically. Check the account's usage first"
+            f"{job.record.submits} time(s) and is not sent again automatically. Check the account's usage, then submit "
+            "it again if need be: client.resubmit(key), or the same command with --retry-unknown"
         )
         key = "" if is_key_spent else job.record.idempotency_key
         facts = {"error": text, "finished_at": self.clock.wall(), "idempotency_key": key}

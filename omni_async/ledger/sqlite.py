@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..errors import LedgerError
 from . import rows
 from .lock import Lock
+from .open_files import OpenFiles
 from .schema import cannot_open, open_to_write
 
 if TYPE_CHECKING:
@@ -146,6 +147,8 @@ class SqliteJobStore:
             lock = Lock(path)
             try:
                 with closing(open_to_write(path)) as self._db:
+                    self._files = OpenFiles(path)
+                    self._files.check()
                     self._commit_groups()
             finally:
                 lock.release()
@@ -176,8 +179,9 @@ class SqliteJobStore:
     def _carry_out(self, group: _CommitGroup) -> None:
         try:
             self._commit(group)
+            self._files.check()  # afterwards: a POST leaves when its row is committed to the file at the path
         except Exception as error:  # noqa: BLE001 - whatever it is, those who await an operation must receive it
-            group.error = cannot_write(self.path, error)
+            group.error = error if isinstance(error, LedgerError) else cannot_write(self.path, error)
             self._unsaved |= {each.key: each for each in group.operations if isinstance(each, _Save)}
         self._call_in_loop(group.finish)
 

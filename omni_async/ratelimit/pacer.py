@@ -17,6 +17,8 @@ from aiolimiter import AsyncLimiter
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..timing import WakeEvent
+
 
 # Each interval relative to the exact one: a strict server refuses a request that is a millisecond early. This costs 1 %
 # of the configured rate. Half (1.005): 1.2 ms of tolerance at 240 a minute, less than the jitter of a busy event loop.
@@ -59,6 +61,20 @@ class Pacer:
         usual = min(self._send_seconds, default=0.0)
         self._sent_at = max(self._sent_at, started_at + seconds - usual)
         self._send_seconds.append(seconds)
+
+
+async def wait_for_turn(delay: Callable[[], float | None], wake: WakeEvent, pacer: Pacer | None) -> None:
+    """Wait until `delay()` returns 0 seconds and a configured rate is kept.
+
+    `delay` is asked again after the time that it returned, or when `wake` is set; None means to wait for that alone.
+    """
+    is_paced = pacer is None
+    while (wait := delay()) != 0 or not is_paced:
+        if wait == 0 and pacer is not None:
+            await pacer.acquire()  # the limiter may pause meanwhile, so it is asked again
+        else:
+            await wake.wait(wait)
+        is_paced = wait == 0 or pacer is None  # a tick of the pacer that was not used is lost
 
 
 def _now() -> float:

@@ -1,16 +1,9 @@
-"""The queue of jobs that wait to be submitted, and the jobs whose last submit is ambiguous. Used by the submitter."""
+"""The queue of jobs that wait to be submitted. Used by the submitter."""
 
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
-
-from ..ratelimit.backoff import retry_delay
-
-if TYPE_CHECKING:
-    from ..settings import Retry
-
+from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -72,42 +65,3 @@ class SubmitQueue(Generic[T]):
             self._positions[item] = self._next_position
             self._next_position += 1
         return self._positions[item]
-
-
-@dataclass(slots=True)
-class _Attempts:
-    number: int = 0
-    seconds: float = 0.0  # spent on POSTs and backoffs; waiting for the rate limiter does not count
-
-
-class AmbiguousSubmits(Generic[T]):
-    """The items that the server may have accepted: each may hold a slot there, and may be billed."""
-
-    def __init__(self, retry: Retry) -> None:
-        self._retry = retry
-        self._attempts: dict[T, _Attempts] = {}
-
-    def __contains__(self, item: object) -> bool:
-        return item in self._attempts
-
-    def __len__(self) -> int:
-        return len(self._attempts)
-
-    def add(self, item: T) -> bool:
-        """Add an item. Return False if it is in already."""
-        return self._attempts.setdefault(item, new := _Attempts()) is new
-
-    def next_delay(self, item: T, seconds: float, *, retry_after: float | None, jitter: float) -> float | None:
-        """Return the backoff in seconds after a POST that took `seconds`; None once `Retry.timeout` has passed."""
-        attempts = self._attempts[item]
-        attempts.seconds += seconds
-        if attempts.seconds > self._retry.timeout:
-            return None
-        pause = retry_delay(retry_after, attempts.number, self._retry, jitter)
-        attempts.number += 1
-        attempts.seconds += pause
-        return pause
-
-    def discard(self, item: T) -> None:
-        """Remove an item: it has an outcome."""
-        self._attempts.pop(item, None)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ..api.outcomes import SubmitOutcome, SubmitResult, classify_submit, is_key_valid
+from ..api.outcomes import SubmitOutcome, SubmitResult, classify_submit
 from ..api.parsing import encode_json
 from ..errors import LedgerError, TransportError
 from ..jobs.keys import new_idempotency_key
@@ -33,11 +33,25 @@ _log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class OutstandingSubmit:
-    """A POST that was started at the time `since`. Shielded from cancellation, because its outcome must be recorded."""
+    """A POST that was started at the time `since`. Shielded from cancellation, because its outcome must be recorded.
+
+    `is_sent` becomes true directly before the first byte leaves.
+    """
 
     since: float
+    is_sent: bool = False
     result: SubmitResult | None = None  # None: it was not sent
     scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
+
+    def sent_callback(self, on_sent: Callable[[], object] | None) -> Callable[[], None]:
+        """Return a function to call directly before the first byte leaves; it calls `on_sent()`."""
+
+        def callback() -> None:
+            self.is_sent = True
+            if on_sent is not None:
+                on_sent()
+
+        return callback
 
 
 class Sender:
@@ -81,10 +95,10 @@ class Sender:
             self.roll_back(job, is_resend=is_resend)  # else it would count as ambiguous once the disk has room again
             raise
 
-    def is_key_expired(self, job: JobState) -> bool:
-        """Return whether the server has forgotten the key of an ambiguous job: a resend would be a new submit."""
+    def key_age(self, job: JobState) -> float:
+        """Return how many seconds ago the server may have received the idempotency key of a job first."""
         first_sent_at = job.record.submitted_at
-        return first_sent_at is not None and not is_key_valid(self._registry.clock.wall() - first_sent_at)
+        return 0.0 if first_sent_at is None else max(0.0, self._registry.clock.wall() - first_sent_at)
 
     def roll_back(self, job: JobState, *, is_resend: bool) -> Awaitable[None]:
         """Undo the record of a job that was not sent. A resend stays ambiguous because of the earlier POST."""
@@ -99,14 +113,21 @@ class Sender:
         record = job.record
         return self._webhook_url(job) if record.submitted_at is None else record.webhook
 
-    async def send(self, job: JobState, on_sent: Callable[[], object] | None = None) -> SubmitResult:
-        """Send a job and return the outcome. `on_sent()` is called when the request begins to leave."""
+    async def send(
+        self, job: JobState, submit: OutstandingSubmit, on_sent: Callable[[], object] | None, *, is_resend: bool
+    ) -> SubmitResult:
+        """Send a job and return the outcome. `on_sent()` is called when the request begins to leave.
+
+        If it is cut short here before that, the job is recorded as not sent.
+        """
         clock = self._registry.clock
         since = clock.now()
         try:
-            result = await self._post(job, on_sent or (lambda: None))
+            result = await self._post(job, submit, on_sent)
         except BaseException as error:  # also cancellation: the listener hears of every POST that was started
             self._registry.events.submitted(job, clock.now() - since, error)
+            if not submit.is_sent:
+                self.roll_back(job, is_resend=is_resend)
             raise
         finally:
             self._references.on_sent(job)
@@ -115,34 +136,28 @@ class Sender:
             _log.info("job %r: submit %s: %s", job.key, result.outcome.name.lower(), result.error)
         return result
 
-    async def _post(self, job: JobState, on_sent: Callable[[], object]) -> SubmitResult:
+    async def _post(
+        self, job: JobState, submit: OutstandingSubmit, on_sent: Callable[[], object] | None
+    ) -> SubmitResult:
         """Make the POST. An exception that is no `TransportError` becomes an outcome of this job, and of no other."""
-        is_sent = has_responded = False
-
-        def mark_sent() -> None:
-            nonlocal is_sent
-            is_sent = True
-            on_sent()
-
-        clock = self._registry.clock
+        clock, response = self._registry.clock, None
         try:
-            body = self._body_of(job)
-            response = await self._transport.submit(body, job.record.idempotency_key, on_sent=mark_sent)
-            has_responded = True
-            return classify_submit(response, now=clock.wall())
+            body, extended = self._body_of(job), job.record.extended_task_id
+            key, callback = job.record.idempotency_key, submit.sent_callback(on_sent)
+            response = await self._transport.submit(body, key, on_sent=callback)
+            return classify_submit(response, now=clock.wall(), extended=extended)
         except TransportError as error:
             return classify_submit(error, now=clock.wall())
         except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
-            if not is_sent:
+            if not submit.is_sent:
                 failure = self._registry.log_unexpected(job, error, "sent")
                 return SubmitResult(SubmitOutcome.NOT_SENT, error=failure)
             self._registry.log_unexpected(job, error, "submitted")
             text = f"submit: unexpected {type(error).__name__}: {error}"
-            return classify_submit(TransportError(text, responded=has_responded), now=clock.wall())
+            return classify_submit(TransportError(text, responded=response is not None), now=clock.wall())
 
     def _body_of(self, job: JobState) -> bytes:
-        prepared = self._bodies.pop(job, None)
-        if prepared is not None:
+        if (prepared := self._bodies.pop(job, None)) is not None:
             return prepared.body
         request = job.request
         assert request is not None, "a job without a request is never queued"

@@ -2,8 +2,8 @@
 
 Theory of operation. One coroutine takes the next job when the limiter says so and starts its POST; at most
 `MAX_CONCURRENT` are outstanding. A job that is refused for now returns to the head of the queue. A job whose outcome is
-ambiguous waits for a backoff of its own and is resent under the same idempotency key. Until then its status is
-`submitting`, because the server may have accepted it.
+ambiguous becomes `unknown`, or waits for a backoff of its own and is resent under the same idempotency key: see
+`Retry.ambiguous`. Until then its status is `submitting`, because the server may have accepted it.
 
 The runtime hands jobs in through `add`, and gets them back through `on_accepted` or as an outcome in the registry.
 """
@@ -16,18 +16,21 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from ..api.outcomes import SubmitOutcome, SubmitResult, is_rate_limit
+from ..api.outcomes import SubmitOutcome, SubmitResult
 from ..errors import LedgerError, OmniError, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import cost_limit_reached
 from ..ratelimit.adaptive import AdaptiveRateLimiter
-from ..ratelimit.pacer import Pacer
+from ..ratelimit.pacer import Pacer, wait_for_turn
 from ..timing import WakeEvent
-from .queue import AmbiguousSubmits, SubmitQueue
+from .ambiguous import AmbiguousSubmits
+from .model_pauses import KEEPS_PAUSED, ModelPauses, model_not_served
+from .queue import SubmitQueue
+from .reports import SubmitReports
 from .sender import FilesChanged, OutstandingSubmit, Sender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from anyio.abc import TaskGroup
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from ..jobs.registry import JobRegistry
     from ..ratelimit.limiter import Permit
     from ..settings import Limits, Retry
+    from .key_support import ServerKeySupport
 
 # POSTs that are outstanding at the same time. It bounds how many may be refused when the credit ends, and how many
 # become ambiguous in a crash; it also limits the rate to MAX_CONCURRENT / latency. Half would halve that rate for slow
@@ -59,6 +63,7 @@ class Submitter:
         self,
         sender: Sender,
         registry: JobRegistry,
+        keys: ServerKeySupport,
         *,
         limits: Limits,
         retry: Retry,
@@ -77,21 +82,24 @@ class Submitter:
         self.stop_error: OmniError | None = None  # why submissions stopped; None while they continue
         self._sender = sender
         self._registry = registry
+        self._keys = keys
         self._retry = retry
         self._on_accepted = on_accepted
         self._on_limits_learned = on_limits_learned
         self._jitter = jitter
         self._pacer = Pacer(per_minute) if per_minute else None
-        self._ambiguous: AmbiguousSubmits[JobState] = AmbiguousSubmits(retry)
+        self._ambiguous = AmbiguousSubmits(retry, keys, sender.key_age)
+        self._models: ModelPauses[JobState] = ModelPauses(retry)
+        self._reports = SubmitReports(self.limiter, registry.totals, retry, jitter)
         self._outstanding: dict[JobState, OutstandingSubmit] = {}
         self._max_cost = limits.max_cost
         self._is_draining = False
         self._wake = WakeEvent()
 
-    def add(self, job: JobState) -> None:
-        """Queue a job. One that is recorded as `submitting` was left by an earlier run and is ambiguous."""
+    def add(self, job: JobState, *, is_interrupted: bool = False) -> None:
+        """Queue a job. `is_interrupted`: an earlier run left it `submitting`; `Retry.ambiguous` decides on it."""
         if job.status is JobStatus.SUBMITTING:
-            self._mark_ambiguous(job)
+            self._mark_ambiguous(job, is_interrupted=is_interrupted)
         self.requeue(job)
 
     def cancel(self, job: JobState) -> None:
@@ -106,51 +114,56 @@ class Submitter:
         self._wake.set()
 
     def stop(self, error: OmniError) -> None:
-        """Stop submitting.
-
-        Everyone who waits for an unsent job gets the error; in the store the jobs stay as they are.
-        """
+        """Stop submitting. Who waits for an unsent job gets the error; in the store the jobs stay as they are."""
         if self.stop_error is not None:
             return
         self.stop_error = error
         _log.warning("submissions stopped: %s", error)
         self.queue.clear()
-        for job in self._registry.live():
-            is_unsent = job.status in {JobStatus.WAITING, JobStatus.SUBMITTING} and job not in self._outstanding
-            if is_unsent and job.is_admitted:  # for one that is not admitted yet, the store may have a finished clip
-                self.resolve(job, error)
+        for job in self._unsent():
+            self.resolve(job, error)
+
+    def _unsent(self) -> list[JobState]:
+        """Return the jobs that wait to be sent, except those that are not admitted: the store may have their clips."""
+        live = (job for job in self._registry.live() if job.is_admitted and job not in self._outstanding)
+        return [job for job in live if job.status in {JobStatus.WAITING, JobStatus.SUBMITTING}]
+
+    def _stop_model(self, model: str, reason: OmniError) -> None:
+        """Stop submitting the jobs of one model, which the server does not serve. Jobs of other models continue."""
+        error = model_not_served(model, reason)
+        self._models.stop(model, error)
+        _log.warning("submissions of one model stopped: %s", error)
+        for job in [job for job in self._unsent() if job.record.model == model]:
+            self.resolve(job, error)
+
+    @property
+    def model_error(self) -> OmniError | None:
+        """Why the jobs of a model stopped, although others continue; None if none did."""
+        return next(iter(self._models.stopped.values()), None)
 
     def resume(self) -> None:
         """Submit again after a stop, with the whole give-up timeout ahead."""
         self.stop_error = None
+        self._ambiguous.on_accepted()
         self.limiter.on_idle()
+        self._requeue_all(self._models.clear())
 
     async def run(self) -> None:
         """Submit as fast as limiter and pacer allow, until cancelled. Outstanding POSTs then get `GRACE` seconds."""
         async with anyio.create_task_group() as group:
             try:
                 while True:
-                    await self._wait_until_allowed()
+                    await wait_for_turn(self._delay, self._wake, self._pacer)
                     self._start_next(group)
             finally:
                 self._drain()
 
     # When the next one may be sent
 
-    async def _wait_until_allowed(self) -> None:
-        """Wait until a job is queued, the limiter allows it and the configured rate is kept."""
-        is_paced = self._pacer is None
-        while (wait := self._delay()) != 0 or not is_paced:
-            if wait == 0 and self._pacer is not None:
-                await self._pacer.acquire()  # the limiter may pause meanwhile, so it is asked again
-            else:
-                await self._wake.wait(wait)
-            is_paced = wait == 0 or self._pacer is None  # a tick of the pacer that was not used is lost
-
     def _delay(self) -> float | None:
         """Return the delay in seconds before the next submit: 0 for now, None to wait for an event."""
         now = self._registry.clock.now()
-        while (job := self.queue.peek(now)) is not None and (job.done() or self._sender.must_wait_for_files(job)):
+        while (job := self.queue.peek(now)) is not None and self._must_skip(job):
             self.queue.pop()
         next_due = self.queue.next_due()
         if job is None and next_due is None and not self._outstanding:
@@ -161,6 +174,15 @@ class Submitter:
         # A delayed job may be sent where the first one may not, for example under the cost limit.
         due = None if next_due is None else max(_SHORTEST_DELAY, next_due - now)
         return min((wait for wait in (allowed, due) if wait is not None), default=None)
+
+    def _must_skip(self, job: JobState) -> bool:
+        """Return whether a job leaves the queue unsent. If it is not done, it returns when it may be sent."""
+        if job.done():
+            self._requeue_all(self._models.release_probe(job, job.record.model) if self._models else ())
+            return True
+        if self._models and self._models.must_hold(job, job.record.model):
+            return True
+        return self._sender.must_wait_for_files(job)
 
     def _exceeds_budget(self, job: JobState) -> bool:
         """Return whether a job might exceed the cost limit. Stop if no price is to come that could leave more room."""
@@ -177,16 +199,29 @@ class Submitter:
         job, now = self.queue.pop(), self._registry.clock.now()
         self._outstanding[job] = OutstandingSubmit(now)
         group.start_soon(self._send, job, self.limiter.acquire(now))
+        if self._retry.ambiguous == "auto" and self._keys.must_ask(model := job.record.model):
+            group.start_soon(self._keys.ask, model)  # early: in an outage the server cannot be asked
 
     def requeue(self, job: JobState) -> None:
         """Put a job into the queue, at its old position if it was there before."""
         if job.cancel_requested:
             self._cancel(job)
-        elif self.stop_error is not None:
-            self.resolve(job, self.stop_error)
+        elif (error := self._stop_error_of(job)) is not None:
+            self.resolve(job, error)
         elif not self._is_draining:
             self.queue.put(job)
             self._wake.set()
+
+    def _requeue_all(self, jobs: Iterable[JobState]) -> None:
+        for job in jobs:
+            if not job.done():
+                self.requeue(job)
+
+    def _stop_error_of(self, job: JobState) -> OmniError | None:
+        """Return why this job is not submitted; None if nothing has stopped it."""
+        if self.stop_error is None and self._models:
+            return self._models.stopped.get(job.record.model)
+        return self.stop_error
 
     def _drain(self) -> None:
         """Start nothing more, and give outstanding POSTs a little time to be answered and recorded."""
@@ -214,21 +249,22 @@ class Submitter:
 
     async def _send_recorded(self, job: JobState, permit: Permit) -> None:
         result: SubmitResult | None = None
+        is_resend = job in self._ambiguous
         try:
-            if job in self._ambiguous and self._sender.is_key_expired(job):
-                self._discard(job)
-                await self._registry.mark_unknown(job, "the server no longer remembers its idempotency key")
+            if is_resend and (reason := await self._ambiguous.reason_to_hold(job)) is not None:
+                await self._give_up(job, reason)
                 return
             await self._sender.record_submitting(job)
             on_sent = await self._pacer.wait_for_interval() if self._pacer else None
             # Each of these may have happened while the row was written.
-            if job.cancel_requested or self.stop_error is not None or self._is_draining:
-                await self._sender.roll_back(job, is_resend=job in self._ambiguous)
+            if job.cancel_requested or self._stop_error_of(job) is not None or self._is_draining:
+                await self._sender.roll_back(job, is_resend=is_resend)
                 self.requeue(job)
                 return
-            result = SubmitResult(SubmitOutcome.AMBIGUOUS)  # all that is known if the POST is cut short
-            result = await self._sender.send(job, on_sent)
+            result = await self._sender.send(job, self._outstanding[job], on_sent, is_resend=is_resend)
         finally:
+            if result is None and self._outstanding[job].is_sent:  # the POST was cut short, and may have arrived
+                result = SubmitResult(SubmitOutcome.AMBIGUOUS)
             self._outstanding[job].result = result
             self._report(permit, result)
         await self._apply(job, result)
@@ -236,92 +272,106 @@ class Submitter:
             self._cancel(job)
 
     def _report(self, permit: Permit, result: SubmitResult | None) -> None:
-        """Tell the limiter the outcome of a submit (None: it was not sent), and stop if it gives up."""
-        now, was_paused = self._registry.clock.now(), self.limiter.is_paused
-        self._report_to_limiter(permit, result, now)
+        """Report the outcome of a submit (None: it was not sent), and stop if the limiter gives up."""
+        now = self._registry.clock.now()
+        self._reports.add(permit, result, now)
         self._on_limits_learned()
-        if result is None or result.error is None:
-            return
-        if result.outcome is SubmitOutcome.NOT_SENT and result.applies_to_all and not was_paused:
-            _log.warning("the server is unreachable, retrying for %g s: %s", self._retry.timeout, result.error)
-        self._registry.totals.count("rate_limited", result.applies_to_all and is_rate_limit(result.error))
-        if self.limiter.should_give_up(now):
+        if result is not None and result.error is not None and self.limiter.should_give_up(now):
             self.stop(result.error)
-
-    def _report_to_limiter(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
-        match result:
-            case None:
-                self.limiter.on_not_sent(permit)
-            case SubmitResult(outcome=SubmitOutcome.NOT_SENT, applies_to_all=False):
-                self.limiter.on_not_sent(permit)
-            case SubmitResult(outcome=SubmitOutcome.NOT_SENT):
-                self.limiter.on_unreachable(permit, now, jitter=self._jitter())
-            case SubmitResult(outcome=SubmitOutcome.AMBIGUOUS):
-                self.limiter.on_ambiguous(permit, now, jitter=self._jitter())
-            case SubmitResult(outcome=SubmitOutcome.RETRY_LATER, applies_to_all=True):
-                self.limiter.on_rate_limited(permit, now, retry_after=result.retry_after, jitter=self._jitter())
-            case _:
-                self.limiter.on_success(permit, now, accepted=result.outcome is SubmitOutcome.ACCEPTED)
 
     # What an outcome means for the job
 
     async def _apply(self, job: JobState, result: SubmitResult) -> None:
+        if self._models and result.outcome not in KEEPS_PAUSED:
+            self._requeue_all(self._models.release(job.record.model))
         match result.outcome:
             case SubmitOutcome.ACCEPTED:
                 await self._accept(job, result)
             case SubmitOutcome.REJECTED if job in self._ambiguous:  # the POST before this one may have been accepted
-                await self._handle_ambiguous(job, result, hold=True)
+                await self._give_up(job, str(result.error))
             case SubmitOutcome.REJECTED if result.error is not None:
                 error = with_prefix(f"job {job.key!r}", result.error)
                 facts = {"error": str(error), "finished_at": self._registry.clock.wall()}
                 await self._registry.transition(job, JobStatus.FAILED, **facts)
                 self.resolve(job, error)
-            case SubmitOutcome.AMBIGUOUS:
+            case SubmitOutcome.AMBIGUOUS | SubmitOutcome.UNREADABLE:
                 await self._registry.update(job, ambiguous_submits=job.record.ambiguous_submits + 1)
-                await self._handle_ambiguous(job, result, hold=self._retry.ambiguous == "hold")
+                await self._handle_ambiguous(job, result)
             case SubmitOutcome.RETRY_LATER if not result.applies_to_all:
-                await self._handle_ambiguous(job, result)  # the server is still working on an earlier POST of this job
+                await self._resend_later(job, result)  # the server is still working on an earlier POST of this job
             case SubmitOutcome.INDETERMINATE:
-                await self._handle_ambiguous(job, result, hold=True)
+                await self._give_up(job, str(result.error), is_key_spent=True)
             case _:
-                await self._return_to_waiting(job, result)
+                await self._return_refused(job, result)
 
-    async def _return_to_waiting(self, job: JobState, result: SubmitResult) -> None:
+    async def _return_refused(self, job: JobState, result: SubmitResult) -> None:
         """Queue a job again whose POST was not sent, or is refused for now; end it if it alone cannot be sent."""
         if result.outcome is SubmitOutcome.STOP_ALL and result.error is not None:
             self.stop(result.error)
         if job not in self._ambiguous:  # else an earlier POST may have been accepted
             await self._registry.transition(job, JobStatus.WAITING)
-        if result.outcome is SubmitOutcome.NOT_SENT and not result.applies_to_all and result.error is not None:
+        if result.outcome in {SubmitOutcome.NO_MODEL, SubmitOutcome.NO_CHANNEL}:
+            self._pause_model(job, result)
+        elif result.outcome is SubmitOutcome.NOT_SENT and not result.applies_to_all and result.error is not None:
             self.resolve(job, result.error)
         else:
             self.requeue(job)
+
+    def _pause_model(self, job: JobState, result: SubmitResult) -> None:
+        """Let a job wait for its model, or stop the model. `result` says that the server does not serve it."""
+        model, now = job.record.model, self._registry.clock.now()
+        assert result.error is not None
+        pause = self._models.on_refused(job, model, result, now=now, jitter=self._jitter())
+        if self._models.should_stop(model, now):
+            self._stop_model(model, result.error)
+        if job.cancel_requested or self._stop_error_of(job) is not None:
+            self.requeue(job)
+        elif pause is not None and not self._is_draining:
+            self.queue.put_later(job, now + pause)
 
     async def _accept(self, job: JobState, result: SubmitResult) -> None:
         facts = {"task_id": result.task_id, "accepted_at": self._registry.clock.wall()}
         if result.is_replay:
             facts["ambiguous_submits"] = 0  # the server says that it had accepted it before, and only once
+            self._keys.on_replayed(job.record.model)
+        self._ambiguous.on_accepted()
         self._discard(job)
-        await self._registry.persist(self._registry.record_accepted(job, **facts))
+        if not await self._registry.persist(self._registry.record_accepted(job, **facts)):
+            _log.critical("job %r was accepted as %s, which is not recorded", job.key, result.task_id)
         job.notify_accepted()
         self._on_accepted(job)
 
-    async def _handle_ambiguous(self, job: JobState, result: SubmitResult, *, hold: bool = False) -> None:
-        """Resend a job after a backoff, or mark it unknown: if `hold`, or if its retry timeout has passed."""
+    async def _handle_ambiguous(self, job: JobState, result: SubmitResult) -> None:
+        """Resend a job after a backoff, or mark it unknown."""
+        assert result.error is not None
+        self._mark_ambiguous(job)
+        reason = await self._ambiguous.reason_to_give_up(job, result.outcome)
+        if reason is None:
+            await self._resend_later(job, result)
+            return
+        await self._give_up(job, f"{result.error}; {reason}")
+        if (stop := self._ambiguous.error_to_stop(result.error)) is not None:
+            self.stop(stop)
+
+    async def _resend_later(self, job: JobState, result: SubmitResult) -> None:
+        """Resend a job after a backoff, or mark it unknown if its retry timeout has passed."""
         self._mark_ambiguous(job)
         now = self._registry.clock.now()
         seconds = now - self._outstanding[job].since
         pause = self._ambiguous.next_delay(job, seconds, retry_after=result.retry_after, jitter=self._jitter())
-        if hold or pause is None:
-            self._discard(job)
-            is_key_spent = result.outcome is SubmitOutcome.INDETERMINATE
-            await self._registry.mark_unknown(job, str(result.error), is_key_spent=is_key_spent)
+        if pause is None:
+            await self._give_up(job, f"{result.error}; this was retried for {self._retry.timeout:g} s")
         elif job.cancel_requested:
             self._cancel(job)
-        elif self.stop_error is not None:
-            self.resolve(job, self.stop_error)
+        elif (error := self._stop_error_of(job)) is not None:
+            self.resolve(job, error)
         elif not self._is_draining:
             self.queue.put_later(job, now + pause)
+
+    async def _give_up(self, job: JobState, reason: str, *, is_key_spent: bool = False) -> None:
+        """Mark a job unknown: it may have been accepted, and is not resent."""
+        self._discard(job)
+        await self._registry.mark_unknown(job, reason, is_key_spent=is_key_spent)
 
     async def _end_unexpectedly(self, job: JobState, error: Exception) -> None:
         """End one job after an exception that nothing else handles. What is known of its POST is kept."""
@@ -344,8 +394,8 @@ class Submitter:
         self._discard(job)
         self._registry.resolve(job, error)
 
-    def _mark_ambiguous(self, job: JobState) -> None:
-        if self._ambiguous.add(job):
+    def _mark_ambiguous(self, job: JobState, *, is_interrupted: bool = False) -> None:
+        if self._ambiguous.add(job, is_interrupted=is_interrupted):
             self.queue.prioritize(job)  # others may wait for the slot that it may hold on the server
 
     def _discard(self, job: JobState) -> None:

@@ -1,0 +1,43 @@
+"""`OpenFiles`: notices that the files of an open ledger are no longer those at its path. Used by `SqliteJobStore`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import LedgerError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# SQLite keeps the files open. If one is removed, moved or replaced, it goes on writing to what no path leads to any
+# more, without an error: what is recorded there is lost with the process, and the next run submits it again.
+_SUFFIXES = ("", "-wal", "-shm")
+
+
+class OpenFiles:
+    """The identity of the database at `path` and of its companions, as far as they exist already."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._identities: dict[str, tuple[int, int]] = {}
+
+    def check(self) -> None:
+        """Raise `LedgerError` if a file that was there before is not at its path now."""
+        for suffix in _SUFFIXES:
+            identity = self._identity(suffix)
+            if identity is not None and suffix not in self._identities:
+                self._identities[suffix] = identity  # SQLite makes the companions when it first needs them
+            elif identity != self._identities.get(suffix):
+                raise LedgerError(
+                    f"{self._path}{suffix} was removed, moved or replaced while the ledger was open. Nothing more is "
+                    "submitted, because it could not be recorded. Put the file back and run the same command again. A "
+                    "job that was accepted since then is not in the ledger: its task_id is in the log and the summary",
+                    permanent=True,
+                )
+
+    def _identity(self, suffix: str) -> tuple[int, int] | None:
+        try:
+            status = self._path.with_name(self._path.name + suffix).stat()
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino

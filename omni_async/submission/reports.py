@@ -1,0 +1,91 @@
+"""`SubmitReports`: passes the outcome of each POST on to the rate limiter, the totals and the user.
+
+The user is told once for each cause that submits keep failing, and when they succeed again. Without it, a server that
+answers 502, or not at all, would be silence for as long as submits are retried.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from ..api.outcomes import SubmitOutcome, SubmitResult, is_rate_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..jobs.statistics import JobTotals
+    from ..ratelimit.adaptive import AdaptiveRateLimiter
+    from ..ratelimit.limiter import Permit
+    from ..settings import Retry
+
+# Failures in a row before the user is told. One is common, and is over before anyone would have read about it.
+_FAILURES = 2
+
+_WHAT_HAPPENS = {
+    SubmitOutcome.NOT_SENT: "the server is unreachable, retrying for {timeout:g} s",
+    SubmitOutcome.NO_CHANNEL: "the server has no channel for a model just now, retrying for {timeout:g} s",
+    SubmitOutcome.AMBIGUOUS: "submits fail and may have been accepted; what becomes of their jobs is decided by "
+    "Retry(ambiguous={ambiguous!r}), and one that is resent is retried for {timeout:g} s",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class SubmitReports:
+    """Takes note of every POST that has ended. Times are seconds of one monotonic clock; `jitter()` is in [0, 1)."""
+
+    def __init__(
+        self, limiter: AdaptiveRateLimiter, totals: JobTotals, retry: Retry, jitter: Callable[[], float]
+    ) -> None:
+        self._limiter = limiter
+        self._totals = totals
+        self._retry = retry
+        self._jitter = jitter
+        self._failures = 0  # in a row
+        self._since = 0.0
+        self._announced: set[object] = set()
+
+    def add(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
+        """Take note of the outcome of one POST; None if it was not sent after all."""
+        self._tell_limiter(permit, result, now)
+        if result is not None:
+            self._totals.count("rate_limited", result.applies_to_all and is_rate_limit(result.error))
+            self._tell_user(result, now)
+
+    def _tell_limiter(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
+        match result:
+            case None:
+                self._limiter.on_not_sent(permit)
+            case SubmitResult(outcome=SubmitOutcome.NOT_SENT, applies_to_all=False):  # this job alone cannot be sent
+                self._limiter.on_not_sent(permit)
+            case SubmitResult(outcome=SubmitOutcome.NOT_SENT):
+                self._limiter.on_unreachable(permit, now, jitter=self._jitter())
+            case SubmitResult(outcome=SubmitOutcome.AMBIGUOUS | SubmitOutcome.UNREADABLE):
+                self._limiter.on_ambiguous(permit, now, jitter=self._jitter())
+            case SubmitResult(outcome=SubmitOutcome.RETRY_LATER, applies_to_all=True):
+                self._limiter.on_rate_limited(permit, now, retry_after=result.retry_after, jitter=self._jitter())
+            case _:
+                self._limiter.on_success(permit, now, accepted=result.outcome is SubmitOutcome.ACCEPTED)
+
+    def _tell_user(self, result: SubmitResult, now: float) -> None:
+        text = _WHAT_HAPPENS.get(result.outcome)
+        if text is None or result.error is None:
+            self._on_understood(now)
+            return
+        if result.outcome is SubmitOutcome.NOT_SENT and not result.applies_to_all:
+            return
+        if not self._failures:
+            self._since = now
+        self._failures += 1
+        cause = (result.outcome, type(result.error), getattr(result.error, "status", None))
+        if cause not in self._announced and (self._failures >= _FAILURES or result.outcome is SubmitOutcome.NOT_SENT):
+            self._announced.add(cause)
+            text = text.format(timeout=self._retry.timeout, ambiguous=self._retry.ambiguous)
+            _log.warning("%s: %s", text, result.error)
+
+    def _on_understood(self, now: float) -> None:
+        if self._announced:
+            _log.warning("the server responds to submits again, after %.0f s", now - self._since)
+        self._failures = 0
+        self._announced.clear()
