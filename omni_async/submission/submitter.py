@@ -273,8 +273,7 @@ class Submitter:
 
     def _report(self, permit: Permit, result: SubmitResult | None) -> None:
         """Report the outcome of a submit (None: it was not sent), and stop if the limiter gives up."""
-        now = self._registry.clock.now()
-        self._reports.add(permit, result, now)
+        self._reports.add(permit, result, now := self._registry.clock.now())
         self._on_limits_learned()
         if result is not None and result.error is not None and self.limiter.should_give_up(now):
             self.stop(result.error)
@@ -378,10 +377,8 @@ class Submitter:
         result = self._outstanding[job].result
         if result is not None and result.task_id is not None:
             self.job_finished()  # it is not followed any more
-        is_resend = job in self._ambiguous
-        self._discard(job)
-        await self._sender.keep_outcome(job, result, is_resend=is_resend)
-        self._registry.fail_unexpectedly(job, error, "submitted")
+        await self._sender.keep_outcome(job, result, is_resend=job in self._ambiguous)
+        self.resolve(job, self._registry.log_unexpected(job, error, "submitted"))
 
     def _cancel(self, job: JobState) -> None:
         if job.status is JobStatus.RUNNING:

@@ -70,10 +70,18 @@ _STOP_ALL = [
     pytest.param(403, error("insufficient_user_quota", "no money"), id="no credit under 403"),
     pytest.param(400, error("insufficient_user_quota", "no money"), id="no credit under 400"),
     pytest.param(200, error("insufficient_user_quota", "no money"), id="no credit under 200"),
+    pytest.param(500, error("insufficient_user_quota", "no money"), id="no credit under 500"),
+    pytest.param(403, error("pre_consume_token_quota_failed", "token quota"), id="the key's quota under 403"),
+    pytest.param(500, error("", "pre_consume_token_quota_failed: 12 < 40"), id="the key's quota in a message"),
+    pytest.param(200, {"code": 605, "msg": "NOT_ENOUGH_BALANCE"}, id="605 under 200"),
+    pytest.param(200, {"code": "605", "msg": ""}, id="605 as a text, without a message"),
+    pytest.param(400, {"success": False, "message": "Insufficient account balance"}, id="words under 400"),
+    pytest.param(403, error("", "用户额度不足, 剩余额度: ＄0.00"), id="words in Chinese"),
+    pytest.param(503, error("", "token quota is not enough"), id="words under 503"),
+    pytest.param(402, error("model_not_found", "no such model"), id="402 comes before the model"),
 ]
 _AMBIGUOUS = [
     pytest.param(500, error(500, "no", "server_error"), id="500"),
-    pytest.param(500, replies.NO_CHANNEL_500, id="real 500 get_channel_failed"),
     pytest.param(500, error("", "invalid response from upstream model"), id="500 after the upstream was asked"),
     pytest.param(500, error("", "unknown error: the model is overloaded"), id="500 unknown error"),
     pytest.param(500, HTML, id="500 with HTML"),
@@ -83,16 +91,41 @@ _AMBIGUOUS = [
     pytest.param(504, b"", id="504"),
     pytest.param(524, HTML, id="524"),
     pytest.param(408, HTML, id="408"),
+    pytest.param(200, {"code": 500, "message": "no"}, id="500 under 200"),
+    pytest.param(500, {"code": 500, "message": "no", "data": "task submission failed"}, id="prose in data"),
+    pytest.param(503, {"id": "7f3a", "status": "error", "message": "overloaded"}, id="a problem document"),
+]
+_UNREADABLE = [
     pytest.param(200, HTML, id="HTML under 200"),
     pytest.param(200, b"", id="empty"),
     pytest.param(200, b'{"code":200,"data":[{"task_id":"task_01', id="cut off"),
     pytest.param(200, {"code": 200, "data": []}, id="accepted without a task"),
     pytest.param(200, {"code": 200, "data": [{"status": "submitted"}]}, id="accepted without an id"),
+    pytest.param(200, {"code": 200, "data": {"taskId": TASK_ID}}, id="an unknown field for the id"),
+    pytest.param(200, {"code": 200, "data": {"job": {"uuid": "7f3a"}}}, id="another shape"),
+    pytest.param(200, [TASK_ID], id="a list"),
+    pytest.param(200, b'"task"', id="a string"),
+    pytest.param(200, b"null", id="null"),
+    pytest.param(200, b"\xff\xfe\x00", id="binary"),
     pytest.param(200, {"success": False, "message": "no"}, id="success false"),
-    pytest.param(200, {"code": 500, "message": "no"}, id="500 under 200"),
+    pytest.param(200, {"code": 604, "msg": "UNKNOWN"}, id="an unknown code"),
+    pytest.param(201, {}, id="201"),
     pytest.param(204, b"", id="204"),
-    pytest.param(500, {"code": 500, "message": "no", "data": "task submission failed"}, id="prose in data"),
-    pytest.param(503, {"id": "7f3a", "status": "error", "message": "overloaded"}, id="a problem document"),
+    pytest.param(999, b"", id="a status that does not exist"),
+]
+_NO_MODEL = [
+    pytest.param(503, replies.NO_MODEL_503, id="503 model_not_found"),
+    pytest.param(404, error("model_not_found", "The model `x` does not exist"), id="404 model_not_found"),
+    pytest.param(400, error("model_not_found", "no such model"), id="400 model_not_found"),
+    pytest.param(500, error("", "No available channel for model x under group default"), id="500 by its message"),
+    pytest.param(503, {"message": "当前分组 default 下对于模型 x 无可用渠道"}, id="503 in Chinese"),
+    pytest.param(200, error("model_not_found", "no such model"), id="model_not_found under 200"),
+    pytest.param(503, {"code": "model_not_found", "msg": "No available channel for model x"}, id="without error object"),
+]
+_NO_CHANNEL = [
+    pytest.param(500, replies.NO_CHANNEL_500, id="real 500 get_channel_failed"),
+    pytest.param(503, error("get_channel_failed", "try again later"), id="503"),
+    pytest.param(200, error("get_channel_failed", "try again later"), id="under 200"),
 ]
 _INDETERMINATE = [pytest.param(409, replies.INDETERMINATE_409, id="409 idempotency_result_indeterminate")]
 
@@ -132,6 +165,66 @@ def test_a_refusal_of_every_submit_stops_all(status: int, content: object) -> No
 def test_an_unproven_outcome_is_ambiguous(status: int, content: object) -> None:
     """These responses prove nothing: the job may be running, and be billed."""
     assert _outcome_of(status, content) is SubmitOutcome.AMBIGUOUS
+
+
+@pytest.mark.parametrize(("status", "content"), _UNREADABLE)
+def test_a_response_that_shows_neither_task_nor_refusal_is_unreadable(status: int, content: object) -> None:
+    """Such a response would come again, and each time a task may have been paid for."""
+    assert _outcome_of(status, content) is SubmitOutcome.UNREADABLE
+
+
+@pytest.mark.parametrize(("status", "content"), _NO_MODEL)
+def test_a_model_without_a_channel(status: int, content: object) -> None:
+    """The gateway refused before it asked the model, and would refuse every job of this model."""
+    assert _outcome_of(status, content) is SubmitOutcome.NO_MODEL
+
+
+@pytest.mark.parametrize(("status", "content"), _NO_CHANNEL)
+def test_a_model_without_a_channel_just_now(status: int, content: object) -> None:
+    """The gateway refused before it asked the model, and may find a channel soon."""
+    assert _outcome_of(status, content) is SubmitOutcome.NO_CHANNEL
+
+
+def test_a_429_about_a_quota_per_minute_is_a_rate_limit() -> None:
+    """The words of a rate limit may look like those of an empty account; only a code says that it is one."""
+    content = error("rate_limit_exceeded", "You exceeded your current quota of 10 requests per minute")
+    assert _outcome_of(429, content) is SubmitOutcome.RETRY_LATER
+
+
+@pytest.mark.parametrize("content", [{"data": [{"task_id": TASK_ID}]}, {"error": "not finished", "data": TASK_ID}])
+@pytest.mark.parametrize("status", [200, 400, 500])
+def test_the_task_that_a_request_extends_is_not_the_new_task(status: int, content: object) -> None:
+    """A response that names the extended task says nothing about a new one."""
+    result = classify_submit(reply(status, content), now=NOW, extended=TASK_ID)
+    assert (result.task_id, result.outcome is SubmitOutcome.ACCEPTED) == (None, False)
+
+
+@pytest.mark.parametrize(
+    ("content", "excerpt"),
+    [
+        ({"code": 200, "message": "ok", "data": {"taskId": "abc"}}, '"taskId": "abc"'),
+        (b"<html><b>Welcome</b></html>", "Welcome"),
+        (b"", "an empty body"),
+    ],
+)
+def test_the_error_of_an_unreadable_response_quotes_it(content: object, excerpt: str) -> None:
+    """The user sees what came."""
+    assert excerpt in str(classify_submit(reply(200, content), now=NOW).error)
+
+
+@pytest.mark.parametrize("sent", [True, False])
+def test_a_response_that_is_not_http_is_unreadable_if_the_request_was_sent(sent: bool) -> None:
+    """What came would come again."""
+    result = classify_submit(TransportError("bad status line", sent=sent, responded=sent), now=NOW)
+    assert result.outcome is (SubmitOutcome.UNREADABLE if sent else SubmitOutcome.NOT_SENT)
+
+
+@pytest.mark.parametrize("content", [{"retry_after": 7}, {"error": {"retry_after": "7"}}, {"error": {"retryAfter": "7s"}}])
+def test_a_429_may_say_in_its_body_how_long_to_wait(content: dict[str, object]) -> None:
+    """The body counts where the header is missing."""
+    assert classify_submit(reply(429, content), now=NOW).retry_after == 7
+    with_header = Response(429, {"retry-after": "3"}, json.dumps(content).encode())
+    assert classify_submit(with_header, now=NOW).retry_after == 3
 
 
 @pytest.mark.parametrize(("status", "content"), _INDETERMINATE)
@@ -225,11 +318,11 @@ def test_an_undocumented_server_error_is_ambiguous(status: int, code: str, messa
 
 
 @given(st.binary(max_size=80), st.sampled_from([200, 201, 202, 204]))
-def test_an_unreadable_response_is_ambiguous(body: bytes, status: int) -> None:
+def test_garbage_under_a_2xx_is_unreadable(body: bytes, status: int) -> None:
     """Garbage under a 2xx may be an accepted submit."""
     with suppress(ValueError):
         assume(not isinstance(json.loads(body), dict))
-    assert _outcome_of(status, body) is SubmitOutcome.AMBIGUOUS
+    assert _outcome_of(status, body) is SubmitOutcome.UNREADABLE
 
 
 _CODES = ["", 429, "429", "rate_limit_error", "insufficient_quota", "server_error", "idempotency_key_reused"]

@@ -58,7 +58,7 @@ class Chaos:
                 server.capacity = jitter.randint(1, 12)
         busy = refusal(409, "conflict", "idempotency_in_progress", retry_after="2")
         server.on_submit = lambda _: self.fault(
-            "lost", "lost 502", "hang", not_sent(), HTML, refusal(429), busy, response(200, b"{"),
+            "lost", "lost 502", "hang", not_sent(), HTML, refusal(429), busy,
             refusal(503, code="idempotency_unavailable"), TransportError("reset"),
         )  # fmt: skip
         server.on_check = lambda _: self.fault(

@@ -12,12 +12,14 @@ import anyio
 import pytest
 
 from omni_async import Limits, Retry, VideoRequest
+from omni_async.api.idempotency import KeySupport
 from omni_async.jobs.job import JobState
 from omni_async.jobs.lifecycle import JobStatus
 from omni_async.jobs.records import JobRecord
 from omni_async.jobs.registry import JobRegistry
 from omni_async.ledger import MemoryJobStore
 from omni_async.submission.references import ReferencePreparer
+from omni_async.submission.key_support import ServerKeySupport
 from omni_async.submission.sender import Sender
 from omni_async.submission.submitter import Submitter
 from omni_async.submission.uploads import ImageUploader
@@ -110,6 +112,11 @@ def sender_of(transport: FakeTransport, registry: JobRegistry) -> Sender:
     return Sender(transport, registry, references, lambda _: None)
 
 
+async def never_declares(model: str) -> KeySupport:
+    """Return that the server declares nothing."""
+    return KeySupport()
+
+
 async def run(
     make: Callable[[], list[Limit]], typical: float, seed: int, *, retry_after: str, limits: Limits
 ) -> Outcome:
@@ -127,6 +134,7 @@ async def run(
     submitter = follower.submitter = Submitter(
         sender_of(FakeTransport(server), registry),
         registry,
+        ServerKeySupport(registry.store, "", never_declares),
         limits=limits,
         retry=Retry(),
         on_accepted=follower.follow,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from omni_async.jobs.records import JobRecord
 from omni_async.ledger import SqliteJobStore
+from omni_async.ledger.open_files import OpenFiles
 from omni_async.ledger.schema import open_to_write
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class InlineJobStore(SqliteJobStore):
         """Open it, or make it, without a lock."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._db = open_to_write(self.path)
+        self._files = OpenFiles(self.path)
 
     def _add(self, operation: _Operation[_T]) -> _Operation[_T]:
         operation.group = group = type(self._current)()

@@ -54,6 +54,7 @@ DOCUMENTED_429 = error(429, "リクエストが多すぎます。しばらくし
 
 REAL_401 = error("", "invalid API key (request id: 20260919-abc)", "apimart_error", param="")
 NO_CHANNEL_500 = error("get_channel_failed", "no channel for it, please wait and try again later", "apimart_error")
+NO_MODEL_503 = error("model_not_found", "No available channel for model x under group default", "new_api_error")
 BUILD_500 = error("", "build_request_failed: invalid size: 3:4 allowed: 16:9, 9:16", "apimart_error")
 IN_PROGRESS_409 = error("idempotency_in_progress", "still in progress", "conflict")
 REUSED_409 = error("idempotency_key_reused", "this key came with another body", "conflict")
