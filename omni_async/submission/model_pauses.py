@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..api.outcomes import SubmitOutcome, SubmitResult
-from ..errors import with_prefix
+from ..errors import APIError, NotFound, ServerError
 from ..ratelimit.backoff import retry_delay
 
 if TYPE_CHECKING:
@@ -117,10 +117,18 @@ class ModelPauses(Generic[T]):
         return held
 
 
-def model_not_served(model: str, reason: OmniError) -> OmniError:
-    """Return the error for the jobs of a model that the server does not serve. `reason` has the server's words."""
-    return with_prefix(
-        f"the server does not serve the model {model!r}, so its jobs are not submitted and nothing is paid for them. "
-        "`omni-async models` (client.models()) lists what it offers; run again once it offers this one. The server",
-        reason,
+def model_not_served(model: str, result: SubmitResult) -> OmniError:
+    """Return the error for the jobs of a model that the server does not serve. `result` is its last refusal."""
+    reason = result.error
+    assert isinstance(reason, APIError)
+    cls, when = (NotFound, "serve") if result.outcome is SubmitOutcome.NO_MODEL else (ServerError, "serve just now")
+    return cls(
+        f"the server does not {when} the model {model!r}: HTTP {reason.status} ({reason.code}): {reason.message}. Its "
+        "jobs are not submitted, and nothing is paid for them. `omni-async models` (client.models()) lists what the "
+        "server offers; run the same again once it offers this model",
+        status=reason.status,
+        code=reason.code,
+        type=reason.type,
+        message=reason.message,
+        request_id=reason.request_id,
     )

@@ -128,9 +128,9 @@ class Submitter:
         live = (job for job in self._registry.live() if job.is_admitted and job not in self._outstanding)
         return [job for job in live if job.status in {JobStatus.WAITING, JobStatus.SUBMITTING}]
 
-    def _stop_model(self, model: str, reason: OmniError) -> None:
+    def _stop_model(self, model: str, result: SubmitResult) -> None:
         """Stop submitting the jobs of one model, which the server does not serve. Jobs of other models continue."""
-        error = model_not_served(model, reason)
+        error = model_not_served(model, result)
         self._models.stop(model, error)
         _log.warning("submissions of one model stopped: %s", error)
         for job in [job for job in self._unsent() if job.record.model == model]:
@@ -319,10 +319,9 @@ class Submitter:
     def _pause_model(self, job: JobState, result: SubmitResult) -> None:
         """Let a job wait for its model, or stop the model. `result` says that the server does not serve it."""
         model, now = job.record.model, self._registry.clock.now()
-        assert result.error is not None
         pause = self._models.on_refused(job, model, result, now=now, jitter=self._jitter())
         if self._models.should_stop(model, now):
-            self._stop_model(model, result.error)
+            self._stop_model(model, result)
         if job.cancel_requested or self._stop_error_of(job) is not None:
             self.requeue(job)
         elif pause is not None and not self._is_draining:

@@ -120,7 +120,9 @@ _NO_MODEL = [
     pytest.param(500, error("", "No available channel for model x under group default"), id="500 by its message"),
     pytest.param(503, {"message": "当前分组 default 下对于模型 x 无可用渠道"}, id="503 in Chinese"),
     pytest.param(200, error("model_not_found", "no such model"), id="model_not_found under 200"),
-    pytest.param(503, {"code": "model_not_found", "msg": "No available channel for model x"}, id="without error object"),
+    pytest.param(
+        503, {"code": "model_not_found", "msg": "No available channel for model x"}, id="without error object"
+    ),
 ]
 _NO_CHANNEL = [
     pytest.param(500, replies.NO_CHANNEL_500, id="real 500 get_channel_failed"),
@@ -219,7 +221,9 @@ def test_a_response_that_is_not_http_is_unreadable_if_the_request_was_sent(sent:
     assert result.outcome is (SubmitOutcome.UNREADABLE if sent else SubmitOutcome.NOT_SENT)
 
 
-@pytest.mark.parametrize("content", [{"retry_after": 7}, {"error": {"retry_after": "7"}}, {"error": {"retryAfter": "7s"}}])
+@pytest.mark.parametrize(
+    "content", [{"retry_after": 7}, {"error": {"retry_after": "7"}}, {"error": {"retryAfter": "7s"}}]
+)
 def test_a_429_may_say_in_its_body_how_long_to_wait(content: dict[str, object]) -> None:
     """The body counts where the header is missing."""
     assert classify_submit(reply(429, content), now=NOW).retry_after == 7

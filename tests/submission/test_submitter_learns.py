@@ -18,8 +18,8 @@ from omni_async.jobs.lifecycle import JobStatus
 from omni_async.jobs.records import JobRecord
 from omni_async.jobs.registry import JobRegistry
 from omni_async.ledger import MemoryJobStore
-from omni_async.submission.references import ReferencePreparer
 from omni_async.submission.key_support import ServerKeySupport
+from omni_async.submission.references import ReferencePreparer
 from omni_async.submission.sender import Sender
 from omni_async.submission.submitter import Submitter
 from omni_async.submission.uploads import ImageUploader
