@@ -36,6 +36,7 @@ FLAG = ""
 class OnAmbiguous(StrEnum):
     """What to do with a submit that may or may not have been accepted."""
 
+    AUTO = "auto"
     RETRY = "retry"
     HOLD = "hold"
 
@@ -129,10 +130,11 @@ class LimitOptions:
     on_ambiguous: Annotated[
         OnAmbiguous,
         typer.Option(
-            help="What to do when a submit may or may not have been accepted.",
+            help="What to do when a submit may or may not have been accepted: resend it only where the server honours "
+            "idempotency keys (auto), always (retry), or never (hold).",
             rich_help_panel=_LIMITS,
         ),
-    ] = OnAmbiguous.RETRY
+    ] = OnAmbiguous.AUTO
     timeout: Annotated[
         float | None,
         typer.Option(metavar="SECONDS", help="Stop following a task after this many seconds.", rich_help_panel=_LIMITS),
