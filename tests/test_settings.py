@@ -60,7 +60,7 @@ def test_valid_settings_are_accepted(cls: type, given: dict[str, Any]) -> None:
 def test_the_defaults() -> None:
     """The defaults are those that the docstrings name."""
     assert Limits() == Limits(submits_per_minute=None, max_in_flight=None, checks_per_second=None, max_downloads=8)
-    assert Retry() == Retry(timeout=300.0, wait_initial=0.5, wait_max=30.0, ambiguous="retry")
+    assert Retry() == Retry(timeout=300.0, wait_initial=0.5, wait_max=30.0, ambiguous="auto")
     assert Polling() == Polling(min_interval=1.0, max_interval=15.0, check_cost=1.0, timeout=1800.0)
 
 
