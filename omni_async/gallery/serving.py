@@ -1,25 +1,32 @@
-"""The HTTP server of the live page: its address, the host names it answers to, and the files it serves."""
+"""Who may load what of the live page: its address, the host names it answers to, and the sites it answers.
+
+There is no password. So a request must name a host that no other party can own, and must not come from a page of
+another site: such pages could not read what they load, but could make this process work, or play the clips.
+"""
 
 from __future__ import annotations
 
 import errno
+import logging
 import socket
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-import anyio.to_thread
 from aiohttp import web
 
-from .posters import FOLDER
+from omni_async.exhaustion import is_out_of_resources
+
+from .listening import RETRY_AFTER, BoundedServer
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-    from pathlib import Path
+    from collections.abc import AsyncIterator
 
-    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+    from .listening import Handler
 
+
+_log = logging.getLogger(__name__)
 
 # A port that people remember. If it is taken, any free port is used: the command line prints the address.
 DEFAULT_PORT = 8080
@@ -39,6 +46,11 @@ SECURITY_HEADERS = {
 }
 
 
+def refusal(status: int, text: str, **headers: str) -> web.Response:
+    """Return a response that says why there is no other."""
+    return web.Response(status=status, text=f"{text}\n", headers=SECURITY_HEADERS | headers)
+
+
 class Listener:
     """A listening address of this machine.
 
@@ -48,6 +60,7 @@ class Listener:
     def __init__(self, host: str, port: int | None) -> None:
         self.host = host
         self._port = port
+        self._has_failed = False
 
     @property
     def is_exposed(self) -> bool:
@@ -55,38 +68,55 @@ class Listener:
         return not _is_loopback(self.host)
 
     @asynccontextmanager
-    async def open(self, routes: Iterable[web.RouteDef]) -> AsyncIterator[str]:
-        """Serve `routes` until the block ends; yield the URL. Raise `OSError` if the address is not available."""
-        app = web.Application(middlewares=[self._check_host])
-        app.add_routes(routes)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=_SHUTDOWN_TIMEOUT)
-        await runner.setup()
+    async def open(self, handler: Handler) -> AsyncIterator[str]:
+        """Answer requests with `handler` until the block ends; yield the URL.
+
+        Raise `OSError` if the address is not available.
+        """
+
+        async def answer(request: web.BaseRequest) -> web.StreamResponse:
+            with server.answering(request):
+                response = await self._answer(request, handler)
+                await response.prepare(request)
+                await response.write_eof()  # here, because the connection may be closed in favour of others from now on
+                return response
+
+        server = BoundedServer(answer)
         try:
-            port = await self._listen(runner)
+            port = await self._listen(server)
             host = _WILDCARD_HOSTS.get(self.host, self.host)
             yield f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         finally:
-            await runner.cleanup()
+            await server.aclose(_SHUTDOWN_TIMEOUT)
 
-    async def _listen(self, runner: web.AppRunner) -> int:
+    async def _listen(self, server: BoundedServer) -> int:
         """Start listening and return the port."""
         try:
-            await web.TCPSite(runner, self.host, DEFAULT_PORT if self._port is None else self._port).start()
+            return await server.listen(self.host, DEFAULT_PORT if self._port is None else self._port)
         except OSError as error:
             # A port that the user chose is never replaced by another one.
             if self._port is not None or error.errno != errno.EADDRINUSE:
                 raise
-            await web.TCPSite(runner, self.host, 0).start()
-        return int(runner.addresses[0][1])
+            return await server.listen(self.host, 0)
 
-    @web.middleware
-    async def _check_host(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _answer(self, request: web.BaseRequest, handler: Handler) -> web.StreamResponse:
         if not self._is_allowed_host(request.host):
-            raise web.HTTPForbidden(text="this page is not served under this host name\n", headers=SECURITY_HEADERS)
-        response = await handler(request)
-        if not response.prepared:  # the headers of an event stream are sent already, and include these
-            response.headers.update(SECURITY_HEADERS)
-        return response
+            return refusal(403, "this page is not served under this host name")
+        if _is_from_another_site(request):
+            return refusal(403, "this page cannot be loaded from another site")
+        if request.method not in {"GET", "HEAD"}:
+            return refusal(405, "this page can only be read", Allow="GET, HEAD")
+        try:
+            return await handler(request)
+        except ConnectionError:  # the browser is gone
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of the page must not fail the run
+            if is_out_of_resources(error):
+                return refusal(503, "this machine is short of open files", **{"Retry-After": str(RETRY_AFTER)})
+            if not self._has_failed:  # the same fault may meet every request
+                self._has_failed = True
+                _log.exception("the live page could not answer a request; the run was not affected")
+            return refusal(500, "the live page has failed; the run was not affected")
 
     def _is_allowed_host(self, host: str) -> bool:
         """Return whether a request with this Host header may be answered.
@@ -118,30 +148,15 @@ def _is_address(host: str) -> bool:
     return True
 
 
-class ClipFiles:
-    """The files that the page may load: the clips of one folder and their posters. Any other path is not found."""
+def _is_from_another_site(request: web.BaseRequest) -> bool:
+    """Return whether a page of another site caused this request. Browsers say so; other programs send no such header.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    async def clip(self, name: str) -> web.StreamResponse:
-        """Return the response for a clip; aiohttp answers Range requests. Raise `HTTPNotFound` if there is none."""
-        return await self._file(self._folder, name, ".mp4")
-
-    async def poster(self, name: str) -> web.StreamResponse:
-        """Return the response for a poster. Raise `HTTPNotFound` if there is none."""
-        return await self._file(self._folder / FOLDER, name, ".jpg")
-
-    async def _file(self, folder: Path, name: str, suffix: str) -> web.StreamResponse:
-        if not await anyio.to_thread.run_sync(_is_file_in, folder, name, suffix):
-            raise web.HTTPNotFound(text="there is no such clip\n", headers=SECURITY_HEADERS)
-        return web.FileResponse(folder / name, headers=SECURITY_HEADERS | {"Cache-Control": "no-cache"})
-
-
-def _is_file_in(folder: Path, name: str, suffix: str) -> bool:
-    """Return whether `name` is a file directly inside `folder`, not reached through "..", a link or a subfolder."""
-    try:
-        path = (folder / name).resolve(strict=True)
-        return name.endswith(suffix) and path.parent == folder.resolve() and path.is_file()
-    except (OSError, ValueError):  # ValueError: the name contains a null byte
-        return False
+    A link to the page may be followed from anywhere: it opens in a tab of its own. Another port of this machine is
+    another site here, although browsers call it the same.
+    """
+    headers = request.headers
+    origin = headers.get("Origin")
+    if origin is not None and origin.partition("://")[2].lower() != request.host.lower():  # "null" has none
+        return True
+    is_navigation = headers.get("Sec-Fetch-Mode") == "navigate" and headers.get("Sec-Fetch-Dest") == "document"
+    return headers.get("Sec-Fetch-Site", "none") not in {"none", "same-origin"} and not is_navigation

@@ -31,7 +31,7 @@ LAYERS = [  # top to bottom
 
 TOOLS = {  # what a tool may import besides itself; "" is the public API
     "batch": {""},
-    "gallery": {""},
+    "gallery": {"", "exhaustion"},
     "otel": {""},
     "sandbox": set[str](),
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
@@ -83,6 +83,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "downloads.ranges",
     "downloads.mp4",
     "client.forecast",
+    "gallery.feed",
 }
 
 IMPURE = {"aiohttp", "aiolimiter", "anyio", "asyncio", "logging", "os", "random", "sqlite3", "threading", "time"}

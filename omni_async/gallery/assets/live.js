@@ -4,15 +4,28 @@
 // (_HEARTBEAT in live.py), so three may be late. At half, a busy process looks dead; at double, a crash shows late.
 const SILENCE = 7000;
 
+// ms before the page asks again after it was refused, as it is while too many browsers follow the run. Browsers reconnect
+// by themselves after a broken connection, but not after a refusal. At half, a crowd asks twice as often; at double, a
+// free place is noticed later.
+const RETRY = 5000;
+
 class Live {
   // `element` shows the state of the run. The callbacks: `begin` gets all jobs of a snapshot, `update` changed jobs (an
   // empty list if only the run has changed), `progress` the percentage by key.
   constructor(element, { begin, update, progress }) {
     this.element = element;
+    this.handlers = { begin, update, progress };
     this.state = "running"; // or "ended", or "lost"
     this.run = null;
     element.hidden = false;
     this.show("Connecting …");
+    this.connect();
+    // A stopped process (SIGSTOP, a suspended machine) keeps its connection open: there is no error event.
+    setInterval(() => this.state === "running" && this.last && Date.now() - this.last > SILENCE && this.lost(), 1000);
+  }
+
+  connect() {
+    const { begin, update, progress } = this.handlers;
     const source = (this.source = new EventSource("events"));
     let snapshot = [];
     let isComplete = false; // whether the snapshot has been received
@@ -41,9 +54,10 @@ class Live {
       this.showRun();
       update([]);
     });
-    source.addEventListener("error", () => this.lost());
-    // A stopped process (SIGSTOP, a suspended machine) keeps its connection open: there is no error event.
-    setInterval(() => this.state === "running" && this.last && Date.now() - this.last > SILENCE && this.lost(), 1000);
+    source.addEventListener("error", () => {
+      if (source.readyState === EventSource.CLOSED && this.state !== "ended") setTimeout(() => this.connect(), RETRY);
+      this.lost();
+    });
   }
 
   // The time of the server in unix seconds, null unless the run is in progress.
@@ -66,7 +80,7 @@ class Live {
     }
     this.state = "lost";
     if (this.run) this.show("The process of this run has stopped or does not respond.", `Last update at ${time}. To continue, run the same command again.`);
-    else this.show("The server does not respond.");
+    else this.show("The server does not respond, or too many browsers follow this run.");
   }
 
   showRun() {
