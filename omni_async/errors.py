@@ -140,9 +140,11 @@ class TransportError(OmniError):
     """The connection failed, or the response could not be read.
 
     ``sent`` is False only if it is certain that no byte of the request left this machine. ``permanent`` is True if
-    waiting cannot help: no response has arrived yet on this connection, and the cause must be fixed by the user
-    (an untrusted certificate, a proxy that refuses). ``responded`` is True if a response began to arrive and is not
-    readable as HTTP: the same request would get the same again.
+    waiting cannot help. For a request to the API: no response has arrived yet, and the user must fix the cause (an
+    untrusted certificate, a proxy that refuses). For a clip, also: its link can never be fetched (another scheme than
+    http, no valid host or port, control characters, a circle of redirects, a redirect from https to http). Then
+    ``sent`` is False too, for nothing was sent to where the clip should be. ``responded`` is True if a response began
+    to arrive and is not readable as HTTP: the same request would get the same again.
     """
 
     def __init__(self, text: str, *, sent: bool = True, permanent: bool = False, responded: bool = False) -> None:

@@ -25,6 +25,8 @@ from ..exhaustion import has_free_descriptor, is_out_of_resources, retry_while_o
 from .connection import Connection
 from .parsing import Response
 from .proxies import ProxyRefused, ProxyResolver
+from .redirects import RedirectChain
+from .urls import LinkRefused, parse_link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -83,9 +85,7 @@ _MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 # larger one more memory for each download and longer stretches without other work in the event loop.
 _CHUNK_BYTES = 256 * 1024
 
-_MAX_REDIRECTS = 10  # of one download; the limit that aiohttp and browsers use is 10 to 20
 _NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError)
-_REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 
 # Many servers close an idle connection after five seconds (Node.js by default). A submit that is sent while its
 # connection is being closed is ambiguous, so connections are dropped before that. Double would meet such servers, half
@@ -187,41 +187,39 @@ class HttpTransport:
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpStreamingResponse]:
         """GET bytes from any http(s) URL, following redirects, but never from https to http."""
-        response, failure = None, None
+        failure: TransportError | None = None
         try:
-            target = _validate_url(url)
-            response = await retry_while_out_of_resources(lambda: self._get_following_redirects(target, dict(headers)))
+            response = await retry_while_out_of_resources(lambda: self._get_following_redirects(url, dict(headers)))
         except _NETWORK_ERRORS as error:
             failure = self._to_transport_error(error, sent=True)
-        if response is None:
-            raise failure or TransportError(f"more than {_MAX_REDIRECTS} redirects from {_without_query(url)}")
+        if failure is not None:
+            raise failure
         try:
             yield HttpStreamingResponse(response, self._to_transport_error)
         finally:
             response.close()
 
-    async def _get_following_redirects(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse | None:
+    async def _get_following_redirects(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
         timeout = _client_timeout(None, self._timeouts.connect, self._timeouts.idle)
-        for _ in range(_MAX_REDIRECTS):
+        chain = RedirectChain(parse_link(url), may_have_cookies=lambda link: not self._is_own_origin(link.url))
+        while True:
+            target = chain.link.url
             response = await self._client_session.get(
                 target,
-                headers=headers | self._headers_for(target),
+                headers=headers | chain.next_headers() | (self._api_headers() if self._is_own_origin(target) else {}),
                 timeout=timeout,
                 allow_redirects=False,
                 proxy=self._proxies.proxy_for(target),
             )
-            if response.status == 407:
+            try:
+                if response.status == 407:
+                    raise self._proxies.refusal_error(target, response.status, response.reason or "")
+                if not chain.follows(response):
+                    return response
+            except BaseException:
                 response.close()
-                raise self._proxies.refusal_error(target, response.status, response.reason or "")
-            location = response.headers.get("Location") or response.headers.get("URI")
-            if response.status not in _REDIRECT_STATUSES or not location:
-                return response
+                raise
             response.close()
-            next_target = target.join(_parse_url(location))
-            if target.scheme == "https" and next_target.scheme != "https":
-                raise ValueError(f"{target.host} redirects from https to {next_target.scheme}, which is not followed")
-            target = _validate_url(str(next_target))
-        return None
 
     async def _request(
         self,
@@ -263,9 +261,9 @@ class HttpTransport:
         """Return the URL of an endpoint. `last` is added percent-encoded as one path segment."""
         return URL(f"{self._base_url}{path}{quote(last, safe='')}", encoded=True)
 
-    def _headers_for(self, target: URL) -> dict[str, str]:
-        """Return the API key and the extra headers if `target` is on the API's own origin; else nothing."""
-        return self._api_headers() if target.origin() == self._base_url.origin() else {}
+    def _is_own_origin(self, target: URL) -> bool:
+        """Return whether a URL is on the API's own origin, which gets the API key and the extra headers."""
+        return target.origin() == self._base_url.origin()
 
     def _api_headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._api_key.reveal()}", **self._connection.extra_headers()}
@@ -281,6 +279,8 @@ class HttpTransport:
         """Return an error of the library for one of aiohttp, without the headers of the request."""
         if isinstance(error, aiohttp.ClientHttpProxyError):
             error = self._proxies.refusal_error(error.request_info.real_url, error.status, error.message)
+        if isinstance(error, (LinkRefused, aiohttp.InvalidURL)):
+            return TransportError(self._redact(str(error)), sent=False, permanent=True)
         if isinstance(error, ProxyRefused):
             return TransportError(self._redact(str(error)), sent=False, permanent=not self._has_responded)
         if isinstance(error, aiohttp.ClientConnectorError):
@@ -354,23 +354,6 @@ async def _read_body(response: aiohttp.ClientResponse) -> bytes:
 
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
-
-
-def _validate_url(url: str) -> URL:
-    target = _parse_url(url)
-    if target.scheme not in {"http", "https"} or not target.host:
-        raise ValueError(f"{_without_query(url)!r} is not an http(s) URL")
-    return target
-
-
-def _parse_url(url: str) -> URL:
-    # A signed URL must be requested exactly as it was given. Only one with characters that no URL has is encoded.
-    return URL(url, encoded=url.isascii() and " " not in url)
-
-
-def _without_query(url: str) -> str:
-    """Return a URL for a message without its query, which may hold a signature that grants access."""
-    return url.partition("?")[0][:200]
 
 
 def _unescape_json(body: bytes) -> bytes:

@@ -39,7 +39,7 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
 }
 
 ONLY_IN = {  # third-party and stdlib modules that have one home
-    "aiohttp": {"api.http", "polling.webhook", "sandbox", "gallery"},  # polling.webhook: inside a function
+    "aiohttp": {"api.http", "api.redirects", "sandbox", "gallery", "polling.webhook"},  # the last inside a function
     "sqlite3": {"ledger"},
     "aiolimiter": {"ratelimit.pacer", "polling.poller"},
     "typer": {"cli"},
@@ -57,6 +57,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "api.idempotency",
     "api.task_parsing",
     "api.json_values",
+    "api.urls",
     "api.outcomes",
     "api.connection",
     "ratelimit.backoff",
