@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import OmniError
 from .events import EventKind, JobEvent
+from .exception_log import ExceptionLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,6 +50,11 @@ class EventEmitter:
         self._listener = listener
         self._clock = clock
         self._clip_path = clip_path
+        self._raised = ExceptionLog(_log, "on_event")
+
+    def close(self) -> None:
+        """Log how often the listener raised, unless that was said already."""
+        self._raised.close()
 
     # Jobs
 
@@ -119,8 +125,8 @@ class EventEmitter:
             if inspect.iscoroutine(returned):
                 returned.close()  # else Python warns that it was never awaited
                 raise TypeError("on_event returned a coroutine, which is not awaited: it must be a plain function")
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - whatever the user's code raises, the job continues
-            _log.exception("on_event raised for %r; the job continues", event)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, the job continues
+            self._raised.report(error, "on_event raised for %r; the job continues", event)
 
 
 def _error_facts(error: BaseException | None) -> dict[str, Any]:

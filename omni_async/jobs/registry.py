@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ClientClosed, JobCancelled, JobError, LedgerError, OmniError, ParentFailed, SubmitOutcomeUnknown
 from .emitter import EventEmitter
+from .exception_log import ExceptionLog
 from .failures import unexpected_error
 from .lifecycle import NOT_RESUMABLE, JobStatus, check_transition
 from .spending import Spending
@@ -61,6 +62,7 @@ class JobRegistry:
         self.events: EventEmitter = EventEmitter(on_event, clock, clip_path)
         self.totals: JobTotals = JobTotals()
         self.on_store_failure: Callable[[LedgerError], None] | None = None  # set by the runtime: stops submissions
+        self._unexpected = ExceptionLog(_log, "work for single jobs")
         self._live: dict[str, JobState] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -92,6 +94,8 @@ class JobRegistry:
             error = ClientClosed(text, key=job.key, task_id=job.task_id)
             error.__cause__ = cause
             self.resolve(job, error)
+        self.events.close()
+        self._unexpected.close()
 
     def add(self, job: JobState) -> None:
         """Add a job whose key the store may know already."""
@@ -155,8 +159,8 @@ class JobRegistry:
             if self.on_store_failure is not None:
                 self.on_store_failure(error)
             return False
-        except Exception:  # noqa: BLE001 - one row that the store cannot take; the job itself goes on
-            _log.exception("a change of one job could not be recorded; the job continues")
+        except Exception as error:  # noqa: BLE001 - one row that the store cannot take; the job itself goes on
+            self._unexpected.report(error, "a change of one job could not be recorded; the job continues")
             return False
         return True
 
@@ -252,7 +256,7 @@ class JobRegistry:
 
     def log_unexpected(self, job: JobState, error: Exception, doing: str) -> JobError:
         """Log an exception that nothing else handles, once and with its traceback; return it as an error of the job."""
-        _log.error("job %r: unexpected error while it was being %s", job.key, doing, exc_info=error)
+        self._unexpected.report(error, "job %r: unexpected error while it was being %s", job.key, doing)
         return unexpected_error(job, error, doing)
 
     def resolve(self, job: JobState, outcome: Path | BaseException) -> None:

@@ -73,6 +73,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "jobs.statistics",
     "jobs.spending",
     "jobs.filenames",
+    "jobs.notices",
     "submission.model_pauses",
     "submission.queue",
     "polling.due_queue",

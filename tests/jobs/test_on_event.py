@@ -50,6 +50,25 @@ async def test_an_exception_in_on_event_is_logged(
     assert "display" in caplog.text
 
 
+async def test_a_listener_that_always_raises_is_logged_once_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Five jobs, some sixty events: one traceback, and how often it was by the end."""
+    events = 0
+
+    def broken(_: JobEvent) -> None:
+        nonlocal events
+        events += 1
+        raise ZeroDivisionError
+
+    async with FakeClient(Server(), tmp_path, on_event=broken) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(5)))
+    records = [record for record in caplog.records if "on_event" in record.getMessage()]
+    assert sum(record.exc_info is not None for record in records) == 1
+    assert len(records) == 3
+    assert f"{events} times" in records[-1].getMessage()
+
+
 @pytest.mark.parametrize("status", ["waiting", "submitting", "running", "downloading", "completed"])
 async def test_on_event_can_cancel_the_job_of_the_event(tmp_path: Path, status: str) -> None:
     """Cancelling at any status ends the job, and the ledger has the same status as the job."""
