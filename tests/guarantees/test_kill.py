@@ -58,10 +58,11 @@ async def test_a_batch_killed_at_random_moments_is_complete_and_paid_once(tmp_pa
     assert {status for status, *_ in again["ended"].values()} == {"completed"}
 
 
-async def test_without_idempotency_and_with_hold_nothing_is_paid_twice(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ambiguous", ["auto", "hold"])
+async def test_without_idempotency_nothing_is_paid_twice(tmp_path: Path, ambiguous: str) -> None:
     """If the server accepts every POST as a new one, a kill leaves jobs unknown, and each is named."""
     async with sandbox(**SETTINGS | {"latency": 0.4}, seed=4, idempotency=False) as server:
-        batch = Batch(server.base_url, tmp_path, 12, chains=2, ambiguous="hold", per_minute=600)
+        batch = Batch(server.base_url, tmp_path, 12, chains=2, ambiguous=ambiguous, per_minute=600)
         killed = await kill_repeatedly(batch, kills=4, seed=6, max_seconds=1.0)
         result = await batch.run_to_end()
         record = await server.record()
@@ -128,7 +129,7 @@ async def _kill_on_acceptance(server: Sandbox, batch: Batch) -> str:
 
 
 @pytest.mark.parametrize("age", ["fresh", "a day old"])
-@pytest.mark.parametrize("ambiguous", ["retry", "hold"])
+@pytest.mark.parametrize("ambiguous", ["auto", "retry", "hold"])
 async def test_a_job_killed_between_acceptance_and_its_row_is_paid_once(
     tmp_path: Path, age: str, ambiguous: str
 ) -> None:
@@ -159,7 +160,7 @@ async def test_a_job_killed_between_acceptance_and_its_row_is_paid_once(
 async def test_a_job_that_a_crash_may_have_paid_twice_is_counted(tmp_path: Path) -> None:
     """If the server ignores the key and the user allows a resend, the job is paid twice, and the ledger counts it."""
     async with Sandbox(prerendered=True, median=0.2, latency=0.02, idempotency=False) as server:
-        batch = Batch(server.base_url, tmp_path, 5, per_minute=600)
+        batch = Batch(server.base_url, tmp_path, 5, ambiguous="retry", per_minute=600)
         key = await _kill_on_acceptance(server, batch)
         result = await batch.run_to_end()
     assert result["ended"][key][0] == "completed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -125,6 +126,36 @@ async def test_every_job_is_completed_after_repeated_interruptions(tmp_path: Pat
     assert len({post.key for post in server.posts}) == 40
     assert not server.concurrent_submits
     assert all((tmp_path / f"k{number}.mp4").is_file() for number in range(40))
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_nothing_is_paid_twice_by_a_server_that_ignores_idempotency_keys(tmp_path: Path, seed: int) -> None:
+    """Each job is completed, or unknown and named, through faults and interruptions. Nothing is sent after that."""
+    chaos = Chaos(seed)
+    server, ledger = chaos.server(), SlowLedger(chaos.jitter.choice([0.0, 0.02, 1.0]))
+    server.idempotency = False
+    async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
+        for number in range(40):
+            client.submit(f"p{number}", key=f"k{number}")
+        await asyncio.sleep(chaos.jitter.uniform(0, 30))
+    for _ in range(3):
+        async with left_by_error(FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger)) as client:
+            client.resume()
+            await asyncio.sleep(chaos.jitter.expovariate(1 / 30))
+    async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
+        await asyncio.gather(*await resumed(client), return_exceptions=True)
+    paid = Counter(task.body["prompt"] for task in server.tasks.values())
+    records = {f"p{number}": ledger._records[f"k{number}"] for number in range(40)}
+    assert max(paid.values()) == 1
+    assert {record.status for record in records.values()} <= {JobStatus.COMPLETED, JobStatus.UNKNOWN}
+    assert all(prompt in paid for prompt, record in records.items() if record.status is JobStatus.COMPLETED)
+    unknown = [record for record in records.values() if record.status is JobStatus.UNKNOWN]
+    assert unknown or not chaos.share
+    assert all(repr(record.key) in record.error and "--retry-unknown" in record.error for record in unknown)
+    sent = len(server.posts)
+    async with FakeClient(server, tmp_path, retry=PATIENT, ledger=ledger) as client:
+        assert not await resumed(client)
+    assert len(server.posts) == sent
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -61,6 +61,8 @@ class Host:
 
     async def api(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle a request to the API."""
+        if request.path == "/v1/model-schema":
+            return web.json_response({"error": {"message": "page not found", "type": "x"}}, status=404)
         if request.path == "/v1/videos/generations":
             self.posts += 1
             return web.json_response({"code": 200, "data": [{"task_id": f"task_{self.posts}"}]})

@@ -38,7 +38,7 @@ class Batch:
     folder: Path
     jobs: int
     chains: int = 0
-    ambiguous: str = "retry"
+    ambiguous: str = "auto"
     per_minute: float | None = None
     has_webhooks: bool = False  # each run but the first has another webhook address
     runs: int = 0
@@ -134,10 +134,11 @@ async def kill_repeatedly(batch: Batch, *, kills: int, seed: int, max_seconds: f
 
 
 async def _long_form(options: argparse.Namespace) -> None:
-    settings = {"max_in_flight": options.max_in_flight, "cdn_rate": options.cdn_rate, "idempotency": not options.hold}
+    settings = {"max_in_flight": options.max_in_flight, "cdn_rate": options.cdn_rate}
+    settings |= {"idempotency": not options.ignore_keys}
     with tempfile.TemporaryDirectory(dir=options.dir) as folder:
         async with sandbox(**settings, latency=options.latency, seed=options.seed) as server:
-            ambiguous = "hold" if options.hold else "retry"
+            ambiguous = options.ambiguous
             jobs = options.jobs - options.chains
             batch = Batch(server.base_url, Path(folder) / "clips", jobs, options.chains, ambiguous, options.per_minute)
             kills = {"kills": options.kills, "seed": options.seed, "max_seconds": options.max_seconds}
@@ -183,8 +184,7 @@ if __name__ == "__main__":
     parser.add_argument("--max-in-flight", type=int, default=20)
     parser.add_argument("--latency", type=float, default=0.3)
     parser.add_argument("--cdn-rate", type=float, default=150_000)
-    parser.add_argument(
-        "--hold", action="store_true", help="the server ignores idempotency keys, and nothing is resent"
-    )
+    parser.add_argument("--ambiguous", choices=["auto", "retry", "hold"], default="auto")
+    parser.add_argument("--ignore-keys", action="store_true", help="the server ignores idempotency keys")
     parser.add_argument("--dir", help="folder for the clips of this run")
     asyncio.run(_long_form(parser.parse_args()))

@@ -15,7 +15,7 @@ from omni_async import Limits, OmniClient, Polling, Retry
 
 async def main(options: dict[str, Any]) -> dict[str, Any]:
     """Submit all jobs and wait for them. Return `{key: [status, class of the outcome, outcome]}` and the submits."""
-    retry = Retry(wait_initial=0.05, wait_max=0.5, ambiguous=options.get("ambiguous", "retry"))
+    retry = Retry(wait_initial=0.05, wait_max=0.5, ambiguous=options.get("ambiguous", "auto"))
     polling = Polling(min_interval=0.2, max_interval=1.0)
     client = OmniClient(
         "sk-driver",

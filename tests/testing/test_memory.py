@@ -64,7 +64,7 @@ def test_every_fault_occurs_once_and_nothing_is_paid_twice(name: str, tmp_path: 
 
 def test_a_server_without_idempotency_bills_a_resend_and_the_assertion_reports_it(tmp_path: Path) -> None:
     """Without idempotency a lost response leads to a second task, and `assert_paid_once` reports it."""
-    server = MemoryServer(idempotency=False)
+    server = MemoryServer(idempotency=False, declare_idempotency=True)  # a client would not resend else
     server.script("submit", ["drop_after"])
 
     async def work() -> None:

@@ -48,7 +48,7 @@ async def test_a_fault_is_switched_on_and_off(shared: SandboxThread, make_client
 @pytest.mark.slow
 async def test_assertion_messages_name_prompts_tasks_and_keys(tmp_path: Path) -> None:
     """Each assertion passes when all is right; otherwise its message says what is wrong."""
-    with SandboxThread(idempotency=False) as sandbox:
+    with SandboxThread(idempotency=False, declare_idempotency=True) as sandbox:
         async with client_factory(sandbox, tmp_path)() as client:
             await client.submit("a hen")
             sandbox.assert_paid_once()
