@@ -65,7 +65,8 @@ async def test_markers_choose_the_settings_and_messages_name_what_was_paid_twice
     (tmp_path / "test_it.py").write_text(
         dedent("""
         import asyncio, pytest
-        pytestmark = pytest.mark.omni_sandbox(idempotency=False, declare_idempotency=True, api_key="sk-mine", median=5.0)
+        settings = {"idempotency": False, "declare_idempotency": True, "api_key": "sk-mine", "median": 5.0}
+        pytestmark = pytest.mark.omni_sandbox(**settings)
 
         @pytest.mark.omni_sandbox(median=0.02)
         def test_twice(omni_sandbox, omni_client):
