@@ -32,6 +32,12 @@ _FACT_NAME = "webhook"
 # waits no longer than this for the answer, so more would help no genuine call; half would still be ample for 1,000
 # bytes.
 _READ_TIMEOUT = 10.0
+# Seconds for which the rest of a rejected body is skipped before the connection is closed. At half, slow callers miss
+# the answer; at double, a forged call holds its connection for longer.
+_SKIP_TIMEOUT = 1.0
+# Calls whose bodies are read at the same time; more get 503, and the API calls again. Each may use `MAX_BODY_BYTES`.
+# At half, a burst of genuine calls is put off; at double, callers who know the path may use 8 MB.
+_MAX_BEING_READ = 64
 
 _log = logging.getLogger(__name__)
 
@@ -126,14 +132,22 @@ def create_application(webhook: WebhookReceiver) -> Application:
     """Return an aiohttp.web sub-application that answers `POST /<secret>/callback`."""
     from aiohttp import web  # noqa: PLC0415 - importing the server takes time that only users of webhooks should spend
 
+    being_read: set[object] = set()  # the connections of calls
+
     async def callback(request: web.Request) -> web.Response:
         status = webhook.authorize(request.match_info["secret"])
+        if status is None and len(being_read) >= _MAX_BEING_READ:
+            status = 503
         if status is None:
-            body = await _read(request)
+            being_read.add(request.protocol)
+            try:
+                body = await _read(request)
+            finally:
+                being_read.discard(request.protocol)
             status = webhook.handle_call(body) if isinstance(body, bytes) else body
         response = web.Response(status=status)
         if not request.content.at_eof():
-            response.force_close()  # the rest of the body would be read before the next request on this connection
+            await _send_and_close(request, response)
         return response
 
     app = web.Application()
@@ -156,6 +170,24 @@ async def _read(request: web.Request) -> bytes | int:
                     return 413
     except TimeoutError:
         return 408
-    except RequestPayloadError:
+    except (RequestPayloadError, ConnectionError) as error:  # not what its headers say, or the caller is gone
+        _log.debug("the body of a webhook call could not be read: %s", type(error).__name__)
         return 400
     return bytes(body)
+
+
+async def _send_and_close(request: web.Request, response: web.Response) -> None:
+    """Answer a call whose body was not read to its end, and close its connection.
+
+    The server around this application would read the rest for as long as it likes, and log one that it cannot decode
+    as a fault of the program. Some is read here, because a caller may miss an answer that comes while it sends.
+    """
+    response.force_close()
+    with suppress(Exception):  # the caller is gone, or the rest cannot be decoded: there is nobody to tell
+        await response.prepare(request)
+        await response.write_eof()
+        if "Content-Encoding" not in request.headers:  # decoding costs more than it is worth
+            async with asyncio.timeout(_SKIP_TIMEOUT):
+                async for _ in request.content.iter_any():
+                    pass
+    request.protocol.force_close()
