@@ -215,7 +215,7 @@ def _as_payment_required(error: APIError) -> APIError:
     if not _is_out_of_credit(error):
         return error
     return PaymentRequired(
-        str(error),
+        str(error).removesuffix(error.remedy) + PaymentRequired.remedy,
         status=error.status,
         code=error.code,
         type=error.type,
@@ -245,14 +245,12 @@ def classify_upload(response: Response | TransportError, *, now: float, operatio
 def upload_retry_timeout(outcome: SubmitOutcome, retry: Retry) -> float:
     """Return for how many seconds an upload with this outcome is retried: 0 if it was definitely refused."""
     match outcome:
-        case SubmitOutcome.AMBIGUOUS | SubmitOutcome.UNREADABLE | SubmitOutcome.NOT_SENT | SubmitOutcome.INDETERMINATE:
-            return retry.timeout
-        case SubmitOutcome.NO_CHANNEL:
-            return retry.timeout
         case SubmitOutcome.RETRY_LATER:
             return give_up_after(retry)
-        case _:
+        case SubmitOutcome.ACCEPTED | SubmitOutcome.REJECTED | SubmitOutcome.STOP_ALL | SubmitOutcome.NO_MODEL:
             return 0.0
+        case _:
+            return retry.timeout
 
 
 class CheckOutcome(Enum):

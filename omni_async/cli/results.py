@@ -66,7 +66,9 @@ async def wait_for_result(job: Job, folder: Path, line: int = 0) -> JobResult:
         await job
     except (OmniError, ClientClosed) as job_error:
         error = job_error
-    is_final = error is None or isinstance(error, (NotFound, KeyReused))
+    # Without a task, "not found" is about the model, which may be offered again.
+    is_gone = isinstance(error, NotFound) and job.task_id is not None
+    is_final = error is None or is_gone or isinstance(error, KeyReused)
     return JobResult(
         key=job.key,
         line=line,
@@ -98,6 +100,7 @@ class RunTotals:
         self.failed: int = 0  # without the unknown ones
         self.failures: list[JobResult] = []
         self.reason: str = ""  # the first error of an unfinished job
+        self.has_unsent: bool = False  # submissions of a job stopped before it was sent
         self._completed_before = completed_before
 
     def add(self, result: JobResult) -> None:
@@ -107,6 +110,7 @@ class RunTotals:
             self.already_complete += result.key in self._completed_before
         elif result.is_unfinished:
             self.reason = self.reason or result.error
+            self.has_unsent = self.has_unsent or result.status is JobStatus.WAITING
         else:
             is_unknown = result.status is JobStatus.UNKNOWN
             self.unknown += is_unknown

@@ -139,7 +139,7 @@ class Run:
         reason = describe(client.stop_error) if client.stop_error else self._totals.reason
         return RunSummary(
             exit_status=status,
-            is_stopped=bool(client.stop_error or self._output.stdout_error),
+            is_stopped=bool(client.stop_error or self._output.stdout_error or self._totals.has_unsent),
             is_cost_limit=isinstance(client.stop_error, CostLimitReached),
             is_sandbox=self._server.sandbox,
             reason=self._output.stdout_error or reason,

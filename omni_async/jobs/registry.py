@@ -242,8 +242,8 @@ class JobRegistry:
         """Resolve a job whose submit stays ambiguous. With `is_key_spent`, resending the same key tells no more."""
         text = (
             f"job {job.key!r}: it is unknown whether the server accepted (and billed) it: {reason}. It was sent "
-            f"{job.record.submits} time(s) and is not sent again automatically. Check the account's usage, then submit "
-            "it again if need be: client.resubmit(key), or the same command with --retry-unknown"
+            f"{job.record.submits} time(s) and is not sent again automatically. Check the account's usage, then use "
+            "client.resubmit(key) or --retry-unknown if it was not accepted"
         )
         key = "" if is_key_spent else job.record.idempotency_key
         facts = {"error": text, "finished_at": self.clock.wall(), "idempotency_key": key}

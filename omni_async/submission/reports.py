@@ -22,11 +22,16 @@ if TYPE_CHECKING:
 # Failures in a row before the user is told. One is common, and is over before anyone would have read about it.
 _FAILURES = 2
 
+_RETRYING = "retrying for {timeout:g} s"
 _WHAT_HAPPENS = {
-    SubmitOutcome.NOT_SENT: "the server is unreachable, retrying for {timeout:g} s",
-    SubmitOutcome.NO_CHANNEL: "the server has no channel for a model just now, retrying for {timeout:g} s",
-    SubmitOutcome.AMBIGUOUS: "submits fail and may have been accepted; what becomes of their jobs is decided by "
-    "Retry(ambiguous={ambiguous!r}), and one that is resent is retried for {timeout:g} s",
+    SubmitOutcome.NOT_SENT: f"the server is unreachable, {_RETRYING}",
+    SubmitOutcome.NO_CHANNEL: f"the server has no channel for a model just now, {_RETRYING}",
+    SubmitOutcome.AMBIGUOUS: "submits fail, and each may have been accepted",
+}
+_WHAT_HAPPENS_NEXT = {
+    "auto": "each is resent for {timeout:g} s if the server honours idempotency keys, else its job becomes unknown",
+    "retry": "each is resent for {timeout:g} s",
+    "hold": "their jobs become unknown",
 }
 
 _log = logging.getLogger(__name__)
@@ -81,8 +86,9 @@ class SubmitReports:
         cause = (result.outcome, type(result.error), getattr(result.error, "status", None))
         if cause not in self._announced and (self._failures >= _FAILURES or result.outcome is SubmitOutcome.NOT_SENT):
             self._announced.add(cause)
-            text = text.format(timeout=self._retry.timeout, ambiguous=self._retry.ambiguous)
-            _log.warning("%s: %s", text, result.error)
+            if result.outcome is SubmitOutcome.AMBIGUOUS:
+                text = f"{text}; {_WHAT_HAPPENS_NEXT[self._retry.ambiguous]}"
+            _log.warning("%s: %s", text.format(timeout=self._retry.timeout), result.error)
 
     def _on_understood(self, now: float) -> None:
         if self._announced:

@@ -136,11 +136,6 @@ class Submitter:
         for job in [job for job in self._unsent() if job.record.model == model]:
             self.resolve(job, error)
 
-    @property
-    def model_error(self) -> OmniError | None:
-        """Why the jobs of a model stopped, although others continue; None if none did."""
-        return next(iter(self._models.stopped.values()), None)
-
     def resume(self) -> None:
         """Submit again after a stop, with the whole give-up timeout ahead."""
         self.stop_error = None
