@@ -68,16 +68,21 @@ class ApiQueries:
         return await self._query(f"model {model}", lambda: self._transport.get(path), parse_schema)
 
     async def declared_key_support(self, model: str) -> KeySupport | None:
-        """Return what the server declares about idempotency keys, asked once; None if it could not be asked."""
+        """Return what the server declares about idempotency keys, asked once; None if it gave no usable answer.
+
+        Raise `TransportError` if it could not be reached.
+        """
         try:
             response = await self._transport.get(_schema_path(model))
-        except TransportError:
+        except TransportError as error:
+            if not error.sent:
+                raise
             return None
         schema = parse_schema(response)
         if schema is not None:
             return declared_support(schema)
-        error = parse_error(response, now=self._clock.wall(), operation=f"model {model}")
-        return None if isinstance(error, (ServerError, RateLimited)) else KeySupport()  # it has no schema to declare it
+        refusal = parse_error(response, now=self._clock.wall(), operation=f"model {model}")
+        return None if isinstance(refusal, (ServerError, RateLimited)) else KeySupport()  # it has no schema to declare it
 
     async def _query(
         self, operation: str, send: Callable[[], Awaitable[Response]], parse: Callable[[Response], _T | None]

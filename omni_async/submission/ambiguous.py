@@ -80,11 +80,16 @@ class AmbiguousSubmits:
         return reason
 
     async def reason_to_hold(self, job: JobState) -> str | None:
-        """Return why a job whose turn has come is not resent after all; None if it is."""
+        """Return why a job whose turn has come is not resent after all; None if it is.
+
+        Raise `TransportError` if that depends on the server, which cannot be reached.
+        """
         attempts = self._attempts[job]
         if attempts.is_interrupted:
-            attempts.is_interrupted = False
             reason = await self._reason_not_to_resend(job)
+            if reason is not None and self._retry.ambiguous == "auto" and self._keys.unreachable is not None:
+                raise self._keys.unreachable.with_traceback(None)
+            attempts.is_interrupted = False
             return reason and f"it was being sent when an earlier run ended; {reason}"
         return reason_not_to_resend("retry", self._keys.of(job.record.model), self._key_age(job))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ..api.idempotency import KeySupport
+from ..errors import TransportError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -25,7 +26,8 @@ _FACT = "idempotency"  # the name of the fact in the store
 class ServerKeySupport:
     """What one server has declared and shown, by model.
 
-    `ask_server(model)` returns what the server declares now, or None if it could not be asked.
+    `ask_server(model)` returns what the server declares now, or None if it gave no usable answer. It may raise
+    `TransportError` if the server cannot be reached.
     """
 
     def __init__(self, store: JobStore, server: str, ask_server: Callable[[str], Awaitable[KeySupport | None]]) -> None:
@@ -35,6 +37,7 @@ class ServerKeySupport:
         self._models: dict[str, KeySupport] = {}
         self._answered: set[str] = set()  # models of which the server has said in this run what it declares
         self._queries: dict[str, anyio.Event] = {}  # queries in progress
+        self.unreachable: TransportError | None = None  # why the last query did not reach the server
 
     async def load(self) -> None:
         """Read what earlier runs have learned. Raise `LedgerError`."""
@@ -63,8 +66,12 @@ class ServerKeySupport:
 
     async def _query(self, model: str) -> None:
         done = self._queries[model] = anyio.Event()
+        self.unreachable = None
         try:
             declared = await self._ask_server(model)
+        except TransportError as error:
+            self.unreachable = error
+        else:
             if declared is not None:
                 self._answered.add(model)
                 self._record(model, replace(declared, shown=self.of(model).shown))

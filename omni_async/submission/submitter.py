@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ..api.outcomes import SubmitOutcome, SubmitResult
-from ..errors import LedgerError, OmniError, with_prefix
+from ..errors import LedgerError, OmniError, TransportError, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import cost_limit_reached
 from ..ratelimit.adaptive import AdaptiveRateLimiter
@@ -257,6 +257,8 @@ class Submitter:
                 self.requeue(job)
                 return
             result = await self._sender.send(job, self._outstanding[job], on_sent, is_resend=is_resend)
+        except TransportError as error:  # the server could not be asked whether it honours idempotency keys
+            result = SubmitResult(SubmitOutcome.NOT_SENT, error=error, applies_to_all=True)
         finally:
             if result is None and self._outstanding[job].is_sent:  # the POST was cut short, and may have arrived
                 result = SubmitResult(SubmitOutcome.AMBIGUOUS)

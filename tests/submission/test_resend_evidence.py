@@ -13,7 +13,18 @@ from omni_async import APIError, JobStatus, Retry, SubmitOutcomeUnknown, Transpo
 from omni_async.api.idempotency import DEFAULT_RETENTION, KeySupport, declared_support, reason_not_to_resend
 from omni_async.jobs.records import JobRecord
 from omni_async.ledger import MemoryJobStore
-from tests.support.fakes import EPOCH, HTML, FakeClient, Fault, Post, Server, left_by_error, response, script
+from tests.support.fakes import (
+    EPOCH,
+    HTML,
+    FakeClient,
+    Fault,
+    Post,
+    Server,
+    left_by_error,
+    not_sent,
+    response,
+    script,
+)
 from tests.support.resuming import resumed
 from tests.support.submitting import outcomes
 
@@ -186,6 +197,29 @@ async def test_a_row_left_submitting_is_resent_only_with_evidence(
     assert isinstance(result, SubmitOutcomeUnknown) is not is_declared
     assert is_declared or ("earlier run" in str(result) and "--retry-unknown" in str(result))
     assert len(server.posts) == posts
+
+
+async def test_a_row_left_submitting_waits_until_the_server_can_be_asked(tmp_path: Path) -> None:
+    """While it is unreachable, nothing is known; afterwards its declaration decides."""
+    server, ledger = SchemaServer([not_sent()] * 5), MemoryJobStore()
+    ledger.insert(interrupted_row(60))
+    async with FakeClient(server, tmp_path, ledger=ledger) as client:
+        [result] = await outcomes(await resumed(client))
+    assert not isinstance(result, BaseException)
+    assert not server.schema_script
+    assert len(server.posts) == 1
+
+
+async def test_a_row_left_submitting_stays_so_if_the_server_remains_unreachable(tmp_path: Path) -> None:
+    """The next run may decide on it."""
+    server, ledger = SchemaServer([not_sent()] * 1000), MemoryJobStore()
+    ledger.insert(interrupted_row(60))
+    async with FakeClient(server, tmp_path, ledger=ledger, retry=Retry(timeout=60)) as client:
+        [result] = await outcomes(await resumed(client))
+    assert isinstance(result, TransportError)
+    record = await ledger.find("old")
+    assert record is not None
+    assert (record.status, record.submits, len(server.posts)) == (JobStatus.SUBMITTING, 1, 0)
 
 
 async def test_an_unknown_job_is_resent_under_its_old_key_if_the_user_asks(tmp_path: Path) -> None:
