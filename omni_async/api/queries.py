@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import anyio
 
-from ..errors import RateLimited, ServerError, TransportError
+from ..errors import APIError, InvalidRequest, NotFound, RateLimited, ServerError, TransportError
 from ..ratelimit.backoff import retry_delay
 from .error_parsing import parse_error, parse_retry_after
 from .idempotency import KeySupport, declared_support
@@ -82,7 +82,8 @@ class ApiQueries:
         if schema is not None:
             return declared_support(schema)
         refusal = parse_error(response, now=self._clock.wall(), operation=f"model {model}")
-        return None if isinstance(refusal, (ServerError, RateLimited)) else KeySupport()  # it has no schema to declare it
+        # A server without schemas declares nothing. One that refuses this key, or is busy, has not answered.
+        return KeySupport() if type(refusal) in {APIError, InvalidRequest, NotFound} else None
 
     async def _query(
         self, operation: str, send: Callable[[], Awaitable[Response]], parse: Callable[[Response], _T | None]

@@ -154,8 +154,10 @@ async def test_the_retention_that_is_declared_ends_resends(tmp_path: Path) -> No
         ([response(404, {"error": {"message": "no page", "type": "x"}}), None], 1),
         ([response(200, b"<html>"), None], 1),
         ([TransportError("reset"), None], 2),
+        ([response(402, {"error": {"message": "no credit", "type": "payment_required"}}), None], 2),
+        ([response(429, b""), None], 2),
     ],
-    ids=["never answered", "answered when asked again", "no such page", "another page", "reset once"],
+    ids=["never answered", "answered when asked again", "no such page", "another page", "reset", "402", "429"],
 )
 async def test_the_server_is_asked_again_once_if_it_could_not_answer(
     tmp_path: Path, answers: list[Fault], posts: int
