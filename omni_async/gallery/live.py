@@ -184,6 +184,8 @@ class LivePage:
 
     def _add_poster(self, clip: str) -> bool:
         """Make the poster of a clip, in a thread. Return False if there is one already, or if none can be made."""
+        if (self._folder / clip).is_symlink():  # its poster would show what is in a file elsewhere
+            return False
         return self._posters.find(clip) is None and self._posters.make(clip) is not None
 
     async def _find_job(self, clip: str) -> str | None:

@@ -203,6 +203,10 @@ async def test_a_clip_that_was_replaced_by_a_link_is_not_served(sandbox: Sandbox
         (folder / "b.mp4").unlink()
         (folder / "b.mp4").symlink_to(secret / "b.mp4")
         assert (await get(address, "b.mp4"))[0] == 404
+        (folder / "b.mp4").unlink()
+        (folder / "b.mp4").symlink_to(folder / "a.mp4")
+        assert (await get(address, ".posters/b.mp4.jpg"))[0] == 404
+        assert not (folder / ".posters" / "b.mp4.jpg").exists()
         (folder / ".posters" / "a.mp4.jpg").unlink()
         (folder / ".posters" / "a.mp4.jpg").symlink_to(secret / "a.mp4.jpg")
         assert (await get(address, ".posters/a.mp4.jpg"))[0] == 404
