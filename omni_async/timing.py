@@ -1,4 +1,7 @@
-"""`Clock` reads the time; `WakeEvent` waits for an event or for a time. Every stage of a job uses both."""
+"""`Clock` reads the time; `WakeEvent` waits for an event or for a time. Every stage of a job uses both.
+
+`raise_if_cancelled` tells a cancellation from a fault that looks like one.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,17 @@ class Clock:
     def wall(self) -> float:
         """Return the wall-clock time in unix seconds. It may jump, but it means the same in the next process."""
         return time.time()
+
+
+def raise_if_cancelled(error: BaseException) -> None:
+    """Raise an error if it cancels the running asyncio task.
+
+    A `CancelledError` may also come out of what the task has called, without anybody having cancelled the task: a
+    library that cancels a task of its own leaks it. That is a fault like any other.
+    """
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        raise error
 
 
 class WakeEvent:

@@ -6,6 +6,7 @@ so that `OmniClient.submit` need not.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from ..jobs.failures import error_from_record, key_reused, unreadable_request_er
 from ..jobs.job import JobState
 from ..jobs.lifecycle import TRANSITIONS, JobStatus
 from ..jobs.store import queued
-from ..timing import WakeEvent
+from ..timing import WakeEvent, raise_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -129,7 +130,8 @@ class Dispatcher:
     async def _admit(self, admission: _Admission) -> None:
         try:
             await self._find_and_route(admission)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            raise_if_cancelled(error)
             self._registry.fail_unexpectedly(admission.job, error, "admitted")
 
     async def _find_and_route(self, admission: _Admission) -> None:

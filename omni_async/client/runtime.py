@@ -10,7 +10,7 @@ import json
 import logging
 import os
 import sys
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,6 @@ import anyio.lowlevel
 
 from ..api.queries import ApiQueries
 from ..downloads.downloader import Downloader
-from ..errors import LedgerError
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..jobs.store import OUTPUT_DIR
@@ -34,7 +33,7 @@ from .dispatcher import Dispatcher
 from .forecast import Forecast, Workload, seconds_left
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from anyio.abc import TaskGroup
 
@@ -293,7 +292,7 @@ class ClientRuntime:
             if self._counts_cost:
                 await self.registry.read_spending()
             await self._record_output_dir()
-        except LedgerError as error:
+        except Exception as error:  # noqa: BLE001 - mostly `LedgerError`; whatever it is, `open` raises it
             self.failure = error
         else:
             await self._run_stages()
@@ -334,15 +333,21 @@ class ClientRuntime:
 
     async def _shut_down(self) -> None:
         self.is_closed = True
-        self._webhook.close()
         _log.debug("closing, with %d job(s) unfinished", len(self.registry.live()))
-        self.registry.close("the client failed" if self.failure else "the client was closed", self.failure)
-        self._saved_limits.save(at_last=True)
+        reason = "the client failed" if self.failure else "the client was closed"
+        # Each step is taken although another one failed: no waiter may hang, and what is recorded must get to disk.
+        with _logged_failure():
+            self._webhook.close()
+        with _logged_failure():
+            self.registry.close(reason, self.failure)
+        with _logged_failure():
+            self._saved_limits.save(at_last=True)
         with anyio.move_on_after(10, shield=True):
-            await self._transport.aclose()
+            with _logged_failure():
+                await self._transport.aclose()
             try:
                 await self._ledger.aclose()
-            except LedgerError as error:
+            except Exception as error:  # noqa: BLE001 - mostly `LedgerError`; whatever it is, the block raises it
                 self.failure = self.failure or error
 
     # What passes between the stages
@@ -369,6 +374,15 @@ class ClientRuntime:
 
     def _on_task_finished(self, job: JobState) -> None:
         self.dispatcher.download(job)
+
+
+@contextmanager
+def _logged_failure() -> Iterator[None]:
+    """Log an exception of one step of closing a client."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - whatever it is, the other steps follow
+        _log.exception("a step of closing the client failed")
 
 
 def _first_of(errors: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -5,6 +5,7 @@ Used by the runtime of a client: the poller and the dispatcher give it jobs.
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections import deque
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ import anyio
 
 from ..errors import DownloadError, LedgerError
 from ..jobs.lifecycle import JobStatus
-from ..timing import WakeEvent
+from ..timing import WakeEvent, raise_if_cancelled
 from .download import ClipDownload, DownloadCancelled, DownloadContext, download_failed
 from .slots import DownloadSlots
 
@@ -82,7 +83,8 @@ class Downloader:
                 await self._registry.persist(self._registry.transition(job, JobStatus.DOWNLOADING, paths=()))
             if job.status is JobStatus.DOWNLOADING:
                 await self._download_all(job, slot)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            raise_if_cancelled(error)
             self._registry.fail_unexpectedly(job, error, "downloaded")
         finally:
             slot.release()
@@ -113,7 +115,8 @@ class Downloader:
             error = download_failed(job, self._clips.root, str(failure))
         except DownloadError as failure:
             error = failure
-        except Exception as failure:  # noqa: BLE001 - whatever it is, it ends this job and no other
+        except (Exception, asyncio.CancelledError) as failure:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            raise_if_cancelled(failure)
             self._registry.log_unexpected(job, failure, "downloaded")
             error = download_failed(job, self._clips.root, f"unexpected {type(failure).__name__}: {failure}")
         if job.done():  # it was cancelled after the last byte

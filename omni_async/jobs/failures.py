@@ -41,7 +41,7 @@ def unreadable_request_error(job: JobState) -> JobError | None:
     return None
 
 
-def unexpected_error(job: JobState, error: Exception, doing: str) -> JobError:
+def unexpected_error(job: JobState, error: BaseException, doing: str) -> JobError:
     """Return the error of a job that an unexpected exception has ended; `doing` is what was being done with it."""
     task = f" (task {job.task_id})" if job.task_id else ""
     text = f"job {job.key!r}{task}: unexpected {type(error).__name__} while it was being {doing}: {error}"

@@ -13,6 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClientClosed, JobCancelled, JobError, LedgerError, OmniError, ParentFailed, SubmitOutcomeUnknown
+from ..timing import raise_if_cancelled
 from .emitter import EventEmitter
 from .exception_log import ExceptionLog
 from .failures import unexpected_error
@@ -159,7 +160,8 @@ class JobRegistry:
             if self.on_store_failure is not None:
                 self.on_store_failure(error)
             return False
-        except Exception as error:  # noqa: BLE001 - one row that the store cannot take; the job itself goes on
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - one row that the store cannot take
+            raise_if_cancelled(error)
             self._unexpected.report(error, "a change of one job could not be recorded; the job continues")
             return False
         return True
@@ -250,11 +252,11 @@ class JobRegistry:
         await self.persist(self.transition(job, JobStatus.UNKNOWN, **facts))
         self.resolve(job, SubmitOutcomeUnknown(text, key=job.key))
 
-    def fail_unexpectedly(self, job: JobState, error: Exception, doing: str) -> None:
+    def fail_unexpectedly(self, job: JobState, error: BaseException, doing: str) -> None:
         """End one job after an exception that nothing else handles. In the store it stays as it is, to be resumed."""
         self.resolve(job, self.log_unexpected(job, error, doing))
 
-    def log_unexpected(self, job: JobState, error: Exception, doing: str) -> JobError:
+    def log_unexpected(self, job: JobState, error: BaseException, doing: str) -> JobError:
         """Log an exception that nothing else handles, once and with its traceback; return it as an error of the job."""
         self._unexpected.report(error, "job %r: unexpected error while it was being %s", job.key, doing)
         return unexpected_error(job, error, doing)

@@ -7,6 +7,7 @@ several processes share a store, it may reject a decision, with `LedgerFenced`, 
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -105,14 +106,14 @@ def queued(call: Callable[[_A], Awaitable[_T]], argument: _A) -> Awaitable[_T]:
     """Call a method of a store. What it raises at the call, although no store should, is raised when it is awaited."""
     try:
         return call(argument)
-    except Exception as error:  # noqa: BLE001 - one row must not end the other jobs
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - one row must not end the other jobs
         return _Failed(error)
 
 
 class _Failed:
     """An awaitable that raises."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self._error = error
 
     def __await__(self) -> Generator[None, None, Any]:

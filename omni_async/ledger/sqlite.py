@@ -6,13 +6,15 @@ the slower the disk, the larger the groups, so that 200 concurrent writers cost 
 of calls is the order in the file.
 
 If a group cannot be committed (a full disk), its operations raise `LedgerError`. Its `save`s are repeated with every
-group that follows: what has been paid for is recorded as soon as there is space again.
+group that follows: what has been paid for is recorded as soon as there is space again. If only the row of one job is
+at fault, the others are committed without it, and its operation raises what was wrong with it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -24,7 +26,6 @@ from .open_files import OpenFiles
 from .schema import cannot_open, open_to_write
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Generator
     from pathlib import Path
 
@@ -35,6 +36,20 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+
+# What is wrong with the values of a row, and not with the file or the disk: text that is not Unicode, a number that is
+# too large, a row that nobody could have written.
+_ROW_FAULTS = (
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    RuntimeError,  # also `RecursionError`, and a file name that is not to be had
+    sqlite3.InterfaceError,
+    sqlite3.DataError,
+    sqlite3.IntegrityError,
+    sqlite3.ProgrammingError,  # a value of a type that SQLite does not have
+)
 
 _log = logging.getLogger(__name__)
 
@@ -61,7 +76,7 @@ class SqliteJobStore:
 
     def insert(self, record: JobRecord) -> _Operation[JobRecord | None]:
         """Record a new job, or return the record that has the same key or task already."""
-        return self._add(_Operation(lambda db: rows.insert(db, record)))
+        return self._add(_Operation(lambda db: rows.insert(db, record), is_of_one_job=True))
 
     def save(self, record: JobRecord) -> _Operation[None]:
         """Record a job's present state."""
@@ -73,11 +88,11 @@ class SqliteJobStore:
 
     def find(self, key: str) -> _Operation[JobRecord | None]:
         """Return the record of a key."""
-        return self._add(_Operation(lambda db: rows.find(db, key)))
+        return self._add(_Operation(lambda db: rows.find(db, key), is_of_one_job=True))
 
     def claim_filename(self, key: str, index: int) -> _Operation[str]:
         """Return the file name of video number `index` of a job."""
-        return self._add(_Operation(lambda db: rows.claim_filename(db, key, index)))
+        return self._add(_Operation(lambda db: rows.claim_filename(db, key, index), is_of_one_job=True))
 
     def unfinished(self, after: int = 0, limit: int = 1000) -> _Operation[RecordPage]:
         """Return the next jobs with something left to do, oldest first."""
@@ -93,15 +108,15 @@ class SqliteJobStore:
 
     def find_upload(self, server: str, digest: str) -> _Operation[Upload | None]:
         """Return the last upload of a content to a server."""
-        return self._add(_Operation(lambda db: rows.find_upload(db, server, digest)))
+        return self._add(_Operation(lambda db: rows.find_upload(db, server, digest), is_of_one_job=True))
 
     def save_upload(self, server: str, digest: str, upload: Upload) -> _Operation[None]:
         """Record an upload."""
-        return self._add(_Operation(lambda db: rows.save_upload(db, server, digest, upload)))
+        return self._add(_Operation(lambda db: rows.save_upload(db, server, digest, upload), is_of_one_job=True))
 
     def forget_upload(self, url: str) -> _Operation[None]:
         """Delete an upload by its URL."""
-        return self._add(_Operation(lambda db: rows.forget_upload(db, url)))
+        return self._add(_Operation(lambda db: rows.forget_upload(db, url), is_of_one_job=True))
 
     def set_fact(self, name: str, value: str) -> _Operation[None]:
         """Record a fact under a name, replacing the previous one."""
@@ -192,19 +207,28 @@ class SqliteJobStore:
             _log.debug("%s was written after its event loop had closed", self.path)
 
     def _commit(self, group: _CommitGroup) -> None:
+        """Commit a group, and the saves that failed before. What is wrong with one row keeps no other from the disk."""
+        operations = [*self._unsaved.values(), *group.operations]
+        while (faulty := self._try_to_commit(operations)) is not None:
+            operations.remove(faulty)
+        self._unsaved.clear()
+
+    def _try_to_commit(self, operations: list[_Operation[Any]]) -> _Operation[Any] | None:
+        """Commit all, or nothing: then return the operation whose own fault that is. Any other fault is raised."""
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
-            for save in self._unsaved.values():
-                save.carry_out(db)
-            for operation in group.operations:
+            for operation in operations:
                 operation.carry_out(db)
+                if operation.fault is not None:
+                    db.execute("ROLLBACK")
+                    return operation
             db.execute("COMMIT")
         except BaseException:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        self._unsaved.clear()
+        return None
 
 
 class _CommitGroup:
@@ -232,17 +256,24 @@ class _CommitGroup:
 class _Operation(Generic[_T]):
     """One operation; awaiting it gives its result, once its group is on disk."""
 
-    __slots__ = ("_value", "_work", "group")
+    __slots__ = ("_is_of_one_job", "_value", "_work", "fault", "group")
 
     group: _CommitGroup
     _value: _T
 
-    def __init__(self, work: Callable[[sqlite3.Connection], _T]) -> None:
+    def __init__(self, work: Callable[[sqlite3.Connection], _T], *, is_of_one_job: bool = False) -> None:
         self._work = work
+        self._is_of_one_job = is_of_one_job
+        self.fault: Exception | None = None  # why it cannot be carried out, whatever else happens
 
     def carry_out(self, db: sqlite3.Connection) -> None:
-        """Do the work, within a transaction."""
-        self._value = self._work(db)
+        """Do the work, within a transaction. If it concerns one job and its row is at fault, set `fault` instead."""
+        try:
+            self._value = self._work(db)
+        except _ROW_FAULTS as error:
+            if not self._is_of_one_job:
+                raise
+            self.fault = error
 
     async def settled(self) -> None:
         """Wait until the group is on disk, or has failed."""
@@ -257,6 +288,8 @@ class _Operation(Generic[_T]):
         if self.group.error is not None:
             # Without its traceback: the tracebacks of all tasks that await the group would add up.
             raise self.group.error.with_traceback(None)
+        if self.fault is not None:
+            raise self.fault
         return self._value
 
 
@@ -266,7 +299,7 @@ class _Save(_Operation[None]):
     __slots__ = ("key",)
 
     def __init__(self, key: str, work: Callable[[sqlite3.Connection], None]) -> None:
-        super().__init__(work)
+        super().__init__(work, is_of_one_job=True)
         self.key = key
 
 

@@ -88,7 +88,7 @@ class OutcomeRecorder:
         await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
         self._registry.resolve(job, error)
 
-    def end_unexpectedly(self, job: JobState, error: Exception) -> None:
+    def end_unexpectedly(self, job: JobState, error: BaseException) -> None:
         """End a job after an exception that nothing else handles; in the store it stays as it is, to be resumed."""
         if job.status is JobStatus.RUNNING:
             self._on_slot_freed(None)

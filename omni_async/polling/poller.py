@@ -31,9 +31,9 @@ from ..errors import TransportError, TransportTimeout, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..ratelimit.backoff import retry_delay
 from ..ratelimit.limiter import Permit, RateLimiter
-from ..timing import WakeEvent
+from ..timing import WakeEvent, raise_if_cancelled
 from .outcomes import OutcomeRecorder, timeout_error
-from .planner import CheckPlanner
+from .robust_planner import RobustPlanner
 from .schedule import CheckSchedule
 from .tracked_job import TrackedJob, model_of, resume_hint
 
@@ -93,7 +93,7 @@ class Poller:
         self._clock = registry.clock
         self._retry = retry
         self._polling = polling
-        self._planner = CheckPlanner(polling)
+        self._planner = RobustPlanner(polling)
         self._jitter = jitter
         self._wake = WakeEvent()
         self.schedule: CheckSchedule = CheckSchedule(
@@ -181,10 +181,11 @@ class Poller:
             self._registry.events.checked(tracked.job, self._clock.now() - started, result.error)
             if tracked.job.status is JobStatus.RUNNING:  # it may have been cancelled meanwhile
                 await self._apply(tracked, result)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+            raise_if_cancelled(error)
             await self._recover(tracked, error)
 
-    async def _recover(self, tracked: TrackedJob, error: Exception) -> None:
+    async def _recover(self, tracked: TrackedJob, error: BaseException) -> None:
         """Count a check whose result could not be processed as inconclusive; end the job if that is impossible too."""
         job = tracked.job
         try:
@@ -208,7 +209,8 @@ class Poller:
             return classify_check(response, task_id, now=self._clock.wall())
         except TransportError as error:
             return classify_check(error, task_id, now=self._clock.wall())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+            raise_if_cancelled(error)
             failure = self._registry.log_unexpected(job, error, "checked")
             return CheckResult(CheckOutcome.INCONCLUSIVE, error=failure)
 

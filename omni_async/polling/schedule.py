@@ -8,9 +8,11 @@ few a second, so that one wake-up of the event loop serves several jobs. A wake-
 
 from __future__ import annotations
 
+import logging
 import math
 from typing import TYPE_CHECKING
 
+from ..jobs.exception_log import ExceptionLog
 from ..jobs.lifecycle import JobStatus
 from .due_queue import DueQueue
 from .webhook_hints import WebhookHints
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .tracked_job import TrackedJob
     from .webhook import WebhookReceiver
 
+_log = logging.getLogger(__name__)
 
 # Ticks per `Polling.min_interval`. Half as many would move checks by up to a quarter of that interval; twice as many
 # would wake the event loop more often, towards the quarter more CPU of no ticks at all.
@@ -62,6 +65,7 @@ class CheckSchedule:
         self._wake = wake
         self._clock = clock
         self._jitter = jitter
+        self._failures = ExceptionLog(_log, "webhook hints")
         self._tick = polling.min_interval / _TICKS
         self._queue: DueQueue[TrackedJob] = DueQueue(
             lambda tracked: tracked.is_superseded or tracked.job.status is not JobStatus.RUNNING
@@ -109,13 +113,20 @@ class CheckSchedule:
         is_called = calls is not None and calls.is_check_due
         if tracked.has_probably_ended and not is_called:
             return tracked.not_before
-        cost_factor = self.hints.cost_factor(tracked) / min(1 + self.pressure(), _MAX_PRESSURE)
+        cost_factor = self._cost_factor(tracked) / min(1 + self.pressure(), _MAX_PRESSURE)
         planned = self._planner.next_check(tracked.history, cost_factor=cost_factor)
         due = max(tracked.not_before, self._tick * round(planned / self._tick))
         deadline = tracked.accepted_at + self._polling.timeout
         if tracked.history.last_check < deadline:
             due = min(due, deadline)  # one last check at the very end of `Polling.timeout`
         return min(due, calls.due_at) if calls is not None and is_called else due
+
+    def _cost_factor(self, tracked: TrackedJob) -> float:
+        try:
+            return self.hints.cost_factor(tracked)
+        except Exception as error:  # noqa: BLE001 - a hint must not end the checks
+            self._failures.report(error, "webhook hints failed for job %r; it is checked as without", tracked.job.key)
+            return 1.0
 
     def _priority(self, tracked: TrackedJob) -> float:
         """Return what a check is worth: for how many seconds its job is expected to have been finished undetected."""

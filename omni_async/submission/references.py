@@ -8,6 +8,7 @@ sent. What an ambiguous job has sent before (`sent_references`) is sent again un
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from ..api.parsing import encode_json
 from ..errors import InvalidReference, LedgerError, OmniError, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..models.reference_files import Upload, video_length_warning
-from ..timing import WakeEvent
+from ..timing import WakeEvent, raise_if_cancelled
 from .local_files import body_with_video, read_video
 from .queue import SubmitQueue
 
@@ -173,7 +174,8 @@ class ReferencePreparer:
                 await self._prepare_job(job)
         except LedgerError as error:  # what cannot be recorded must not be submitted
             self._on_stop(error)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            raise_if_cancelled(error)
             self._on_failed(job, self._registry.log_unexpected(job, error, "prepared"))
         finally:
             del self._preparing[job]

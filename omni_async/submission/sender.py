@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from ..api.parsing import encode_json
 from ..errors import LedgerError, TransportError
 from ..jobs.keys import new_idempotency_key
 from ..jobs.lifecycle import JobStatus
+from ..timing import raise_if_cancelled
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -148,7 +150,8 @@ class Sender:
             return classify_submit(response, now=clock.wall(), extended=extended)
         except TransportError as error:
             return classify_submit(error, now=clock.wall())
-        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs
+            raise_if_cancelled(error)
             if not submit.is_sent:
                 failure = self._registry.log_unexpected(job, error, "sent")
                 return SubmitResult(SubmitOutcome.NOT_SENT, error=failure)
@@ -175,7 +178,8 @@ class Sender:
                 await self.roll_back(job, is_resend=is_resend)
             elif result is not None and result.task_id is not None and job.task_id is None:
                 await self._registry.record_accepted(job, task_id=result.task_id)
-        except Exception:  # noqa: BLE001 - the job ends with the error that came first
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the job ends with what came first
+            raise_if_cancelled(error)
             _log.exception("job %r: what is known of its submit could not be recorded: %s", job.key, result)
 
 

@@ -10,6 +10,7 @@ The runtime hands jobs in through `add`, and gets them back through `on_accepted
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import cost_limit_reached
 from ..ratelimit.adaptive import AdaptiveRateLimiter
 from ..ratelimit.pacer import Pacer, wait_for_turn
-from ..timing import WakeEvent
+from ..timing import WakeEvent, raise_if_cancelled
 from .ambiguous import AmbiguousSubmits
 from .model_pauses import KEEPS_PAUSED, ModelPauses, model_not_served
 from .queue import SubmitQueue
@@ -236,7 +237,8 @@ class Submitter:
             self.resolve(job, error)
         except FilesChanged:
             self.requeue(job)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
+            raise_if_cancelled(error)
             await self._end_unexpectedly(job, error)
         finally:
             del self._outstanding[job]
@@ -368,7 +370,7 @@ class Submitter:
         self._discard(job)
         await self._registry.mark_unknown(job, reason, is_key_spent=is_key_spent)
 
-    async def _end_unexpectedly(self, job: JobState, error: Exception) -> None:
+    async def _end_unexpectedly(self, job: JobState, error: BaseException) -> None:
         """End one job after an exception that nothing else handles. What is known of its POST is kept."""
         result = self._outstanding[job].result
         if result is not None and result.task_id is not None:

@@ -323,3 +323,30 @@ async def test_every_waiter_gets_a_traceback_of_its_own(path: Path) -> None:
             await ledger.find("k")
         depths.append(len(caught.traceback))
     assert len(set(depths)) == 1
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"task_id": "\ud800"},
+        {"submits": 2**70},
+        {"cost": 10**400},
+        {"webhook": ["no text"]},
+        {"key": None},
+    ],
+    ids=str,
+)
+async def test_a_row_that_cannot_be_written_fails_alone(path: Path, bad: dict[str, Any]) -> None:
+    """The changes that are committed with it are on disk, and so are those that follow; its own operation raises."""
+    async with opened(path) as ledger:
+        first = ledger.insert(record_of("first"))
+        wrong = ledger.save(record_of(**{"key": "bad"} | bad))
+        last = ledger.save(record_of("last"))
+        with pytest.raises(Exception) as caught:
+            await wrong
+        assert not isinstance(caught.value, LedgerError)
+        await first
+        await last
+        await ledger.save(record_of("later"))
+    async with opened(path) as again:
+        assert [record.key for record in await unfinished(again)] == ["first", "last", "later"]
