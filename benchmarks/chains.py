@@ -1,7 +1,8 @@
 """CPU and memory per job of many chains, beside the same number of plain jobs; on virtual time.
 
-A turn of a chain is submitted when its parent has finished on the server. The client is real, the server is in memory.
-Each figure is measured in its own process and at two sizes, to show whatever grows faster than the number of jobs.
+Each job of a chain is submitted when its parent has finished on the server. The client is real, the server is in
+memory. Each figure is measured in its own process and at two sizes, to show whatever grows faster than the number of
+jobs.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ if TYPE_CHECKING:
     from omni_async import Job, OmniClient
 
 _ROOT = Path(__file__).parent.parent
-_TURNS = 3  # jobs per chain
+_LENGTH = 3  # jobs per chain
 _MEDIAN, _SIGMA = 60.0, 0.35  # of the lognormal durations of tasks, in seconds
 
 
 async def _plain(client: OmniClient, chains: int, _: Path) -> None:
-    await asyncio.gather(*[client.submit(f"clip {number}", key=f"c{number}") for number in range(chains * _TURNS)])
+    await asyncio.gather(*[client.submit(f"clip {number}", key=f"c{number}") for number in range(chains * _LENGTH)])
 
 
 async def _extended(client: OmniClient, chains: int, _: Path) -> None:
@@ -38,7 +39,7 @@ async def _extended(client: OmniClient, chains: int, _: Path) -> None:
     for number in range(chains):
         job = client.submit(f"clip {number}", key=f"c{number}")
         jobs.append(job)
-        for turn in range(1, _TURNS):
+        for turn in range(1, _LENGTH):
             job = job.extend(f"turn {turn}", key=f"c{number}-{turn}")
             jobs.append(job)
     await asyncio.gather(*jobs)
@@ -46,7 +47,7 @@ async def _extended(client: OmniClient, chains: int, _: Path) -> None:
 
 async def _one_parent(client: OmniClient, chains: int, _: Path) -> None:
     first = client.submit("the clip that all others extend", key="first")
-    jobs = [first.extend(f"turn {number}", key=f"c{number}") for number in range(chains * _TURNS - 1)]
+    jobs = [first.extend(f"turn {number}", key=f"c{number}") for number in range(chains * _LENGTH - 1)]
     await asyncio.gather(first, *jobs)
 
 
@@ -54,7 +55,7 @@ async def _from_file(client: OmniClient, chains: int, folder: Path) -> None:
     records = [
         {"id": f"c{number}-{turn}", "prompt": f"turn {turn}"}
         | ({"extend_from": f"c{number}-{turn - 1}"} if turn else {})
-        for turn in reversed(range(_TURNS))
+        for turn in reversed(range(_LENGTH))
         for number in range(chains)
     ]
     file = folder / "chains.jsonl"
@@ -97,7 +98,7 @@ def measure(figures: Figures) -> None:
             command = [sys.executable, "-m", "benchmarks.chains", "--child", kind, str(chains)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=_ROOT)
             measured = json.loads(done.stdout.splitlines()[-1])
-            jobs = chains * _TURNS
+            jobs = chains * _LENGTH
             assert measured["done"] == jobs
             cpu[kind, chains] = 1000 * measured["cpu"] / jobs
             figures.rows.append(

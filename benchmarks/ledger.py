@@ -82,10 +82,10 @@ def _single_commits(path: Path, operations: int) -> float:
 def _measure_operations(figures: Figures, folder: Path) -> None:
     grouped, single, alone = [], [], []
     operations = by_size(figures, 50, 1000, 1000)
-    for turn in range(3):
-        single.append(_single_commits(folder / f"plain-{turn}.db", operations))
-        alone.append(asyncio.run(_grouped_commits(folder / f"alone-{turn}.db", 1, operations)))
-        grouped.append(asyncio.run(_grouped_commits(folder / f"group-{turn}.db", 200, operations // 10)))
+    for repetition in range(3):
+        single.append(_single_commits(folder / f"plain-{repetition}.db", operations))
+        alone.append(asyncio.run(_grouped_commits(folder / f"alone-{repetition}.db", 1, operations)))
+        grouped.append(asyncio.run(_grouped_commits(folder / f"group-{repetition}.db", 200, operations // 10)))
     for name, rates in (
         ("200 writers", grouped),
         ("1 writer", alone),
@@ -114,9 +114,9 @@ async def _measure_share(figures: Figures, folder: Path, jobs: int, rounds: int)
     seconds: dict[bool, list[tuple[float, float]]] = {True: [], False: []}
     async with SandboxProcess(prerendered=True, median=0.5, sigma=0.1, seconds=3) as sandbox:
         await _run_jobs(sandbox.base_url, folder / "warm-up", min(jobs, 20), None)
-        for turn in range(rounds):
-            for has_ledger in (True, False) if turn % 2 else (False, True):
-                output_dir = folder / f"run-{turn}-{has_ledger}"
+        for repetition in range(rounds):
+            for has_ledger in (True, False) if repetition % 2 else (False, True):
+                output_dir = folder / f"run-{repetition}-{has_ledger}"
                 ledger = output_dir / "ledger.db" if has_ledger else None
                 seconds[has_ledger].append(await _run_jobs(sandbox.base_url, output_dir, jobs, ledger))
     wall, cpu = (
@@ -174,7 +174,7 @@ async def _open_and_resume(path: Path) -> dict[str, Any]:
     await client.__aenter__()
     opened = time.perf_counter() - start
     start = time.perf_counter()
-    # More than the ledger contains, so that all jobs are taken up: none of them ever finishes here.
+    # More than the ledger contains, so that all jobs are resumed: none of them ever finishes here.
     jobs = [job async for job in client.resume(max_pending=1_000_000)]
     seconds = time.perf_counter() - start
     after = _resident()

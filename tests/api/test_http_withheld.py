@@ -1,4 +1,4 @@
-"""A submit may be withheld until its first byte leaves: `may_send` is asked on the connection, and decides."""
+"""A submit may be withheld until its first byte leaves: `may_send` is called on the open connection, and decides."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 
 class Peer:
-    """A server that notes each connection and what arrives on it, and answers every request alike."""
+    """A server that records its connections and what arrives on them, and answers every request alike."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -42,7 +42,7 @@ class Peer:
 
 @asynccontextmanager
 async def peer() -> AsyncIterator[tuple[Peer, HttpTransport]]:
-    """Open a peer and a transport that talks to it."""
+    """Open a peer and a transport connected to it."""
     server = Peer()
     listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
@@ -55,7 +55,7 @@ async def peer() -> AsyncIterator[tuple[Peer, HttpTransport]]:
 
 
 async def test_a_withheld_submit_sends_no_byte() -> None:
-    """The connection stands when `may_send` is asked; where it refuses, the server receives nothing at all."""
+    """`may_send` is called once the connection is open; if it refuses, the server receives nothing at all."""
     async with peer() as (server, transport):
         asked: list[int] = []
 
@@ -70,7 +70,7 @@ async def test_a_withheld_submit_sends_no_byte() -> None:
         assert (len(asked), server.connections, server.received) == (1, 1, b"")
 
 
-async def test_a_permitted_submit_is_asked_about_once_and_then_told_as_sent() -> None:
+async def test_a_permitted_submit_calls_may_send_once_and_then_on_sent() -> None:
     """`may_send` comes before `on_sent`, each once, also on a connection that is used again."""
     async with peer() as (server, transport):
         calls: list[str] = []

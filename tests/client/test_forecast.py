@@ -153,7 +153,7 @@ def test_a_job_accepted_days_ago_does_no_harm() -> None:
     ],
 )
 def test_no_forecast_before_limits_and_durations_are_known(facts: dict[str, Any], seconds: float | None) -> None:
-    """It learns until they are known, as far as they matter. With nothing to do, no time is left."""
+    """The limits and durations that matter must be known. With nothing to do, no time is left."""
     assert seconds_left(Workload(**facts)) == seconds
     assert Forecast(seconds_left=seconds).is_learning == (seconds is None)
 

@@ -28,7 +28,7 @@ JOBS = 80
     ],
 )
 async def test_time_left_and_cost_are_predicted(tmp_path: Path, account: dict[str, Any], limits: Limits) -> None:
-    """At first it learns. Then it is right within a fifth, or within 30 seconds; the cost is exact."""
+    """Nothing is predicted at first. Then the time is right within a fifth or 30 seconds, and the cost is exact."""
     jitter, loop = random.Random(3), asyncio.get_running_loop()
     server = Server(**account, duration=lambda: jitter.lognormvariate(math.log(40), 0.2))
     forecasts: list[tuple[float, Forecast]] = []

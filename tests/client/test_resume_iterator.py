@@ -79,7 +79,7 @@ async def test_a_job_that_was_submitted_meanwhile_is_not_submitted_again(tmp_pat
 
 
 async def test_a_job_that_was_cancelled_meanwhile_stays_cancelled(tmp_path: Path) -> None:
-    """A page may be old when its last job is taken up: a job that the user cancelled since is not followed again."""
+    """A page may be old when its last job is resumed: a job that the user has cancelled meanwhile is not resumed."""
     store, server = await store_with(tmp_path, 4), Server(duration=100)
     async with FakeClient(server, tmp_path, ledger=store) as client:
         iterator = client.resume(max_pending=2)
@@ -160,7 +160,7 @@ async def test_a_parent_that_is_resumed_while_its_row_is_read_is_resumed_once(tm
 
 
 async def test_leaving_the_client_ends_an_iteration_with_an_error(tmp_path: Path) -> None:
-    """An end without an error would say that every job of the ledger was taken up."""
+    """An end without an error would say that every job of the ledger was resumed."""
     store = await store_with(tmp_path, 4)
 
     async def iterate(client: FakeClient) -> list[str]:

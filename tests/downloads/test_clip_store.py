@@ -101,7 +101,7 @@ async def test_a_discarded_clip_is_gone(store: ClipStore) -> None:
     assert not await store.has(NAME)
 
 
-async def test_a_relative_folder_is_made_absolute_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_relative_folder_is_made_absolute_immediately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder store keeps its folder when the program changes its working directory."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
@@ -142,7 +142,7 @@ async def test_a_client_uses_no_file_where_clips_are_kept_elsewhere() -> None:
 
 @pytest.mark.usefixtures("no_files")
 async def test_a_broken_transfer_is_resumed_from_the_store(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that is left in the middle of a clip is followed by one that asks for the rest, and pays nothing."""
+    """A client is left in the middle of a clip; the next one requests the rest and pays nothing."""
     monkeypatch.setattr(fake_clips, "_SECONDS_PER_CHUNK", 0.4)
     server, clips, ledger = MemoryServer(), MemoryClipStore(), MemoryJobStore()
     settings: dict[str, Any] = {"clip_store": clips, "ledger": ledger}
@@ -165,7 +165,7 @@ async def test_a_broken_transfer_is_resumed_from_the_store(monkeypatch: pytest.M
 
 @pytest.mark.usefixtures("no_files")
 async def test_a_clip_that_is_in_the_store_is_not_downloaded_again() -> None:
-    """The same key resolves to the clip of before, and to a new download once the store has lost it."""
+    """The same key resolves to the earlier clip, and is downloaded again once the store has lost it."""
     server, clips, ledger = MemoryServer(), MemoryClipStore(), MemoryJobStore()
     for downloads in (1, 1, 2):
         if downloads == 2:
@@ -220,6 +220,6 @@ async def test_a_store_that_is_not_ready_stops_submits() -> None:
 
 
 def test_the_repr_of_a_client_names_the_store() -> None:
-    """Where clips are is what a person wants to see."""
+    """It shows where clips are stored."""
     client = OmniClient("sk-test", output_dir="clips", clip_store=MemoryClipStore())
     assert "output_dir='/memory/clips'" in repr(client)

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from omni_async import Retry
-from tests.support.clip_host import CLIP, announces, download, download_error, hosting, says
+from tests.support.clip_host import CLIP, announcing, download, download_error, hosting, replying
 from tests.support.fakes import box, mp4
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def test_a_clip_arrives_complete_under_its_name(tmp_path: Path) -> None:
 async def test_a_compressed_body_is_decompressed(tmp_path: Path) -> None:
     """If a proxy compresses all the same, the clip is decompressed, and its Content-Length is ignored."""
     async with hosting() as host:
-        host.answers = [says(200, gzip.compress(CLIP), content_encoding="gzip", etag='"gz"')]
+        host.answers = [replying(200, gzip.compress(CLIP), content_encoding="gzip", etag='"gz"')]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
 
 
@@ -63,7 +63,7 @@ async def test_a_slow_transfer_has_no_total_timeout(tmp_path: Path) -> None:
 async def test_a_broken_transfer_continues_where_it_was(tmp_path: Path, chunked: bool) -> None:
     """After a connection reset, Range and If-Range ask for the rest: no byte is transferred twice."""
     async with hosting() as host:
-        host.answers = [host.but(cut=200_000, chunked=chunked), host.but(cut=100_000)]
+        host.answers = [host.sending(cut=200_000, chunked=chunked), host.sending(cut=100_000)]
         path = await download(host, tmp_path)
         assert path.read_bytes() == CLIP
         assert len(host.requests) == 3
@@ -77,7 +77,7 @@ async def test_a_broken_transfer_continues_where_it_was(tmp_path: Path, chunked:
 async def test_a_transfer_that_makes_progress_is_never_given_up(tmp_path: Path) -> None:
     """The retry timeout counts from the last new byte: thirty resets in a row, each with progress, do no harm."""
     async with hosting() as host:
-        host.answers = [host.but(cut=16_000) for _ in range(30)]
+        host.answers = [host.sending(cut=16_000) for _ in range(30)]
         path = await download(host, tmp_path, retry=Retry(timeout=0.5, wait_initial=0.01, wait_max=0.05))
         assert path.read_bytes() == CLIP
 
@@ -85,7 +85,7 @@ async def test_a_transfer_that_makes_progress_is_never_given_up(tmp_path: Path) 
 async def test_a_stalled_transfer_is_continued(tmp_path: Path) -> None:
     """After the idle timeout without a byte, the rest is requested on a new connection."""
     async with hosting() as host:
-        host.answers = [host.but(cut=200_000, stall=True)]
+        host.answers = [host.sending(cut=200_000, stall=True)]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert "range" in host.requests[1]
 
@@ -115,7 +115,7 @@ async def test_a_206_with_a_piece_of_the_rest_is_completed(tmp_path: Path) -> No
             headers = {"Content-Range": f"bytes {start}-{start + 999}/{len(CLIP)}", "ETag": '"one"'}
             return web.Response(status=206, body=body, headers=headers)
 
-        host.answers = [host.but(cut=200_000), piece, piece, piece]
+        host.answers = [host.sending(cut=200_000), piece, piece, piece]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert len(host.requests) == 5
 
@@ -124,7 +124,7 @@ async def test_a_206_with_a_piece_of_the_rest_is_completed(tmp_path: Path) -> No
 async def test_errors_of_the_host_are_waited_out(tmp_path: Path, status: int) -> None:
     """After 429 or 5xx the same URL is requested again."""
     async with hosting() as host:
-        host.answers = [says(status, b"busy", retry_after="0")] * 3
+        host.answers = [replying(status, b"busy", retry_after="0")] * 3
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert host.checks == 1
 
@@ -135,7 +135,7 @@ async def test_errors_of_the_host_are_waited_out(tmp_path: Path, status: int) ->
 async def test_a_200_instead_of_a_206_begins_again(tmp_path: Path) -> None:
     """A host that ignores Range sends the complete clip; nothing is appended to the earlier bytes."""
     async with hosting() as host:
-        host.answers = [host.but(cut=200_000), host.but(ranges=False)]
+        host.answers = [host.sending(cut=200_000), host.sending(ranges=False)]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert "range" in host.requests[1]
 
@@ -143,7 +143,7 @@ async def test_a_200_instead_of_a_206_begins_again(tmp_path: Path) -> None:
 async def test_a_416_begins_again(tmp_path: Path) -> None:
     """If the range cannot be satisfied, the earlier bytes are deleted and the complete clip is requested."""
     async with hosting() as host:
-        host.answers = [host.but(cut=200_000), says(416, content_range=f"bytes */{len(CLIP)}")]
+        host.answers = [host.sending(cut=200_000), replying(416, content_range=f"bytes */{len(CLIP)}")]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert "range" not in host.requests[2]
 
@@ -156,7 +156,7 @@ async def test_a_changed_etag_begins_again(tmp_path: Path) -> None:
             host.clip, host.etag = mp4("another clip", 50_000), '"two"'
             return await host.send(request)
 
-        host.answers = [host.but(cut=200_000), change]
+        host.answers = [host.sending(cut=200_000), change]
         assert (await download(host, tmp_path)).read_bytes() == mp4("another clip", 50_000)
 
 
@@ -168,7 +168,7 @@ async def test_a_206_with_another_etag_is_not_appended(tmp_path: Path) -> None:
             host.clip = mp4("TWO clip", 60_000)
             return await host.send(request, headers={"ETag": '"two"'})
 
-        host.answers = [host.but(cut=200_000), change]
+        host.answers = [host.sending(cut=200_000), change]
         assert (await download(host, tmp_path)).read_bytes() == mp4("TWO clip", 60_000)
 
 
@@ -180,7 +180,7 @@ async def test_a_206_with_another_weak_etag_is_not_appended(tmp_path: Path) -> N
             host.clip, host.etag = mp4("TWO clip", 60_000), 'W/"two"'
             return await host.send(request)
 
-        host.answers = [host.but(cut=200_000), change]
+        host.answers = [host.sending(cut=200_000), change]
         assert (await download(host, tmp_path)).read_bytes() == mp4("TWO clip", 60_000)
 
 
@@ -193,7 +193,7 @@ async def test_without_a_strong_etag_another_size_shows_a_change(tmp_path: Path,
             host.clip = mp4("TWO clip", 60_001)
             return await host.send(request)
 
-        host.answers = [host.but(cut=200_000), change]
+        host.answers = [host.sending(cut=200_000), change]
         assert (await download(host, tmp_path)).read_bytes() == mp4("TWO clip", 60_001)
 
 
@@ -204,7 +204,10 @@ async def test_without_a_strong_etag_another_size_shows_a_change(tmp_path: Path,
 async def test_a_wrong_content_range_begins_again(tmp_path: Path, content_range: str) -> None:
     """A 206 that is not what was requested is not appended."""
     async with hosting() as host:
-        host.answers = [host.but(cut=200_000), says(206, b"x" * 1000, content_range=content_range, etag='"one"')]
+        host.answers = [
+            host.sending(cut=200_000),
+            replying(206, b"x" * 1000, content_range=content_range, etag='"one"'),
+        ]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
 
 
@@ -220,7 +223,7 @@ async def test_a_wrong_content_range_begins_again(tmp_path: Path, content_range:
 async def test_a_200_that_is_no_complete_mp4_is_no_clip(tmp_path: Path, body: bytes) -> None:
     """It never gets the name of a clip; the task is checked for a fresh URL."""
     async with hosting() as host:
-        host.answers = [says(200, body)]
+        host.answers = [replying(200, body)]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert host.checks == 2
 
@@ -228,7 +231,7 @@ async def test_a_200_that_is_no_complete_mp4_is_no_clip(tmp_path: Path, body: by
 async def test_a_url_that_never_gives_an_mp4_ends_as_download_failed(tmp_path: Path) -> None:
     """A URL that gives HTML until the retry timeout has passed ends with an error that shows how the body begins."""
     async with hosting() as host:
-        host.always = says(200, b"<html>sorry</html>")
+        host.always = replying(200, b"<html>sorry</html>")
         error = await download_error(
             host, tmp_path, "no complete MP4", retry=Retry(timeout=0.5, wait_initial=0.05, wait_max=0.1)
         )
@@ -239,6 +242,6 @@ async def test_a_url_that_never_gives_an_mp4_ends_as_download_failed(tmp_path: P
 async def test_a_clip_that_announces_too_many_bytes_is_rejected(tmp_path: Path) -> None:
     """More than 2 GiB announced: the download fails before a byte is written, without another attempt."""
     async with hosting() as host:
-        host.always = announces(3 * 1024**3)
+        host.always = announcing(3 * 1024**3)
         await download_error(host, tmp_path, "above the limit")
         assert len(host.requests) == 1

@@ -71,7 +71,7 @@ async def test_no_more_downloads_run_concurrently_than_allowed(tmp_path: Path) -
 async def test_leaving_during_downloads_leaves_no_incomplete_clip(tmp_path: Path, after: float) -> None:
     """Left by an exception while ten clips are being transferred: each final name is a complete clip or absent."""
     async with hosting() as host:
-        host.always = host.but(cut=250_000, stall=False)
+        host.always = host.sending(cut=250_000, stall=False)
         async with watched(tmp_path), left_by_error(client_of(host, tmp_path)) as client:
             jobs = [client.submit(f"p{number}") for number in range(10)]
             await jobs[9].accepted()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async import Retry
-from tests.support.clip_host import CLIP, KEY, download, download_error, hosting, says
+from tests.support.clip_host import CLIP, KEY, download, download_error, hosting, replying
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ def anyio_backend() -> str:
 async def test_an_expired_url_is_refreshed(tmp_path: Path, status: int) -> None:
     """A URL that stops working in the middle of a transfer is replaced, and the bytes so far are kept."""
     async with hosting() as host:
-        host.answers = [host.but(cut=200_000), says(status, b"<Error>expired</Error>")]
+        host.answers = [host.sending(cut=200_000), replying(status, b"<Error>expired</Error>")]
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert [path.split("=")[1] for path in host.paths] == ["1", "1", "2"]
         assert "range" in host.requests[2]
@@ -46,7 +46,7 @@ async def test_a_task_that_failed_meanwhile_has_no_clip(tmp_path: Path) -> None:
 
         async def fail(request: web.BaseRequest) -> web.StreamResponse:
             host.task_fails = True
-            return await says(404)(request)
+            return await replying(404)(request)
 
         host.always = fail
         await download_error(host, tmp_path, "gone", retry=Retry(timeout=60, wait_initial=0.01, wait_max=0.05))

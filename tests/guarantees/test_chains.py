@@ -39,10 +39,10 @@ async def test_a_hundred_chains_run_concurrently(tmp_path: Path, is_from_file: b
         if is_from_file:
             file = tmp_path / "chains.jsonl"
             lines = [
-                f'{{"id": "{number}-{turn}", "prompt": "{number}"'
-                + (f', "extend_from": "{number}-{turn - 1}"}}\n' if turn else "}\n")
+                f'{{"id": "{number}-{position}", "prompt": "{number}"'
+                + (f', "extend_from": "{number}-{position - 1}"}}\n' if position else "}\n")
                 for number in range(chains)
-                for turn in (2, 0, 1)
+                for position in (2, 0, 1)
             ]
             file.write_text("".join(lines), "utf-8")
             jobs = [job async for job in client.as_completed(batch.submit_lines(client, batch.read(file)))]
@@ -54,9 +54,9 @@ async def test_a_hundred_chains_run_concurrently(tmp_path: Path, is_from_file: b
     assert len(jobs) == len(server.posts) == 3 * chains
     assert Counter(post.body["prompt"] for post in server.posts) == {str(number): 3 for number in range(chains)}
     by_id = {post.task_id: post for post in server.posts}
-    turns = [post for post in server.posts if "extend_from_task_id" in post.body]
-    assert len(turns) == 2 * chains
-    for post in turns:
+    extensions = [post for post in server.posts if "extend_from_task_id" in post.body]
+    assert len(extensions) == 2 * chains
+    for post in extensions:
         parent = by_id[post.body["extend_from_task_id"]]
         assert parent.body["prompt"] == post.body["prompt"]
         assert post.at >= server.tasks[parent.task_id or ""].ready_at

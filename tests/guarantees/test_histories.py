@@ -17,7 +17,7 @@ from omni_async import TransportError
 from omni_async.api.parsing import Response
 from omni_async.testing.clock import run_inline
 from tests.support.fakes import HTML, not_sent, refusal, response
-from tests.support.histories import Crash, Plan, World
+from tests.support.histories import Crash, Plan, Simulation
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 # `OMNI_HISTORIES=5000 pytest tests/guarantees/test_histories.py` runs 5000 examples, different ones each time.
 MANY = int(os.environ.get("OMNI_HISTORIES", "0"))
 
-SUBMITS = [
+SUBMIT_FAULTS = [
     "lost", "lost 502", "hang", not_sent(), HTML, TransportError("reset"), refusal(429, retry_after="2"), refusal(429),
     refusal(409, "conflict", "idempotency_in_progress", retry_after="2"), refusal(503, code="idempotency_unavailable"),
     response(200, b"{"), refusal(409, "conflict", "idempotency_result_indeterminate"), refusal(400),
 ]  # fmt: skip
-CHECKS = [
+CHECK_FAULTS = [
     HTML,
     "hang",
     not_sent(),
@@ -39,7 +39,7 @@ CHECKS = [
     response(404, b"<html>"),
     response(500),
 ]
-FETCHES = [
+DOWNLOAD_FAULTS = [
     "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"), Response(416),
     Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
 ]  # fmt: skip
@@ -71,26 +71,26 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(
         jobs=parents,
         crashes=tuple(draw(st.lists(crashes, min_size=1, max_size=4))),
-        submits=draw(faults(SUBMITS, 6)),
-        checks=draw(faults(CHECKS, 6)),
-        fetches=draw(faults(FETCHES, 6)),
-        doomed=draw(st.frozensets(st.integers(0, 5), max_size=1)),
+        submit_faults=draw(faults(SUBMIT_FAULTS, 6)),
+        check_faults=draw(faults(CHECK_FAULTS, 6)),
+        download_faults=draw(faults(DOWNLOAD_FAULTS, 6)),
+        failing_tasks=draw(st.frozensets(st.integers(0, 5), max_size=1)),
         cancels=tuple(draw(st.lists(st.tuples(st.integers(0, count - 1), st.floats(0.0, 60.0)), max_size=1))),
         resumes=draw(st.booleans()),
         ambiguous=draw(st.sampled_from(["retry", "hold"])),
-        honours=draw(st.booleans()),
+        has_idempotency=draw(st.booleans()),
         disk=draw(st.sampled_from([0.001, 0.3])),
         capacity=draw(st.none() | st.integers(1, 3)),
     )
 
 
 @pytest.fixture
-def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
+def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, Simulation]:
     """Run file operations in the event loop, and let the client crash in them."""
-    current: dict[str, World] = {}
+    current: dict[str, Simulation] = {}
 
     async def run_in_loop(work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        current["world"].passes("file")
+        current["simulation"].reach("file")
         return await run_inline(work, *args, **options)
 
     monkeypatch.setattr(anyio.to_thread, "run_sync", run_in_loop)
@@ -107,14 +107,14 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, World]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 @given(plan=plans())
-def test_no_clip_is_lost_or_paid_for_twice(plan: Plan, files: dict[str, World]) -> None:
+def test_no_clip_is_lost_or_paid_for_twice(plan: Plan, files: dict[str, Simulation]) -> None:
     """Where keys are honoured each is paid for once, clips are complete, and no accepted task is forgotten."""
     random.seed(7)
     with tempfile.TemporaryDirectory() as folder:
-        files["world"] = world = World(plan, Path(folder))
-        world.live()
-        statuses = {record.status for record in world.records(world.folder)}
-    for moment in world.deaths:
-        event(f"died at: {moment}")
+        files["simulation"] = simulation = Simulation(plan, Path(folder))
+        simulation.run()
+        statuses = {record.status for record in simulation.records(simulation.folder)}
+    for moment in simulation.crash_counts:
+        event(f"crashed at: {moment}")
     for status in statuses:
         event(f"ended: {status}")

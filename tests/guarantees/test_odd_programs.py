@@ -141,15 +141,15 @@ async def test_an_unreadable_row_fails_only_its_job(tmp_path: Path, status: JobS
 # Entering and leaving
 
 
-@pytest.mark.parametrize("way", ["await", "gather"])
-async def test_leaving_waits_for_jobs_submitted_meanwhile(tmp_path: Path, way: str) -> None:
+@pytest.mark.parametrize("style", ["await", "gather"])
+async def test_leaving_waits_for_jobs_submitted_meanwhile(tmp_path: Path, style: str) -> None:
     """A task that submits its next job after each clip continues while the block is left normally."""
     server, clips = Server(), []
 
     async def submit_in_turn(client: FakeClient) -> None:
         for prompt in ("first", "second", "third"):
             job = client.submit(prompt)
-            clips.append(await job if way == "await" else (await asyncio.gather(job))[0])
+            clips.append(await job if style == "await" else (await asyncio.gather(job))[0])
 
     async with FakeClient(server, tmp_path) as client:
         task = asyncio.create_task(submit_in_turn(client))

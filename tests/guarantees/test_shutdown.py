@@ -184,9 +184,9 @@ async def test_a_cancellation_while_entering_leaves_nothing_behind(tmp_path: Pat
         async with FakeClient(Server(), tmp_path):
             await asyncio.sleep(1000)
 
-    for turns in range(4):
+    for steps in range(4):
         task = asyncio.create_task(run())
-        for _ in range(turns):
+        for _ in range(steps):
             await asyncio.sleep(0)
         task.cancel()
         await asyncio.wait({task}, timeout=100)

@@ -60,9 +60,9 @@ async def test_cancelling_a_waiter_does_not_affect_the_job(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    "way", ["gather", "as_completed", "wait_for", "TaskGroup", "anyio", "shield", "wait", "timeout"]
+    "style", ["gather", "as_completed", "wait_for", "TaskGroup", "anyio", "shield", "wait", "timeout"]
 )
-async def test_a_job_works_with_asyncio_and_anyio(tmp_path: Path, way: str) -> None:  # noqa: C901 - a table
+async def test_a_job_works_with_asyncio_and_anyio(tmp_path: Path, style: str) -> None:  # noqa: C901 - a table
     """A job is an awaitable like any other."""
     async with FakeClient(Server(), tmp_path) as client:
         jobs = [client.submit(f"p{number}") for number in range(5)]
@@ -71,7 +71,7 @@ async def test_a_job_works_with_asyncio_and_anyio(tmp_path: Path, way: str) -> N
         async def wait(job: Job) -> None:
             paths.append(await job)
 
-        match way:
+        match style:
             case "gather":
                 paths += await asyncio.gather(*jobs)
             case "as_completed":

@@ -45,11 +45,11 @@ async def test_a_missing_or_incomplete_file_is_downloaded_again(tmp_path: Path) 
     server = Server()
     async with FakeClient(server, tmp_path) as client:
         path = await client.submit("p", key="k")
-        whole = path.read_bytes()
+        content = path.read_bytes()
         path.unlink()
-        assert (await client.submit("p", key="k")).read_bytes() == whole
-        path.write_bytes(whole[:-5])
-        assert (await client.submit("p", key="k")).read_bytes() == whole
+        assert (await client.submit("p", key="k")).read_bytes() == content
+        path.write_bytes(content[:-5])
+        assert (await client.submit("p", key="k")).read_bytes() == content
     assert len(server.posts) == 1
     assert len(server.downloads) == 3
 

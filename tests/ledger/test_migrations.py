@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 NEXT_SCRIPT = "ALTER TABLE jobs ADD COLUMN mood TEXT; UPDATE jobs SET mood = 'good'; CREATE TABLE more (name TEXT);\n"
 
 
-def _select(path: Path, question: str) -> list[tuple[Any, ...]]:
+def _select(path: Path, query: str) -> list[tuple[Any, ...]]:
     with closing(sqlite3.connect(path)) as db:
-        return db.execute(question).fetchall()
+        return db.execute(query).fetchall()
 
 
 def _make_old(path: Path, version: int, *statements: str) -> None:

@@ -109,10 +109,10 @@ async def test_a_migrated_ledger_is_a_ledger_of_this_version(path: Path, tmp_pat
     await _migrate(fresh)
 
     def columns(of: Path) -> set[tuple[str, ...]]:
-        question = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
+        query = "SELECT m.name, c.name FROM sqlite_master m, pragma_table_info(m.name) c"
         with closing(sqlite3.connect(of)) as db:
             assert db.execute("PRAGMA user_version").fetchone() == (len(schema.MIGRATIONS),)
-            return set(db.execute(question)) | set(db.execute("SELECT type, name FROM sqlite_master"))
+            return set(db.execute(query)) | set(db.execute("SELECT type, name FROM sqlite_master"))
 
     assert columns(path) == columns(fresh)
     rows = _table(path, "jobs")

@@ -172,8 +172,8 @@ async def test_unfinished_jobs_are_found_by_their_index(path: Path) -> None:
         assert [record.key for record in await unfinished(ledger)] == [
             str(each) for each in JobStatus if each not in ended
         ]
-        question = f"{schema.SELECT_WITH_ID} WHERE {schema.UNFINISHED} AND id > 0 ORDER BY id LIMIT 10"
-        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {question}")
+        query = f"{schema.SELECT_WITH_ID} WHERE {schema.UNFINISHED} AND id > 0 ORDER BY id LIMIT 10"
+        plan = ledger._db.execute(f"EXPLAIN QUERY PLAN {query}")
         assert "unfinished_jobs" in str(plan.fetchall())
 
 

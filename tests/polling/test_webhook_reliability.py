@@ -139,8 +139,8 @@ def test_gaps_grow_with_the_root_of_the_cost_factor(durations: tuple[int, ...]) 
         factor: [planner.next_check(each, cost_factor=factor) - each.last_check for each in histories]
         for factor in (0.02, 1.0, 4.0, 100.0)
     }
-    for seldom, often in ((100.0, 4.0), (4.0, 1.0), (1.0, 0.02)):
-        assert sum(gaps[seldom]) > 1.4 * sum(gaps[often])
+    for rare, frequent in ((100.0, 4.0), (4.0, 1.0), (1.0, 0.02)):
+        assert sum(gaps[rare]) > 1.4 * sum(gaps[frequent])
     assert max(gaps[100.0]) <= 10 * polling.max_interval
     assert min(gaps[0.02]) >= polling.min_interval
     assert gaps[1.0] == [planner.next_check(each) - each.last_check for each in histories]

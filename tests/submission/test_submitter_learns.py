@@ -177,10 +177,12 @@ _KINDS = {
 @pytest.mark.parametrize("kind", _KINDS)
 async def test_limits_are_learned(kind: str) -> None:
     """Without configured limits, 100 jobs take little more than the least time, with few refusals."""
-    aim = _KINDS[kind]
-    outcomes = [await run(aim.limits, aim.typical, seed, retry_after="seconds", limits=Limits()) for seed in SEEDS]
-    assert median(outcome.makespan for outcome in outcomes) <= aim.makespan
-    assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= aim.refused
+    expected = _KINDS[kind]
+    outcomes = [
+        await run(expected.limits, expected.typical, seed, retry_after="seconds", limits=Limits()) for seed in SEEDS
+    ]
+    assert median(outcome.makespan for outcome in outcomes) <= expected.makespan
+    assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= expected.refused
 
 
 @pytest.mark.parametrize("retry_after", ["date", "wrong", "huge", "none"])

@@ -1,4 +1,4 @@
-"""A real API and a real host of clips on two ports of this machine, which fail as a test tells them to."""
+"""A real API and a real host of clips on two ports of this machine, with the failures that a test asks for."""
 
 from __future__ import annotations
 
@@ -128,8 +128,8 @@ class Host:
             request.transport.abort()
         return response
 
-    def but(self, **defects: Any) -> Handler:
-        """Return a handler like `send`, with defects."""
+    def sending(self, **defects: Any) -> Handler:
+        """Return a handler that calls `send` with these defects."""
 
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await self.send(request, **defects)
@@ -147,7 +147,7 @@ class Host:
         return response
 
 
-def says(status: int, body: bytes = b"", **headers: str) -> Handler:
+def replying(status: int, body: bytes = b"", **headers: str) -> Handler:
     """Return a handler that gives a plain response."""
 
     async def handle(_: web.BaseRequest) -> web.StreamResponse:
@@ -157,7 +157,7 @@ def says(status: int, body: bytes = b"", **headers: str) -> Handler:
     return handle
 
 
-def announces(size: int) -> Handler:
+def announcing(size: int) -> Handler:
     """Return a handler that announces a number of bytes and sends a few."""
 
     async def handle(request: web.BaseRequest) -> web.StreamResponse:

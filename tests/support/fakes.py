@@ -160,22 +160,22 @@ class SlowLedger(MemoryJobStore):
 
     def insert(self, record: JobRecord) -> Any:
         """Insert immediately, confirm later."""
-        return self._later(super().insert(record))
+        return self._confirm_later(super().insert(record))
 
     def save(self, record: JobRecord) -> Any:
         """Save immediately, confirm later."""
-        return self._later(super().save(record))
+        return self._confirm_later(super().save(record))
 
     def find(self, key: str) -> Any:
         """Find immediately, return later."""
-        return self._later(super().find(key))
+        return self._confirm_later(super().find(key))
 
-    def _later(self, commit: Awaitable[Any]) -> _Later:
-        return _Later(commit, self.seconds)
+    def _confirm_later(self, commit: Awaitable[Any]) -> _DelayedCommit:
+        return _DelayedCommit(commit, self.seconds)
 
 
 @dataclass
-class _Later:
+class _DelayedCommit:
     commit: Awaitable[Any]
     seconds: float
 

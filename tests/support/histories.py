@@ -1,6 +1,6 @@
 """Histories for property tests: a client that crashes at any moment, over a real ledger file and on virtual time.
 
-A crash is a copy of the folder at that moment: ledger, log and part files. The next life begins with that copy. The
+A crash is a copy of the folder at that moment: ledger, log and part files. The next run begins with that copy. The
 crashed client is cancelled afterwards, and its server ignores it. Everything is decided by the history alone: the
 ledger writes in the event loop, after a latency.
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from omni_async import Job, JobStatus, OmniClient, OmniError, Polling, Retry
 from omni_async.downloads.partfile import is_complete
 from omni_async.ledger import LedgerReader, SqliteJobStore
+from omni_async.ledger.open_files import OpenFiles
 from omni_async.ledger.schema import open_to_write
 from omni_async.ledger.sqlite import _Operation
 from omni_async.testing import VirtualTimeLoop
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-HANG_AFTER = 400_000.0  # virtual seconds after which a life is taken to hang
+HANG_AFTER = 400_000.0  # virtual seconds after which a run counts as hanging
 
 
 @dataclass(frozen=True)
@@ -53,41 +54,41 @@ class Plan:
 
     jobs: tuple[int | None, ...]  # each with the number of an earlier job that it extends
     crashes: tuple[Crash, ...] = ()
-    submits: tuple[Fault, ...] = ()
-    checks: tuple[Fault, ...] = ()
-    fetches: tuple[Fault, ...] = ()
-    doomed: frozenset[int] = frozenset()  # tasks that fail on the server, by their number
-    cancels: tuple[tuple[int, float], ...] = ()  # (job, seconds), in every life
-    resumes: bool = False  # the lives in between only resume the ledger
+    submit_faults: tuple[Fault, ...] = ()
+    check_faults: tuple[Fault, ...] = ()
+    download_faults: tuple[Fault, ...] = ()
+    failing_tasks: frozenset[int] = frozenset()  # tasks that fail on the server, by their number
+    cancels: tuple[tuple[int, float], ...] = ()  # (job, seconds), in every run
+    resumes: bool = False  # the runs in between only resume the ledger
     ambiguous: Any = "retry"
-    honours: bool = True  # the server honours idempotency keys
+    has_idempotency: bool = True  # the server honours idempotency keys
     disk: float = 0.01  # seconds a commit takes
     capacity: int | None = None
 
 
 class RecordingServer(Server):
-    """The server of a world, which tells it of each accepted task."""
+    """The server of a simulation, which it informs of each accepted task."""
 
-    world: World
+    simulation: Simulation
 
     def _accept(self, post: Post) -> Response:
-        if not self.world.plan.honours:
+        if not self.simulation.plan.has_idempotency:
             self._task_id_by_key.clear()
         reply = super()._accept(post)
         assert post.task_id is not None
-        if len(self.tasks) - 1 in self.world.plan.doomed and post.task_id == list(self.tasks)[-1]:
+        if len(self.tasks) - 1 in self.simulation.plan.failing_tasks and post.task_id == list(self.tasks)[-1]:
             self.tasks[post.task_id].fails = True
-        self.world.passes("accepted")
+        self.simulation.reach("accepted")
         return reply
 
 
-class LifeTransport(FakeTransport):
+class RunTransport(FakeTransport):
     """A connection to the server that is cut when the client crashes."""
 
-    def __init__(self, world: World) -> None:
-        super().__init__(world.server)
-        self.world = world
-        self.life = world.life
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__(simulation.server)
+        self.simulation = simulation
+        self.run_number = simulation.run_number
 
     async def submit(
         self,
@@ -98,38 +99,38 @@ class LifeTransport(FakeTransport):
         may_send: Callable[[], bool] | None = None,
     ) -> Response:
         """POST, after checking that the ledger has recorded it."""
-        await self._while_alive()
-        self.world.check_is_recorded(idempotency_key)
+        await self._unless_crashed()
+        self.simulation.check_is_recorded(idempotency_key)
         reply = await super().submit(body, idempotency_key, on_sent=on_sent, may_send=may_send)
-        await self._while_alive()
-        self.world.received(reply)
-        self.world.passes("reply")
+        await self._unless_crashed()
+        self.simulation.received(reply)
+        self.simulation.reach("reply")
         return reply
 
     async def check(self, task_id: str) -> Response:
         """GET a task."""
-        await self._while_alive()
-        assert task_id in self.world.task_ids_in(self.world.folder), "checked before it was recorded"
+        await self._unless_crashed()
+        assert task_id in self.simulation.task_ids_in(self.simulation.folder), "checked before it was recorded"
         return await super().check(task_id)
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[Any]:
         """GET a clip."""
-        await self._while_alive()
+        await self._unless_crashed()
         async with super().stream(url, headers) as transfer:
             yield transfer
 
-    async def _while_alive(self) -> None:
-        if self.life != self.world.life or self.world.is_dead:
+    async def _unless_crashed(self) -> None:
+        if self.run_number != self.simulation.run_number or self.simulation.has_crashed:
             await asyncio.Event().wait()
 
 
 class InlineLedger(SqliteJobStore):
     """The ledger with its file, rows and commit groups, but without its thread: groups are written in the loop."""
 
-    def __init__(self, path: Path, world: World) -> None:
+    def __init__(self, path: Path, simulation: Simulation) -> None:
         super().__init__(path)
-        self._world = world
+        self._simulation = simulation
         self._is_due = False
 
     async def open(self) -> None:
@@ -137,24 +138,25 @@ class InlineLedger(SqliteJobStore):
         self._loop = asyncio.get_running_loop()
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._db = open_to_write(self.path)
+        self._files = OpenFiles(self.path)
 
     def _add(self, operation: _Operation[_T]) -> _Operation[_T]:
-        self._world.passes("change")
+        self._simulation.reach("change")
         if not self._is_due:
             self._is_due = True
-            self._loop.call_later(self._world.plan.disk, self._turn)
+            self._loop.call_later(self._simulation.plan.disk, self._commit_pending)
         return super()._add(operation)
 
-    def _turn(self) -> None:
+    def _commit_pending(self) -> None:
         self._is_due = False
         group, self._current = self._current, type(self._current)()
         if group.operations:
             self._carry_out(group)
-            self._world.passes("commit")
+            self._simulation.reach("commit")
 
     async def aclose(self) -> None:
         """Write the pending group, and close."""
-        self._turn()
+        self._commit_pending()
         self._is_closing = True
         self._db.close()
 
@@ -162,95 +164,95 @@ class InlineLedger(SqliteJobStore):
 class Client(OmniClient):
     """The real client with this transport, store and clock."""
 
-    def __init__(self, world: World) -> None:
-        self.world = world
-        retry = Retry(timeout=3000, wait_initial=0.5, wait_max=30, ambiguous=world.plan.ambiguous)
-        super().__init__("sk-test", output_dir=world.folder, retry=retry, polling=Polling(timeout=100_000))
+    def __init__(self, simulation: Simulation) -> None:
+        self.simulation = simulation
+        retry = Retry(timeout=3000, wait_initial=0.5, wait_max=30, ambiguous=simulation.plan.ambiguous)
+        super().__init__("sk-test", output_dir=simulation.folder, retry=retry, polling=Polling(timeout=100_000))
 
-    def _make_transport(self, base_url: str, api_key: str) -> LifeTransport:
-        return LifeTransport(self.world)
+    def _make_transport(self, base_url: str, api_key: str) -> RunTransport:
+        return RunTransport(self.simulation)
 
     def _make_store(self) -> InlineLedger:
-        return InlineLedger(self.world.folder / "ledger.db", self.world)
+        return InlineLedger(self.simulation.folder / "ledger.db", self.simulation)
 
     def _make_clock(self) -> Clock:
         return MemoryClock()
 
 
 @dataclass
-class World:
-    """A server, a folder, and successive lives of a client over them."""
+class Simulation:
+    """A server, a folder, and successive runs of a client over them."""
 
     plan: Plan
-    place: Path
+    root: Path
     now: float = 1000.0
-    life: int = 0
-    is_dead: bool = False
+    run_number: int = 0
+    has_crashed: bool = False
     folder: Path = field(init=False)
-    deaths: Counter[str] = field(default_factory=Counter)
+    crash_counts: Counter[str] = field(default_factory=Counter)
     _received: dict[str, float] = field(default_factory=dict)  # task_ids whose replies have reached a client, and when
     _moments: Counter[str] = field(default_factory=Counter)
     _problem: AssertionError | None = None
 
     def __post_init__(self) -> None:
-        self.folder = self.place / "life-0"
+        self.folder = self.root / "run-0"
         self.server = RecordingServer(latency=0.2, duration=20.0, capacity=self.plan.capacity)
-        self.server.world = self
-        self.server.submit_script.extend(self.plan.submits)
-        self.server.check_script.extend(self.plan.checks)
-        self.server.download_script.extend(self.plan.fetches)
+        self.server.simulation = self
+        self.server.submit_script.extend(self.plan.submit_faults)
+        self.server.check_script.extend(self.plan.check_faults)
+        self.server.download_script.extend(self.plan.download_faults)
 
-    # Lives
+    # Runs
 
-    def live(self) -> None:
-        """Run the planned lives and a last one to its end; invariants are checked at every moment."""
+    def run(self) -> None:
+        """Perform the planned runs and a last one to its end; invariants are checked at every moment."""
         for crash in self.plan.crashes:
-            self._run(lambda: self._one_life(crash))  # noqa: B023 (it is run immediately)
+            self._run_loop(lambda: self._one_run(crash))  # noqa: B023 (it is run immediately)
             if self._problem is not None:
                 raise self._problem
             self.now += crash.downtime
-        self.outcomes = self._run(lambda: self._one_life(None))
+        self.outcomes = self._run_loop(lambda: self._one_run(None))
         self.check_end()
 
-    def _run(self, main: Callable[[], Awaitable[_T]]) -> _T:
+    def _run_loop(self, main: Callable[[], Awaitable[_T]]) -> _T:
         loop = VirtualTimeLoop()
         loop._now = self.now
         try:
             return loop.run_until_complete(main())
         finally:
-            if not self.is_dead:
+            if not self.has_crashed:
                 self.now = loop.time()
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
-            self._start_next_life()
+            self._prepare_next_run()
 
-    def _start_next_life(self) -> None:
-        """Let the next life begin with the files of the last one."""
-        if self.is_dead:
-            self.folder = self.place / f"life-{self.life + 1}"
-        self.life += 1
-        self.is_dead = False
+    def _prepare_next_run(self) -> None:
+        """Let the next run begin with the files of the last one."""
+        if self.has_crashed:
+            self.folder = self.root / f"run-{self.run_number + 1}"
+        self.run_number += 1
+        self.has_crashed = False
         self._moments.clear()
 
-    async def _one_life(self, crash: Crash | None) -> dict[str, object]:
+    async def _one_run(self, crash: Crash | None) -> dict[str, object]:
         loop = asyncio.get_running_loop()
-        self._crash, self._died = crash, asyncio.Event()
+        self._planned_crash, self._crashed = crash, asyncio.Event()
         if crash is not None and crash.at == "time":
-            loop.call_later(crash.seconds, self._die)
-        work = asyncio.create_task(self._work(knows_all=crash is None or not self.plan.resumes or not self.life))
-        crashed = asyncio.create_task(self._died.wait())
+            loop.call_later(crash.seconds, self._crash_client)
+        work = asyncio.create_task(self._work(knows_all=crash is None or not self.plan.resumes or not self.run_number))
+        crashed = asyncio.create_task(self._crashed.wait())
         await asyncio.wait({work, crashed}, return_when=asyncio.FIRST_COMPLETED, timeout=HANG_AFTER)
-        assert work.done() or self.is_dead, f"it hangs: {asyncio.all_tasks()}"
+        assert work.done() or self.has_crashed, f"it hangs: {asyncio.all_tasks()}"
         crashed.cancel()
         work.cancel()  # what it still does has no effect
         (outcome,) = await asyncio.gather(work, return_exceptions=True)
-        if self.is_dead:
+        if self.has_crashed:
             return {}
         assert isinstance(outcome, dict), outcome
         return outcome
 
     async def _work(self, *, knows_all: bool) -> dict[str, object]:
-        """Run the program of a life: the same in every life."""
+        """Run the program, which is the same in every run."""
         loop, jobs = asyncio.get_running_loop(), list[Job]()
         async with Client(self) as client:
             for number, parent in enumerate(self.plan.jobs if knows_all else ()):
@@ -264,30 +266,32 @@ class World:
         return {job.key: outcome for job, outcome in zip(jobs, outcomes, strict=True)}
 
     def _cancel(self, client: Client, job: Job) -> None:
-        if not client._is_closed and not self.is_dead:
+        if not client._is_closed and not self.has_crashed:
             job.cancel()
 
     # Moments
 
-    def passes(self, moment: str) -> None:
-        """Pass a moment in which the client may crash."""
+    def reach(self, moment: str) -> None:
+        """Reach a moment at which the client may crash."""
         self._moments[moment] += 1
-        crash = self._crash
+        crash = self._planned_crash
         if crash is not None and crash.at == moment and self._moments[moment] == crash.number:
-            self._die()
+            self._crash_client()
 
-    def _die(self) -> None:
-        if self.is_dead:
+    def _crash_client(self) -> None:
+        if self.has_crashed:
             return
-        self.is_dead = True
+        self.has_crashed = True
         self.now = asyncio.get_running_loop().time()
-        assert self._crash is not None
-        self.deaths[self._crash.at] += 1
-        left = self.place / f"life-{self.life + 1}"
-        shutil.copytree(self.folder, left, ignore=shutil.ignore_patterns("*-shm")) if self.folder.exists() else None
-        self._died.set()
+        assert self._planned_crash is not None
+        self.crash_counts[self._planned_crash.at] += 1
+        next_folder = self.root / f"run-{self.run_number + 1}"
+        shutil.copytree(
+            self.folder, next_folder, ignore=shutil.ignore_patterns("*-shm")
+        ) if self.folder.exists() else None
+        self._crashed.set()
         try:
-            self.check(left)
+            self.check(next_folder)
         except AssertionError as problem:  # the loop would swallow it: this may be called by a timer
             self._problem = problem
         # What was received a moment ago cannot be on disk yet.
@@ -336,7 +340,7 @@ class World:
             if record.status is JobStatus.COMPLETED:
                 self._check_clip(folder, record)
         for key, paid in self._paid().items():
-            if self.plan.honours or self.plan.ambiguous == "hold":
+            if self.plan.has_idempotency or self.plan.ambiguous == "hold":
                 assert paid == 1, f"{key} is paid {paid} times"
 
     def _check_clip(self, folder: Path, record: JobRecord) -> None:
@@ -362,7 +366,7 @@ class World:
             assert isinstance(self.outcomes[key], OmniError) is (record.status is not JobStatus.COMPLETED)
             if paid[key] > 1:
                 assert record.ambiguous_submits, f"{key} is paid {paid[key]} times, and the ledger does not count it"
-            if record.status is JobStatus.COMPLETED and not record.ambiguous_submits and self.plan.honours:
+            if record.status is JobStatus.COMPLETED and not record.ambiguous_submits and self.plan.has_idempotency:
                 assert paid[key] == 1
         known = self.task_ids_in(self.folder)
         for task in self.server.tasks.values():  # also tasks whose reply was lost: a resend replays them

@@ -95,7 +95,7 @@ class Load:
             self._wakes_at = wakes_at
             self.at(wakes_at, lambda: None)
 
-    def _one_way(self) -> float:
+    def _one_way_latency(self) -> float:
         return self.network.latency / 2 * (1 + self.network.jitter * self.rng.uniform(-1, 1))
 
     def _send(self, permit: Permit) -> None:
@@ -104,7 +104,7 @@ class Load:
         self._probes_outstanding += permit.is_probe
         self.max_outstanding = max(self.max_outstanding, self.outstanding)
         assert self._probes_outstanding <= 1, "two concurrent probes"
-        self.at(self.now + self._one_way(), lambda: self._arrive(permit))
+        self.at(self.now + self._one_way_latency(), lambda: self._arrive(permit))
 
     def _arrive(self, permit: Permit) -> None:
         delay = self.account.submit(self.now)
@@ -115,7 +115,7 @@ class Load:
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
             self.at(self.now + duration, self._finish)
         retry_after = self.account.retry_after_for(self.now, delay) if delay else None
-        self.at(self.now + self._one_way(), lambda: self._answer(permit, delay, retry_after))
+        self.at(self.now + self._one_way_latency(), lambda: self._answer(permit, delay, retry_after))
 
     def _answer(self, permit: Permit, delay: float, retry_after: float | None) -> None:
         self.outstanding -= 1

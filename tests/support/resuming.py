@@ -1,4 +1,4 @@
-"""Takes up the unfinished jobs of a ledger, all of them, as a list."""
+"""Resumes all unfinished jobs of a ledger, as a list."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ if TYPE_CHECKING:
 
 
 async def resumed(client: OmniClient) -> list[Job]:
-    """Return the jobs that `client.resume()` takes up, while they run."""
+    """Return the jobs that `client.resume()` resumes, while they run."""
     return [job async for job in client.resume()]

@@ -29,11 +29,11 @@ async def webhook_server(statuses: list[int]) -> AsyncIterator[tuple[str, asynci
         return web.Response(status=statuses.pop(0) if len(statuses) > 1 else statuses[0])
 
     app = web.Application()
-    app.router.add_post("/hook/callback", callback)
+    app.router.add_post("/webhook/callback", callback)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook/", received
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/webhook/", received
     finally:
         await runner.cleanup()
