@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from ..errors import LedgerError
 from ..jobs.lifecycle import NOT_RESUMABLE
 from .row_format import COLUMNS
+from .schema_check import check_schema
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,7 +108,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     """
     try:
         version = _examine(path)
-        db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        db = _connect(path, "mode=rwc")
         try:
             _set_up(db, path, version)
         except BaseException:
@@ -174,6 +175,7 @@ def check_version(db: sqlite3.Connection, path: Path) -> int:
             f"{len(MIGRATIONS)}); it was left unchanged. Update omni_async, or use another folder or ledger",
             permanent=True,
         )
+    check_schema(db, path, version, create_version)
     return int(version)
 
 
@@ -237,7 +239,9 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 def _connect(path: Path, options: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?{options}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+    db.execute("PRAGMA trusted_schema=OFF")  # a schema of somebody else may call no function with side effects
+    return db
 
 
 def _has_log(path: Path) -> bool:
@@ -258,10 +262,15 @@ def _set_up(db: sqlite3.Connection, path: Path, version: int) -> None:
     _migrate(db, version)
 
 
-def _migrate(db: sqlite3.Connection, version: int) -> None:
+def create_version(db: sqlite3.Connection, version: int) -> None:
+    """Create the tables of a version in an empty database."""
+    _migrate(db, 0, version)
+
+
+def _migrate(db: sqlite3.Connection, version: int, following: int | None = None) -> None:
     db.create_function("clip_names", 1, clip_names, deterministic=True)
     db.create_function("clip_folder", 1, clip_folder, deterministic=True)
-    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+    for number, script in enumerate(MIGRATIONS[version:following], start=version + 1):
         db.executescript(
             f"BEGIN IMMEDIATE; {script}; PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={number}; COMMIT;"
         )
