@@ -77,7 +77,7 @@ def plans(draw: st.DrawFn) -> Plan:
         failing_tasks=draw(st.frozensets(st.integers(0, 5), max_size=1)),
         cancels=tuple(draw(st.lists(st.tuples(st.integers(0, count - 1), st.floats(0.0, 60.0)), max_size=1))),
         resumes=draw(st.booleans()),
-        ambiguous=draw(st.sampled_from(["retry", "hold"])),
+        ambiguous=draw(st.sampled_from(["auto", "retry", "hold"])),
         has_idempotency=draw(st.booleans()),
         disk=draw(st.sampled_from([0.001, 0.3])),
         capacity=draw(st.none() | st.integers(1, 3)),
@@ -108,7 +108,7 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, Simulation]:
 )
 @given(plan=plans())
 def test_no_clip_is_lost_or_paid_for_twice(plan: Plan, files: dict[str, Simulation]) -> None:
-    """Where keys are honoured each is paid for once, clips are complete, and no accepted task is forgotten."""
+    """Except by resends to a server that ignores keys, none is paid for twice. Accepted tasks are never forgotten."""
     random.seed(7)
     with tempfile.TemporaryDirectory() as folder:
         files["simulation"] = simulation = Simulation(plan, Path(folder))
