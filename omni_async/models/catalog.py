@@ -24,7 +24,8 @@ class ModelRules:
     """What one model accepts. An empty value means "none"; None means "unknown", and is not checked.
 
     - ``id``, ``aliases``: the name of the model, and other names with the same rules.
-    - ``resolutions``, ``aspect_ratios``, ``durations`` (seconds): the values that these fields may have.
+    - ``resolutions``, ``aspect_ratios``, ``durations`` (seconds): the values that these fields may have. Resolutions
+      may be written in upper case, and 4k as 2160p.
     - ``default_length``: how long a clip is if no ``duration`` is given, as text.
     - ``image_counts``: how many images ``images`` and ``image_urls`` may have together.
     - ``max_images``: how many images they, the frames and ``image_with_roles`` may have together.
@@ -52,6 +53,11 @@ class ModelRules:
     accepts_duration_with_video: bool | None = None
     can_extend: bool | None = None
     note: str = ""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of the model, its id first."""
+        return (self.id, *self.aliases)
 
 
 _RATIOS = ("16:9", "9:16")
@@ -90,9 +96,9 @@ _RULES = (
         note='a single image is the first frame, unless extra has metadata {"task": "reference_to_video"}',
     ),
     ModelRules(
-        id="Omni-Flash-Ext",
-        aliases=("gemini-omni-1.1-flash-ext",),
-        resolutions=("720p", "1080p", "4k"),
+        id="gemini-omni-1.1-flash-ext",
+        aliases=("Omni-Flash-Ext",),
+        resolutions=("360p", "720p", "1080p", "4k"),
         aspect_ratios=_RATIOS,
         durations=(4, 6, 8, 10),
         default_length="6 s unless duration is set",
@@ -112,7 +118,7 @@ MODELS: Mapping[str, ModelRules] = MappingProxyType({rules.id: rules for rules i
 """The rules of each known model, by its id."""
 
 _UNCHECKED = ModelRules(id="")
-_BY_NAME = {name: rules for rules in _RULES for name in (rules.id, *rules.aliases)}
+_BY_NAME = {name: rules for rules in _RULES for name in rules.names}
 
 
 def rules_for(model: str) -> ModelRules:
@@ -141,7 +147,8 @@ def field_error(model: str, name: str, value: Any) -> str:
         case "aspect_ratio":
             text = _choice_error(name, value, rules.aspect_ratios)
         case "resolution":
-            text = _choice_error(name, value, rules.resolutions)
+            is_accepted = rules.resolutions is None or _normalize_resolution(value) in rules.resolutions
+            text = "" if is_accepted else _choice_error(name, value, rules.resolutions)
         case "duration":
             instead = f"a clip has {rules.default_length}; describe the timing in the prompt"
             text = _choice_error(name, value, rules.durations, instead=instead)
@@ -214,6 +221,12 @@ def _count_images(fields: Mapping[str, Any]) -> tuple[str, int]:
 def _image_roles(extra: Mapping[str, Any]) -> list[str]:
     entries = extra.get("image_with_roles")
     return [str(each.get("role")) for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
+
+
+def _normalize_resolution(value: str) -> str:
+    """Return a resolution as the tables of the models write it."""
+    name = value.lower()
+    return "4k" if name == "2160p" else name
 
 
 def _choice_error(name: str, value: object, allowed: Sequence[object] | None, *, instead: str = "") -> str:

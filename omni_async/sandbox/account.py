@@ -1,17 +1,15 @@
-"""The endpoints around tasks: image uploads, balance, models and their schemas."""
+"""The endpoints of the account: image uploads and the balance."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from . import fault_effects
-from .model_specs import HEIGHTS, MODEL_SPECS, RATIOS, ModelSpec
-from .replies import ErrorReply, error_reply
-from .schemas import model_schema
+from .replies import ErrorReply
 from .state import SandboxState, authenticate
 
 if TYPE_CHECKING:
@@ -29,7 +27,7 @@ IMAGE_TYPES = (  # first bytes, extension, content type
 
 
 class AccountEndpoints:
-    """Handlers of uploads, balance, models and schemas.
+    """Handlers of uploads and the balance.
 
     `store_image` takes the content, extension and content type of an upload and returns its URL.
     """
@@ -43,9 +41,6 @@ class AccountEndpoints:
         return [
             web.post("/v1/uploads/images", self.upload),
             *(web.get(path, self.balance) for path in balances),
-            web.get("/v1/models", self.models),
-            web.get("/v1/model-schema", self.schema),
-            web.get("/v1/models/{model}/schema", self.schema),
         ]
 
     async def upload(self, request: web.Request) -> web.StreamResponse:
@@ -99,53 +94,18 @@ class AccountEndpoints:
         await self._state.add_latency()
         is_account = request.path.endswith("/user/balance")
         remaining = self._runner.account_credits_left if is_account else self._runner.credits_left(key)
-        used = round(self._runner.credits_spent if is_account else self._runner.credits_spent_by_key[key], 2)
+        used = round(self._runner.credits_spent if is_account else self._runner.credits_spent_by_key[key], 6)
         return web.json_response(
             {
                 "success": True,
                 "message": "",
-                "remain_balance": -1 if remaining is None else round(remaining / 10, 3),
-                "used_balance": round(used / 10, 3),
+                "remain_balance": -1 if remaining is None else round(remaining / 10, 6),
+                "used_balance": round(used / 10, 6),
                 "remain_credits": -1 if remaining is None else remaining,
                 "used_credits": used,
                 "unlimited_quota": remaining is None,
             }
         )
-
-    async def models(self, request: web.Request) -> web.StreamResponse:
-        """Return the list of models. An account without credit gets a 402 instead."""
-        authenticate(request, self._state.settings.api_key)
-        await self._state.add_latency()
-        if self._runner.account_credits_left is not None and self._runner.account_credits_left <= 0:
-            raise self._runner.insufficient_balance()
-        data = [{"id": name, "object": "model", "created": 1751241600, "owned_by": "google"} for name in MODEL_SPECS]
-        return web.json_response({"object": "list", "data": data, "success": True})
-
-    async def schema(self, request: web.Request) -> web.StreamResponse:
-        """Return the schema of a model's requests."""
-        authenticate(request, self._state.settings.api_key)
-        await self._state.add_latency()
-        model = request.match_info.get("model") or request.query.get("model", "")
-        if model not in MODEL_SPECS:
-            raise error_reply(404, f"unknown model: {model!r}")
-        properties = _properties(MODEL_SPECS[model])
-        declares_idempotency = self._state.settings.declares_idempotency
-        return web.json_response(model_schema(model, properties, declares_idempotency=declares_idempotency))
-
-
-def _properties(spec: ModelSpec) -> dict[str, Any]:
-    strings = {"type": "array", "items": {"type": "string"}}
-    resolutions = [name for name in HEIGHTS if name in spec.prices]
-    length = {"duration": {"type": "integer", "enum": list(spec.durations), "default": 6}} if spec.durations else {}
-    return {
-        "image_urls": strings | {"maxItems": spec.max_images},
-        "video_urls": strings | {"maxItems": 1},
-        "aspect_ratio": {"type": "string", "enum": list(RATIOS), "default": "16:9"},
-        "resolution": {"type": "string", "enum": resolutions, "default": "720p"},
-        **length,
-        "extend_from_task_id": {"type": "string"},
-        "webhook": {"type": "string"},
-    }
 
 
 def _image_type(content: bytes) -> tuple[str, str] | None:

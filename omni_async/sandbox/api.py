@@ -11,6 +11,7 @@ from aiohttp import web
 from . import fault_effects
 from .idempotency import KEY_HEADER, REPLAYED_HEADER, Claim, IdempotencyKeys
 from .limits import FixedWindow, RequestLimiter, TokenBucket
+from .malformed import malformed
 from .replies import ErrorReply, error_reply
 from .schemas import OBJECT_VERSION, VERSION_HEADER
 from .state import SandboxState, authenticate
@@ -63,14 +64,15 @@ class TaskEndpoints:
         scope = (authenticate(request, self._state.settings.api_key), request.headers.get(KEY_HEADER))
         fault = self._state.fault_injector.next_fault("submit")
         try:
-            await fault_effects.before_acceptance(self._state, fault, self._redirect_target())
+            await fault_effects.before_acceptance(self._state, fault, request, self._redirect_target())
             body, claim = self._claim(await request.read(), scope)
         finally:
             # The idempotency key is claimed during the latency: a second request with it meanwhile gets a 409.
             await self._state.add_latency()
         if claim.reply is not None:
             self._state.record.replayed += 1
-            return web.json_response(claim.reply, status=claim.reply["code"], headers={REPLAYED_HEADER: "true"})
+            # Whatever is wrong with the form of a response is wrong with its replay, too.
+            return await malformed(fault, request, _json(claim.reply, {REPLAYED_HEADER: "true"}))
         try:
             task = self._accept(body, scope, fault)
         except ErrorReply:
@@ -78,12 +80,11 @@ class TaskEndpoints:
             raise
         # Kept before any fault strikes: a resend with the same key is answered with this task.
         claim.reply = self._reply(task, request)
-        response = web.json_response(claim.reply, status=claim.reply["code"])
-        return await fault_effects.after_acceptance(self._state, fault, request, response)
+        return await fault_effects.after_acceptance(self._state, fault, request, _json(claim.reply, {}))
 
     def _claim(self, raw: bytes, scope: tuple[str, str | None]) -> tuple[SubmitBody, Claim]:
         self._check_limit(self._submit_limiters, scope[0], self._submit_limits)
-        body = parse_body(raw)
+        body = parse_body(raw, self._state.models)
         claim = self._keys.claim(scope, body.digest, self._state.now())
         return body, claim
 
@@ -119,8 +120,10 @@ class TaskEndpoints:
         await fault_effects.before_check(self._state, fault, request)
         if task is None:
             raise _unknown_task(request.match_info["task_id"])
-        data = self._serializer.to_json(task, self._state.now(), fault, request.url.host)
-        return fault_effects.after_check(fault, web.json_response({"code": 200, "data": data}))
+        data = self._serializer.to_json(
+            task, self._state.now(), fault=fault, host=request.url.host, language=request.query.get("language")
+        )
+        return await malformed(fault, request, web.json_response({"code": 200, "data": data}))
 
     def _impossible_faults(self, task: Task | None) -> tuple[str, ...]:
         """Return the faults of a check that would have no effect on this task now, or that it is too old for."""
@@ -157,6 +160,12 @@ class TaskEndpoints:
         if rate is None:
             return ()
         return (TokenBucket(rate, max(1, round(rate)), asyncio.get_running_loop().time()),)
+
+
+def _json(reply: dict[str, Any], headers: dict[str, str]) -> web.Response:
+    """Return the response to a submit; the newer form names its version in a header."""
+    version = {VERSION_HEADER: OBJECT_VERSION} if isinstance(reply["data"], dict) else {}
+    return web.json_response(reply, status=reply["code"], headers=headers | version)
 
 
 def _unknown_task(task_id: str) -> ErrorReply:

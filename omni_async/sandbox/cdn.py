@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from .fault_effects import HTML_PAGE
+from .malformed import HTML_PAGE
 from .replies import ErrorReply, error_reply
 
 if TYPE_CHECKING:

@@ -35,14 +35,20 @@ def _table(*rows: tuple[str, str, str]) -> Mapping[str, Fault]:
 FAULTS = _table(
     # The submit is not accepted.
     ("http_400", "submit", "400 invalid_request_error; not accepted"),
+    ("http_400_empty_code", "submit", "400 apimart_error with an empty code, naming a parameter; never accepted"),
     ("http_401", "submit", "401 in the form seen from the live service; not accepted"),
     ("http_402", "submit", "402 payment_required; not accepted"),
     ("http_403", "submit", "403 permission_error; not accepted"),
+    ("http_403_key_quota", "submit", "403 pre_consume_token_quota_failed; not accepted"),
+    ("http_403_account_quota", "submit", "403 insufficient_user_quota; not accepted"),
+    ("http_404_model", "submit", "404 model_not_found; never accepted"),
     ("http_429", "submit", "429 with the Retry-After chosen in the settings; not accepted"),
+    ("http_429_body", "submit", "429 with retry_after in its body and without the header; not accepted"),
     ("http_500", "submit", "500 get_channel_failed; not accepted"),
     ("http_500_parameter", "submit", "500 build_request_failed, naming a parameter; never accepted"),
     ("http_502_html", "submit", "502 with the HTML page of a gateway; not accepted"),
     ("http_503", "submit", "503 service_unavailable; not accepted"),
+    ("http_503_model", "submit", "503 model_not_found: no upstream serves the model; never accepted"),
     ("idempotency_unavailable", "submit", "503 idempotency_unavailable: the request was not executed"),
     ("idempotency_in_progress", "submit", "409 idempotency_in_progress with Retry-After: 1; not accepted"),
     (
@@ -53,10 +59,20 @@ FAULTS = _table(
     ("drop_before", "submit", "connection closed before the submit is accepted"),
     ("redirect_submit", "submit", "307 to another server; not accepted"),
     ("error_in_200", "submit check", "error under HTTP 200: code 429, or success false; not accepted"),
-    # The submit is accepted, but the response does not say so.
+    ("balance_in_200", "submit", "NOT_ENOUGH_BALANCE (code 605, in msg) under HTTP 200; not accepted"),
+    # The submit is accepted, but the response does not say so, or not as documented.
     ("drop_after", "submit", "accepted, then the connection is closed without a response"),
     ("http_500_after", "submit", "accepted, then 500"),
     ("garbage_json", "submit", "accepted, but the JSON of the response is cut off in the middle"),
+    ("no_last_chunk", "submit", "accepted, with complete JSON, but the connection is closed before the last chunk"),
+    (
+        "long_content_length",
+        "submit",
+        "accepted, with complete JSON, but fewer bytes than Content-Length announces",
+    ),
+    ("false_gzip", "submit", "accepted, with plain JSON that is labelled as gzip"),
+    ("unknown_id_field", "submit", "accepted, but the task id is in a field that no documentation names: taskId"),
+    ("html_submit", "submit", "accepted, but the response is an HTML page under HTTP 200"),
     ("hang_submit", "submit", "accepted, but no response is ever sent"),
     # A check.
     ("http_401_check", "check", "401"),
@@ -66,6 +82,9 @@ FAULTS = _table(
     ("http_502_check", "check", "502 with an HTML page"),
     ("html_check", "check", "HTML page under HTTP 200"),
     ("garbage_check", "check", "JSON that is cut off in the middle"),
+    ("no_last_chunk_check", "check", "complete JSON, but the connection is closed before the last chunk"),
+    ("long_content_length_check", "check", "complete JSON, but fewer bytes than Content-Length announces"),
+    ("false_gzip_check", "check", "plain JSON that is labelled as gzip"),
     ("drop_check", "check", "connection closed without a response"),
     ("hang_check", "check", "no response is ever sent"),
     ("slow_check", "check", "response delayed by one second"),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-from .replies import error_reply, error_with_code
+from .replies import error_with_code, parameter_error
 from .schemas import RETENTION
 
 KEY_HEADER = "Idempotency-Key"
@@ -41,7 +41,7 @@ class IdempotencyKeys:
         if key is None or not self.is_honoured:
             return Claim(digest, now)
         if not KEY_PATTERN.fullmatch(key):
-            raise error_reply(400, f"{KEY_HEADER} must be 1 to 191 visible ASCII characters")
+            raise parameter_error(f"{KEY_HEADER} must be 1 to 191 visible ASCII characters")
         known = self._claims.get((api_key, key))
         if known is None or now - known.since > RETENTION:
             known = self._claims[api_key, key] = Claim(digest, now)

@@ -70,7 +70,7 @@ class RequestLimiter:
 
 
 class RetryAfter:
-    """Writes the Retry-After header in the form that the settings choose."""
+    """Says how long a client has to wait, in the form that the settings choose: a header, or a member of the body."""
 
     # What a client must not trust: no number, negative, zero, a date in the past, empty.
     WRONG = ("soon", "-5", "0", "Wed, 21 Oct 2015 07:28:00 GMT", "")
@@ -80,12 +80,16 @@ class RetryAfter:
         self._wrong = cycle(self.WRONG)
 
     def header(self, delay: float, unix_time: float) -> dict[str, str]:
-        """Return the header for a delay in seconds, at this Unix time. It is empty for the form "none"."""
+        """Return the header for a delay in seconds, at this Unix time. It is empty for "none" and "body"."""
         seconds = max(1, math.ceil(delay))
-        if self._form == "none":
+        if self._form in {"none", "body"}:
             return {}
         if self._form == "date":
             return {"Retry-After": formatdate(math.ceil(unix_time + delay), usegmt=True)}
         if self._form == "wrong":
             return {"Retry-After": next(self._wrong)}
         return {"Retry-After": "86400" if self._form == "huge" else str(seconds)}
+
+    def members(self, delay: float) -> dict[str, int]:
+        """Return what the body of the response says about a delay in seconds; empty but for the form "body"."""
+        return {"retry_after": max(1, math.ceil(delay))} if self._form == "body" else {}

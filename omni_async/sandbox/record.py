@@ -56,7 +56,7 @@ class SandboxRecord:
     @property
     def paid(self) -> float:
         """The amount billed in USD: completed and running tasks, but not failed ones."""
-        return round(sum(task.price for task in self.tasks.values() if task.status != "failed"), 2)
+        return round(sum(task.price for task in self.tasks.values() if task.status != "failed"), 6)
 
     @property
     def duplicate_keys(self) -> dict[str, list[str]]:

@@ -52,8 +52,13 @@ class ConnectionDropped(Exception):
 
 
 def error_reply(status: int, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
+    """Return an error in the form that the API page documents, with the type of its status."""
+    return documented_error(status, message, ERROR_TYPES[status], headers)
+
+
+def documented_error(status: int, message: str, error_type: str, headers: dict[str, str] | None = None) -> ErrorReply:
     """Return an error in the form that the API page documents: code, message, type."""
-    return ErrorReply(status, {"error": {"code": status, "message": message, "type": ERROR_TYPES[status]}}, headers)
+    return ErrorReply(status, {"error": {"code": status, "message": message, "type": error_type}}, headers)
 
 
 def observed_error(status: int, code: str, message: str) -> ErrorReply:
@@ -62,10 +67,47 @@ def observed_error(status: int, code: str, message: str) -> ErrorReply:
     return ErrorReply(status, {"error": error})
 
 
+def parameter_error(message: str) -> ErrorReply:
+    """Return the 400 of a bad parameter, in the form seen from the live service: its code is empty."""
+    return observed_error(400, "", message)
+
+
+def quota_error(code: str, message: str) -> ErrorReply:
+    """Return the 403 of the gateway for a key or an account whose quota is used up."""
+    error = {"code": code, "message": f"{message} (request id: <request id>)", "type": "new_api_error"}
+    return ErrorReply(403, {"error": error})
+
+
+def model_without_channel(model: str) -> ErrorReply:
+    """Return the 503 of the gateway for a model that none of its upstreams serves."""
+    message = f"No available channel for model {model} under group default (request id: <request id>)"
+    return ErrorReply(503, {"error": {"code": "model_not_found", "message": message, "type": "new_api_error"}})
+
+
+def unknown_model(model: str) -> ErrorReply:
+    """Return the 404 of a question about a model that does not exist."""
+    message = f"The model {model!r} does not exist"
+    error = {"code": "model_not_found", "message": message, "param": "model", "type": ERROR_TYPES[404]}
+    return ErrorReply(404, {"error": error})
+
+
 def error_with_code(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> ErrorReply:
     """Return an error in the newer form, whose code is a string and whose envelope carries the request id."""
     error = {"message": message, "type": ERROR_TYPES[status], "param": "", "code": code}
     return ErrorReply(status, {"request_id": "<request id>", "error": error}, headers)
+
+
+def invalid_key() -> ErrorReply:
+    """Return a 401 in the form seen from the live service."""
+    return observed_error(401, "", "invalid API key")
+
+
+def rate_limited(headers: dict[str, str] | None = None, members: dict[str, Any] | None = None) -> ErrorReply:
+    """Return a 429 in the documented form. `members` are added to its body, beside the error."""
+    reply = error_reply(429, "too many requests, please try again later", headers)
+    assert isinstance(reply.body, dict)
+    reply.body |= members or {}
+    return reply
 
 
 def bad_gateway() -> ErrorReply:

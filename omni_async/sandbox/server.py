@@ -21,6 +21,7 @@ from .api import TaskEndpoints
 from .cdn import Cdn, LinkTable
 from .clips import Clip, clip_from_file, distinct_clip
 from .faults import FaultInjector
+from .model_endpoints import ModelEndpoints
 from .model_specs import HEIGHTS
 from .record import SandboxRecord
 from .references import ReferenceLoader
@@ -139,7 +140,7 @@ class Sandbox:
         api = TaskEndpoints(state, self._runner, self._serializer, lambda: self._cdn.third_origin)
         account = AccountEndpoints(state, self._runner, lambda *image: self.cdn_url + self._cdn.store_image(*image))
         app = web.Application(middlewares=[state.handle_errors], client_max_size=MAX_BODY)
-        app.add_routes([*api.routes(), *account.routes()])
+        app.add_routes([*api.routes(), *account.routes(), *ModelEndpoints(state, self._runner).routes()])
         app.add_routes([web.get("/sandbox/record", self._get_record), web.post("/sandbox/script", self._post_script)])
         return (await self._listen(app, self.settings.port))[0]
 
@@ -167,7 +168,7 @@ class Sandbox:
         return str(origin.with_path(f"/f/video/{link.name}")), link.expires_at
 
     def _task_json(self, task: Task) -> dict[str, Any]:
-        return self._serializer.to_json(task, asyncio.get_running_loop().time())
+        return self._serializer.to_json(task, asyncio.get_running_loop().time(), language=task.body.language)
 
     async def _make_clips(self, task: Task) -> list[Clip]:
         videos = self.settings.videos_per_task + ("two_videos" in task.faults and self.settings.videos_per_task == 1)

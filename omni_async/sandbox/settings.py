@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 CHOICES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "retry_after": ("seconds", "date", "none", "wrong", "huge"),
+        "retry_after": ("seconds", "date", "none", "wrong", "huge", "body"),
         "submit_shape": ("list", "object"),
         "url_shape": ("list", "string"),
         "progress": ("true", "guess", "none"),
@@ -61,7 +61,7 @@ class SandboxSettings:
     window: tuple[int, float] | None = option(None, "at most N submits in each fixed window of SECONDS")
     max_in_flight: int | None = option(None, "unfinished tasks for each API key")
     checks_per_second: float | None = option(None, "status requests per second for each API key")
-    retry_after: str = option("seconds", "form of the Retry-After header of a 429")
+    retry_after: str = option("seconds", "form of the Retry-After header of a 429, or its JSON body says it")
 
     median: float = option(3.0, "median duration of a task, in seconds")
     sigma: float = option(0.35, "spread of the durations: sigma of their lognormal distribution")
@@ -79,6 +79,9 @@ class SandboxSettings:
     faults: Mapping[str, float] = field(
         default_factory=dict,
         metadata={"help": "inject this fault with probability P, 1 without a P; --fault list shows all faults"},
+    )
+    retired_model: str | None = option(
+        None, "a model that is no longer served: not listed, and its submits get a 503 model_not_found"
     )
     foreign_parents: bool = option(
         False, "accept extensions of tasks it does not know, such as those of an earlier sandbox"
@@ -168,7 +171,7 @@ NAME: Check = (lambda value: isinstance(value, str) and value != "", "a string t
 
 CHECKS: Mapping[str, Check] = MappingProxyType(
     {
-        "host": NAME, "port": PORT, "cdn_port": PORT, "api_key": NAME, "cert": NAME, "key": NAME,
+        "host": NAME, "port": PORT, "cdn_port": PORT, "api_key": NAME, "retired_model": NAME, "cert": NAME, "key": NAME,
         "per_minute": POSITIVE, "burst": AT_LEAST_ONE, "max_in_flight": AT_LEAST_ONE, "checks_per_second": POSITIVE,
         "median": NOT_NEGATIVE, "sigma": NOT_NEGATIVE, "speed": POSITIVE, "credits": NOT_NEGATIVE,
         "key_credits": NOT_NEGATIVE,

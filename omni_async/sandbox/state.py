@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from .limits import RetryAfter
-from .replies import ConnectionDropped, ErrorReply, error_reply
+from .model_specs import served_models
+from .replies import ConnectionDropped, ErrorReply, error_reply, invalid_key, rate_limited
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from .faults import FaultInjector
+    from .model_specs import ModelSpec
     from .record import SandboxRecord
     from .settings import SandboxSettings
 
@@ -41,9 +43,11 @@ class SandboxState:
     fault_injector: FaultInjector
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     retry_after: RetryAfter = field(init=False)
+    models: Mapping[str, ModelSpec] = field(init=False)  # those that are served, by each of their names
 
     def __post_init__(self) -> None:
         self.retry_after = RetryAfter(self.settings.retry_after)
+        self.models = served_models(self.settings.retired_model)
 
     @staticmethod
     def now() -> float:
@@ -63,9 +67,9 @@ class SandboxState:
         raise ConnectionDropped
 
     def too_many_requests(self, delay: float) -> ErrorReply:
-        """Return a 429 whose Retry-After, in the form of the settings, stands for `delay` seconds."""
-        headers = self.retry_after.header(delay, time.time())
-        return error_reply(429, "too many requests, please try again later", headers)
+        """Return a 429 that asks to wait for `delay` seconds, in the form of the settings."""
+        headers, members = self.retry_after.header(delay, time.time()), self.retry_after.members(delay)
+        return rate_limited(headers, members)
 
     @web.middleware
     async def handle_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -106,9 +110,3 @@ def authenticate(request: web.Request, required_key: str | None) -> str:
     if required_key is None and "forbidden" in key.lower():
         raise error_reply(403, "this API key may not use this model")
     return key
-
-
-def invalid_key() -> ErrorReply:
-    """Return a 401 in the form seen from the live service."""
-    message = "invalid API key (request id: <request id>)"
-    return ErrorReply(401, {"error": {"code": "", "message": message, "param": "", "type": "apimart_error"}})

@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .model_specs import ModelSpec, find_spec
-from .replies import ErrorReply, error_reply
+from .model_specs import ModelSpec, requested_model
+from .replies import ErrorReply, parameter_error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 MAX_RECORDED_URL = 200  # characters of a URL kept in the record: a data URL holds a complete video
 MAX_CHECKED_URLS = 100  # URLs of one field that are checked; no model accepts nearly as many
@@ -28,6 +32,7 @@ class SubmitBody:
     resolution: str
     parent_id: str | None
     webhook: str | None
+    language: object  # of the messages in webhooks; what is no language is ignored
 
     @property
     def seconds(self) -> int | None:
@@ -49,19 +54,19 @@ class SubmitBody:
         return self.fields | ({"video_urls": videos} if videos else {})
 
 
-def parse_body(raw: bytes) -> SubmitBody:
-    """Return the body in these bytes. Raise `ErrorReply` (400) for what the service does not accept."""
+def parse_body(raw: bytes, served: Mapping[str, ModelSpec]) -> SubmitBody:
+    """Return the body in these bytes; `served` are the models by name. Raise `ErrorReply` if it is not accepted."""
     body = _parse_object(raw)
-    spec = find_spec(body.get("model"))
+    spec = requested_model(body, served)
     prompt = body.get("prompt", "")
     if not isinstance(prompt, str):
-        raise _bad_request("prompt must be a string")
+        raise parameter_error("prompt must be a string")
     images = _urls(body, "image_urls", HTTP_SCHEMES)
-    videos = _urls(body, "video_urls", HTTP_SCHEMES if spec.is_priced_per_clip else (*HTTP_SCHEMES, "data:video/"))
+    videos = _urls(body, "video_urls", (*HTTP_SCHEMES, *(("data:video/",) if spec.accepts_data_uri else ())))
     spec.check(body, len(images), len(videos))
     frames = _frames(body) if spec.accepts_frames else ()
     if not (prompt.strip() or images or videos or frames):
-        raise _bad_request("prompt or a reference (image_urls, video_urls) is required")
+        raise parameter_error("prompt or a reference (image_urls, video_urls) is required")
     return SubmitBody(
         fields=body,
         spec=spec,
@@ -72,16 +77,25 @@ def parse_body(raw: bytes) -> SubmitBody:
         resolution=spec.resolution(body),
         parent_id=_optional_string(body, "extend_from_task_id") if spec.can_extend else None,
         webhook=_optional_string(body, "webhook"),
+        language=body.get("language"),
     )
+
+
+def model_named_in(raw: bytes) -> str:
+    """Return the model that a body names, "" if it names none."""
+    try:
+        return str(_parse_object(raw).get("model", ""))
+    except ErrorReply:
+        return ""
 
 
 def _parse_object(raw: bytes) -> dict[str, Any]:
     try:
         body = json.loads(raw)
     except (ValueError, RecursionError):
-        raise _bad_request("the request body is not valid JSON") from None
+        raise parameter_error("the request body is not valid JSON") from None
     if not isinstance(body, dict):
-        raise _bad_request("the request body must be a JSON object")
+        raise parameter_error("the request body must be a JSON object")
     return body
 
 
@@ -97,19 +111,15 @@ def _frames(body: dict[str, Any]) -> tuple[str, ...]:
 def _urls(body: dict[str, Any], name: str, schemes: tuple[str, ...]) -> tuple[str, ...]:
     urls = body.get(name, [])
     if not isinstance(urls, list) or not all(isinstance(url, str) for url in urls):
-        raise _bad_request(f"{name} must be an array of strings")
+        raise parameter_error(f"{name} must be an array of strings")
     for url in urls[:MAX_CHECKED_URLS]:
         if not url.lower().startswith(schemes):
-            raise _bad_request(f"{name}: {url[:80]!r} must start with {' or '.join(schemes)}")
+            raise parameter_error(f"{name}: {url[:80]!r} must start with {' or '.join(schemes)}")
     return tuple(urls)
 
 
 def _optional_string(body: dict[str, Any], name: str) -> str | None:
     value = body.get(name)
     if value is not None and (not isinstance(value, str) or not value):
-        raise _bad_request(f"{name} must be a string")
+        raise parameter_error(f"{name} must be a string")
     return value
-
-
-def _bad_request(message: str) -> ErrorReply:
-    return error_reply(400, message)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from .translations import translate
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -34,8 +36,19 @@ class TaskSerializer:
         self._settings, self._link = settings, link
         self._estimate = max(1, math.ceil(ESTIMATE_RATIO * settings.median / settings.speed))
 
-    def to_json(self, task: Task, now: float, fault: str | None = None, host: str | None = None) -> dict[str, Any]:
-        """Return the task object at a time of the loop's clock. `host` is the one that the client addressed."""
+    def to_json(
+        self,
+        task: Task,
+        now: float,
+        *,
+        fault: str | None = None,
+        host: str | None = None,
+        language: object = None,
+    ) -> dict[str, Any]:
+        """Return the task object at a time of the loop's clock. `host` is the one that the client addressed.
+
+        `language` is that of the message of its error.
+        """
         fields: dict[str, Any] = {
             "id": task.task_id,
             "status": self._status(task, now, fault),
@@ -50,7 +63,7 @@ class TaskSerializer:
             fields["cost"] = 0 if task.error else task.price
             fields["credits_cost"] = 0 if task.error else task.credits
         if task.error:
-            fields["error"] = task.error
+            fields["error"] = task.error | {"message": translate(task.error["message"], language)}
         elif task.status == "completed" and fault != "no_link" and "never_link" not in task.faults:
             fields["result"] = {"videos": self._videos(task, host)}
         return self._apply_task_faults(fields, task)

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from .record import SandboxRecord, TaskRecord
 from .references import ReferenceUnavailable
 from .render_pool import RenderError
-from .replies import ErrorReply, error_reply
+from .replies import ErrorReply, error_reply, parameter_error
+from .translations import FAILED, QUOTA, REVIEW, TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -35,10 +36,10 @@ CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # the alphabet of ULIDs, which t
 MIN_SLOT_DELAY = 0.05
 # The forms of `error` that documentation and clients of the service show.
 FAILURES: tuple[dict[str, Any], ...] = (
-    {"code": 400, "message": "The request was rejected by content review", "type": "invalid_request_error"},
-    {"code": "task_failed", "message": "upstream generation failed", "type": "task_failed", "param": ""},
-    {"code": "", "message": "upstream timeout"},
-    {"code": "500", "message": "upstream quota exhausted, please try again later", "type": "server_error"},
+    {"code": 400, "message": REVIEW, "type": "invalid_request_error"},
+    {"code": "task_failed", "message": FAILED, "type": "task_failed", "param": ""},
+    {"code": "", "message": TIMEOUT},
+    {"code": "500", "message": QUOTA, "type": "server_error"},
 )
 
 
@@ -64,7 +65,7 @@ class Task:
     @property
     def credits(self) -> float:
         """Its price in credits."""
-        return round(self.price * CREDITS_PER_DOLLAR, 2)
+        return round(self.price * CREDITS_PER_DOLLAR, 6)
 
     def elapsed_share(self, now: float) -> float:
         """Return the share of its duration that is over, 0 to 1, at a time of the loop's clock."""
@@ -110,15 +111,15 @@ class TaskRunner:
         if parent is None and self._settings.foreign_parents:
             return None
         if parent is None:
-            raise error_reply(400, f"extend_from_task_id: unknown task {body.parent_id}")
+            raise parameter_error(f"extend_from_task_id: unknown task {body.parent_id}")
         if parent.status != "completed":
-            raise error_reply(400, f"extend_from_task_id: task {body.parent_id} is {parent.status}, not completed")
+            raise parameter_error(f"extend_from_task_id: task {body.parent_id} is {parent.status}, not completed")
         return parent
 
     def accept(self, body: SubmitBody, api_key: str, idempotency_key: str | None, faults: frozenset[str]) -> Task:
         """Create a task and start it. Raise `ErrorReply` (402) if the account cannot pay for it."""
         seconds = self._length_of(body)
-        price = round(body.price(seconds) * self._settings.videos_per_task, 2)
+        price = round(body.price(seconds) * self._settings.videos_per_task, 6)
         available = self.credits_left(api_key)
         if available is not None and available < price * CREDITS_PER_DOLLAR - 1e-9:  # 1e-9: rounding errors of floats
             raise self.insufficient_balance()
@@ -189,12 +190,12 @@ class TaskRunner:
     @property
     def account_credits_left(self) -> float | None:
         """The credits left on the account; None if unlimited."""
-        return None if self._settings.credits is None else round(self._settings.credits - self.credits_spent, 2)
+        return None if self._settings.credits is None else round(self._settings.credits - self.credits_spent, 6)
 
     def credits_left(self, api_key: str) -> float | None:
         """Return the credits that this key may still spend; None if unlimited."""
         own = self._settings.key_credits
-        limits = [] if own is None else [round(own - self.credits_spent_by_key[api_key], 2)]
+        limits = [] if own is None else [round(own - self.credits_spent_by_key[api_key], 6)]
         account = self.account_credits_left
         return min([*limits, *(() if account is None else (account,))], default=None)
 

@@ -298,7 +298,7 @@ async def test_the_schema_of_a_model(plain: Sandbox, tmp_path: Path) -> None:
         schema = await client.model_schema("Omni-Flash-Ext")
         assert schema["input_schema"]["properties"]["duration"]["enum"] == [4, 6, 8, 10]
         assert schema["idempotency"]["header"] == "Idempotency-Key"
-        with pytest.raises(OmniError, match="unknown model"):
+        with pytest.raises(OmniError, match="does not exist"):
             await client.model_schema("no-such/model?&")
         with pytest.raises(ValueError, match="scope must be 'key' or 'account'"):
             await client.balance("mine")  # type: ignore[arg-type]

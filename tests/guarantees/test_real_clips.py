@@ -25,6 +25,8 @@ pytestmark = pytest.mark.timeout(120)
 FINAL = {
     "http_400", "http_401", "http_402", "http_403", "http_500_parameter", "http_401_check", "http_403_check",
     "idempotency_indeterminate", "redirect_submit", "never_link", "error_in_200",
+    "http_400_empty_code", "http_403_key_quota", "http_403_account_quota", "http_404_model", "http_503_model",
+    "balance_in_200", "unknown_id_field", "html_submit",
     "http_400_upload", "http_401_upload", "http_402_upload",
 }  # fmt: skip
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from omni_async import DEFAULT_MODEL, MODELS, ModelRules, VideoRequest
 from omni_async.models.catalog import field_error, rules_for, unknown_model_warning
 
-NEW, EXT = "gemini-omni-1.1-flash", "Omni-Flash-Ext"
+NEW, EXT, ALIAS = "gemini-omni-1.1-flash", "gemini-omni-1.1-flash-ext", "Omni-Flash-Ext"
 A, B, C, D = (f"https://example.com/{name}.png" for name in "abcd")
 CLIP = "https://example.com/clip.mp4"
 
@@ -34,7 +34,13 @@ def build(**fields: Any) -> VideoRequest:
         {"model": NEW, "prompt": None, "extra": {"image_with_roles": [{"url": A, "role": "reference"}]}},
         {"model": NEW, "extra": {"metadata": {"task": "reference_to_video"}}, "image_urls": [A]},
         {"model": EXT, "duration": 8, "resolution": "1080p"},
-        {"model": "gemini-omni-1.1-flash-ext", "duration": 4},
+        {"model": ALIAS, "duration": 4},
+        {"model": ALIAS, "resolution": "360p"},
+        {"model": EXT, "resolution": "360P"},
+        {"model": NEW, "resolution": "2160p"},
+        {"model": NEW, "resolution": "2160P"},
+        {"model": NEW, "resolution": "4K"},
+        {"resolution": "720P"},
         {"model": EXT, "generation_type": "frame", "image_urls": [A]},
         {"model": EXT, "generation_type": "reference", "image_urls": [A, B, C]},
         {"model": EXT, "video_urls": [CLIP]},
@@ -59,7 +65,10 @@ def test_accepted_fields_are_sent_unchanged(fields: dict[str, Any]) -> None:
         ({"first_frame_image": A}, "first_frame_image cannot be set; use image_urls"),
         ({"generation_type": "frame"}, "generation_type cannot be set"),
         ({"video_urls": [CLIP], "extend_from_task_id": "task_1"}, "video_urls and extend_from_task_id exclude"),
-        ({"model": NEW, "resolution": "2160p"}, "resolution must be '360p', '720p', '1080p' or '4k', not '2160p'"),
+        ({"resolution": "2160p"}, "resolution must be '720p', not '2160p'"),
+        ({"model": NEW, "resolution": "8K"}, "resolution must be '360p', '720p', '1080p' or '4k', not '8K'"),
+        ({"model": NEW, "resolution": "2160"}, "not '2160'"),
+        ({"model": NEW, "resolution": ""}, "not ''"),
         ({"model": NEW, "duration": 8}, "duration cannot be set"),
         ({"model": NEW, "aspect_ratio": "1:1"}, "aspect_ratio must be '16:9' or '9:16', not '1:1'"),
         ({"model": NEW, "image_urls": [A] * 11}, "image_urls takes at most 10, not 11"),
@@ -68,9 +77,9 @@ def test_accepted_fields_are_sent_unchanged(fields: dict[str, Any]) -> None:
         ({"model": NEW, "first_frame_image": "a.png"}, "'a.png' is not an http(s) URL"),
         ({"model": NEW, "video_urls": [CLIP], "extend_from_task_id": "t"}, "exclude each other"),
         ({"model": NEW, "video_urls": [CLIP] * 2}, "video_urls takes at most 1, not 2"),
-        ({"model": EXT, "duration": 5}, "duration must be 4, 6, 8 or 10, not 5 (model Omni-Flash-Ext)"),
+        ({"model": EXT, "duration": 5}, "duration must be 4, 6, 8 or 10, not 5 (model gemini-omni-1.1-flash-ext)"),
         ({"model": EXT, "duration": "long"}, "valid integer"),
-        ({"model": EXT, "resolution": "360p"}, "resolution must be '720p', '1080p' or '4k', not '360p'"),
+        ({"model": EXT, "resolution": "480p"}, "resolution must be '360p', '720p', '1080p' or '4k', not '480p'"),
         ({"model": EXT, "image_urls": [A, B]}, "image_urls takes 0, 1 or 3, not 2"),
         ({"model": EXT, "image_urls": [A, B, C, D]}, "image_urls takes at most 3, not 4"),
         ({"model": EXT, "generation_type": "frame", "image_urls": [A, B, C]}, "image_urls must be 1 with"),
@@ -78,7 +87,7 @@ def test_accepted_fields_are_sent_unchanged(fields: dict[str, Any]) -> None:
         ({"model": EXT, "duration": 6, "video_urls": [CLIP]}, "duration cannot be set with video_urls"),
         ({"model": EXT, "video_urls": ["data:video/mp4;base64,AA"]}, "must be an http(s) URL, not a data: URI"),
         ({"model": EXT, "extend_from_task_id": "t"}, "this model cannot extend another task; use one that can"),
-        ({"model": "gemini-omni-1.1-flash-ext", "duration": 5}, "(model gemini-omni-1.1-flash-ext)"),
+        ({"model": ALIAS, "duration": 5}, "duration must be 4, 6, 8 or 10, not 5 (model Omni-Flash-Ext)"),
     ],
     ids=str,
 )
@@ -154,7 +163,7 @@ def test_a_misspelt_model_gets_a_suggestion(name: str, hint: str) -> None:
 @pytest.mark.parametrize("rules", MODELS.values(), ids=MODELS)
 def test_every_row_is_complete(rules: ModelRules) -> None:
     """Each row of the table has a rule for everything, and is found by each of its names."""
-    assert all(rules_for(name) is rules and not unknown_model_warning(name) for name in (rules.id, *rules.aliases))
+    assert all(rules_for(name) is rules and not unknown_model_warning(name) for name in rules.names)
     assert rules.resolutions
     assert rules.default_length
     assert rules.image_counts == tuple(sorted(rules.image_counts or ()))

@@ -7,11 +7,24 @@ import io
 import math
 import re
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omni_async.sandbox.tasks import FAILURES
 from tests.support.sandbox_client import MODEL, SandboxClient, link_of, open_sandbox
+from tests.support.webhook_faults import webhook_server
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+@pytest.fixture(scope="module")
+async def failing() -> AsyncIterator[SandboxClient]:
+    """Serve a sandbox whose tasks all fail."""
+    async with open_sandbox(fail_rate=1.0) as client:
+        yield client
+
 
 PNG = b"\x89PNG\r\n\x1a\n" + b"0" * 64
 
@@ -51,7 +64,7 @@ async def test_a_task_has_only_the_fields_of_its_status() -> None:
         assert set(done) - set(running["data"]) == {"completed", "actual_time", "cost", "credits_cost", "result"}
         assert done["progress"] == 100
         assert done["credits_cost"] == pytest.approx(10 * done["cost"])
-        assert done["cost"] in {round(0.088 * seconds, 2) for seconds in range(3, 11)}
+        assert done["cost"] in {round(0.088 * seconds, 6) for seconds in range(3, 11)}
         assert done["result"]["videos"][0]["url"] == [link_of(done)]
         assert done["result"]["videos"][0]["expires_at"] == pytest.approx(time.time() + 86400, abs=30)
 
@@ -72,17 +85,42 @@ async def test_progress_is_true_guessed_or_absent(progress: str) -> None:
         assert (await client.ended(task_id)).get("progress", 100) == 100
 
 
-async def test_language_is_ignored(client: SandboxClient) -> None:
-    """A language changes nothing."""
-    task_id = await client.accepted(language="ja")
-    assert (await client.call("GET", f"/v1/tasks/{task_id}?language=ja")).status == 200
+@pytest.mark.parametrize("language", ["en", "zh", "ja", "ko", "ru", "fr", "de", "id", "pt", "es"])
+async def test_the_message_of_a_failed_task_is_translated(failing: SandboxClient, language: str) -> None:
+    """A check with one of ten languages changes the message of the error, and nothing else."""
+    task_id = await failing.accepted()
+    plain = await failing.ended(task_id)
+    translated = (await failing.call("GET", f"/v1/tasks/{task_id}?language={language}")).json["data"]
+    assert plain["error"]["message"] != translated["error"]["message"]
+    assert plain["error"] | {"message": ""} == translated["error"] | {"message": ""}
+    assert plain | {"error": {}} == translated | {"error": {}}
+
+
+@pytest.mark.parametrize("language", ["zh-CN", "JA", "it", "", "en,de"])
+async def test_other_languages_leave_the_message_as_it_is(failing: SandboxClient, language: str) -> None:
+    """A language that the service does not have, or one with a region, gives the message of the upstream."""
+    task_id = await failing.accepted()
+    plain = await failing.ended(task_id)
+    assert (await failing.call("GET", f"/v1/tasks/{task_id}?language={language}")).json["data"] == plain
+
+
+async def test_a_webhook_has_the_language_of_the_submit(failing: SandboxClient) -> None:
+    """The language in the body of a submit is that of its webhook, and not of its checks; what is none is ignored."""
+    async with webhook_server([200]) as (url, received):
+        task_id = await failing.accepted(webhook=url, language="ja")
+        told = await asyncio.wait_for(received.get(), 10)
+    checked = await failing.ended(task_id)
+    assert told["error"]["message"].endswith("。")
+    assert checked["error"]["message"] in {failure["message"] for failure in FAILURES}
+    assert (await failing.submit(language=["ja"])).status == 200
 
 
 @pytest.mark.parametrize(
     "body",
     [
         {"prompt": "x"},
-        {"model": "sora-9", "prompt": "x"},
+        {"model": "", "prompt": "x"},
+        {"model": 5, "prompt": "x"},
         {"model": MODEL},
         {"model": MODEL, "prompt": "  "},
         {"model": MODEL, "prompt": 5},
@@ -99,11 +137,12 @@ async def test_language_is_ignored(client: SandboxClient) -> None:
     ids=str,
 )
 async def test_bad_parameters_are_refused(client: SandboxClient, body: Any) -> None:
-    """What the page does not allow is a 400 in the documented form, and creates no task."""
+    """What the page does not allow is a 400 in the form seen from the service, and creates no task."""
     response = await client.call("POST", "/v1/videos/generations", json=body)
     assert response.status == 400
-    assert set(response.json["error"]) == {"code", "message", "type"}
-    assert response.json["error"]["type"] == "invalid_request_error"
+    error, request_id = response.json["error"], response.headers["X-Oneapi-Request-Id"]
+    assert (error["code"], error["type"]) == ("", "apimart_error")
+    assert error["message"].endswith(f" (request id: {request_id})")
     assert client.sandbox.record.accepted == 0
     assert client.sandbox.record.refused == {400: 1}
 

@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async import MODELS
 from omni_async.sandbox import Sandbox, SandboxSettings
-from omni_async.sandbox.model_specs import MODEL_SPECS
 from tests.support.proxies import certificate
 from tests.support.sandbox_client import open_sandbox
 
@@ -18,7 +16,8 @@ if TYPE_CHECKING:
 
     from tests.support.sandbox_client import SandboxClient
 
-NEW, EXT = "gemini-omni-1.1-flash", "Omni-Flash-Ext"
+OLD, NEW = "gemini-omni-flash-preview", "gemini-omni-1.1-flash"
+EXT, ALIAS = "gemini-omni-1.1-flash-ext", "Omni-Flash-Ext"
 IMAGE = "https://example.com/a.png"
 VIDEO = "https://example.com/a.mp4"
 
@@ -26,53 +25,84 @@ VIDEO = "https://example.com/a.mp4"
 @pytest.mark.parametrize(
     ("fields", "error_type"),
     [
-        ({"model": NEW, "resolution": "8k"}, "invalid_request_error"),
-        ({"model": NEW, "image_urls": [IMAGE] * 11}, "invalid_request_error"),
-        ({"model": NEW, "image_urls": [IMAGE] * 10, "first_frame_image": IMAGE}, "invalid_request_error"),
-        ({"model": NEW, "last_frame_image": IMAGE}, "invalid_request_error"),
-        ({"model": NEW, "video_urls": [VIDEO], "extend_from_task_id": "t"}, "invalid_request_error"),
-        ({"model": NEW, "first_frame_image": "a.png"}, "invalid_request_error"),
+        ({"model": OLD, "resolution": "1080p"}, "apimart_error"),
+        ({"model": NEW, "resolution": "8k"}, "apimart_error"),
+        ({"model": NEW, "resolution": 720}, "apimart_error"),
+        ({"model": NEW, "image_urls": [IMAGE] * 11}, "apimart_error"),
+        ({"model": NEW, "image_urls": [IMAGE] * 10, "first_frame_image": IMAGE}, "apimart_error"),
+        ({"model": NEW, "last_frame_image": IMAGE}, "apimart_error"),
+        ({"model": NEW, "video_urls": [VIDEO], "extend_from_task_id": "t"}, "apimart_error"),
+        ({"model": NEW, "first_frame_image": "a.png"}, "apimart_error"),
         ({"model": EXT, "duration": 5}, "invalid_duration"),
         ({"model": EXT, "duration": "8"}, "invalid_duration"),
         ({"model": EXT, "duration": 8, "video_urls": [VIDEO]}, "invalid_duration"),
-        ({"model": EXT, "resolution": "360p"}, "invalid_resolution"),
+        ({"model": EXT, "resolution": "8k"}, "invalid_resolution"),
         ({"model": EXT, "image_urls": [IMAGE, IMAGE]}, "unsupported_image_count"),
         ({"model": EXT, "image_urls": [IMAGE] * 3, "generation_type": "frame"}, "unsupported_image_count"),
         ({"model": EXT, "video_urls": [VIDEO, VIDEO]}, "unsupported_video_count"),
-        ({"model": EXT, "video_urls": ["data:video/mp4;base64,AA"]}, "invalid_request_error"),
-        ({"model": "sora-9"}, "invalid_request_error"),
+        ({"model": EXT, "video_urls": ["data:video/mp4;base64,AA"]}, "apimart_error"),
     ],
     ids=str,
 )
 async def test_a_request_that_a_model_does_not_allow_is_refused(
     client: SandboxClient, fields: dict[str, Any], error_type: str
 ) -> None:
-    """The 400 has the model's own error type, and no task is created."""
+    """The 400 has the type that the model's page documents, or the form of the service, and no task is created."""
     response = await client.submit(**fields)
-    assert (response.status, response.json["error"]["type"]) == (400, error_type)
+    error = response.json["error"]
+    assert (response.status, error["type"]) == (400, error_type)
+    assert error["code"] == ("" if error_type == "apimart_error" else 400)
     assert client.sandbox.record.accepted == 0
 
 
+@pytest.mark.parametrize("model", [EXT, ALIAS])
 @pytest.mark.parametrize(
-    ("fields", "cost"),
+    ("resolution", "prices"),
     [
-        ({"model": EXT}, 0.25),
-        ({"model": EXT, "resolution": "4k", "duration": 10}, 0.40),
-        ({"model": "gemini-omni-1.1-flash-ext", "video_urls": [VIDEO]}, 0.08),
-        ({"model": EXT, "image_urls": [IMAGE] * 3, "generation_type": "reference", "size": "9:16"}, 0.25),
+        ("360p", (0.15, 0.175, 0.20, 0.225, 0.08)),
+        ("720p", (0.25, 0.30, 0.35, 0.40, 0.08)),
+        ("1080P", (0.25, 0.30, 0.35, 0.40, 0.08)),
+        ("4K", (0.75, 0.80, 0.85, 0.90, 0.24)),
+        ("2160p", (0.75, 0.80, 0.85, 0.90, 0.24)),
     ],
-    ids=str,
 )
-async def test_omni_flash_ext_has_a_price_per_clip(client: SandboxClient, fields: dict[str, Any], cost: float) -> None:
-    """The price depends on resolution and references, under either name of the model."""
-    assert (await client.completed("x", **fields))["cost"] == cost
+async def test_one_model_has_a_price_per_clip(
+    client: SandboxClient, model: str, resolution: str, prices: tuple[float, ...]
+) -> None:
+    """The price depends on resolution and duration, or on a reference video, under either name of the model."""
+    requests: list[dict[str, Any]] = [*({"duration": seconds} for seconds in (4, 6, 8, 10)), {"video_urls": [VIDEO]}]
+    for fields, price in zip(requests, prices, strict=True):
+        done = await client.completed("x", model=model, resolution=resolution, **fields)
+        assert done["cost"] == price
+        assert done["credits_cost"] == pytest.approx(10 * price, abs=1e-9)
 
 
-@pytest.mark.parametrize(("resolution", "price"), [("360p", 0.03), ("2160p", 0.30), ("1080p", 0.15)])
-async def test_the_newer_model_has_a_price_per_second(client: SandboxClient, resolution: str, price: float) -> None:
-    """The price depends on the resolution; 2160p is 4k."""
-    done = await client.completed("x", model=NEW, resolution=resolution)
-    assert done["cost"] in {round(price * seconds, 2) for seconds in range(3, 11)}
+async def test_the_default_clip_has_a_price(client: SandboxClient) -> None:
+    """Without a duration a clip has 6 s, without a resolution 720p; images do not change the price."""
+    fields = {"model": EXT, "image_urls": [IMAGE] * 3, "generation_type": "reference", "size": "9:16"}
+    assert (await client.completed("x", **fields))["cost"] == 0.30
+    assert (await client.completed("x", model=EXT, resolution=None))["cost"] == 0.30
+
+
+@pytest.mark.parametrize(
+    ("model", "resolution", "price"),
+    [
+        (OLD, "720P", 0.088),
+        (NEW, "360p", 0.0296),
+        (NEW, "720p", 0.088),
+        (NEW, "1080p", 0.132),
+        (NEW, "4K", 0.264),
+        (NEW, "2160P", 0.264),
+    ],
+)
+async def test_other_models_have_a_price_per_second(
+    client: SandboxClient, model: str, resolution: str, price: float
+) -> None:
+    """The price depends on the resolution, which is read without case, and is not rounded to cents."""
+    done = await client.completed("x", model=model, resolution=resolution)
+    (task,) = client.sandbox.record.tasks.values()
+    assert done["cost"] == round(price * task.seconds, 6) == client.sandbox.record.paid
+    assert done["credits_cost"] == pytest.approx(10 * done["cost"], abs=1e-9)
 
 
 @pytest.mark.slow
@@ -92,32 +122,17 @@ async def test_clips_have_the_requested_size_and_length() -> None:
                 assert video.frames == (frames or 72)
 
 
-async def test_the_model_list_and_the_schemas_agree(client: SandboxClient) -> None:
-    """Every listed model has a schema, which agrees with the client's catalog. Without credit the list is a 402."""
-    listed = [each["id"] for each in (await client.call("GET", "/v1/models")).json["data"]]
-    assert set(listed) == set(MODEL_SPECS) == set(MODELS)
-    for name in listed:
-        schema = (await client.call("GET", f"/v1/model-schema?model={name}&operation=video_generation")).json
-        assert schema["model"] == name
-        properties = schema["input_schema"]["properties"]
-        assert properties["resolution"]["enum"] == list(MODELS[name].resolutions or ())
-        assert properties.get("duration", {}).get("enum", []) == list(MODELS[name].durations or ())
-        assert properties["image_urls"]["maxItems"] == MODELS[name].max_images
-    async with open_sandbox(credits=0.0) as poor:
-        assert (await poor.call("GET", "/v1/models")).status == 402
-
-
 async def test_each_api_key_can_have_its_own_credit() -> None:
     """A key stops at its own credit, while another continues within the credit of the account."""
     async with open_sandbox(credits=100.0, key_credits=3.0, seconds=3) as client:
-        body = {"model": NEW, "prompt": "x", "resolution": "720p"}  # 0.30 USD, three credits
+        body = {"model": NEW, "prompt": "x", "resolution": "720p"}  # 0.264 USD, 2.64 credits
         path = "/v1/videos/generations"
         assert [(await client.call("POST", path, json=body, api_key="sk-a")).status for _ in range(2)] == [200, 402]
         assert (await client.call("POST", path, json=body, api_key="sk-b")).status == 200
         mine = (await client.call("GET", "/v1/balance", api_key="sk-a")).json
         account = (await client.call("GET", "/v1/user/balance", api_key="sk-a")).json
-        assert (mine["remain_credits"], mine["used_credits"]) == (0, 3)
-        assert (account["remain_credits"], account["used_credits"]) == (94, 6)
+        assert (mine["remain_credits"], mine["used_credits"]) == (0.36, 2.64)
+        assert (account["remain_credits"], account["used_credits"]) == (94.72, 5.28)
 
 
 async def test_a_certificate_needs_its_private_key(tmp_path: Path) -> None:

@@ -30,6 +30,12 @@ async def assert_dropped(client: SandboxClient, task_id: str) -> None:
         await client.check(task_id)
 
 
+async def assert_unreadable(client: SandboxClient, task_id: str) -> None:
+    """Assert that a response comes whose body does not match what its headers announce."""
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await client.check(task_id)
+
+
 async def assert_hangs(client: SandboxClient, task_id: str) -> None:
     """Assert that no response comes."""
     with pytest.raises(TimeoutError):
@@ -88,6 +94,9 @@ CHECK_FAULTS: dict[str, Callable[[SandboxClient, str], Awaitable[None]]] = {
     "http_502_check": assert_response(502, "<html>"),
     "html_check": assert_response(200, "<!DOCTYPE html>"),
     "garbage_check": assert_not_json,
+    "no_last_chunk_check": assert_unreadable,
+    "long_content_length_check": assert_unreadable,
+    "false_gzip_check": assert_unreadable,
     "drop_check": assert_dropped,
     "hang_check": assert_hangs,
     "slow_check": assert_delayed,

@@ -10,6 +10,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from yarl import URL
 
 from omni_async.sandbox import Sandbox, SandboxRecord
 
@@ -62,6 +63,21 @@ class SandboxClient:
         headers = {} if key is None else {"Idempotency-Key": key}
         body = {"model": MODEL, "prompt": prompt, **fields}
         return await self.call("POST", "/v1/videos/generations", json=body, headers=headers)
+
+    async def raw_submit(self, *, key: str) -> bytes:
+        """Submit a prompt and return all bytes that the server sends until it closes the connection."""
+        url = URL(self.sandbox.base_url)
+        body = json.dumps({"model": MODEL, "prompt": "a red apple"})
+        head = (
+            f"POST /v1/videos/generations HTTP/1.1\r\nHost: {url.authority}\r\nConnection: close\r\n"
+            f"Authorization: Bearer {self.api_key or self.sandbox.api_key}\r\nIdempotency-Key: {key}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write((head + body).encode())
+        received = await asyncio.wait_for(reader.read(), TIMEOUT)
+        writer.close()
+        return received
 
     async def accepted(self, prompt: str = "a red apple", **fields: Any) -> str:
         """Submit a prompt and return the id of its task."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Awaitable, Callable
 
 import aiohttp
@@ -89,16 +91,68 @@ async def assert_hangs(client: SandboxClient) -> None:
     await _assert_task_exists(client)
 
 
+async def assert_delay_in_body(client: SandboxClient) -> None:
+    """Assert that a 429 says in its body, and nowhere else, how long to wait."""
+    response = await client.submit()
+    assert (response.status, response.json["retry_after"], "Retry-After" in response.headers) == (429, 1, False)
+    assert response.json["error"]["type"] == "rate_limit_error"
+    assert client.sandbox.record.accepted == 0
+
+
+async def assert_id_in_unknown_field(client: SandboxClient) -> None:
+    """Assert that the response, and its replay, have the task id in a field of another name."""
+    first, second = await client.submit(key="one"), await client.submit(key="one")
+    (task_id,) = client.sandbox.record.tasks
+    assert [response.json["data"]["taskId"] for response in (first, second)] == [task_id, task_id]
+    assert second.headers["Idempotency-Replayed"] == "true"
+
+
+def assert_incomplete(header: str) -> Callable[[SandboxClient], Awaitable[None]]:
+    """Return the assertion that the JSON is complete, but the end that this header announces never comes."""
+
+    async def check(client: SandboxClient) -> None:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await client.submit(key="one")
+        raw = await client.raw_submit(key="two")
+        head, _, body = raw.decode().partition("\r\n\r\n")
+        assert header in head
+        assert list(client.sandbox.record.tasks)[1] in body
+        assert not body.endswith("0\r\n\r\n")
+        if announced := re.search(r"Content-Length: (\d+)", head):
+            assert int(announced[1]) > len(body)
+        client.sandbox.script("submit", [None, None])
+        again = await client.submit(key="two")
+        assert again.json["data"][0]["task_id"] == list(client.sandbox.record.tasks)[1]
+
+    return check
+
+
+async def assert_unreadable_gzip(client: SandboxClient) -> None:
+    """Assert that the body is plain JSON under the label of gzip."""
+    with pytest.raises(aiohttp.ClientError):
+        await client.submit(key="one")
+    head, _, body = (await client.raw_submit(key="one")).decode().partition("\r\n\r\n")
+    assert "Content-Encoding: gzip" in head
+    assert json.loads(body)["data"][0]["task_id"] == next(iter(client.sandbox.record.tasks))
+
+
 SUBMIT_FAULTS: dict[str, Callable[[SandboxClient], Awaitable[None]]] = {
     "http_400": assert_refused(400, "invalid_request_error"),
+    "http_400_empty_code": assert_refused(400, '{"code": "", "message": "invalid aspect_ratio'),
     "http_401": assert_refused(401, "invalid API key (request id: "),
     "http_402": assert_refused(402, "payment_required"),
     "http_403": assert_refused(403, "permission_error"),
+    "http_403_key_quota": assert_refused(403, "pre_consume_token_quota_failed"),
+    "http_403_account_quota": assert_refused(403, "insufficient_user_quota"),
+    "http_404_model": assert_refused(404, "'gemini-omni-flash-preview' does not exist"),
     "http_429": assert_refused(429, "rate_limit_error"),
+    "http_429_body": assert_delay_in_body,
     "http_500": assert_refused(500, "get_channel_failed"),
     "http_500_parameter": assert_refused(500, "build_request_failed: invalid size"),
     "http_502_html": assert_refused(502, "<h1>502 Bad Gateway</h1>"),
     "http_503": assert_refused(503, "service_unavailable"),
+    "http_503_model": assert_refused(503, "No available channel for model gemini-omni-flash-preview under group "),
+    "balance_in_200": assert_refused(200, '{"code": 605, "msg": "NOT_ENOUGH_BALANCE"}'),
     "idempotency_unavailable": assert_refused(503, "idempotency_unavailable"),
     "idempotency_in_progress": assert_refused(409, "idempotency_in_progress"),
     "idempotency_indeterminate": assert_refused(409, "idempotency_result_indeterminate"),
@@ -108,5 +162,10 @@ SUBMIT_FAULTS: dict[str, Callable[[SandboxClient], Awaitable[None]]] = {
     "drop_after": assert_dropped_after,
     "http_500_after": assert_accepted_despite(500),
     "garbage_json": assert_accepted_despite(200),
+    "html_submit": assert_accepted_despite(200),
+    "unknown_id_field": assert_id_in_unknown_field,
+    "no_last_chunk": assert_incomplete("Transfer-Encoding: chunked"),
+    "long_content_length": assert_incomplete("Content-Length: "),
+    "false_gzip": assert_unreadable_gzip,
     "hang_submit": assert_hangs,
 }

@@ -74,7 +74,7 @@ def _as_json(rules: ModelRules, served: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _is_served(rules: ModelRules, served: Sequence[str]) -> bool:
-    return not {rules.id, *rules.aliases}.isdisjoint(served)
+    return not set(rules.names).isdisjoint(served)
 
 
 def _table(served: Sequence[str] | None) -> Group:
@@ -114,7 +114,7 @@ def _format_counts(counts: Sequence[int]) -> str:
 
 def _other_models(served: Sequence[str]) -> str:
     """Return the ids that the table does not have, those of the same family first."""
-    known = {name for rules in MODELS.values() for name in (rules.id, *rules.aliases)}
+    known = {name for rules in MODELS.values() for name in rules.names}
     others = [name for name in served if name not in known]
     similar = [name for name in others if "omni" in name.lower()]
     listed = ", ".join((similar + [name for name in others if name not in similar])[:_LISTED_MODELS])
