@@ -11,7 +11,7 @@ from aiohttp import web
 from . import fault_effects
 from .idempotency import KEY_HEADER, REPLAYED_HEADER, Claim, IdempotencyKeys
 from .limits import FixedWindow, RequestLimiter, TokenBucket
-from .malformed import malformed
+from .malformed import LASTING, malformed
 from .replies import ErrorReply, error_reply
 from .schemas import OBJECT_VERSION, VERSION_HEADER
 from .state import SandboxState, authenticate
@@ -71,8 +71,8 @@ class TaskEndpoints:
             await self._state.add_latency()
         if claim.reply is not None:
             self._state.record.replayed += 1
-            # Whatever is wrong with the form of a response is wrong with its replay, too.
-            return await malformed(fault, request, _json(claim.reply, {REPLAYED_HEADER: "true"}))
+            lasting = fault if fault in LASTING else None
+            return await malformed(lasting, request, _json(claim.reply, {REPLAYED_HEADER: "true"}))
         try:
             task = self._accept(body, scope, fault)
         except ErrorReply:

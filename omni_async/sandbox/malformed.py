@@ -11,6 +11,8 @@ from aiohttp import web
 # Bytes that Content-Length announces beyond the body: more than white space at its end could explain. Chosen, not
 # measured.
 MISSING_BYTES = 64
+# The faults that a replay of a submit has as well: whatever gives a response its wrong form does so each time.
+LASTING = frozenset({"html_submit", "unknown_id_field", "no_last_chunk", "long_content_length", "false_gzip"})
 HTML_PAGE = "<!DOCTYPE html><html><head><title>Just a moment...</title></head><body>Checking your browser</body></html>"
 
 
