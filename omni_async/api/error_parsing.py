@@ -8,7 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RATE_LIMIT_CODES, STATUS_BY_ERROR_TYPE, APIError, RateLimited, error_class
-from .json_values import as_number, as_text
+from .json_values import MAX_ID, as_number, as_text
 from .parsing import json_object
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 _REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
+_MAX_TEXT = 2000  # characters of a message: what a server sends is also logged, stored and shown
 _MESSAGE_FIELDS = ("message", "msg", "error_message", "fail_reason", "detail")
 _RETRY_AFTER_FIELDS = ("retry_after", "retryAfter", "retry-after", "retry_after_seconds")
 _HTML_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -114,13 +115,13 @@ def _effective_status(response: Response, content: Mapping[str, Any], code: str,
 
 
 def error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Return message, code and type of an error object, in any of its known shapes."""
+    """Return message, code and type of an error object, in any of its known shapes, and none of them too long."""
     error = content.get("error")
-    if isinstance(error, str):
-        return as_text(error), as_text(content.get("code")), as_text(content.get("type"))
     inner = error if isinstance(error, dict) else content
     texts = (as_text(holder.get(name)) for holder in (inner, content) for name in _MESSAGE_FIELDS)
-    return next(filter(None, texts), ""), as_text(inner.get("code")), as_text(inner.get("type"))
+    message = as_text(error) if isinstance(error, str) else next(filter(None, texts), "")
+    code, error_type = as_text(inner.get("code")), as_text(inner.get("type"))
+    return message[:_MAX_TEXT], code[:MAX_ID], error_type[:MAX_ID]
 
 
 def _request_id(response: Response, content: Mapping[str, Any], message: str) -> str:
@@ -129,7 +130,7 @@ def _request_id(response: Response, content: Mapping[str, Any], message: str) ->
     for name in ("x-oneapi-request-id", "x-request-id"):
         request_id = request_id or response.headers.get(name, "")
     match = None if request_id else _REQUEST_ID.search(message)
-    return match.group(1) if match else request_id
+    return (match.group(1) if match else request_id)[:MAX_ID]
 
 
 def _excerpt(body: bytes) -> str:

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 
+# Characters of an id. Those of the API have 31. A longer one is no id, and would be part of URLs, rows and messages.
+MAX_ID = 200
+
 
 def as_text(value: object) -> str:
     """Return a string without surrounding white space, a whole number as a string, and "" for anything else."""
@@ -15,6 +18,12 @@ def as_text(value: object) -> str:
         # JSON may hold lone surrogates, which can be written to no file, URL or terminal.
         return stripped if stripped.isascii() else stripped.encode("utf-8", "replace").decode()
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def as_id(value: object) -> str:
+    """Return an id as `as_text` does; "" for one that is too long to be an id."""
+    text = as_text(value)
+    return text if len(text) <= MAX_ID else ""
 
 
 def as_number(value: object) -> float | None:

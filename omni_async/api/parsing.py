@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..models.responses import Balance
-from .json_values import as_bool, as_number, as_text
+from .json_values import as_bool, as_id, as_number, as_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -50,18 +50,18 @@ def parse_task_id(response: Response) -> str | None:
         return None
     data = content.get("data")
     if isinstance(data, str) and TASK_ID.fullmatch(data):
-        return data
+        return as_id(data) or None
     is_error = reports_error(content) or not 200 <= response.status < 300
     for item in objects_in(data):
-        if task_id := as_text(item.get("task_id")):
+        if task_id := as_id(item.get("task_id")):
             return task_id
         # In a refusal, "id" may be the id of an account or of a request.
-        if (task_id := as_text(item.get("id"))) and (not is_error or TASK_ID.fullmatch(task_id)):
+        if (task_id := as_id(item.get("id"))) and (not is_error or TASK_ID.fullmatch(task_id)):
             return task_id
     if is_error:
         return None
     has_status = isinstance(content.get("status"), str)
-    return as_text(content.get("task_id")) or (as_text(content.get("id")) if has_status else "") or None
+    return as_id(content.get("task_id")) or (as_id(content.get("id")) if has_status else "") or None
 
 
 def parse_balance(response: Response) -> Balance | None:

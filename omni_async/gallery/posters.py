@@ -164,7 +164,7 @@ def _image_of(clip: Path) -> tuple[Image, tuple[int, int], float]:
     import av  # noqa: PLC0415 - only with an extra
 
     try:
-        with av.open(str(clip)) as container:
+        with av.open(str(clip), format="mp4") as container:  # no other demuxer reads what a server has sent
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1  # `make_all` already uses every core
             length = container.duration or 0

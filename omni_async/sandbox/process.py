@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import ssl
 import sys
 import tempfile
@@ -18,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 import aiohttp
 import anyio
 
+from .children import child_environment
 from .settings import SandboxSettings
 
 if TYPE_CHECKING:
@@ -96,13 +96,12 @@ class SandboxProcess:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=trusted))
 
     async def _start(self) -> None:
-        paths = [str(PACKAGE_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self._process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "omni_async.sandbox", "--child", json.dumps(self.settings.to_json())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+            env=child_environment(PACKAGE_ROOT),
             start_new_session=True,  # Ctrl-C in a terminal must reach the parent only, which then stops this process
         )
         self.pid = self._process.pid

@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
-import os
 import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from .children import child_environment
 
 HOME = Path(__file__).parent  # the folder that contains the package `rendering`
 MISSING_EXTRA = "the sandbox makes real clips and needs av and pillow for it: pip install 'omni-async[media]'"
@@ -80,7 +81,6 @@ class _Worker:
     @classmethod
     async def start(cls, folder: Path) -> _Worker:
         # As a package of its own, `rendering` imports neither aiohttp nor this library: it starts much faster.
-        paths = [str(HOME), *filter(None, [os.environ.get("PYTHONPATH")])]
         stderr_path = folder / "stderr.txt"
         with stderr_path.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
@@ -88,7 +88,7 @@ class _Worker:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=stderr,
-                env=os.environ | {"PYTHONPATH": os.pathsep.join(paths)},
+                env=child_environment(HOME),
                 start_new_session=True,  # Ctrl-C in a terminal must reach the parent only
             )
         return cls(process, stderr_path)

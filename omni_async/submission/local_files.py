@@ -197,7 +197,8 @@ def length_of(path: Path) -> float | None:
     import av  # noqa: PLC0415 - of an extra
 
     try:
-        with av.open(str(path)) as container:
+        # Only the demuxer of the format that the file begins with: hundreds of others would read foreign bytes, too.
+        with av.open(str(path), format=_demuxer_of(path)) as container:
             if not container.streams.video:
                 raise InvalidReference(f"{path} contains no video", path=str(path))
             stream = container.streams.video[0]
@@ -208,6 +209,12 @@ def length_of(path: Path) -> float | None:
         if is_out_of_resources(error):
             raise
         raise InvalidReference(f"{path} is a video that cannot be read: {error}", path=str(path)) from None
+
+
+def _demuxer_of(path: Path) -> str:
+    with path.open("rb") as file:
+        kind = references.video_media_type(file.read(references.HEADER_BYTES))
+    return {"video/webm": "matroska", "video/quicktime": "mov"}.get(kind, "mp4")
 
 
 def _check_length(path: Path, seconds: float | None) -> None:

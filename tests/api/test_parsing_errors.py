@@ -8,7 +8,7 @@ from email.utils import formatdate
 import pytest
 
 from omni_async.api.error_parsing import parse_error, parse_retry_after
-from omni_async.api.parsing import Response
+from omni_async.api.parsing import Response, parse_task_id
 from omni_async.errors import (
     APIError,
     AuthenticationError,
@@ -188,3 +188,24 @@ def test_the_three_forms_of_an_http_date(form: str, zone: str, monkeypatch: pyte
         seconds = parse_retry_after(Response(429, {"retry-after": text}), NOW)
     time.tzset()
     assert seconds == 40
+
+
+@pytest.mark.parametrize("content", [{"error": "x" * 9000}, {"error": {"message": "x" * 9000}}, {"msg": "x" * 9000}])
+def test_a_message_is_cut_where_it_is_read(content: dict[str, object]) -> None:
+    """What a server sends is also logged, stored and shown."""
+    found = parse_error(reply(400, content), now=NOW, operation="submit")
+    assert len(found.message) == 2000
+    assert len(str(found)) < 2200
+
+
+def test_codes_and_request_ids_are_cut() -> None:
+    """An id has at most 200 characters."""
+    content = {"request_id": "r" * 999, "error": {"code": "c" * 999, "type": "t" * 999, "message": "no"}}
+    found = parse_error(reply(400, content), now=NOW, operation="submit")
+    assert (len(found.request_id), len(found.code), len(found.type)) == (200, 200, 200)
+
+
+@pytest.mark.parametrize("content", [{"data": [{"task_id": "task_" + "x" * 200}]}, {"data": "task_" + "x" * 200}])
+def test_a_text_that_is_too_long_is_no_task_id(content: dict[str, object]) -> None:
+    """It would be part of URLs, rows and messages."""
+    assert parse_task_id(reply(200, content)) is None

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+# Pixels. A larger reference picture is not decoded: it may be small as a file and fill the memory.
+_MAX_SIDE = 8192
 FPS = 24  # from the model's page
 AUDIO_FRAME = 1024  # samples: the frame size of AAC
 TRANSITION = 14  # frames in which an extension wipes from its parent's last frame to its own image
@@ -190,7 +192,10 @@ def _references(spec: ClipSpec) -> Iterator[Image.Image]:
             yield drawing.placeholder(value)
         elif kind == "image":
             with Image.open(value) as image:
-                yield image.convert("RGB")
+                if max(image.size) <= _MAX_SIDE:
+                    yield image.convert("RGB")
+                else:
+                    yield drawing.placeholder(f"{image.width} x {image.height}")
         else:
             # Documentation and tests use video references that no decoder reads: the clip is rendered without them.
             with contextlib.suppress(OSError, av.error.FFmpegError):
@@ -259,9 +264,15 @@ def _sound_frames(sound: Any) -> Iterator[Any]:
         yield frame
 
 
+def _demuxer_of(path: str) -> str:
+    """Return the only demuxer that may read a reference video."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        return "matroska" if file.read(4) == b"\x1aE\xdf\xa3" else "mp4"
+
+
 def first_frame(path: str) -> Image.Image:
     """Return the first frame of a video. Raise `OSError` if there is none."""
-    with av.open(path) as container:
+    with av.open(path, format=_demuxer_of(path)) as container:
         for frame in container.decode(video=0):
             return _to_image(frame)
     raise OSError(f"no video frame in {path}")
@@ -269,7 +280,7 @@ def first_frame(path: str) -> Image.Image:
 
 def last_frame(path: str) -> Image.Image:
     """Return the last frame of a video. Raise `OSError` if there is none."""
-    with av.open(path) as container:
+    with av.open(path, format="mp4") as container:
         stream = container.streams.video[0]
         if stream.duration:
             container.seek(stream.duration, stream=stream)
