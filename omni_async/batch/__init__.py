@@ -26,6 +26,9 @@ can be run again: finished lines are not submitted a second time.
 
 ``images`` and ``video`` accept URLs and local files. Paths are relative to the folder of the file.
 
+**Files from somebody else.** A line that names a local file outside that folder, or a webhook in ``extra``, is invalid
+unless `read` is called with ``allow_outside=True`` or ``allow_webhooks=True``.
+
 **Chains.** Lines with ``extend_from`` may be in any order. A line is submitted when the line that it extends has
 finished on the server, and takes over model, aspect ratio and resolution from it unless it names its own.
 """

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import VideoRequest
 
+from .restrictions import names_webhook
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
@@ -176,6 +178,8 @@ def _reject_constant(name: str) -> None:
 
 def describe_unknown_name(name: str, what: str) -> str:
     """Return a message that a field (or column: `what`) does not exist, with the most similar known name."""
+    if names_webhook(name):
+        return f"unknown {what} {name!r}; fields like this belong in extra, and need --allow-webhooks"
     similar = difflib.get_close_matches(name, FIELDS, n=1)
     hint = f"did you mean {similar[0]!r}?" if similar else f"use one of {', '.join(FIELDS)}"
     return f"unknown {what} {name!r}; {hint}"

@@ -14,6 +14,7 @@ from omni_async import DEFAULT_MODEL, InvalidReference, VideoRequest, check_refe
 
 from .chains import ChainGraph
 from .formats import FIELDS, Problem, UnreadableFile, describe_type, describe_unknown_name, read_records
+from .restrictions import Restrictions
 
 if TYPE_CHECKING:
     import os
@@ -55,7 +56,13 @@ class InvalidBatchFile(ValueError):
         self.problems = problems
 
 
-def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambda _: False) -> list[Line]:
+def read(
+    path: str | os.PathLike[str],
+    *,
+    is_done: Callable[[str], bool] = lambda _: False,
+    allow_outside: bool = False,
+    allow_webhooks: bool = False,
+) -> list[Line]:
     """Read and check a complete file, including the local files that its lines name.
 
     The key of a line is its ``id``, else it is made from the request: equal requests have equal keys wherever the line
@@ -65,11 +72,15 @@ def read(path: str | os.PathLike[str], *, is_done: Callable[[str], bool] = lambd
     `is_done` is called with the key of each line that names local files. Where it returns true, as for a clip that
     exists, these files are not checked and may be missing. By default all are checked.
 
+    The file may come from somebody else. So a line is invalid if it names a local file outside the folder of the file,
+    all links followed, or a webhook in ``extra``. `allow_outside` and `allow_webhooks` allow these; the default for
+    both is False.
+
     Raises:
         InvalidBatchFile: with every invalid line and its reason, not only the first.
     """
     path = Path(path)
-    checker = _Checker(path.parent)
+    checker = _Checker(Restrictions(path.parent, allow_outside=allow_outside, allow_webhooks=allow_webhooks))
     try:
         for record in read_records(path):
             checker.add(record)
@@ -113,8 +124,8 @@ class _Draft:
 class _Checker:
     """The lines and problems found in a file so far. Lines without an id have no key yet."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, restrictions: Restrictions) -> None:
+        self._restrictions = restrictions
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
         # The number of the line with each id. Invalid lines are included, so that a line that extends one is not
@@ -146,8 +157,11 @@ class _Checker:
 
     def _finish(self, draft: _Draft) -> None:
         reasons = draft.reasons
+        reasons += self._restrictions.webhook_problems(draft.fields.get("extra"))
         try:
-            request = resolve_references(VideoRequest(**draft.fields), self._folder)
+            request = VideoRequest(**draft.fields)
+            if not self._has_refused_files(request, reasons):
+                request = resolve_references(request, self._restrictions.folder)
             if draft.parent and not reasons:
                 request.validate_extension()
         except ValidationError as error:
@@ -158,6 +172,12 @@ class _Checker:
         self.problems.extend(Problem(draft.number, reason) for reason in reasons)
         if not reasons:
             self.lines.append(Line(draft.number, draft.key or "", request, draft.parent))
+
+    def _has_refused_files(self, request: VideoRequest, reasons: list[str]) -> bool:
+        """Add to `reasons` why files are refused. They are not looked at: even that may contact another machine."""
+        refused = [*self._restrictions.file_problems(request)]
+        reasons += refused
+        return bool(refused)
 
     def check_chains(self) -> None:
         """Check that the extended lines exist, then check the lines that inherit their model from them."""

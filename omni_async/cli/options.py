@@ -98,6 +98,20 @@ class ServerOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrustOptions:
+    """What the requests of a prompt file or a ledger may do. Either may come from somebody else."""
+
+    allow_outside: Annotated[
+        bool,
+        typer.Option("--allow-outside", metavar=FLAG, help="Allow requests to upload files from other folders."),
+    ] = False
+    allow_webhooks: Annotated[
+        bool,
+        typer.Option("--allow-webhooks", metavar=FLAG, help="Allow requests to have results sent to a webhook."),
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class CostOptions:
     """How much may be spent, in USD."""
 

@@ -22,6 +22,7 @@ from ..options import (  # noqa: TC001 - typer evaluates the annotations
     RetryFailed,
     RetryUnknown,
     ServerOptions,
+    TrustOptions,
     ViewOptions,
 )
 from ..output import Output
@@ -48,6 +49,7 @@ def batch(
     *,
     retry_failed: RetryFailed = False,
     retry_unknown: RetryUnknown = False,
+    trust: TrustOptions,
     cost: CostOptions,
     server: ServerOptions,
     limits: LimitOptions,
@@ -60,12 +62,16 @@ def batch(
     optionally id and extend_from (the id of another line).
     .csv: the same names in the header. .txt: one prompt per line.
 
-    The whole file is checked before anything is submitted. The folder
-    records every job in ledger.db: run the same command again to continue.
-    Clips that are complete are kept, and no job is paid for twice.
+    The whole file is checked before anything is submitted. Its lines may
+    name files of its own folder, but others and webhooks only if you
+    allow them.
+
+    The folder DIR records every job in ledger.db: run the same command
+    again to continue. Clips that are complete are kept, and no job is
+    paid for twice.
     """
     ledger = ledger_for_run(folder, sandbox=server.sandbox)
-    lines = _read_lines(file, ledger, sandbox=server.sandbox)
+    lines = _read_lines(file, ledger, trust, sandbox=server.sandbox)
     recorded = _recorded_jobs(file, lines, ledger)
     resubmit = recorded.keys_to_resubmit(retry_failed=retry_failed, retry_unknown=retry_unknown, sandbox=server.sandbox)
 
@@ -88,7 +94,7 @@ def _describe_problem(file: Path, problem: requests.Problem) -> str:
     return f"{file}:{problem.number}: {problem.reason}" if problem.number else f"{file}: {problem.reason}"
 
 
-def _read_lines(file: Path, ledger: Path, *, sandbox: bool) -> list[requests.Line]:
+def _read_lines(file: Path, ledger: Path, trust: TrustOptions, *, sandbox: bool) -> list[requests.Line]:
     """Read and check the file. Raise `UsageError` with all its problems."""
     with ExitStack() as stack:
         find: Callable[[str], JobRecord | None] = lambda _: None  # noqa: E731
@@ -102,7 +108,9 @@ def _read_lines(file: Path, ledger: Path, *, sandbox: bool) -> list[requests.Lin
             return status is JobStatus.COMPLETED or (status is not JobStatus.WAITING and not sandbox)
 
         try:
-            return requests.read(file, is_done=is_done)
+            return requests.read(
+                file, is_done=is_done, allow_outside=trust.allow_outside, allow_webhooks=trust.allow_webhooks
+            )
         except requests.InvalidBatchFile as error:
             raise UsageError(*(_describe_problem(file, problem) for problem in error.problems)) from None
 
