@@ -273,7 +273,8 @@ class HttpTransport:
         self._proxies.raise_if_refused(target, response.status, response.reason, body)
         self._has_responded = True
         headers = {name: self._redact(value) for name, value in _headers(response).items()}
-        return Response(response.status, headers, _unescape_json(body).replace(self._api_key.reveal().encode(), b"***"))
+        body = _unescape_json(body).replace(self._api_key.reveal().encode(), b"***")
+        return Response(response.status, headers, body, base_url=str(self._base_url))
 
     def _to_transport_error(self, error: BaseException, *, sent: bool) -> TransportError:
         """Return an error of the library for one of aiohttp, without the headers of the request."""

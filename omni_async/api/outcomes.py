@@ -47,6 +47,8 @@ from .parsing import Response, is_not_json, parse_task_id, parse_upload
 from .task_parsing import parse_task
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..settings import Retry
 
 
@@ -287,14 +289,18 @@ _CHECK_OUTCOMES = {
 }
 
 
-def classify_check(response: Response | TransportError, task_id: str, *, now: float) -> CheckResult:
+def classify_check(
+    response: Response | TransportError, task_id: str, *, now: float, requested: Iterable[str] = ()
+) -> CheckResult:
     """Return the outcome of a check of a task. `now` is the wall-clock time in unix seconds.
+
+    `requested` are texts of the request: a link that they contain is no video of the task.
 
     A failed check is not a failed task: only a response about this task can say that it failed.
     """
     if isinstance(response, TransportError):
         return CheckResult(CheckOutcome.INCONCLUSIVE, error=response)
-    task = parse_task(response, task_id)
+    task = parse_task(response, task_id, requested)
     if task is not None:
         outcome = _CHECK_OUTCOMES[task.state]
         return CheckResult(

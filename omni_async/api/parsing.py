@@ -26,13 +26,15 @@ TASK_ID: re.Pattern[str] = re.compile(r"task[_-][\w-]+")
 class Response:
     """A response of the server: HTTP status, headers with names in lower case, and body.
 
-    `cut_short` says why the body ended before its announced end; it is "" for a complete response.
+    `cut_short` says why the body ended before its announced end; it is "" for a complete response. `base_url` is that
+    of the API, for links without a host.
     """
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     cut_short: str = ""
+    base_url: str = ""
 
 
 def encode_json(body: Mapping[str, Any]) -> bytes:

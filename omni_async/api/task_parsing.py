@@ -5,57 +5,131 @@ Used by `outcomes.classify_check` and by `OmniClient.task`. Nothing here raises.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from ..models.responses import Task, TaskState, Video
-from .error_parsing import error_fields
 from .json_values import as_number, as_percent, as_text, as_timestamp
 from .parsing import TASK_ID, json_object, objects_in, reports_error
+from .task_links import find_videos, looks_like_a_link
+from .task_reasons import failure_reason, has_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from .parsing import Response
 
 
-# Status strings, compared in lower case. Any other string means that the task is running.
-_FINISHED_STATUSES = frozenset({"completed", "succeeded", "success", "finished", "done"})
-_FAILED_STATUSES = frozenset({"failed", "failure", "error", "cancelled", "canceled", "expired", "timeout", "rejected"})
+# Status words, compared without case, spaces and punctuation: "Timed out" is "timed_out". What an unknown word means is
+# decided by what else the response shows.
+_RUNNING = frozenset(["submitted", "pending", "queued", "processing", "inprogress", "running"])
+_FINISHED = frozenset(["completed", "complete", "succeeded", "succeed", "success", "finished", "finish", "done"])
+_FAILED = frozenset(
+    [
+        "failed",
+        "fail",
+        "failure",
+        "error",
+        "cancelled",
+        "canceled",
+        "rejected",
+        "expired",
+        "timeout",
+        "timedout",
+        "aborted",
+        "blocked",
+        "terminated",
+    ]
+)
+_STATUS_FIELDS = ("status", "task_status", "state")
 
 
-def parse_task(response: Response, task_id: str) -> Task | None:
-    """Return the task of a status response; None if it shows none, or another task than `task_id`."""
+def parse_task(response: Response, task_id: str, requested: Iterable[str] = ()) -> Task | None:
+    """Return the task of a status response; None if it shows none, or another task than `task_id`.
+
+    `requested` are texts of the request, as far as they are known: a link that they contain is no video of the task.
+    """
     content = json_object(response)
     if content is None or not 200 <= response.status < 300:
         return None
-    inner = next(objects_in(content.get("data")), None)
-    if inner is None and "data" not in content:
-        inner = content
-    if inner is None:
-        return None
-    named = as_text(inner.get("id")) or as_text(inner.get("task_id"))
+    inner = _task_object(content)
+    names = _names(inner)
+    is_named = task_id in names
     # The response of another task shows another job's clip.
-    if TASK_ID.fullmatch(named) and named != task_id:
+    if not is_named and any(map(TASK_ID.fullmatch, names)):
         return None
-    # A gateway's {"status": "error"} must not count as a failed task: its job would be given up although it is paid.
-    if not named and (inner is content or reports_error(content)):
+    status = _status(inner)
+    videos = _videos(inner, task_id, status, requested, response.base_url)
+    has_link = any(looks_like_a_link(video.url) for video in videos)
+    state = _task_state(status, has_link=has_link, has_error=has_error(inner))
+    if not is_named and not _is_about_the_task(content, inner, status, state, has_link=has_link):
         return None
-    status = as_text(inner.get("status")).lower()
-    if not status or (not named and status in _FAILED_STATUSES and not inner.get("error")):
-        return None
-    return _build_task(inner, task_id, status)
+    return _build_task(task_id, inner, content, status=status, state=state, videos=videos)
 
 
-def _build_task(inner: Mapping[str, Any], task_id: str, status: str) -> Task:
+def _names(holder: Mapping[str, Any]) -> list[str]:
+    return [name for name in (as_text(holder.get("id")), as_text(holder.get("task_id"))) if name]
+
+
+def _status(holder: Mapping[str, Any]) -> str:
+    return next(filter(None, (as_text(holder.get(name)) for name in _STATUS_FIELDS)), "").lower()
+
+
+def _videos(
+    inner: Mapping[str, Any], task_id: str, status: str, requested: Iterable[str], base_url: str
+) -> tuple[Video, ...]:
+    videos = find_videos(inner, task_id, requested=requested, base_url=base_url)
+    if not videos and _word(status) in _FINISHED:  # where older gateways of this family put the link
+        reason = {"result": inner.get("fail_reason")}
+        return find_videos(reason, task_id, requested=requested, base_url=base_url)
+    return videos
+
+
+def _task_object(content: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the object that describes the task: `data`, or the body itself if that has the status and `data` not."""
+    inner = next(objects_in(content.get("data")), None)
+    if inner is None:
+        return content
+    is_described = _status(inner) or any(map(TASK_ID.fullmatch, _names(inner)))
+    is_around = any(map(TASK_ID.fullmatch, _names(content))) or _word(_status(content)) in _RUNNING | _FINISHED
+    return content if is_around and not is_described else inner
+
+
+def _is_about_the_task(
+    content: Mapping[str, Any], inner: Mapping[str, Any], status: str, state: TaskState, *, has_link: bool
+) -> bool:
+    """Return whether a response without the id of the task is about it all the same.
+
+    A gateway's {"status": "error"} must not count as a failed task: its job would be given up although it is paid.
+    """
+    if reports_error(content):
+        return False
+    if has_link and state is TaskState.DONE:
+        return True
+    if inner is content:
+        return _word(status) in _RUNNING and bool(_names(content))
+    return bool(status) and (state is not TaskState.FAILED or has_error(inner))
+
+
+def _build_task(
+    task_id: str,
+    inner: Mapping[str, Any],
+    content: Mapping[str, Any],
+    *,
+    status: str,
+    state: TaskState,
+    videos: tuple[Video, ...],
+) -> Task:
     credits_cost = as_number(inner.get("credits_cost"))
     cost = as_number(inner.get("cost"))
     if cost is None and credits_cost is not None:
         cost = credits_cost / 10  # ten credits are one USD
-    message, code, error_type = error_fields(inner)
+    has_result = state is TaskState.RUNNING or (state is TaskState.DONE and bool(videos))
+    message, code, error_type = ("", "", "") if has_result else failure_reason(inner, content)
     return Task(
         id=task_id,
         status=status,
-        state=_task_state(status),
+        state=state,
         progress=as_percent(inner.get("progress")),
         created=as_timestamp(inner.get("created")),
         completed=as_timestamp(inner.get("completed")),
@@ -63,35 +137,25 @@ def _build_task(inner: Mapping[str, Any], task_id: str, status: str) -> Task:
         actual_time=as_number(inner.get("actual_time")),
         cost=cost,
         credits_cost=credits_cost,
-        videos=_parse_videos(inner.get("result")),
+        videos=videos,
         error=message,
         error_code=code,
         error_type=error_type,
     )
 
 
-def _task_state(status: str) -> TaskState:
-    if status in _FINISHED_STATUSES:
+def _word(status: str) -> str:
+    return re.sub(r"[\W_]+", "", status.lower())
+
+
+def _task_state(status: str, *, has_link: bool, has_error: bool) -> TaskState:
+    word = _word(status)
+    if word in _RUNNING:
+        return TaskState.RUNNING
+    if word in _FINISHED:
         return TaskState.DONE
-    return TaskState.FAILED if status in _FAILED_STATUSES else TaskState.RUNNING
-
-
-def _parse_videos(result: object) -> tuple[Video, ...]:
-    videos: dict[str, Video] = {}  # by URL: a server may name one video in two places
-    for item in _video_items(result):
-        expires = as_timestamp(item.get("expires_at"))
-        urls = item.get("url") or item.get("video_url")
-        for url in urls if isinstance(urls, list) else [urls]:
-            if isinstance(url, str) and (text := as_text(url)):
-                videos.setdefault(text, Video(text, expires))
-    return tuple(videos.values())
-
-
-def _video_items(result: object) -> Iterator[Mapping[str, Any]]:
-    for holder in objects_in(result):
-        videos = holder.get("videos") or holder.get("video") or holder
-        for item in videos if isinstance(videos, list) else [videos]:
-            if isinstance(item, dict):
-                yield item
-            elif isinstance(item, str):
-                yield {"url": item, "expires_at": holder.get("expires_at")}
+    if word in _FAILED:
+        return TaskState.FAILED
+    if has_link:
+        return TaskState.DONE
+    return TaskState.FAILED if has_error else TaskState.RUNNING

@@ -63,7 +63,7 @@ class UrlRefresher:
             response = await self._transport.check(job.task_id)
         except TransportError as error:
             response = error
-        result = classify_check(response, job.task_id, now=clock.wall())
+        result = classify_check(response, job.task_id, now=clock.wall(), requested=job.record.sent_texts)
         self._registry.events.checked(job, clock.now() - since, result.error)
         if isinstance(response, TransportError):
             return _check_failed(f"the check for a download URL failed: {response}")

@@ -83,6 +83,11 @@ class JobRecord:
         return value
 
     @property
+    def sent_texts(self) -> tuple[str, ...]:
+        """What the submits contained: every link in it is in one of these texts."""
+        return (self.request, *self.sent_references, self.webhook or "")
+
+    @property
     def total_cost(self) -> float:
         """What the job has cost so far in USD, earlier submits included, as far as the server has reported it."""
         return self.previous_cost + (self.cost or 0.0)

@@ -69,7 +69,8 @@ class OutcomeRecorder:
         self._on_slot_freed(None)
         self._record_webhook_result(tracked, now)
         details = ": ".join(dict.fromkeys(part for part in (task.error_code, task.error) if part))
-        message = f"job {job.key!r} (task {job.task_id}): {reason} ({task.status}){': ' if details else ''}{details}"
+        said = f" ({task.status})" if task.status else ""
+        message = f"job {job.key!r} (task {job.task_id}): {reason}{said}{': ' if details else ''}{details}"
         await self._registry.persist(
             self._registry.transition(
                 job,

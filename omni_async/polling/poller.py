@@ -206,7 +206,7 @@ class Poller:
             else:
                 with anyio.move_on_after(timeout):
                     response = await self._transport.check(task_id)
-            return classify_check(response, task_id, now=self._clock.wall())
+            return classify_check(response, task_id, now=self._clock.wall(), requested=job.record.sent_texts)
         except TransportError as error:
             return classify_check(error, task_id, now=self._clock.wall())
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it must not end the other jobs

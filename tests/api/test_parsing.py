@@ -227,7 +227,7 @@ def test_odd_fields_do_not_spoil_a_response(fields: dict[str, Any], name: str, v
         pytest.param("no", "no", "", "", id="a string"),
         pytest.param(None, "", "", "", id="null"),
         pytest.param([], "", "", "", id="a list"),
-        pytest.param({"message": {"en": "no"}}, "", "", "", id="a message that is an object"),
+        pytest.param({"message": {"en": "no"}}, "no", "", "", id="a message that is an object"),
     ],
 )
 def test_the_error_of_a_failed_task(server_error: object, message: str, code: str, error_type: str) -> None:
@@ -273,9 +273,9 @@ def test_a_task_is_found_in_every_envelope(content: object, state: TaskState) ->
         pytest.param(200, {}, id="an empty object"),
         pytest.param(200, {"code": 200, "data": None}, id="data null"),
         pytest.param(200, {"code": 200, "data": {}}, id="data empty"),
-        pytest.param(200, {"code": 200, "data": {"id": TASK_ID}}, id="no status"),
-        pytest.param(200, {"code": 200, "data": {"id": TASK_ID, "status": ""}}, id="an empty status"),
-        pytest.param(200, {"code": 200, "data": {"id": TASK_ID, "status": None}}, id="status null"),
+        pytest.param(200, {"code": 200, "data": {"status": ""}}, id="neither an id nor a status"),
+        pytest.param(200, {"id": "req_1", "status": "error", **error(503)}, id="an error with the id of a request"),
+        pytest.param(200, {"id": "req_1", **error(503)}, id="an error of a request, without a status"),
         pytest.param(200, {"success": False, "message": "no"}, id="success false"),
         pytest.param(200, replies.DOCUMENTED_429, id="an error under 200"),
         pytest.param(200, {"status": "error", "message": "upstream timed out"}, id="the error of a gateway"),

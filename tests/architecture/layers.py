@@ -56,6 +56,8 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "api.error_parsing",
     "api.idempotency",
     "api.task_parsing",
+    "api.task_links",
+    "api.task_reasons",
     "api.json_values",
     "api.urls",
     "api.outcomes",
