@@ -39,6 +39,8 @@ from __future__ import annotations
 from copy import copy
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
+from .plain_text import one_line
+
 if TYPE_CHECKING:
     from .models.responses import Task
 
@@ -47,7 +49,13 @@ _E = TypeVar("_E", bound="OmniError")
 
 
 class OmniError(Exception):
-    """Base class of everything that goes wrong with the work itself."""
+    """Base class of everything that goes wrong with the work itself.
+
+    Its text is one line and steers no terminal, although it may quote a server, a file or another library.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(one_line(text))
 
 
 class APIError(OmniError):
@@ -289,5 +297,5 @@ def error_class(status: int) -> type[APIError]:
 def with_prefix(prefix: str, error: _E) -> _E:
     """Return a copy of an error whose text begins with `prefix` and a colon; the error itself is unchanged."""
     named = copy(error)
-    named.args = (f"{prefix}: {error}", *error.args[1:])
+    named.args = (one_line(f"{prefix}: {error}"), *error.args[1:])
     return named

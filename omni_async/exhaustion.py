@@ -7,7 +7,6 @@ never final: a caller that meets it waits here and tries again.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import socket
 import time
@@ -15,12 +14,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
+from .logs import get_logger
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 _NAMES = ("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "EAGAIN", "WSAEMFILE", "WSAENOBUFS")
 _ERRNOS = frozenset(getattr(errno, name) for name in _NAMES if hasattr(errno, name))

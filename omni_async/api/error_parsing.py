@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RATE_LIMIT_CODES, STATUS_BY_ERROR_TYPE, APIError, RateLimited, error_class
+from ..plain_text import one_line
 from .json_values import MAX_ID, as_number, as_text
 from .parsing import json_object
 
@@ -120,8 +121,8 @@ def error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
     inner = error if isinstance(error, dict) else content
     texts = (as_text(holder.get(name)) for holder in (inner, content) for name in _MESSAGE_FIELDS)
     message = as_text(error) if isinstance(error, str) else next(filter(None, texts), "")
-    code, error_type = as_text(inner.get("code")), as_text(inner.get("type"))
-    return message[:_MAX_TEXT], code[:MAX_ID], error_type[:MAX_ID]
+    code, error_type = (one_line(as_text(inner.get(name)), limit=MAX_ID) for name in ("code", "type"))
+    return _prose(message, limit=_MAX_TEXT), code, error_type
 
 
 def _request_id(response: Response, content: Mapping[str, Any], message: str) -> str:
@@ -130,11 +131,15 @@ def _request_id(response: Response, content: Mapping[str, Any], message: str) ->
     for name in ("x-oneapi-request-id", "x-request-id"):
         request_id = request_id or response.headers.get(name, "")
     match = None if request_id else _REQUEST_ID.search(message)
-    return (match.group(1) if match else request_id)[:MAX_ID]
+    return one_line(match.group(1) if match else request_id, limit=MAX_ID)
 
 
 def _excerpt(body: bytes) -> str:
     """Return the start of a body for a message, without HTML tags, scripts and line breaks."""
     text = _HTML_TAGS.sub(" ", body[:4096].decode("utf-8", "replace"))
-    text = " ".join(text.split())
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    return _prose(text, limit=200)
+
+
+def _prose(text: str, *, limit: int) -> str:
+    """Return words of the server for a message: without line breaks and gaps, behind which words may pass for ours."""
+    return one_line(" ".join(text[: 4 * limit].split()), limit=limit)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omni_async import VideoRequest
+from omni_async.plain_text import one_line
 
 from .restrictions import names_webhook
 
@@ -26,10 +27,16 @@ Record = tuple[int, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with a line. `number` counts lines from 1, as an editor does; 0 means the file as a whole."""
+    """What is wrong with a line. `number` counts lines from 1, as an editor does; 0 means the file as a whole.
+
+    `reason` is one line and steers no terminal, although it may quote the file.
+    """
 
     number: int
     reason: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "reason", one_line(self.reason))
 
 
 class UnreadableFile(Exception):

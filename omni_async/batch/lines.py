@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, InvalidReference, VideoRequest, check_references, resolve_references
+from omni_async.plain_text import one_line
 
 from .chains import ChainGraph
 from .formats import FIELDS, Problem, UnreadableFile, describe_type, describe_unknown_name, read_records
@@ -52,7 +53,7 @@ class InvalidBatchFile(ValueError):
     """The file cannot be used, and nothing was sent. `problems` lists everything that is wrong, by line number."""
 
     def __init__(self, text: str, *, problems: tuple[Problem, ...] = ()) -> None:
-        super().__init__(text)
+        super().__init__(one_line(text))
         self.problems = problems
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from ..plain_text import one_line
 from ..sandbox import main as serve_sandbox
 from .commands.account import balance, check
 from .commands.batch import batch
@@ -25,7 +27,7 @@ from .options import FLAG, expand_option_groups
 from .output import escape_unencodable_output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 
 class _Command(TyperCommand):
@@ -36,10 +38,32 @@ class _Command(TyperCommand):
 
 
 class _Group(TyperGroup):
-    """The same for the program itself."""
+    """The same for the program itself. Arguments that typer's own messages quote are made harmless."""
 
     def get_help_option(self, ctx: Any) -> Any:
         return _without_type(super().get_help_option(ctx))
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _harmless_messages():
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _harmless_messages():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _harmless_messages() -> Iterator[None]:
+    try:
+        yield
+    except _ParseError as error:
+        text = one_line(error.format_message())
+        setattr(error, "format_message", lambda: text)  # noqa: B010 - a method cannot be assigned to
+        raise
+
+
+# The base class of typer's messages about arguments. It is click's in some versions of typer and typer's own in others.
+_ParseError: type[typer.BadParameter] = typer.BadParameter.__mro__[2]
 
 
 def _without_type(option: Any) -> Any:
@@ -100,5 +124,5 @@ def run_arguments(arguments: Iterable[str]) -> NoReturn:
         app(add_missing_port(arguments))
     except UsageError as error:
         for line in error.args:
-            typer.echo(line, err=True)
+            typer.echo(one_line(line), err=True)
     sys.exit(ExitStatus.USAGE)

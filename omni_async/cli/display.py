@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ..plain_text import one_line
 from .formatting import (
     format_duration,
     format_estimated_duration,
@@ -126,15 +127,12 @@ class LiveBlock:
         error = f": {event.error}" if event.error else ""
         overflow: Literal["crop", "ellipsis"] = "crop" if options.ascii_only else "ellipsis"
         width = options.max_width - len("^C")  # a terminal echoes Ctrl-C there, and must not wrap the line
-        key = Text(event.key.translate(_SPACE_FOR_CONTROLS))
-        news = Text(f" {format_status(event.status)}{percent}{error}".translate(_SPACE_FOR_CONTROLS))
+        key = Text(one_line(event.key))
+        news = Text(one_line(f" {format_status(event.status)}{percent}{error}"))
         key.truncate(max(width // 3, width - news.cell_len), overflow=overflow)  # a long key must not hide the news
         line = Text.assemble(key, news, style="dim", no_wrap=True)
         line.truncate(width, overflow=overflow)
         return line
-
-
-_SPACE_FOR_CONTROLS = dict.fromkeys((*range(32), *range(127, 160)), " ")
 
 
 def _facts(snapshot: RunSnapshot) -> list[tuple[str, str]]:

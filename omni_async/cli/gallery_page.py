@@ -12,7 +12,6 @@ from omni_async import LedgerError
 from .. import gallery
 from .exit_status import UsageError
 from .formatting import format_count, format_duration
-from .output import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
@@ -101,7 +100,7 @@ def write_page(ledger: Path, output: Output) -> gallery.WriteResult | None:
     try:
         written = gallery.write(ledger, on_poster)
     except (LedgerError, OSError, RuntimeError) as error:
-        output.error(sanitize(f"{ledger.parent / gallery.PAGE_NAME} cannot be written: {error}"))
+        output.error(f"{ledger.parent / gallery.PAGE_NAME} cannot be written: {error}")
         return None
     parts = [f"{written.path}: {format_count(written.jobs, 'job')}", format_count(written.clips, "clip")]
     if written.posters:

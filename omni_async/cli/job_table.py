@@ -12,9 +12,9 @@ from rich.text import Text
 
 from omni_async import JobStatus
 
+from ..plain_text import one_line
 from .formatting import format_count, format_status, format_usd
 from .ledger import UNFINISHED
-from .output import sanitize
 from .summary import shell_command
 
 if TYPE_CHECKING:
@@ -103,11 +103,11 @@ def _cells(record: JobRecord) -> tuple[Text, ...]:
     style = "yellow" if record.ambiguous_submits else ""
     return (
         Text(format_status(record.status), style=STYLES.get(record.status, "")),
-        Text(sanitize(record.key)),
-        Text(sanitize(record.task_id or ""), style="dim"),
+        Text(one_line(record.key)),
+        Text(one_line(record.task_id or ""), style="dim"),
         Text(f"{record.submits}{'?' if record.ambiguous_submits else ''}" if record.submits else "", style),
         Text(cost),
-        Text(", ".join(sanitize(Path(path).name) for path in record.paths)),
+        Text(", ".join(one_line(Path(path).name) for path in record.paths)),
     )
 
 
@@ -116,7 +116,7 @@ def _error(record: JobRecord) -> str:
     text = record.error.removeprefix(f"job {record.key!r}")
     if record.task_id:
         text = text.removeprefix(f" (task {record.task_id})")
-    return sanitize(text.removeprefix(":"))
+    return one_line(text.removeprefix(":").strip())
 
 
 # Jobs shown however small the screen is: the ones that need attention come first, and fewer would hide them.
@@ -169,7 +169,7 @@ class LedgerSummary:
     def _total_lines(self) -> Iterator[Text]:
         totals = self._totals
         kind = " (sandbox: no real money)" if self._is_sandbox else ""
-        yield Text.assemble((str(self._ledger), "bold"), f": {format_count(totals.jobs, 'job')}{kind}")
+        yield Text.assemble((one_line(str(self._ledger)), "bold"), f": {format_count(totals.jobs, 'job')}{kind}")
         if totals.by_status:
             statuses = [status for status in JobStatus if status in totals.by_status]
             yield Text(", ").join(

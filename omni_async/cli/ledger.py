@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from omni_async import LEDGER_NAME, JobStatus, LedgerError, LedgerReader
 
 from .exit_status import UsageError
-from .output import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +53,7 @@ def read_ledger(ledger: Path) -> Iterator[LedgerReader]:
         with LedgerReader(ledger) as reader:
             yield reader
     except LedgerError as error:
-        raise UsageError(sanitize(str(error))) from None
+        raise UsageError(str(error)) from None
 
 
 def is_file(path: Path) -> bool:

@@ -10,6 +10,7 @@ import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import StringIO
+from textwrap import indent
 from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
@@ -17,6 +18,7 @@ from rich.text import Text
 
 from omni_async import EventKind, UnknownModelWarning
 
+from ..plain_text import one_line
 from .formatting import format_status
 
 if TYPE_CHECKING:
@@ -29,15 +31,16 @@ if TYPE_CHECKING:
     from .options import OutputOptions
 
 
-# Control characters become "?": text from a server or a file must not send escape sequences to the terminal.
-_WITHOUT_CONTROLS = {code: "?" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
-
 # Columns of a page that is drawn for a pipe or a file. No table is that wide, so no line is wrapped or cut.
 _UNLIMITED_WIDTH = 4000
 
 
 class Output:
-    """The two output streams of one command."""
+    """The two output streams of one command.
+
+    Each text is printed as one line and made harmless, on a terminal, in a pipe and in a file: what it quotes, the path
+    of a clip included, may come from elsewhere. --json prints the data itself, escaped as JSON.
+    """
 
     def __init__(self, options: OutputOptions) -> None:
         self.options = options
@@ -46,10 +49,10 @@ class Output:
         self._has_live_display = False
         self.stdout_error: str = ""  # why stdout accepts no more results; "" while it does
 
-    def result(self, text: str) -> None:
-        """Print a result on stdout. If that fails, `stdout_error` says why from then on."""
+    def result(self, *lines: str) -> None:
+        """Print lines of a result on stdout. If that fails, `stdout_error` says why from then on."""
         try:
-            self._write(sys.stdout, text)
+            self._write(sys.stdout, *lines)
         except OSError as error:
             self.stdout_error = self.stdout_error or f"stdout: {error.strerror or error}"
             _redirect_stdout_to_devnull()
@@ -59,14 +62,17 @@ class Output:
         self.result(json.dumps(content, default=str, allow_nan=False))
 
     def render(self, content: RenderableType) -> None:
-        """Print a rich renderable on stdout; unless that is a terminal, its lines are not wrapped."""
+        """Print a rich renderable on stdout; unless that is a terminal, its lines are not wrapped.
+
+        What it quotes must have been made harmless: the terminal's own styles are escape sequences as well.
+        """
         if _is_terminal(sys.stdout):
             self._console(sys.stdout).print(content)
             return
         page = Console(file=StringIO(), width=_UNLIMITED_WIDTH, color_system=None, highlight=False, emoji=False)
         with page.capture() as rendered:
             page.print(content)
-        self.result("\n".join(line.rstrip() for line in rendered.get().splitlines()))
+        self.result(*(line.rstrip() for line in rendered.get().removesuffix("\n").split("\n")))
 
     def note(self, text: str) -> None:
         """Print information on stderr, unless --quiet is given."""
@@ -90,7 +96,7 @@ class Output:
     def show_log(self) -> Iterator[None]:
         """Print the library's log on stderr: warnings, and with --verbose every step."""
         handler = _LogHandler(self)
-        handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        handler.setFormatter(_LogFormatter("%(levelname)s %(name)s: %(message)s"))
         root, library = logging.getLogger(), logging.getLogger("omni_async")
         level = library.level
         root.addHandler(handler)
@@ -110,9 +116,9 @@ class Output:
         facts = [step, event.task_id, f"{event.progress:.0f}%" if event.progress else "", event.error]
         self._write_stderr(f"{event.key}: {', '.join(filter(None, facts))}", style="dim")
 
-    def log(self, text: str, *, is_warning: bool) -> None:
-        """Print one line of the log on stderr."""
-        self._write_stderr(text, style="yellow" if is_warning else "dim")
+    def log(self, *lines: str, is_warning: bool) -> None:
+        """Print lines of the log on stderr."""
+        self._write_stderr(*lines, style="yellow" if is_warning else "dim")
 
     def _show_warning(self, log: Callable[..., None], message: Warning | str, *where: Any, **more: Any) -> None:
         """Print the warnings meant for users in one line, and log the others, which only programmers understand."""
@@ -121,14 +127,15 @@ class Output:
         else:
             log(message, *where, **more)
 
-    def _write_stderr(self, text: str, style: str = "") -> None:
+    def _write_stderr(self, *lines: str, style: str = "") -> None:
         with suppress(OSError):  # a closed stderr is no reason to end the run
-            self._write(sys.stderr, text, style)
+            self._write(sys.stderr, *lines, style=style)
 
-    def _write(self, stream: TextIO, text: str, style: str = "") -> None:
+    def _write(self, stream: TextIO, *lines: str, style: str = "") -> None:
+        text = "\n".join(map(one_line, lines))
         if _is_terminal(stream):
             console = self.terminal if self._has_live_display else self._console(stream)
-            console.print(Text(text.translate(_WITHOUT_CONTROLS), style=style), soft_wrap=True)
+            console.print(Text(text, style=style), soft_wrap=True)
         else:
             print(text, file=stream, flush=True)
 
@@ -136,9 +143,14 @@ class Output:
         return Console(file=stream, no_color=self.options.no_color or None, highlight=False, emoji=False)
 
 
-def sanitize(text: str) -> str:
-    """Return the text as one line without control characters."""
-    return " ".join(text.translate(_WITHOUT_CONTROLS).split())
+class _LogFormatter(logging.Formatter):
+    """Formats a record, also of another library, as one line, and its traceback as indented lines below."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name in `logging`
+        return one_line(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name in `logging`
+        return indent(super().formatException(ei), "  ")
 
 
 class _LogHandler(logging.Handler):
@@ -148,7 +160,7 @@ class _LogHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._output.log(self.format(record), is_warning=record.levelno >= logging.WARNING)
+            self._output.log(*self.format(record).split("\n"), is_warning=record.levelno >= logging.WARNING)
         except Exception:  # noqa: BLE001 - a log line must never end a run
             self.handleError(record)
 

@@ -16,7 +16,6 @@ from omni_async import AuthenticationError, InvalidRequest, LedgerError, NotFoun
 from ..sandbox import SandboxProcess
 from .exit_status import ExitStatus, UsageError
 from .interrupt import INTERRUPTS
-from .output import sanitize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -83,7 +82,7 @@ async def open_client(
         except AuthenticationError as error:
             raise UsageError(*_NO_KEY if not os.environ.get("APIMART_API_KEY", "").strip() else [str(error)]) from None
         except (ValueError, OSError, LedgerError) as error:
-            raise UsageError(sanitize(str(error))) from None
+            raise UsageError(str(error)) from None
         yield client
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..plain_text import is_harmless, one_line
 from .exit_status import ExitStatus
 from .formatting import format_count, format_duration, format_usd
 
@@ -178,4 +179,19 @@ def shell_command(*arguments: str) -> str:
     """Return the command line that runs this program with these arguments, quoted for a shell."""
     name = Path(sys.argv[0]).stem
     program = ["omni-async"] if name == "omni-async" else ["python", "-m", "omni_async"]
-    return shlex.join([*program, *arguments])
+    return " ".join(map(_quote, [*program, *arguments]))
+
+
+def _quote(argument: str) -> str:
+    """Return an argument for a shell. What is not harmless to print is quoted as bash and zsh do it: $'...'."""
+    if is_harmless(argument):
+        return shlex.quote(argument)
+    escaped = argument.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{''.join(map(_escape, escaped))}'"
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte of a file name that is no valid text
+        return f"\\x{ord(character) & 0xFF:02x}"
+    # In a shell, "\\x9b" is a byte and no character.
+    return f"\\u{ord(character):04x}" if "\x80" <= character <= "\xff" else one_line(character)

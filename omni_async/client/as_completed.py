@@ -6,7 +6,6 @@ Neither has more than `max_pending` jobs on hand, so that what feeds them may be
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import (
     AsyncGenerator,
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..errors import ClientClosed
 from ..jobs.job import Job, state_of
+from ..logs import get_logger
 
 if TYPE_CHECKING:
     from ..jobs.job import JobState
@@ -38,7 +38,7 @@ Submittable: TypeAlias = "VideoRequest | str | Job"
 _SUBMITTED_IN_A_ROW = 64
 
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class AsCompletedIterator(AsyncIterator[Job]):

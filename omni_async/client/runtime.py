@@ -22,6 +22,7 @@ from ..downloads.downloader import Downloader
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..jobs.store import OUTPUT_DIR
+from ..logs import get_logger
 from ..polling.poller import Poller
 from ..submission.key_support import ServerKeySupport
 from ..submission.references import ReferencePreparer
@@ -118,7 +119,7 @@ _IDLE_TURNS = 10
 
 # Without it, Python prints warnings of libraries to stderr until the program sets logging up.
 logging.getLogger("omni_async").addHandler(logging.NullHandler())
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 _BACKEND = "anyio._backends._asyncio"
 
 

@@ -5,7 +5,6 @@ Used by `Downloader`, which makes one `ClipDownload` for each video of a finishe
 
 from __future__ import annotations
 
-import logging
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..api.error_parsing import parse_retry_after
 from ..api.parsing import Response
 from ..errors import DownloadError, TransportError
 from ..jobs.records import PartialDownload
+from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
 from .links import AttemptFailure, UrlRefresher
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, request_headers
@@ -41,7 +41,7 @@ _CHECKPOINT_INTERVAL = 1.0
 # does. At half, twice as many thread switches; at double, twice the memory for each transfer. Chosen, not measured.
 _WRITE_SIZE = 1024 * 1024
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class DownloadCancelled(Exception):

@@ -10,7 +10,6 @@ and what is not HTTP is answered 400 and closed, without a log entry above DEBUG
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import sys
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from omni_async.exhaustion import is_out_of_resources
+from omni_async.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 if sys.platform != "win32":
     import resource
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Connections that may be open. A browser opens up to seven (six, and the events), so 64 are nine browsers that all load
 # at the same time. At half, a busy team meets 503; at double, a crowd costs twice the memory (about 0.1 MB each).

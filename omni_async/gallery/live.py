@@ -13,7 +13,6 @@ Events of the stream: `begin` (all jobs follow: forget those known), `jobs` (a l
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -27,6 +26,7 @@ import anyio.to_thread
 from aiohttp import web
 
 from omni_async import JobStatus, LedgerError, LedgerReader
+from omni_async.logs import get_logger
 
 from .entry import job_entry
 from .feed import EncodedJob, Feed, encode_json
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Seconds between two updates. Trades CPU of the run for how current the page is. `benchmarks.gallery` bounds the cost:
 # at most 5 % more CPU with the page served and no browser connected. At half, twice as many ledger reads; at double,

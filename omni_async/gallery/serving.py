@@ -7,7 +7,6 @@ another site: such pages could not read what they load, but could make this proc
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from omni_async.exhaustion import is_out_of_resources
+from omni_async.logs import get_logger
 
 from .listening import RETRY_AFTER, BoundedServer
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .listening import Handler
 
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # A port that people remember. If it is taken, any free port is used: the command line prints the address.
 DEFAULT_PORT = 8080

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from typing import TYPE_CHECKING, Any
 
 from ..errors import OmniError
+from ..logs import get_logger
 from .events import EventKind, JobEvent
 from .exception_log import ExceptionLog
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .lifecycle import JobStatus
 
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 def validate_listener(on_event: Callable[[JobEvent], object] | None) -> Callable[[JobEvent], object] | None:

@@ -6,18 +6,20 @@ import hashlib
 import re
 import unicodedata
 
+from ..plain_text import replace_harmful
+
 # Bytes of a name without ".mp4". Every common file system allows 255; what is left serves `-2`, hashes and ".part".
 _MAX_BYTES = 100
-# Characters that Windows, macOS or a shell treats specially, and dots or spaces at an end, which Windows drops.
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f/\\:*?"<>|]|^[.\s]+|[.\s]+$')
+# Characters that Windows, macOS or a shell treats specially, beside those of `replace_harmful`, and dots or spaces at
+# an end, which Windows drops.
+_UNSAFE = re.compile(r'[/\\:*?"<>|]|^[.\s]+|[.\s]+$')
 # Names of devices on Windows, with any extension.
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$) *(?:\..*)?", re.IGNORECASE)
 
 
 def stem(key: str) -> str:
     """Return a safe file name (without extension) for a key: the key itself if it is safe, else with its hash."""
-    name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
-    name = _UNSAFE.sub("_", name)
+    name = _with_safe_characters(key)
     if name == key and len(name.encode()) <= _MAX_BYTES and not _RESERVED.fullmatch(name):
         return name
     return stem_with_hash(key)
@@ -25,12 +27,18 @@ def stem(key: str) -> str:
 
 def stem_with_hash(key: str) -> str:
     """Return a safe file name for a key that ends in the key's hash, so that no other key has it."""
-    name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
     digest = f"-{hashlib.sha256(key.encode('utf-8', 'surrogatepass')).hexdigest()[:10]}"
-    name = _cut(_UNSAFE.sub("_", name), _MAX_BYTES - len(digest) - 1)
+    # A cut may separate what joins two emoji from the second one.
+    name = replace_harmful(_cut(_with_safe_characters(key), _MAX_BYTES - len(digest) - 1), "_")
     if _RESERVED.fullmatch(name):
         name = f"_{name}"
     return f"{name}{digest}"
+
+
+def _with_safe_characters(key: str) -> str:
+    """Return a key with "_" for each character that a file system, a shell or a terminal treats specially."""
+    name = unicodedata.normalize("NFC", key.encode("utf-8", "replace").decode())
+    return _UNSAFE.sub("_", replace_harmful(name, "_"))
 
 
 def _cut(text: str, size: int) -> str:

@@ -7,12 +7,12 @@ The stages call it; nothing else writes to a `JobState` or to the store's rows.
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ClientClosed, JobCancelled, JobError, LedgerError, OmniError, ParentFailed, SubmitOutcomeUnknown
+from ..logs import get_logger
 from ..timing import raise_if_cancelled
 from .emitter import EventEmitter
 from .exception_log import ExceptionLog
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .records import JobRecord
     from .store import JobStore
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # What a resubmit forgets of the time before; task id and cost move to `previous_task_ids` and `previous_cost`.
 _FORGOTTEN = (

@@ -13,13 +13,13 @@ at fault, the others are committed without it, and its operation raises what was
 from __future__ import annotations
 
 import asyncio
-import logging
 import sqlite3
 import threading
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..errors import LedgerError
+from ..logs import get_logger
 from . import rows
 from .lock import Lock
 from .open_files import OpenFiles
@@ -51,7 +51,7 @@ _ROW_FAULTS = (
     sqlite3.ProgrammingError,  # a value of a type that SQLite does not have
 )
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class SqliteJobStore:

@@ -12,7 +12,6 @@ A webhook call is a hint that a check is due now (see `WebhookHints`), and nothi
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -29,6 +28,7 @@ from ..api.outcomes import (
 )
 from ..errors import TransportError, TransportTimeout, with_prefix
 from ..jobs.lifecycle import JobStatus
+from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
 from ..ratelimit.limiter import Permit, RateLimiter
 from ..timing import WakeEvent, raise_if_cancelled
@@ -64,7 +64,7 @@ PROBE_TIMEOUT = 5.0
 # Chosen, not measured.
 _MAX_CHECKS_WITHOUT_URL = 5
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Poller:

@@ -6,11 +6,11 @@ being fetched or end the checks of other jobs. The poller uses it.
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING, TypeVar
 
 from ..jobs.exception_log import ExceptionLog
+from ..logs import get_logger
 from .planner import CheckHistory, CheckPlanner
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class RobustPlanner(CheckPlanner):

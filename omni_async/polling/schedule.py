@@ -8,12 +8,12 @@ few a second, so that one wake-up of the event loop serves several jobs. A wake-
 
 from __future__ import annotations
 
-import logging
 import math
 from typing import TYPE_CHECKING
 
 from ..jobs.exception_log import ExceptionLog
 from ..jobs.lifecycle import JobStatus
+from ..logs import get_logger
 from .due_queue import DueQueue
 from .webhook_hints import WebhookHints
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .tracked_job import TrackedJob
     from .webhook import WebhookReceiver
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # Ticks per `Polling.min_interval`. Half as many would move checks by up to a quarter of that interval; twice as many
 # would wake the event loop more often, towards the quarter more CPU of no ticks at all.

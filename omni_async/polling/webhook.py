@@ -8,11 +8,11 @@ is created, because most programs never use webhooks.
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeAlias
 
+from ..logs import get_logger
 from .webhook_rules import MAX_BODY_BYTES, parse_call, validate_callback_url
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _SKIP_TIMEOUT = 1.0
 # At half, a burst of genuine calls is put off; at double, callers who know the path may use 8 MB.
 _MAX_BEING_READ = 64
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class WebhookReceiver:

@@ -9,7 +9,6 @@ sent. What an ambiguous job has sent before (`sent_references`) is sent again un
 from __future__ import annotations
 
 import asyncio
-import logging
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from ..api.outcomes import SubmitOutcome, SubmitResult
 from ..api.parsing import encode_json
 from ..errors import InvalidReference, LedgerError, OmniError, with_prefix
 from ..jobs.lifecycle import JobStatus
+from ..logs import get_logger
 from ..models.reference_files import Upload, video_length_warning
 from ..timing import WakeEvent, raise_if_cancelled
 from .local_files import body_with_video, read_video
@@ -44,7 +44,7 @@ AHEAD = 16
 VIDEOS = 2
 _VIDEO_PREFIX = "sha256:"  # in `sent_references`, a video stands by its hash
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ answers 502, or not at all, would be silence for as long as submits are retried.
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 from ..api.outcomes import SubmitOutcome, SubmitResult, is_rate_limit
+from ..logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ _WHAT_HAPPENS_NEXT = {
     "hold": "their jobs become unknown",
 }
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class SubmitReports:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from ..logs import get_logger
 from ..ratelimit.adaptive import LearnedLimits
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _FACT = "limits"  # the name of the fact in the store
 # less would add a write to every submit while the limiter is still learning.
 _INTERVAL = 10.0
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class SavedLimits:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from ..api.parsing import encode_json
 from ..errors import LedgerError, TransportError
 from ..jobs.keys import new_idempotency_key
 from ..jobs.lifecycle import JobStatus
+from ..logs import get_logger
 from ..timing import raise_if_cancelled
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class FilesChanged(Exception):
     """A local file of a job has changed since it was prepared: the job returns to the queue."""
 
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ The runtime hands jobs in through `add`, and gets them back through `on_accepted
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,7 @@ from ..api.outcomes import SubmitOutcome, SubmitResult
 from ..errors import LedgerError, OmniError, TransportError, with_prefix
 from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import cost_limit_reached
+from ..logs import get_logger
 from ..ratelimit.adaptive import AdaptiveRateLimiter
 from ..ratelimit.pacer import Pacer, wait_for_turn
 from ..timing import WakeEvent, raise_if_cancelled
@@ -51,7 +51,7 @@ GRACE = 3.0
 # Seconds. A delayed job is never due in less, else rounding could make the loop spin.
 _SHORTEST_DELAY = 0.001
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 
 class Submitter:

@@ -26,16 +26,18 @@ LAYERS = [  # top to bottom
     {"jobs", "api"},
     {"ratelimit", "errors"},
     {"models", "settings", "timing", "exhaustion"},
-    {"sandbox"},  # imports nothing of the library: it is the other side of the connection
+    {"logs"},
+    {"sandbox"},  # the other side of the connection: of the library it imports how text is printed, and nothing else
+    {"plain_text"},
 ]
 
 TOOLS = {  # what a tool may import besides itself; "" is the public API
-    "batch": {""},
-    "gallery": {"", "exhaustion"},
+    "batch": {"", "plain_text"},
+    "gallery": {"", "exhaustion", "logs"},
     "otel": {""},
-    "sandbox": set[str](),
+    "sandbox": {"plain_text"},
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
-    "cli": {"", "batch", "gallery", "sandbox"},
+    "cli": {"", "batch", "gallery", "sandbox", "plain_text"},
 }
 
 ONLY_IN = {  # third-party and stdlib modules that have one home
@@ -49,6 +51,7 @@ ONLY_IN = {  # third-party and stdlib modules that have one home
 }
 
 PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functions over values
+    "plain_text",
     "errors",
     "settings",
     "models.*",

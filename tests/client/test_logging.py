@@ -75,8 +75,9 @@ def test_every_logger_is_documented() -> None:
     """Each module logs under its own name, and the client's README lists the packages that log, and no others."""
     package = ROOT / "omni_async"
     sources = {path.relative_to(package): path.read_text("utf-8") for path in package.rglob("*.py")}
-    modules = [path for path, text in sources.items() if "getLogger(__name__)" in text]
+    modules = [path for path, text in sources.items() if "get_logger(__name__)" in text]
     found = {f"omni_async.{path.parts[0].removesuffix('.py')}" for path in modules}
     page = (package / "client" / "README.md").read_text("utf-8")
     assert found == set(re.findall(r"^\| `(omni_async\.\w+)` \|", page, re.MULTILINE))
-    assert not [path for path, text in sources.items() if re.search(r'getLogger\("omni_async\.', text)]
+    assert not [path for path, text in sources.items() if re.search(r'get_?[lL]ogger\("omni_async\.', text)]
+    assert not [path for path, text in sources.items() if "getLogger(__name__)" in text]

@@ -63,7 +63,7 @@ def _print_models(output: Output, served: Sequence[str] | None) -> None:
         return
     output.render(_table(served))
     if served is not None and not output.options.quiet and (others := _other_models(served)):
-        output.result(f"\nThe server also lists {others}")
+        output.result("", f"The server also lists {others}")
 
 
 def _as_json(rules: ModelRules, served: Sequence[str] | None) -> dict[str, Any]:

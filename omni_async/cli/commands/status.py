@@ -86,7 +86,7 @@ def status(
             table = LedgerSummary(ledger, totals, listed, count=count, shows_all=show_all, is_sandbox=is_sandbox)
             out.render(table)
             if not output.quiet and (steps := table.next_steps()):
-                out.result("\n".join(["", *steps]))
+                out.result("", *steps)
     return ExitStatus.DONE
 
 
