@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -24,7 +25,7 @@ from omni_async import (
 
 from ..exit_status import ExitStatus
 from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
-from ..output import Output
+from ..output import Output, sanitize
 from ..session import open_client, run_command
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 _INTERACTIVE_RETRY = Retry(timeout=8.0)
 
 _TOP_UP = "top up the account at https://apimart.ai"
+
+# The vendor offers the same API at a second host, for networks from which the main one cannot be reached. Nothing here
+# connects to it: the key goes only to the address that the user has chosen.
+_MAIN_HOST = "api.apimart.ai"
+_ALTERNATIVE = "https://api.apib.ai"
+_KEY_HEADER = "Idempotency-Key"
 
 
 def balance(*, server: ServerOptions, output: OutputOptions) -> ExitStatus:
@@ -123,20 +130,20 @@ class AccountCheck:
     async def _check_model(self, model: str) -> None:
         """Check that the server lists or describes the model: its list may be incomplete."""
         try:
-            models, schema = await self._models(), await self._schema(model)
+            models, (schema, is_refused) = await self._models(), await self._schema(model)
         except PaymentRequired as error:
             finding = f"HTTP {error.status}: {error.message} (without credit, the server does not list its models)"
             self._report("model", finding, _TOP_UP)
         except OmniError as error:
             self._report("model", f"{model} cannot be looked up: {error}", "try again")
         else:
-            if models is None and schema is None:
-                self._report("model", f"{model}: the server does not list its models")
-            elif model in (models or ()) or schema is not None:
-                self._report("model", f"{model}{_describe_model(model, schema)}")
-            else:
-                similar = [name for name in models or () if "omni" in name.lower()] or (models or [])[:10]
-                self._report("model", model, f"the server does not list it; it lists {', '.join(similar)}")
+            if schema is None and model not in (models or ()) and (models is not None or is_refused):
+                self._report("model", f"{model}: the server does not serve this model", _other_models(models or []))
+                return
+            is_known = models is not None or schema is not None
+            described = _describe_model(model) if is_known else ": the server does not list its models"
+            self._report("model", f"{model}{described}")
+            self._report("resends", _describe_resends(schema))
 
     async def _models(self) -> list[str] | None:
         try:
@@ -144,13 +151,14 @@ class AccountCheck:
         except NotFound:
             return None
 
-    async def _schema(self, model: str) -> dict[str, Any] | None:
+    async def _schema(self, model: str) -> tuple[dict[str, Any] | None, bool]:
+        """Return the schema, None if the server gives none, and whether it says that it does not have the model."""
         try:
-            return await self._client.model_schema(model)
+            return await self._client.model_schema(model), False
         except PaymentRequired:
             raise
-        except APIError:
-            return None
+        except APIError as error:
+            return None, error.code == "model_not_found"
 
     def _report_first_error(self, error: OmniError) -> None:
         """Report what the error of the first request says about address, key and credit."""
@@ -168,8 +176,7 @@ class AccountCheck:
                 self._report("address", self._address)
                 self._report("key", f"the server reports: {error.message}", "is this the right key for this address?")
             case TransportError():
-                advice = "check the network, --base-url and APIMART_BASE_URL"
-                self._report("address", f"{self._address}: {error}", advice)
+                self._report("address", f"{self._address}: {error}", _network_advice(self._address, error))
             case _:
                 self._report("address", f"{self._address}: {error}", "is this the address of the API?")
 
@@ -179,9 +186,9 @@ class AccountCheck:
         if self._output.options.json:
             self._output.json_line({"check": name, "ok": not advice, "found": finding, "advice": advice or None})
         else:
-            self._output.result(f"{name:<8} {'FAILED' if advice else 'ok':<6} {finding}")
+            self._output.result(f"{name:<8} {'FAILED' if advice else 'ok':<6} {sanitize(finding)}")
             if advice:
-                self._output.result(f"{'':<15} {advice}")
+                self._output.result(f"{'':<15} {sanitize(advice)}")
 
 
 def format_balance(found: Balance) -> str:
@@ -207,18 +214,43 @@ def _is_empty(found: Balance) -> bool:
     return not found.unlimited and found.remaining is not None and found.remaining <= 0
 
 
-def _describe_model(model: str, schema: dict[str, Any] | None) -> str:
-    """Return what is known about a model, from our table and from the server's description."""
-    rules = MODELS.get(model)
-    known = (
-        f": {', '.join(rules.resolutions or ())}, {rules.default_length}"
-        if rules
-        else ": listed by the server, but this version does not know its rules"
+def _network_advice(address: str, error: TransportError) -> str:
+    """Return what to do if the address cannot be reached: for the main host, also where else the API is offered."""
+    advice = "check the network, --base-url and APIMART_BASE_URL"
+    is_unreachable = not error.sent or error.permanent  # no name, no connection, or no trusted certificate
+    if urlsplit(address).hostname == _MAIN_HOST and is_unreachable:
+        return f"{advice}; if only this host is blocked, use the same API at another: --base-url {_ALTERNATIVE}"
+    return advice
+
+
+def _other_models(served: list[str]) -> str:
+    """Return what to do about a model that the server does not serve."""
+    similar = [name for name in served if "omni" in name.lower()] or served[:10]
+    listed = f"it lists {', '.join(similar)}" if similar else "it lists no other"
+    return f"{listed}; choose a model with --model (omni-async models shows what each accepts)"
+
+
+def _describe_model(model: str) -> str:
+    """Return what our table says about a model."""
+    rules = next((rules for rules in MODELS.values() if model in rules.names), None)
+    if rules is None:
+        return ": listed by the server, but this version does not know its rules"
+    return f": {', '.join(rules.resolutions or ())}, {rules.default_length}"
+
+
+def _describe_resends(schema: dict[str, Any] | None) -> str:
+    """Return what happens to a submit whose outcome is unclear, by what the schema says about idempotency keys."""
+    declared = (schema or {}).get("idempotency")
+    header = declared.get("header") if isinstance(declared, dict) else None
+    if str(header).strip().lower() == _KEY_HEADER.lower():
+        retention = declared.get("retention_seconds") if isinstance(declared, dict) else None
+        period = f" for {retention / 3600:g} h" if isinstance(retention, int | float) and retention > 0 else ""
+        return f"the server declares {_KEY_HEADER}{period}: an unclear submit is sent again, and billed once"
+    says = "does not declare" if schema is not None else "does not say whether it accepts"
+    return (
+        f"the server {says} {_KEY_HEADER}: an unclear submit is not sent again, its job becomes unknown and you decide "
+        "(--on-ambiguous)"
     )
-    idempotency = (schema or {}).get("idempotency")
-    if isinstance(idempotency, dict) and idempotency.get("header") == "Idempotency-Key":
-        return f"{known}; a resent submit is billed once (Idempotency-Key)"
-    return known
 
 
 def _default_address() -> str:
