@@ -25,7 +25,7 @@ from omni_async import (
 
 from ..exit_status import ExitStatus
 from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
-from ..output import Output, sanitize
+from ..output import Output
 from ..session import open_client, run_command
 
 if TYPE_CHECKING:
@@ -186,9 +186,9 @@ class AccountCheck:
         if self._output.options.json:
             self._output.json_line({"check": name, "ok": not advice, "found": finding, "advice": advice or None})
         else:
-            self._output.result(f"{name:<8} {'FAILED' if advice else 'ok':<6} {sanitize(finding)}")
+            self._output.result(f"{name:<8} {'FAILED' if advice else 'ok':<6} {finding}")
             if advice:
-                self._output.result(f"{'':<15} {sanitize(advice)}")
+                self._output.result(f"{'':<15} {advice}")
 
 
 def format_balance(found: Balance) -> str:
