@@ -6,9 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import sys
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -21,7 +19,6 @@ from ..api.queries import ApiQueries
 from ..downloads.downloader import Downloader
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
-from ..jobs.store import OUTPUT_DIR
 from ..logs import get_logger
 from ..polling.poller import Poller
 from ..submission.key_support import ServerKeySupport
@@ -32,6 +29,7 @@ from ..submission.submitter import GRACE, Submitter
 from ..submission.uploads import ImageUploader
 from .dispatcher import Dispatcher
 from .forecast import Forecast, Workload, seconds_left
+from .output_dirs import record_output_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -292,7 +290,8 @@ class ClientRuntime:
             await self._webhook.open(self._ledger, self.poller.schedule.hints.on_call)
             if self._counts_cost:
                 await self.registry.read_spending()
-            await self._record_output_dir()
+            is_new, earlier = await record_output_dir(self._ledger, self._clips.root)
+            self.downloader.is_new_folder, self.downloader.earlier_folders = is_new, earlier
         except Exception as error:  # noqa: BLE001 - mostly `LedgerError`; whatever it is, `open` raises it
             self.failure = error
         else:
@@ -300,23 +299,6 @@ class ClientRuntime:
         finally:
             self._opened.set()
             await self._shut_down()
-
-    async def _record_output_dir(self) -> None:
-        """Record where the clips are, so that a reader of the ledger can name their paths."""
-        output_dir, before = json.dumps(str(self._clips.root)), await self._ledger.get_fact(OUTPUT_DIR)
-        if before == output_dir:
-            return
-        self._ledger.set_fact(OUTPUT_DIR, output_dir)  # not awaited: a full disk stops submits, not the opening
-        # A folder that is gone was moved to the new place. One that is still there may hold clips, each of them paid.
-        # `os.path.isdir` never raises: the old folder may be another user's, or a path of another system.
-        previous = None if before is None else json.loads(before)
-        if previous is not None and await asyncio.to_thread(os.path.isdir, previous):
-            _log.warning(
-                "the clips of this ledger were in %s until now. From now on they are looked for in %s: move them, "
-                "or they are downloaded again",
-                previous,
-                self._clips.root,
-            )
 
     async def _run_stages(self) -> None:
         try:

@@ -16,7 +16,7 @@ import anyio.to_thread
 
 from ..exhaustion import retry_while_out_of_resources
 from ..settings import Limits
-from .partfile import PartFile, is_complete, prepare_folder
+from .partfile import PartFile, is_complete, prepare_folder, take_clip
 
 if TYPE_CHECKING:
     import os
@@ -54,6 +54,12 @@ class PartialClip(Protocol):
     async def discard(self) -> None:
         """Delete the partial clip; its job was cancelled. Never raises."""
 
+    def rename(self, name: str) -> None:
+        """Let the clip have another name, because a method has raised `NameTaken`. That method is repeated then.
+
+        A store in which there is nothing but clips of this program never raises it.
+        """
+
     def close(self) -> None:
         """Release what the transfer holds, without waiting. A partial clip is kept for a later run.
 
@@ -74,11 +80,23 @@ class ClipStore(Protocol):
     async def prepare(self) -> None:
         """Check that clips can be kept. Called before the first job of a client is submitted, and so paid."""
 
-    def partial(self, name: str) -> PartialClip:
-        """Return the clip of this name, to be transferred. `name` is safe as a file name and ends in ``.mp4``."""
+    def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> PartialClip:
+        """Return the clip of this name, to be transferred. `name` is safe as a file name and ends in ``.mp4``.
+
+        Nothing of others is ever changed. A partial clip of this name that is there already is this job's own if
+        `is_resumed` is true, a complete one if `replace` is true or it has the same content. Otherwise methods raise
+        `omni_async.files.NameTaken`.
+        """
 
     async def has(self, name: str) -> bool:
         """Return whether a complete clip is kept under this name. Never raises."""
+
+    async def take(self, name: str, source: Path) -> bool:
+        """Keep a clip of a folder that was the store before under a name. Return whether it was complete there.
+
+        Raise `NameTaken` if something else is kept under the name, which stays. A store that is no folder may
+        return False: then the clip is downloaded.
+        """
 
 
 class FolderClipStore:
@@ -86,7 +104,7 @@ class FolderClipStore:
 
     A clip is written to `<name>.mp4.part` in the same folder. It is verified, synced and renamed, and the folder is
     synced, so that `<name>.mp4` is a complete clip or does not exist, also after a power cut. A lock keeps two clients
-    from writing one part file.
+    from writing one part file. Files and links that others have put into the folder are never written to or replaced.
 
     ``folder`` is created when it is needed; a relative one is made absolute here. ``max_threads`` is how many threads
     write at the same time: one for each concurrent download is enough.
@@ -101,13 +119,17 @@ class FolderClipStore:
         """Create the folder and check that files can be written there."""
         await self.in_thread(prepare_folder, self.root)
 
-    def partial(self, name: str) -> FolderPartialClip:
+    def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> FolderPartialClip:
         """Return the part file of a clip."""
-        return FolderPartialClip(self, PartFile(self.root / name))
+        return FolderPartialClip(self, PartFile(self.root / name, is_resumed=is_resumed, replace=replace))
 
     async def has(self, name: str) -> bool:
         """Return whether there is a file of this name that is a complete MP4."""
         return await self.in_thread(is_complete, self.root / name)
+
+    async def take(self, name: str, source: Path) -> bool:
+        """Link the clip of another folder into this one, or copy it if it is on another disk."""
+        return await self.in_thread(take_clip, source, self.root / name)
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Run blocking work outside of the event loop. It is completed even if the caller is cancelled.
@@ -148,6 +170,10 @@ class FolderPartialClip:
     async def discard(self) -> None:
         """Remove the part file."""
         await self._in_thread(self._file.discard)
+
+    def rename(self, name: str) -> None:
+        """Change the name of the clip that is to come."""
+        self._file.rename(name)
 
     def close(self) -> None:
         """Close the part file."""

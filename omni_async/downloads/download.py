@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..api.error_parsing import parse_retry_after
 from ..api.parsing import Response
 from ..errors import DownloadError, TransportError
+from ..files import NameTaken
 from ..jobs.records import PartialDownload
 from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
@@ -19,7 +20,7 @@ from .links import AttemptFailure, UrlRefresher
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, request_headers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from ..api.transport import StreamingResponse, Transport
@@ -41,11 +42,21 @@ _CHECKPOINT_INTERVAL = 1.0
 # does. At half, twice as many thread switches; at double, twice the memory for each transfer. Chosen, not measured.
 _WRITE_SIZE = 1024 * 1024
 
+_T = TypeVar("_T")
+
 _log = get_logger(__name__)
 
 
 class DownloadCancelled(Exception):
     """The job was cancelled while its clip was being transferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnFiles:
+    """Which files that are there already belong to a job: part files, and complete clips by name."""
+
+    is_resumed: bool
+    replaceable: frozenset[str] = frozenset()
 
 
 class DownloadContext:
@@ -72,6 +83,13 @@ class DownloadContext:
         """Wait before the next attempt. Return the seconds that were then spent waiting for a slot."""
         return await slot.back_off(retry_delay(failure.retry_after, attempts, self.retry, self.jitter()))
 
+    async def claim_other_name(self, job: JobState, index: int, taken: str, found: str) -> str:
+        """Return the name that a video has from now on, because a file of others has the name that it had."""
+        name = await self.registry.store.claim_filename(job.key, index, taken=taken)
+        text = "job %r: %s is there already and is not this job's. It stays as it is, and the clip is %s"
+        _log.warning(text, job.key, found, self.clips.root / name)
+        return name
+
 
 @dataclass(slots=True)
 class _AttemptCounter:
@@ -95,21 +113,23 @@ class _AttemptCounter:
 class ClipDownload:
     """Transfers video number `index` of a finished job into the clip store, as `name`."""
 
-    def __init__(self, context: DownloadContext, job: JobState, index: int, name: str, slot: DownloadSlot) -> None:
+    def __init__(
+        self, context: DownloadContext, job: JobState, index: int, name: str, slot: DownloadSlot, *, own: OwnFiles
+    ) -> None:
         self._context = context
         self._slot = slot
         self._job = job
         self._index = index
         self._path = context.clips.root / name
-        self._clip = context.clips.partial(name)
+        self._clip = context.clips.partial(name, is_resumed=own.is_resumed, replace=name in own.replaceable)
         self._part = PartState()
         self._written_at = self._checkpoint_at = 0.0
         self._unwritten = bytearray()
         self._has_checkpoint = False  # the ledger says that a later run may continue this clip
         self._received = 0  # bytes, over all requests
 
-    async def run(self) -> None:
-        """Transfer the clip until it is complete.
+    async def run(self) -> str:
+        """Transfer the clip until it is complete. Return its file name, which differs if the claimed one was taken.
 
         Raise `DownloadError` if that fails, and `DownloadCancelled` if the job is cancelled meanwhile.
         """
@@ -123,13 +143,14 @@ class ClipDownload:
             raise
         finally:
             self._clip.close()
+        return self._path.name
 
     async def _open_partial(self) -> PartState:
         """Continue what an earlier run has recorded, if it is still there."""
         checkpoint = self._job.record.partial_download
         if checkpoint is None or checkpoint.index != self._index or not checkpoint.offset:
             return PartState()
-        kept = await self._clip.open(checkpoint.offset)
+        kept = await self._store(lambda: self._clip.open(checkpoint.offset))
         self._has_checkpoint = checkpoint.offset > 0
         if kept == 0:
             await self._clear_checkpoint()
@@ -194,9 +215,9 @@ class ClipDownload:
         last, self._unwritten = self._unwritten, bytearray()
         self._count_received(len(last))
         if part.is_short:
-            await self._clip.append(last)
+            await self._store(lambda: self._clip.append(last))
             return AttemptFailure(f"the transfer ended at byte {part.offset} of {part.total}")
-        defect = await self._clip.commit(last)
+        defect = await self._store(lambda: self._clip.commit(last))
         if defect is None:
             return None
         await self._restart()
@@ -242,7 +263,7 @@ class ClipDownload:
     async def _write(self) -> None:
         data, self._unwritten = self._unwritten, bytearray()
         if data:
-            await self._clip.append(data)
+            await self._store(lambda: self._clip.append(data))
             self._count_received(len(data))
             self._written_at = self._context.clock.now()
 
@@ -274,7 +295,19 @@ class ClipDownload:
     async def _restart(self) -> None:
         await self._clear_checkpoint()
         self._part.reset()
-        await self._clip.truncate()
+        await self._store(self._clip.truncate)
+
+    async def _store(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Do something with the partial clip. If its name is taken, the clip gets another one for good."""
+        while True:
+            try:
+                return await work()
+            except (NameTaken, BlockingIOError) as error:  # the latter: another client is writing its part file
+                name = await self._context.claim_other_name(
+                    self._job, self._index, self._path.name, str(error.filename)
+                )
+                self._path = self._path.with_name(name)
+                self._clip.rename(name)
 
     async def _clear_checkpoint(self) -> None:
         """Record that no later run may continue: it would take the bytes of another version for those it knows."""

@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 
 from ..errors import DownloadError, LedgerError
+from ..files import NameTaken
 from ..jobs.lifecycle import JobStatus
+from ..logs import get_logger
 from ..timing import WakeEvent, raise_if_cancelled
-from .download import ClipDownload, DownloadCancelled, DownloadContext, download_failed
+from .download import ClipDownload, DownloadCancelled, DownloadContext, OwnFiles, download_failed
 from .slots import DownloadSlots
 
 if TYPE_CHECKING:
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
     from ..settings import Limits, Retry
     from .clip_store import ClipStore
     from .slots import DownloadSlot
+
+
+_log = get_logger(__name__)
 
 
 class Downloader:
@@ -50,6 +56,8 @@ class Downloader:
         self._slots = DownloadSlots(limits.max_downloads, registry.clock)
         self._waiting: deque[JobState] = deque()
         self._wake = WakeEvent()
+        self.earlier_folders: list[Path] = []  # where the clips of the ledger were before, the latest first
+        self.is_new_folder: bool = False  # whether the last run of the ledger had another folder
         self._downloaded = 0  # clips, and the seconds that they took together
         self._seconds = 0.0
 
@@ -78,11 +86,15 @@ class Downloader:
 
     async def _serve(self, job: JobState, slot: DownloadSlot) -> None:
         job.add_done_callback(lambda _: slot.job_done())
+        # A task that is not known here was finished in an earlier run, which may have begun to store its clips.
+        own = OwnFiles(is_resumed=job.task is None and not self.is_new_folder)
+        if job.status is JobStatus.COMPLETED and not self.earlier_folders:  # else they may never have been here
+            own = OwnFiles(own.is_resumed, frozenset(job.record.paths))
         try:
             if job.status is JobStatus.COMPLETED and not await self._resolve_complete(job):
                 await self._registry.persist(self._registry.transition(job, JobStatus.DOWNLOADING, paths=()))
-            if job.status is JobStatus.DOWNLOADING:
-                await self._download_all(job, slot)
+            if job.status is JobStatus.DOWNLOADING and not job.done():
+                await self._download_all(job, slot, own)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - whatever it is, it ends this job and no other
             raise_if_cancelled(error)
             self._registry.fail_unexpectedly(job, error, "downloaded")
@@ -90,14 +102,46 @@ class Downloader:
             slot.release()
 
     async def _resolve_complete(self, job: JobState) -> bool:
-        """Resolve a completed job if its clips are still there and complete. Return whether they are."""
-        names = job.record.paths
-        if not names or not all([await self._clips.has(name) for name in names]):
+        """Resolve a completed job if its clips are still there and complete. Return whether it is resolved."""
+        names: list[str] = []
+        for index, recorded in enumerate(job.record.paths):
+            try:
+                name = await self._find(job, index, recorded)
+            except (OSError, LedgerError) as error:  # the job stays completed: its clip is not lost
+                self._registry.resolve(job, download_failed(job, self._clips.root / recorded, str(error)))
+                return True
+            if not name:
+                return False
+            names.append(name)
+        if not names:
             return False
+        if tuple(names) != job.record.paths:
+            await self._registry.persist(self._registry.update(job, paths=tuple(names)))
         self._registry.resolve(job, self._clips.root / names[0])
         return True
 
-    async def _download_all(self, job: JobState, slot: DownloadSlot) -> None:
+    async def _find(self, job: JobState, index: int, recorded: str) -> str:
+        """Return the name of a complete clip, which may have to be taken from an earlier folder; "" if there is none.
+
+        Raise `OSError` if it cannot be taken from there.
+        """
+        if Path(recorded).name != recorded:  # not from this program: it would lead out of the folder
+            return ""
+        if await self._clips.has(recorded):
+            return recorded
+        name = recorded
+        for folder in self.earlier_folders:
+            while True:
+                try:
+                    if await self._clips.take(name, folder / recorded):
+                        _log.info("job %r: its clip was taken from %s", job.key, folder)
+                        return name
+                    break
+                except NameTaken as error:
+                    name = await self._context.claim_other_name(job, index, name, str(error.filename))
+        return ""
+
+    async def _download_all(self, job: JobState, slot: DownloadSlot, own: OwnFiles) -> None:
         error: DownloadError | None = None
         names: list[str] = []
         try:
@@ -105,8 +149,7 @@ class Downloader:
             for index in range(await self._count_videos(job, slot, first)):
                 name = await self._claim_name(job, index) if index else first
                 since = self._clock.now()
-                await ClipDownload(self._context, job, index, name, slot).run()
-                names.append(name)
+                names.append(await ClipDownload(self._context, job, index, name, slot, own=own).run())
                 self._downloaded += 1
                 self._seconds += self._clock.now() - since
         except DownloadCancelled:

@@ -1,17 +1,21 @@
 """A clip on its way to disk: a part file that is written, verified, synced and only then given its name.
 
-Plain blocking code. `FolderClipStore` runs it in threads.
+Plain blocking code. `FolderClipStore` runs it in threads. Files of others in the folder stay as they are: which ones
+those are is decided here.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
+import stat
 import sys
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..exhaustion import is_out_of_resources
+from ..files import NameTaken, has_content_of, is_regular, link, open_regular, publish, temporary_path
 from . import mp4
 
 if TYPE_CHECKING:
@@ -23,16 +27,28 @@ if sys.platform != "win32":
     import fcntl
 
 _IS_WINDOWS = sys.platform == "win32"
-_OPEN_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+_PIECE = 1024 * 1024  # bytes that are copied at a time; chosen, not measured
 
 
 class PartFile:
-    """`<name>.mp4.part`, beside the `<name>.mp4` that it becomes. Every method but `discard` may raise `OSError`."""
+    """`<name>.mp4.part`, beside the `<name>.mp4` that it becomes. Every method but `discard` may raise `OSError`.
 
-    def __init__(self, path: Path) -> None:
+    That is `NameTaken`, with nothing changed, if somebody else's file has one of these names. With `is_resumed`, a
+    part file that is there already is taken for that of an earlier run; with `replace`, a file of the final name, too.
+    """
+
+    def __init__(self, path: Path, *, is_resumed: bool = True, replace: bool = False) -> None:
         self.path = path
-        self._part = path.with_name(f"{path.name}.part")
+        self._part = _part_of(path)
+        self._is_resumed = is_resumed
+        self._replace = replace
         self._file: BinaryIO | None = None
+
+    def rename(self, name: str) -> None:
+        """Let the clip have another name. What was written so far stays in its part file."""
+        self.path = self.path.with_name(name)
+        if self._file is None:
+            self._part = _part_of(self.path)
 
     def open(self, offset: int) -> int:
         """Open an existing part file and keep its first `offset` bytes. Return how many bytes it holds now.
@@ -40,9 +56,12 @@ class PartFile:
         If the file is missing, or shorter than `offset`, nothing is kept. A part file that was not opened here is
         emptied by the first write.
         """
-        if not self._part.exists():
+        if self._is_anothers():
             return 0
-        self._file = file = self._open_locked()
+        try:
+            self._file = file = self._open_locked()
+        except FileNotFoundError:
+            return 0
         kept = offset if file.seek(0, os.SEEK_END) >= offset else 0
         file.truncate(kept)
         return file.seek(kept)
@@ -78,16 +97,33 @@ class PartFile:
         _ = self._opened  # creates the folder
         # Opened before a byte is written: without a free descriptor nothing has happened, and `commit` can be repeated.
         with _opened_folder(self.path.parent) as sync_folder:
+            end = self._opened.tell()
             self.append(last)
             defect = mp4.find_defect_in(last) if is_in_memory else _find_defect(self._opened)
             if defect is None:
                 self.sync()
-                if _IS_WINDOWS:  # Windows cannot rename an open file
-                    self.close()
-                self._part.replace(self.path)
+                try:
+                    self._publish()
+                except NameTaken:
+                    self._file = self._file or self._open_locked()
+                    self._opened.truncate(end)  # so that `commit` can be repeated under another name
+                    self._opened.seek(end)
+                    raise
                 self.close()
                 sync_folder()
             return defect
+
+    def _publish(self) -> None:
+        """Give the clip its name. Replace what is there only if it is known to be this clip."""
+        if _IS_WINDOWS:  # Windows cannot rename an open file; it is opened again if the name is taken
+            self.close()
+        # An earlier run may have come as far as here, and not to recording it. Then the file is the clip already.
+        if has_content_of(self.path, self._part):
+            self._part.unlink()
+        elif self._replace and is_regular(self.path):
+            self._part.replace(self.path)
+        else:
+            publish(self._part, self.path)
 
     def close(self) -> None:
         """Close the part file, and keep it: a later run may continue it."""
@@ -106,10 +142,32 @@ class PartFile:
             self._part.unlink()
         self.close()
 
-    def _open_locked(self) -> BinaryIO:
-        """Open or create the part file, and lock it. Two clients writing in turns could even make a valid MP4."""
+    def _is_anothers(self) -> bool:
+        """Return whether the part file is nothing that this client may have written: a link, a pipe, a linked file."""
+        try:
+            status = self._part.lstat()
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink == 1:
+            return not stat.S_ISREG(status.st_mode)
+        with suppress(OSError):
+            if os.path.samestat(status, self.path.lstat()):  # a run was killed while it gave the clip its name
+                self._part.unlink()
+                return False
+        return True  # what is written to it would also be in another file
+
+    def _open_new(self) -> BinaryIO:
+        """Create the part file, or empty the one that a run of this job has left. Raise `NameTaken`."""
+        with suppress(NameTaken):
+            return self._open_locked(exclusive=True)
+        if self._is_anothers() or not self._is_resumed:
+            raise NameTaken(self._part)
+        return self._open_locked()
+
+    def _open_locked(self, *, exclusive: bool = False) -> BinaryIO:
+        """Open the part file, and lock it. Two clients writing in turns could even make a valid MP4."""
         while True:
-            file = os.fdopen(os.open(self._part, _OPEN_FLAGS, 0o666), "r+b", buffering=0)
+            file = os.fdopen(open_regular(self._part, exclusive=exclusive), "r+b", buffering=0)
             try:
                 if not _try_lock(file):
                     raise BlockingIOError(errno.EBUSY, "another client is writing it", str(self._part))
@@ -125,14 +183,18 @@ class PartFile:
     def _opened(self) -> BinaryIO:
         if self._file is None:
             try:
-                self._file = self._open_locked()
+                self._file = self._open_new()
             except FileNotFoundError:  # the folder was removed meanwhile
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._file = self._open_locked()
+                self._file = self._open_new()
             if self._file.seek(0, os.SEEK_END):  # left by an earlier run that recorded no checkpoint of it
                 self._file.truncate(0)
                 self._file.seek(0)
         return self._file
+
+
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
 
 
 def _try_lock(file: BinaryIO) -> bool:
@@ -158,20 +220,58 @@ def _unlock(file: BinaryIO) -> None:
 def prepare_folder(folder: Path) -> None:
     """Create a folder and check that files can be written there. Raise `OSError`."""
     folder.mkdir(parents=True, exist_ok=True)
-    probe = folder / f".omni-async-{os.getpid()}.part"
-    probe.write_bytes(b"0")
-    probe.unlink(missing_ok=True)  # another client of this process may be checking the same folder
+    probe = temporary_path(folder / "omni-async")
+    try:
+        with os.fdopen(open_regular(probe, exclusive=True), "wb") as file:
+            file.write(b"0")
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def is_complete(path: Path) -> bool:
     """Return whether there is a file that is a complete MP4. Raise `OSError` only if this machine is short of files."""
     try:
+        if not path.is_file():  # a pipe would be waited for
+            return False
         with path.open("rb") as file:
             return _find_defect(file) is None
     except OSError as error:
         if is_out_of_resources(error):
             raise
         return False
+
+
+def take_clip(source: Path, path: Path) -> bool:
+    """Let a complete clip of another folder be in this one, too. Return False if there is no such clip.
+
+    Raise `NameTaken` if there is anything else of the name, and `OSError` if the clip cannot be copied.
+    """
+    if not is_regular(source) or not is_complete(source):
+        return False
+    if has_content_of(path, source):  # another client has been faster
+        return True
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not link(source, path):
+        _copy(source, path)
+    with _opened_folder(path.parent) as sync_folder:
+        sync_folder()
+    return True
+
+
+def _copy(source: Path, path: Path) -> None:
+    """Copy a clip. The copy has its name when it is complete and on disk."""
+    temporary = temporary_path(path)
+    try:
+        with os.fdopen(open_regular(temporary, exclusive=True), "w+b") as file:
+            with source.open("rb") as clip:
+                shutil.copyfileobj(clip, file, _PIECE)
+            file.flush()
+            os.fsync(file.fileno())
+            if (defect := _find_defect(file)) is not None:  # the file was changed meanwhile
+                raise OSError(errno.EIO, f"it cannot be copied: {defect}", str(source))
+        publish(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _find_defect(file: BinaryIO) -> str | None:

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from .atomic import write_atomically
+from omni_async.files import make_folder, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -109,11 +109,13 @@ class Posters:
     def make_all(self, names: Iterable[str], on_progress: Callable[[int], object] = lambda _: None) -> int:
         """Make the missing posters and return how many were made.
 
-        `on_progress` is called in this thread after each attempt, with the number of attempts so far.
+        `on_progress` is called in this thread after each attempt, with the number of attempts so far. Raise `OSError`
+        if there can be no folder for them.
         """
         missing = [name for name in names if not self.find(name)]
         if not missing:
             return 0
+        make_folder(self._folder)
         made = 0
         # Threads suffice: decoding and scaling release the interpreter lock.
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
@@ -130,7 +132,8 @@ class Posters:
         with suppress(OSError):
             text = json.dumps([asdict(poster) for poster in list(self._known.values())], ensure_ascii=False)
             content = text.encode("utf-8", "backslashreplace")
-            write_atomically(self._folder / _INDEX, lambda file: file.write_bytes(content))
+            make_folder(self._folder)
+            write_atomically(self._folder / _INDEX, lambda file: file.write(content))
 
     def path(self, name: str) -> Path:
         """Return the path of a clip's poster."""
@@ -150,6 +153,7 @@ class Posters:
             # Before the clip is decoded: if it is replaced meanwhile, the poster counts as outdated.
             stat = clip.stat()
             image, (width, height), seconds = _image_of(clip)
+            make_folder(self._folder)
             write_atomically(self.path(name), lambda file: image.save(file, "JPEG", quality=_QUALITY, optimize=True))
         except (OSError, ValueError, LookupError):
             return None

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omni_async import LEDGER_NAME, JobStatus, LedgerReader
+from omni_async.files import write_atomically
 
-from .atomic import write_atomically
 from .entry import job_entry
 from .page import render
 from .posters import INSTALL_HINT, Posters, can_make_posters
@@ -56,7 +56,7 @@ def write(ledger: str | os.PathLike[str], on_progress: Callable[[int], object] =
     entries = [_entry(record, posters, folder) for record in records]
     path = folder / PAGE_NAME
     page = render(page_data(ledger) | {"jobs": entries})
-    write_atomically(path, lambda file: file.write_bytes(page))
+    write_atomically(path, lambda file: file.write(page))
     return WriteResult(
         path=path,
         jobs=len(records),

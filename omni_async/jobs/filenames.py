@@ -5,6 +5,11 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
+from itertools import count
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 from ..plain_text import replace_harmful
 
@@ -55,18 +60,43 @@ def candidates(key: str, index: int = 0) -> tuple[str, ...]:
     return f"{stem(key)}{number}", f"{stem_with_hash(key)}{number}", f"{stem_with_hash(key)}.{index + 1}"
 
 
+# The owner of a name under which there is a file that no job of this store has written.
+NOT_OURS = ("", -1)
+
+
+def claim(key: str, index: int, owner_of: Callable[[str], tuple[str, int]]) -> str:
+    """Return the file name (with ".mp4") of video number `index` (from 0) of a key.
+
+    `owner_of(name)` claims a name for the video if nobody has it, and returns its owner: a key and an index, or
+    `NOT_OURS`. Names are compared without case, for file systems that do not distinguish "A" from "a". If somebody
+    else's file has the name, the clip's is `fox-new.mp4`, `fox-new2.mp4`, ...
+    """
+    for name in candidates(key, index):
+        owner = owner_of(name.casefold())
+        if owner == (key, index):
+            return f"{name}.mp4"
+        if owner == NOT_OURS:
+            marked = (f"{name}-new{'' if number == 1 else number}" for number in count(1))
+            return next(f"{each}.mp4" for each in marked if owner_of(each.casefold()) == (key, index))
+    raise RuntimeError(f"no file name is free for key {key!r}")  # takes keys that were made to collide in a hash
+
+
+def claimed_name(filename: str) -> str:
+    """Return what is claimed for a file name: the name without ".mp4" and without case."""
+    return filename.removesuffix(".mp4").casefold()
+
+
 class FileNames:
     """Hands out file names: always the same one for the same video of the same key, and to no other.
 
-    Names are compared without case, for file systems that do not distinguish "A" from "a".
+    See `claim`. `MemoryJobStore` has one.
     """
 
     def __init__(self) -> None:
         self._owners: dict[str, tuple[str, int]] = {}
 
-    def claim(self, key: str, index: int = 0) -> str:
-        """Return the file name (with ".mp4") of video number `index` (from 0) of a key."""
-        for name in candidates(key, index):
-            if self._owners.setdefault(name.casefold(), (key, index)) == (key, index):
-                return f"{name}.mp4"
-        raise RuntimeError(f"no file name is free for key {key!r}")  # takes keys that were made to collide in a hash
+    def claim(self, key: str, index: int = 0, *, taken: str = "") -> str:
+        """Return the file name of a video. `taken` is one that it had, under which somebody else's file was found."""
+        if taken and self._owners.get(claimed_name(taken)) == (key, index):
+            self._owners[claimed_name(taken)] = NOT_OURS
+        return claim(key, index, lambda name: self._owners.setdefault(name, (key, index)))

@@ -26,6 +26,8 @@ _T = TypeVar("_T")
 
 # The fact that names the folder of the clips: its absolute path as a JSON string. Rows hold file names only.
 OUTPUT_DIR = "output_dir"
+# The fact that names the folders before it, the latest first: a JSON list. A clip may still be in one of them.
+EARLIER_OUTPUT_DIRS = "earlier_output_dirs"
 
 # Statuses of a job that has not been accepted as far as its row says.
 _NOT_ACCEPTED = frozenset({JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.UNKNOWN})
@@ -67,8 +69,12 @@ class JobStore(Protocol):
     def find(self, key: str) -> Awaitable[JobRecord | None]:
         """Return the record of a key."""
 
-    def claim_filename(self, key: str, index: int) -> Awaitable[str]:
-        """Return the file name of video number `index` (from 0) of a job: always the same name, and no other job's."""
+    def claim_filename(self, key: str, index: int, *, taken: str = "") -> Awaitable[str]:
+        """Return the file name of video number `index` (from 0) of a job: always the same name, and no other job's.
+
+        `taken` is a name that was returned before, under which there is a file that no job of this store has written.
+        It is never given out again: the clip gets another name, for good.
+        """
 
     def unfinished(self, after: int = 0, limit: int = 1000) -> Awaitable[RecordPage]:
         """Return the next jobs with something left to do, at most `limit`, oldest first.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 from ..errors import LedgerError, LedgerLocked
+from ..files import open_regular
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +53,7 @@ class Lock:
         path = ledger.with_name(f"{ledger.name}.lock")
         self._descriptor: int | None = None
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+            descriptor = open_regular(path, mode=0o600)
         except OSError as error:
             text = f"the ledger {ledger} cannot be opened: {error.strerror} ({path}). Choose a folder that is writable"
             raise LedgerError(text, permanent=True) from error
@@ -66,8 +67,9 @@ class Lock:
         self._descriptor = descriptor
         _held.add(self)
         with suppress(OSError):  # on a full disk the pid cannot be written; the lock is held all the same
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0) if hasattr(os, "pwrite") else None
+            if os.fstat(descriptor).st_nlink == 1:  # else it would also be written to another file
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0) if hasattr(os, "pwrite") else None
 
     def release(self) -> None:
         """Release the lock."""

@@ -58,9 +58,9 @@ class MemoryJobStore:
         """Return the record of a key."""
         return _Completed(self._records.get(key))
 
-    def claim_filename(self, key: str, index: int) -> _Completed[str]:
+    def claim_filename(self, key: str, index: int, *, taken: str = "") -> _Completed[str]:
         """Return the file name of video number `index` of a job."""
-        return _Completed(self._names.claim(key, index))
+        return _Completed(self._names.claim(key, index, taken=taken))
 
     def unfinished(self, after: int = 0, limit: int = 1000) -> _Completed[RecordPage]:
         """Return the next jobs with something left to do, oldest first."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..jobs.filenames import candidates
+from ..jobs.filenames import NOT_OURS, claim, claimed_name
 from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import Spending, may_be_billed
 from ..jobs.store import RecordPage, merge_accepted
@@ -59,14 +59,21 @@ def find(db: sqlite3.Connection, key: str) -> JobRecord | None:
     return from_row(row) if row else None
 
 
-def claim_filename(db: sqlite3.Connection, key: str, index: int) -> str:
-    """Return the file name of video number `index` of a key: always the same name, and no other key's."""
-    for name in candidates(key, index):
-        folded = name.casefold()
-        db.execute("INSERT OR IGNORE INTO files VALUES (?, ?, ?)", (folded, key, index))
-        if db.execute("SELECT key, video FROM files WHERE name = ?", (folded,)).fetchone() == (key, index):
-            return f"{name}.mp4"
-    raise RuntimeError(f"no file name is free for key {key!r}")  # only for keys made to collide with a hash
+def claim_filename(db: sqlite3.Connection, key: str, index: int, taken: str = "") -> str:
+    """Return the file name of video number `index` of a key: always the same name, and no other key's.
+
+    `taken` is a name of before, under which somebody else's file was found: it is given away for good.
+    """
+    if taken:
+        update = "UPDATE files SET key = ?, video = ? WHERE (name, key, video) = (?, ?, ?)"
+        db.execute(update, (*NOT_OURS, claimed_name(taken), key, index))
+
+    def owner_of(name: str) -> tuple[str, int]:
+        db.execute("INSERT OR IGNORE INTO files VALUES (?, ?, ?)", (name, key, index))
+        owner: tuple[str, int] = db.execute("SELECT key, video FROM files WHERE name = ?", (name,)).fetchone()
+        return owner
+
+    return claim(key, index, owner_of)
 
 
 def unfinished(db: sqlite3.Connection, after: int, limit: int) -> RecordPage:

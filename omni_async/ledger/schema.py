@@ -9,11 +9,13 @@ version wrote, or that is not a ledger is rejected and left unchanged.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
 from ..errors import LedgerError
+from ..files import is_regular, open_regular
 from ..jobs.lifecycle import NOT_RESUMABLE
 from .row_format import COLUMNS
 from .schema_check import check_schema
@@ -107,6 +109,7 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     submit whose record was lost could be sent and paid again.
     """
     try:
+        _create(path)
         version = _examine(path)
         db = _connect(path, "mode=rwc")
         try:
@@ -195,6 +198,22 @@ def _no_ledger(path: Path) -> LedgerError:
     return LedgerError(f"there is no ledger {path}: no job has been recorded there")
 
 
+def _create(path: Path) -> None:
+    """Create the file if it is missing, for its owner only: SQLite gives its companions the same mode.
+
+    Raise `LedgerError` if it or one of them is a link or no regular file. None of them is opened here: to close it
+    would release the locks that a reader in this process holds on it.
+    """
+    for suffix in ("", "-wal", "-shm", "-journal"):
+        file = path.with_name(path.name + suffix)
+        if os.path.lexists(file) and not is_regular(file):
+            reason = "folder" if file.is_dir() and not file.is_symlink() else "link or no regular file"
+            text = f"the ledger {path} cannot be opened: {file} is a {reason}. {_REMEDY}"
+            raise LedgerError(text, permanent=True)
+    with suppress(OSError):  # it is there; or it cannot be created, and SQLite says why
+        os.close(open_regular(path, exclusive=True, mode=0o600))
+
+
 # Smaller files cannot be databases: this is the smallest page size of SQLite, in bytes.
 _SMALLEST_DATABASE = 512
 
@@ -204,8 +223,6 @@ _UNUSED = "mode=ro&immutable=1"
 
 def _examine(path: Path) -> int:
     """Return the version of a file before anything writes to it; 0 if there is none yet. Raise `LedgerError`."""
-    if path.is_dir():
-        raise cannot_open(path, "it is a folder")
     size = path.stat().st_size if path.exists() else 0
     if size == 0:
         return 0

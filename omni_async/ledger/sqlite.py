@@ -90,9 +90,9 @@ class SqliteJobStore:
         """Return the record of a key."""
         return self._add(_Operation(lambda db: rows.find(db, key), is_of_one_job=True))
 
-    def claim_filename(self, key: str, index: int) -> _Operation[str]:
+    def claim_filename(self, key: str, index: int, *, taken: str = "") -> _Operation[str]:
         """Return the file name of video number `index` of a job."""
-        return self._add(_Operation(lambda db: rows.claim_filename(db, key, index), is_of_one_job=True))
+        return self._add(_Operation(lambda db: rows.claim_filename(db, key, index, taken), is_of_one_job=True))
 
     def unfinished(self, after: int = 0, limit: int = 1000) -> _Operation[RecordPage]:
         """Return the next jobs with something left to do, oldest first."""
@@ -320,6 +320,13 @@ def _prepare_path(path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.resolve()
+        resolved = path.resolve()
+        leads_nowhere = path.is_symlink() and not (resolved.is_file() and resolved.stat().st_size)
+    except RuntimeError as error:  # Python 3.11 and 3.12 raise it for a link to itself
+        raise LedgerError(f"the ledger {path}: {error}. Remove it, or name another", permanent=True) from error
     except OSError as error:
         raise cannot_open(path, f"{error.strerror} ({error.filename})") from error
+    if leads_nowhere:  # no file is made where somebody else's link leads
+        text = f"the ledger {path} is a symbolic link to {resolved}, which is no ledger. Remove it, or name another"
+        raise LedgerError(text, permanent=True)
+    return resolved

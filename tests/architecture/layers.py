@@ -25,7 +25,7 @@ LAYERS = [  # top to bottom
     {"submission", "polling", "downloads", "ledger"},  # the stages of a job, and the JobStore that is shipped
     {"jobs", "api"},
     {"ratelimit", "errors"},
-    {"models", "settings", "timing", "exhaustion"},
+    {"models", "settings", "timing", "exhaustion", "files"},
     {"logs"},
     {"sandbox"},  # the other side of the connection: of the library it imports how text is printed, and nothing else
     {"plain_text"},
@@ -33,7 +33,7 @@ LAYERS = [  # top to bottom
 
 TOOLS = {  # what a tool may import besides itself; "" is the public API
     "batch": {"", "plain_text"},
-    "gallery": {"", "exhaustion", "logs"},
+    "gallery": {"", "exhaustion", "files", "logs"},
     "otel": {""},
     "sandbox": {"plain_text"},
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports

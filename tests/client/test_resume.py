@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,11 +18,15 @@ from omni_async import (
     Retry,
     SubmitOutcomeUnknown,
 )
+from omni_async.downloads import partfile
+from omni_async.files import publish
 from omni_async.submission import submitter as _submitter
 from tests.support.restarts import DAY, set_duration, wait_for_status
 from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.support.restarts import Service
 
 pytest.importorskip("av", reason="the sandbox renders with the extra `media`")
@@ -187,10 +192,18 @@ async def test_resume_continues_a_child_and_its_timed_out_parent(service: Servic
     assert service.row("two").parent_task_id == service.row("one").task_id
 
 
-async def test_a_child_continues_although_the_clip_of_its_parent_was_not_stored(service: Service) -> None:
+async def test_a_child_continues_although_the_clip_of_its_parent_was_not_stored(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The parent is finished on the server, so a later run can extend it."""
+
+    def publish_others(source: Path, path: Path) -> None:
+        if path.name == "one.mp4":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        publish(source, path)
+
+    monkeypatch.setattr(partfile, "publish", publish_others)
     async with service.interrupted() as client:
-        (service.folder / "one.mp4").mkdir(parents=True, exist_ok=True)
         one = client.submit("a fox", key="one")
         with pytest.raises(DownloadError):
             await one

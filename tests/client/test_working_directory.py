@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async import JobEvent, LedgerReader, OmniClient
+from omni_async import DownloadError, JobEvent, LedgerReader, OmniClient
 from omni_async.ledger import MemoryJobStore
 from omni_async.testing import MemoryServer
 from omni_async.testing.memory_client import MemoryClient
@@ -99,7 +101,7 @@ async def test_a_moved_folder_has_new_paths(tmp_path: Path) -> None:
 async def test_another_output_folder_for_the_same_ledger_warns(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, is_moved: bool
 ) -> None:
-    """Clips left in the old folder are downloaded again; clips that were moved are not."""
+    """Clips are never downloaded again: neither those left in the old folder nor those that were moved."""
     server, ledger = MemoryServer(), tmp_path / "ledger.db"
     async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
         await client.submit("a fox", key="fox")
@@ -107,10 +109,98 @@ async def test_another_output_folder_for_the_same_ledger_warns(
         (tmp_path / "one").rename(tmp_path / "two")
     async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
         assert await client.submit("a fox", key="fox") == tmp_path / "two" / "fox.mp4"
-    assert (len(server.posts), len(server.downloads)) == (1, 1 if is_moved else 2)
+    assert (len(server.posts), len(server.downloads)) == (1, 1)
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert len(warnings) == (not is_moved)
     assert all(str(tmp_path / "one") in warning and str(tmp_path / "two") in warning for warning in warnings)
+
+
+def gone(server: MemoryServer) -> None:
+    """Let the server forget every task, and with it the URLs of its clips."""
+    server.tasks.clear()
+
+
+@pytest.mark.parametrize("way", ["link", "copy"])
+async def test_a_clip_of_an_earlier_folder_is_taken_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The clip of a job is found also two folders later, when the server has it no longer: linked, or else copied."""
+    if way == "copy":
+
+        def refuse(*_: Any, **__: Any) -> None:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(os, "link", refuse)
+    server, ledger = MemoryServer(), tmp_path / "ledger.db"
+    async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
+        content = (await client.submit("a fox", key="fox")).read_bytes()
+    gone(server)
+    async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
+        pass
+    async with InlineClient(server, ledger, output_dir=tmp_path / "three") as client:
+        path = await client.submit("a fox", key="fox")
+    assert path == tmp_path / "three" / "fox.mp4"
+    assert path.read_bytes() == (tmp_path / "one" / "fox.mp4").read_bytes() == content
+    assert sorted(each.name for each in path.parent.iterdir()) == ["fox.mp4"]
+    assert (len(server.posts), len(server.downloads)) == (1, 1)
+
+
+async def test_a_clip_of_an_earlier_folder_does_not_replace_what_is_in_the_new_one(tmp_path: Path) -> None:
+    """It gets a marked name, which stays its name."""
+    server, ledger = MemoryServer(), tmp_path / "ledger.db"
+    async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
+        await client.submit("a fox", key="fox")
+    mine = tmp_path / "two" / "fox.mp4"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    for _ in range(2):
+        async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
+            assert await client.submit("a fox", key="fox") == tmp_path / "two" / "fox-new.mp4"
+    assert mine.read_text() == "mine"
+    assert (len(server.posts), len(server.downloads)) == (1, 1)
+
+
+@pytest.mark.parametrize("old", ["missing", "incomplete", "link"])
+async def test_only_whole_clips_are_taken_from_an_earlier_folder(tmp_path: Path, old: str) -> None:
+    """Anything else is left where it is, and the clip is downloaded."""
+    server, ledger = MemoryServer(), tmp_path / "ledger.db"
+    async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
+        path = await client.submit("a fox", key="fox")
+    content = path.read_bytes()
+    path.unlink()
+    if old == "incomplete":
+        path.write_bytes(content[:-1])
+    elif old == "link":
+        (tmp_path / "elsewhere").write_bytes(content)
+        path.symlink_to(tmp_path / "elsewhere")
+    async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
+        path = await client.submit("a fox", key="fox")
+    assert path.read_bytes() == content
+    assert path.stat().st_nlink == 1
+    assert len(server.downloads) == 2
+
+
+async def test_a_clip_that_cannot_be_copied_leaves_its_job_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk says what is wrong, and a later run takes the clip."""
+    server, ledger = MemoryServer(), tmp_path / "ledger.db"
+    async with InlineClient(server, ledger, output_dir=tmp_path / "one") as client:
+        await client.submit("a fox", key="fox")
+    gone(server)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "link", refuse)
+    async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
+        with pytest.raises(DownloadError, match="No space left"):
+            await client.submit("a fox", key="fox")
+    monkeypatch.undo()
+    with LedgerReader(ledger) as reader:
+        assert [record.status for record in reader.jobs()] == ["completed"]
+    async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
+        assert (await client.submit("a fox", key="fox")).is_file()
 
 
 async def test_the_old_folder_may_be_a_path_that_this_system_cannot_read(tmp_path: Path) -> None:

@@ -180,8 +180,8 @@ async def test_a_store_that_cannot_keep_a_clip_makes_the_job_download_failed() -
     """`OSError` of a store ends the download with its reason; other jobs continue, and `resume` needs no payment."""
 
     class FullStore(MemoryClipStore):
-        def partial(self, name: str) -> Any:
-            clip = super().partial(name)
+        def partial(self, name: str, **facts: Any) -> Any:
+            clip = super().partial(name, **facts)
             if name == "fox.mp4" and is_full:
                 clip.commit = _fail  # type: ignore[method-assign]
             return clip

@@ -19,13 +19,17 @@ class MemoryClipStore:
     async def prepare(self) -> None:
         """Do nothing: there is always space."""
 
-    def partial(self, name: str) -> MemoryPartialClip:
+    def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> MemoryPartialClip:
         """Return a clip to be transferred."""
         return MemoryPartialClip(self, name)
 
     async def has(self, name: str) -> bool:
         """Return whether a complete clip is kept under this name."""
         return name in self.clips and mp4.find_defect_in(self.clips[name]) is None
+
+    async def take(self, name: str, source: Path) -> bool:
+        """Take nothing: there are no folders here."""
+        return False
 
 
 class MemoryPartialClip:
@@ -67,6 +71,10 @@ class MemoryPartialClip:
     async def discard(self) -> None:
         """Delete the partial clip."""
         self._store.partial_clips.pop(self._name, None)
+
+    def rename(self, name: str) -> None:
+        """Change the name; never called, because no name is ever taken."""
+        self._name = name
 
     def close(self) -> None:
         """Count it as closed."""

@@ -240,10 +240,10 @@ for _method in ("find_upload", "save_upload"):
 
 def _plant_in_clip(run: Sabotage, method: str) -> None:
     class Clips(MemoryClipStore):
-        def partial(self, name: str) -> Any:
+        def partial(self, name: str, **facts: Any) -> Any:
             if method == "partial" and name.startswith(run.target):
                 run.throw()
-            clip = super().partial(name)
+            clip = super().partial(name, **facts)
             if name.startswith(run.target) and method != "partial":
                 setattr(clip, method, run.throw if method == "close" else lambda *_: run.athrow())
             return clip
