@@ -10,6 +10,7 @@ from ..api.connection import Connection
 from ..api.http import HttpTransport
 from ..downloads.clip_store import FolderClipStore
 from ..errors import ClientClosed, OmniError
+from ..jobs.clip_paths import clip_path
 from ..jobs.emitter import validate_listener
 from ..jobs.failures import follow_duplicate, key_reused
 from ..jobs.job import Job, JobState, state_of
@@ -340,7 +341,7 @@ class OmniClient:
 
     def clip_path(self, name: str) -> Path:
         """Return the path of a clip, given its file name. Read `Job.paths` instead."""
-        return self._clip_store.root / name
+        return clip_path(self._clip_store.root, name)
 
     # Internals
 

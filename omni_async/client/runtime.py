@@ -9,6 +9,7 @@ import asyncio
 import logging
 import sys
 from contextlib import contextmanager, suppress
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ import anyio.lowlevel
 
 from ..api.queries import ApiQueries
 from ..downloads.downloader import Downloader
+from ..jobs.clip_paths import clip_path
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..logs import get_logger
@@ -153,7 +155,7 @@ class ClientRuntime:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.failure: BaseException | None = None
         self.is_closed: bool = False  # also if the program has cancelled every asyncio task of the loop
-        self.registry: JobRegistry = JobRegistry(ledger, on_event, clock, lambda name: clips.root / name)
+        self.registry: JobRegistry = JobRegistry(ledger, on_event, clock, partial(clip_path, clips.root))
         self.queries: ApiQueries = ApiQueries(transport, retry, clock)
         self.uploads: ImageUploader = ImageUploader(transport, self.registry, server, retry=retry)
         self.references: ReferencePreparer = ReferencePreparer(

@@ -15,6 +15,7 @@ import anyio
 import anyio.to_thread
 
 from ..exhaustion import retry_while_out_of_resources
+from ..jobs.clip_paths import clip_path
 from ..settings import Limits
 from .partfile import PartFile, is_complete, prepare_folder, take_clip
 
@@ -121,15 +122,15 @@ class FolderClipStore:
 
     def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> FolderPartialClip:
         """Return the part file of a clip."""
-        return FolderPartialClip(self, PartFile(self.root / name, is_resumed=is_resumed, replace=replace))
+        return FolderPartialClip(self, PartFile(clip_path(self.root, name), is_resumed=is_resumed, replace=replace))
 
     async def has(self, name: str) -> bool:
         """Return whether there is a file of this name that is a complete MP4."""
-        return await self.in_thread(is_complete, self.root / name)
+        return await self.in_thread(is_complete, clip_path(self.root, name))
 
     async def take(self, name: str, source: Path) -> bool:
         """Link the clip of another folder into this one, or copy it if it is on another disk."""
-        return await self.in_thread(take_clip, source, self.root / name)
+        return await self.in_thread(take_clip, source, clip_path(self.root, name))
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Run blocking work outside of the event loop. It is completed even if the caller is cancelled.

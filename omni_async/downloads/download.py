@@ -13,6 +13,7 @@ from ..api.error_parsing import parse_retry_after
 from ..api.parsing import Response
 from ..errors import DownloadError, TransportError
 from ..files import NameTaken
+from ..jobs.clip_paths import clip_path
 from ..jobs.records import PartialDownload
 from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
@@ -87,7 +88,7 @@ class DownloadContext:
         """Return the name that a video has from now on, because a file of others has the name that it had."""
         name = await self.registry.store.claim_filename(job.key, index, taken=taken)
         text = "job %r: %s is there already and is not this job's. It stays as it is, and the clip is %s"
-        _log.warning(text, job.key, found, self.clips.root / name)
+        _log.warning(text, job.key, found, clip_path(self.clips.root, name))
         return name
 
 
@@ -120,7 +121,7 @@ class ClipDownload:
         self._slot = slot
         self._job = job
         self._index = index
-        self._path = context.clips.root / name
+        self._path = clip_path(context.clips.root, name)
         self._clip = context.clips.partial(name, is_resumed=own.is_resumed, replace=name in own.replaceable)
         self._part = PartState()
         self._written_at = self._checkpoint_at = 0.0

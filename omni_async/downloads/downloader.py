@@ -15,6 +15,7 @@ import anyio
 
 from ..errors import DownloadError, LedgerError
 from ..files import NameTaken
+from ..jobs.clip_paths import clip_path
 from ..jobs.lifecycle import JobStatus
 from ..logs import get_logger
 from ..timing import WakeEvent, raise_if_cancelled
@@ -108,7 +109,7 @@ class Downloader:
             try:
                 name = await self._find(job, index, recorded)
             except (OSError, LedgerError) as error:  # the job stays completed: its clip is not lost
-                self._registry.resolve(job, download_failed(job, self._clips.root / recorded, str(error)))
+                self._registry.resolve(job, download_failed(job, clip_path(self._clips.root, recorded), str(error)))
                 return True
             if not name:
                 return False
@@ -117,7 +118,7 @@ class Downloader:
             return False
         if tuple(names) != job.record.paths:
             await self._registry.persist(self._registry.update(job, paths=tuple(names)))
-        self._registry.resolve(job, self._clips.root / names[0])
+        self._registry.resolve(job, clip_path(self._clips.root, names[0]))
         return True
 
     async def _find(self, job: JobState, index: int, recorded: str) -> str:
@@ -133,7 +134,7 @@ class Downloader:
         for folder in self.earlier_folders:
             while True:
                 try:
-                    if await self._clips.take(name, folder / recorded):
+                    if await self._clips.take(name, clip_path(folder, recorded)):
                         _log.info("job %r: its clip was taken from %s", job.key, folder)
                         return name
                     break
@@ -175,7 +176,7 @@ class Downloader:
                 "partial_download": None,
             }
             await self._registry.persist(self._registry.transition(job, JobStatus.COMPLETED, **facts))
-            self._registry.resolve(job, self._clips.root / names[0])
+            self._registry.resolve(job, clip_path(self._clips.root, names[0]))
 
     async def _count_videos(self, job: JobState, slot: DownloadSlot, name: str) -> int:
         """Return how many videos the task has. Check the task if that is not known."""
@@ -185,7 +186,7 @@ class Downloader:
             if failure is None:
                 continue
             if failure.is_final_after(attempts) or self._clock.now() - since > self._retry.timeout:
-                raise download_failed(job, self._clips.root / name, failure.reason)
+                raise download_failed(job, clip_path(self._clips.root, name), failure.reason)
             since += await self._context.back_off(slot, failure, attempts)
             if job.done():
                 raise DownloadCancelled

@@ -6,6 +6,7 @@ Field names are those of `JobRecord` where the value is the same. `clips` and `p
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
@@ -57,7 +58,7 @@ def job_entry(record: JobRecord, find_poster: Callable[[str], Poster | None]) ->
         "possibly_paid_twice": record.possibly_paid_twice,
         "previous_task_ids": list(record.previous_task_ids),
         "error": _error_without_job(record),
-        "clips": [quote(name) for name in names],
+        "clips": [quote(os.fsencode(name)) for name in names],
         **(poster.to_json() if poster else {}),
     }
     return {name: value for name, value in entry.items() if value not in (None, "", 0, False, [])}

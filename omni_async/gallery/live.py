@@ -13,6 +13,7 @@ Events of the stream: `begin` (all jobs follow: forget those known), `jobs` (a l
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
@@ -38,7 +39,6 @@ from .subscribers import Subscribers
 from .writing import page_data
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import AsyncIterator, Callable
 
     from omni_async import JobEvent, JobRecord, OmniClient
@@ -301,7 +301,7 @@ class LivePage:
         entry = job_entry(record, self._posters.find)
         if self._has_posters and "clips" in entry and "poster" not in entry:
             # Not made yet: `_send_poster` makes it when the page requests it.
-            entry["poster"] = f"{FOLDER}/{quote(file_name(Path(record.paths[0]).name))}"
+            entry["poster"] = f"{FOLDER}/{quote(os.fsencode(file_name(Path(record.paths[0]).name)))}"
         status = record.status
         return EncodedJob(
             record.key,

@@ -67,7 +67,7 @@ class Poster:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that a poster adds to its job on the page."""
-        url = f"{FOLDER}/{quote(file_name(self.name))}"
+        url = f"{FOLDER}/{quote(os.fsencode(file_name(self.name)))}"
         return {"poster": url, "width": self.width, "height": self.height, "clip_seconds": self.seconds}
 
 

@@ -47,7 +47,7 @@ class LedgerReader:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         path = Path(path)
-        self.path: Path = path / LEDGER_NAME if path.is_dir() else path
+        self.path: Path = path / LEDGER_NAME if os.path.isdir(path) else path  # noqa: PTH112 - never raises
         self._db = open_to_read(self.path)
 
     def __enter__(self) -> Self:

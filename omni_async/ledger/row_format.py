@@ -9,6 +9,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from ..jobs.clip_paths import encodable
 from ..jobs.lifecycle import JobStatus
 from ..jobs.records import JobRecord, PartialDownload
 
@@ -81,7 +82,7 @@ def from_row(row: Sequence[Any], folder: str = "") -> JobRecord:
     for name in ("paths", "previous_task_ids", "sent_references"):
         facts[name] = tuple(json.loads(facts[name] or "[]"))
     if folder:
-        facts["paths"] = tuple(folder + name for name in facts["paths"])
+        facts["paths"] = tuple(folder + encodable(name) for name in facts["paths"])
     partial_download = facts["partial_download"]
     facts["partial_download"] = PartialDownload(**json.loads(partial_download)) if partial_download else None
     return JobRecord(**facts)

@@ -127,7 +127,11 @@ def open_to_read(path: Path) -> sqlite3.Connection:
 
     Of a ledger of an older version this is a migrated copy in memory: only a client may change the file.
     """
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as error:  # a name that is too long, a folder of somebody else
+        raise cannot_open(path, str(error.strerror or error)) from error
+    if not is_there:
         raise _no_ledger(path)
     try:
         db = _connect_to_read(path)

@@ -63,7 +63,7 @@ def generate(
         raise UsageError("nothing to generate: give a prompt, --image or --video")
     request = _build_request(
         model=model,
-        prompt=prompt,
+        prompt=_as_text(prompt),
         images=image or (),
         video=video or None,
         aspect_ratio=aspect_ratio and aspect_ratio.value,
@@ -78,6 +78,16 @@ def generate(
     ledger = ledger_for_run(folder, sandbox=server.sandbox)
     plan = RunPlan(total=1, ledger=ledger, jobs=jobs, commands=_follow_up(folder, server), prints_summary=False)
     return Run(plan, server, limits, Output(output)).run()
+
+
+def _as_text(argument: str | None) -> str | None:
+    """Return an argument as it was typed. In a locale without UTF-8, Python escapes the bytes that it cannot decode."""
+    if argument is None or argument.isascii():
+        return argument
+    try:
+        return argument.encode("utf-8", "surrogateescape").decode()
+    except UnicodeError:
+        return argument
 
 
 def _follow_up(folder: Path, server: ServerOptions) -> FollowUpCommands:
