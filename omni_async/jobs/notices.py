@@ -33,6 +33,15 @@ class Notices:
         self._said[cause] = number
         return number
 
+    def clear(self) -> int:
+        """Forget every cause, because the faults are over. Return how often they occurred; 0 if there were none."""
+        if not self._counts:
+            return 0
+        total = self._counts.total()
+        self._counts.clear()
+        self._said.clear()
+        return total
+
     def unsaid(self) -> Iterator[tuple[Hashable, int]]:
         """Yield each cause whose last count was not said yet, with that count: to be said at the end."""
         for cause, number in self._counts.items():

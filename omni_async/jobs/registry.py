@@ -21,6 +21,7 @@ from .lifecycle import NOT_RESUMABLE, JobStatus, check_transition
 from .spending import Spending
 from .statistics import JobTotals
 from .store import queued
+from .store_failures import StoreFailures
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -64,6 +65,7 @@ class JobRegistry:
         self.totals: JobTotals = JobTotals()
         self.on_store_failure: Callable[[LedgerError], None] | None = None  # set by the runtime: stops submissions
         self._unexpected = ExceptionLog(_log, "work for single jobs")
+        self._store_failures = StoreFailures(_log)
         self._live: dict[str, JobState] = {}
         self._empty = asyncio.Event()
         self._empty.set()
@@ -97,6 +99,7 @@ class JobRegistry:
             self.resolve(job, error)
         self.events.close()
         self._unexpected.close()
+        self._store_failures.close()
 
     def add(self, job: JobState) -> None:
         """Add a job whose key the store may know already."""
@@ -156,7 +159,7 @@ class JobRegistry:
         try:
             await change
         except LedgerError as error:
-            _log.critical("could not be recorded: %s", error)
+            self._store_failures.report(error)
             if self.on_store_failure is not None:
                 self.on_store_failure(error)
             return False
@@ -164,6 +167,7 @@ class JobRegistry:
             raise_if_cancelled(error)
             self._unexpected.report(error, "a change of one job could not be recorded; the job continues")
             return False
+        self._store_failures.recover()
         return True
 
     def reset_for_resubmit(self, job: JobState, idempotency_key: str) -> None:
