@@ -38,8 +38,8 @@ class PartFile:
     """
 
     def __init__(self, path: Path, *, is_resumed: bool = True, replace: bool = False) -> None:
-        self.path = path
-        self._part = _part_of(path)
+        self.path: Path = path
+        self._part: Path = _part_of(path)
         self._is_resumed = is_resumed
         self._replace = replace
         self._file: BinaryIO | None = None
