@@ -17,10 +17,12 @@ from aiohttp import web
 from yarl import URL
 
 from .account import AccountEndpoints
+from .admission import Admission
 from .api import TaskEndpoints
 from .cdn import Cdn, LinkTable
 from .clips import Clip, clip_from_file, distinct_clip
 from .faults import FaultInjector
+from .listening import SERVER_LOG, listen
 from .model_endpoints import ModelEndpoints
 from .model_specs import HEIGHTS
 from .record import SandboxRecord
@@ -42,10 +44,6 @@ if TYPE_CHECKING:
 SHUTDOWN_TIMEOUT = 0.5
 # Bytes. Well above the 20 MB that an upload may have, so that a larger upload gets the error of the service.
 MAX_BODY = 40 * 1024 * 1024
-# Connections that may wait until they are accepted. A load test opens hundreds at the same moment; beyond the backlog
-# the kernel drops them and the client retries after a second, which would show in its timings. aiohttp's default of 128
-# is too few for that; twice as many would make no difference. Chosen, not measured.
-BACKLOG = 1024
 DEFAULT_KEY = "sk-sandbox"
 # Addresses that stand for "every interface", and how this machine itself reaches them.
 LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
@@ -113,7 +111,7 @@ class Sandbox:
 
     async def _open(self) -> None:
         settings, stack = self.settings, self._stack
-        self._tls = _tls(settings)
+        self._tls, self._admission = _tls(settings), Admission(settings.host)
         state = SandboxState(settings, self.record, self._fault_injector)
         self._renderer = Renderer(settings.render_workers)
         self._prerendering = asyncio.Lock()
@@ -131,7 +129,9 @@ class Sandbox:
         stack.callback(state.closing.set)  # runs first, so that hanging requests end before the servers stop
 
     async def _serve_cdn(self, state: SandboxState) -> tuple[str, str]:
-        app = web.Application(middlewares=[self._cdn.count_leaked_keys, state.handle_errors])
+        app = web.Application(
+            middlewares=[self._cdn.count_leaked_keys, state.handle_errors, self._admission.check_host]
+        )
         app.add_routes(self._cdn.routes())
         urls = await self._listen(app, self.settings.cdn_port, 0)
         return urls[0], urls[1]
@@ -139,21 +139,23 @@ class Sandbox:
     async def _serve_api(self, state: SandboxState) -> str:
         api = TaskEndpoints(state, self._runner, self._serializer, lambda: self._cdn.third_origin)
         account = AccountEndpoints(state, self._runner, lambda *image: self.cdn_url + self._cdn.store_image(*image))
-        app = web.Application(middlewares=[state.handle_errors], client_max_size=MAX_BODY)
+        middlewares = [state.handle_errors, self._admission.check_host, self._admission.check_site]
+        app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
         app.add_routes([*api.routes(), *account.routes(), *ModelEndpoints(state, self._runner).routes()])
         app.add_routes([web.get("/sandbox/record", self._get_record), web.post("/sandbox/script", self._post_script)])
         return (await self._listen(app, self.settings.port))[0]
 
     async def _listen(self, app: web.Application, *ports: int) -> list[str]:
         """Serve an application on each port and return the URLs."""
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, logger=SERVER_LOG)
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
+        assert runner.server is not None
         urls = []
         for port in ports:
-            known = len(runner.addresses)
-            await web.TCPSite(runner, self.settings.host, port, backlog=BACKLOG, ssl_context=self._tls).start()
-            urls.append(_url("https" if self._tls else "http", *runner.addresses[known][:2]))
+            listening = await listen(runner.server, self.settings.host, port, self._tls)
+            self._stack.callback(listening.close)
+            urls.append(_url("https" if self._tls else "http", *listening.sockets[0].getsockname()[:2]))
         return urls
 
     def _read_own(self, url: str) -> bytes | None:
@@ -209,11 +211,13 @@ class Sandbox:
         return web.json_response(self.record.to_json())
 
     async def _post_script(self, request: web.Request) -> web.Response:
-        body = await request.json()
+        if request.content_type != "application/json":  # a page of another site cannot send it unasked
+            raise error_reply(400, "the body must have the Content-Type application/json")
         try:
+            body = await request.json()
             self.script(body["kind"], body["names"])
-        except ValueError as error:
-            raise error_reply(400, str(error)) from None
+        except (ValueError, TypeError, KeyError) as error:
+            raise error_reply(400, str(error) or "kind and names are required") from None
         return web.json_response({"queued": len(body["names"])})
 
 

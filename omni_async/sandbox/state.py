@@ -13,7 +13,7 @@ from aiohttp import web
 
 from .limits import RetryAfter
 from .model_specs import served_models
-from .replies import ConnectionDropped, ErrorReply, error_reply, invalid_key, rate_limited
+from .replies import ConnectionDropped, ErrorReply, error_reply, invalid_key, parameter_error, rate_limited
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -83,6 +83,8 @@ class SandboxState:
             if request.transport is not None:
                 request.transport.close()
             return web.Response()  # never sent: the connection is closed
+        except web.RequestPayloadError:
+            response = parameter_error("the request body cannot be decoded").response(request_id)
         except web.HTTPRequestEntityTooLarge as error:
             response = error_reply(413, f"request body too large: {error.text}").response(request_id)
         except web.HTTPException:
