@@ -37,7 +37,8 @@ class _FaultOfClient(logging.Filter):
         return not isinstance(error, HttpProcessingError | web.RequestPayloadError | ConnectionError)
 
 
-SERVER_LOG = logging.getLogger("omni_async.sandbox.server")
+# What aiohttp logs about the servers of sandboxes: below its own logger, so that the filter hits no other server.
+SERVER_LOG = logging.getLogger("aiohttp.server.sandbox")
 SERVER_LOG.addFilter(_FaultOfClient())
 
 
