@@ -61,9 +61,11 @@ class Connection:
     - ``response_version``: sent as ``X-APIMart-Response-Version``. With "2026-07-27", the API answers a submit in its
       newer form; the client reads both. None, the default: not sent.
     - ``proxy``: the URL of an HTTP proxy for all requests, with user and password if it needs them; without a scheme it
-      means http. SOCKS proxies are not supported. None, the default, uses the proxies of the environment.
+      means http. A SOCKS proxy needs an HTTP proxy in front of it, such as privoxy or gost. None, the default, uses the
+      proxies of the environment.
     - ``trust_env``: whether to use the proxies that the environment names in ``HTTPS_PROXY``, ``HTTP_PROXY`` and
-      ``ALL_PROXY``, except for the hosts in ``NO_PROXY``. True by default; it does not matter if ``proxy`` is set.
+      ``ALL_PROXY``, except for the hosts in ``NO_PROXY``: names with their subdomains, addresses, networks such as
+      ``10.0.0.0/8``, each also with a port, or ``*``. True by default; it does not matter if ``proxy`` is set.
     - ``allow_insecure``: whether ``base_url`` may be plain http on another machine. Anyone on the network path can then
       read the API key. False by default: plain http is accepted for this machine only.
 
@@ -123,7 +125,9 @@ def validate_proxy(url: str, setting: str) -> str:
         raise ValueError(f"{setting}: not the URL of a proxy, such as http://user:password@proxy.example:3128")
     if parts.scheme not in {"http", "https"}:
         shown = without_password(full_url)
-        raise ValueError(f"{setting}: {shown} is not an HTTP proxy; only http:// and https:// proxies can be used")
+        remedy = "Put an HTTP proxy in front of it, for example privoxy or gost" if "socks" in parts.scheme else ""
+        only = "only http:// and https:// proxies can be used"
+        raise ValueError(f"{setting}: {shown} is not an HTTP proxy; {only}{'. ' if remedy else ''}{remedy}")
     return full_url
 
 

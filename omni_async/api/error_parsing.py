@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import RATE_LIMIT_CODES, STATUS_BY_ERROR_TYPE, APIError, RateLimited, error_class
 from ..plain_text import one_line
 from .json_values import MAX_ID, as_number, as_text
-from .parsing import json_object
+from .parsing import is_not_json, json_object
+from .redaction import redact_texts
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from .parsing import Response
 
@@ -22,48 +23,86 @@ _REQUEST_ID = re.compile(r"request id: ([^)\s]+)")
 _MAX_TEXT = 2000  # characters of a message: what a server sends is also logged, stored and shown
 _MESSAGE_FIELDS = ("message", "msg", "error_message", "fail_reason", "detail")
 _RETRY_AFTER_FIELDS = ("retry_after", "retryAfter", "retry-after", "retry_after_seconds")
+_EXCERPT_SOURCE = 8192  # bytes of a body that are looked at for an excerpt of 200 characters
 _HTML_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
-def parse_error(response: Response, *, now: float, operation: str) -> APIError:
+def parse_error(
+    response: Response, *, now: float, operation: str, redact: Callable[[str], str] | None = None
+) -> APIError:
     """Return the error that a response stands for, with the server's message and with what to do.
 
     `operation` begins the text of the error, "submit" for example. `now` is the wall-clock time in unix seconds, for a
-    Retry-After that is a date.
+    Retry-After that is a date. `redact` removes the API key, by default with `Response.redact`. An error whose fields
+    are compared with words of the API must be made without it, because the key may be such a word.
     """
+    redact = redact or response.redact
     content = json_object(response) or {}
-    message, code, error_type = error_fields(content)
-    message = message or _excerpt(response.body) or "(no message)"
-    status = _effective_status(response, content, code, error_type)
+    _, sent_code, sent_type = error_fields(content)
+    status = _effective_status(response, content, sent_code, sent_type)
     cls = error_class(status)
+    shown = redact_texts(content, redact)
+    message, code, error_type = error_fields(shown)
+    request_id = _request_id(response, shown, message, redact)
+    if 300 <= status < 400:
+        message = redact(_redirect_message(response))
+    message = message or _excerpt(response, redact) or "(no message)"
     shown_code = f" ({code})" if code and code != str(status) else ""
-    separator = " " if message.endswith((".", "!", "?", "。")) else ". "
+    cut_short = _cut_short(response)
+    separator = " " if message.endswith((".", "!", "?", "。")) and not cut_short else ". "
     error = cls(
-        f"{operation}: HTTP {status}{shown_code}: {message}{separator}{cls.remedy}",
+        f"{operation}: HTTP {status}{shown_code}: {message}{cut_short}{separator}{_remedy(response, cls, status)}",
         status=status,
         code=code,
         type=error_type,
         message=message,
-        request_id=_request_id(response, content, message),
+        request_id=request_id,
     )
     if isinstance(error, RateLimited):
         error.retry_after = parse_retry_after(response, now)
     return error
 
 
+def _remedy(response: Response, cls: type[APIError], status: int) -> str:
+    """Return what to do about an error."""
+    if 300 <= status < 400:
+        base = _without_secrets(response.headers.get("location", "")).partition("/v1/")
+        known = f": {response.redact(one_line(base[0]))}" if base[0] and base[1] else ""
+        return f"If that is the right server, set it as the base URL{known} (base_url=, --base-url, APIMART_BASE_URL)"
+    if status in {401, 403} and is_not_json(response):
+        return f"A proxy or gateway on the way may have said so, not the API: check them first. {cls.remedy}"
+    return "Try again" if response.cut_short and status < 300 else cls.remedy
+
+
+def _redirect_message(response: Response) -> str:
+    location = one_line(_without_secrets(response.headers.get("location", "").strip()))
+    return f"it redirects to {location}" if location else "it redirects, and does not say where to"
+
+
+def _without_secrets(url: str) -> str:
+    """Return the start of a URL without user, password and query."""
+    return re.sub(r"//[^/?#]*@", "//", re.split(r"[?#]", url)[0])[:200]
+
+
 def unreadable_error(response: Response, *, operation: str) -> APIError:
     """Return the error for a response to a submit that shows neither a task nor a refusal. It quotes what came."""
-    content = json_object(response) or {}
+    redact = response.redact
+    content = redact_texts(json_object(response) or {}, redact)
     message, code, error_type = error_fields(content)
-    came = _excerpt(response.body) or "an empty body"
+    came = (_excerpt(response, redact) or "an empty body") + _cut_short(response)
     return APIError(
         f"{operation}: HTTP {response.status}: the response names no task_id where one is expected: {came}",
         status=response.status,
         code=code,
         type=error_type,
         message=message,
-        request_id=_request_id(response, content, message),
+        request_id=_request_id(response, content, message, redact),
     )
+
+
+def _cut_short(response: Response) -> str:
+    """Return why a response is not complete, to be put behind what came; "" if it is."""
+    return f" (the response is not complete: {_prose(response.cut_short, limit=200)})" if response.cut_short else ""
 
 
 def parse_retry_after(response: Response, now: float) -> float | None:
@@ -125,19 +164,20 @@ def error_fields(content: Mapping[str, Any]) -> tuple[str, str, str]:
     return _prose(message, limit=_MAX_TEXT), code, error_type
 
 
-def _request_id(response: Response, content: Mapping[str, Any], message: str) -> str:
+def _request_id(response: Response, content: Mapping[str, Any], message: str, redact: Callable[[str], str]) -> str:
     """Return the request id, from the body, from a header, or from the message of the error."""
     request_id = as_text(content.get("request_id"))
     for name in ("x-oneapi-request-id", "x-request-id"):
-        request_id = request_id or response.headers.get(name, "")
+        request_id = request_id or redact(response.headers.get(name, ""))
     match = None if request_id else _REQUEST_ID.search(message)
     return one_line(match.group(1) if match else request_id, limit=MAX_ID)
 
 
-def _excerpt(body: bytes) -> str:
-    """Return the start of a body for a message, without HTML tags, scripts and line breaks."""
-    text = _HTML_TAGS.sub(" ", body[:4096].decode("utf-8", "replace"))
-    return _prose(text, limit=200)
+def _excerpt(response: Response, redact: Callable[[str], str]) -> str:
+    """Return the start of a body for a message, without HTML tags, scripts, line breaks and the API key."""
+    # The key is removed before anything is cut off, so that no part of it is left at the cut.
+    text = redact(response.body[:_EXCERPT_SOURCE].decode("utf-8", "replace"))[: _EXCERPT_SOURCE // 2]
+    return _prose(_HTML_TAGS.sub(" ", text), limit=200)
 
 
 def _prose(text: str, *, limit: int) -> str:

@@ -1,14 +1,12 @@
 """`HttpTransport`: the `Transport` port over aiohttp. It is the only module of the library that sends HTTP requests.
 
 The API key is sent to the API's own origin only. A server may quote the key in a body, in a header, or in a line that
-is not HTTP, so the key is removed from every response and every error.
+is not HTTP. So the key is removed from every error, and every response brings along what removes it from its text.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import ssl
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -17,40 +15,26 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import aiohttp
-from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
-from ..errors import TransportError, TransportTimeout
-from ..exhaustion import has_free_descriptor, is_out_of_resources, retry_while_out_of_resources
+from ..exhaustion import is_out_of_resources, retry_while_out_of_resources
 from .connection import Connection
+from .json_bodies import whole_object
 from .parsing import Response
-from .proxies import ProxyRefused, ProxyResolver
+from .proxies import ProxyResolver
+from .reading import MAX_RESPONSE_BYTES, RawResponse, TooLarge, read_response, unpack
+from .recording import Recording, RecordingConnector, recorded
+from .redaction import Redactor, Secret
 from .redirects import RedirectChain
-from .urls import LinkRefused, parse_link
+from .transport_errors import NETWORK_ERRORS, ErrorTranslator
+from .urls import parse_link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
     from types import SimpleNamespace
 
-
-class Secret:
-    """A string that no repr, log or pickle shows. `reveal` returns it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        raise TypeError("a Secret cannot be pickled or copied")
-
-    def reveal(self) -> str:
-        """Return the string."""
-        return self._text
+    from ..errors import TransportError
 
 
 class SendWithheldError(aiohttp.ClientError):
@@ -77,15 +61,17 @@ async def _track_sending(session: object, context: SimpleNamespace, params: obje
             tracker.on_sent()
 
 
-# Bytes of a response of the API, after decompression. A status response has a few hundred. Chosen, not measured: the
-# limit only keeps a server from filling the memory, and a larger response than this is not one of the API.
-_MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+# Bytes of the status line and of each header of a response. aiohttp's own limit is 8 KiB, which cookies and the headers
+# of a content security policy may exceed. A response that is refused for its head may have accepted a paid task.
+_MAX_HEADER_BYTES = 256 * 1024
+
+# Seconds to wait for the announced rest of a body that already is a whole JSON object. Half might end a chunked
+# response before its last chunk, double would keep each job waiting longer for a server that announces too much.
+_REST_WAIT = 1.0
 
 # Bytes that are read, or sent, at a time. Chosen, not measured: a smaller value means more wake-ups for each clip, a
 # larger one more memory for each download and longer stretches without other work in the event loop.
 _CHUNK_BYTES = 256 * 1024
-
-_NETWORK_ERRORS = (aiohttp.ClientError, HttpProcessingError, OSError, TimeoutError, ValueError)
 
 # Many servers close an idle connection after five seconds (Node.js by default). A submit that is sent while its
 # connection is being closed is ambiguous, so connections are dropped before that. Double would meet such servers, half
@@ -119,13 +105,12 @@ class HttpTransport:
     ) -> None:
         self._base_url = URL(base_url.rstrip("/"))
         self._api_key = Secret(api_key)
+        self._redact = Redactor(self._api_key)
         self._timeouts = timeouts or Timeouts()
         self._connection = connection or Connection()
         self._proxies = ProxyResolver(self._connection)
         self._session: aiohttp.ClientSession | None = None
-        # Once the server has answered, a bad certificate or a refusing proxy is retried like an outage: the settings
-        # are right then. Before that, the user must fix them, and the error is permanent.
-        self._has_responded = False
+        self._errors = ErrorTranslator(self._proxies, self._redact)
 
     def __repr__(self) -> str:
         return f"<HttpTransport {self._base_url}>"
@@ -135,12 +120,14 @@ class HttpTransport:
         trace.on_request_headers_sent.append(_track_sending)
         trace.on_request_chunk_sent.append(_track_sending)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+            connector=RecordingConnector(
                 limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=60, ssl=self._connection.ssl or True
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "omni-async"},
             trace_configs=[trace],
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
         )
 
     async def aclose(self) -> None:
@@ -190,12 +177,12 @@ class HttpTransport:
         failure: TransportError | None = None
         try:
             response = await retry_while_out_of_resources(lambda: self._get_following_redirects(url, dict(headers)))
-        except _NETWORK_ERRORS as error:
-            failure = self._to_transport_error(error, sent=True)
+        except NETWORK_ERRORS as error:
+            failure = self._errors.translate(error, sent=True)
         if failure is not None:
             raise failure
         try:
-            yield HttpStreamingResponse(response, self._to_transport_error)
+            yield HttpStreamingResponse(response, self._errors)
         finally:
             response.close()
 
@@ -212,8 +199,7 @@ class HttpTransport:
                 proxy=self._proxies.proxy_for(target),
             )
             try:
-                if response.status == 407:
-                    raise self._proxies.refusal_error(target, response.status, response.reason or "")
+                self._proxies.raise_if_refused(target, response.status, _headers(response), None)
                 if not chain.follows(response):
                     return response
             except BaseException:
@@ -236,25 +222,43 @@ class HttpTransport:
         Raise `TransportError`, or the error of a shortage of this machine if it kept the request from being sent.
         """
         tracker = tracker or SendTracker()
-        # The error is raised outside the handler. Inside, aiohttp's own error would be its context, and that holds the
+        # Errors are raised outside the handlers. Inside, aiohttp's own error would be their context, and that holds the
         # headers of the request with the API key.
+        with recorded() as recording:
+            try:
+                async with self._client_session.request(
+                    method,
+                    target,
+                    # aiohttp writes bytes in one piece, and a file in chunks. A local video makes a body of 27 MiB.
+                    data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,
+                    headers={**(headers or {}), "Accept-Encoding": "gzip, deflate", **self._api_headers()},
+                    timeout=_client_timeout(timeout, self._timeouts.connect),
+                    allow_redirects=False,
+                    auto_decompress=False,  # `unpack` does it: aiohttp drops a body that is not what its label says
+                    proxy=self._proxies.proxy_for(target),
+                    trace_request_ctx=tracker,
+                ) as response:
+                    content, problem = await _read_body(response)
+                    raw = RawResponse(response.status, _headers(response), content, is_complete=not problem)
+                return self._build_response(target, raw, problem)
+            except NETWORK_ERRORS as error:
+                if not tracker.is_sent and is_out_of_resources(error):
+                    raise  # to `retry_while_out_of_resources`, which waits
+                failure = self._errors.translate(error, sent=tracker.is_sent)
+                if isinstance(error, TooLarge):
+                    recording.clear()  # it would only be too large again
+        return self._read_recording(target, recording, failure)
+
+    def _read_recording(self, target: URL, recording: Recording, failure: TransportError) -> Response:
+        """Return the response that arrived before a failure. Raise the failure if nothing of it says anything."""
+        raw = read_response(recording.content()) if failure.sent else None
+        # The head of a refusal says what the server wants; that of a 2xx says nothing without its body.
+        if raw is None or not (raw.body or raw.status >= 300):
+            raise failure
         try:
-            async with self._client_session.request(
-                method,
-                target,
-                # aiohttp writes bytes in one piece, and a file in chunks. A local video makes a body of up to 27 MiB.
-                data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,
-                headers={**(headers or {}), **self._api_headers()},
-                timeout=_client_timeout(timeout, self._timeouts.connect),
-                allow_redirects=False,
-                proxy=self._proxies.proxy_for(target),
-                trace_request_ctx=tracker,
-            ) as response:
-                return self._build_response(target, response, await _read_body(response))
-        except _NETWORK_ERRORS as error:
-            if not tracker.is_sent and is_out_of_resources(error):
-                raise  # to `retry_while_out_of_resources`, which waits
-            failure = self._to_transport_error(error, sent=tracker.is_sent)
+            return self._build_response(target, raw, "" if raw.is_complete else str(failure))
+        except NETWORK_ERRORS as error:
+            failure = self._errors.translate(error, sent=True)
         raise failure
 
     def _url_for(self, path: str, last: str = "") -> URL:
@@ -268,36 +272,14 @@ class HttpTransport:
     def _api_headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._api_key.reveal()}", **self._connection.extra_headers()}
 
-    def _build_response(self, target: URL, response: aiohttp.ClientResponse, body: bytes) -> Response:
-        """Return the response without the API key. Raise `ProxyRefused` if it is the proxy's own."""
-        self._proxies.raise_if_refused(target, response.status, response.reason, body)
-        self._has_responded = True
-        headers = {name: self._redact(value) for name, value in _headers(response).items()}
-        body = _unescape_json(body).replace(self._api_key.reveal().encode(), b"***")
-        return Response(response.status, headers, body, base_url=str(self._base_url))
-
-    def _to_transport_error(self, error: BaseException, *, sent: bool) -> TransportError:
-        """Return an error of the library for one of aiohttp, without the headers of the request."""
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            error = self._proxies.refusal_error(error.request_info.real_url, error.status, error.message)
-        if isinstance(error, (LinkRefused, aiohttp.InvalidURL)):
-            return TransportError(self._redact(str(error)), sent=False, permanent=True)
-        if isinstance(error, ProxyRefused):
-            return TransportError(self._redact(str(error)), sent=False, permanent=not self._has_responded)
-        if isinstance(error, aiohttp.ClientConnectorError):
-            is_untrusted = isinstance(error, aiohttp.ClientConnectorCertificateError)
-            # Without a free descriptor, the authorities that would vouch for the certificate cannot be read.
-            permanent = is_untrusted and not self._has_responded and has_free_descriptor()
-            return TransportError(self._redact(_connection_error_message(error)), sent=False, permanent=permanent)
-        if isinstance(error, aiohttp.ConnectionTimeoutError):
-            sent = False
-        cls = TransportTimeout if isinstance(error, asyncio.TimeoutError) else TransportError
-        reason = self._redact(str(error)) or ("no complete response in time" if cls is TransportTimeout else "")
-        name = type(error).__name__
-        return cls(f"{reason} ({name})" if reason else name, sent=sent)
-
-    def _redact(self, text: str) -> str:
-        return text.replace(self._api_key.reveal(), "***")
+    def _build_response(self, target: URL, raw: RawResponse, cut_short: str) -> Response:
+        """Return the response to a request. Raise `ProxyRefused` if it is the proxy's own, and `TooLarge`."""
+        body, problem = unpack(raw.body, raw.headers.get("content-encoding", ""))
+        self._proxies.raise_if_refused(target, raw.status, raw.headers, body)
+        self._errors.server_has_responded = True
+        return Response(
+            raw.status, raw.headers, body, self._redact(cut_short or problem), str(self._base_url), self._redact
+        )
 
     @property
     def _client_session(self) -> aiohttp.ClientSession:
@@ -309,9 +291,9 @@ class HttpTransport:
 class HttpStreamingResponse:
     """A `StreamingResponse` over aiohttp."""
 
-    def __init__(self, response: aiohttp.ClientResponse, to_transport_error: Callable[..., TransportError]) -> None:
+    def __init__(self, response: aiohttp.ClientResponse, errors: ErrorTranslator) -> None:
         self._response = response
-        self._to_transport_error = to_transport_error
+        self._errors = errors
         self.status: int = response.status
         self.headers: dict[str, str] = _headers(response)
 
@@ -321,8 +303,8 @@ class HttpStreamingResponse:
         try:
             async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
                 yield chunk
-        except _NETWORK_ERRORS as error:
-            failure = self._to_transport_error(error, sent=True)
+        except NETWORK_ERRORS as error:
+            failure = self._errors.translate(error, sent=True)
         if failure:
             raise failure
 
@@ -334,34 +316,29 @@ def _client_timeout(total: float | None, connect: float, idle: float | None = No
     )
 
 
-def _connection_error_message(error: aiohttp.ClientConnectorError) -> str:
-    cause = getattr(error, "os_error", None) or error.__cause__  # os_error is missing for a certificate in aiohttp 3.11
-    proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        remedy = "If you trust its certificate, use Connection(ssl=...), --ca-file or the variable SSL_CERT_FILE"
-    else:
-        remedy = "Check the network, the base URL and the proxy"
-    return f"no connection to {proxy}{error.host}:{error.port}: {getattr(cause, 'strerror', None) or cause}. {remedy}"
-
-
-async def _read_body(response: aiohttp.ClientResponse) -> bytes:
+async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
+    """Return the body of a response, and why it is not complete; "" if it is. Raise `TooLarge`."""
     body = bytearray()
-    async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+    may_be_whole = False  # what has arrived may be a whole JSON object, with an end that never comes
+    while True:
+        wait = asyncio.timeout(_REST_WAIT if may_be_whole else None)
+        try:
+            async with wait:
+                chunk = await response.content.readany()
+        except TimeoutError:
+            if not wait.expired():
+                raise
+            if whole_object(bytes(body)) is not None:
+                return bytes(body), "the rest that it announces did not come"
+            may_be_whole = False
+            continue
+        if not chunk:
+            return bytes(body), ""
         body += chunk
-        if len(body) > _MAX_RESPONSE_BYTES:
-            raise ValueError(f"a response of more than {_MAX_RESPONSE_BYTES} bytes")
-    return bytes(body)
+        if len(body) > MAX_RESPONSE_BYTES:
+            raise TooLarge(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
+        may_be_whole = body[-64:].rstrip().endswith(b"}")
 
 
 def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
     return {name.lower(): value for name, value in response.headers.items()}
-
-
-def _unescape_json(body: bytes) -> bytes:
-    """Return JSON without escapes, so that an API key in it is found; anything else unchanged."""
-    if b"\\" not in body:
-        return body
-    try:
-        return json.dumps(json.loads(body), ensure_ascii=False).encode("utf-8", "surrogatepass")
-    except (ValueError, RecursionError):
-        return body

@@ -44,6 +44,7 @@ from ..models.responses import Task, TaskState
 from ..ratelimit.backoff import give_up_after
 from .error_parsing import parse_error, parse_retry_after, unreadable_error
 from .parsing import Response, is_not_json, parse_task_id, parse_upload
+from .redaction import unredacted
 from .task_parsing import parse_task
 
 if TYPE_CHECKING:
@@ -157,13 +158,12 @@ def classify_submit(response: Response | TransportError, *, now: float, extended
     if task_id is not None and task_id != extended:
         is_replay = response.headers.get("idempotency-replayed", "").strip().lower() in {"true", "1", "yes"}
         return SubmitResult(SubmitOutcome.ACCEPTED, task_id=task_id, is_replay=is_replay)
-    error = parse_error(response, now=now, operation="submit")
-    outcome = _classify_error(error, is_json=not is_not_json(response))
+    outcome, error = _classify_refusal(response, now=now, operation="submit")
     if outcome is SubmitOutcome.UNREADABLE:
         error = unreadable_error(response, operation="submit")
     return SubmitResult(
         outcome,
-        error=_as_payment_required(error) if outcome is SubmitOutcome.STOP_ALL else error,
+        error=error,
         retry_after=parse_retry_after(response, now),
         # A 409 says that this job's own earlier request is still in progress; other jobs may go ahead.
         applies_to_all=outcome is SubmitOutcome.RETRY_LATER and error.status != 409,
@@ -174,6 +174,16 @@ def _classify_transport_error(error: TransportError) -> SubmitOutcome:
     if not error.sent:
         return SubmitOutcome.NOT_SENT
     return SubmitOutcome.UNREADABLE if error.responded else SubmitOutcome.AMBIGUOUS
+
+
+def _classify_refusal(response: Response, *, now: float, operation: str) -> tuple[SubmitOutcome, APIError]:
+    """Return the outcome of a request that the server did not accept, and its error as it may be shown."""
+    # The API key may be a word that decides here. Only what is shown is without it.
+    as_sent = parse_error(response, now=now, operation=operation, redact=unredacted)
+    outcome = _classify_error(as_sent, is_json=not is_not_json(response))
+    error = parse_error(response, now=now, operation=operation)
+    is_payment = outcome is SubmitOutcome.STOP_ALL and _is_out_of_credit(as_sent)
+    return outcome, _as_payment_required(error) if is_payment else error
 
 
 def _classify_error(error: APIError, *, is_json: bool) -> SubmitOutcome:
@@ -213,9 +223,7 @@ def _is_out_of_credit(error: APIError) -> bool:
 
 
 def _as_payment_required(error: APIError) -> APIError:
-    """Return a `PaymentRequired` with the same details if the credit is used up; else the error itself."""
-    if not _is_out_of_credit(error):
-        return error
+    """Return a `PaymentRequired` with the same details."""
     return PaymentRequired(
         str(error).removesuffix(error.remedy) + PaymentRequired.remedy,
         status=error.status,
@@ -235,13 +243,8 @@ def classify_upload(response: Response | TransportError, *, now: float, operatio
         return SubmitResult(_classify_transport_error(response), error=response)
     if url := parse_upload(response):
         return SubmitResult(SubmitOutcome.ACCEPTED, url=url)
-    error = parse_error(response, now=now, operation=operation)
-    outcome = _classify_error(error, is_json=not is_not_json(response))
-    return SubmitResult(
-        outcome,
-        error=_as_payment_required(error) if outcome is SubmitOutcome.STOP_ALL else error,
-        retry_after=parse_retry_after(response, now),
-    )
+    outcome, error = _classify_refusal(response, now=now, operation=operation)
+    return SubmitResult(outcome, error=error, retry_after=parse_retry_after(response, now))
 
 
 def upload_retry_timeout(outcome: SubmitOutcome, retry: Retry) -> float:

@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..models.responses import Balance
+from .json_bodies import partial_object, whole_object
 from .json_values import as_bool, as_id, as_number, as_text
+from .redaction import unredacted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 TASK_ID: re.Pattern[str] = re.compile(r"task[_-][\w-]+")
@@ -26,8 +28,9 @@ TASK_ID: re.Pattern[str] = re.compile(r"task[_-][\w-]+")
 class Response:
     """A response of the server: HTTP status, headers with names in lower case, and body.
 
-    `cut_short` says why the body ended before its announced end; it is "" for a complete response. `base_url` is that
-    of the API, for links without a host.
+    `cut_short` says why the body may not be all that the server sent; it is "" for a complete response. `base_url` is
+    that of the API, for links without a host. `redact` removes the API key from a text, for whatever of the response is
+    shown or stored; what is parsed stays as it is.
     """
 
     status: int
@@ -35,6 +38,7 @@ class Response:
     body: bytes = b""
     cut_short: str = ""
     base_url: str = ""
+    redact: Callable[[str], str] = field(default=unredacted, repr=False, compare=False)
 
 
 def encode_json(body: Mapping[str, Any]) -> bytes:
@@ -68,7 +72,7 @@ def parse_task_id(response: Response) -> str | None:
 
 def parse_balance(response: Response) -> Balance | None:
     """Return the balance; None if the response holds none."""
-    content = json_object(response)
+    content = complete_object(response)
     if content is None or not 200 <= response.status < 300 or reports_error(content):
         return None
     inner = next(objects_in(content.get("data")), content)
@@ -86,7 +90,7 @@ def parse_balance(response: Response) -> Balance | None:
 
 def parse_models(response: Response) -> list[str] | None:
     """Return the ids of a list of models; None if the response holds no list."""
-    content = json_object(response)
+    content = complete_object(response)
     if content is None or not 200 <= response.status < 300 or not isinstance(content.get("data"), list):
         return None
     return [name for item in objects_in(content["data"]) if (name := as_text(item.get("id")))]
@@ -94,7 +98,7 @@ def parse_models(response: Response) -> list[str] | None:
 
 def parse_schema(response: Response) -> dict[str, Any] | None:
     """Return the schema of a model as the server sent it; None if the response holds none."""
-    content = json_object(response)
+    content = complete_object(response)
     if content is None or not 200 <= response.status < 300 or reports_error(content):
         return None
     return next(objects_in(content.get("data")), content)
@@ -115,12 +119,13 @@ def is_not_json(response: Response) -> bool:
 
 
 def json_object(response: Response) -> dict[str, Any] | None:
-    """Return the JSON object that is the body of a response; None if it is anything else."""
-    try:
-        content = json.loads(response.body)
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
+    """Return the JSON object that is the body of a response, or what is readable of it; None if it is anything else."""
+    return whole_object(response.body) or partial_object(response.body)
+
+
+def complete_object(response: Response) -> dict[str, Any] | None:
+    """Return the JSON object that is the body of a response; None if it is anything else, or not all there."""
+    return whole_object(response.body)
 
 
 def objects_in(value: object) -> Iterator[dict[str, Any]]:

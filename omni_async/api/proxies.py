@@ -1,21 +1,36 @@
-"""`ProxyResolver`: decides for `HttpTransport` which proxy, if any, a request uses."""
+"""`ProxyResolver`: which proxy, if any, a request of `HttpTransport` uses, and which responses are the proxy's own."""
 
 from __future__ import annotations
 
+import os
+from http import HTTPStatus
 from typing import TYPE_CHECKING
-from urllib.request import getproxies, proxy_bypass
+from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
 from .connection import Connection, validate_proxy, without_password
+from .no_proxy import is_excepted
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from yarl import URL
 
 
-_REFUSED_STATUSES = frozenset({403, 407})
+# The codes with which Squid says that it has not passed a request on: because it may not, or because it could not reach
+# the server. After its others, such as ERR_READ_TIMEOUT, the server may have the request.
+_SQUID_REFUSES = frozenset({"ERR_ACCESS_DENIED", "ERR_CACHE_ACCESS_DENIED", "ERR_FORWARDING_DENIED"})
+_SQUID_CANNOT_CONNECT = frozenset({"ERR_DNS_FAIL", "ERR_CONNECT_FAIL", "ERR_CANNOT_FORWARD"})
 
 
 class ProxyRefused(ValueError):
-    """A proxy refused a request, so the server has not received it; or the proxy cannot be used."""
+    """A proxy refused a request, so the server has not received it; or the proxy cannot be used.
+
+    `permanent` is False if that is an outage, which ends by itself.
+    """
+
+    def __init__(self, text: str, *, permanent: bool = True) -> None:
+        super().__init__(text)
+        self.permanent = permanent
 
 
 class ProxyResolver:
@@ -27,7 +42,7 @@ class ProxyResolver:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._cache: dict[tuple[str, str], str | None] = {}
+        self._cache: dict[tuple[str, str, int], str | None] = {}
 
     def proxy_for(self, target: URL) -> str | None:
         """Return the URL of the proxy for a request; None if it connects directly.
@@ -36,7 +51,7 @@ class ProxyResolver:
         """
         if self._connection.proxy is not None or not self._connection.trust_env:
             return self._connection.proxy
-        origin = (target.scheme, target.host or "")
+        origin = (target.scheme, target.raw_host or "", target.port or 0)
         if origin not in self._cache:
             try:
                 self._cache[origin] = _proxy_from_environment(*origin)
@@ -44,28 +59,57 @@ class ProxyResolver:
                 raise ProxyRefused(str(error)) from None
         return self._cache[origin]
 
-    def raise_if_refused(self, target: URL, status: int, reason: str | None, body: bytes) -> None:
-        """Raise `ProxyRefused` if a response comes from the proxy, not from the server.
+    def raise_if_refused(self, target: URL, status: int, headers: Mapping[str, str], body: bytes | None) -> None:
+        """Raise `ProxyRefused` if a response comes from the proxy, which has not passed the request on.
 
         That is possible for plain http only: for https, a proxy refuses the CONNECT before the request is sent.
+        `headers` has names in lower case. `body` is None if it is not known.
         """
-        if status not in _REFUSED_STATUSES or target.scheme != "http" or self.proxy_for(target) is None:
+        if status < 400 or target.scheme != "http" or self.proxy_for(target) is None:
             return
-        # A 407 is always the proxy's. A 403 may be the API's, which answers in JSON.
-        if status == 407 or not body.lstrip().startswith(b"{"):
-            raise self.refusal_error(target, status, reason or "")
+        squid = (headers.get("x-squid-error") or " ").split(" ")[0]
+        is_json = body is None or body.lstrip().startswith(b"{")  # the API refuses a key in JSON, a proxy in HTML
+        if (
+            status == 407
+            or "proxy-authenticate" in headers
+            or squid in _SQUID_REFUSES
+            or (status in {401, 403} and not is_json)
+        ):
+            raise self.refusal_error(target, status)
+        if squid in _SQUID_CANNOT_CONNECT:
+            shown = without_password(self.proxy_for(target) or "")
+            raise ProxyRefused(f"the proxy {shown} cannot reach {target.host}: {squid}", permanent=False)
 
-    def refusal_error(self, target: URL, status: int, reason: str) -> ProxyRefused:
+    def refusal_error(self, target: URL, status: int) -> ProxyRefused:
         """Return the error for a proxy that refused a request to `target`, with what to do. It shows no password."""
         proxy = without_password(self.proxy_for(target) or "")
         if status == 407:
             remedy = "put user and password into its URL: http://user:password@host:port"
         else:
-            remedy = "let it allow this address, or name the address in NO_PROXY"
-        return ProxyRefused(f"the proxy {proxy} refused a request to {target.host}: {status} {reason}; {remedy}")
+            remedy = "let it allow this address, log in to it, or name the address in NO_PROXY"
+        phrase = next((each.phrase for each in HTTPStatus if each == status), "")
+        return ProxyRefused(f"the proxy {proxy} refused a request to {target.host}: {status} {phrase}; {remedy}")
 
 
-def _proxy_from_environment(scheme: str, host: str) -> str | None:
-    proxies = {} if proxy_bypass(host) else getproxies()
-    url = proxies.get(scheme) or proxies.get("all")
-    return validate_proxy(url, f"the environment's proxy for {scheme}") if url else None
+def _proxy_from_environment(scheme: str, host: str, port: int) -> str | None:
+    variables = getproxies_environment()
+    if is_excepted(variables.get("no", ""), host, port):
+        return None
+    if not variables and proxy_bypass(host):  # the exceptions in the settings of macOS or Windows
+        return None
+    proxies = variables or getproxies()
+    name = scheme if proxies.get(scheme) else "all"
+    url = proxies.get(name)
+    if not url:
+        return None
+    try:
+        return validate_proxy(url, _setting_name(name))
+    except ValueError as error:
+        remedy = f"To connect without a proxy, name {host} in NO_PROXY, or use Connection(trust_env=False)"
+        raise ValueError(f"{error}. {remedy}") from None
+
+
+def _setting_name(kind: str) -> str:
+    """Return the variable of the environment that names the proxy for "http", "https" or "all"."""
+    names = (f"{kind}_proxy", f"{kind}_proxy".upper())
+    return next((name for name in names if os.environ.get(name)), f"the proxy of this system for {kind}")

@@ -37,6 +37,11 @@ def _schema_path(model: str) -> str:
     return f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
 
 
+def _is_cut_short(response: Response) -> bool:
+    """Return whether a response would have held the result, had it been complete."""
+    return bool(response.cut_short) and 200 <= response.status < 300
+
+
 class ApiQueries:
     """Single calls of the API: each is retried while the server cannot be reached, fails, or asks to wait."""
 
@@ -83,7 +88,8 @@ class ApiQueries:
             return declared_support(schema)
         refusal = parse_error(response, now=self._clock.wall(), operation=f"model {model}")
         # A server without schemas declares nothing. One that refuses this key, or is busy, has not answered.
-        return KeySupport() if type(refusal) in {APIError, InvalidRequest, NotFound} else None
+        has_answered = type(refusal) in {APIError, InvalidRequest, NotFound} and not _is_cut_short(response)
+        return KeySupport() if has_answered else None
 
     async def _query(
         self, operation: str, send: Callable[[], Awaitable[Response]], parse: Callable[[Response], _T | None]
@@ -98,13 +104,13 @@ class ApiQueries:
             except TransportError as error:
                 if error.permanent:
                     raise
-                last_error: TransportError | ServerError | RateLimited = error
+                last_error: TransportError | APIError = error
             else:
                 result = parse(response)
                 if result is not None:
                     return result
                 refusal = parse_error(response, now=self._clock.wall(), operation=operation)
-                if not isinstance(refusal, (ServerError, RateLimited)):
+                if not isinstance(refusal, (ServerError, RateLimited)) and not _is_cut_short(response):
                     raise refusal
                 last_error, retry_after = refusal, parse_retry_after(response, self._clock.wall())
             delay = retry_delay(retry_after, attempt, self._retry, random.random())

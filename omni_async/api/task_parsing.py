@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from ..models.responses import Task, TaskState, Video
 from .json_values import as_number, as_percent, as_text, as_timestamp
-from .parsing import TASK_ID, json_object, objects_in, reports_error
+from .parsing import TASK_ID, complete_object, objects_in, reports_error
+from .redaction import redact_texts
 from .task_links import find_videos, looks_like_a_link
 from .task_reasons import failure_reason, has_error
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from .parsing import Response
 
@@ -49,7 +50,7 @@ def parse_task(response: Response, task_id: str, requested: Iterable[str] = ()) 
 
     `requested` are texts of the request, as far as they are known: a link that they contain is no video of the task.
     """
-    content = json_object(response)
+    content = complete_object(response)  # half a task might be a finished one without its link
     if content is None or not 200 <= response.status < 300:
         return None
     inner = _task_object(content)
@@ -64,7 +65,7 @@ def parse_task(response: Response, task_id: str, requested: Iterable[str] = ()) 
     state = _task_state(status, has_link=has_link, has_error=has_error(inner))
     if not is_named and not _is_about_the_task(content, inner, status, state, has_link=has_link):
         return None
-    return _build_task(task_id, inner, content, status=status, state=state, videos=videos)
+    return _build_task(task_id, inner, content, status=status, state=state, videos=videos, redact=response.redact)
 
 
 def _names(holder: Mapping[str, Any]) -> list[str]:
@@ -119,16 +120,19 @@ def _build_task(
     status: str,
     state: TaskState,
     videos: tuple[Video, ...],
+    redact: Callable[[str], str],
 ) -> Task:
     credits_cost = as_number(inner.get("credits_cost"))
     cost = as_number(inner.get("cost"))
     if cost is None and credits_cost is not None:
         cost = credits_cost / 10  # ten credits are one USD
     has_result = state is TaskState.RUNNING or (state is TaskState.DONE and bool(videos))
-    message, code, error_type = ("", "", "") if has_result else failure_reason(inner, content)
+    message, code, error_type = "", "", ""
+    if not has_result:
+        message, code, error_type = failure_reason(redact_texts(inner, redact), redact_texts(content, redact))
     return Task(
         id=task_id,
-        status=status,
+        status=status if _word(status) in _RUNNING | _FINISHED | _FAILED else redact(status),
         state=state,
         progress=as_percent(inner.get("progress")),
         created=as_timestamp(inner.get("created")),

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from yarl import URL
 
+from ..plain_text import one_line
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(?=:)")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f]")
 # What a URL cannot hold (RFC 3986, 2): a space, quotes and brackets of other notations, and everything beyond ASCII.
@@ -105,7 +107,7 @@ def host_of(link: Link) -> str:
 
 def without_query(url: str) -> str:
     """Return a URL for a message without its query, which may hold a signature that grants access."""
-    return url.partition("?")[0][:200]
+    return one_line(url.partition("?")[0], limit=200)
 
 
 def _check_authority(text: str, link: Link) -> None:
@@ -136,6 +138,5 @@ def _percent_encoded(match: re.Match[str]) -> str:
 
 
 def _refused(text: str, reason: str) -> LinkRefused:
-    shown = _CONTROL_CHARACTER.sub(" ", without_query(text))
-    shown = shown if len(shown) <= 100 else f"{shown[:97]}..."
-    return LinkRefused(f"{shown!r} cannot be downloaded: {reason}")
+    shown = one_line(without_query(text), limit=100)
+    return LinkRefused(f"'{shown}' cannot be downloaded: {reason}")

@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 
 from omni_async import OmniClient, OmniError, Retry, TransportError
-from omni_async.api.http import Secret
+from omni_async.api.redaction import Secret
 from tests.support.http_servers import (
     KEY,
     TwoOrigins,

@@ -165,10 +165,12 @@ async def test_a_proxy_that_is_down(
 async def test_a_socks_proxy_of_the_environment_is_refused(
     plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The error names the proxy. `trust_env=False` and NO_PROXY connect directly."""
+    """The error names variable, proxy and cure. `trust_env=False` and NO_PROXY connect directly."""
     monkeypatch.setenv("all_proxy", f"socks5://me:{PASSWORD}@127.0.0.1:1080")
     error = await refused(plain, tmp_path)
-    assert "the environment's proxy for http: socks5://127.0.0.1:1080 is not an HTTP proxy" in str(error)
+    assert "all_proxy: socks5://127.0.0.1:1080 is not an HTTP proxy" in str(error)
+    for cure in ("privoxy", "name 127.0.0.1 in NO_PROXY", "Connection(trust_env=False)"):
+        assert cure in str(error)
     async with client_of(plain, tmp_path, trust_env=False) as client:
         assert (await client.submit("an apple")).is_file()
     monkeypatch.setenv("no_proxy", "127.0.0.1")

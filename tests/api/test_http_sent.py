@@ -96,24 +96,21 @@ async def test_a_disconnect_before_reading_is_not_retried() -> None:
 @pytest.mark.parametrize(
     "response",
     [
-        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nshort",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhel\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nhello",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: deflate\r\nContent-Length: 3\r\n\r\n\x78\x9c\xff",
+        b"HTTP/1.1 200 OK\r\nX: y",
         b"\x00\x01\x02garbage",
         b"SSH-2.0-OpenSSH_9.0\r\n",
         b"HTTP/9.9 999999 what\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nno colon here " + KEY.encode() + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX-Bad\x00: " + KEY.encode() + b"\r\n\r\n",
         b"HTTP/1.1 2oo OK " + KEY.encode() + b"\r\n\r\n",
         KEY.encode() + b"\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n",
     ],
-    ids=["cut", "chunks cut", "bad chunk", "bad gzip", "bad length", "bad deflate", "garbage", "ssh", "version",
-         "long header", "bad header with key", "bad name with key", "bad line with key", "key alone", "only 100"],
+    ids=["no body", "no chunk", "bad length", "head cut", "garbage", "ssh", "version", "bad header with key",
+         "bad name with key", "bad line with key", "key alone", "only 100"],
 )  # fmt: skip
 async def test_an_unreadable_response_counts_as_sent(response: bytes) -> None:
     """Any nonsense from the server is one `TransportError` that says "sent", without the API key."""
@@ -135,7 +132,7 @@ async def test_a_response_timeout_counts_as_sent() -> None:
 
 
 async def test_a_slow_response_ends_with_the_timeout() -> None:
-    """A response that arrives byte by byte does not outlast the timeout."""
+    """A response that arrives byte by byte does not outlast the timeout, and what has arrived is returned."""
 
     async def trickle(_: bytes, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
@@ -146,8 +143,10 @@ async def test_a_slow_response_ends_with_the_timeout() -> None:
 
     async with raw_server(trickle) as server, open_transport(server.url) as transport:
         began = asyncio.get_running_loop().time()
-        assert isinstance(await error_of(transport.check("t")), TransportTimeout)
+        response = await transport.check("t")
         assert asyncio.get_running_loop().time() - began < 1.5
+    assert set(response.body) == set(b"x")
+    assert "no complete response in time" in response.cut_short
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import pytest
 
 from omni_async.api.error_parsing import parse_error, parse_retry_after
 from omni_async.api.parsing import Response, parse_task_id
+from omni_async.api.redaction import Redactor, Secret
 from omni_async.errors import (
     APIError,
     AuthenticationError,
@@ -209,3 +210,55 @@ def test_codes_and_request_ids_are_cut() -> None:
 def test_a_text_that_is_too_long_is_no_task_id(content: dict[str, object]) -> None:
     """It would be part of URLs, rows and messages."""
     assert parse_task_id(reply(200, content)) is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize(
+    ("location", "named", "base_url"),
+    [
+        (
+            "https://new.test/v1/videos/generations?sig=secret",
+            "https://new.test/v1/videos/generations.",
+            "https://new.test",
+        ),
+        ("https://me:secret@new.test/relay/v1/tasks/t", "https://new.test/relay/v1/tasks/t.", "https://new.test/relay"),
+        ("/login?secret", "/login.", ""),
+        ("", "does not say where to.", ""),
+    ],
+)
+def test_a_redirect_names_its_target_and_the_remedy(status: int, location: str, named: str, base_url: str) -> None:
+    """The user learns where the API has gone, and which base URL that makes. No secret of the target is shown."""
+    headers = {"location": location} if location else {}
+    error = parse_error(Response(status, headers, b"<html>Moved</html>"), now=0, operation="submit")
+    assert f"HTTP {status}: it redirects" in str(error)
+    assert named in str(error)
+    assert f"set it as the base URL{f': {base_url}' if base_url else ''} (base_url=, --base-url" in str(error)
+    assert "secret" not in str(error)
+
+
+def test_a_page_under_401_may_come_from_a_proxy() -> None:
+    """A page that is not the API's does not simply call the API key wrong. An answer of the API does."""
+    page = parse_error(Response(401, {}, b"<html>Log in</html>"), now=0, operation="submit")
+    assert "proxy or gateway" in str(page)
+    api = parse_error(Response(401, {}, b'{"error": {"message": "invalid API key"}}'), now=0, operation="submit")
+    assert "proxy" not in str(api)
+
+
+def test_an_incomplete_response_says_so() -> None:
+    """The reason why the rest is missing is part of the text, not of the server's message."""
+    response = Response(502, {}, b'{"error": {"message": "upstream died.", "co', "no complete response in time")
+    error = parse_error(response, now=0, operation="submit")
+    assert "upstream died. (the response is not complete: no complete response in time). " in str(error)
+    assert error.message == "upstream died."
+    half = parse_error(Response(200, {}, b'{"data": [', "cut"), now=0, operation="balance")
+    assert str(half).endswith("Try again")
+
+
+def test_a_key_is_removed_before_an_excerpt_is_cut() -> None:
+    """No part of a key is left where the excerpt ends, or where the part of the body ends that is looked at."""
+    key = "sk-" + "0123456789" * 2
+    bodies = [b"x" * size + key.encode() + b" y" * 100 for size in range(160, 210)]
+    bodies += [b"<i>" * 1300 + b"x" * size + key.encode() + b"<i>" * 3000 for size in range(160, 210)]
+    for body in bodies:
+        error = parse_error(Response(500, {}, body, redact=Redactor(Secret(key))), now=0, operation="submit")
+        assert "sk-0" not in str(error)

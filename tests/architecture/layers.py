@@ -41,7 +41,10 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
 }
 
 ONLY_IN = {  # third-party and stdlib modules that have one home
-    "aiohttp": {"api.http", "api.redirects", "sandbox", "gallery", "polling.webhook"},  # the last inside a function
+    "aiohttp": {
+        *("api.http", "api.recording", "api.redirects", "api.transport_errors"),
+        *("sandbox", "gallery", "polling.webhook"),  # the last inside a function
+    },
     "sqlite3": {"ledger"},
     "aiolimiter": {"ratelimit.pacer", "polling.poller"},
     "typer": {"cli"},
@@ -62,7 +65,11 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "api.task_links",
     "api.task_reasons",
     "api.json_values",
+    "api.json_bodies",
+    "api.reading",
+    "api.redaction",
     "api.urls",
+    "api.no_proxy",
     "api.outcomes",
     "api.connection",
     "ratelimit.backoff",

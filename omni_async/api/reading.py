@@ -1,0 +1,173 @@
+"""Read a response from the bytes that arrived, however damaged: what aiohttp refuses, what is cut off, what is packed.
+
+Pure functions. `read_response` is for bytes that aiohttp could not read as a response, `unpack` for every body.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .json_bodies import whole_object
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+# Bytes of a response of the API, after decompression. A status response has a few hundred. Chosen, not measured: the
+# limit only keeps a server from filling the memory, and a larger response than this is not one of the API.
+MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+
+_HEAD_END = re.compile(rb"\r?\n\r?\n")
+_STATUS_LINE = re.compile(rb"\s*(?:[!-~]+[ \t]+)?(\d{3})(?!\d)")  # with any name and version before the status
+_CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
+_CHUNK_SIZE_CUT = re.compile(rb"[0-9a-fA-F]*\r?")
+_PACKED_PIECE = 16 * 1024  # bytes that are unpacked at a time; one that is damaged is unpacked byte by byte
+_MAX_LAYERS = 3  # of compression, one within the other: a server and a gateway may both have compressed
+
+
+class TooLarge(ValueError):
+    """A body is larger than any response of the API."""
+
+
+@dataclass(frozen=True, slots=True)
+class RawResponse:
+    """What `read_response` found. `is_complete` says whether the body has the length that the head announces."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    is_complete: bool
+
+
+def read_response(raw: bytes) -> RawResponse | None:
+    """Return the response that bytes of a connection hold; None if they hold none.
+
+    Headers that contradict each other are resolved so that no byte of the body is lost: a JSON body says by itself
+    where it ends. JSON without a head that is HTTP has the status 0.
+    """
+    raw = raw.lstrip(b"\r\n")
+    while (end := _HEAD_END.search(raw)) is not None:
+        first_line, *lines = raw[: end.start()].split(b"\n")
+        status = _STATUS_LINE.match(first_line.rstrip(b"\r"))
+        if status is None:
+            break
+        body = raw[end.end() :]
+        if 100 <= int(status[1]) < 200:  # an interim response: another follows
+            raw = body
+            continue
+        headers = _parse_headers(lines)
+        named = {name: values[-1] for name, values in headers.items()}
+        return RawResponse(int(status[1]), named, *_cut_body(body, headers))
+    body = raw[raw.find(b"{") :]
+    return RawResponse(0, {}, body, is_complete=False) if whole_object(body) else None
+
+
+def _parse_headers(lines: list[bytes]) -> dict[str, list[str]]:
+    """Return the values of each header, by its name in lower case. A line that is no header is left out."""
+    headers: dict[str, list[str]] = {}
+    last: list[str] = []
+    for line in (each.rstrip(b"\r").decode("utf-8", "replace") for each in lines):
+        name, colon, value = line.partition(":")
+        if line[:1] in {" ", "\t"} and last:  # the value goes on (RFC 9112, 5.2)
+            last[-1] = f"{last[-1]} {line.strip()}".strip()
+        elif colon and name.strip():
+            last = headers.setdefault(name.strip().lower(), [])
+            last.append(value.strip())
+    return headers
+
+
+def _cut_body(body: bytes, headers: Mapping[str, list[str]]) -> tuple[bytes, bool]:
+    """Return the body without its framing and without what follows it, and whether it is complete."""
+    if any("chunked" in value.lower() for value in headers.get("transfer-encoding", ())):
+        if _CHUNK_SIZE.match(body) or _CHUNK_SIZE_CUT.fullmatch(body):
+            return _join_chunks(body)
+        return body, False  # it is not chunked, whatever the header says
+    lengths = {value for values in headers.get("content-length", ()) for value in re.split(r"\s*,\s*", values)}
+    if len(lengths) == 1 and (length := lengths.pop()).isdecimal() and length.isascii():
+        return body[: int(length)], len(body) >= int(length)
+    return body, False
+
+
+def _join_chunks(body: bytes) -> tuple[bytes, bool]:
+    """Return the bytes of a chunked body as far as they came, and whether the last chunk came."""
+    joined = bytearray()
+    position = 0
+    while (size := _CHUNK_SIZE.match(body, position)) is not None:
+        length = int(size[1], 16)
+        if length == 0:
+            return bytes(joined), True
+        joined += body[size.end() : size.end() + length]
+        position = size.end() + length
+        if body[position : position + 2] == b"\r\n":
+            position += 2
+        elif body[position : position + 1] == b"\n":
+            position += 1
+    return bytes(joined), False
+
+
+def unpack(body: bytes, encoding: str) -> tuple[bytes, str]:
+    """Return a body without its compression, and what is wrong with it; "" if nothing is.
+
+    `encoding` is the header Content-Encoding. The bytes themselves decide, because the header may be wrong: plain JSON
+    may be labelled as compressed, and compressed JSON as plain. Raise `TooLarge` for one that unpacks to too much.
+    """
+    label = encoding.strip().lower()
+    is_plain = body.lstrip()[:1] in {b"{", b"["}
+    unpacked, is_whole, layers = body, True, 0
+    while not is_plain and layers < _MAX_LAYERS and (found := _unpack_once(unpacked, label if not layers else "")):
+        unpacked, is_whole = found[0], is_whole and found[1]
+        layers += 1
+    if not is_whole:
+        return unpacked, f"its {label or 'compressed'} content is damaged or cut short"
+    if layers or not body or label in {"", "identity"}:
+        return unpacked, ""
+    return body, f"it is labelled as {label}, but {'is plain' if is_plain else 'cannot be read as that'}"
+
+
+def _unpack_once(body: bytes, label: str) -> tuple[bytes, bool] | None:
+    """Return what can be unpacked of a body, and whether that is all of it; None if it is not compressed."""
+    attempts = (_inflate(body, window) for window in _windows(body, label))
+    return next((found for found in attempts if found[0] or found[1]), None)
+
+
+def _windows(body: bytes, label: str) -> list[int]:
+    """Return the formats that a body may have, as the `wbits` of zlib."""
+    if body.startswith(b"\x1f\x8b"):
+        return [16 + zlib.MAX_WBITS]
+    looks_like_zlib = len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+    return [zlib.MAX_WBITS] * looks_like_zlib + [-zlib.MAX_WBITS] * ("deflate" in label)
+
+
+def _inflate(body: bytes, window: int) -> tuple[bytes, bool]:
+    """Return what can be unpacked of a body, and whether that is all of it."""
+    unpacked = bytearray()
+    inflater = zlib.decompressobj(window)
+    position = 0
+    while position < len(body):
+        if inflater.eof:  # gzip may have several members; anything else after the end does not belong to it
+            if not (window > zlib.MAX_WBITS and body.startswith(b"\x1f\x8b", position)):
+                break
+            inflater = zlib.decompressobj(window)
+        piece = body[position : position + _PACKED_PIECE]
+        before = inflater.copy()
+        try:
+            unpacked += inflater.decompress(piece, MAX_RESPONSE_BYTES + 1 - len(unpacked))
+        except zlib.error:
+            return bytes(unpacked + _inflate_bytewise(before, piece)), False
+        if len(unpacked) > MAX_RESPONSE_BYTES:
+            raise TooLarge(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
+        position += len(piece) - len(inflater.unused_data)
+    return bytes(unpacked), inflater.eof
+
+
+def _inflate_bytewise(inflater: zlib._Decompress, piece: bytes) -> bytes:
+    """Return what comes out of a piece before the byte that is damaged."""
+    unpacked = bytearray()
+    try:
+        for index in range(len(piece)):
+            unpacked += inflater.decompress(piece[index : index + 1], MAX_RESPONSE_BYTES)
+    except zlib.error:
+        pass
+    return bytes(unpacked)

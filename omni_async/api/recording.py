@@ -1,0 +1,105 @@
+"""A connector of aiohttp that keeps the bytes of a response as they arrive.
+
+When a response breaks off or is not valid HTTP, aiohttp raises an error and drops what it has. But a server that has
+accepted a paid task may have said so in these bytes. So they are recorded, for `reading.read_response`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from .reading import MAX_RESPONSE_BYTES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_MAX_RECORDED = MAX_RESPONSE_BYTES + 1024 * 1024  # the largest body that is read, with its head and its framing
+
+
+class Recording:
+    """The bytes of the response to one request."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._size = 0
+
+    def clear(self) -> None:
+        """Begin again: what was recorded belongs to an earlier response, such as a proxy's to CONNECT."""
+        self._pieces, self._size = [], 0
+
+    def add(self, data: bytes) -> None:
+        """Record bytes that have arrived."""
+        if self._size <= _MAX_RECORDED:
+            self._pieces.append(data)
+            self._size += len(data)
+
+    def content(self) -> bytes:
+        """Return what has arrived."""
+        return b"".join(self._pieces)
+
+
+_current: ContextVar[Recording | None] = ContextVar("_current", default=None)
+
+
+@contextmanager
+def recorded() -> Iterator[Recording]:
+    """Record the response to the request that this block makes."""
+    recording = Recording()
+    token = _current.set(recording)
+    try:
+        yield recording
+    finally:
+        _current.reset(token)
+
+
+class RecordingConnector(aiohttp.TCPConnector):
+    """A connector whose connections record their responses within `recorded`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        # aiohttp has no public way to give connections another protocol. Should this attribute go, responses are still
+        # read, but no longer recorded; a test would show it.
+        make: type[ResponseHandler] = _RecordingProtocol
+        self._factory = partial(make, loop=self._loop)
+
+
+class _RecordingProtocol(ResponseHandler):
+    """A connection of aiohttp that records what it receives."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._recording: Recording | None = None
+        self._answer: Any = None  # the body of the response to the present request, once its head has arrived
+
+    def set_response_params(self, **settings: Any) -> None:
+        """Prepare for the response to a new request; aiohttp calls this before it sends one."""
+        self._answer = None
+        self._recording = _current.get()
+        if self._recording is not None:
+            self._recording.clear()
+        super().set_response_params(**settings)
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Hand on the head of a response, with its body as a stream."""
+        message, body = data
+        if message.code >= 200:
+            self._answer = body
+        super().feed_data(data, size)
+
+    def data_received(self, data: bytes) -> None:
+        """Record bytes, and parse them."""
+        if data and self._answer is not None and self._answer.is_eof():
+            # The response was complete, so nobody has asked for this. The next request on this connection would take
+            # it for its own response.
+            if self.transport is not None:
+                self.transport.close()
+            return
+        if self._recording is not None:
+            self._recording.add(bytes(data))
+        super().data_received(data)
