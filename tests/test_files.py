@@ -104,14 +104,14 @@ def test_a_regular_file_is_opened_as_it_is(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
 
 
-@pytest.fixture(params=["with hard links", "without hard links"])
+@pytest.fixture(params=[None, errno.EPERM, errno.ENOTSUP, errno.EXDEV, errno.EACCES])
 def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the file system have hard links, or not."""
 
     def refuse(*_: Any, **__: Any) -> None:
-        raise OSError(errno.EPERM, "Operation not permitted")
+        raise OSError(request.param, "refused")
 
-    if request.param == "without hard links":
+    if request.param is not None:
         monkeypatch.setattr(os, "link", refuse)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import DownloadError, JobEvent, LedgerReader, OmniClient
+from omni_async.downloads import partfile
 from omni_async.ledger import MemoryJobStore
 from omni_async.testing import MemoryServer
 from omni_async.testing.memory_client import MemoryClient
@@ -193,6 +194,7 @@ async def test_a_clip_that_cannot_be_copied_leaves_its_job_completed(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "link", refuse)
+    monkeypatch.setattr(partfile, "_copy", refuse)
     async with InlineClient(server, ledger, output_dir=tmp_path / "two") as client:
         with pytest.raises(DownloadError, match="No space left"):
             await client.submit("a fox", key="fox")

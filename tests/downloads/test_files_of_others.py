@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async import JobStatus, OmniClient
+from omni_async import JobStatus, OmniClient, Polling
 from omni_async.downloads import partfile
 from omni_async.downloads.partfile import PartFile
 from omni_async.files import publish
@@ -193,7 +193,8 @@ async def test_a_part_file_with_a_second_name_is_not_written(tmp_path: Path) -> 
 
 def client_with(host: Host, folder: Path, ledger: Path) -> OmniClient:
     """Return a client with a ledger that outlives it."""
-    return ImpatientClient(KEY, base_url=host.url, output_dir=folder, ledger=ledger, retry=QUICK)
+    polling = Polling(min_interval=0.02, max_interval=0.1)
+    return ImpatientClient(KEY, base_url=host.url, output_dir=folder, ledger=ledger, retry=QUICK, polling=polling)
 
 
 async def test_a_marked_name_stays(tmp_path: Path) -> None:

@@ -142,6 +142,37 @@ def test_posters_are_made_once(clips: Path) -> None:
     assert gallery.write(clips).posters == 0
 
 
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_no_poster_is_written_through_a_link(clips: Path, tmp_path: Path, is_folder: bool) -> None:
+    """A link in the place of the folder of posters, to a folder or to nothing, is an error that says what to do."""
+    elsewhere, folder = tmp_path / "elsewhere", tmp_path / "clips"
+    folder.mkdir()
+    copy_to(folder, *clips.glob("ledger.db*"), clips / "apple.mp4")
+    if is_folder:
+        elsewhere.mkdir()
+        (elsewhere / "index.json").write_text("mine")
+    (folder / ".posters").symlink_to(elsewhere)
+    with pytest.raises(OSError, match=r"remove it.*\.posters"):
+        gallery.write(folder)
+    assert elsewhere.exists() is is_folder
+    if is_folder:
+        assert [(each.name, each.read_text()) for each in elsewhere.iterdir()] == [("index.json", "mine")]
+
+
+def test_a_page_replaces_a_link(clips: Path, tmp_path: Path) -> None:
+    """What the link led to stays as it is; nothing is written through links with the names of temporary files."""
+    target = tmp_path / "target"
+    target.write_text("mine")
+    copy_to(tmp_path, *clips.glob("ledger.db*"), clips / "apple.mp4")
+    (tmp_path / ".posters").mkdir()
+    links = ["gallery.html", f".gallery.html.{os.getpid()}.part", ".posters/index.json", ".posters/apple.mp4.jpg"]
+    for link in links:
+        (tmp_path / link).symlink_to(target)
+    assert gallery.write(tmp_path).posters == 1
+    assert target.read_text() == "mine"
+    assert not (tmp_path / "gallery.html").is_symlink()
+
+
 def test_unreadable_and_missing_clips(clips: Path, tmp_path: Path) -> None:
     """An unreadable clip has no poster; a missing clip has no link, and the page says so."""
     copy_to(tmp_path, *clips.glob("ledger.db*"))
