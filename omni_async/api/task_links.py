@@ -169,7 +169,7 @@ def _contains(text: str, *links: str) -> bool:
 
 
 def _absolute(link: str, base_url: str) -> str:
-    if not base_url or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", link):
+    if not base_url or not looks_like_a_link(link) or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", link):
         return link
     try:
         return str(follow(parse_link(f"{base_url.rstrip('/')}/"), link))

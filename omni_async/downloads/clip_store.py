@@ -52,6 +52,14 @@ class PartialClip(Protocol):
         Return None, or why it is not a complete MP4 (`omni_async.downloads.mp4.find_defect`): then it stays partial.
         """
 
+    async def keep_unverified(self) -> str | None:
+        """Keep the bytes so far if they are a whole video of another kind than MP4; the clip then begins empty.
+
+        Called after `commit` has found a defect. Return the name that says what they are, such as
+        ``<stem>.unverified.webm``, or None if they are no video (`omni_async.downloads.containers.identify`) or
+        nothing but clips is kept. One such file of a clip replaces the one before, and a complete clip replaces both.
+        """
+
     async def discard(self) -> None:
         """Delete the partial clip; its job was cancelled. Never raises."""
 
@@ -167,6 +175,10 @@ class FolderPartialClip:
     async def commit(self, last: bytes | bytearray = b"") -> str | None:
         """Write the last bytes, verify, sync and rename."""
         return await self._in_thread(self._file.commit, last)
+
+    async def keep_unverified(self) -> str | None:
+        """Sync the part file and rename it to what it is."""
+        return await self._in_thread(self._file.keep_unverified)
 
     async def discard(self) -> None:
         """Remove the part file."""

@@ -17,11 +17,13 @@ from ..jobs.clip_paths import clip_path
 from ..jobs.records import PartialDownload
 from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
-from .links import AttemptFailure, UrlRefresher
+from .evidence import BodyDigest
+from .links import AttemptFailure, UrlRefresher, status_failure, transport_failure
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, request_headers
+from .reports import DownloadReports
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
     from pathlib import Path
 
     from ..api.transport import StreamingResponse, Transport
@@ -79,6 +81,7 @@ class DownloadContext:
         self.urls: UrlRefresher = UrlRefresher(transport, registry)
         self.retry = retry
         self.jitter = jitter
+        self.reports: DownloadReports = DownloadReports(retry)
 
     async def back_off(self, slot: DownloadSlot, failure: AttemptFailure, attempts: int) -> float:
         """Wait before the next attempt. Return the seconds that were then spent waiting for a slot."""
@@ -128,6 +131,9 @@ class ClipDownload:
         self._unwritten = bytearray()
         self._has_checkpoint = False  # the ledger says that a later run may continue this clip
         self._received = 0  # bytes, over all requests
+        self._digest = BodyDigest()
+        self._failed_before: set[Hashable] = set()  # evidence
+        self._kept: Path | None = None  # a video of another kind
 
     async def run(self) -> str:
         """Transfer the clip until it is complete. Return its file name, which differs if the claimed one was taken.
@@ -136,6 +142,7 @@ class ClipDownload:
         """
         try:
             self._part = await self._open_partial()
+            self._digest.skip(self._part.offset)
             await self._download_with_retries()
         except OSError as error:
             raise self._failed(f"{error.strerror or error} ({error.filename or self._path})") from error
@@ -167,15 +174,27 @@ class ClipDownload:
         while failure is not None:
             if part.furthest > attempts.reached:
                 attempts = _AttemptCounter(now(), part.furthest)
-            if failure.is_final_after(attempts.checks) or now() - attempts.since > context.retry.timeout:
-                raise self._failed(failure.reason)
+            has_come_again = failure.evidence in self._failed_before
+            is_final = has_come_again or failure.is_final_after(attempts.checks)
+            if is_final or now() - attempts.since > context.retry.timeout:
+                raise self._failed(
+                    f"{failure.reason}, and again from a fresh URL" if has_come_again else failure.reason
+                )
+            self._failed_before |= {failure.evidence} - {None}
             _log.info("job %r: %s, after %d bytes; retrying", job.key, failure.reason, part.offset)
             if (earlier := attempts.count(failure)) is not None and not job.done():
+                context.reports.failed(job.key, self._url, failure, earlier, now())
                 attempts.since += await context.back_off(self._slot, failure, earlier)
             if job.done():
                 raise DownloadCancelled
-            failure = await context.urls.refresh(job, self._index) if failure.needs_url else None
+            failure = await self._refresh() if failure.needs_url else None
             failure = failure or await self._attempt()
+
+    async def _refresh(self) -> AttemptFailure | None:
+        failure = await self._context.urls.refresh(self._job, self._index)
+        if failure is None:
+            self._context.reports.checked(self._job.key, self._context.clock.now())
+        return failure
 
     async def _first_attempt(self) -> AttemptFailure | None:
         assert self._job.task is not None
@@ -210,33 +229,42 @@ class ClipDownload:
                 failure = await self._receive(response)
         except TransportError as error:
             await self._write()
-            return AttemptFailure(str(error), needs_url=not error.sent)
+            return transport_failure(error)
         if failure is not None:
             return failure
         last, self._unwritten = self._unwritten, bytearray()
         self._count_received(len(last))
         if part.is_short:
             await self._store(lambda: self._clip.append(last))
-            return AttemptFailure(f"the transfer ended at byte {part.offset} of {part.total}")
+            return AttemptFailure(f"the transfer ended at byte {part.offset} of {part.total}", kind="broken off")
         defect = await self._store(lambda: self._clip.commit(last))
         if defect is None:
             return None
+        return await self._reject(defect)
+
+    async def _reject(self, defect: str) -> AttemptFailure:
+        """Begin again after a body that is no MP4, and keep it if it is another kind of video: it was paid for."""
+        kept = await self._store(self._clip.keep_unverified)
+        evidence = self._digest.evidence(is_whole=kept is not None or self._part.total is not None)
+        if kept is not None:
+            self._kept = self._path.with_name(kept)
+            defect = f"it is another kind of video, {self._kept.suffix.removeprefix('.')}"
         await self._restart()
-        return AttemptFailure(f"the download URL gives no complete MP4: {defect}", needs_url=True)
+        reason = f"the download URL gives no complete MP4: {defect}"
+        return AttemptFailure(reason, needs_url=True, kind="no MP4", evidence=evidence)
 
     async def _receive(self, response: StreamingResponse) -> AttemptFailure | None:
         part = self._part
         decision = classify_transfer(response.status, response.headers, part)
         match decision.step:
-            case TransferStep.REFRESH_URL:
-                return AttemptFailure(f"the download URL gives HTTP {response.status}", needs_url=True)
-            case TransferStep.RETRY_LATER:
+            case TransferStep.REFUSED:
                 head = Response(response.status, response.headers)
-                delay = parse_retry_after(head, self._context.clock.wall())
-                return AttemptFailure(f"the download URL gives HTTP {response.status}", retry_after=delay)
+                return status_failure(response.status, parse_retry_after(head, self._context.clock.wall()))
             case TransferStep.RESTART:
                 await self._restart()
-                return AttemptFailure(f"the rest does not fit what was received before (HTTP {response.status})")
+                return AttemptFailure(
+                    f"the rest does not fit what was received before (HTTP {response.status})", kind="changed"
+                )
             case TransferStep.FULL if part.offset:
                 await self._restart()
         part.total, part.validator, part.etag = decision.total, decision.validator, decision.etag
@@ -253,6 +281,7 @@ class ClipDownload:
                 if self._job.done():
                     raise DownloadCancelled
                 self._unwritten += chunk
+                self._digest.add(chunk)
                 size = self._part.offset + len(self._unwritten)
                 if size > MAX_CLIP_BYTES:
                     return _too_large(size)
@@ -272,7 +301,8 @@ class ClipDownload:
         if not count:
             return
         part, registry = self._part, self._context.registry
-        part.grew(count)
+        if part.grew(count):
+            self._context.reports.progressed(self._job.key, self._context.clock.now())
         self._received += count
         registry.totals.count("bytes_downloaded", count)
         registry.events.bytes_received(self._job, bytes=count, bytes_received=part.offset, bytes_total=part.total)
@@ -296,6 +326,7 @@ class ClipDownload:
     async def _restart(self) -> None:
         await self._clear_checkpoint()
         self._part.reset()
+        self._digest = BodyDigest()
         await self._store(self._clip.truncate)
 
     async def _store(self, work: Callable[[], Awaitable[_T]]) -> _T:
@@ -322,10 +353,16 @@ class ClipDownload:
         assert self._job.task is not None
         return self._job.task.videos[self._index]
 
-    def _failed(self, reason: str) -> DownloadError:
+    @property
+    def _url(self) -> str:
+        """Its URL for a message; "" if the task no longer names one."""
         videos = self._job.task.videos if self._job.task else ()
-        url = videos[self._index].url if self._index < len(videos) else ""
-        return download_failed(self._job, self._path, reason, url)
+        return videos[self._index].url if self._index < len(videos) else ""
+
+    def _failed(self, reason: str) -> DownloadError:
+        if self._kept is not None:
+            reason = f"{reason}. What came is kept as {self._kept}"
+        return download_failed(self._job, self._path, reason, self._url)
 
 
 def download_failed(job: JobState, path: Path, reason: str, url: str = "") -> DownloadError:

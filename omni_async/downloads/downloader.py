@@ -100,6 +100,7 @@ class Downloader:
             raise_if_cancelled(error)
             self._registry.fail_unexpectedly(job, error, "downloaded")
         finally:
+            self._context.reports.ended(job.key)
             slot.release()
 
     async def _resolve_complete(self, job: JobState) -> bool:
@@ -184,9 +185,11 @@ class Downloader:
         while job.task is None or not job.task.videos:
             failure = await self._context.urls.refresh(job)
             if failure is None:
+                self._context.reports.checked(job.key, self._clock.now())
                 continue
             if failure.is_final_after(attempts) or self._clock.now() - since > self._retry.timeout:
                 raise download_failed(job, clip_path(self._clips.root, name), failure.reason)
+            self._context.reports.failed(job.key, "", failure, attempts, self._clock.now())
             since += await self._context.back_off(slot, failure, attempts)
             if job.done():
                 raise DownloadCancelled

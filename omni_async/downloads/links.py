@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..api.outcomes import CheckOutcome, classify_check
-from ..errors import TransportError
+from ..errors import TransportError, TransportTimeout
+from .evidence import LINK_REFUSED, status_evidence
+from .ranges import URL_EXPIRED
 
 if TYPE_CHECKING:
+    from collections.abc import Hashable
+
     from ..api.parsing import Response
     from ..api.transport import Transport
     from ..jobs.job import JobState
@@ -34,10 +38,30 @@ class AttemptFailure:
     is_not_found: bool = False  # the server says that there is no such task: final if repeated
     retry_after: float | None = None  # seconds to wait, as the server asked
     is_check: bool = False  # the check for a fresh URL failed: that says nothing about the host of the clip
+    kind: str = ""  # in a word, for those who wait for the same
+    evidence: Hashable | None = None  # what would be the same if it came again: then no attempt can succeed
 
     def is_final_after(self, checks: int) -> bool:
         """Return whether to give up now, whatever time is left. `checks` failed in a row before this failure."""
         return self.is_final or (self.is_not_found and checks >= _NOT_FOUND_BEFORE)
+
+
+def transport_failure(error: TransportError) -> AttemptFailure:
+    """Return the failure that an error of the connection to the host of a clip is."""
+    if error.permanent:
+        return AttemptFailure(str(error), needs_url=True, kind="refused", evidence=LINK_REFUSED)
+    kind = "unreachable" if not error.sent else "silent" if isinstance(error, TransportTimeout) else "broken off"
+    return AttemptFailure(str(error), needs_url=not error.sent, kind=kind)
+
+
+def status_failure(status: int, retry_after: float | None) -> AttemptFailure:
+    """Return the failure that a response of the host of a clip is by its status alone."""
+    evidence = status_evidence(status)
+    reason, kind = f"the download URL gives HTTP {status}", f"HTTP {status}"
+    needs_url = status in URL_EXPIRED or evidence is not None
+    return AttemptFailure(
+        reason, needs_url=needs_url, retry_after=None if needs_url else retry_after, kind=kind, evidence=evidence
+    )
 
 
 class UrlRefresher:
@@ -90,4 +114,5 @@ def _check_failed(
         is_final=is_final,
         retry_after=retry_after,
         is_check=True,
+        kind="check",
     )

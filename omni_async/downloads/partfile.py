@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..exhaustion import is_out_of_resources
 from ..files import NameTaken, has_content_of, is_regular, link, open_regular, publish, temporary_path
-from . import mp4
+from . import containers, mp4
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -43,6 +43,7 @@ class PartFile:
         self._is_resumed = is_resumed
         self._replace = replace
         self._file: BinaryIO | None = None
+        self._kept: Path | None = None  # what `keep_unverified` has kept
 
     def rename(self, name: str) -> None:
         """Let the clip have another name. What was written so far stays in its part file."""
@@ -124,6 +125,46 @@ class PartFile:
             self._part.replace(self.path)
         else:
             publish(self._part, self.path)
+        self._remove_unverified()
+
+    def keep_unverified(self) -> str | None:
+        """Rename the part file if it is a whole video of another kind. Return its name; None if it is none."""
+        file = self._opened
+        suffix = containers.identify(_reader(file), file.seek(0, os.SEEK_END))
+        if not suffix:
+            return None
+        kept = self._unverified_path(suffix)
+        with _opened_folder(self.path.parent) as sync_folder:
+            self.sync()
+            if _IS_WINDOWS:
+                self.close()
+            try:
+                if (self._is_own(kept) and is_regular(kept)) or has_content_of(kept, self._part):
+                    self._part.replace(kept)
+                else:
+                    publish(self._part, kept)
+            except NameTaken:
+                self._file = self._file or self._open_locked()
+                raise
+            self.close()
+            self._remove_unverified(but=kept)
+            self._kept = kept
+            sync_folder()
+        return kept.name
+
+    def _is_own(self, kept: Path) -> bool:
+        """Return whether a kept video of this name is of this clip, from this run or an earlier one."""
+        return self._is_resumed or self._replace or kept == self._kept
+
+    def _unverified_path(self, suffix: str) -> Path:
+        return self.path.with_name(f"{self.path.stem}.unverified.{suffix}")
+
+    def _remove_unverified(self, but: Path | None = None) -> None:
+        """Remove what was kept of this clip before: one file for each clip is enough."""
+        for kept in {self._kept, *map(self._unverified_path, containers.SUFFIXES)} - {None, but}:
+            if kept is not None and self._is_own(kept):
+                with suppress(OSError):
+                    kept.unlink()
 
     def close(self) -> None:
         """Close the part file, and keep it: a later run may continue it."""
@@ -275,11 +316,15 @@ def _copy(source: Path, path: Path) -> None:
 
 
 def _find_defect(file: BinaryIO) -> str | None:
+    return mp4.find_defect(_reader(file), file.seek(0, os.SEEK_END))
+
+
+def _reader(file: BinaryIO) -> Callable[[int, int], bytes]:
     def read(offset: int, length: int) -> bytes:
         file.seek(offset)
         return file.read(length)
 
-    return mp4.find_defect(read, file.seek(0, os.SEEK_END))
+    return read
 
 
 @contextmanager

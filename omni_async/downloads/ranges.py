@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MAX_CLIP_BYTES = 2 * 1024**3
 
 # What hosts answer when a signed URL has expired; some object stores answer 400.
-_URL_EXPIRED = frozenset({400, 401, 403, 404, 410})
+URL_EXPIRED: frozenset[int] = frozenset({400, 401, 403, 404, 410})
 
 _RANGE = re.compile(r"bytes\s+(\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE | re.ASCII)
 
@@ -30,8 +30,7 @@ class TransferStep(Enum):
     FULL = auto()  # the body is the clip from its first byte
     CONTINUE = auto()  # the body continues where the partial clip ends
     RESTART = auto()  # the partial clip is of another version: delete it and begin again
-    REFRESH_URL = auto()  # the URL does not work (any more): check the task for another
-    RETRY_LATER = auto()  # an error that may pass
+    REFUSED = auto()  # there is no clip in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ def classify_transfer(status: int, headers: Mapping[str, str], part: PartState) 
         return _classify_range(headers, part)
     if status == 416 and part.offset:
         return TransferDecision(TransferStep.RESTART)
-    return TransferDecision(TransferStep.REFRESH_URL if status in _URL_EXPIRED else TransferStep.RETRY_LATER)
+    return TransferDecision(TransferStep.REFUSED)
 
 
 def _classify_range(headers: Mapping[str, str], part: PartState) -> TransferDecision:

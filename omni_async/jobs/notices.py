@@ -1,4 +1,6 @@
-"""`Notices`: which of many equal faults are to be said. The first is, and then only how many there were.
+"""Which of many equal faults are to be said. The first is, and then only how many there were.
+
+`Notices` counts faults by their cause, `Outages` knows who waits for a place that fails, and says when that is over.
 
 A fault that concerns every job would otherwise be said once for each, and hide everything else.
 """
@@ -6,7 +8,8 @@ A fault that concerns every job would otherwise be said once for each, and hide 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
@@ -48,6 +51,75 @@ class Notices:
             if number != self._said[cause]:
                 self._said[cause] = number
                 yield cause, number
+
+
+class Recovery(NamedTuple):
+    """The end of an outage that was said: of which place, after how many seconds, and how many had waited."""
+
+    place: str
+    seconds: float
+    waiters: int
+
+
+@dataclass(slots=True)
+class _Outage:
+    since: float
+    waiting: set[Hashable] = field(default_factory=set)
+    waiters: int = 0  # all that have waited
+    kinds: set[str] = field(default_factory=set)
+    is_said: bool = False
+
+
+class Outages:
+    """Which waits are to be said: once for each place and kind of fault, however many wait there, and its end.
+
+    A place that fails again and again is said at its 1st, 10th, 100th... outage. Times are seconds of one clock.
+    """
+
+    def __init__(self) -> None:
+        self._notices = Notices()
+        self._outages: dict[str, _Outage] = {}
+        self._place_of: dict[Hashable, str] = {}
+
+    def failed(self, waiter: Hashable, place: str, kind: str, now: float) -> bool:
+        """Take note that something waits for a place. Return whether that is to be said."""
+        if self._place_of.get(waiter, place) != place:
+            self.gave_up(waiter)
+        self._place_of[waiter] = place
+        outage = self._outages.setdefault(place, _Outage(now))
+        if waiter not in outage.waiting:
+            outage.waiting.add(waiter)
+            outage.waiters += 1
+        if kind in outage.kinds:
+            return False
+        outage.kinds.add(kind)
+        is_to_be_said = self._notices.count((place, kind)) > 0
+        outage.is_said = outage.is_said or is_to_be_said
+        return is_to_be_said
+
+    def recovered(self, waiter: Hashable, now: float) -> Recovery | None:
+        """Take note that a place works again for one of those that waited. Return what is to be said, if anything."""
+        place, outage = self._leave(waiter)
+        if outage is None or not outage.is_said:
+            return None
+        return Recovery(place, now - outage.since, outage.waiters)
+
+    def place_of(self, waiter: Hashable) -> str | None:
+        """Return what something waits for; None if it does not wait."""
+        return self._place_of.get(waiter)
+
+    def gave_up(self, waiter: Hashable) -> None:
+        """Take note that something waits no more, for another reason."""
+        self._leave(waiter)
+
+    def _leave(self, waiter: Hashable) -> tuple[str, _Outage | None]:
+        """Remove one that waits. Return its place, and the outage if it was the last one there."""
+        place = self._place_of.pop(waiter, None)
+        if place is None:
+            return "", None
+        outage = self._outages[place]
+        outage.waiting.discard(waiter)
+        return place, None if outage.waiting else self._outages.pop(place)
 
 
 def cause_of(error: BaseException) -> tuple[str, str, int]:

@@ -96,6 +96,8 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "polling.webhook_reliability",
     "downloads.ranges",
     "downloads.mp4",
+    "downloads.containers",
+    "downloads.evidence",
     "client.forecast",
     "gallery.feed",
 }

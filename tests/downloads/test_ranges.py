@@ -172,17 +172,17 @@ def test_the_rest_is_requested_only_if_a_change_can_be_noticed(part: PartState, 
         pytest.param(
             416, {"content-range": "bytes */100"}, _part(500, 600), TransferDecision(TransferStep.RESTART), id="416"
         ),
-        pytest.param(416, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id="416 without a range"),
+        pytest.param(416, {}, _part(), TransferDecision(TransferStep.REFUSED), id="416 without a range"),
         *[
-            pytest.param(status, {}, _part(5, 9), TransferDecision(TransferStep.REFRESH_URL), id=str(status))
+            pytest.param(status, {}, _part(5, 9), TransferDecision(TransferStep.REFUSED), id=str(status))
             for status in (401, 403, 404, 410)
         ],
         *[
-            pytest.param(status, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id=str(status))
+            pytest.param(status, {}, _part(), TransferDecision(TransferStep.REFUSED), id=str(status))
             for status in (408, 429, 500, 502, 503)
         ],
-        pytest.param(204, {}, _part(), TransferDecision(TransferStep.RETRY_LATER), id="204"),
-        pytest.param(304, {}, _part(5, 9), TransferDecision(TransferStep.RETRY_LATER), id="304"),
+        pytest.param(204, {}, _part(), TransferDecision(TransferStep.REFUSED), id="204"),
+        pytest.param(304, {}, _part(5, 9), TransferDecision(TransferStep.REFUSED), id="304"),
     ],
 )
 def test_each_response_means_one_step(

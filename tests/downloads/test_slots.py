@@ -74,7 +74,7 @@ async def test_failed_checks_and_failed_transfers_are_counted_apart(tmp_path: Pa
     def transfer(_: str) -> Response | None:
         nonlocal transfers
         transfers += 1
-        return response(200, {"error": "busy"}) if transfers <= 8 else None
+        return response(404) if transfers <= 8 else None
 
     server.on_check, server.on_download = check, transfer
     async with FakeClient(server, tmp_path, retry=Retry(timeout=300)) as client:

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from omni_async.jobs.exception_log import ExceptionLog
-from omni_async.jobs.notices import Notices, cause_of
+from omni_async.jobs.notices import Notices, Outages, Recovery, cause_of
 
 
 def _error(kind: type[Exception], text: str = "") -> Exception:
@@ -62,3 +62,33 @@ def test_an_exception_is_logged_once_with_its_traceback(caplog: pytest.LogCaptur
         "on_event raised the same ValueError 10 times so far",
         "on_event raised the same ValueError 12 times so far",
     ]
+
+
+def test_a_wait_is_said_once_for_each_place_and_kind_and_so_is_its_end() -> None:
+    """Eight that wait for one place are one line; a second kind is another; the end is said when the last goes on."""
+    outages = Outages()
+    assert [outages.failed(waiter, "a", "503", 10.0) for waiter in range(8)] == [True] + 7 * [False]
+    assert outages.failed(3, "a", "unreachable", 11.0)
+    assert not outages.failed(3, "a", "503", 12.0)
+    assert outages.failed(9, "b", "503", 12.0)
+    assert [outages.recovered(waiter, 15.0) for waiter in range(8)] == 7 * [None] + [Recovery("a", 5.0, 8)]
+    assert outages.recovered(1, 16.0) is None
+    assert outages.place_of(9) == "b"
+
+
+def test_an_outage_that_comes_again_and_again_is_said_less_and_less() -> None:
+    """Of thirty outages of one kind the first and the tenth are said, each with its end."""
+    outages = Outages()
+    said = [(outages.failed("job", "a", "503", 0.0), outages.recovered("job", 1.0) is not None) for _ in range(30)]
+    assert said == [(number in {0, 9}, number in {0, 9}) for number in range(30)]
+
+
+def test_one_that_gives_up_or_waits_for_another_place_ends_no_outage_aloud() -> None:
+    """Only what works again is said to work again."""
+    outages = Outages()
+    assert outages.failed("job", "a", "503", 0.0)
+    assert outages.failed("job", "b", "503", 1.0)
+    outages.gave_up("job")
+    outages.gave_up("job")
+    assert outages.recovered("job", 2.0) is None
+    assert outages.place_of("job") is None

@@ -68,6 +68,10 @@ class MemoryPartialClip:
             self._store.partial_clips.pop(self._name, None)
         return defect
 
+    async def keep_unverified(self) -> str | None:
+        """Keep nothing but clips."""
+        return None
+
     async def discard(self) -> None:
         """Delete the partial clip."""
         self._store.partial_clips.pop(self._name, None)

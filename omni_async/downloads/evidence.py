@@ -1,0 +1,54 @@
+"""What shows that a download can never work: the same that has failed before comes again.
+
+One failure may be an accident: a broken cache, a page of a host that is being restarted. The same failure from a fresh
+URL is final, so that nobody waits for the retry timeout. Used by `ClipDownload`.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
+
+
+# Statuses of the host that may pass: the URL has expired, or the host is busy. Any other 4xx, or a redirect that leads
+# nowhere, is given again.
+_MAY_PASS = frozenset({401, 403, 404, 408, 410, 416, 425, 429})
+
+LINK_REFUSED = "the link can never be fetched"
+
+
+def status_evidence(status: int) -> Hashable | None:
+    """Return what is the same if a status comes again; None if it may pass."""
+    return ("status", status) if 300 <= status < 500 and status not in _MAY_PASS else None
+
+
+class BodyDigest:
+    """What tells two bodies apart, of a transfer that may come in several pieces."""
+
+    def __init__(self) -> None:
+        self._size = 0
+        self._checksum = 0
+        self._head = b""
+        self._is_known = True
+
+    def skip(self, count: int) -> None:
+        """Take note of bytes of an earlier run, which are not known here."""
+        self._is_known = self._is_known and not count
+
+    def add(self, chunk: bytes) -> None:
+        """Add a piece of the body."""
+        if len(self._head) < 16:
+            self._head += chunk[:16]
+        self._size += len(chunk)
+        self._checksum = zlib.crc32(chunk, self._checksum)  # a coincidence only ends the retries, so 32 bits suffice
+
+    def evidence(self, *, is_whole: bool) -> Hashable | None:
+        """Return what is the same if this body comes again; None if it may have been cut short, so not `is_whole`.
+
+        A page of HTML or JSON is no clip, however much of it has come.
+        """
+        is_page = self._head.lstrip()[:1] in {b"<", b"{", b"["}
+        return ("body", self._size, self._checksum) if self._is_known and (is_whole or is_page) else None

@@ -1,0 +1,63 @@
+"""`DownloadReports`: tells the user that downloads wait, and when they go on.
+
+Without it, a host of clips that cannot be reached, or that fails, would be silence for as long as downloads are
+retried. The user is told once for each host and kind of failure, however many jobs wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from ..jobs.notices import Outages
+
+if TYPE_CHECKING:
+    from ..settings import Retry
+    from .links import AttemptFailure
+
+
+_log = logging.getLogger(__name__)
+
+# What takes so long, or is so unlikely to pass at once, that the user is told at the first time. Other failures are
+# told at the second one in a row: one is common, and is over before anyone would have read about it.
+_TOLD_AT_ONCE = frozenset({"unreachable", "silent"})
+_API = "the API"
+
+
+class DownloadReports:
+    """Takes note of each failed attempt, and of progress. Times are seconds of one monotonic clock."""
+
+    def __init__(self, retry: Retry) -> None:
+        self._retry = retry
+        self._outages = Outages()
+
+    def failed(self, key: str, url: str, failure: AttemptFailure, earlier: int, now: float) -> None:
+        """Take note that the job `key` waits, after a failure with `earlier` ones of its kind directly before it."""
+        if not earlier and failure.kind not in _TOLD_AT_ONCE:
+            return
+        place = _API if failure.is_check else _host_of(url)
+        if self._outages.failed(key, place, failure.kind, now):
+            text = "downloads wait for %s: %s. Each is retried until it has made no progress for %g s"
+            _log.warning(text, place, failure.reason, self._retry.timeout)
+
+    def progressed(self, key: str, now: float) -> None:
+        """Take note that the clip of a job grows."""
+        if (recovery := self._outages.recovered(key, now)) is not None:
+            text = "downloads go on: %s works again after %.0f s; %d had waited for it"
+            _log.warning(text, recovery.place, recovery.seconds, recovery.waiters)
+
+    def checked(self, key: str, now: float) -> None:
+        """Take note that a check has given a job its URL."""
+        if self._outages.place_of(key) == _API:
+            self.progressed(key, now)
+
+    def ended(self, key: str) -> None:
+        """Take note that a job waits no more, whatever has become of its clip."""
+        self._outages.gave_up(key)
+
+
+def _host_of(url: str) -> str:
+    """Return host and port of a URL for a message, without user and password."""
+    match = re.search(r"//(?:[^/?#@]*@)?([^/?#]+)", url)
+    return match.group(1)[:100] if match else "an unknown host"
