@@ -17,12 +17,13 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from ..errors import TransportError
 from ..exhaustion import is_out_of_resources, retry_while_out_of_resources
 from .connection import Connection
 from .json_bodies import whole_object
 from .parsing import Response
 from .proxies import ProxyResolver
-from .reading import MAX_RESPONSE_BYTES, RawResponse, TooLarge, read_response, unpack
+from .reading import MAX_RESPONSE_BYTES, RawResponse, TooLarge, begins_like_http, read_response, unpack
 from .recording import Recording, RecordingConnector, recorded
 from .redaction import Redactor, Secret
 from .redirects import RedirectChain
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
     from types import SimpleNamespace
-
-    from ..errors import TransportError
 
 
 class SendWithheldError(aiohttp.ClientError):
@@ -251,7 +250,10 @@ class HttpTransport:
 
     def _read_recording(self, target: URL, recording: Recording, failure: TransportError) -> Response:
         """Return the response that arrived before a failure. Raise the failure if nothing of it says anything."""
-        raw = read_response(recording.content()) if failure.sent else None
+        content = recording.content() if failure.sent else b""
+        if not failure.responded and not begins_like_http(content):
+            failure = TransportError(f"the response is not valid HTTP: {failure}", responded=True)
+        raw = read_response(content)
         # The head of a refusal says what the server wants; that of a 2xx says nothing without its body.
         if raw is None or not (raw.body or raw.status >= 300):
             raise failure

@@ -64,6 +64,12 @@ def read_response(raw: bytes) -> RawResponse | None:
     return RawResponse(0, {}, body, is_complete=False) if whole_object(body) else None
 
 
+def begins_like_http(raw: bytes) -> bool:
+    """Return whether bytes of a connection may be the beginning of a response, as no bytes at all are."""
+    start = raw.lstrip(b"\r\n")[:5].upper()
+    return b"HTTP/".startswith(start)
+
+
 def _parse_headers(lines: list[bytes]) -> dict[str, list[str]]:
     """Return the values of each header, by its name in lower case. A line that is no header is left out."""
     headers: dict[str, list[str]] = {}

@@ -120,7 +120,7 @@ REFUSED_BY_AIOHTTP = {
 
 async def submit_to(response: bytes) -> Response:
     """Return what the transport makes of a response to a submit, with the raw server's connection closed after it."""
-    async with raw_server(respond(response)) as server, open_transport(server.url) as transport:
+    async with raw_server(respond(response)) as server, open_transport(server.url, Timeouts(submit=10)) as transport:
         reply = await transport.submit(b"{}", "k")
     assert len(server.requests) == 1
     return reply
