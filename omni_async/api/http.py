@@ -7,6 +7,7 @@ is not HTTP. So the key is removed from every error, and every response brings a
 from __future__ import annotations
 
 import asyncio
+import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,7 @@ from .reading import MAX_RESPONSE_BYTES, RawResponse, TooLarge, begins_like_http
 from .recording import Recording, RecordingConnector, recorded
 from .redaction import Redactor, Secret
 from .redirects import RedirectChain
+from .stream_decoding import StreamDecoder
 from .transport_errors import NETWORK_ERRORS, ErrorTranslator
 from .urls import parse_link
 
@@ -195,6 +197,7 @@ class HttpTransport:
                 headers=headers | chain.next_headers() | (self._api_headers() if self._is_own_origin(target) else {}),
                 timeout=timeout,
                 allow_redirects=False,
+                auto_decompress=False,  # `StreamDecoder` does it: aiohttp loses a clip that is not what its label says
                 proxy=self._proxies.proxy_for(target),
             )
             try:
@@ -301,10 +304,17 @@ class HttpStreamingResponse:
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body in chunks. Raise `TransportError` if the connection fails before its end."""
+        decoder = StreamDecoder(self.headers.get("content-encoding", ""))
         failure: TransportError | None = None
         try:
             async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
-                yield chunk
+                for content in decoder.decode(chunk):
+                    yield content
+            for content in decoder.finish():
+                yield content
+        except zlib.error as error:
+            text = f"its {decoder.encoding} content is damaged ({error}), which was not asked for"
+            failure = TransportError(text, permanent=True)
         except NETWORK_ERRORS as error:
             failure = self._errors.translate(error, sent=True)
         if failure:

@@ -132,6 +132,7 @@ class ClipDownload:
         self._has_checkpoint = False  # the ledger says that a later run may continue this clip
         self._received = 0  # bytes, over all requests
         self._digest = BodyDigest()
+        self._has_length = False  # the last response announced how many bytes it has, whatever they are encoded in
         self._failed_before: set[Hashable] = set()  # evidence
         self._kept: Path | None = None  # a video of another kind
 
@@ -245,7 +246,7 @@ class ClipDownload:
     async def _reject(self, defect: str) -> AttemptFailure:
         """Begin again after a body that is no MP4, and keep it if it is another kind of video: it was paid for."""
         kept = await self._store(self._clip.keep_unverified)
-        evidence = self._digest.evidence(is_whole=kept is not None or self._part.total is not None)
+        evidence = self._digest.evidence(is_whole=kept is not None or self._has_length)
         if kept is not None:
             self._kept = self._path.with_name(kept)
             defect = f"it is another kind of video, {self._kept.suffix.removeprefix('.')}"
@@ -267,6 +268,7 @@ class ClipDownload:
                 )
             case TransferStep.FULL if part.offset:
                 await self._restart()
+        self._has_length = "content-length" in response.headers
         part.total, part.validator, part.etag = decision.total, decision.validator, decision.etag
         if part.total is not None and part.total > MAX_CLIP_BYTES:
             return _too_large(part.total)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import time
 from typing import TYPE_CHECKING
 
@@ -190,3 +191,28 @@ async def test_a_file_of_others_with_the_name_of_a_kept_video_stays(tmp_path: Pa
         assert len(kept) == 1
         assert str(kept[0]) in str(error)
     assert (tmp_path / "k.unverified.webm").read_bytes() == b"mine"
+
+
+# Compression that nobody asked for
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "aws-chunked", "utf-8", "gzip, br"])
+async def test_a_clip_that_is_only_said_to_be_compressed_is_stored(tmp_path: Path, encoding: str) -> None:
+    """The bytes decide, not the header."""
+    async with hosting() as host:
+        host.always = replying(200, CLIP, content_encoding=encoding)
+        assert (await download(host, tmp_path, retry=PATIENT)).read_bytes() == CLIP
+        assert len(host.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [("gzip", gzip.compress(CLIP)[:-100]), ("br", b"\x8b\x03\x80brotli" * 100), ("zstd", b"\x28\xb5\x2f\xfd" * 100)],
+    ids=["cut gzip", "br", "zstd"],
+)
+async def test_compression_that_cannot_be_undone_ends_the_download(tmp_path: Path, encoding: str, body: bytes) -> None:
+    """A host that compresses against the request, and wrongly or unreadably, does it again: two looks are enough."""
+    async with hosting() as host:
+        host.always = replying(200, body, content_encoding=encoding)
+        await download_error(host, tmp_path, "gzip content is damaged|no complete MP4", retry=PATIENT)
+        assert len(host.requests) == 2
