@@ -61,7 +61,7 @@ class OmniClient:
         base_url: The API's address. Default: the environment variable `APIMART_BASE_URL`, else
             `https://api.apimart.ai`. It may have a path.
         output_dir: The folder for clips. It is made when the first job is submitted. A relative path is that of the
-            working directory now, and stays it.
+            working directory now, and stays it. Files in it that the ledger does not know are never changed.
         ledger: The file that records every job and its cost. Default: `ledger.db` in `output_dir`. One process may
             have it open at a time. None keeps the record in memory, so that it is lost when the client is closed.
         limits: Ceilings on rate, concurrency and cost. Default: none but those of the account, which are learned.
