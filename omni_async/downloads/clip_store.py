@@ -15,9 +15,10 @@ import anyio
 import anyio.to_thread
 
 from ..exhaustion import retry_while_out_of_resources
+from ..files import NameTaken
 from ..jobs.clip_paths import clip_path
 from ..settings import Limits
-from .partfile import PartFile, is_complete, prepare_folder, take_clip
+from .partfile import PartFile, is_complete, part_of, prepare_folder, take_clip
 
 if TYPE_CHECKING:
     import os
@@ -94,7 +95,7 @@ class ClipStore(Protocol):
 
         Nothing of others is ever changed. A partial clip of this name that is there already is this job's own if
         `is_resumed` is true, a complete one if `replace` is true or it has the same content. Otherwise methods raise
-        `omni_async.files.NameTaken`.
+        `omni_async.files.NameTaken`; this one does if that is known without a look.
         """
 
     async def has(self, name: str) -> bool:
@@ -123,13 +124,17 @@ class FolderClipStore:
         self.root: Path = Path(folder).absolute()
         self._max_threads = max_threads
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop
+        self._parts_before: frozenset[str] = frozenset()  # part files that were there before this client
 
     async def prepare(self) -> None:
         """Create the folder and check that files can be written there."""
-        await self.in_thread(prepare_folder, self.root)
+        self._parts_before = await self.in_thread(prepare_folder, self.root)
 
     def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> FolderPartialClip:
         """Return the part file of a clip."""
+        # Known from the beginning, so that the name is given up before anything can go wrong and be resumed.
+        if not is_resumed and part_of(self.root / name).name.casefold() in self._parts_before:
+            raise NameTaken(part_of(self.root / name))
         return FolderPartialClip(self, PartFile(clip_path(self.root, name), is_resumed=is_resumed, replace=replace))
 
     async def has(self, name: str) -> bool:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from ..models.responses import Video
     from ..settings import Retry
     from ..timing import Clock
-    from .clip_store import ClipStore
+    from .clip_store import ClipStore, PartialClip
     from .slots import DownloadSlot
 
 
@@ -125,7 +125,8 @@ class ClipDownload:
         self._job = job
         self._index = index
         self._path = clip_path(context.clips.root, name)
-        self._clip = context.clips.partial(name, is_resumed=own.is_resumed, replace=name in own.replaceable)
+        self._own = own
+        self._clip: PartialClip  # from `run` on
         self._part = PartState()
         self._written_at = self._checkpoint_at = 0.0
         self._unwritten = bytearray()
@@ -141,6 +142,7 @@ class ClipDownload:
 
         Raise `DownloadError` if that fails, and `DownloadCancelled` if the job is cancelled meanwhile.
         """
+        self._clip = await self._begin()
         try:
             self._part = await self._open_partial()
             self._digest.skip(self._part.offset)
@@ -153,6 +155,16 @@ class ClipDownload:
         finally:
             self._clip.close()
         return self._path.name
+
+    async def _begin(self) -> PartialClip:
+        """Return the clip to be transferred, under a name that is free as far as the store knows without a look."""
+        own = self._own
+        while True:
+            name = self._path.name
+            try:
+                return self._context.clips.partial(name, is_resumed=own.is_resumed, replace=name in own.replaceable)
+            except NameTaken as error:
+                await self._claim_other_name(error)
 
     async def _open_partial(self) -> PartState:
         """Continue what an earlier run has recorded, if it is still there."""
@@ -337,11 +349,13 @@ class ClipDownload:
             try:
                 return await work()
             except (NameTaken, BlockingIOError) as error:  # the latter: another client is writing its part file
-                name = await self._context.claim_other_name(
-                    self._job, self._index, self._path.name, str(error.filename)
-                )
-                self._path = self._path.with_name(name)
-                self._clip.rename(name)
+                await self._claim_other_name(error)
+                self._clip.rename(self._path.name)
+
+    async def _claim_other_name(self, error: OSError) -> None:
+        found = str(error.filename)
+        name = await self._context.claim_other_name(self._job, self._index, self._path.name, found)
+        self._path = self._path.with_name(name)
 
     async def _clear_checkpoint(self) -> None:
         """Record that no later run may continue: it would take the bytes of another version for those it knows."""

@@ -39,7 +39,7 @@ class PartFile:
 
     def __init__(self, path: Path, *, is_resumed: bool = True, replace: bool = False) -> None:
         self.path: Path = path
-        self._part: Path = _part_of(path)
+        self._part: Path = part_of(path)
         self._is_resumed = is_resumed
         self._replace = replace
         self._file: BinaryIO | None = None
@@ -49,7 +49,7 @@ class PartFile:
         """Let the clip have another name. What was written so far stays in its part file."""
         self.path = self.path.with_name(name)
         if self._file is None:
-            self._part = _part_of(self.path)
+            self._part = part_of(self.path)
 
     def open(self, offset: int) -> int:
         """Open an existing part file and keep its first `offset` bytes. Return how many bytes it holds now.
@@ -234,7 +234,8 @@ class PartFile:
         return self._file
 
 
-def _part_of(path: Path) -> Path:
+def part_of(path: Path) -> Path:
+    """Return the path of the part file of a clip."""
     return path.with_name(f"{path.name}.part")
 
 
@@ -258,8 +259,11 @@ def _unlock(file: BinaryIO) -> None:
             fcntl.flock(file.fileno(), fcntl.LOCK_UN)
 
 
-def prepare_folder(folder: Path) -> None:
-    """Create a folder and check that files can be written there. Raise `OSError`."""
+def prepare_folder(folder: Path) -> frozenset[str]:
+    """Create a folder and check that files can be written there. Raise `OSError`.
+
+    Return the names of the part files in it, without case.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     probe = temporary_path(folder / "omni-async")
     try:
@@ -267,6 +271,8 @@ def prepare_folder(folder: Path) -> None:
             file.write(b"0")
     finally:
         probe.unlink(missing_ok=True)
+    with os.scandir(folder) as entries:
+        return frozenset(name for entry in entries if (name := entry.name.casefold()).endswith(".part"))
 
 
 def is_complete(path: Path) -> bool:

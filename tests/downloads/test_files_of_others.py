@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async import JobStatus, OmniClient, Polling
+from omni_async import DownloadError, JobStatus, OmniClient, Polling
 from omni_async.downloads import partfile
 from omni_async.downloads.partfile import PartFile
 from omni_async.files import publish
-from tests.support.clip_host import CLIP, KEY, QUICK, ImpatientClient, client_of, download, hosting
+from tests.support.clip_host import CLIP, KEY, QUICK, ImpatientClient, announcing, client_of, download, hosting
 from tests.support.fakes import left_by_error, mp4
 from tests.support.resuming import resumed
 
@@ -189,6 +189,25 @@ async def test_a_part_file_with_a_second_name_is_not_written(tmp_path: Path) -> 
 
 
 # Later runs
+
+
+@pytest.mark.parametrize("suffix", ["", ".part"], ids=["clip", "part"])
+async def test_a_file_of_others_stays_when_a_failed_download_is_resumed(tmp_path: Path, suffix: str) -> None:
+    """The first run failed before it wrote anything: what was there before it is not what it has left."""
+    folder, ledger = tmp_path / "clips", tmp_path / "ledger.db"
+    folder.mkdir()
+    theirs = folder / f"k.mp4{suffix}"
+    theirs.write_text("mine")
+    async with hosting() as host:
+        host.always = announcing(3 * 1024**3)  # above the limit, which is final
+        async with client_with(host, folder, ledger) as client:
+            with pytest.raises(DownloadError):
+                await client.submit("p", key="k")
+        host.always = None
+        async with client_with(host, folder, ledger) as client:
+            assert await client.submit("p", key="k") == folder / "k-new.mp4"
+    assert theirs.read_text() == "mine"
+    assert sorted(each.name for each in folder.iterdir()) == sorted([theirs.name, "k-new.mp4"])
 
 
 def client_with(host: Host, folder: Path, ledger: Path) -> OmniClient:
