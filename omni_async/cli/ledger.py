@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 from omni_async import LEDGER_NAME, JobStatus, LedgerError, LedgerReader
 
 from .exit_status import UsageError
+from .exposure import check_origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from omni_async import JobRecord
+
+    from .options import TrustOptions
 
 
 # The ledger of runs with --sandbox. It has a name of its own, because a private sandbox and its tasks end with the run.
@@ -26,8 +29,11 @@ UNFINISHED = (
 )
 
 
-def ledger_for_run(folder: Path, *, sandbox: bool) -> Path:
-    """Return the ledger that a run uses in this folder. Raise `UsageError` if real and sandbox clips would mix."""
+def ledger_for_run(folder: Path, *, sandbox: bool, trust: TrustOptions | None = None) -> Path:
+    """Return the ledger that a run uses in this folder.
+
+    Raise `UsageError` if real and sandbox clips would mix, or if `check_origin` refuses the ledger.
+    """
     if sandbox and is_file(folder / LEDGER_NAME):
         raise UsageError(f"{folder} contains real clips ({LEDGER_NAME}); choose another folder for sandbox clips")
     if not sandbox and is_file(folder / SANDBOX_LEDGER):
@@ -35,7 +41,10 @@ def ledger_for_run(folder: Path, *, sandbox: bool) -> Path:
             f"{folder} contains sandbox clips ({SANDBOX_LEDGER}), not real ones; "
             "choose another folder, or delete this one"
         )
-    return folder / (SANDBOX_LEDGER if sandbox else LEDGER_NAME)
+    ledger = folder / (SANDBOX_LEDGER if sandbox else LEDGER_NAME)
+    if is_file(ledger):
+        check_origin(ledger, trust)
+    return ledger
 
 
 def existing_ledger(folder: Path) -> Path:

@@ -100,6 +100,16 @@ class LedgerReader:
             credits=round(credit, 6),
         )
 
+    @property
+    def output_dir(self) -> str | None:
+        """The folder of the last client's clips, as that client recorded it; None before any client."""
+        with self._reading():
+            fact = rows.get_fact(self._db, OUTPUT_DIR)
+            folder = json.loads(fact) if fact else None
+            if folder is not None and not isinstance(folder, str):
+                raise ValueError("the output folder is not text")
+            return folder
+
     def _find(self, column: str, value: str) -> JobRecord | None:
         with self._reading():
             row = self._db.execute(f"{SELECT} WHERE {column} = ?", (value,)).fetchone()
@@ -107,8 +117,7 @@ class LedgerReader:
 
     def _output_dir(self) -> str:
         """Return the folder of the last client's clips, with a final separator; before any client, the ledger's."""
-        fact = rows.get_fact(self._db, OUTPUT_DIR)
-        folder = json.loads(fact) if fact else self.path.absolute().parent
+        folder = self.output_dir or self.path.absolute().parent
         return os.path.join(folder, "")  # noqa: PTH118 - a string prefix is cheaper than a `Path` for each job
 
     @contextmanager

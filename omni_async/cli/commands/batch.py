@@ -70,7 +70,7 @@ def batch(
     again to continue. Clips that are complete are kept, and no job is
     paid for twice.
     """
-    ledger = ledger_for_run(folder, sandbox=server.sandbox)
+    ledger = ledger_for_run(folder, sandbox=server.sandbox, trust=trust)
     lines = _read_lines(file, ledger, trust, sandbox=server.sandbox)
     recorded = _recorded_jobs(file, lines, ledger)
     resubmit = recorded.keys_to_resubmit(retry_failed=retry_failed, retry_unknown=retry_unknown, sandbox=server.sandbox)

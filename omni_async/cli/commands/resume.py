@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from omni_async import JobStatus
 
+from ..announcement import Announcement
 from ..exit_status import ExitStatus, UsageError
 from ..formatting import format_count
 from ..ledger import SANDBOX_LEDGER, UNFINISHED, RecordedJobs, existing_ledger, ledger_for_run, read_ledger
@@ -18,6 +19,7 @@ from ..options import (  # noqa: TC001 - typer evaluates the annotations
     RetryFailed,
     RetryUnknown,
     ServerOptions,
+    TrustOptions,
     ViewOptions,
 )
 from ..output import Output
@@ -35,6 +37,7 @@ def resume(
     *,
     retry_failed: RetryFailed = False,
     retry_unknown: RetryUnknown = False,
+    trust: TrustOptions,
     cost: CostOptions,
     server: ServerOptions,
     limits: LimitOptions,
@@ -44,18 +47,25 @@ def resume(
     """Continue the unfinished jobs of a folder.
 
     Accepted jobs are followed and downloaded without paying again; jobs
-    that were not sent are submitted.
+    that were not sent are submitted. Before that, it says how many, what
+    they may cost, and which local files and webhooks they name.
+
+    A ledger that was last used in another folder may come from somebody
+    else. It is refused if its jobs name files outside DIR, or webhooks,
+    unless you allow them.
     """
-    ledger = _ledger(folder, is_sandbox=server.sandbox)
+    ledger = _ledger(folder, trust, is_sandbox=server.sandbox)
     statuses = [
         *UNFINISHED,
         *((JobStatus.FAILED, JobStatus.CANCELLED) if retry_failed else ()),
         *((JobStatus.UNKNOWN,) if retry_unknown else ()),
     ]
-    recorded, extra = RecordedJobs(), []  # extra: jobs that client.resume() does not continue
+    recorded, announcement = RecordedJobs(), Announcement(server.sandbox)
+    extra = []  # extra: jobs that client.resume() does not continue
     with read_ledger(ledger) as reader:
         for record in reader.jobs(*statuses):
             recorded.add(record)
+            announcement.add(record)
             if server.sandbox or record.status not in UNFINISHED:
                 extra.append(_task_to_attach(record, is_sandbox=server.sandbox))
         totals = reader.totals()
@@ -67,18 +77,21 @@ def resume(
         for key, task_id in extra:
             yield _continue(client, key, task_id)
 
+    out = Output(output)
     if not recorded.total:
-        return _nothing_to_do(folder, totals, Output(output))
+        return _nothing_to_do(folder, totals, out)
+    for line in announcement.lines(totals):
+        out.note(line)
     commands = FollowUpCommands.same_command(can_retry=True)
     plan = RunPlan(total=recorded.total, ledger=ledger, jobs=jobs, commands=commands, recorded=recorded)
-    return Run(plan, server, limits, Output(output), cost, view=view).run()
+    return Run(plan, server, limits, out, cost, view=view).run()
 
 
-def _ledger(folder: Path, *, is_sandbox: bool) -> Path:
+def _ledger(folder: Path, trust: TrustOptions, *, is_sandbox: bool) -> Path:
     if existing_ledger(folder).name == SANDBOX_LEDGER and not is_sandbox:
         command = shell_command("resume", str(folder), "--sandbox")
         raise UsageError(f"{folder} contains sandbox clips. To continue with a new sandbox:", f"  {command}")
-    return ledger_for_run(folder, sandbox=is_sandbox)
+    return ledger_for_run(folder, sandbox=is_sandbox, trust=trust)
 
 
 def _task_to_attach(record: JobRecord, *, is_sandbox: bool) -> tuple[str, str | None]:
