@@ -30,7 +30,6 @@ _DOWNLOADS = (JobStatus.DOWNLOADING, JobStatus.DOWNLOAD_FAILED)
 class Announcement:
     """The jobs that a run will continue, counted by what it does with them."""
 
-    is_sandbox: bool
     submits: int = 0
     ambiguous: int = 0
     follows: int = 0
@@ -41,15 +40,15 @@ class Announcement:
     webhooks: dict[str, None] = field(default_factory=dict)
 
     def add(self, record: JobRecord) -> None:
-        """Add a job that will be continued. A job with a task is followed, unless its sandbox has ended."""
+        """Add a job that will be continued."""
         is_retried = record.status in {JobStatus.FAILED, JobStatus.UNKNOWN}
-        if record.task_id is not None and not is_retried and not self.is_sandbox:
+        if record.task_id is not None and not is_retried:
             if record.status in _DOWNLOADS:
                 self.downloads += 1
             else:
                 self.follows += 1
             return
-        if record.status is JobStatus.SUBMITTING and not self.is_sandbox:
+        if record.status is JobStatus.SUBMITTING:
             self.ambiguous += 1
         else:
             self.submits += 1
@@ -60,7 +59,12 @@ class Announcement:
         self.webhooks |= dict.fromkeys(exposure.webhooks)
 
     def lines(self, totals: LedgerTotals) -> Iterator[str]:
-        """Yield the lines to print. The cost is estimated from what the clips of this ledger have cost so far."""
+        """Yield the lines to print: none if nothing is submitted.
+
+        The cost is estimated from what the clips of this ledger have cost so far.
+        """
+        if not self.submits + self.ambiguous:
+            return
         parts = [
             f"{format_count(self.submits, 'job')} to submit ({self._cost(totals)})" if self.submits else "",
             f"{self.ambiguous:,} sent without a response" if self.ambiguous else "",
@@ -74,8 +78,6 @@ class Announcement:
             yield f"{format_count(self.reporting, 'job')} with a webhook: {_examples(self.webhooks)}"
 
     def _cost(self, totals: LedgerTotals) -> str:
-        if self.is_sandbox:
-            return "free, in the sandbox"
         completed = totals.by_status.get(JobStatus.COMPLETED, 0)
         is_priced = completed and totals.cost > 0 and isfinite(totals.cost)
         return format_estimated_usd(self.submits * (totals.cost / completed if is_priced else _DEFAULT_COST))

@@ -69,7 +69,11 @@ def check_origin(ledger: Path, trust: TrustOptions | None = None) -> None:
     refused: list[str] = []
     needed: dict[str, None] = {}
     try:
-        with LedgerReader(ledger) as reader:
+        reader = LedgerReader(ledger)
+    except LedgerError:  # a new file without jobs, or one that the client refuses for the same reason
+        return
+    try:
+        with reader:
             records = () if _is_used_here(reader.output_dir, ledger.parent) else reader.jobs(*_MAY_BE_SUBMITTED)
             for record in records:
                 for reason, option in _refusals(record, ledger.parent, trust):

@@ -89,7 +89,7 @@ async def test_status_works_during_a_run(shell: Shell) -> None:
     process.send_signal(signal.SIGKILL)
     await process.communicate()
     resumed = await shell.omni("resume")
-    assert (resumed.status, resumed.err) == (0, "")
+    assert (resumed.status, resumed.err) == (0, "resuming: 2 jobs to submit (about $2.00), 2 to follow\n")
     assert resumed.out.startswith("4 of 4 clips in clips, $")
     done = await shell.omni("resume")
     assert (done.status, done.out) == (0, "")

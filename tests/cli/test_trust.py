@@ -147,6 +147,20 @@ async def test_the_cost_is_estimated_from_the_clips_of_the_ledger(shell: Shell) 
     assert result.err.startswith("resuming: 1 job to submit (about $1.00)\n")
 
 
+async def test_resume_says_nothing_where_nothing_is_paid(
+    bare_shell: Shell, shell: Shell, sandbox: SandboxThread
+) -> None:
+    """Neither jobs that are only followed nor a private sandbox are announced."""
+    await shell.omni("batch", shell.write("p.txt", "a\n"), "-o", "out")
+    _change(shell, "UPDATE jobs SET status = 'running', paths = NULL")
+    followed = await shell.omni("resume", "out")
+    assert (followed.status, followed.err) == (0, "")
+    _record(bare_shell, {}, folder="private")
+    (bare_shell.folder / "private" / LEDGER_NAME).rename(bare_shell.folder / "private" / "sandbox.db")
+    free = await bare_shell.omni("resume", "private", "--sandbox")
+    assert (free.status, free.err) == (0, "")
+
+
 async def test_quiet_and_json_keep_stdout_as_it_is(shell: Shell) -> None:
     """The announcement goes to stderr, and --quiet omits it."""
     _record(shell, {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,31 +61,45 @@ def resume(
         *((JobStatus.FAILED, JobStatus.CANCELLED) if retry_failed else ()),
         *((JobStatus.UNKNOWN,) if retry_unknown else ()),
     ]
-    recorded, announcement = RecordedJobs(), Announcement(server.sandbox)
-    extra = []  # extra: jobs that client.resume() does not continue
-    with read_ledger(ledger) as reader:
-        for record in reader.jobs(*statuses):
-            recorded.add(record)
-            announcement.add(record)
-            if server.sandbox or record.status not in UNFINISHED:
-                extra.append(_task_to_attach(record, is_sandbox=server.sandbox))
-        totals = reader.totals()
+    found = _read_jobs(ledger, statuses, is_sandbox=server.sandbox)
 
     async def jobs(client: OmniClient) -> AsyncIterator[Job]:
         if not server.sandbox:
             async for job in client.resume():
                 yield job
-        for key, task_id in extra:
+        for key, task_id in found.extra:
             yield _continue(client, key, task_id)
 
     out = Output(output)
-    if not recorded.total:
-        return _nothing_to_do(folder, totals, out)
-    for line in announcement.lines(totals):
-        out.note(line)
+    if not found.recorded.total:
+        return _nothing_to_do(folder, found.totals, out)
+    if not server.sandbox:  # where nothing is paid, and nothing leaves this machine
+        for line in found.announcement.lines(found.totals):
+            out.note(line)
     commands = FollowUpCommands.same_command(can_retry=True)
-    plan = RunPlan(total=recorded.total, ledger=ledger, jobs=jobs, commands=commands, recorded=recorded)
+    plan = RunPlan(total=found.recorded.total, ledger=ledger, jobs=jobs, commands=commands, recorded=found.recorded)
     return Run(plan, server, limits, out, cost, view=view).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Jobs:
+    """The jobs to continue. `extra` are those that `OmniClient.resume` does not: key, and task id to attach."""
+
+    recorded: RecordedJobs
+    announcement: Announcement
+    extra: list[tuple[str, str | None]]
+    totals: LedgerTotals
+
+
+def _read_jobs(ledger: Path, statuses: list[JobStatus], *, is_sandbox: bool) -> _Jobs:
+    with read_ledger(ledger) as reader:
+        found = _Jobs(RecordedJobs(), Announcement(), [], reader.totals())
+        for record in reader.jobs(*statuses):
+            found.recorded.add(record)
+            found.announcement.add(record)
+            if is_sandbox or record.status not in UNFINISHED:
+                found.extra.append(_task_to_attach(record, is_sandbox=is_sandbox))
+    return found
 
 
 def _ledger(folder: Path, trust: TrustOptions, *, is_sandbox: bool) -> Path:
