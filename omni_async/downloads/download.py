@@ -134,7 +134,7 @@ class ClipDownload:
         self._received = 0  # bytes, over all requests
         self._digest = BodyDigest()
         self._has_length = False  # the last response announced how many bytes it has, whatever they are encoded in
-        self._failed_before: set[Hashable] = set()  # evidence
+        self._last_evidence: Hashable | None = None  # of the last attempt
         self._kept: Path | None = None  # a video of another kind
 
     async def run(self) -> str:
@@ -187,13 +187,14 @@ class ClipDownload:
         while failure is not None:
             if part.furthest > attempts.reached:
                 attempts = _AttemptCounter(now(), part.furthest)
-            has_come_again = failure.evidence in self._failed_before
+            has_come_again = failure.evidence is not None and failure.evidence == self._last_evidence
             is_final = has_come_again or failure.is_final_after(attempts.checks)
             if is_final or now() - attempts.since > context.retry.timeout:
                 raise self._failed(
                     f"{failure.reason}, and again from a fresh URL" if has_come_again else failure.reason
                 )
-            self._failed_before |= {failure.evidence} - {None}
+            if not failure.is_check:
+                self._last_evidence = failure.evidence
             _log.info("job %r: %s, after %d bytes; retrying", job.key, failure.reason, part.offset)
             if (earlier := attempts.count(failure)) is not None and not job.done():
                 context.reports.failed(job.key, self._url, failure, earlier, now())

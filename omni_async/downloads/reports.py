@@ -6,18 +6,18 @@ retried. The user is told once for each host and kind of failure, however many j
 
 from __future__ import annotations
 
-import logging
 import re
 from typing import TYPE_CHECKING
 
 from ..jobs.notices import Outages
+from ..logs import get_logger
 
 if TYPE_CHECKING:
     from ..settings import Retry
     from .links import AttemptFailure
 
 
-_log = logging.getLogger(__name__)
+_log = get_logger(__name__)
 
 # What takes so long, or is so unlikely to pass at once, that the user is told at the first time. Other failures are
 # told at the second one in a row: one is common, and is over before anyone would have read about it.

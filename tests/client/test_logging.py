@@ -55,6 +55,7 @@ async def test_every_problem_is_logged_without_secrets(tmp_path: Path, caplog: p
         "omni_async.submission.submitter WARNING",
         "omni_async.polling.poller INFO",
         "omni_async.downloads.download INFO",
+        "omni_async.downloads.reports WARNING",
         "omni_async.jobs.registry DEBUG",
         "omni_async.jobs.emitter ERROR",
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from itertools import count
 from typing import TYPE_CHECKING
 
 import pytest
@@ -57,6 +58,7 @@ class Chaos:
                 server.window = (jitter.randint(3, 30), jitter.uniform(5, 60))
             case 2:
                 server.capacity = jitter.randint(1, 12)
+        pages = count()  # the same page twice in a row would end a download
         busy = refusal(409, "conflict", "idempotency_in_progress", retry_after="2")
         server.on_submit = lambda _: self.fault(
             "lost", "lost 502", "hang", not_sent(), HTML, refusal(429), busy,
@@ -67,8 +69,9 @@ class Chaos:
             response(404, b"<html>"), response(500),
         )  # fmt: skip
         server.on_download = lambda _: self.fault(
-            "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"),
-            Response(416), Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
+            "cut", "stall", TransportError("reset"), Response(403), Response(500),
+            Response(200, {}, b"<html>%d" % next(pages)), Response(416),
+            Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
         )  # fmt: skip
         server.delay_submit = lambda _: jitter.expovariate(1 / self.slowness)
         server.delay_check = lambda _: jitter.expovariate(1 / self.slowness)
