@@ -24,7 +24,7 @@ from .exit_status import ExitStatus, UsageError
 from .gallery_page import add_missing_port
 from .interrupt import INTERRUPTS
 from .options import FLAG, expand_option_groups
-from .output import escape_unencodable_output
+from .streams import finish_streams, prepare_streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -113,9 +113,18 @@ def _common(
 
 def run() -> NoReturn:
     """Run the command line of this process and exit with its status."""
+    prepare_streams()
     INTERRUPTS.install()
-    escape_unencodable_output()
-    run_arguments(sys.argv[1:])
+    try:
+        run_arguments(sys.argv[1:])
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # A stream that accepts nothing more, such as a full disk behind `--help >file`: errors of files have a name.
+        typer.echo(f"the output could not be written: {error.strerror or error}", err=True)
+        sys.exit(ExitStatus.FAILED)
+    finally:
+        finish_streams()
 
 
 def run_arguments(arguments: Iterable[str]) -> NoReturn:

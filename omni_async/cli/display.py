@@ -49,11 +49,18 @@ async def show_progress(output: Output, snapshot: Callable[[], RunSnapshot]) -> 
         yield
         return
     async with anyio.create_task_group() as group:
-        group.start_soon(_redraw_block if output.is_live else _print_lines, output, snapshot)
+        group.start_soon(_show, output, snapshot)
         try:
             yield
         finally:
             group.cancel_scope.cancel()
+
+
+async def _show(output: Output, snapshot: Callable[[], RunSnapshot]) -> None:
+    try:
+        await (_redraw_block if output.is_live else _print_lines)(output, snapshot)
+    except Exception as error:  # noqa: BLE001 - a display must never end a run that costs money
+        output.error(f"the progress cannot be shown any more, the run goes on: {type(error).__name__}: {error}")
 
 
 async def _redraw_block(output: Output, snapshot: Callable[[], RunSnapshot]) -> None:

@@ -12,7 +12,7 @@ class ExitStatus(IntEnum):
     FAILED = 1  # some jobs failed, or their outcome is unknown
     USAGE = 2  # bad input or usage; nothing was submitted
     STOPPED = 3  # stopped early: no credit, bad key, no network; can be resumed
-    INTERRUPTED = 130  # Ctrl-C or SIGTERM; 128 + SIGINT, as shells report it
+    INTERRUPTED = 130  # Ctrl-C, SIGTERM or SIGHUP; 128 + SIGINT, as shells report it
 
 
 class UsageError(Exception):

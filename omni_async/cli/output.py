@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import warnings
 from contextlib import contextmanager, suppress
 from functools import partial
 from io import StringIO
 from textwrap import indent
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -20,6 +19,7 @@ from omni_async import EventKind, UnknownModelWarning
 
 from ..plain_text import one_line
 from .formatting import format_status
+from .streams import LenientStream, drop_output, is_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -44,8 +44,9 @@ class Output:
 
     def __init__(self, options: OutputOptions) -> None:
         self.options = options
-        self.is_live: bool = _is_terminal(sys.stdout) and not (options.json or options.quiet)
-        self.terminal: Console = self._console(sys.stderr if _is_terminal(sys.stderr) else sys.stdout)
+        self.is_live: bool = is_terminal(sys.stdout) and not (options.json or options.quiet)
+        terminal = sys.stderr if is_terminal(sys.stderr) else sys.stdout
+        self.terminal: Console = self._console(cast("TextIO", LenientStream(terminal)))
         self._has_live_display = False
         self.stdout_error: str = ""  # why stdout accepts no more results; "" while it does
 
@@ -53,9 +54,8 @@ class Output:
         """Print lines of a result on stdout. If that fails, `stdout_error` says why from then on."""
         try:
             self._write(sys.stdout, *lines)
-        except OSError as error:
-            self.stdout_error = self.stdout_error or f"stdout: {error.strerror or error}"
-            _redirect_stdout_to_devnull()
+        except (OSError, ValueError) as error:
+            self._lose_stdout(error)
 
     def json_line(self, content: dict[str, Any]) -> None:
         """Print a result as one line of JSON, in ASCII."""
@@ -66,8 +66,11 @@ class Output:
 
         What it quotes must have been made harmless: the terminal's own styles are escape sequences as well.
         """
-        if _is_terminal(sys.stdout):
-            self._console(sys.stdout).print(content)
+        if is_terminal(sys.stdout):
+            try:
+                self._console(sys.stdout).print(content)
+            except (OSError, ValueError) as error:
+                self._lose_stdout(error)
             return
         page = Console(file=StringIO(), width=_UNLIMITED_WIDTH, color_system=None, highlight=False, emoji=False)
         with page.capture() as rendered:
@@ -127,13 +130,20 @@ class Output:
         else:
             log(message, *where, **more)
 
+    def _lose_stdout(self, error: OSError | ValueError) -> None:
+        drop_output(sys.stdout)
+        if not self.stdout_error:
+            self.stdout_error = f"stdout: {getattr(error, 'strerror', None) or error}"
+            if not isinstance(error, BrokenPipeError):  # then its reader has had enough (`| head`)
+                self.error(f"{self.stdout_error}; no more results are printed")
+
     def _write_stderr(self, *lines: str, style: str = "") -> None:
-        with suppress(OSError):  # a closed stderr is no reason to end the run
+        with suppress(OSError, ValueError):  # a closed stderr is no reason to end the run
             self._write(sys.stderr, *lines, style=style)
 
     def _write(self, stream: TextIO, *lines: str, style: str = "") -> None:
         text = "\n".join(map(one_line, lines))
-        if _is_terminal(stream):
+        if is_terminal(stream):
             console = self.terminal if self._has_live_display else self._console(stream)
             console.print(Text(text, style=style), soft_wrap=True)
         else:
@@ -163,21 +173,3 @@ class _LogHandler(logging.Handler):
             self._output.log(*self.format(record).split("\n"), is_warning=record.levelno >= logging.WARNING)
         except Exception:  # noqa: BLE001 - a log line must never end a run
             self.handleError(record)
-
-
-def escape_unencodable_output() -> None:
-    """Escape characters that stdout or stderr cannot encode, instead of raising an error."""
-    for stream in (sys.stdout, sys.stderr):
-        if reconfigure := getattr(stream, "reconfigure", None):
-            reconfigure(errors="backslashreplace")
-
-
-def _redirect_stdout_to_devnull() -> None:
-    """Point stdout at the null device. The interpreter flushes it at exit, which would fail again on a broken pipe."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
-
-
-def _is_terminal(stream: TextIO) -> bool:
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
