@@ -24,8 +24,8 @@ _MAX_EARLIER = 20
 async def record_output_dir(store: JobStore, root: Path) -> tuple[bool, list[Path]]:
     """Record where the clips are, for readers and later runs.
 
-    Return whether that is not the folder of the last run, and the folders before it that are still there, the latest
-    first. Warn if it is another one than the last time, and the old one, which may hold clips, is still there.
+    Return whether the last run had another folder that is still there, and all folders before this one that are, the
+    latest first. Warn in the first case: the old folder may hold clips.
     """
     folder, before = str(root), await _folders(store, OUTPUT_DIR)
     known = dict.fromkeys([*before, *await _folders(store, EARLIER_OUTPUT_DIRS)])  # without doubles
@@ -35,14 +35,15 @@ async def record_output_dir(store: JobStore, root: Path) -> tuple[bool, list[Pat
         store.set_fact(EARLIER_OUTPUT_DIRS, json.dumps(earlier))
         store.set_fact(OUTPUT_DIR, json.dumps(folder))
     there = await asyncio.to_thread(_existing, earlier) if earlier else []
-    if before != [folder] and before[:1] == there[:1] != []:
+    is_left = before != [folder] and before[:1] == there[:1] != []  # a folder that is gone was moved to this place
+    if is_left:
         _log.warning(
             "the clips of this ledger were in %s until now. New ones are stored in %s; an earlier one is linked or "
             "copied there when its job is submitted again, so keep the old folder until then",
             before[0],
             root,
         )
-    return before != [folder], [Path(each) for each in there]
+    return is_left, [Path(each) for each in there]
 
 
 def _existing(folders: list[str]) -> list[str]:

@@ -292,6 +292,27 @@ async def test_a_clip_that_was_stored_and_not_recorded_is_recognised(tmp_path: P
     assert [each.name for each in folder.iterdir()] == ["k.mp4"]
 
 
+@pytest.mark.parametrize("is_moved", [True, False])
+async def test_part_files_belong_to_a_folder(tmp_path: Path, is_moved: bool) -> None:
+    """What an earlier run left is used again in a folder that was moved. In another folder it is somebody else's."""
+    old, new, ledger = tmp_path / "old", tmp_path / "new", tmp_path / "ledger.db"
+    async with hosting() as host:
+        host.always = announcing(3 * 1024**3)
+        async with client_with(host, old, ledger) as client:
+            with pytest.raises(DownloadError):
+                await client.submit("p", key="k")
+        host.always = None
+        if is_moved:
+            old.rename(new)
+        new.mkdir(exist_ok=True)
+        (new / "k.mp4.part").write_text("a part")
+        async with client_with(host, new, ledger) as client:
+            path = await client.submit("p", key="k")
+    assert path.read_bytes() == CLIP
+    expected = {"k.mp4"} if is_moved else {"k-new.mp4", "k.mp4.part"}
+    assert {each.name for each in new.iterdir()} == expected
+
+
 async def test_a_deleted_ledger_leaves_its_clips(tmp_path: Path) -> None:
     """What was paid under it stays when the same key is made again."""
     folder, ledger = tmp_path / "clips", tmp_path / "ledger"
