@@ -20,6 +20,7 @@ from yarl import URL
 
 from ..errors import TransportError
 from ..exhaustion import is_out_of_resources, retry_while_out_of_resources
+from ..models.reference_files import HEADER_BYTES, image_media_type
 from .connection import Connection
 from .json_bodies import whole_object
 from .parsing import Response
@@ -166,8 +167,12 @@ class HttpTransport:
         """POST an image as a multipart form."""
 
         async def send() -> Response:
-            with path.open("rb") as file:  # opening is fast; aiohttp reads the file in a thread
-                form = aiohttp.FormData({"file": file}, quote_fields=False)
+            # Opening is fast; aiohttp reads the file in a thread. Opened again by its descriptor it has no name, which
+            # aiohttp would put into a header as it is.
+            with path.open("rb") as opened, open(opened.fileno(), "rb", closefd=False) as file:  # noqa: ASYNC230
+                media_type = image_media_type(file.peek(HEADER_BYTES)) or "application/octet-stream"
+                form = aiohttp.FormData(quote_fields=False)
+                form.add_field("file", file, filename=_form_file_name(path.name), content_type=media_type)
                 return await self._request("POST", self._url_for("/v1/uploads/images"), self._timeouts.upload, form)
 
         return await retry_while_out_of_resources(send)
@@ -319,6 +324,11 @@ class HttpStreamingResponse:
             failure = self._errors.translate(error, sent=True)
         if failure:
             raise failure
+
+
+def _form_file_name(name: str) -> str:
+    """Return the name of a file for the header of its part of a form, which has no room for control characters."""
+    return "".join(char if char.isprintable() else "_" for char in name)
 
 
 @cache
