@@ -61,31 +61,33 @@ def test_the_package_itself_holds_names_only() -> None:
     assert [ast.unparse(node.targets[0]) for node in body if isinstance(node, ast.Assign)] == ["__all__"]
 
 
-# In a fresh interpreter
+# In a fresh interpreter, one package after the other
 
 
-def _run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+@pytest.fixture(scope="module")
+def imports() -> list[tuple[str, int, set[str]]]:
+    """Import each package. Return its name, the number of threads, and the modules that are loaded by then."""
+    steps = [f"import {name}; print({name!r}, threading.active_count(), *sys.modules)" for name in PACKAGES]
+    command = [sys.executable, "-W", "error", "-c", "\n".join(["import sys, threading", *steps])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = [line.split() for line in done.stdout.splitlines()]
+    return [(name, int(threads), set(names)) for name, threads, *names in lines]
 
 
-@pytest.mark.parametrize("name", PACKAGES)
-def test_no_extra_is_imported_without_need(name: str) -> None:
+def test_no_extra_is_imported_without_need(imports: list[tuple[str, int, set[str]]]) -> None:
     """Importing the library loads nothing that only an extra installs."""
-    done = _run(sys.executable, "-c", f"import sys, {name}; print(*sorted(sys.modules))")
-    assert done.returncode == 0, done.stderr
-    loaded = {module.split(".")[0] for module in done.stdout.split()}
-    assert "omni_async" in loaded
-    assert loaded & EXTRAS == set()
+    for name, _, loaded in imports:
+        assert name in loaded
+        assert {module.split(".")[0] for module in loaded} & EXTRAS == set(), name
 
 
-def test_no_server_is_imported_without_need() -> None:
+def test_no_server_is_imported_without_need(imports: list[tuple[str, int, set[str]]]) -> None:
     """Programs without webhooks do not load `aiohttp.web`."""
-    done = _run(sys.executable, "-c", "import sys, omni_async; print('aiohttp.web' in sys.modules)")
-    assert done.stdout.strip() == "False", done.stderr
+    name, _, loaded = imports[0]
+    assert (name, "aiohttp" in loaded, "aiohttp.web" in loaded) == ("omni_async", True, False)
 
 
-def test_importing_starts_nothing() -> None:
+def test_importing_starts_nothing(imports: list[tuple[str, int, set[str]]]) -> None:
     """The import leaves no thread, no event loop and no output behind."""
-    code = "import omni_async, threading; assert threading.active_count() == 1"
-    done = _run(sys.executable, "-W", "error", "-c", code)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert [(name, threads) for name, threads, _ in imports] == [(name, 1) for name in PACKAGES]

@@ -24,6 +24,7 @@ from tests.support.fakes import (
     refusal,
     response,
 )
+from tests.support.markers import slow_after
 from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class Chaos:
         return server
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", slow_after(8, range(30)))
 async def test_every_job_is_completed_and_paid_once(tmp_path: Path, seed: int) -> None:
     """Sixty jobs make sixty tasks and sixty clips, and no asyncio task remains."""
     chaos = Chaos(seed)
@@ -110,7 +111,7 @@ async def test_every_job_is_completed_and_paid_once(tmp_path: Path, seed: int) -
     assert not left_over()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", slow_after(3, range(10)))
 async def test_every_job_is_completed_after_repeated_interruptions(tmp_path: Path, seed: int) -> None:
     """The client is left by an error several times and resumed from its ledger."""
     chaos = Chaos(seed)
@@ -131,7 +132,7 @@ async def test_every_job_is_completed_after_repeated_interruptions(tmp_path: Pat
     assert all((tmp_path / f"k{number}.mp4").is_file() for number in range(40))
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", slow_after(6, range(20)))
 async def test_nothing_is_paid_twice_by_a_server_that_ignores_idempotency_keys(tmp_path: Path, seed: int) -> None:
     """Each job is completed, or unknown and named, through faults and interruptions. Nothing is sent after that."""
     chaos = Chaos(seed)
@@ -161,7 +162,7 @@ async def test_nothing_is_paid_twice_by_a_server_that_ignores_idempotency_keys(t
     assert len(server.posts) == sent
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", slow_after(3, range(10)))
 async def test_every_job_ends_with_failures_and_cancellations(tmp_path: Path, seed: int) -> None:
     """Tasks fail and jobs are cancelled at random moments, and the counts are right."""
     chaos = Chaos(seed)

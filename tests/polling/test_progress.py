@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
+from functools import cache
 from itertools import count
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +17,7 @@ from omni_async.polling.planner import CheckPlanner
 from omni_async.polling.progress import FinishWindow, PredictionAccuracy, next_check, predict_finish
 from omni_async.settings import Polling
 from tests.support.check_replies import task as reply
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,25 +101,29 @@ def mean(report: Report, **given: Any) -> Cost:
     return Cost(sum(cost.checks for cost in costs) / len(costs), sum(cost.delay for cost in costs) / len(costs))
 
 
-@pytest.mark.parametrize("reports_duration", [True, False])
+@cache
+def mean_without_progress(**given: Any) -> Cost:
+    """Return the means where no progress is reported, which several tests compare with."""
+    return mean(MISLEADING["nothing"], **given)
+
+
+@pytest.mark.parametrize("reports_duration", slow_after(1, [True, False]))
 @pytest.mark.parametrize("name", TRUTHFUL)
 def test_truthful_progress_saves_checks_and_delay(name: str, reports_duration: bool) -> None:
     """Fewer checks notice far earlier that a job is done."""
-    silent, truthful = (
-        mean(MISLEADING["nothing"], reports_duration=reports_duration),
-        mean(TRUTHFUL[name], reports_duration=reports_duration),
-    )
+    silent = mean_without_progress(reports_duration=reports_duration, median=MEDIAN)
+    truthful = mean(TRUTHFUL[name], reports_duration=reports_duration)
     assert truthful.checks < 0.95 * silent.checks
     assert truthful.delay < 0.5 * silent.delay
 
 
-@pytest.mark.parametrize("median", [5.0, MEDIAN])
-@pytest.mark.parametrize("reports_duration", [True, False])
+@pytest.mark.parametrize("median", slow_after(1, [MEDIAN, 5.0]))
+@pytest.mark.parametrize("reports_duration", slow_after(1, [True, False]))
 @pytest.mark.parametrize("name", MISLEADING)
 def test_misleading_progress_does_no_harm(name: str, reports_duration: bool, median: float) -> None:
     """A percentage that means something else costs no more than none."""
     scale = median / MEDIAN
-    silent = mean(MISLEADING["nothing"], reports_duration=reports_duration, median=median)
+    silent = mean_without_progress(reports_duration=reports_duration, median=median)
     other = mean(
         lambda share, age: MISLEADING[name](share, age / scale), reports_duration=reports_duration, median=median
     )
@@ -126,7 +132,7 @@ def test_misleading_progress_does_no_harm(name: str, reports_duration: bool, med
 
 def test_progress_does_no_harm_after_a_wait_in_the_servers_queue() -> None:
     """The start of jobs that waited for up to a minute is not known exactly."""
-    silent, truthful = mean(MISLEADING["nothing"], queue=60.0), mean(TRUTHFUL["whole percents"], queue=60.0)
+    silent, truthful = mean_without_progress(queue=60.0), mean(TRUTHFUL["whole percents"], queue=60.0)
     assert truthful.total < 1.06 * silent.total
 
 

@@ -22,6 +22,7 @@ from tests.support.accounts import (
 )
 from tests.support.limiters import adaptive_limiter, send_all
 from tests.support.load import Load, Network
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -333,7 +334,7 @@ _CHANGING = {
 
 
 @pytest.mark.parametrize("retry_after", ["seconds", "none"])
-@pytest.mark.parametrize("kind", _CHANGING)
+@pytest.mark.parametrize("kind", slow_after(1, _CHANGING))
 def test_a_changing_rate_limit_is_followed(kind: str, retry_after: str) -> None:
     """60, 20, then 60 a minute over ten hours: 92 % or more of it is used, with at most 30 refusals an hour."""
     limit, change, hour = _CHANGING[kind].limit(), _CHANGING[kind].change, 3600.0

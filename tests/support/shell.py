@@ -121,7 +121,7 @@ def _as_process(folder: Path, arguments: Sequence[str], environment: Mapping[str
         # All warnings are errors in tests; this one is part of the output.
         warnings.simplefilter("default", UnknownModelWarning)
         patch.setattr(options, "Limits", _fast_limits)
-        patch.setattr(options, "Polling", functools.partial(Polling, min_interval=0.02, max_interval=0.2))
+        patch.setattr(options, "Polling", functools.partial(Polling, min_interval=0.02, max_interval=0.05))
         patch.chdir(folder)
         patch.setattr(sys, "argv", [PROGRAM, *arguments])
         for name in set(os.environ) - set(environment):
