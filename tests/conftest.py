@@ -6,6 +6,7 @@ files, threads or processes, which do not follow a virtual clock.
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 from typing import TYPE_CHECKING, Any
@@ -25,11 +26,36 @@ settings.register_profile(
     "repeatable", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("repeatable")
+# A third of the examples where the slow tests are left out: the complete run makes all of them.
+settings.register_profile("inner loop", settings.get_profile("repeatable"), max_examples=30)
+
+# A file system in memory, where Linux has one. Tests make thousands of small files and wait for the disk at each commit
+# of a ledger: on a disk of 1 ms per fsync, the tests of the ledger take three times as long.
+MEMORY = "/dev/shm"
+SPACE = 2 * 1024**3  # bytes; a complete run needs a few hundred MB, and a container may have 64 MB
 
 
-def pytest_configure() -> None:
-    """Restore SIGINT, which a shell ignores for background jobs and child processes inherit."""
+def _has_room(folder: str) -> bool:
+    if not os.access(folder, os.W_OK):
+        return False
+    status = os.statvfs(folder)
+    may_execute = not status.f_flag & os.ST_NOEXEC  # some tests write programs and run them
+    return may_execute and status.f_bavail * status.f_frsize > SPACE
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare the process: signals, the folder of temporary files, and the number of examples."""
+    # A shell ignores SIGINT for background jobs, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if _has_room(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    if "not slow" in config.option.markexpr:
+        settings.load_profile("inner loop")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return three workers for two cores: half of the time of all tests is waiting for processes and sockets."""
+    return max(2, (os.cpu_count() or 1) * 3 // 2)
 
 
 @pytest.fixture

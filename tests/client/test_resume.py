@@ -70,7 +70,8 @@ async def test_an_old_job_is_checked_until_a_check_is_conclusive(service: Servic
     async with service.interrupted() as client:
         await client.submit("a fox", key="fox").accepted()
     service.set_row("fox", accepted_at=1.0)
-    await asyncio.sleep(0.3)  # it is finished on the server
+    while not all(task.status == "completed" for task in service.sandbox.record.tasks.values()):
+        await asyncio.sleep(0.01)
     service.sandbox.script("check", faults)
     async with service.client() as client:
         (job,) = await resumed(client)

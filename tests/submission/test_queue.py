@@ -104,7 +104,7 @@ class _QueueModel(RuleBasedStateMachine):
 
 
 TestOrder = _QueueModel.TestCase
-TestOrder.settings = settings(max_examples=100, stateful_step_count=30)
+TestOrder.settings = settings(stateful_step_count=30)
 TestOrder.__doc__ = "The order is that of the first put, whatever is taken out, returned or delayed."
 
 
