@@ -65,7 +65,7 @@ async def _track_sending(session: object, context: SimpleNamespace, params: obje
 
 # Bytes of the status line and of each header of a response. aiohttp's own limit is 8 KiB, which cookies and the headers
 # of a content security policy may exceed. A response that is refused for its head may have accepted a paid task.
-_MAX_HEADER_BYTES = 256 * 1024
+_MAX_HEADER_BYTES = 1024 * 1024
 
 # Seconds to wait for the announced rest of a body that already is a whole JSON object. Half might end a chunked
 # response before its last chunk, double would keep each job waiting longer for a server that announces too much.
@@ -193,14 +193,14 @@ class HttpTransport:
             response.close()
 
     async def _get_following_redirects(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        timeout = _client_timeout(None, self._timeouts.connect, self._timeouts.idle)
         chain = RedirectChain(parse_link(url), may_have_cookies=lambda link: not self._is_own_origin(link.url))
         while True:
             target = chain.link.url
+            own = self._api_headers() if self._is_own_origin(target) else {}
             response = await self._client_session.get(
                 target,
-                headers=headers | chain.next_headers() | (self._api_headers() if self._is_own_origin(target) else {}),
-                timeout=timeout,
+                headers=headers | chain.next_headers() | own,
+                timeout=_client_timeout(None, self._timeouts.connect, self._timeouts.idle),
                 allow_redirects=False,
                 auto_decompress=False,  # `StreamDecoder` does it: aiohttp loses a clip that is not what its label says
                 proxy=self._proxies.proxy_for(target),

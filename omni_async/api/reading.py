@@ -1,6 +1,7 @@
 """Read a response from the bytes that arrived, however damaged: what aiohttp refuses, what is cut off, what is packed.
 
-Pure functions. `read_response` is for bytes that aiohttp could not read as a response, `unpack` for every body.
+Pure functions. `tidy_head` is for all that aiohttp reads, `read_response` for what it could not read all the same, and
+`unpack` for every body of the API.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"\s*(?:[!-~]+[ \t]+)?(\d{3})(?!\d)")  # with any name and version before the status
 _CHUNK_SIZE = re.compile(rb"[ \t]*([0-9a-fA-F]{1,8})[ \t]*(?:;[^\n]*)?\r?\n")
 _CHUNK_SIZE_CUT = re.compile(rb"[0-9a-fA-F]*\r?")
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
+_FRAMING = {"content-length", "transfer-encoding"}
+_MAX_HEADERS = 100  # aiohttp refuses more than 128
+_MAX_HEAD = 1024 * 1024  # bytes of a head: the largest are said to have some ten thousand. aiohttp allows 8190 a line
 _PACKED_PIECE = 16 * 1024  # bytes that are unpacked at a time; one that is damaged is unpacked byte by byte
 _MAX_LAYERS = 3  # of compression, one within the other: a server and a gateway may both have compressed
 
@@ -74,7 +80,7 @@ def _parse_headers(lines: list[bytes]) -> dict[str, list[str]]:
     """Return the values of each header, by its name in lower case. A line that is no header is left out."""
     headers: dict[str, list[str]] = {}
     last: list[str] = []
-    for line in (each.rstrip(b"\r").decode("utf-8", "replace") for each in lines):
+    for line in (each.rstrip(b"\r").decode("utf-8", "surrogateescape") for each in lines):
         name, colon, value = line.partition(":")
         if line[:1] in {" ", "\t"} and last:  # the value goes on (RFC 9112, 5.2)
             last[-1] = f"{last[-1]} {line.strip()}".strip()
@@ -84,16 +90,74 @@ def _parse_headers(lines: list[bytes]) -> dict[str, list[str]]:
     return headers
 
 
+def tidy_head(raw: bytes) -> bytes | None:
+    """Return the beginning of a response as aiohttp accepts it; None if its head has not arrived completely.
+
+    What aiohttp would refuse is left out of the head: lines that are no headers, and lengths that contradict each
+    other. Then the body ends with the connection. What is not HTTP at all is returned as it is.
+    """
+    rest = raw.lstrip(b"\r\n")
+    while (end := _HEAD_END.search(rest)) is not None:
+        first_line, *lines = rest[: end.start()].split(b"\n")
+        status = _STATUS_LINE.match(first_line.rstrip(b"\r"))
+        if status is None:
+            return raw
+        rest = rest[end.end() :]
+        if not 100 <= int(status[1]) < 200:
+            return _tidy(first_line, status[1], _parse_headers(lines), rest)
+    return None if _may_be_head(rest) else raw
+
+
+def _may_be_head(rest: bytes) -> bool:
+    """Return whether more bytes may make these the head of a response."""
+    if begins_like_http(rest):
+        return len(rest) <= _MAX_HEAD
+    first_line, end, _ = rest.partition(b"\n")
+    return bool(_STATUS_LINE.match(first_line)) if end else len(rest) < 100 and rest.isascii()
+
+
+def _tidy(first_line: bytes, status: bytes, headers: Mapping[str, list[str]], rest: bytes) -> bytes:
+    version = first_line.strip()[:8]
+    is_odd = version not in {b"HTTP/1.0", b"HTTP/1.1"}
+    kept = [b"%s %s -" % (b"HTTP/1.1" if is_odd else version, status)]
+    length = _length(headers)
+    if _is_chunked(headers):
+        kept.append(b"Transfer-Encoding: chunked")
+        is_odd |= "content-length" in headers
+    elif length is not None:
+        kept.append(b"Content-Length: %d" % length)
+        is_odd |= len(rest) > length  # nobody has asked for what follows
+        rest = rest[:length]
+    else:
+        is_odd |= "content-length" in headers
+    if is_odd:
+        kept.append(b"Connection: close")
+    left_out = _FRAMING | {"connection"} if is_odd else _FRAMING
+    for name, values in headers.items():
+        if _TOKEN.fullmatch(name) and name not in left_out and len(kept) < _MAX_HEADERS:
+            kept += [f"{name}: {_CONTROL.sub(' ', each)}".encode("utf-8", "surrogateescape") for each in values]
+    return b"\r\n".join([*kept, b"", rest])
+
+
+def _is_chunked(headers: Mapping[str, list[str]]) -> bool:
+    return any("chunked" in value.lower() for value in headers.get("transfer-encoding", ()))
+
+
+def _length(headers: Mapping[str, list[str]]) -> int | None:
+    """Return the length of the body, if the head names exactly one."""
+    lengths = {value for values in headers.get("content-length", ()) for value in re.split(r"\s*,\s*", values)}
+    length = lengths.pop() if len(lengths) == 1 else ""
+    return int(length) if length.isdecimal() and length.isascii() else None
+
+
 def _cut_body(body: bytes, headers: Mapping[str, list[str]]) -> tuple[bytes, bool]:
     """Return the body without its framing and without what follows it, and whether it is complete."""
-    if any("chunked" in value.lower() for value in headers.get("transfer-encoding", ())):
+    if _is_chunked(headers):
         if _CHUNK_SIZE.match(body) or _CHUNK_SIZE_CUT.fullmatch(body):
             return _join_chunks(body)
         return body, False  # it is not chunked, whatever the header says
-    lengths = {value for values in headers.get("content-length", ()) for value in re.split(r"\s*,\s*", values)}
-    if len(lengths) == 1 and (length := lengths.pop()).isdecimal() and length.isascii():
-        return body[: int(length)], len(body) >= int(length)
-    return body, False
+    length = _length(headers)
+    return (body, False) if length is None else (body[:length], len(body) >= length)
 
 
 def _join_chunks(body: bytes) -> tuple[bytes, bool]:

@@ -1,7 +1,9 @@
-"""A connector of aiohttp that keeps the bytes of a response as they arrive.
+"""A connector of aiohttp that tidies the heads of responses, and keeps the bytes of a response as they arrive.
 
-When a response breaks off or is not valid HTTP, aiohttp raises an error and drops what it has. But a server that has
-accepted a paid task may have said so in these bytes. So they are recorded, for `reading.read_response`.
+aiohttp closes a connection as soon as a head is not quite HTTP, before the body has arrived. So `reading.tidy_head`
+makes it HTTP before. When a response breaks off, or is not valid HTTP all the same, aiohttp raises an error and drops
+what it has. But a server that has accepted a paid task may have said so in these bytes. So they are recorded, for
+`reading.read_response`.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
-from .reading import MAX_RESPONSE_BYTES
+from .reading import MAX_RESPONSE_BYTES, tidy_head
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,12 +77,14 @@ class _RecordingProtocol(ResponseHandler):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._recording: Recording | None = None
+        self._untidy: bytes | None = None  # the head of the response as far as it has arrived; None afterwards
         self._answer: Any = None  # the body of the response to the present request, once its head has arrived
 
     def set_response_params(self, **settings: Any) -> None:
         """Prepare for the response to a new request; aiohttp calls this before it sends one."""
         self._answer = None
         self._recording = _current.get()
+        self._untidy = b""
         if self._recording is not None:
             self._recording.clear()
         super().set_response_params(**settings)
@@ -102,4 +106,10 @@ class _RecordingProtocol(ResponseHandler):
             return
         if self._recording is not None:
             self._recording.add(bytes(data))
+        if data and self._untidy is not None:
+            self._untidy += bytes(data)
+            tidy = tidy_head(self._untidy)
+            if tidy is None:
+                return
+            data, self._untidy = tidy, None
         super().data_received(data)

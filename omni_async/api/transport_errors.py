@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
 from typing import TYPE_CHECKING
 
@@ -73,8 +74,9 @@ def _has_come(error: BaseException) -> bool:
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError)):
-        # The first line says what is wrong. Those below it quote the response, and may cut an API key in two.
-        return f"the response is not valid HTTP: {error.message.strip().partition(chr(10))[0].rstrip(' :')}"
+        # What is quoted of the response may be half an API key, so that only the words before it are shown.
+        words = re.split(r"\n|: b['\"]", error.message.strip())[0]
+        return f"the response is not valid HTTP: {words.rstrip(' :')}"
     return str(error)
 
 

@@ -98,19 +98,15 @@ async def test_a_disconnect_before_reading_is_not_retried() -> None:
     [
         b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: y",
         b"\x00\x01\x02garbage",
         b"SSH-2.0-OpenSSH_9.0\r\n",
         b"HTTP/9.9 999999 what\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nno colon here " + KEY.encode() + b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nX-Bad\x00: " + KEY.encode() + b"\r\n\r\n",
         b"HTTP/1.1 2oo OK " + KEY.encode() + b"\r\n\r\n",
         KEY.encode() + b"\r\n\r\n",
         b"HTTP/1.1 100 Continue\r\n\r\n",
     ],
-    ids=["no body", "no chunk", "bad length", "head cut", "garbage", "ssh", "version", "bad header with key",
-         "bad name with key", "bad line with key", "key alone", "only 100"],
+    ids=["no body", "no chunk", "head cut", "garbage", "ssh", "version", "bad line with key", "key alone", "only 100"],
 )  # fmt: skip
 async def test_an_unreadable_response_counts_as_sent(response: bytes) -> None:
     """Any nonsense from the server is one `TransportError` that says "sent", without the API key."""
