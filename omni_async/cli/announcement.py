@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import TYPE_CHECKING
 
 from omni_async import JobStatus
@@ -79,7 +78,7 @@ class Announcement:
 
     def _cost(self, totals: LedgerTotals) -> str:
         completed = totals.by_status.get(JobStatus.COMPLETED, 0)
-        is_priced = completed and totals.cost > 0 and isfinite(totals.cost)
+        is_priced = completed and totals.cost > 0
         return format_estimated_usd(self.submits * (totals.cost / completed if is_priced else _DEFAULT_COST))
 
 

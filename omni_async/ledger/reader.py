@@ -9,6 +9,7 @@ import json
 import os
 import sqlite3
 from contextlib import contextmanager
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -90,6 +91,8 @@ class LedgerReader:
                 "SELECT total(submits), total(ambiguous_submits), total(ambiguous_submits + (task_id IS NOT NULL) > 1),"
                 " total(cost) + total(previous_cost), total(credits) FROM jobs"
             ).fetchone()
+            if not all(map(isfinite, (submits, ambiguous, cost, credit))):
+                raise ValueError("a sum over its jobs is not finite")
         return LedgerTotals(
             jobs=sum(by_status.values()),
             by_status={status: by_status[status] for status in JobStatus if status in by_status},

@@ -6,7 +6,9 @@ Used by the SQL statements of this package. It imports no database, so that anot
 from __future__ import annotations
 
 import json
+from collections.abc import Callable  # noqa: TC003 - of the table below
 from dataclasses import asdict
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from ..jobs.clip_paths import encodable
@@ -75,14 +77,70 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
 def from_row(row: Sequence[Any], folder: str = "") -> JobRecord:
     """Return the record of a row: the values of `COLUMNS`, then the request. `folder` is put before the file names.
 
-    Raise `ValueError` for a row that no ledger has written.
+    Raise `ValueError` for a row that no client has written: values of other types, or numbers that are not finite.
     """
     facts = dict(zip((*COLUMNS, "request"), row, strict=True))
+    for name, is_valid in _IS_VALID.items():
+        if not is_valid(facts[name]):
+            raise ValueError(f"a job has the {name} {str(facts[name])[:40]!r}")
     facts["status"] = JobStatus(facts["status"])
     for name in ("paths", "previous_task_ids", "sent_references"):
-        facts[name] = tuple(json.loads(facts[name] or "[]"))
+        facts[name] = _parse_names(facts[name])
     if folder:
         facts["paths"] = tuple(folder + encodable(name) for name in facts["paths"])
     partial_download = facts["partial_download"]
-    facts["partial_download"] = PartialDownload(**json.loads(partial_download)) if partial_download else None
+    facts["partial_download"] = _parse_partial_download(partial_download) if partial_download else None
     return JobRecord(**facts)
+
+
+def _parse_names(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ()
+    names = json.loads(text)
+    if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ValueError(f"{text[:40]!r} is not a list of names")
+    return tuple(names)
+
+
+def _parse_partial_download(text: str) -> PartialDownload:
+    fields = json.loads(text)
+    try:
+        found = PartialDownload(**fields)
+    except TypeError:  # not an object, or one with other fields
+        raise ValueError(f"{text[:40]!r} is not a partial download") from None
+    is_valid = all(_is_count(number) for number in (found.index, found.offset, found.total or 0))
+    if not (is_valid and isinstance(found.validator, str) and isinstance(found.etag, str)):
+        raise ValueError(f"{text[:40]!r} is not a partial download")
+    return found
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and isfinite(value)
+
+
+def _is_number_or_none(value: object) -> bool:
+    return value is None or _is_number(value)
+
+
+# What each column holds. SQLite stores any type in any column, and a ledger may come from somebody else.
+_IS_VALID: dict[str, Callable[[object], bool]] = {
+    **dict.fromkeys(("key", "idempotency_key", "status", "error", "request"), _is_text),
+    **dict.fromkeys(("parent", "parent_task_id", "task_id", "webhook"), _is_text_or_none),
+    **dict.fromkeys(("paths", "previous_task_ids", "sent_references", "partial_download"), _is_text_or_none),
+    **dict.fromkeys(("submits", "ambiguous_submits"), _is_count),
+    **dict.fromkeys(("created_at", "previous_cost"), _is_number),
+    **dict.fromkeys(("submitted_at", "accepted_at", "finished_at"), _is_number_or_none),
+    **dict.fromkeys(("server_seconds", "cost", "credits"), _is_number_or_none),
+}
