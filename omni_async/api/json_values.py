@@ -34,7 +34,7 @@ def as_number(value: object) -> float | None:
         number = float(value)
     except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
+    return number + 0.0 if math.isfinite(number) else None  # -0.0 becomes 0.0
 
 
 def as_bool(value: object) -> bool:
@@ -54,4 +54,5 @@ def as_timestamp(value: object) -> float | None:
     if number is None or number <= 0:
         return None
     # 1e11 is the year 5138 in seconds and March 1973 in milliseconds: no API task is from either.
-    return number / 1000 if number > 1e11 else number
+    seconds = number / 1000 if number > 1e11 else number
+    return seconds if seconds <= 1e11 else None

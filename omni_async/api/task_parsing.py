@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ..models.amounts import CREDITS_PER_USD, plausible_credits, plausible_seconds, plausible_usd
 from ..models.responses import Task, TaskState, Video
 from .json_values import as_number, as_percent, as_text, as_timestamp
 from .parsing import TASK_ID, complete_object, objects_in, reports_error
@@ -42,6 +43,7 @@ _FAILED = frozenset(
         "terminated",
     ]
 )
+_SHOWN = 40  # characters of an amount that cannot be true, in a warning
 _STATUS_FIELDS = ("status", "task_status", "state")
 
 
@@ -122,10 +124,10 @@ def _build_task(
     videos: tuple[Video, ...],
     redact: Callable[[str], str],
 ) -> Task:
-    credits_cost = as_number(inner.get("credits_cost"))
-    cost = as_number(inner.get("cost"))
+    credits_cost = plausible_credits(as_number(inner.get("credits_cost")))
+    cost = plausible_usd(as_number(inner.get("cost")))
     if cost is None and credits_cost is not None:
-        cost = credits_cost / 10  # ten credits are one USD
+        cost = credits_cost / CREDITS_PER_USD
     has_result = state is TaskState.RUNNING or (state is TaskState.DONE and bool(videos))
     message, code, error_type = "", "", ""
     if not has_result:
@@ -137,15 +139,28 @@ def _build_task(
         progress=as_percent(inner.get("progress")),
         created=as_timestamp(inner.get("created")),
         completed=as_timestamp(inner.get("completed")),
-        estimated_time=as_number(inner.get("estimated_time")),
-        actual_time=as_number(inner.get("actual_time")),
+        estimated_time=plausible_seconds(as_number(inner.get("estimated_time"))),
+        actual_time=plausible_seconds(as_number(inner.get("actual_time"))),
         cost=cost,
         credits_cost=credits_cost,
+        ignored_figures=_ignored_amounts(inner, redact),
         videos=videos,
         error=message,
         error_code=code,
         error_type=error_type,
     )
+
+
+def _ignored_amounts(inner: Mapping[str, Any], redact: Callable[[str], str]) -> str:
+    """Return the amounts that cannot be true, as they were sent: "cost: -1"."""
+    readers = {"cost": plausible_usd, "credits_cost": plausible_credits}
+    given = {name: inner.get(name) for name in readers}
+    wrong = [
+        f"{name}: {redact(str(value)[:_SHOWN])}"
+        for name, value in given.items()
+        if value not in (None, "") and readers[name](as_number(value)) is None
+    ]
+    return ", ".join(wrong)
 
 
 def _word(status: str) -> str:

@@ -9,8 +9,9 @@ def format_count(number: int, singular: str, plural: str = "") -> str:
 
 
 def format_usd(usd: float) -> str:
-    """Return "$1,234.50"; an amount below a cent keeps four decimals."""
-    return f"${usd:,.2f}" if usd >= 0.01 or not usd else f"${usd:.4f}"
+    """Return "$1,234.50", or "-$3.20"; an amount below a cent keeps four decimals."""
+    sign, amount = "-" if usd < 0 else "", abs(usd)
+    return f"{sign}${amount:,.2f}" if amount >= 0.01 or not amount else f"{sign}${amount:.4f}"
 
 
 def format_estimated_usd(usd: float) -> str:

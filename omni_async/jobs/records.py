@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
+from ..models.amounts import plausible_usd
 from ..models.catalog import DEFAULT_MODEL
 from .lifecycle import JobStatus
 
@@ -90,7 +91,7 @@ class JobRecord:
     @property
     def total_cost(self) -> float:
         """What the job has cost so far in USD, earlier submits included, as far as the server has reported it."""
-        return self.previous_cost + (self.cost or 0.0)
+        return (plausible_usd(self.previous_cost) or 0.0) + (plausible_usd(self.cost) or 0.0)
 
     @property
     def possibly_paid_twice(self) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import CostLimitReached
+from ..models.amounts import plausible_usd
 from .lifecycle import JobStatus
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Spending:
     @classmethod
     def of(cls, record: JobRecord) -> Spending:
         """Return what one job adds to the sums."""
-        is_unpriced = record.cost is None and may_be_billed(record.status, record.task_id)
+        is_unpriced = plausible_usd(record.cost) is None and may_be_billed(record.status, record.task_id)
         return cls(record.total_cost, int(record.total_cost > 0), int(is_unpriced))
 
     def __add__(self, other: Spending) -> Spending:

@@ -17,7 +17,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.statistics import LedgerTotals
 from ..jobs.store import OUTPUT_DIR
 from . import rows
-from .row_format import from_row
+from .row_format import PLAUSIBLE, from_row
 from .schema import SELECT, cannot_open, open_to_read
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class LedgerReader:
             by_status = dict(self._db.execute("SELECT status, count(*) FROM jobs GROUP BY status ORDER BY status"))
             submits, ambiguous, paid_twice, cost, credit = self._db.execute(
                 "SELECT total(submits), total(ambiguous_submits), total(ambiguous_submits + (task_id IS NOT NULL) > 1),"
-                " total(cost) + total(previous_cost), total(credits) FROM jobs"
+                f" total({PLAUSIBLE['cost']}) + total({PLAUSIBLE['previous_cost']}), total({PLAUSIBLE['credits']})"
+                " FROM jobs"
             ).fetchone()
             if not all(map(isfinite, (submits, ambiguous, cost, credit))):
                 raise ValueError("a sum over its jobs is not finite")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ..jobs.clip_paths import encodable
 from ..jobs.lifecycle import JobStatus
 from ..jobs.records import JobRecord, PartialDownload
+from ..models.amounts import CREDITS_PER_USD, MAX_USD, plausible_credits, plausible_seconds, plausible_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,13 @@ COLUMNS = (
     "sent_references",
     "webhook",
 )
+
+
+# The same for sums in SQL: only amounts that can be true count.
+PLAUSIBLE = {
+    name: f"CASE WHEN typeof({name}) IN ('real', 'integer') AND {name} BETWEEN 0 AND {limit} THEN {name} END"
+    for name, limit in (("cost", MAX_USD), ("previous_cost", MAX_USD), ("credits", MAX_USD * CREDITS_PER_USD))
+}
 
 
 def to_row(record: JobRecord) -> tuple[Any, ...]:
@@ -88,6 +96,10 @@ def from_row(row: Sequence[Any], folder: str = "") -> JobRecord:
         facts[name] = _parse_names(facts[name])
     if folder:
         facts["paths"] = tuple(folder + encodable(name) for name in facts["paths"])
+    # A ledger of an older version may hold figures that cannot be true: they were taken over as the server sent them.
+    facts["cost"], facts["credits"] = plausible_usd(facts["cost"]), plausible_credits(facts["credits"])
+    facts["previous_cost"] = plausible_usd(facts["previous_cost"]) or 0.0
+    facts["server_seconds"] = plausible_seconds(facts["server_seconds"])
     partial_download = facts["partial_download"]
     facts["partial_download"] = _parse_partial_download(partial_download) if partial_download else None
     return JobRecord(**facts)

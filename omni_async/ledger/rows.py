@@ -12,7 +12,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.spending import Spending, may_be_billed
 from ..jobs.store import RecordPage, merge_accepted
 from ..models.reference_files import UPLOAD_LIFETIME, Upload
-from .row_format import COLUMNS, from_row, to_row
+from .row_format import COLUMNS, PLAUSIBLE, from_row, to_row
 from .schema import SELECT, SELECT_WITH_ID, UNFINISHED
 
 if TYPE_CHECKING:
@@ -121,9 +121,12 @@ def get_fact(db: sqlite3.Connection, name: str) -> str | None:
 def spending(db: sqlite3.Connection) -> Spending:
     """Return what all jobs have cost so far."""
     total = Spending()
+    cost, previous = PLAUSIBLE["cost"], PLAUSIBLE["previous_cost"]
     for status, task_id, is_unpriced, jobs, paid, priced in db.execute(
-        "SELECT status, max(task_id), cost IS NULL, count(*), total(cost) + total(previous_cost),"
-        " total(ifnull(cost, 0) + previous_cost > 0) FROM jobs GROUP BY status, task_id IS NULL, cost IS NULL"
+        f"SELECT status, max(task_id), cost IS NULL, count(*), total(cost) + total(previous_cost),"
+        f" total(ifnull(cost, 0) + ifnull(previous_cost, 0) > 0)"
+        f" FROM (SELECT status, task_id, {cost} AS cost, {previous} AS previous_cost FROM jobs)"
+        f" GROUP BY status, task_id IS NULL, cost IS NULL"
     ):
         unpriced = jobs if is_unpriced and may_be_billed(JobStatus(status), task_id) else 0
         total += Spending(paid, int(priced), unpriced)

@@ -32,7 +32,8 @@ class Task:
     - ``created``, ``completed``: unix seconds.
     - ``estimated_time``, ``actual_time``: how long the server expects the task to take, and how long it took, in
       seconds.
-    - ``cost``: USD; ``credits_cost``: credits, ten to a USD.
+    - ``cost``: USD; ``credits_cost``: credits, ten to a USD. Figures that cannot be true (negative, not finite, beyond
+      any price) count as left out; ``ignored_figures`` quotes them.
     - ``videos``: the finished videos.
     - ``error``, ``error_code``, ``error_type``: the fields of the server's error object, of a failed task.
     """
@@ -47,6 +48,7 @@ class Task:
     actual_time: float | None = None
     cost: float | None = None
     credits_cost: float | None = None
+    ignored_figures: str = ""
     videos: tuple[Video, ...] = ()
     error: str = ""
     error_code: str = ""

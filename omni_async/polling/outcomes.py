@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import JobFailed, JobTimedOut, OmniError
 from ..jobs.lifecycle import JobStatus
+from ..jobs.notices import Notices
+from ..logs import get_logger
 from .tracked_job import resume_hint
 
 if TYPE_CHECKING:
@@ -16,9 +18,13 @@ if TYPE_CHECKING:
 
     from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
+    from ..models.responses import Task
     from .planner import CheckPlanner
     from .tracked_job import TrackedJob
     from .webhook_reliability import WebhookReliability
+
+
+_log = get_logger(__name__)
 
 
 class OutcomeRecorder:
@@ -42,11 +48,13 @@ class OutcomeRecorder:
         self._reliability = reliability
         self._on_finished = on_finished
         self._on_slot_freed = on_slot_freed
+        self._notices = Notices()
 
     def record_finished(self, tracked: TrackedJob, now: float) -> None:
         """Record that the last check showed the task finished, and pass the job on to be downloaded."""
         job, task, history = tracked.job, tracked.job.task, tracked.history
         assert task is not None
+        self._report_ignored_figures(job, task)
         seconds = self._planner.observe_finished(history, task, now)
         ended_at = None if seconds is None else min(max(history.started + seconds, history.last_check), now)
         self._on_slot_freed(ended_at)
@@ -67,6 +75,7 @@ class OutcomeRecorder:
         job, task = tracked.job, tracked.job.task
         assert task is not None
         self._on_slot_freed(None)
+        self._report_ignored_figures(job, task)
         self._record_webhook_result(tracked, now)
         details = ": ".join(dict.fromkeys(part for part in (task.error_code, task.error) if part))
         said = f" ({task.status})" if task.status else ""
@@ -94,6 +103,19 @@ class OutcomeRecorder:
         if job.status is JobStatus.RUNNING:
             self._on_slot_freed(None)
         self._registry.fail_unexpectedly(job, error, "followed")
+
+    def _report_ignored_figures(self, job: JobState, task: Task) -> None:
+        number = self._notices.count("figures") if task.ignored_figures else 0
+        if number == 1:
+            _log.warning(
+                "job %r (task %s): the server reports %s, which cannot be true and is ignored: the job counts as not "
+                "priced. Check the account's usage for what it was charged",
+                job.key,
+                job.task_id,
+                task.ignored_figures,
+            )
+        elif number:
+            _log.warning("%d jobs so far with amounts that cannot be true, all ignored", number)
 
     def _record_webhook_result(self, tracked: TrackedJob, now: float) -> None:
         calls = tracked.webhook_calls
