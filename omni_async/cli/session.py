@@ -102,7 +102,7 @@ async def _private_sandbox() -> AsyncIterator[SandboxProcess]:
         try:
             process = await stack.enter_async_context(SandboxProcess(foreign_parents=True))
         except (RuntimeError, OSError) as error:
-            raise UsageError(f"the sandbox could not be started: {error}") from None
+            raise UsageError(*f"the sandbox could not be started: {error}".splitlines()) from None
         yield process
 
 

@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import Field, fields
-from typing import Any
+from typing import Any, NoReturn
 
+from ..plain_text import one_line
 from .faults import FAULTS
 from .server import Sandbox
 from .settings import CHOICES, SandboxSettings
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         on_ready = _print_json if child else _print_addresses
         asyncio.run(serve(settings, on_ready=on_ready, until_eof=bool(child)))
     except (OSError, ModuleNotFoundError) as error:
-        print(f"omni-async sandbox: {error}", file=sys.stderr)  # noqa: T201
+        print(f"omni-async sandbox: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
@@ -71,8 +72,15 @@ def fault_table() -> str:
     return "\n".join(f"{each.name:<{width}}  {'/'.join(each.kinds):<12}  {each.effect}" for each in FAULTS.values())
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes arguments in its messages as one harmless line."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message))
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="omni-async sandbox", description="Serve the API on this machine, with real clips, until Ctrl-C."
     )
     parser.add_argument("--child", help=argparse.SUPPRESS)
