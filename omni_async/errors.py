@@ -150,9 +150,9 @@ class TransportError(OmniError):
     ``sent`` is False only if it is certain that no byte of the request left this machine. ``permanent`` is True if
     waiting cannot help. For a request to the API: no response has arrived yet, and the user must fix the cause (an
     untrusted certificate, a proxy that refuses). For a clip, also: its link can never be fetched (another scheme than
-    http, no valid host or port, control characters, a circle of redirects, a redirect from https to http). Then
-    ``sent`` is False too, for nothing was sent to where the clip should be. ``responded`` is True if a response began
-    to arrive and is not readable as HTTP: the same request would get the same again.
+    http, no valid host or port, control characters, a circle of redirects, a redirect from https to http, an address
+    that is not public). Then ``sent`` is False too, for nothing was sent to where the clip should be. ``responded`` is
+    True if a response began to arrive and is not readable as HTTP: the same request would get the same again.
     """
 
     def __init__(self, text: str, *, sent: bool = True, permanent: bool = False, responded: bool = False) -> None:

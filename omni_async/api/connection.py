@@ -12,6 +12,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from yarl import URL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -65,9 +67,15 @@ class Connection:
       proxies of the environment.
     - ``trust_env``: whether to use the proxies that the environment names in ``HTTPS_PROXY``, ``HTTP_PROXY`` and
       ``ALL_PROXY``, except for the hosts in ``NO_PROXY``: names with their subdomains, addresses, networks such as
-      ``10.0.0.0/8``, each also with a port, or ``*``. True by default; it does not matter if ``proxy`` is set.
+      ``10.0.0.0/8``, each also with a port, or ``*``. A server on this machine is always asked directly. True by
+      default; it does not matter if ``proxy`` is set.
     - ``allow_insecure``: whether ``base_url`` may be plain http on another machine. Anyone on the network path can then
       read the API key. False by default: plain http is accepted for this machine only.
+    - ``allow_private_links``: whether a link to a clip, and a redirect of one, may lead to this machine, or to a
+      private, link-local or otherwise not public address, although the API is at none like it. False by default, so
+      that no server can use the client to reach into your network. Names are checked with the addresses that they
+      have when the connection is opened. Through a proxy, which looks names up itself, only addresses are checked.
+      On the command line, ``--allow-private-links``.
 
     An untrusted certificate, or a proxy that refuses, stops all submits immediately with the reason, unless the server
     has answered before: then it is retried like an outage. No secret is shown in the repr, nor in any error.
@@ -81,6 +89,7 @@ class Connection:
     proxy: str | None = None
     trust_env: bool = True
     allow_insecure: bool = False
+    allow_private_links: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "headers", MappingProxyType(_validate_headers(self.headers)))
@@ -90,7 +99,7 @@ class Connection:
             _validate_header_value("response_version", self.response_version)
         if self.proxy is not None:
             object.__setattr__(self, "proxy", validate_proxy(self.proxy, "Connection(proxy=...)"))
-        for name in ("trust_env", "allow_insecure"):
+        for name in ("trust_env", "allow_insecure", "allow_private_links"):
             if getattr(self, name) not in {True, False}:
                 raise ValueError(f"Connection({name}={getattr(self, name)!r}): {name} must be True or False")
 
@@ -101,6 +110,7 @@ class Connection:
         shown += [f"response_version={self.response_version!r}"] if self.response_version else []
         shown += [] if self.trust_env else ["trust_env=False"]
         shown += ["allow_insecure=True"] if self.allow_insecure else []
+        shown += ["allow_private_links=True"] if self.allow_private_links else []
         return f"Connection({', '.join(shown)})"
 
     def extra_headers(self) -> dict[str, str]:
@@ -116,13 +126,12 @@ def validate_proxy(url: str, setting: str) -> str:
     cannot be used.
     """
     full_url = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(full_url)
-        is_valid = bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        is_valid = False
-    if not is_valid:
-        raise ValueError(f"{setting}: not the URL of a proxy, such as http://user:password@proxy.example:3128")
+    if not _is_url(full_url):
+        raise ValueError(
+            f"{setting}: not the URL of a proxy, such as http://user:password@proxy.example:3128; in user and "
+            "password, write each of / ? # @ and white space percent-encoded"
+        )
+    parts = urlsplit(full_url)
     if parts.scheme not in {"http", "https"}:
         shown = without_password(full_url)
         remedy = "Put an HTTP proxy in front of it, for example privoxy or gost" if "socks" in parts.scheme else ""
@@ -131,10 +140,24 @@ def validate_proxy(url: str, setting: str) -> str:
     return full_url
 
 
+def _is_url(url: str) -> bool:
+    """Return whether a URL has a host, and can be used as it is."""
+    try:
+        parts = urlsplit(url)
+        full = URL(url)
+        # An "@" behind the host belongs to a password with a "/" in it. The host would be the user then.
+        is_cut = "@" in f"{parts.path}{parts.query}{parts.fragment}"
+        f"{full.user}{full.password}".encode("latin-1")  # as aiohttp sends them
+        is_one_line = re.search(r"[\x00-\x20\x7f]", url) is None
+        return bool(parts.hostname and full.host) and parts.port != 0 and is_one_line and not is_cut
+    except ValueError:
+        return False
+
+
 def without_password(url: str) -> str:
-    """Return a URL without user, password and path."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    """Return a URL without user, password and path. Whatever stands in front of the last "@" may be a password."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split(r'[/?#]', rest.rpartition('@')[2])[0]}"
 
 
 def _validate_headers(headers: Mapping[str, str]) -> dict[str, str]:

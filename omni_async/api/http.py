@@ -1,7 +1,8 @@
 """`HttpTransport`: the `Transport` port over aiohttp. It is the only module of the library that sends HTTP requests.
 
-The API key is sent to the API's own origin only. A server may quote the key in a body, in a header, or in a line that
-is not HTTP. So the key is removed from every error, and every response brings along what removes it from its text.
+The API key is sent to the API's own origin only, and in a chain of redirects not after it has left that origin. A
+server may quote the key in a body, in a header, or in a line that is not HTTP. So the key is removed from every error,
+and every response brings along what removes it from its text.
 """
 
 from __future__ import annotations
@@ -20,9 +21,12 @@ from yarl import URL
 
 from ..errors import TransportError
 from ..exhaustion import is_out_of_resources, retry_while_out_of_resources
+from ..logs import get_logger
 from ..models.reference_files import HEADER_BYTES, image_media_type
+from ..plain_text import one_line
 from .connection import Connection
 from .json_bodies import whole_object
+from .link_guard import LinkGuard, open_socket
 from .parsing import Response
 from .proxies import ProxyResolver
 from .reading import MAX_RESPONSE_BYTES, RawResponse, TooLarge, begins_like_http, read_response, unpack
@@ -31,12 +35,14 @@ from .redaction import Redactor, Secret
 from .redirects import RedirectChain
 from .stream_decoding import StreamDecoder
 from .transport_errors import NETWORK_ERRORS, ErrorTranslator
-from .urls import parse_link
+from .urls import Link, host_of, parse_link
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
     from pathlib import Path
     from types import SimpleNamespace
+
+_log = get_logger(__name__)
 
 
 class SendWithheldError(aiohttp.ClientError):
@@ -110,7 +116,9 @@ class HttpTransport:
         self._redact = Redactor(self._api_key)
         self._timeouts = timeouts or Timeouts()
         self._connection = connection or Connection()
-        self._proxies = ProxyResolver(self._connection)
+        self._proxies = ProxyResolver(self._connection, self._redact)
+        self._guard = LinkGuard(self._base_url.raw_host or "", allow_private=self._connection.allow_private_links)
+        self._has_warned = False
         self._session: aiohttp.ClientSession | None = None
         self._errors = ErrorTranslator(self._proxies, self._redact)
 
@@ -123,7 +131,11 @@ class HttpTransport:
         trace.on_request_chunk_sent.append(_track_sending)
         return aiohttp.ClientSession(
             connector=RecordingConnector(
-                limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS, ttl_dns_cache=60, ssl=self._connection.ssl or True
+                limit=0,
+                keepalive_timeout=_KEEP_ALIVE_SECONDS,
+                ttl_dns_cache=60,
+                ssl=self._connection.ssl or True,
+                socket_factory=open_socket,
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": "omni-async"},
@@ -179,7 +191,7 @@ class HttpTransport:
 
     @asynccontextmanager
     async def stream(self, url: str, headers: Mapping[str, str]) -> AsyncIterator[HttpStreamingResponse]:
-        """GET bytes from any http(s) URL, following redirects, but never from https to http."""
+        """GET bytes from an http(s) URL, following redirects, but never from https to http or to a private address."""
         failure: TransportError | None = None
         try:
             response = await retry_while_out_of_resources(lambda: self._get_following_redirects(url, dict(headers)))
@@ -193,18 +205,12 @@ class HttpTransport:
             response.close()
 
     async def _get_following_redirects(self, url: str, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        chain = RedirectChain(parse_link(url), may_have_cookies=lambda link: not self._is_own_origin(link.url))
+        chain = RedirectChain(parse_link(url), self._base_url.origin())
+        self._warn_of_plain_http(chain.link)
         while True:
             target = chain.link.url
-            own = self._api_headers() if self._is_own_origin(target) else {}
-            response = await self._client_session.get(
-                target,
-                headers=headers | chain.next_headers() | own,
-                timeout=_client_timeout(None, self._timeouts.connect, self._timeouts.idle),
-                allow_redirects=False,
-                auto_decompress=False,  # `StreamDecoder` does it: aiohttp loses a clip that is not what its label says
-                proxy=self._proxies.proxy_for(target),
-            )
+            more_headers = chain.next_headers() | (self._api_headers() if chain.may_have_key else {})
+            response = await self._get_link(target, headers | more_headers)
             try:
                 self._proxies.raise_if_refused(target, response.status, _headers(response), None)
                 if not chain.follows(response):
@@ -213,6 +219,29 @@ class HttpTransport:
                 response.close()
                 raise
             response.close()
+
+    async def _get_link(self, target: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        proxy = self._proxies.proxy_for(target)
+        with self._errors.refusals_by_proxy(target):
+            return await self._guard.send(
+                target,
+                lambda: self._client_session.get(
+                    target,
+                    headers=headers,
+                    timeout=_client_timeout(None, self._timeouts.connect, self._timeouts.idle),
+                    allow_redirects=False,
+                    auto_decompress=False,  # `StreamDecoder` does it: aiohttp loses clips with a wrong label
+                    proxy=proxy,
+                ),
+                is_proxied=proxy is not None,
+            )
+
+    def _warn_of_plain_http(self, link: Link) -> None:
+        """Warn once if the API is asked over https and names a clip over http."""
+        if link.scheme == "http" and self._base_url.scheme == "https" and not self._has_warned:
+            self._has_warned = True
+            text = "a link to a clip at %s is plain http: anyone on the network path can read the clip, or replace it"
+            _log.warning(text, one_line(host_of(link), limit=100))
 
     async def _request(
         self,
@@ -233,20 +262,21 @@ class HttpTransport:
         # headers of the request with the API key.
         with recorded() as recording:
             try:
-                async with self._client_session.request(
-                    method,
-                    target,
-                    # aiohttp writes bytes in one piece, and a file in chunks. A local video makes a body of 27 MiB.
-                    data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,
-                    headers={**(headers or {}), "Accept-Encoding": "gzip, deflate", **self._api_headers()},
-                    timeout=_client_timeout(timeout, self._timeouts.connect),
-                    allow_redirects=False,
-                    auto_decompress=False,  # `unpack` does it: aiohttp drops a body that is not what its label says
-                    proxy=self._proxies.proxy_for(target),
-                    trace_request_ctx=tracker,
-                ) as response:
-                    content, problem = await _read_body(response)
-                    raw = RawResponse(response.status, _headers(response), content, is_complete=not problem)
+                with self._errors.refusals_by_proxy(target):
+                    async with self._client_session.request(
+                        method,
+                        target,
+                        # aiohttp writes bytes in one piece, and a file in chunks. A local video makes a body of 27 MiB.
+                        data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,
+                        headers={**(headers or {}), "Accept-Encoding": "gzip, deflate", **self._api_headers()},
+                        timeout=_client_timeout(timeout, self._timeouts.connect),
+                        allow_redirects=False,
+                        auto_decompress=False,  # `unpack` does it: aiohttp drops a body that is not what its label says
+                        proxy=self._proxies.proxy_for(target),
+                        trace_request_ctx=tracker,
+                    ) as response:
+                        content, problem = await _read_body(response)
+                        raw = RawResponse(response.status, _headers(response), content, is_complete=not problem)
                 return self._build_response(target, raw, problem)
             except NETWORK_ERRORS as error:
                 if not tracker.is_sent and is_out_of_resources(error):
@@ -274,10 +304,6 @@ class HttpTransport:
     def _url_for(self, path: str, last: str = "") -> URL:
         """Return the URL of an endpoint. `last` is added percent-encoded as one path segment."""
         return URL(f"{self._base_url}{path}{quote(last, safe='')}", encoded=True)
-
-    def _is_own_origin(self, target: URL) -> bool:
-        """Return whether a URL is on the API's own origin, which gets the API key and the extra headers."""
-        return target.origin() == self._base_url.origin()
 
     def _api_headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._api_key.reveal()}", **self._connection.extra_headers()}

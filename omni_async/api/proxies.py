@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.request import getproxies, getproxies_environment, proxy_bypass
 
+from yarl import URL
+
+from .addresses import is_this_machine
 from .connection import Connection, validate_proxy, without_password
 from .no_proxy import is_excepted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from yarl import URL
+    from .redaction import Redactor
 
 
 # The codes with which Squid says that it has not passed a request on: because it may not, or because it could not reach
@@ -36,13 +40,18 @@ class ProxyRefused(ValueError):
 class ProxyResolver:
     """The proxy of `Connection.proxy`, or else the one that the environment names for a host.
 
+    The proxies of the environment are for other machines: a server on this one is always asked directly, so that the
+    API key stays here.
+
     The environment is read once for each host. aiohttp's own `trust_env` would read it for each request, in a thread,
     and would send what it finds in ~/.netrc.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, redact: Redactor) -> None:
         self._connection = connection
+        self._redact = redact
         self._cache: dict[tuple[str, str, int], str | None] = {}
+        self._hide_password(connection.proxy)
 
     def proxy_for(self, target: URL) -> str | None:
         """Return the URL of the proxy for a request; None if it connects directly.
@@ -57,7 +66,15 @@ class ProxyResolver:
                 self._cache[origin] = _proxy_from_environment(*origin)
             except ValueError as error:
                 raise ProxyRefused(str(error)) from None
+            self._hide_password(self._cache[origin])
         return self._cache[origin]
+
+    def _hide_password(self, proxy: str | None) -> None:
+        """Let no text show the password of a proxy, which may quote it in its responses."""
+        url = URL(proxy or "")
+        if url.password:
+            self._redact.add(url.password)
+            self._redact.add(b64encode(f"{url.user or ''}:{url.password}".encode("latin-1")).decode())
 
     def raise_if_refused(self, target: URL, status: int, headers: Mapping[str, str], body: bytes | None) -> None:
         """Raise `ProxyRefused` if a response comes from the proxy, which has not passed the request on.
@@ -93,7 +110,7 @@ class ProxyResolver:
 
 def _proxy_from_environment(scheme: str, host: str, port: int) -> str | None:
     variables = getproxies_environment()
-    if is_excepted(variables.get("no", ""), host, port):
+    if is_this_machine(host) or is_excepted(variables.get("no", ""), host, port):
         return None
     if not variables and proxy_bypass(host):  # the exceptions in the settings of macOS or Windows
         return None

@@ -1,4 +1,4 @@
-"""The API key as a secret, and its removal from text that is shown or stored.
+"""The API key as a secret, and its removal and that of other secrets from text that is shown or stored.
 
 Only text is redacted: messages of errors, log lines, what goes into events and into the ledger. What is parsed, and
 what is sent, is never changed: a key may be a word that a response needs.
@@ -38,16 +38,20 @@ class Secret:
 
 
 class Redactor:
-    """Replaces an API key in text by ``***``, also where it is written with the escapes of JSON, URLs or HTML."""
+    """Replaces secrets in text by ``***``, also where they are written with the escapes of JSON, URLs or HTML.
+
+    It begins with the API key. The passwords of proxies are added when they become known.
+    """
 
     __slots__ = ("_pattern",)
 
     def __init__(self, key: Secret) -> None:
-        text = key.reveal()
-        pattern = "".join(_spellings(character) for character in text)
-        if len(text) < _MIN_DISTINCT:
-            pattern = rf"(?<![\w-]){pattern}(?![\w-])"
-        self._pattern = re.compile(pattern)
+        self._pattern = re.compile(_pattern(key.reveal()))
+
+    def add(self, text: str) -> None:
+        """Replace this text from now on, too."""
+        if text and self._pattern.sub("", text):
+            self._pattern = re.compile(f"{self._pattern.pattern}|{_pattern(text)}")
 
     def __repr__(self) -> str:
         return "Redactor('***')"
@@ -56,7 +60,7 @@ class Redactor:
         raise TypeError("a Redactor cannot be pickled or copied: it holds the API key")
 
     def __call__(self, text: str) -> str:
-        """Return a text without the key."""
+        """Return a text without the secrets."""
         return self._pattern.sub("***", text)
 
 
@@ -80,6 +84,11 @@ def _redact_texts(value: Any, redact: Callable[[str], str], depth: int) -> Any:
 def unredacted(text: str) -> str:
     """Return a text as it is: there is no API key that it could show."""
     return text
+
+
+def _pattern(text: str) -> str:
+    pattern = "".join(_spellings(character) for character in text)
+    return rf"(?<![\w-]){pattern}(?![\w-])" if len(text) < _MIN_DISTINCT else pattern
 
 
 def _spellings(character: str) -> str:

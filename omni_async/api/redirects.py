@@ -9,9 +9,8 @@ from aiohttp import CookieJar
 from .urls import Link, LinkRefused, follow, host_of, without_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiohttp import ClientResponse
+    from yarl import URL
 
 _STATUSES = frozenset({301, 302, 303, 307, 308})
 _MAX_REDIRECTS = 10  # of one download; the limit that aiohttp and browsers use is 10 to 20
@@ -21,16 +20,25 @@ class RedirectChain:
     """Follows the redirects of one download, which begins at `link`.
 
     A host may set a cookie together with a redirect, and want it back. The cookies end with the chain: each download
-    has its own. `may_have_cookies` says whether a link may set and get any.
+    has its own. The origin of the API, `api_origin`, sets and gets none.
     """
 
-    def __init__(self, link: Link, may_have_cookies: Callable[[Link], bool]) -> None:
+    def __init__(self, link: Link, api_origin: URL) -> None:
         self.link: Link = link
-        self._may_have_cookies = may_have_cookies
+        self._api_origin = api_origin
+        self._has_left_api = not self._is_at_api()
         # "unsafe" means that a host that is an IP address may have cookies, too. No other host gets them.
         self._jar: CookieJar = CookieJar(unsafe=True, quote_cookie=False)
         self._as_sent: dict[tuple[str, str], str] = {}  # name and value of a cookie: how the server wrote the value
         self._seen: set[tuple[str, str]] = set()
+
+    @property
+    def may_have_key(self) -> bool:
+        """Whether the next request may have the API key: every link so far was on the API's own origin.
+
+        Another host in the chain chooses the rest of it, and must not choose a request that has the key.
+        """
+        return not self._has_left_api
 
     def next_headers(self) -> dict[str, str]:
         """Return the headers for the next request. Raise `LinkRefused` if the same request was already redirected."""
@@ -48,14 +56,18 @@ class RedirectChain:
         location = response.headers.get("Location") or response.headers.get("URI")
         if response.status not in _STATUSES or not location:
             return False
-        if self._may_have_cookies(self.link):
+        if not self._is_at_api():
             self._jar.update_cookies(response.cookies, self.link.url_without_query)
             self._as_sent |= {(name, each.value): each.coded_value for name, each in response.cookies.items()}
         self.link = follow(self.link, location)
+        self._has_left_api = self._has_left_api or not self._is_at_api()
         return True
 
+    def _is_at_api(self) -> bool:
+        return self.link.url.origin() == self._api_origin
+
     def _cookies(self) -> str:
-        if not self._may_have_cookies(self.link):
+        if self._is_at_api():
             return ""
         found = self._jar.filter_cookies(self.link.url_without_query)
         values = {name: self._as_sent.get((name, each.value), each.value) for name, each in found.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -18,6 +19,10 @@ from .reading import TooLarge
 from .urls import LinkRefused
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from yarl import URL
+
     from .redaction import Redactor
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (
@@ -45,10 +50,16 @@ class ErrorTranslator:
     def _shown(self, text: str) -> str:
         return one_line(self._redact(text))
 
+    @contextmanager
+    def refusals_by_proxy(self, target: URL) -> Iterator[None]:
+        """Raise `ProxyRefused` if a proxy opens no tunnel to `target`. aiohttp's own error names only the proxy."""
+        try:
+            yield
+        except aiohttp.ClientHttpProxyError as error:
+            raise self._proxies.refusal_error(target, error.status) from None
+
     def translate(self, error: BaseException, *, sent: bool) -> TransportError:
         """Return the error for one of `NETWORK_ERRORS`, without the headers of the request."""
-        if isinstance(error, aiohttp.ClientHttpProxyError):
-            error = self._proxies.refusal_error(error.request_info.real_url, error.status)
         if isinstance(error, (LinkRefused, aiohttp.InvalidURL)):
             return TransportError(self._shown(str(error)), sent=False, permanent=True)
         if isinstance(error, ProxyRefused):

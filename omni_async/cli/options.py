@@ -71,17 +71,30 @@ class ServerOptions:
             rich_help_panel=_SERVER,
         ),
     ] = False
+    allow_private_links: Annotated[
+        bool,
+        typer.Option(
+            "--allow-private-links",
+            metavar=FLAG,
+            help="Allow links to clips that lead into private networks.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = False
 
     def connection(self) -> Connection:
         """Return the connection settings. Raise `UsageError` for certificates that cannot be read."""
-        # The proxy settings of the environment are meant for the internet, not for a sandbox on this machine.
-        return Connection(ssl=self._ssl_context(), allow_insecure=self.allow_insecure, trust_env=not self.sandbox)
+        return Connection(
+            ssl=self._ssl_context(),
+            allow_insecure=self.allow_insecure,
+            allow_private_links=self.allow_private_links,
+        )
 
     def as_arguments(self) -> list[str]:
         """Return the command-line arguments that select the same server."""
         arguments = ["--base-url", self.base_url] if self.base_url else []
         arguments += ["--ca-file", str(self.ca_file)] if self.ca_file else []
         arguments += ["--allow-insecure"] if self.allow_insecure else []
+        arguments += ["--allow-private-links"] if self.allow_private_links else []
         return arguments + (["--sandbox"] if self.sandbox else [])
 
     def _ssl_context(self) -> ssl.SSLContext | None:

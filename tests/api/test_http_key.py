@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from omni_async import OmniClient, OmniError, Retry, TransportError
+from omni_async import Connection, OmniClient, OmniError, Retry, TransportError
+from omni_async.api.http import HttpTransport
 from omni_async.api.redaction import Secret
 from tests.support.http_servers import (
     KEY,
+    SHORT,
     TwoOrigins,
     all_text,
     closed_port,
@@ -50,15 +52,37 @@ async def test_only_the_api_origin_gets_the_key() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_each_redirect_decides_about_the_key(status: int) -> None:
-    """A redirect from the API to another host drops the API key; one back to the API adds it again."""
+async def test_no_key_is_sent_once_a_redirect_has_left_the_api(status: int) -> None:
+    """The API key goes along on redirects within the API, to no other host, and from there not back to the API."""
     async with two_origins() as (origins, transport):
-        assert await fetch(transport, f"{origins.api}/to/{status}?{origins.cdn}/clip") == b"clip"
-        assert origins.seen == {"api": [f"Bearer {KEY}"], "cdn": [None]}
-        assert (
-            await fetch(transport, f"{origins.cdn}/to/{status}?{origins.api}/to/{status}?{origins.cdn}/clip") == b"clip"
-        )
-        assert origins.seen["cdn"] == [None] * 3
+        api, cdn = f"{origins.api}/to/{status}", f"{origins.cdn}/to/{status}"
+        assert await fetch(transport, f"{api}?{api}?{origins.cdn}/clip") == b"clip"
+        assert origins.seen == {"api": [f"Bearer {KEY}"] * 2, "cdn": [None]}
+        assert await fetch(transport, f"{api}?{cdn}?{api}?{origins.api}/clip") == b"clip"
+        assert origins.seen == {"api": [*[f"Bearer {KEY}"] * 3, None, None], "cdn": [None] * 2}
+        assert await fetch(transport, f"{cdn}?{origins.api}/clip") == b"clip"
+        assert origins.seen["api"][5:] == [None]
+        assert await fetch(transport, f"{origins.api}/clip") == b"clip"
+        assert origins.seen["api"][6:] == [f"Bearer {KEY}"]
+
+
+async def test_extra_headers_go_where_the_key_goes() -> None:
+    """The extra headers of `Connection` are not sent back to the API either, once a redirect has left it."""
+    seen: list[tuple[str, str | None]] = []
+    targets: dict[str, str] = {}
+
+    async def handle(request: web.BaseRequest) -> web.Response:
+        seen.append((request.path, request.headers.get("X-Gateway")))
+        if target := targets.get(request.path):
+            return web.Response(status=302, headers={"Location": target})
+        return web.Response(body=b"clip")
+
+    async with web_server(handle) as api, web_server(handle) as cdn:
+        targets |= {"/one": "/two", "/two": f"{cdn}/three", "/three": f"{api}/four"}
+        transport = HttpTransport(api, KEY, timeouts=SHORT, connection=Connection(headers={"X-Gateway": "secret"}))
+        assert await fetch(transport, f"{api}/one") == b"clip"
+        await transport.aclose()
+    assert seen == [("/one", "secret"), ("/two", "secret"), ("/three", None), ("/four", None)]
 
 
 async def test_https_is_not_redirected_to_http(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

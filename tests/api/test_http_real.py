@@ -10,6 +10,7 @@ import pytest
 from aiohttp import ClientSession, web
 
 from omni_async import Connection, OmniClient, OmniError, Polling, Retry, TransportError
+from omni_async.api.http import HttpTransport
 from omni_async.sandbox import Sandbox
 from tests.support.proxies import certificate, free_port, tinyproxy
 
@@ -98,18 +99,26 @@ async def refused(sandbox: Sandbox, folder: Path, *, permanent: bool = True, **s
 # Proxies
 
 
-@pytest.mark.parametrize("how", ["setting", "environment"])
-async def test_http_goes_through_a_proxy(
-    plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
-) -> None:
-    """Submit, checks and download use a real proxy, named by a setting or by the environment."""
+async def test_http_goes_through_a_proxy(plain: Sandbox, tmp_path: Path) -> None:
+    """Submit, checks and download use a real proxy that a setting names."""
     async with tinyproxy(tmp_path) as proxy:
-        if how == "environment":
-            monkeypatch.setenv("http_proxy", proxy.url)
-        async with client_of(plain, tmp_path, **({"proxy": proxy.url} if how == "setting" else {})) as client:
+        async with client_of(plain, tmp_path, proxy=proxy.url) as client:
             assert (await client.submit("an apple")).is_file()
         assert "POST http://127.0.0.1" in proxy.read_log()
         assert f"GET {plain.cdn_url}/f/video/" in proxy.read_log()
+
+
+async def test_an_api_on_this_machine_is_asked_past_the_proxies_of_the_environment(
+    plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The proxy sees neither the API key nor a clip, whichever variable names it."""
+    async with tinyproxy(tmp_path) as proxy:
+        for name in ("http_proxy", "https_proxy", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+            monkeypatch.setenv(name.upper(), proxy.url)
+        async with client_of(plain, tmp_path) as client:
+            assert (await client.submit("an apple")).is_file()
+        assert "127.0.0.1:" not in "".join(line for line in proxy.read_log().splitlines() if "Request" in line)
 
 
 async def test_a_proxy_cannot_read_https(secure: Sandbox, own: tuple[str, str], tmp_path: Path) -> None:
@@ -162,20 +171,25 @@ async def test_a_proxy_that_is_down(
     assert str(error).startswith(f"no connection to the proxy 127.0.0.1:{port}: ")
 
 
-async def test_a_socks_proxy_of_the_environment_is_refused(
-    plain: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The error names variable, proxy and cure. `trust_env=False` and NO_PROXY connect directly."""
+async def test_a_socks_proxy_of_the_environment_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names variable, proxy and cure. `trust_env=False` and NO_PROXY do without the proxy."""
     monkeypatch.setenv("all_proxy", f"socks5://me:{PASSWORD}@127.0.0.1:1080")
-    error = await refused(plain, tmp_path)
-    assert "all_proxy: socks5://127.0.0.1:1080 is not an HTTP proxy" in str(error)
-    for cure in ("privoxy", "name 127.0.0.1 in NO_PROXY", "Connection(trust_env=False)"):
-        assert cure in str(error)
-    async with client_of(plain, tmp_path, trust_env=False) as client:
-        assert (await client.submit("an apple")).is_file()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    async with client_of(plain, tmp_path) as client:
-        assert (await client.balance()).unlimited
+
+    async def error_of(**settings: Any) -> str:
+        transport = HttpTransport("https://api.invalid", KEY, connection=Connection(**settings))
+        with pytest.raises(TransportError) as caught:
+            await transport.get("/v1/balance")
+        await transport.aclose()
+        return str(caught.value)
+
+    error = await error_of()
+    assert "all_proxy: socks5://127.0.0.1:1080 is not an HTTP proxy" in error
+    assert PASSWORD not in error
+    for cure in ("privoxy", "name api.invalid in NO_PROXY", "Connection(trust_env=False)"):
+        assert cure in error
+    assert "no connection to api.invalid:443" in await error_of(trust_env=False)
+    monkeypatch.setenv("no_proxy", "api.invalid")
+    assert "no connection to api.invalid:443" in await error_of()
 
 
 # Certificates

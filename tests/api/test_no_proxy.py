@@ -8,8 +8,14 @@ from yarl import URL
 from omni_async import Connection
 from omni_async.api.no_proxy import is_excepted
 from omni_async.api.proxies import ProxyRefused, ProxyResolver
+from omni_async.api.redaction import Redactor, Secret
 
 pytestmark = pytest.mark.usefixtures("no_proxy")
+
+
+def proxies_of(connection: Connection) -> ProxyResolver:
+    """Return the proxies of a connection."""
+    return ProxyResolver(connection, Redactor(Secret("sk-key")))
 
 
 @pytest.mark.parametrize(
@@ -77,11 +83,11 @@ def test_an_entry_excepts_no_other_host(no_proxy: str, host: str, port: int) -> 
 def test_a_port_decides_between_two_servers_of_one_host(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     """NO_PROXY=host:port excepts this port; without a port in the URL, it is that of the scheme."""
     monkeypatch.setenv("HTTP_PROXY", "http://proxy.test:3128")
-    monkeypatch.setenv(variable, "a.test:8080, b.test:80, [::1]:81, 10.0.0.0/8")
-    proxies = ProxyResolver(Connection())
-    direct = ("http://a.test:8080/x", "http://b.test/x", "http://[::1]:81/", "http://10.9.8.7:99/")
+    monkeypatch.setenv(variable, "a.test:8080, b.test:80, [2001:db8::1]:81, 10.0.0.0/8")
+    proxies = proxies_of(Connection())
+    direct = ("http://a.test:8080/x", "http://b.test/x", "http://[2001:db8::1]:81/", "http://10.9.8.7:99/")
     assert [proxies.proxy_for(URL(url)) for url in direct] == [None] * 4
-    proxied = ("http://a.test/x", "http://b.test:8080/x", "http://[::1]/")
+    proxied = ("http://a.test/x", "http://b.test:8080/x", "http://[2001:db8::1]/")
     assert [proxies.proxy_for(URL(url)) for url in proxied] == ["http://proxy.test:3128"] * 3
 
 
@@ -93,13 +99,27 @@ def test_a_socks_proxy_is_named_with_its_variable_and_a_cure(
     """The user learns which variable names it, and what can be done. No password is shown."""
     monkeypatch.setenv(variable, f"{scheme}://me:secret@127.0.0.1:1080")
     with pytest.raises(ProxyRefused) as caught:
-        ProxyResolver(Connection()).proxy_for(URL("https://api.test/"))
+        proxies_of(Connection()).proxy_for(URL("https://api.test/"))
     text = str(caught.value)
     for part in (variable, f"{scheme}://127.0.0.1:1080", "privoxy", "api.test in NO_PROXY", "trust_env=False"):
         assert part in text
     assert "secret" not in text
     with pytest.raises(ValueError, match="privoxy"):
         Connection(proxy=f"{scheme}://127.0.0.1:1080")
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy"])
+def test_a_server_on_this_machine_is_asked_directly(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """The proxies of the environment are for other machines. One that is a setting of the client is used for all."""
+    monkeypatch.setenv(variable, "http://proxy.test:3128")
+    from_environment, from_setting = proxies_of(Connection()), proxies_of(Connection(proxy="http://own.test:1"))
+    hosts = ("localhost", "LOCALHOST.", "api.localhost", "127.0.0.1", "127.3.2.1", "127.1", "[::1]")
+    for host in (*hosts, "[::ffff:127.0.0.1]", "0x7f000001", "2130706433", "0.0.0.0"):
+        for scheme in ("http", "https"):
+            assert from_environment.proxy_for(URL(f"{scheme}://{host}:8080/v1")) is None
+            assert from_setting.proxy_for(URL(f"{scheme}://{host}:8080/v1")) == "http://own.test:1"
+    scheme = variable.lower().removesuffix("_proxy").replace("all", "http")
+    assert from_environment.proxy_for(URL(f"{scheme}://10.0.0.1/")) == "http://proxy.test:3128"
 
 
 HTML = b"<html><h1>Access denied</h1></html>"
@@ -128,7 +148,7 @@ def test_a_refusal_of_the_proxy_is_not_taken_for_one_of_the_api(
     status: int, headers: dict[str, str], body: bytes, is_refusal: bool
 ) -> None:
     """Only what the proxy certainly has not passed on counts as not sent; the API's own refusals stay the API's."""
-    proxies = ProxyResolver(Connection(proxy="http://me:secret@proxy.test:3128"))
+    proxies = proxies_of(Connection(proxy="http://me:secret@proxy.test:3128"))
 
     def check(url: str) -> ProxyRefused | None:
         try:

@@ -70,6 +70,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "api.reading",
     "api.redaction",
     "api.urls",
+    "api.addresses",
     "api.no_proxy",
     "api.outcomes",
     "api.connection",

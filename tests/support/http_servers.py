@@ -51,12 +51,12 @@ class RawServer:
 
 @asynccontextmanager
 async def raw_server(
-    act: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]], *, reads: bool = True
+    act: Callable[[bytes, asyncio.StreamWriter], Awaitable[None]], *, reads: bool = True, host: str = "127.0.0.1"
 ) -> AsyncIterator[RawServer]:
     """Open a raw server; without `reads`, it acts as soon as a client connects."""
     server = RawServer(act, reads=reads)
-    listener = await asyncio.start_server(server.serve, "127.0.0.1", 0)
-    server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+    listener = await asyncio.start_server(server.serve, host, 0)
+    server.url = f"http://{host}:{listener.sockets[0].getsockname()[1]}"
     try:
         yield server
     finally:
