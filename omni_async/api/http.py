@@ -8,7 +8,6 @@ and every response brings along what removes it from its text.
 from __future__ import annotations
 
 import asyncio
-import zlib
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -33,7 +32,6 @@ from .reading import MAX_RESPONSE_BYTES, RawResponse, TooLarge, begins_like_http
 from .recording import Recording, RecordingConnector, recorded
 from .redaction import Redactor, Secret
 from .redirects import RedirectChain
-from .stream_decoding import StreamDecoder
 from .transport_errors import NETWORK_ERRORS, ErrorTranslator
 from .urls import Link, host_of, parse_link
 
@@ -334,18 +332,11 @@ class HttpStreamingResponse:
         self.headers: dict[str, str] = _headers(response)
 
     async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body in chunks. Raise `TransportError` if the connection fails before its end."""
-        decoder = StreamDecoder(self.headers.get("content-encoding", ""))
+        """Yield the body in chunks, as it came. Raise `TransportError` if the connection fails before its end."""
         failure: TransportError | None = None
         try:
             async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
-                for content in decoder.decode(chunk):
-                    yield content
-            for content in decoder.finish():
-                yield content
-        except zlib.error as error:
-            text = f"its {decoder.encoding} content is damaged ({error}), which was not asked for"
-            failure = TransportError(text, permanent=True)
+                yield chunk
         except NETWORK_ERRORS as error:
             failure = self._errors.translate(error, sent=True)
         if failure:

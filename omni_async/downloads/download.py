@@ -19,7 +19,7 @@ from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
 from .evidence import BodyDigest
 from .links import AttemptFailure, UrlRefresher, status_failure, transport_failure
-from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, request_headers
+from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, encoding_of, request_headers
 from .reports import DownloadReports
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class ClipDownload:
         self._has_checkpoint = False  # the ledger says that a later run may continue this clip
         self._received = 0  # bytes, over all requests
         self._digest = BodyDigest()
-        self._has_length = False  # the last response announced how many bytes it has, whatever they are encoded in
+        self._has_length, self._encoding = False, ""  # of the last response: does it announce how many bytes it has?
         self._last_evidence: Hashable | None = None  # of the last attempt
         self._kept: Path | None = None  # a video of another kind
 
@@ -263,6 +263,8 @@ class ClipDownload:
         if kept is not None:
             self._kept = self._path.with_name(kept)
             defect = f"it is another kind of video, {self._kept.suffix.removeprefix('.')}"
+        elif self._encoding:
+            defect = f"it came compressed ({self._encoding}), although no compression was accepted"
         await self._restart()
         reason = f"the download URL gives no complete MP4: {defect}"
         return AttemptFailure(reason, needs_url=True, kind="no MP4", evidence=evidence)
@@ -282,6 +284,7 @@ class ClipDownload:
             case TransferStep.FULL if part.offset:
                 await self._restart()
         self._has_length = "content-length" in response.headers
+        self._encoding = encoding_of(response.headers)
         part.total, part.validator, part.etag = decision.total, decision.validator, decision.etag
         if part.total is not None and part.total > MAX_CLIP_BYTES:
             return _too_large(part.total)

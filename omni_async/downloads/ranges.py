@@ -94,7 +94,7 @@ def classify_transfer(status: int, headers: Mapping[str, str], part: PartState) 
 
 def _classify_range(headers: Mapping[str, str], part: PartState) -> TransferDecision:
     content_range = _RANGE.match(headers.get("content-range", "").strip())
-    if content_range is None or _is_encoded(headers) or int(content_range.group(1)) != part.offset:
+    if content_range is None or encoding_of(headers) or int(content_range.group(1)) != part.offset:
         return TransferDecision(TransferStep.RESTART)
     total = None if content_range.group(3) == "*" else int(content_range.group(3))
     etag, validator = _etag(headers), _validator(headers)
@@ -111,11 +111,13 @@ def _classify_range(headers: Mapping[str, str], part: PartState) -> TransferDeci
 def _announced_size(headers: Mapping[str, str]) -> int | None:
     length = headers.get("content-length", "")
     is_number = length.isascii() and length.isdigit() and len(length) <= 18
-    return int(length) if is_number and not _is_encoded(headers) else None
+    return int(length) if is_number and not encoding_of(headers) else None
 
 
-def _is_encoded(headers: Mapping[str, str]) -> bool:
-    return headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}
+def encoding_of(headers: Mapping[str, str]) -> str:
+    """Return the encoding of a body, gzip for example; "" for none."""
+    encoding = headers.get("content-encoding", "").strip().lower()
+    return "" if encoding == "identity" else encoding
 
 
 def _etag(headers: Mapping[str, str]) -> str:

@@ -64,7 +64,6 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "api.task_parsing",
     "api.task_links",
     "api.task_reasons",
-    "api.stream_decoding",
     "api.json_values",
     "api.json_bodies",
     "api.reading",

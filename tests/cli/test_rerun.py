@@ -125,7 +125,7 @@ async def test_a_cost_limit_stops_all_submits(shell: Shell, sandbox: SandboxThre
     file = shell.write("p.txt", prompts(6))
     result = await shell.omni("batch", file, "--max-cost", "2", "--json")
     assert result.status == 3
-    assert result.records[-1]["summary"]["cost"] == pytest.approx(1.86)  # three at 0.62: one more would pass it
+    assert result.records[-1]["summary"]["cost"] == pytest.approx(1.848)  # three at 0.616: one more would pass it
     assert sandbox.record.accepted == result.records[-1]["summary"]["clips"] == 3
     assert "stopped early: the cost limit of $2.00 leaves no room" in result.err
     assert "To continue with a higher limit:\n  python -m omni_async batch p.txt --max-cost ... --json\n" in result.err
