@@ -228,7 +228,7 @@ class HttpTransport:
                     headers=headers,
                     timeout=_client_timeout(None, self._timeouts.connect, self._timeouts.idle),
                     allow_redirects=False,
-                    auto_decompress=False,  # `StreamDecoder` does it: aiohttp loses clips with a wrong label
+                    auto_decompress=False,  # no compression is asked for; a clip may be wrongly labelled as compressed
                     proxy=proxy,
                 ),
                 is_proxied=proxy is not None,
