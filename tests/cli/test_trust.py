@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from omni_async import LEDGER_NAME, Limits, OmniClient, VideoRequest
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from omni_async.testing import SandboxThread
@@ -144,14 +145,17 @@ async def test_the_cost_is_estimated_from_the_clips_of_the_ledger(shell: Shell) 
     assert result.err.startswith("resuming: 1 job to submit (about $0.25)\n")
 
 
-async def test_resume_says_nothing_where_nothing_is_paid(
-    bare_shell: Shell, shell: Shell, sandbox: SandboxThread
-) -> None:
-    """Neither jobs that are only followed nor a private sandbox are announced."""
+async def test_resume_says_nothing_of_jobs_that_are_only_followed(shell: Shell) -> None:
+    """Nothing is paid for them."""
     await shell.omni("batch", shell.write("p.txt", "a\n"), "-o", "out")
     _change(shell, "UPDATE jobs SET status = 'running', paths = NULL")
     followed = await shell.omni("resume", "out")
     assert (followed.status, followed.err) == (0, "")
+
+
+@pytest.mark.slow
+async def test_resume_says_nothing_of_a_private_sandbox(bare_shell: Shell) -> None:
+    """Its clips cost nothing."""
     _record(bare_shell, {}, folder="private")
     (bare_shell.folder / "private" / LEDGER_NAME).rename(bare_shell.folder / "private" / "sandbox.db")
     free = await bare_shell.omni("resume", "private", "--sandbox")
@@ -183,7 +187,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("status", ["waiting", "submitting", "running", "failed", "unknown", "cancelled"])
+@pytest.mark.parametrize(
+    "status", slow_after(1, ["waiting", "submitting", "running", "failed", "unknown", "cancelled"])
+)
 @pytest.mark.parametrize("name", REFUSED)
 async def test_a_ledger_from_elsewhere_is_refused(
     shell: Shell, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch, name: str, status: str
@@ -244,7 +250,9 @@ async def test_a_moved_folder_without_such_jobs_needs_no_option(shell: Shell, sa
     assert sandbox.record.accepted == 2
 
 
-@pytest.mark.parametrize("recorded", ["/proc/self/cwd/received", "received", ".", "", "~/received", None, 5])
+@pytest.mark.parametrize(
+    "recorded", slow_after(2, ["/proc/self/cwd/received", "received", ".", "", "~/received", None, 5])
+)
 async def test_the_recorded_folder_cannot_be_guessed(shell: Shell, sandbox: SandboxThread, recorded: object) -> None:
     """Only the complete path of the folder makes a ledger the user's own."""
     _record(shell, {"extra": {"webhook": EVIL}})

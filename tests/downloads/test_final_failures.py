@@ -14,6 +14,7 @@ from aiohttp import web
 from omni_async import DownloadError, JobStatus, Retry
 from omni_async.testing.fake_clips import box
 from tests.support.clip_host import CLIP, client_of, download, download_error, hosting, replying
+from tests.support.markers import slow_after
 from tests.support.other_videos import OTHER_VIDEOS
 
 if TYPE_CHECKING:
@@ -79,7 +80,9 @@ async def test_a_circle_of_redirects_ends_the_download(tmp_path: Path) -> None:
         assert len(host.requests) < 60
 
 
-@pytest.mark.parametrize("status", [304, 400, 402, 405, 406, 409, 411, 412, 413, 414, 418, 421, 422, 428, 451])
+@pytest.mark.parametrize(
+    "status", slow_after(4, [304, 400, 402, 405, 406, 409, 411, 412, 413, 414, 418, 421, 422, 428, 451])
+)
 async def test_a_status_that_will_come_again_ends_the_download(tmp_path: Path, status: int) -> None:
     """The same refusal of a fresh URL is final."""
     async with hosting() as host:
@@ -89,7 +92,7 @@ async def test_a_status_that_will_come_again_ends_the_download(tmp_path: Path, s
         assert host.checks == 2
 
 
-@pytest.mark.parametrize("status", [401, 403, 404, 408, 410, 416, 425, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", slow_after(3, [403, 429, 503, 401, 404, 408, 410, 416, 425, 500, 502, 504]))
 async def test_a_status_that_may_pass_is_waited_out(tmp_path: Path, status: int) -> None:
     """Expired URLs and busy hosts are tried again and again."""
     async with hosting() as host:
@@ -149,7 +152,7 @@ async def test_a_body_without_an_announced_end_may_have_been_cut(tmp_path: Path)
 
 
 @pytest.mark.parametrize("suffix", OTHER_VIDEOS)
-@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("chunked", slow_after(1, [False, True]))
 async def test_a_video_of_another_kind_is_kept_under_a_name_that_says_so(
     tmp_path: Path, suffix: str, chunked: bool
 ) -> None:

@@ -13,6 +13,7 @@ from aiohttp import web
 from omni_async import JobFailed, OmniClient, PaymentRequired, Polling, Retry
 from tests.support.fakes import mp4
 from tests.support.http_servers import KEY, all_text, web_server
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,7 +78,11 @@ def client_of(key: str, url: str, folder: Path, **settings: Any) -> OmniClient:
 
 
 @pytest.mark.parametrize(
-    "key", ["k", "1", "data", "task", "200", "code", "url", "status", "completed", "submitted", "task_id", "http", KEY]
+    "key",
+    slow_after(
+        4,
+        ["1", "data", "task_id", KEY, "k", "task", "200", "code", "url", "status", "completed", "submitted", "http"],
+    ),
 )
 async def test_five_prompts_are_five_clips_with_any_key(key: str, tmp_path: Path) -> None:
     """Five POSTs are paid and five clips stored, and the link of each is requested as it was given."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async import LedgerError, OmniError
+from omni_async import LedgerError, OmniError, Polling
 from omni_async.jobs.records import JobRecord
 from omni_async.ledger.open_files import OpenFiles
 from omni_async.ledger.sqlite import SqliteJobStore
@@ -77,8 +77,9 @@ async def test_nothing_more_is_submitted_after_the_ledger_has_vanished(
 ) -> None:
     """The job that comes next is not sent. The error says what to do."""
     server, path = MemoryServer(duration=0.01, latency=0.001), tmp_path / "clips" / "ledger.db"
+    polling = Polling(min_interval=0.02, max_interval=0.05)
     with suppress(LedgerError):  # on closing: what could not be written
-        async with server.client(tmp_path / "clips", ledger=path) as client:
+        async with server.client(tmp_path / "clips", ledger=path, polling=polling) as client:
             await client.submit("first")
             vanish(path)
             with pytest.raises(OmniError, match="removed, moved or replaced"):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async.sandbox import Sandbox, SandboxSettings
+from tests.support.markers import slow_after
 from tests.support.proxies import certificate
 from tests.support.sandbox_client import open_sandbox
 
@@ -55,7 +56,7 @@ async def test_a_request_that_a_model_does_not_allow_is_refused(
     assert client.sandbox.record.accepted == 0
 
 
-@pytest.mark.parametrize("model", [EXT, ALIAS])
+@pytest.mark.parametrize("model", slow_after(1, [EXT, ALIAS]))
 @pytest.mark.parametrize(
     ("resolution", "prices"),
     [

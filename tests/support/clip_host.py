@@ -193,7 +193,7 @@ async def hosting(**settings: Any) -> AsyncIterator[Host]:
 
 def client_of(host: Host, folder: Path, retry: Retry = QUICK, limits: Limits | None = None) -> ImpatientClient:
     """Return a client for a host."""
-    polling = Polling(min_interval=0.02, max_interval=0.1, timeout=30)
+    polling = Polling(min_interval=0.01, max_interval=0.05, timeout=30)
     return ImpatientClient(
         KEY, base_url=host.url, output_dir=folder, ledger=None, retry=retry, polling=polling, limits=limits
     )

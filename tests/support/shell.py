@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import omni_async
-from omni_async import Limits, Polling, UnknownModelWarning
+from omni_async import Limits, Polling, Retry, UnknownModelWarning
 from omni_async.cli import options
 from omni_async.cli.app import run_arguments
+from omni_async.cli.commands import account
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -68,9 +69,9 @@ class Shell:
     async def omni(self, *arguments: str, **environment: str) -> CommandResult:
         """Run a command in this process, in a thread with an event loop of its own, and return its result.
 
-        Unlike a real command it submits 100 times a second from the start and checks jobs up to 50 times a second:
-        with the defaults, which suit clips that take minutes, most of a test would be waiting. Signals are not handled,
-        because only the main thread of a program can do that: `start` is for tests of signals.
+        Unlike a real command it submits 100 times a second from the start, checks jobs up to 50 times a second and
+        retries soon: with the defaults, which suit clips that take minutes, most of a test would be waiting. Signals
+        are not handled, because only the main thread of a program can do that: `start` is for tests of signals.
         """
         # Not asyncio.to_thread: that copies the context variables, by which anyio would think that its loop runs there.
         loop = asyncio.get_running_loop()
@@ -121,6 +122,8 @@ def _as_process(folder: Path, arguments: Sequence[str], environment: Mapping[str
         # All warnings are errors in tests; this one is part of the output.
         warnings.simplefilter("default", UnknownModelWarning)
         patch.setattr(options, "Limits", _fast_limits)
+        patch.setattr(options, "Retry", functools.partial(Retry, wait_initial=0.05))
+        patch.setattr(account, "_INTERACTIVE_RETRY", Retry(timeout=0.5, wait_initial=0.05))
         patch.setattr(options, "Polling", functools.partial(Polling, min_interval=0.02, max_interval=0.05))
         patch.chdir(folder)
         patch.setattr(sys, "argv", [PROGRAM, *arguments])
