@@ -28,7 +28,7 @@ from .json_bodies import whole_object
 from .link_guard import LinkGuard, open_socket
 from .parsing import Response
 from .proxies import ProxyResolver
-from .reading import MAX_RESPONSE_BYTES, RawResponse, TooLarge, begins_like_http, read_response, unpack
+from .reading import MAX_RESPONSE_BYTES, TOO_LONG, RawResponse, begins_like_http, read_response, unpack
 from .recording import Recording, RecordingConnector, recorded
 from .redaction import Redactor, Secret
 from .redirects import RedirectChain
@@ -280,8 +280,6 @@ class HttpTransport:
                 if not tracker.is_sent and is_out_of_resources(error):
                     raise  # to `retry_while_out_of_resources`, which waits
                 failure = self._errors.translate(error, sent=tracker.is_sent)
-                if isinstance(error, TooLarge):
-                    recording.clear()  # it would only be too large again
         return self._read_recording(target, recording, failure)
 
     def _read_recording(self, target: URL, recording: Recording, failure: TransportError) -> Response:
@@ -307,7 +305,7 @@ class HttpTransport:
         return {"Authorization": f"Bearer {self._api_key.reveal()}", **self._connection.extra_headers()}
 
     def _build_response(self, target: URL, raw: RawResponse, cut_short: str) -> Response:
-        """Return the response to a request. Raise `ProxyRefused` if it is the proxy's own, and `TooLarge`."""
+        """Return the response to a request. Raise `ProxyRefused` if it is the proxy's own."""
         body, problem = unpack(raw.body, raw.headers.get("content-encoding", ""))
         self._proxies.raise_if_refused(target, raw.status, raw.headers, body)
         self._errors.server_has_responded = True
@@ -356,7 +354,7 @@ def _client_timeout(total: float | None, connect: float, idle: float | None = No
 
 
 async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
-    """Return the body of a response, and why it is not complete; "" if it is. Raise `TooLarge`."""
+    """Return the body of a response, and why it is not complete; "" if it is."""
     body = bytearray()
     may_be_whole = False  # what has arrived may be a whole JSON object, with an end that never comes
     while True:
@@ -375,7 +373,7 @@ async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
             return bytes(body), ""
         body += chunk
         if len(body) > MAX_RESPONSE_BYTES:
-            raise TooLarge(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
+            return bytes(body[:MAX_RESPONSE_BYTES]), TOO_LONG
         may_be_whole = body[-64:].rstrip().endswith(b"}")
 
 

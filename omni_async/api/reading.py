@@ -16,9 +16,11 @@ from .json_bodies import whole_object
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# Bytes of a response of the API, after decompression. A status response has a few hundred. Chosen, not measured: the
-# limit only keeps a server from filling the memory, and a larger response than this is not one of the API.
+# Bytes of a body that are read, after decompression. A status response has a few hundred. Chosen, not measured: the
+# limit only keeps a server from filling the memory. Of a longer body, the beginning says what there is to say.
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
+
+TOO_LONG = f"it has more than {MAX_RESPONSE_BYTES} bytes"
 
 _HEAD_END = re.compile(rb"\r?\n\r?\n")
 _STATUS_LINE = re.compile(rb"\s*(?:[!-~]+[ \t]+)?(\d{3})(?!\d)")  # with any name and version before the status
@@ -31,10 +33,6 @@ _MAX_HEADERS = 100  # aiohttp refuses more than 128
 _MAX_HEAD = 1024 * 1024  # bytes of a head: the largest are said to have some ten thousand. aiohttp allows 8190 a line
 _PACKED_PIECE = 16 * 1024  # bytes that are unpacked at a time; one that is damaged is unpacked byte by byte
 _MAX_LAYERS = 3  # of compression, one within the other: a server and a gateway may both have compressed
-
-
-class TooLarge(ValueError):
-    """A body is larger than any response of the API."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +179,7 @@ def unpack(body: bytes, encoding: str) -> tuple[bytes, str]:
     """Return a body without its compression, and what is wrong with it; "" if nothing is.
 
     `encoding` is the header Content-Encoding. The bytes themselves decide, because the header may be wrong: plain JSON
-    may be labelled as compressed, and compressed JSON as plain. Raise `TooLarge` for one that unpacks to too much.
+    may be labelled as compressed, and compressed JSON as plain. Only the beginning of one that is too long is returned.
     """
     label = encoding.strip().lower()
     is_plain = body.lstrip()[:1] in {b"{", b"["}
@@ -189,6 +187,8 @@ def unpack(body: bytes, encoding: str) -> tuple[bytes, str]:
     while not is_plain and layers < _MAX_LAYERS and (found := _unpack_once(unpacked, label if not layers else "")):
         unpacked, is_whole = found[0], is_whole and found[1]
         layers += 1
+    if len(unpacked) > MAX_RESPONSE_BYTES:
+        return unpacked[:MAX_RESPONSE_BYTES], TOO_LONG
     if not is_whole:
         return unpacked, f"its {label or 'compressed'} content is damaged or cut short"
     if layers or not body or label in {"", "identity"}:
@@ -227,7 +227,7 @@ def _inflate(body: bytes, window: int) -> tuple[bytes, bool]:
         except zlib.error:
             return bytes(unpacked + _inflate_bytewise(before, piece)), False
         if len(unpacked) > MAX_RESPONSE_BYTES:
-            raise TooLarge(f"a response of more than {MAX_RESPONSE_BYTES} bytes")
+            return bytes(unpacked), False
         position += len(piece) - len(inflater.unused_data)
     return bytes(unpacked), inflater.eof
 

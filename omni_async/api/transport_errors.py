@@ -15,7 +15,6 @@ from ..errors import TransportError, TransportTimeout
 from ..exhaustion import has_free_descriptor
 from ..plain_text import one_line
 from .proxies import ProxyRefused, ProxyResolver
-from .reading import TooLarge
 from .urls import LinkRefused
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ class ErrorTranslator:
 
 def _has_come(error: BaseException) -> bool:
     """Return whether an error says that a response came which cannot be read."""
-    return isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError, TooLarge))
+    return isinstance(error, (aiohttp.ClientResponseError, HttpProcessingError))
 
 
 def _reason(error: BaseException) -> str:

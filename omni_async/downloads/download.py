@@ -190,9 +190,11 @@ class ClipDownload:
             has_come_again = failure.evidence is not None and failure.evidence == self._last_evidence
             is_final = has_come_again or failure.is_final_after(attempts.checks)
             if is_final or now() - attempts.since > context.retry.timeout:
-                raise self._failed(
-                    f"{failure.reason}, and again from a fresh URL" if has_come_again else failure.reason
-                )
+                if is_final:  # otherwise a later run may continue the part file
+                    await self._clear_checkpoint()
+                    await self._clip.discard()
+                again = ", and again from a fresh URL" if has_come_again else ""
+                raise self._failed(f"{failure.reason}{again}")
             if not failure.is_check:
                 self._last_evidence = failure.evidence
             _log.info("job %r: %s, after %d bytes; retrying", job.key, failure.reason, part.offset)

@@ -63,8 +63,8 @@ async def test_redirects_of_the_api_are_not_followed(status: int) -> None:
     assert "/elsewhere" not in hits
 
 
-async def test_an_oversized_response_is_refused() -> None:
-    """An endless response is cut off before it fills the memory."""
+async def test_an_endless_response_is_cut_off() -> None:
+    """It is judged by its beginning, before it fills the memory."""
     sent = 0
 
     async def handler(request: web.BaseRequest) -> web.StreamResponse:
@@ -80,12 +80,11 @@ async def test_an_oversized_response_is_refused() -> None:
         return response
 
     async with web_server(handler) as url, open_transport(url, Timeouts(check=20)) as transport:
-        with pytest.raises(TransportError, match="more than"):
-            await transport.check("t")
+        assert "more than" in (await transport.check("t")).cut_short
     assert sent < 100
 
 
-async def test_a_compressed_bomb_is_refused() -> None:
+async def test_a_compressed_bomb_is_cut_off() -> None:
     """A small compressed response that unpacks to a large one is cut off, too."""
     import zlib
 
@@ -95,8 +94,9 @@ async def test_a_compressed_bomb_is_refused() -> None:
         return web.Response(body=bomb, headers={"Content-Encoding": "deflate"})
 
     async with web_server(handler) as url, open_transport(url, Timeouts(check=20)) as transport:
-        with pytest.raises(TransportError):
-            await transport.check("t")
+        response = await transport.check("t")
+    assert "more than" in response.cut_short
+    assert len(response.body) == 8 * 1024 * 1024
 
 
 @pytest.mark.parametrize(

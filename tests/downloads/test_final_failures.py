@@ -20,7 +20,7 @@ from tests.support.other_videos import OTHER_VIDEOS
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.support.clip_host import Host
+    from tests.support.clip_host import Handler, Host
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -123,7 +123,24 @@ async def test_the_same_body_twice_is_no_clip(tmp_path: Path, body: str) -> None
         assert time.monotonic() - began < 5
         assert "again from a fresh URL" in str(error)
         assert len(host.requests) == 2
-        assert not any(path.stat().st_size for path in tmp_path.glob("k*"))
+        assert list(tmp_path.glob("k*")) == []
+
+
+@pytest.mark.parametrize("last", [replying(400), replying(200, b"<html>")], ids=["a refusal", "a page"])
+async def test_the_part_file_of_a_download_that_can_never_work_is_removed(tmp_path: Path, last: Handler) -> None:
+    """Half a clip has come, and the rest will not: nothing of it is left, and no later run continues it."""
+    async with hosting() as host:
+        host.answers, host.always = [host.sending(cut=len(CLIP) // 2)], last
+        await download_error(host, tmp_path, "again from a fresh URL", retry=PATIENT)
+        assert list(tmp_path.iterdir()) == []
+
+
+async def test_the_part_file_of_a_download_that_may_still_work_stays(tmp_path: Path) -> None:
+    """When only the time is over, a later run continues the clip."""
+    async with hosting() as host:
+        host.answers, host.always = [host.sending(cut=len(CLIP) // 2)], replying(503)
+        await download_error(host, tmp_path, "HTTP 503", retry=Retry(timeout=0.1, wait_initial=0.01, wait_max=0.05))
+        assert [path.name for path in tmp_path.iterdir()] == ["k.mp4.part"]
 
 
 async def test_other_bodies_each_time_are_retried(tmp_path: Path) -> None:
@@ -164,7 +181,7 @@ async def test_a_video_of_another_kind_is_kept_under_a_name_that_says_so(
         kept = tmp_path / f"k.unverified.{suffix}"
         assert str(kept) in str(error)
         assert kept.read_bytes() == OTHER_VIDEOS[suffix]
-        assert {path.name for path in tmp_path.iterdir() if path.stat().st_size} == {kept.name}
+        assert [path.name for path in tmp_path.iterdir()] == [kept.name]
         assert len(host.requests) == 2
 
 
