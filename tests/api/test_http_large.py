@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from omni_async.api.http import Timeouts
 from omni_async.api.outcomes import CheckOutcome, SubmitOutcome, classify_check, classify_submit
 from omni_async.api.reading import MAX_RESPONSE_BYTES
-from tests.support.http_servers import Timeouts, fetch, open_transport, raw_server
+from tests.support.http_servers import fetch, open_transport, raw_server
 
 if TYPE_CHECKING:
     import asyncio
