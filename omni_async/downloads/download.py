@@ -18,7 +18,7 @@ from ..jobs.records import PartialDownload
 from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
 from .evidence import BodyDigest
-from .links import AttemptFailure, UrlRefresher, status_failure, transport_failure
+from .links import AttemptFailure, UrlRefresher, size_failure, status_failure, transport_failure
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, encoding_of, request_headers
 from .reports import DownloadReports
 
@@ -289,7 +289,7 @@ class ClipDownload:
         self._encoding = encoding_of(response.headers)
         part.total, part.validator, part.etag = decision.total, decision.validator, decision.etag
         if part.total is not None and part.total > MAX_CLIP_BYTES:
-            return _too_large(part.total)
+            return size_failure(part.total)
         return await self._stream_to_store(response)
 
     async def _stream_to_store(self, response: StreamingResponse) -> AttemptFailure | None:
@@ -304,7 +304,7 @@ class ClipDownload:
                 self._digest.add(chunk)
                 size = self._part.offset + len(self._unwritten)
                 if size > MAX_CLIP_BYTES:
-                    return _too_large(size)
+                    return size_failure(size)
                 if len(self._unwritten) >= _WRITE_SIZE or now() - self._written_at >= _CHECKPOINT_INTERVAL:
                     await self._write()
                     await self._checkpoint()
@@ -396,7 +396,3 @@ def download_failed(job: JobState, path: Path, reason: str, url: str = "") -> Do
         path=str(path),
         url=url,
     )
-
-
-def _too_large(size: int) -> AttemptFailure:
-    return AttemptFailure(f"it has {size} bytes or more, above the limit of {MAX_CLIP_BYTES}", is_final=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..api.outcomes import CheckOutcome, classify_check
 from ..errors import TransportError, TransportTimeout
 from .evidence import LINK_REFUSED, status_evidence
-from .ranges import URL_EXPIRED
+from .ranges import MAX_CLIP_BYTES, URL_EXPIRED
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -62,6 +62,11 @@ def status_failure(status: int, retry_after: float | None) -> AttemptFailure:
     return AttemptFailure(
         reason, needs_url=needs_url, retry_after=None if needs_url else retry_after, kind=kind, evidence=evidence
     )
+
+
+def size_failure(size: int) -> AttemptFailure:
+    """Return the failure that a clip of this size, which is too large, is."""
+    return AttemptFailure(f"it has {size} bytes or more, above the limit of {MAX_CLIP_BYTES}", is_final=True)
 
 
 class UrlRefresher:
