@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import logging
+from base64 import b64encode
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
 
+from omni_async import Connection, TransportError
+from omni_async.api.error_parsing import parse_error
+from omni_async.api.http import HttpTransport
 from tests.support.http_servers import (
     KEY,
+    SHORT,
+    all_text,
     closed_port,
     error_of,
     fetch,
@@ -18,6 +26,7 @@ from tests.support.http_servers import (
 )
 
 if TYPE_CHECKING:
+    import asyncio
     from pathlib import Path
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("no_proxy")]
@@ -90,3 +99,87 @@ async def test_a_clip_host_gets_no_netrc_password(tmp_path: Path, monkeypatch: p
     async with two_origins() as (origins, transport):
         assert await fetch(transport, f"{origins.cdn}/clip.mp4") == b"clip"
     assert origins.seen["cdn"] == [None]
+
+
+# As it stands in a URL, as it is, and as it is sent.
+PASSWORD_FORMS = ("pa55%40w%3Ard", "pa55@w:rd", b64encode(b"me:pa55@w:rd").decode())
+REPLIES = {
+    "garbage": b"garbage\r\n\r\n",
+    "an echo": b"ECHO",
+    "nothing": b"",
+    "407": b"HTTP/1.1 407 no\r\nContent-Length: 0\r\n\r\n",
+    "an echo in a body": b"HTTP/1.1 400 no\r\n\r\nECHO",
+    "an echo in a head": b"HTTP/1.1 502 no\r\nX-Request: ECHO",
+    "an echo in a status": b"HTTP/1.1 400 ECHO",
+}
+
+
+@pytest.mark.parametrize("how", ["environment", "setting"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+@pytest.mark.parametrize("reply", [*REPLIES, "down", "unknown"])
+async def test_the_password_of_a_proxy_is_shown_nowhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, reply: str, scheme: str, how: str
+) -> None:
+    """A proxy that is down, has no address, answers nonsense, or quotes the request: no text has its password."""
+    caplog.set_level(logging.DEBUG)
+
+    async def act(request: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(REPLIES[reply].replace(b"ECHO", request))
+
+    async with raw_server(act) as proxy:
+        address = {"down": f"127.0.0.1:{closed_port()}", "unknown": "proxy.invalid:3128"}.get(reply, proxy.url[7:])
+        url = f"http://me:{PASSWORD_FORMS[0]}@{address}"
+        if how == "environment":
+            monkeypatch.setenv(f"{scheme}_proxy", url)
+        connection = Connection() if how == "environment" else Connection(proxy=url)
+        transport = HttpTransport(f"{scheme}://api.invalid", KEY, timeouts=SHORT, connection=connection)
+        texts = [repr(connection), repr(transport), repr(vars(transport))]
+        for operation in ("submit", "check"):
+            try:
+                response = await (transport.submit(b"{}", "k") if operation == "submit" else transport.check("t"))
+            except TransportError as error:
+                texts += [all_text(error)]
+            else:
+                texts += [all_text(parse_error(response, now=0.0, operation=operation)), response.cut_short]
+        with suppress(TransportError):
+            await fetch(transport, f"{scheme}://cdn.invalid/clip")
+        await transport.aclose()
+    texts += [record.getMessage() for record in caplog.records if record.name.startswith("omni_async")]
+    assert not [text for text in texts if any(form in text for form in PASSWORD_FORMS)]
+    if proxy.requests:
+        assert PASSWORD_FORMS[2].encode() in proxy.requests[0]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://me:77/pa55@proxy.test:3128",
+        "http://me:pa55?x@proxy.test:3128",
+        "http://me:pa55#x@proxy.test:3128",
+        "http://me:pa55[x@proxy.test:3128",
+        "http://me:pa55 x@proxy.test:3128",
+        "http://me:pa55\nx@proxy.test:3128",
+        "http://me:pa55пароль@proxy.test:3128",
+        "http:/me:pa55@proxy.test:3128",
+        "http://me:pa55@proxy.test:0",
+        "http://me:pa55@proxy.test:x",
+        "http://me:pa55@",
+        "me:pa55/x@proxy.test",
+        "socks5://me:pa55@proxy.test",
+        "socks5://me:77#pa55@proxy.test",
+        "ftp://me:77/pa55@proxy.test",
+    ],
+    ids=ascii,
+)
+async def test_a_malformed_proxy_is_refused_without_its_password(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """What cannot be used is named by its setting. No part of it that may be a password is shown."""
+    with pytest.raises(ValueError) as refused:
+        Connection(proxy=url)
+    monkeypatch.setenv("https_proxy", url)
+    async with open_transport("https://api.invalid") as transport:
+        error = await error_of(transport.check("t"))
+    assert error.permanent
+    for text in (str(refused.value), str(error)):
+        assert not any(part in text for part in ("pa55", "77", "пароль"))
+    assert "Connection(proxy=...)" in str(refused.value)
+    assert "https_proxy" in str(error)
