@@ -18,6 +18,9 @@ can be run again: finished lines are not submitted a second time.
   JSON object.
 - ``.txt``: one prompt per line.
 
+Blank lines are skipped, and so are lines of ``.jsonl`` and ``.txt`` that begin with ``#``: comments. `read` counts them
+aloud. Control characters other than tabs and line ends are refused, wherever they are and however they are written.
+
 **Fields** are those of `VideoRequest`, plus two:
 
 - ``id``: your name for the line, 1 to 200 characters. It becomes the key of the job and the name of the clip. Without

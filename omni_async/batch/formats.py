@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from omni_async import VideoRequest
+from omni_async.models.characters import control_character_in
 from omni_async.plain_text import one_line
 
 from .restrictions import names_webhook
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 
 
 FIELDS = ("id", "extend_from", *VideoRequest.model_fields)
+
+_SAVE_AS_UTF_8 = "save the file as UTF-8"
+# The byte order marks of UTF-16, read as UTF-8, at the beginning of the first line.
+_UTF_16_MARKS = {(1, "\udcff\udcfe"), (1, "\udcfe\udcff")}
 
 Record = tuple[int, dict[str, Any]]
 """A line number and the fields found there."""
@@ -47,8 +52,26 @@ class UnreadableFile(Exception):
         self.problem: Problem = Problem(number, reason)
 
 
-def read_records(path: Path) -> Iterator[Record | Problem]:
+@dataclass(slots=True)
+class Skipped:
+    """How many lines of a file hold no request: comments, which begin with ``#``, and blank lines."""
+
+    comments: int = 0
+    blank_lines: int = 0
+
+    def __str__(self) -> str:
+        parts = [
+            f"{number:,} {kind}{'' if number == 1 else 's'}"
+            for number, kind in ((self.comments, "comment line"), (self.blank_lines, "blank line"))
+            if number
+        ]
+        return f"{' and '.join(parts)} skipped" if parts else ""
+
+
+def read_records(path: Path, skipped: Skipped) -> Iterator[Record | Problem]:
     """Yield the records of a file, and a problem for each line that is not one. The file is read as it is consumed.
+
+    Lines that are skipped are counted in `skipped`.
 
     Raises:
         UnreadableFile: where the file or the rest of it cannot be read as this format.
@@ -62,7 +85,7 @@ def read_records(path: Path) -> Iterator[Record | Problem]:
     if path.is_dir():
         raise UnreadableFile(0, "this is a folder; give a file")
     with path.open(encoding="utf-8-sig", errors="surrogateescape") as file:
-        yield from _READERS[suffix](_numbered_lines(file))
+        yield from _READERS[suffix](_numbered_lines(file), skipped)
 
 
 def _numbered_lines(file: Iterable[str]) -> Iterator[tuple[int, str]]:
@@ -73,37 +96,61 @@ def _numbered_lines(file: Iterable[str]) -> Iterator[tuple[int, str]]:
             text.encode()
         except UnicodeEncodeError as error:
             byte = ord(text[error.start]) & 0xFF
+            if (number, text[:2]) in _UTF_16_MARKS:
+                raise UnreadableFile(number, f"the file is in UTF-16; {_SAVE_AS_UTF_8}") from None
             position = f"byte {byte:#04x} at column {error.start + 1}"
-            raise UnreadableFile(number, f"{position} is not UTF-8; save the file as UTF-8") from None
+            raise UnreadableFile(number, f"{position} is not UTF-8; {_SAVE_AS_UTF_8}") from None
+        if "\0" in text:  # every line that follows will have some
+            position = f"the character NUL at column {text.index(chr(0)) + 1}"
+            raise UnreadableFile(number, f"{position}: the file seems to be in UTF-16; {_SAVE_AS_UTF_8}")
         yield number, text
 
 
-def _read_txt(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
+def _content_lines(lines: Iterator[tuple[int, str]], skipped: Skipped) -> Iterator[tuple[int, str] | Problem]:
+    """Yield the lines that are neither blank nor a comment, and a problem for each with control characters."""
     for number, text in lines:
-        if prompt := text.strip():
-            yield number, {"prompt": prompt}
+        if wrong := control_character_in(text):
+            yield Problem(number, f"{wrong}; remove it")
+        elif not (stripped := text.strip()):
+            skipped.blank_lines += 1
+        elif stripped.startswith("#"):
+            skipped.comments += 1
+        else:
+            yield number, stripped
 
 
-def _read_jsonl(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
-    for number, text in lines:
-        if not text.strip():
+def _read_txt(lines: Iterator[tuple[int, str]], skipped: Skipped) -> Iterator[Record | Problem]:
+    for line in _content_lines(lines, skipped):
+        yield line if isinstance(line, Problem) else (line[0], {"prompt": line[1]})
+
+
+def _read_jsonl(lines: Iterator[tuple[int, str]], skipped: Skipped) -> Iterator[Record | Problem]:
+    for line in _content_lines(lines, skipped):
+        if isinstance(line, Problem):
+            yield line
             continue
+        number, text = line
         try:
-            record = _parse_object(text.rstrip(), "the line")
+            record = _parse_object(text, "the line")
         except ValueError as error:
             yield Problem(number, str(error))
         else:
             yield number, {name: value for name, value in record.items() if value is not None}
 
 
-def _read_csv(lines: Iterator[tuple[int, str]]) -> Iterator[Record | Problem]:
+def _read_csv(lines: Iterator[tuple[int, str]], skipped: Skipped) -> Iterator[Record | Problem]:
     rows = csv.reader((text for _, text in lines), strict=True)
     header: list[str] = []
     while True:
         number = rows.line_num + 1  # where the row begins: a quoted cell may span several lines
         try:
-            cells = [cell.strip() for cell in next(rows)]
+            row = next(rows)
+            cells = [cell.strip() for cell in row]
+            if wrong := next(filter(None, map(control_character_in, row)), ""):
+                yield Problem(number, f"{wrong} of a cell; remove it")
+                continue
             if not any(cells):  # spreadsheets leave rows of empty cells
+                skipped.blank_lines += 1
                 continue
             if not header:
                 header = _csv_header(number, cells)

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from omni_async import DEFAULT_MODEL, InvalidReference, VideoRequest, check_references, resolve_references
+from omni_async.logs import get_logger
+from omni_async.models.characters import control_character_in
 from omni_async.plain_text import one_line
 
 from .chains import ChainGraph
-from .formats import FIELDS, Problem, UnreadableFile, describe_type, describe_unknown_name, read_records
+from .formats import FIELDS, Problem, Skipped, UnreadableFile, describe_type, describe_unknown_name, read_records
 from .restrictions import Restrictions
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from pydantic_core import ErrorDetails
 
@@ -34,6 +36,9 @@ _MAX_ID_LENGTH = 200
 # With half of the digits such pairs are common, and their numbers depend on the order of the lines; double only makes
 # file names longer. A change renames the jobs of every existing folder.
 _HASH_DIGITS = 10
+
+
+_log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ def read(
     is_done: Callable[[str], bool] = lambda _: False,
     allow_outside: bool = False,
     allow_webhooks: bool = False,
+    on_skipped: Callable[[str], object] | None = None,
 ) -> list[Line]:
     """Read and check a complete file, including the local files that its lines name.
 
@@ -73,6 +79,9 @@ def read(
     `is_done` is called with the key of each line that names local files. Where it returns true, as for a clip that
     exists, these files are not checked and may be missing. By default all are checked.
 
+    Blank lines, and in ``.txt`` and ``.jsonl`` lines that begin with ``#``, are skipped. If there are any, `on_skipped`
+    is called once with a text that counts them; by default it is logged.
+
     The file may come from somebody else. So a line is invalid if it names a local file outside the folder of the file,
     all links followed, or a webhook in ``extra``. `allow_outside` and `allow_webhooks` allow these; the default for
     both is False.
@@ -81,27 +90,34 @@ def read(
         InvalidBatchFile: with every invalid line and its reason, not only the first.
     """
     path = Path(path)
+    skipped = Skipped()
     checker = _Checker(Restrictions(path.parent, allow_outside=allow_outside, allow_webhooks=allow_webhooks))
     try:
-        for record in read_records(path):
+        for record in read_records(path, skipped):
             checker.add(record)
     except UnreadableFile as error:
         checker.problems.append(error.problem)
-    except OSError as error:
-        checker.problems.append(Problem(0, f"the file cannot be read: {error.strerror or error}"))
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        checker.problems.append(Problem(0, f"the file cannot be read: {getattr(error, 'strerror', None) or error}"))
     else:
         checker.check_chains()
     if not checker.lines and not checker.problems:
         checker.problems.append(Problem(0, "the file contains no requests"))
     lines = _with_keys(checker.lines, checker.ids)
+    checker.problems.extend(_file_problems(lines, is_done))
+    if checker.problems:
+        raise _invalid_file(path, checker.problems)
+    if text := str(skipped):
+        (on_skipped or _log.info)(f"{one_line(str(path))}: {text}")
+    return lines
+
+
+def _file_problems(lines: list[Line], is_done: Callable[[str], bool]) -> Iterator[Problem]:
+    """Yield what is wrong with the local files of lines whose clips are not there yet."""
     checked: dict[tuple[str, Path], InvalidReference | None] = {}  # shared, so that each file is read once
     for line in lines:
         if (line.request.image_files or line.request.video_file) and not is_done(line.key):
-            errors = check_references(line.request, seen=checked)
-            checker.problems.extend(Problem(line.number, str(error)) for error in errors)
-    if checker.problems:
-        raise _invalid_file(path, checker.problems)
-    return lines
+            yield from (Problem(line.number, str(error)) for error in check_references(line.request, seen=checked))
 
 
 def _invalid_file(path: Path, problems: list[Problem]) -> InvalidBatchFile:
@@ -201,6 +217,9 @@ def _checked_id(value: object, name: str, reasons: list[str]) -> str | None:
     text = str(value)
     if not text.strip() or len(text) > _MAX_ID_LENGTH:
         reasons.append(f"{name} must have 1 to {_MAX_ID_LENGTH} characters, not {len(text.strip())}")
+        return None
+    if wrong := control_character_in(text):
+        reasons.append(f"{name} holds {wrong}; remove it")
         return None
     return text
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import TYPE_CHECKING
 
+from ..models.characters import control_character_in
 from .records import JobRecord
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def validate_key(key: str | None) -> str | None:
     # A lone surrogate cannot be stored as UTF-8: not in the ledger, not as a file name.
     if not key.isascii() and any("\ud800" <= character <= "\udfff" for character in key):
         raise ValueError(f"key must be a text, but {key[:60]!r} holds half a character (a lone surrogate)")
+    if wrong := control_character_in(key):
+        raise ValueError(f"key holds {wrong}; remove it")
     return key
 
 

@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from .catalog import DEFAULT_MODEL, field_error, find_conflicts
+from .characters import control_character_in, texts_in
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,7 +130,8 @@ class VideoRequest(BaseModel):
     model accepts. The fields of a model that is not listed, and those in ``extra``, are sent unchecked.
 
     - ``model``: the id of the model.
-    - ``prompt``: what the clip should show, or how a reference should change.
+    - ``prompt``: what the clip should show, or how a reference should change. Neither it nor any other field may hold
+      control characters, except tabs and line ends.
     - ``images``: reference images, as local files (JPEG, PNG, WebP or GIF, at most 20 MiB each) or http(s) URLs, in the
       order in which the prompt may mention them. Local images are uploaded shortly before the job is submitted.
     - ``image_urls``: more reference images, as http(s) URLs; they follow those in ``images``.
@@ -250,6 +252,15 @@ class VideoRequest(BaseModel):
             raise ValueError(f"{', '.join(twice)} is set twice: by {_FILE_FIELDS[twice[0]]} and in extra")
         if self.video is not None and self.video_urls:
             raise ValueError("video and video_urls exclude each other: a request takes at most one reference video")
+
+    @model_validator(mode="after")
+    def _check_characters(self, info: ValidationInfo) -> Self:
+        if info.context is not _STORED:
+            for name, value in self:
+                wrong = next(filter(None, map(control_character_in, texts_in(value))), "")
+                if wrong:
+                    raise ValueError(f"{name} holds {wrong}; remove it")
+        return self
 
     @model_validator(mode="after")
     def _check_conflicts(self, info: ValidationInfo) -> Self:

@@ -32,7 +32,7 @@ LAYERS = [  # top to bottom
 ]
 
 TOOLS = {  # what a tool may import besides itself; "" is the public API
-    "batch": {"", "plain_text"},
+    "batch": {"", "plain_text", "logs", "models.characters"},
     "gallery": {"", "exhaustion", "files", "logs"},
     "otel": {""},
     "sandbox": {"plain_text"},

@@ -103,7 +103,7 @@ BAD_FILES: list[tuple[str, str | bytes, list[tuple[int, str]]]] = [
     (
         "a.jsonl",
         '{"prompt": "a"}'.encode("utf-16"),
-        [(1, "byte 0xff at column 1 is not UTF-8; save the file as UTF-8")],
+        [(1, "the file is in UTF-16; save the file as UTF-8")],
     ),
     ("a.csv", b"prompt\nok\n\xff\n", [(3, "byte 0xff at column 1 is not UTF-8; save the file as UTF-8")]),
     ("a.csv", "prompt;id\na;b\n", [(1, "the columns are separated by ';'; separate them by commas")]),

@@ -59,7 +59,7 @@ async def test_json_prints_one_line_per_job_and_a_summary(shell: Shell) -> None:
     file = shell.write("prompts.txt", "an apple\n\na pear\n")
     await shell.omni("batch", shell.write("one.txt", "a pear\n"))
     result = await shell.omni("batch", file, "--json")
-    assert (result.status, result.err) == (0, "")
+    assert (result.status, result.err) == (0, "prompts.txt: 1 blank line skipped\n")
     *jobs, last = result.records
     assert {(job["line"], job["status"], job["error"]) for job in jobs} == {
         (1, "completed", None),

@@ -61,6 +61,7 @@ def batch(
     .jsonl: one JSON object per line, with the fields of the API and
     optionally id and extend_from (the id of another line).
     .csv: the same names in the header. .txt: one prompt per line.
+    Blank lines, and comments (# in .jsonl and .txt), are skipped.
 
     The whole file is checked before anything is submitted. Its lines may
     name files of its own folder, but others and webhooks only if you
@@ -71,7 +72,8 @@ def batch(
     paid for twice.
     """
     ledger = ledger_for_run(folder, sandbox=server.sandbox, trust=trust)
-    lines = _read_lines(file, ledger, trust, sandbox=server.sandbox)
+    shown = Output(output)
+    lines = _read_lines(file, ledger, trust, shown, sandbox=server.sandbox)
     recorded = _recorded_jobs(file, lines, ledger)
     resubmit = recorded.keys_to_resubmit(retry_failed=retry_failed, retry_unknown=retry_unknown, sandbox=server.sandbox)
 
@@ -87,14 +89,14 @@ def batch(
         recorded=recorded,
         max_pending=_MAX_PENDING_WITH_CHAINS if any(line.extend_from for line in lines) else MAX_PENDING,
     )
-    return Run(plan, server, limits, Output(output), cost, view=view).run()
+    return Run(plan, server, limits, shown, cost, view=view).run()
 
 
 def _describe_problem(file: Path, problem: requests.Problem) -> str:
     return f"{file}:{problem.number}: {problem.reason}" if problem.number else f"{file}: {problem.reason}"
 
 
-def _read_lines(file: Path, ledger: Path, trust: TrustOptions, *, sandbox: bool) -> list[requests.Line]:
+def _read_lines(file: Path, ledger: Path, trust: TrustOptions, shown: Output, *, sandbox: bool) -> list[requests.Line]:
     """Read and check the file. Raise `UsageError` with all its problems."""
     with ExitStack() as stack:
         find: Callable[[str], JobRecord | None] = lambda _: None  # noqa: E731
@@ -109,7 +111,11 @@ def _read_lines(file: Path, ledger: Path, trust: TrustOptions, *, sandbox: bool)
 
         try:
             return requests.read(
-                file, is_done=is_done, allow_outside=trust.allow_outside, allow_webhooks=trust.allow_webhooks
+                file,
+                is_done=is_done,
+                allow_outside=trust.allow_outside,
+                allow_webhooks=trust.allow_webhooks,
+                on_skipped=shown.note,
             )
         except requests.InvalidBatchFile as error:
             raise UsageError(*(_describe_problem(file, problem) for problem in error.problems)) from None
