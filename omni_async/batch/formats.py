@@ -147,7 +147,9 @@ def _read_csv(lines: Iterator[tuple[int, str]], skipped: Skipped) -> Iterator[Re
             row = next(rows)
             cells = [cell.strip() for cell in row]
             if wrong := next(filter(None, map(control_character_in, row)), ""):
-                yield Problem(number, f"{wrong} of a cell; remove it")
+                if not header:
+                    raise UnreadableFile(number, f"the name of a column holds {wrong}; remove it")
+                yield Problem(number, f"a cell holds {wrong}; remove it")
                 continue
             if not any(cells):  # spreadsheets leave rows of empty cells
                 skipped.blank_lines += 1

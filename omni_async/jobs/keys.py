@@ -17,6 +17,9 @@ _MAX_LENGTH = 1000
 
 def new_record(request: VideoRequest, key: str | None, parent: str | None, *, now: float) -> JobRecord:
     """Return the record of a new job. `now` is the wall-clock time in Unix seconds, `parent` the key it extends."""
+    # Only those of new jobs: an older ledger may have others.
+    if isinstance(key, str) and (wrong := control_character_in(key)):
+        raise ValueError(f"key holds {wrong}; remove it")
     return JobRecord(
         key=validate_key(key) or new_key(request),
         idempotency_key=new_idempotency_key(),
@@ -35,8 +38,6 @@ def validate_key(key: str | None) -> str | None:
     # A lone surrogate cannot be stored as UTF-8: not in the ledger, not as a file name.
     if not key.isascii() and any("\ud800" <= character <= "\udfff" for character in key):
         raise ValueError(f"key must be a text, but {key[:60]!r} holds half a character (a lone surrogate)")
-    if wrong := control_character_in(key):
-        raise ValueError(f"key holds {wrong}; remove it")
     return key
 
 

@@ -127,7 +127,7 @@ class TestLedgers:
         """Return the backend for real time."""
         return "asyncio"
 
-    @pytest.mark.parametrize("value", [-5.0, float("inf"), float("-inf"), 1e300, "text", b"bytes"], ids=str)
+    @pytest.mark.parametrize("value", [-5.0, -0.001, -1e300, 1e300], ids=str)
     async def test_rows_with_odd_figures_lower_no_total(self, tmp_path: Path, value: object) -> None:
         """The sums are those of the other job, and the odd one counts as not priced."""
         path = tmp_path / "ledger.db"
