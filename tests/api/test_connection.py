@@ -37,6 +37,7 @@ PASSWORD = "pa55-w0rd"
         ({"proxy": f"http://me:{PASSWORD}@proxy:99999"}, "not the URL of a proxy"),
         ({"allow_insecure": "yes"}, "allow_insecure must be True or False"),
         ({"trust_env": None}, "trust_env must be True or False"),
+        ({"allow_private_links": "no"}, "allow_private_links must be True or False"),
     ],
     ids=str,
 )

@@ -53,6 +53,8 @@ def with_link(host: Host, *links: str) -> None:
         ("http:///a.mp4", "no host"),
         ("http://127.0.0.1:99999/a.mp4", "port is invalid"),
         ("not a link", "no http or https URL"),
+        ("http://169.254.169.254/latest/meta-data/", "a link-local address"),
+        ("http://10.1/a.mp4", "a private address"),
     ],
 )
 async def test_a_link_that_can_never_be_fetched_ends_the_download(tmp_path: Path, link: str, reason: str) -> None:
