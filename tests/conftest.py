@@ -6,6 +6,7 @@ files, threads or processes, which do not follow a virtual clock.
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import signal
@@ -51,6 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
     if "not slow" in config.option.markexpr:
         settings.load_profile("inner loop")
+
+
+def pytest_collection_finish() -> None:
+    """Exempt the modules and the list of tests, which stay to the end, from garbage collection."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_xdist_auto_num_workers() -> int:

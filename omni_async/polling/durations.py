@@ -69,7 +69,8 @@ _PRIOR_SPREAD = 1.0
 
 # The same for forecasts. The forecast asks when the last of many jobs ends, which with a wide prior lies in its tail:
 # in the middle of 80 jobs, at 0.5 jobs a second, the time left was overestimated by 51 % with 1.0, 25 % with 0.8, 9 %
-# with 0.6 and 0 % with 0.4, and underestimated by 4 % with 0.2 (tests/client/test_forecast_accuracy.py, several seeds).
+# with 0.6 and at most 3 % with 0.4, and underestimated by 4 % with 0.2 (tests/client/test_forecast_accuracy.py, several
+# seeds, measured twice).
 _FORECAST_PRIOR_SPREAD = 0.4
 
 # The distribution counts as known when 8 jobs have ended. Until then checks keep the limits that the planner sets for
