@@ -52,16 +52,18 @@ def speed_up(service: Service) -> None:
     object.__setattr__(service.sandbox.settings, "cdn_rate", None)
 
 
-async def kill_in_the_middle(service: Service, seconds: float = 1.7) -> Path:
-    """Start a process that makes one clip, kill it during the transfer, and return the part file."""
+async def kill_in_the_middle(service: Service, *, has_checkpoint: bool = True) -> Path:
+    """Start a process that makes one clip, and return its part file.
+
+    It is killed when it has recorded a checkpoint, or else at the beginning of the transfer.
+    """
     orders = {"base_url": service.sandbox.base_url, "folder": str(service.folder), "jobs": 1, "chains": 0}
     process = await asyncio.create_subprocess_exec(sys.executable, str(DRIVER), json.dumps(orders))
     part = service.folder / "k000.mp4.part"
     try:
         async with asyncio.timeout(20):
-            while not part.exists():
+            while not part.exists() or (has_checkpoint and service.row("k000").partial_download is None):
                 await asyncio.sleep(0.02)
-        await asyncio.sleep(seconds)
     finally:
         process.send_signal(signal.SIGKILL)
         await process.wait()
@@ -150,7 +152,7 @@ async def test_a_checkpoint_without_its_part_file_is_cleared(service: Service) -
     nearly_all = {"offset": SIZE - 1, "index": 0, "total": SIZE, "validator": before.validator, "etag": before.etag}
     service.set_row("k000", partial_download=json.dumps(nearly_all))
     part.unlink()
-    part = await kill_in_the_middle(service, seconds=0.0)
+    part = await kill_in_the_middle(service, has_checkpoint=False)
     after = service.row("k000").partial_download
     assert after is None or after.offset <= part.stat().st_size
 
