@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from omni_async import VideoRequest
@@ -37,7 +38,7 @@ class ResolvedRequests:
 
 
 def _extended(parent: VideoRequest, child: VideoRequest) -> VideoRequest:
-    own = child.model_dump(exclude_unset=True) | {"prompt": child.prompt or ""}
+    own = child.model_dump(exclude_unset=True)
     return VideoRequest(**(parent.inherited_fields(own.get("model")) | own))
 
 
@@ -53,5 +54,5 @@ def find_recorded(
     requests = ResolvedRequests(lines)
     for line in lines:
         if (record := find(line.key)) is not None:
-            is_same = (record.request, record.parent) == (requests.of(line).to_json(), line.extend_from)
-            yield line, record, is_same
+            wanted = replace(record, request=requests.of(line).to_json(), parent=line.extend_from)
+            yield line, record, bool(record.request) and record.is_same_work(wanted)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
+from os import PathLike
 from typing import TYPE_CHECKING
 
+from .lines import Line
 from .resolve import ResolvedRequests
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from omni_async import Job, OmniClient, VideoRequest
 
-    from .lines import Line
 
-
-def submit_lines(client: OmniClient, lines: Sequence[Line], *, resubmit: Container[str] = ()) -> Iterator[Job]:
+def submit_lines(client: OmniClient, lines: Iterable[Line], *, resubmit: Container[str] = ()) -> Iterator[Job]:
     """Submit lines and yield their jobs: one line per step, each after the line that it extends.
 
     Pass it to ``client.as_completed``, which takes only as many jobs as it can have unfinished. It ends early once
@@ -24,8 +24,25 @@ def submit_lines(client: OmniClient, lines: Sequence[Line], *, resubmit: Contain
     `resubmit` holds the keys of lines to submit again although they ended, see `OmniClient.resubmit`; the ledger must
     contain them. By default none is.
 
-    Raises `ValueError` for a line that extends a line that is not among `lines`.
+    Raises `TypeError` for anything but lines, and, when it is iterated, `ValueError` for a line that extends a line
+    that is not among `lines`.
     """
+    lines = _checked(lines)
+    if isinstance(resubmit, str):  # `in` would look for parts of it
+        raise TypeError(f"resubmit must be a collection of keys, not the text {resubmit!r}; write {{{resubmit!r}}}")
+    return _submit_lines(client, lines, resubmit)
+
+
+def _checked(lines: Iterable[Line]) -> Sequence[Line]:
+    """Return lines that can be read more than once. Raise `TypeError` for anything else."""
+    is_one = isinstance(lines, (str, bytes, PathLike, Line))
+    checked = () if is_one else tuple(lines)
+    if is_one or any(not isinstance(line, Line) for line in checked):
+        raise TypeError("submit_lines takes the lines that batch.read(path) returns")
+    return checked
+
+
+def _submit_lines(client: OmniClient, lines: Sequence[Line], resubmit: Container[str]) -> Iterator[Job]:
     by_key = {line.key: line for line in lines}
     requests = ResolvedRequests(lines)
     # A job is kept only while a line that extends it is still to come. A file may have 100,000 lines.
@@ -65,4 +82,4 @@ def _submit(client: OmniClient, line: Line, request: VideoRequest, parents: dict
     if line.extend_from is None:
         return client.submit(request, key=line.key)
     fields = {name: getattr(request, name) for name in request.model_fields_set - {"prompt"}}
-    return parents[line.extend_from].extend(request.prompt or "", key=line.key, **fields)
+    return parents[line.extend_from].extend(request.prompt, key=line.key, **fields)

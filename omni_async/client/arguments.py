@@ -17,11 +17,21 @@ from ..submission.local_files import resolve_references
 DEFAULT_BASE_URL = "https://api.apimart.ai"
 
 
-def build_request(request: VideoRequest | str, fields: dict[str, Any]) -> VideoRequest:
+def validate_task_id(task_id: str) -> None:
+    """Raise `ValueError` for what cannot be one task id."""
+    if not isinstance(task_id, str) or not task_id or not task_id.isprintable():
+        raise ValueError(f"attach({task_id!r}): give the task_id that the server returned")
+
+
+def build_request(request: VideoRequest | str | None, fields: dict[str, Any]) -> VideoRequest:
     """Return a validated request. A string is the prompt; `fields` are added, or replace those of the request.
+
+    None leaves the prompt out.
 
     Paths of local files become absolute, so that they name the same files in any later run.
     """
+    if request is None:
+        return _with_warning(resolve_references(VideoRequest(**fields)))
     if isinstance(request, str):
         return _with_warning(resolve_references(VideoRequest(prompt=request, **fields)))
     if not isinstance(request, VideoRequest):

@@ -18,20 +18,20 @@ from collections.abc import (
     Iterator,
 )
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ClientClosed
 from ..jobs.job import Job, state_of
 from ..logs import get_logger
+from .iterables import check_request, check_requests
 
 if TYPE_CHECKING:
     from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from ..jobs.store import RecordPage
     from ..models.request import VideoRequest
+    from .iterables import Submittable
 
-
-Submittable: TypeAlias = "VideoRequest | str | Job"
 
 # Items that are submitted before other asyncio tasks get a turn. A submit took 24 microseconds (20,000 jobs, store in
 # memory), so that this many hold up the event loop for 1.5 ms. Half costs switches, double holds it up for longer.
@@ -54,6 +54,7 @@ class AsCompletedIterator(AsyncIterator[Job]):
     ) -> None:
         if max_pending < 1:
             raise ValueError(f"as_completed(max_pending={max_pending}): max_pending must be at least 1")
+        check_requests(requests)
         self._max_pending = max_pending
         self._submit = submit
         self._finished: deque[Job] = deque()
@@ -119,6 +120,7 @@ class AsCompletedIterator(AsyncIterator[Job]):
         return self._unfinished + len(self._finished) < self._max_pending
 
     def _submit_item(self, item: Submittable) -> None:
+        check_request(item)
         job = item if isinstance(item, Job) else self._submit(item)
         self._unfinished += 1
         state_of(job).add_done_callback(lambda _: self._note_finished(job))

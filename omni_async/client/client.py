@@ -22,7 +22,7 @@ from ..polling.webhook import WebhookReceiver, create_application
 from ..settings import Limits, Polling, Retry
 from ..submission.local_files import first_reference_error, is_missing
 from ..timing import Clock
-from .arguments import build_request, validate_api_key, validate_base_url
+from .arguments import build_request, validate_api_key, validate_base_url, validate_task_id
 from .as_completed import AsCompletedIterator, ResumeIterator
 from .runtime import ClientRuntime, preload_backend
 
@@ -41,8 +41,8 @@ if TYPE_CHECKING:
     from ..models.responses import Balance, Task
     from ..polling.webhook import Application
     from ..settings import BalanceScope
-    from .as_completed import Submittable
     from .forecast import Forecast
+    from .iterables import Submittable
 
 # Records that `resume` reads at a time. Larger pages hold more memory and delay other operations of the store, smaller
 # ones cost a wait each. Chosen, not measured.
@@ -189,7 +189,7 @@ class OmniClient:
 
         A failed job is yielded too, and raises when it is awaited. `requests` may be asynchronous and endless. Its
         items are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than
-        `max_pending` jobs are unfinished or not yet yielded.
+        `max_pending` jobs are unfinished or not yet yielded. Raise `TypeError` for a single prompt, a dict or a file.
         """
         runtime = self._open()
         return AsCompletedIterator(requests, max_pending=max_pending, submit=self.submit, spawn=runtime.spawn)
@@ -200,8 +200,7 @@ class OmniClient:
         `key` names the clip; by default the `task_id` does. Raise `ValueError` for an unusable `task_id` or key.
         """
         runtime = self._open()
-        if not task_id or not task_id.isprintable():
-            raise ValueError(f"attach({task_id!r}): give the task_id that the server returned")
+        validate_task_id(task_id)
         key = validate_key(key) or task_id
         record = JobRecord(key=key, status=JobStatus.RUNNING, task_id=task_id, created_at=self._clock.wall())
         return self._enter(runtime, record)
@@ -240,7 +239,7 @@ class OmniClient:
         Awaiting the job raises `JobError` if the ledger has no such key.
         """
         runtime = self._open()
-        live = runtime.registry.find(key)
+        live = runtime.registry.find(validate_key(key) or "")
         if live is not None:
             return self._handle(live)
         state = JobState(JobRecord(key=key, created_at=self._clock.wall()))
@@ -331,7 +330,7 @@ class OmniClient:
         """Cancel a job. Call `Job.cancel` instead."""
         return self._open().cancel(state)
 
-    def extend(self, job: Job, prompt: str, key: str | None, fields: dict[str, Any]) -> Job:
+    def extend(self, job: Job, prompt: str | None, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that extends another one. Call `Job.extend` instead."""
         self._open()
         inherited = job.request.inherited_fields(fields.get("model")) if job.request else {}

@@ -102,4 +102,22 @@ class JobRecord:
         """Return whether both are the same task, or the same request."""
         if not (self.request and other.request):  # one was submitted elsewhere, and only its task is known
             return self.task_id is not None and self.task_id == other.task_id
-        return (self.request, self.parent) == (other.request, other.parent)
+        return self.parent == other.parent and _is_same_request(self.request, other.request)
+
+
+# Earlier versions recorded and sent an empty prompt for a line of a file that extends another and has none.
+_NO_PROMPT = '"prompt":""'
+
+
+def _is_same_request(one: str, other: str) -> bool:
+    """Return whether two requests are the same; an empty prompt is the same as none."""
+    if one == other:
+        return True
+    if _NO_PROMPT not in one and _NO_PROMPT not in other:
+        return False
+    return _without_empty_prompt(one) == _without_empty_prompt(other)
+
+
+def _without_empty_prompt(request: str) -> dict[str, object]:
+    fields: dict[str, object] = json.loads(request)
+    return {name: value for name, value in fields.items() if (name, value) != ("prompt", "")}
