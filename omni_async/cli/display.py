@@ -79,13 +79,9 @@ async def _redraw_block(output: Output, snapshot: Callable[[], RunSnapshot]) -> 
 
 
 async def _print_lines(output: Output, snapshot: Callable[[], RunSnapshot]) -> None:
-    try:
-        while True:
-            await anyio.sleep(_LINE_INTERVAL)
-            output.note(plain_line(snapshot()))
-    finally:
-        if snapshot().elapsed >= _LINE_INTERVAL:
-            output.note(plain_line(snapshot()))
+    while True:  # the summary of the run is its last line
+        await anyio.sleep(_LINE_INTERVAL)
+        output.note(plain_line(snapshot()))
 
 
 def plain_line(snapshot: RunSnapshot) -> str:
@@ -160,7 +156,8 @@ def _facts(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     if snapshot.learned_max_in_flight:
         facts.append((f"max {snapshot.learned_max_in_flight:,} in flight", ""))
     facts.append((format_duration(snapshot.elapsed), ""))
-    if snapshot.finished < snapshot.total:
+    # Once submissions have stopped, only tasks that the server has accepted take time.
+    if snapshot.finished < snapshot.total and (snapshot.running or snapshot.downloading or not snapshot.is_stopped):
         facts.append(_time_left(snapshot))
     return facts
 

@@ -100,6 +100,8 @@ class Output:
         """Print the library's log on stderr: warnings, and with --verbose every step."""
         handler = _LogHandler(self)
         handler.setFormatter(_LogFormatter("%(levelname)s %(name)s: %(message)s"))
+        if not self.options.verbose:
+            handler.addFilter(_is_not_in_summary)
         root, library = logging.getLogger(), logging.getLogger("omni_async")
         level = library.level
         root.addHandler(handler)
@@ -151,6 +153,11 @@ class Output:
 
     def _console(self, stream: TextIO) -> Console:
         return Console(file=stream, no_color=self.options.no_color or None, highlight=False, emoji=False)
+
+
+def _is_not_in_summary(record: logging.LogRecord) -> bool:
+    """Return False for the reason why submissions stopped: the display says that they did, and the summary why."""
+    return not (record.name.startswith("omni_async.submission.") and record.msg.startswith("submissions stopped"))
 
 
 class _LogFormatter(logging.Formatter):

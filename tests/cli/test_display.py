@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 from dataclasses import replace
@@ -14,8 +15,10 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from omni_async import EventKind, Forecast, JobEvent, JobStatus, Statistics
-from omni_async.cli.display import LiveBlock, plain_line
+from omni_async.cli.display import LiveBlock, plain_line, show_progress
 from omni_async.cli.formatting import format_duration, format_estimated_duration
+from omni_async.cli.options import OutputOptions
+from omni_async.cli.output import Output
 from omni_async.cli.progress import RunObserver, RunProgress, RunSnapshot
 from omni_async.cli.results import RunTotals
 
@@ -110,6 +113,22 @@ def test_zeros_are_left_out() -> None:
     assert plain_line(start) == "0 of 1,000 done, 0 running, 1,000 waiting, 0 s, estimating time left"
     assert plain_line(snapshot_of(completed=998)).endswith("2 failed, $193.05, 5 min 12 s")
     assert "submissions stopped" in plain_line(snapshot_of(is_stopped=True))
+
+
+@pytest.mark.parametrize("running", [0, 3])
+def test_no_time_is_left_once_submissions_stopped_and_nothing_runs(running: int) -> None:
+    """Waiting jobs are not sent any more; tasks that the server has accepted still take their time."""
+    line = plain_line(snapshot_of(is_stopped=True, running=running, downloading=0, seconds_left=5.0))
+    assert line.endswith(", about 5 s left" if running else ", 5 min 12 s")
+
+
+async def test_the_progress_without_a_terminal_has_no_closing_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The summary that follows says nearly the same."""
+    output = Output(OutputOptions())
+    monkeypatch.setattr(output, "note", (lines := list[str]()).append)
+    async with show_progress(output, snapshot_of):
+        await asyncio.sleep(0.01)
+    assert lines == []
 
 
 def test_an_ascii_screen_gets_ascii() -> None:
