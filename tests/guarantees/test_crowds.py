@@ -66,10 +66,12 @@ async def _attend(port: int, content: bytes) -> None:
     while True:
         with suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(content)
-            while await reader.read(1 << 16):
-                pass
-            writer.close()
+            try:
+                writer.write(content)
+                while await reader.read(1 << 16):
+                    pass
+            finally:
+                writer.close()
         await asyncio.sleep(0.2)
 
 
