@@ -48,6 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Prepare the process: signals, the folder of temporary files, and the number of examples."""
     # A shell ignores SIGINT for background jobs, and child processes inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):  # and under nohup
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if _has_room(MEMORY):
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
     if "not slow" in config.option.markexpr:

@@ -63,6 +63,24 @@ _REFUSAL = (
 ).encode()
 
 
+async def _next_connection(listener: socket.socket) -> socket.socket:
+    """Return the next connection. Raise `OSError`. Cancelling this loses none, as cancelling `loop.sock_accept` may."""
+    loop = asyncio.get_running_loop()
+    if sys.platform == "win32":
+        return (await loop.sock_accept(listener))[0]
+    while True:
+        with suppress(BlockingIOError):
+            connection, _ = listener.accept()
+            connection.setblocking(False)
+            return connection
+        readable = asyncio.Event()
+        loop.add_reader(listener, readable.set)
+        try:
+            await readable.wait()
+        finally:
+            loop.remove_reader(listener)
+
+
 def max_connections() -> int:
     """Return how many connections may be open, given the number of files that this process may open."""
     if sys.platform == "win32":
@@ -174,7 +192,7 @@ class BoundedServer(web.Server):
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(listener)
+                connection = await _next_connection(listener)
             except OSError as error:
                 # Without a descriptor, the system would report the same connection again and again.
                 _log.debug("a connection could not be accepted: %s", error)
