@@ -79,6 +79,28 @@ async def test_the_second_signal_ends_the_process_immediately(shell: Shell) -> N
     assert (result.status, result.out, result.err) == (130, "", "")
 
 
+async def test_a_handshake_that_is_interrupted_has_sent_nothing(shell: Shell) -> None:
+    """A server that accepts connections and never answers their TLS: no job is called sent, or unknown."""
+    connected = asyncio.Event()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()  # until the client leaves
+        writer.close()
+
+    async with await asyncio.start_server(accept, "127.0.0.1", 0) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        file = shell.write("p.txt", "eins\nzwei\n")
+        process = await shell.start("batch", file, "--base-url", url, "--on-ambiguous", "hold")
+        await asyncio.wait_for(connected.wait(), TIMEOUT)
+        process.send_signal(signal.SIGINT)
+        result = await wait_for_exit(process)
+    assert result.status == 130
+    assert "unfinished: 2 not sent. To continue:\n" in result.err
+    status = await shell.omni("status", "clips")
+    assert status.out.startswith("clips/ledger.db: 2 jobs\n2 waiting\npaid $0.00, 0 submits\n")
+
+
 @pytest.mark.parametrize("sandbox", [{"median": 4.0, "sigma": 0.0}], indirect=True)
 async def test_an_interrupted_clip_is_downloaded_later(shell: Shell, sandbox: SandboxThread) -> None:
     """An interrupted generate is in the ledger: the printed resume command downloads the clip that is paid for."""
