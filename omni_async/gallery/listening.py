@@ -234,6 +234,7 @@ class BoundedServer(web.Server):
         task = asyncio.create_task(_refuse_request(connection))
         self._refusals.add(task)
         task.add_done_callback(self._refusals.discard)
+        task.add_done_callback(lambda _: connection.close())  # also if it is cancelled before it begins
 
 
 async def _refuse_request(connection: socket.socket) -> None:
