@@ -11,6 +11,7 @@ from omni_async.api.http import Timeouts
 from omni_async.api.outcomes import SubmitOutcome, classify_submit
 from omni_async.api.parsing import parse_task_id
 from tests.support.http_servers import error_of, open_transport, raw_server, respond
+from tests.support.markers import slow_after
 from tests.support.odd_replies import (
     ACCEPTED,
     CHUNK,
@@ -86,7 +87,7 @@ async def test_the_head_of_a_refusal_counts(status: int) -> None:
 
 
 @pytest.mark.parametrize("ending", ["reset", "timeout"])
-@pytest.mark.parametrize("size", [len(ACCEPTED), len(ACCEPTED) - 2])
+@pytest.mark.parametrize("size", slow_after(1, [len(ACCEPTED), len(ACCEPTED) - 2]))
 async def test_what_arrived_before_a_reset_or_a_timeout_counts(ending: str, size: int) -> None:
     """The connection is reset, or nothing more comes."""
 

@@ -10,6 +10,7 @@ from omni_async import TransportError
 from omni_async.api.http import Timeouts
 from omni_async.api.parsing import parse_task_id
 from tests.support.http_servers import KEY, error_of, fetch, open_transport, raw_server, respond
+from tests.support.markers import slow_after
 from tests.support.odd_replies import (
     ACCEPTED,
     LENGTH,
@@ -36,7 +37,7 @@ async def test_the_task_in_an_odd_response_is_accepted(response: bytes) -> None:
     assert parse_task_id(await submit_to(response)) == "task_01ABC"
 
 
-@pytest.mark.parametrize("name", sorted(REFUSED_BY_AIOHTTP.keys() - {"no head", "no status"}))
+@pytest.mark.parametrize("name", slow_after(8, sorted(REFUSED_BY_AIOHTTP.keys() - {"no head", "no status"})))
 async def test_a_body_that_comes_after_an_odd_head_is_read(name: str) -> None:
     """Many servers send the head alone. Nothing of it may end the connection before the body is there."""
     response = REFUSED_BY_AIOHTTP[name]
@@ -84,6 +85,7 @@ async def test_what_is_not_http_is_said_to_have_come(response: bytes) -> None:
     assert "\n" not in str(error)
 
 
+@pytest.mark.slow
 async def test_bytes_after_a_response_do_not_reach_the_next_request() -> None:
     """A second response that nobody asked for, early or late, whole or in part, is not taken for another request's."""
     first, stray = sends(LENGTH.strip()), sends(LENGTH.strip(), body=ACCEPTED.replace(b"01ABC", b"66666"))

@@ -12,6 +12,7 @@ from omni_async.api.http import Timeouts
 from omni_async.api.outcomes import CheckOutcome, SubmitOutcome, classify_check, classify_submit
 from omni_async.api.reading import MAX_RESPONSE_BYTES
 from tests.support.http_servers import fetch, open_transport, raw_server
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     import asyncio
@@ -57,7 +58,7 @@ def answer(status: int, beginning: bytes, framing: str) -> Callable[[bytes, asyn
     return act
 
 
-@pytest.mark.parametrize("framing", FRAMINGS)
+@pytest.mark.parametrize("framing", slow_after(2, FRAMINGS))
 @pytest.mark.parametrize(
     ("status", "beginning", "outcome"),
     [

@@ -12,6 +12,7 @@ from yarl import URL
 
 from omni_async.api.idempotency import declared_support
 from omni_async.testing import SandboxThread
+from tests.support.markers import slow_after
 from tests.support.proxies import certificate, free_port
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def _local(host: str, port: int, *_: Any, **__: Any) -> Any:
     return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
 
-@pytest.mark.parametrize("cause", ["no name", "no connection", "no trusted certificate"])
+@pytest.mark.parametrize("cause", slow_after(1, ["no name", "no connection", "no trusted certificate"]))
 async def test_check_names_the_alternative_host(
     bare_shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: str
 ) -> None:

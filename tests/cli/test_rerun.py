@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omni_async import LedgerReader
+from tests.support.markers import slow_after
 from tests.support.shell import TIMEOUT, wait_for_exit, wait_for_output
 
 if TYPE_CHECKING:
@@ -174,12 +175,15 @@ def make_foreign(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [
-        (corrupt, "is damaged"),
-        (make_newer, "was written by a newer omni_async"),
-        (make_foreign, "is a database of another program"),
-        (lambda path: path.write_text("no database at all, but quite a long text" * 99), "is not a ledger"),
-    ],
+    slow_after(
+        2,
+        [
+            (corrupt, "is damaged"),
+            (make_newer, "was written by a newer omni_async"),
+            (make_foreign, "is a database of another program"),
+            (lambda path: path.write_text("no database at all, but quite a long text" * 99), "is not a ledger"),
+        ],
+    ),
     ids=["damaged", "newer", "foreign", "text"],
 )
 async def test_an_unusable_ledger_is_rejected(

@@ -11,6 +11,7 @@ import pytest
 
 from omni_async import Forecast, Limits, PaymentRequired
 from tests.support.fakes import FakeClient, Server, refusal, script
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,12 +21,15 @@ JOBS = 80
 
 @pytest.mark.parametrize(
     ("account", "limits"),
-    [
-        ({"per_second": 0.5}, Limits()),
-        ({"capacity": 10}, Limits()),
-        ({}, Limits(submits_per_minute=30)),
-        ({}, Limits(max_in_flight=10)),
-    ],
+    slow_after(
+        2,
+        [
+            ({"per_second": 0.5}, Limits()),
+            ({"capacity": 10}, Limits()),
+            ({}, Limits(submits_per_minute=30)),
+            ({}, Limits(max_in_flight=10)),
+        ],
+    ),
 )
 async def test_time_left_and_cost_are_predicted(tmp_path: Path, account: dict[str, Any], limits: Limits) -> None:
     """Nothing is predicted at first. Then the time is right within a fifth or 30 seconds, and the cost is exact."""

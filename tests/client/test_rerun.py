@@ -14,6 +14,7 @@ from omni_async import (
     JobStatus,
     KeyReused,
 )
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from tests.support.restarts import Service
@@ -56,7 +57,7 @@ async def test_another_request_under_the_same_key_is_refused(service: Service) -
     assert service.submits == 1
 
 
-@pytest.mark.parametrize("damage", ["removed", "emptied", "cut", "overwritten", "a folder in its place"])
+@pytest.mark.parametrize("damage", slow_after(2, ["removed", "cut", "emptied", "overwritten", "a folder in its place"]))
 async def test_a_missing_or_broken_clip_is_downloaded_again(service: Service, damage: str) -> None:
     """A completed job whose file is missing or incomplete is downloaded again without a payment."""
     async with service.client() as client:

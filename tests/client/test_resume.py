@@ -21,6 +21,7 @@ from omni_async import (
 from omni_async.downloads import partfile
 from omni_async.files import publish
 from omni_async.submission import submitter as _submitter
+from tests.support.markers import slow_after
 from tests.support.restarts import DAY, set_duration, wait_for_status
 from tests.support.resuming import resumed
 
@@ -80,8 +81,8 @@ async def test_an_old_job_is_checked_until_a_check_is_conclusive(service: Servic
     assert service.submits == 1
 
 
-@pytest.mark.parametrize("age", [0.0, DAY - 60, DAY + 60])
-@pytest.mark.parametrize("ambiguous", ["retry", "hold"])
+@pytest.mark.parametrize("age", [*slow_after(1, [DAY - 60, 0.0]), DAY + 60])
+@pytest.mark.parametrize("ambiguous", slow_after(1, ["retry", "hold"]))
 async def test_a_submitting_row_is_resent_within_a_day_only(
     service: Service, age: float, ambiguous: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

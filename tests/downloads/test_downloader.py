@@ -10,6 +10,7 @@ import pytest
 from omni_async import JobStatus, Limits
 from tests.support.clip_host import CLIP, client_of, hosting, watched
 from tests.support.fakes import left_by_error
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +68,7 @@ async def test_no_more_downloads_run_concurrently_than_allowed(tmp_path: Path) -
     assert most == 2
 
 
-@pytest.mark.parametrize("after", [0.0, 0.02, 0.05, 0.1, 0.15])
+@pytest.mark.parametrize("after", slow_after(2, [0.05, 0.1, 0.0, 0.02, 0.15]))
 async def test_leaving_during_downloads_leaves_no_incomplete_clip(tmp_path: Path, after: float) -> None:
     """Left by an exception while ten clips are being transferred: each final name is a complete clip or absent."""
     async with hosting() as host:

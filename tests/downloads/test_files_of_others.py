@@ -15,6 +15,7 @@ from omni_async.downloads.partfile import PartFile
 from omni_async.files import publish
 from tests.support.clip_host import CLIP, KEY, QUICK, ImpatientClient, announcing, client_of, download, hosting
 from tests.support.fakes import left_by_error, mp4
+from tests.support.markers import slow_after
 from tests.support.resuming import resumed
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def state(path: Path) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("suffix", ["", ".part"], ids=["clip", "part"])
-@pytest.mark.parametrize("thing", THINGS)
+@pytest.mark.parametrize("thing", slow_after(6, THINGS))
 async def test_a_file_of_others_stays(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, thing: str, suffix: str
 ) -> None:

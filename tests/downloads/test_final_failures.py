@@ -115,7 +115,7 @@ _BODIES = {
 }
 
 
-@pytest.mark.parametrize("body", _BODIES)
+@pytest.mark.parametrize("body", slow_after(3, _BODIES))
 async def test_the_same_body_twice_is_no_clip(tmp_path: Path, body: str) -> None:
     """A complete body that is no MP4, and is the same from a fresh URL, is final. Nothing of it is kept."""
     async with hosting() as host:
@@ -170,7 +170,7 @@ async def test_a_body_without_an_announced_end_may_have_been_cut(tmp_path: Path)
 # Videos of another kind
 
 
-@pytest.mark.parametrize("suffix", OTHER_VIDEOS)
+@pytest.mark.parametrize("suffix", slow_after(3, OTHER_VIDEOS))
 @pytest.mark.parametrize("chunked", slow_after(1, [False, True]))
 async def test_a_video_of_another_kind_is_kept_under_a_name_that_says_so(
     tmp_path: Path, suffix: str, chunked: bool
@@ -219,7 +219,9 @@ async def test_a_file_of_others_with_the_name_of_a_kept_video_stays(tmp_path: Pa
 # Compression that nobody asked for
 
 
-@pytest.mark.parametrize("encoding", ["gzip", "deflate", "br", "zstd", "aws-chunked", "utf-8", "gzip, br"])
+@pytest.mark.parametrize(
+    "encoding", slow_after(3, ["gzip", "br", "utf-8", "deflate", "zstd", "aws-chunked", "gzip, br"])
+)
 async def test_a_clip_that_is_only_said_to_be_compressed_is_stored(tmp_path: Path, encoding: str) -> None:
     """The bytes decide, not the header."""
     async with hosting() as host:

@@ -11,6 +11,7 @@ import pytest
 
 from omni_async import JobStatus, UnknownModelWarning, VideoRequest, batch
 from tests.support.fakes import FakeClient, Server, left_by_error
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +32,7 @@ async def test_a_child_does_not_wait_for_the_clip_of_its_parent(tmp_path: Path) 
         assert len(server.posts) == 3
 
 
-@pytest.mark.parametrize("is_from_file", [False, True], ids=["extend", "file"])
+@pytest.mark.parametrize("is_from_file", slow_after(1, [False, True]), ids=["extend", "file"])
 async def test_a_hundred_chains_run_concurrently(tmp_path: Path, is_from_file: bool) -> None:
     """Each of 300 jobs is sent after its parent, and no chain waits for another."""
     server, chains = Server(duration=30), 100

@@ -159,7 +159,7 @@ TestLimiter = pytest.mark.slow(_Limiter.TestCase)
 TestLimiter.settings = settings(max_examples=150, stateful_step_count=40)
 TestLimiter.__doc__ = "The invariants of the limiter hold in any order of events."
 TestLimiterWithCeiling = _LimiterWithCeiling.TestCase
-TestLimiterWithCeiling.settings = settings(max_examples=150, stateful_step_count=40)
+TestLimiterWithCeiling.settings = settings(stateful_step_count=40)
 TestLimiterWithCeiling.__doc__ = "They hold with a ceiling of unfinished jobs, too."
 TestAdaptiveLimiter = pytest.mark.slow(_AdaptiveLimiter.TestCase)
 TestAdaptiveLimiter.settings = settings(max_examples=300, stateful_step_count=60)

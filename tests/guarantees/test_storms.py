@@ -79,7 +79,7 @@ class Chaos:
         return server
 
 
-@pytest.mark.parametrize("seed", slow_after(8, range(30)))
+@pytest.mark.parametrize("seed", slow_after(5, range(30)))
 async def test_every_job_is_completed_and_paid_once(tmp_path: Path, seed: int) -> None:
     """Sixty jobs make sixty tasks and sixty clips, and no asyncio task remains."""
     chaos = Chaos(seed)
@@ -132,7 +132,7 @@ async def test_every_job_is_completed_after_repeated_interruptions(tmp_path: Pat
     assert all((tmp_path / f"k{number}.mp4").is_file() for number in range(40))
 
 
-@pytest.mark.parametrize("seed", slow_after(6, range(20)))
+@pytest.mark.parametrize("seed", slow_after(4, range(20)))
 async def test_nothing_is_paid_twice_by_a_server_that_ignores_idempotency_keys(tmp_path: Path, seed: int) -> None:
     """Each job is completed, or unknown and named, through faults and interruptions. Nothing is sent after that."""
     chaos = Chaos(seed)

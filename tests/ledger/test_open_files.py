@@ -14,6 +14,7 @@ from omni_async.jobs.records import JobRecord
 from omni_async.ledger.open_files import OpenFiles
 from omni_async.ledger.sqlite import SqliteJobStore
 from omni_async.testing import MemoryServer
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -71,7 +72,7 @@ async def test_a_change_fails_once_the_file_is_not_at_its_path(tmp_path: Path, v
         await store.aclose()
 
 
-@pytest.mark.parametrize("vanish", VANISHES)
+@pytest.mark.parametrize("vanish", slow_after(2, VANISHES))
 async def test_nothing_more_is_submitted_after_the_ledger_has_vanished(
     tmp_path: Path, vanish: Callable[[Path], None]
 ) -> None:

@@ -119,7 +119,7 @@ def test_truthful_progress_saves_checks_and_delay(name: str, reports_duration: b
 
 @pytest.mark.parametrize("median", slow_after(1, [MEDIAN, 5.0]))
 @pytest.mark.parametrize("reports_duration", slow_after(1, [True, False]))
-@pytest.mark.parametrize("name", MISLEADING)
+@pytest.mark.parametrize("name", slow_after(8, MISLEADING))
 def test_misleading_progress_does_no_harm(name: str, reports_duration: bool, median: float) -> None:
     """A percentage that means something else costs no more than none."""
     scale = median / MEDIAN

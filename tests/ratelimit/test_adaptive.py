@@ -333,7 +333,7 @@ _CHANGING = {
 }
 
 
-@pytest.mark.parametrize("retry_after", ["seconds", "none"])
+@pytest.mark.parametrize("retry_after", slow_after(1, ["none", "seconds"]))
 @pytest.mark.parametrize("kind", slow_after(1, _CHANGING))
 def test_a_changing_rate_limit_is_followed(kind: str, retry_after: str) -> None:
     """60, 20, then 60 a minute over ten hours: 92 % or more of it is used, with at most 30 refusals an hour."""
@@ -349,7 +349,7 @@ def test_a_changing_rate_limit_is_followed(kind: str, retry_after: str) -> None:
     assert len(load.refused_at) / 10 <= (18 if kind == "60 a minute" else 30)
 
 
-@pytest.mark.parametrize("retry_after", ["seconds", "none"])
+@pytest.mark.parametrize("retry_after", slow_after(1, ["seconds", "none"]))
 def test_a_changing_concurrency_limit_is_followed(retry_after: str) -> None:
     """50, 20, then 50 tasks of a minute in flight over ten hours: 95 % of the slots are used."""
     limit, hour = InFlightLimit(50), 3600.0

@@ -27,6 +27,7 @@ from tests.support.fakes import (
     refusal,
     script,
 )
+from tests.support.markers import slow_after
 from tests.support.resuming import resumed
 from tests.support.submitting import gaps, outcomes, prompts
 
@@ -106,7 +107,7 @@ async def test_idle_time_does_not_allow_a_burst(tmp_path: Path) -> None:
     assert min(gaps(server.posts)) >= 1 - 1e-6
 
 
-@pytest.mark.parametrize("latency", [0.05, 1.3, 4.7])
+@pytest.mark.parametrize("latency", slow_after(1, [1.3, 0.05, 4.7]))
 async def test_probes_and_resends_keep_the_submit_rate(tmp_path: Path, latency: float) -> None:
     """No two POSTs are closer than a second at 60 submits per minute."""
     server = Server(latency=latency, duration=5000)

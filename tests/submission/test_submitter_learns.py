@@ -35,6 +35,7 @@ from tests.support.accounts import (
     lognormal,
 )
 from tests.support.fakes import FakeClient, FakeTransport, Post, Server, refusal, response
+from tests.support.markers import slow_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,7 +175,7 @@ _KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", _KINDS)
+@pytest.mark.parametrize("kind", slow_after(2, _KINDS))
 async def test_limits_are_learned(kind: str) -> None:
     """Without configured limits, 100 jobs take little more than the least time, with few refusals."""
     expected = _KINDS[kind]
@@ -185,7 +186,7 @@ async def test_limits_are_learned(kind: str) -> None:
     assert sum(outcome.refused for outcome in outcomes) / len(outcomes) <= expected.refused
 
 
-@pytest.mark.parametrize("retry_after", ["date", "wrong", "huge", "none"])
+@pytest.mark.parametrize("retry_after", slow_after(2, ["date", "wrong", "huge", "none"]))
 async def test_a_limit_is_learned_with_any_retry_after(retry_after: str) -> None:
     """Retry-After may be a date, wrong, or absent: the limit of 4 per second is learned."""
     outcomes = [await run(_KINDS["4/s"].limits, 8, seed, retry_after=retry_after, limits=Limits()) for seed in SEEDS]
