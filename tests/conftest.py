@@ -63,8 +63,8 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return three workers for two cores: half of the time of all tests is waiting for processes and sockets."""
-    return max(2, (os.cpu_count() or 1) * 3 // 2)
+    """Return two workers more than cores: half of the time of all tests is waiting for processes and sockets."""
+    return (os.cpu_count() or 1) + 2
 
 
 @pytest.fixture

@@ -52,17 +52,22 @@ def speed_up(service: Service) -> None:
     object.__setattr__(service.sandbox.settings, "cdn_rate", None)
 
 
-async def kill_in_the_middle(service: Service, *, has_checkpoint: bool = True) -> Path:
+async def kill_in_the_middle(service: Service, old_offset: int | None = None) -> Path:
     """Start a process that makes one clip, and return its part file.
 
-    It is killed when it has recorded a checkpoint, or else at the beginning of the transfer.
+    It is killed when it has recorded another checkpoint than that at `old_offset`, or none in its place.
     """
+
+    def offset() -> int | None:
+        checkpoint = service.row("k000").partial_download
+        return None if checkpoint is None else checkpoint.offset
+
     orders = {"base_url": service.sandbox.base_url, "folder": str(service.folder), "jobs": 1, "chains": 0}
     process = await asyncio.create_subprocess_exec(sys.executable, str(DRIVER), json.dumps(orders))
     part = service.folder / "k000.mp4.part"
     try:
         async with asyncio.timeout(20):
-            while not part.exists() or (has_checkpoint and service.row("k000").partial_download is None):
+            while not part.exists() or offset() == old_offset:
                 await asyncio.sleep(0.02)
     finally:
         process.send_signal(signal.SIGKILL)
@@ -145,16 +150,15 @@ async def test_a_changed_part_file_is_not_trusted(service: Service, damage: str)
 
 
 async def test_a_checkpoint_without_its_part_file_is_cleared(service: Service) -> None:
-    """Once the clip has begun again, no later run may take its new part file for the old one."""
+    """The clip begins again. From then on no later run may take its new part file for the old one."""
     part = await kill_in_the_middle(service)
     before = service.row("k000").partial_download
     assert before is not None
     nearly_all = {"offset": SIZE - 1, "index": 0, "total": SIZE, "validator": before.validator, "etag": before.etag}
     service.set_row("k000", partial_download=json.dumps(nearly_all))
     part.unlink()
-    part = await kill_in_the_middle(service, has_checkpoint=False)
-    after = service.row("k000").partial_download
-    assert after is None or after.offset <= part.stat().st_size
+    await kill_in_the_middle(service, old_offset=SIZE - 1)
+    assert service.row("k000").partial_download is None
 
 
 async def test_a_kill_between_rename_and_row_does_no_harm(service: Service) -> None:
