@@ -35,7 +35,7 @@ from ..timing import WakeEvent, raise_if_cancelled
 from .outcomes import OutcomeRecorder, timeout_error
 from .robust_planner import RobustPlanner
 from .schedule import CheckSchedule
-from .tracked_job import TrackedJob, model_of, resume_hint
+from .tracked_job import TrackedJob, resume_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -114,7 +114,7 @@ class Poller:
         """Learn from the records of earlier jobs how long jobs take."""
         for record in records:
             if record.server_seconds is not None:
-                self._planner.seed(model_of(record), record.server_seconds)
+                self._planner.seed(record.model, record.server_seconds)
 
     @property
     def detection_delay(self) -> float:
@@ -131,7 +131,7 @@ class Poller:
         `check_now` is for a job of an earlier run, or one submitted elsewhere: it may have finished long ago.
         """
         now = self._clock.now()
-        history = self._planner.begin(model_of(job.record), now - age, now, is_new=not check_now)
+        history = self._planner.begin(job.record.model, now - age, now, is_new=not check_now)
         tracked = TrackedJob(job, now - age, history, had_timed_out=age >= self._polling.timeout)
         tracked.not_before = 0.0 if check_now else now + self._polling.min_interval
         self.schedule.hints.track(tracked)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from ..models.catalog import DEFAULT_MODEL
-
 if TYPE_CHECKING:
     from ..jobs.job import JobState
-    from ..jobs.records import JobRecord
     from .planner import CheckHistory
     from .webhook_reliability import WebhookCalls
 
@@ -58,11 +54,6 @@ class TrackedJob:
         fresh = replace(self)
         self.is_superseded = True
         return fresh
-
-
-def model_of(record: JobRecord) -> str:
-    """Return the model of a job; "" for one that was submitted elsewhere."""
-    return str(json.loads(record.request).get("model", DEFAULT_MODEL)) if record.request else ""
 
 
 def resume_hint(job: JobState) -> str:

@@ -58,10 +58,13 @@ class ServerKeySupport:
 
     async def ask(self, model: str) -> KeySupport:
         """Return what is known after the server was asked, if it has not answered in this run yet."""
-        if model in self._queries:
-            await self._queries[model].wait()
-        if model not in self._answered:
-            await self._query(model)
+        for _ in range(2):  # a query that is in progress may have begun in an outage: one more follows it
+            if model in self._answered:
+                break
+            if (query := self._queries.get(model)) is None:
+                await self._query(model)
+                break
+            await query.wait()
         return self.of(model)
 
     async def _query(self, model: str) -> None:

@@ -173,10 +173,7 @@ class Submitter:
 
     def _must_skip(self, job: JobState) -> bool:
         """Return whether a job leaves the queue unsent. If it is not done, it returns when it may be sent."""
-        if job.done():
-            self._requeue_all(self._models.release_probe(job, job.record.model) if self._models else ())
-            return True
-        if self._models and self._models.must_hold(job, job.record.model):
+        if job.done() or (self._models and self._models.must_hold(job, job.record.model)):
             return True
         return self._sender.must_wait_for_files(job)
 
@@ -394,5 +391,8 @@ class Submitter:
             self.queue.prioritize(job)  # others may wait for the slot that it may hold on the server
 
     def _discard(self, job: JobState) -> None:
+        """Forget a job that is not submitted any more. If it was the probe of its model, another job becomes that."""
         self.queue.discard(job)
         self._ambiguous.discard(job)
+        if self._models:
+            self._requeue_all(self._models.release_probe(job, job.record.model))

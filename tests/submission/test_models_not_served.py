@@ -111,6 +111,27 @@ async def test_cancelling_the_job_that_tries_again_lets_another_one_try(tmp_path
     assert [isinstance(result, BaseException) for result in results] == [True, False, False, False, False]
 
 
+@pytest.mark.parametrize("ending", ["cancelled", "one that alone cannot be sent"])
+async def test_a_probe_that_ends_while_it_is_sent_lets_another_one_try(tmp_path: Path, ending: str) -> None:
+    """However the probe ends, the jobs behind it are not forgotten."""
+    server = Server(duration=1)
+
+    def end_probe(post: Post) -> float:
+        if post.number == 2 and ending == "cancelled":
+            jobs[0].cancel()
+        elif post.number == 2:
+            raise ValueError("this one cannot be encoded")
+        return 0.1
+
+    server.on_submit = lambda post: BUSY if post.number <= 2 else None
+    server.delay_submit = end_probe
+    async with FakeClient(server, tmp_path) as client:
+        jobs = [client.submit(f"p{number}", key=f"k{number}") for number in range(5)]
+        results = await outcomes(jobs)
+    assert [post.body["prompt"] for post in server.posts][:2] == ["p0", "p0"]
+    assert [isinstance(result, BaseException) for result in results] == [True, False, False, False, False]
+
+
 async def test_resume_submits_the_jobs_of_a_stopped_model_again(tmp_path: Path) -> None:
     """The server may offer it again."""
     server, ledger = Server(submit_script=script([GONE] * 3), duration=1), MemoryJobStore()

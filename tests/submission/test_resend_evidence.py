@@ -7,12 +7,14 @@ import json
 import logging
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 
 from omni_async import APIError, JobStatus, Retry, SubmitOutcomeUnknown, TransportError, VideoRequest
 from omni_async.api.idempotency import DEFAULT_RETENTION, KeySupport, declared_support, reason_not_to_resend
 from omni_async.jobs.records import JobRecord
 from omni_async.ledger import MemoryJobStore
+from omni_async.submission.key_support import ServerKeySupport
 from tests.support.fakes import (
     EPOCH,
     HTML,
@@ -182,6 +184,27 @@ class SchemaServer(Server):
         if isinstance(answer, Exception):
             raise answer
         return answer if answer is not None and not isinstance(answer, str) else await super().get(path)
+
+
+@pytest.mark.parametrize("is_asked_early", [False, True])
+async def test_all_who_ask_at_the_same_time_share_one_query(is_asked_early: bool) -> None:
+    """A query that was in progress before may have begun in an outage: after it the server is asked once more."""
+    queries = 0
+
+    async def ask_server(_: str) -> KeySupport | None:
+        nonlocal queries
+        queries += 1
+        await asyncio.sleep(1)
+        return None
+
+    keys = ServerKeySupport(MemoryJobStore(), "https://api.test", ask_server)
+    async with anyio.create_task_group() as group:
+        if is_asked_early:
+            group.start_soon(keys.ask, "m")
+            await asyncio.sleep(0.5)
+        for _ in range(8):
+            group.start_soon(keys.ask, "m")
+    assert (queries, keys.must_ask("m")) == (2, True)
 
 
 # After a crash
