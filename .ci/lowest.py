@@ -7,7 +7,7 @@ from pathlib import Path
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text("utf-8"))["project"]
 groups = {"": project["dependencies"], **project["optional-dependencies"]}
-bounds = [re.match(r"([\w-]+)>=([\d.]+)", line) for lines in groups.values() for line in lines]
+bounds = [re.match(r"([\w-]+)(?:\[[\w,]+\])?>=([\d.]+)", line) for lines in groups.values() for line in lines]
 lowest: dict[str, str] = {}
 for name, version in (match.groups() for match in bounds if match):
     lowest[name] = max(lowest.get(name, "0"), version, key=lambda text: [int(part) for part in text.split(".")])

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LAYERS = [  # top to bottom
     {"__main__"},
     {"cli"},
-    {"batch", "gallery", "otel", "testing"},  # tools: they stand on the public API
+    {"batch", "gallery", "otel", "testing", "fleet"},  # tools: they stand on the public API, a fleet also on the ports
     {""},  # omni_async/__init__.py
     {"client"},
     {"submission", "polling", "downloads", "ledger"},  # the stages of a job, and the JobStore that is shipped
@@ -35,9 +35,13 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
     "batch": {"", "plain_text", "logs", "models.characters"},
     "gallery": {"", "exhaustion", "files", "logs"},
     "otel": {""},
+    "fleet": {
+        *("", "client", "submission", "polling", "downloads", "ledger.row_format", "jobs", "api", "ratelimit"),
+        *("errors", "models", "settings", "timing", "exhaustion", "files", "logs", "plain_text"),
+    },
     "sandbox": {"plain_text"},
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
-    "cli": {"", "batch", "gallery", "sandbox", "plain_text"},
+    "cli": {"", "batch", "gallery", "fleet", "sandbox", "plain_text"},
 }
 
 ONLY_IN = {  # third-party and stdlib modules that have one home
@@ -51,6 +55,10 @@ ONLY_IN = {  # third-party and stdlib modules that have one home
     "rich": {"cli"},
     "av": {"submission.local_files", "gallery.posters", "sandbox"},
     "opentelemetry": {"otel"},
+    "psycopg": {"fleet"},
+    "psycopg_pool": {"fleet"},
+    "procrastinate": {"fleet"},
+    "obstore": {"fleet"},
 }
 
 PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functions over values

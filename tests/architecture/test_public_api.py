@@ -11,7 +11,9 @@ import pytest
 
 from .source import PACKAGE, ROOT, modules, tree_of
 
-EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL", "opentelemetry"}
+EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL", "opentelemetry"} | {
+    *("psycopg", "psycopg_pool", "procrastinate", "obstore")
+}
 PACKAGES = ["omni_async", "omni_async.batch", "omni_async.gallery", "omni_async.sandbox", "omni_async.testing"]
 
 
