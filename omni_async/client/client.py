@@ -9,21 +9,16 @@ from typing import TYPE_CHECKING, Any, Self
 from ..api.connection import Connection
 from ..api.http import HttpTransport
 from ..downloads.clip_store import FolderClipStore
-from ..errors import ClientClosed, OmniError
+from ..errors import ClientClosed
 from ..jobs.clip_paths import clip_path
 from ..jobs.emitter import validate_listener
-from ..jobs.failures import follow_duplicate, key_reused
-from ..jobs.job import Job, JobState, state_of
-from ..jobs.keys import new_idempotency_key, new_record, validate_key
-from ..jobs.lifecycle import JobStatus
-from ..jobs.records import JobRecord
 from ..ledger import LEDGER_NAME, MemoryJobStore, SqliteJobStore
 from ..polling.webhook import WebhookReceiver, create_application
 from ..settings import Limits, Polling, Retry
-from ..submission.local_files import first_reference_error, is_missing
 from ..timing import Clock
-from .arguments import build_request, validate_api_key, validate_base_url, validate_task_id
-from .as_completed import AsCompletedIterator, ResumeIterator
+from .arguments import build_request, validate_api_key, validate_base_url
+from .as_completed import AsCompletedIterator
+from .job_factory import JobFactory
 from .runtime import ClientRuntime, preload_backend
 
 if TYPE_CHECKING:
@@ -33,8 +28,9 @@ if TYPE_CHECKING:
 
     from ..api.transport import Transport
     from ..downloads.clip_store import ClipStore
-    from ..errors import InvalidReference
+    from ..errors import OmniError
     from ..jobs.events import JobEvent
+    from ..jobs.job import Job, JobState
     from ..jobs.statistics import Statistics
     from ..jobs.store import JobStore
     from ..models.request import VideoRequest
@@ -43,10 +39,6 @@ if TYPE_CHECKING:
     from ..settings import BalanceScope
     from .forecast import Forecast
     from .iterables import Submittable
-
-# Records that `resume` reads at a time. Larger pages hold more memory and delay other operations of the store, smaller
-# ones cost a wait each. Chosen, not measured.
-_LARGEST_PAGE = 1000
 
 
 class OmniClient:
@@ -110,6 +102,7 @@ class OmniClient:
         self._clock = self._make_clock()
         self._webhook = WebhookReceiver(self._server)
         self._runtime: ClientRuntime | None = None
+        self._jobs: JobFactory | None = None
         self._is_closed = False
 
     # What the test clients replace
@@ -141,6 +134,7 @@ class OmniClient:
             webhook=self._webhook,
             clock=self._clock,
         )
+        self._jobs = JobFactory(self, self._runtime)
         try:
             await self._runtime.open()
         except BaseException:
@@ -176,8 +170,7 @@ class OmniClient:
         is recorded or sent. If a file is missing but a key is given, the job itself raises the error when awaited, and
         only if its clip is not there yet.
         """
-        self._open()
-        return self._submit(build_request(request, fields), key)
+        return self._open_jobs().submit(build_request(request, fields), key)
 
     def as_completed(
         self, requests: Iterable[Submittable] | AsyncIterable[Submittable], *, max_pending: int = 1000
@@ -199,11 +192,7 @@ class OmniClient:
 
         `key` names the clip; by default the `task_id` does. Raise `ValueError` for an unusable `task_id` or key.
         """
-        runtime = self._open()
-        validate_task_id(task_id)
-        key = validate_key(key) or task_id
-        record = JobRecord(key=key, status=JobStatus.RUNNING, task_id=task_id, created_at=self._clock.wall())
-        return self._enter(runtime, record)
+        return self._open_jobs().attach(task_id, key)
 
     def resume(self, *, max_pending: int = 1000) -> AsyncIterator[Job]:
         """Continue the unfinished jobs of the ledger, and let submissions continue after a stop::
@@ -219,13 +208,7 @@ class OmniClient:
         """
         runtime = self._open()
         runtime.submitter.resume()
-        store, size = runtime.registry.store, min(max_pending, _LARGEST_PAGE)
-        jobs = ResumeIterator(
-            lambda after: store.unfinished(after, size),
-            max_pending=max_pending,
-            take_up=lambda record: self._take_up(runtime, record),
-            spawn=runtime.spawn,
-        )
+        jobs = self._open_jobs().resume(max_pending)
         runtime.resumed = [jobs, *(earlier for earlier in runtime.resumed if not earlier.is_exhausted)]
         return jobs
 
@@ -238,14 +221,7 @@ class OmniClient:
 
         Awaiting the job raises `JobError` if the ledger has no such key.
         """
-        runtime = self._open()
-        live = runtime.registry.find(validate_key(key) or "")
-        if live is not None:
-            return self._handle(live)
-        state = JobState(JobRecord(key=key, created_at=self._clock.wall()))
-        job = Job(self, state)
-        runtime.dispatcher.resubmit(state, new_idempotency_key())
-        return job
+        return self._open_jobs().resubmit(key)
 
     # Single requests
 
@@ -332,56 +308,13 @@ class OmniClient:
 
     def extend(self, job: Job, prompt: str | None, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that extends another one. Call `Job.extend` instead."""
-        self._open()
-        inherited = job.request.inherited_fields(fields.get("model")) if job.request else {}
-        request = build_request(prompt, inherited | fields)
-        request.validate_extension()
-        return self._submit(request, key, parent=state_of(job))
+        return self._open_jobs().extend(job, prompt, key, fields)
 
     def clip_path(self, name: str) -> Path:
         """Return the path of a clip, given its file name. Read `Job.paths` instead."""
         return clip_path(self._clip_store.root, name)
 
     # Internals
-
-    def _submit(self, request: VideoRequest, key: str | None, parent: JobState | None = None) -> Job:
-        error = first_reference_error(request)
-        if error is not None and (key is None or not is_missing(error)):
-            raise error  # under a key, a later run may ask for a finished clip whose reference files are gone
-        record = new_record(request, key, parent.key if parent else None, now=self._clock.wall())
-        return self._enter(self._open(), record, parent, error)
-
-    def _enter(
-        self,
-        runtime: ClientRuntime,
-        record: JobRecord,
-        parent: JobState | None = None,
-        error: InvalidReference | None = None,
-    ) -> Job:
-        live = runtime.registry.find(record.key)
-        if live is not None and live.record.is_same_work(record):
-            return self._handle(live)
-        state = JobState(record, parent)
-        job = Job(self, state)
-        if live is None:
-            runtime.dispatcher.admit(state, error)
-        elif live.is_unread:
-            follow_duplicate(state, live)
-        else:
-            state.resolve(key_reused(record.key))
-        return job
-
-    def _take_up(self, runtime: ClientRuntime, record: JobRecord) -> Job:
-        live = runtime.registry.find(record.key)
-        if live is not None:
-            return self._handle(live)
-        state = JobState(record)
-        job = Job(self, state)
-        runtime.dispatcher.resume(state)
-        return job
-
-    def _handle(self, state: JobState) -> Job:
-        return state.job or Job(self, state)
 
     def _open(self) -> ClientRuntime:
         """Return the runtime if it is open and this is its event loop."""
@@ -390,6 +323,12 @@ class OmniClient:
         if not (self._is_closed or runtime.is_closed):
             return runtime
         raise ClientClosed("this client is closed; make another OmniClient") from runtime.failure
+
+    def _open_jobs(self) -> JobFactory:
+        """Return what makes jobs, if the client is open."""
+        self._open()
+        assert self._jobs is not None
+        return self._jobs
 
     def _entered(self) -> ClientRuntime:
         if self._runtime is None:
