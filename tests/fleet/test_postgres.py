@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -10,10 +11,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
+from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
 from tests.support.postgres import needs_postgres, own_postgres
 from tests.support.processes import ROOT
+from tests.support.tcp_proxy import tcp_proxy
 
 if TYPE_CHECKING:
     from tests.support.postgres import PostgresServer
@@ -60,3 +64,33 @@ def test_a_server_ends_with_the_process_that_started_it() -> None:
     while folder.exists() and time.monotonic() < until:
         time.sleep(0.05)
     assert not folder.exists()
+
+
+@needs_pgbouncer
+@pytest.mark.slow
+def test_pgbouncer_gives_each_transaction_any_session(postgres: PostgresServer, postgres_url: str) -> None:
+    """Two clients share the sessions of pgbouncer: what one sets for its session is not its own."""
+    name = postgres_url.rpartition("/")[2]
+    with pgbouncer(postgres) as port:
+        url = f"postgresql://omni@127.0.0.1:{port}/{name}"
+        with psycopg.connect(url, autocommit=True) as one, psycopg.connect(url, autocommit=True) as other:
+            pids = {connection.execute("SELECT pg_backend_pid()").fetchone() for connection in (one, other)}
+    assert len(pids) == 1
+
+
+@pytest.mark.slow
+async def test_a_cut_proxy_is_silent_and_heals(postgres: PostgresServer) -> None:
+    """A query through a proxy that swallows everything gets no answer until the proxy forwards again."""
+    async with tcp_proxy(postgres.port) as proxy:
+        url = f"postgresql://omni@127.0.0.1:{proxy.port}/postgres"
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+            await connection.execute("SELECT 1")
+            proxy.black_hole()
+            query = asyncio.create_task(connection.execute("SELECT 2"))
+            done, _ = await asyncio.wait({query}, timeout=0.3)
+            assert not done
+            proxy.heal()
+            assert await (await query).fetchone() == (2,)
+            proxy.refuse()
+            with pytest.raises(psycopg.OperationalError):
+                await connection.execute("SELECT 3")

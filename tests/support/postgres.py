@@ -75,8 +75,8 @@ class PostgresServer:
     def create(cls, owner_pid: int) -> PostgresServer:
         """Make and start a server that ends, and whose folder is removed, when the process `owner_pid` has ended."""
         folder = Path(tempfile.mkdtemp(prefix="omni-postgres-"))
-        server = cls(str(folder), _free_port())
-        user = _user()
+        server = cls(str(folder), free_port())
+        user = unprivileged_user()
         if user is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
         server._run("initdb", "-D", "data", "-U", "omni", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync")
@@ -133,7 +133,7 @@ class PostgresServer:
         return name
 
     def _run(self, program: str, *arguments: str) -> None:
-        programs, user = find_programs(), _user()
+        programs, user = find_programs(), unprivileged_user()
         assert programs is not None
         identity: dict[str, Any] = {}
         if user is not None:
@@ -149,7 +149,7 @@ class PostgresServer:
         )
 
 
-def _user() -> pwd.struct_passwd | None:
+def unprivileged_user() -> pwd.struct_passwd | None:
     """Return the user to run as: Postgres refuses to run as root. None: the present one."""
     if os.geteuid() != 0:
         return None
@@ -159,7 +159,8 @@ def _user() -> pwd.struct_passwd | None:
     raise RuntimeError("root cannot run Postgres, and there is no user postgres or nobody")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
