@@ -41,6 +41,7 @@ from .jobs.job import Job
 from .jobs.lifecycle import JobStatus
 from .jobs.records import JobRecord, PartialDownload
 from .jobs.statistics import LedgerTotals, Statistics
+from .jobs.store import JobReader
 from .ledger import LEDGER_NAME, LedgerReader
 from .models.catalog import DEFAULT_MODEL, MODELS, ModelRules
 from .models.request import VideoRequest
@@ -72,6 +73,7 @@ __all__ = [
     "JobError",
     "JobEvent",
     "JobFailed",
+    "JobReader",
     "JobRecord",
     "JobStatus",
     "JobTimedOut",

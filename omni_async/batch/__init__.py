@@ -40,7 +40,7 @@ from __future__ import annotations
 
 from .formats import Problem
 from .lines import InvalidBatchFile, Line, read
-from .resolve import find_recorded
+from .resolve import find_recorded, new_records
 from .submit import submit_lines
 
-__all__ = ["InvalidBatchFile", "Line", "Problem", "find_recorded", "read", "submit_lines"]
+__all__ = ["InvalidBatchFile", "Line", "Problem", "find_recorded", "new_records", "read", "submit_lines"]

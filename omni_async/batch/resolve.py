@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from omni_async import VideoRequest
+from omni_async import JobRecord, VideoRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from omni_async import JobRecord
 
     from .lines import Line
 
@@ -40,6 +38,24 @@ class ResolvedRequests:
 def _extended(parent: VideoRequest, child: VideoRequest) -> VideoRequest:
     own = child.model_dump(exclude_unset=True)
     return VideoRequest(**(parent.inherited_fields(own.get("model")) | own))
+
+
+def new_records(lines: Iterable[Line]) -> Iterator[JobRecord]:
+    """Yield the record of each line as a new job, a line that another one extends before it.
+
+    They are what `Fleet.enqueue` takes: keys, full requests and parents; nothing has been submitted.
+    """
+    lines = tuple(lines)
+    requests, by_key, yielded = ResolvedRequests(lines), {line.key: line for line in lines}, set[str]()
+    for line in lines:
+        chain: list[Line] = []
+        current: Line | None = line
+        while current is not None and current.key not in yielded:
+            chain.append(current)
+            yielded.add(current.key)
+            current = None if current.extend_from is None else by_key[current.extend_from]
+        for each in reversed(chain):
+            yield JobRecord(key=each.key, request=requests.of(each).to_json(), parent=each.extend_from)
 
 
 def find_recorded(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omni_async import LedgerError
@@ -15,9 +16,8 @@ from .formatting import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable
-    from pathlib import Path
 
-    from omni_async import JobEvent, OmniClient
+    from omni_async import JobEvent, JobReader, OmniClient
 
     from .options import ViewOptions
     from .output import Output
@@ -87,8 +87,11 @@ class GalleryOutput:
             write_page(self._ledger, self._output)
 
 
-def write_page(ledger: Path, output: Output) -> gallery.WriteResult | None:
-    """Write the gallery of a ledger and report what it contains; return None if it cannot be written."""
+def write_page(ledger: Path | JobReader, output: Output, folder: Path | None = None) -> gallery.WriteResult | None:
+    """Write the gallery of a ledger and report what it contains; return None if it cannot be written.
+
+    With a reader in place of the file, `folder` is where the clips are.
+    """
     started_at = noted_at = time.monotonic()
 
     def on_poster(posters: int) -> None:
@@ -98,9 +101,10 @@ def write_page(ledger: Path, output: Output) -> gallery.WriteResult | None:
             output.note(f"{format_count(posters, 'poster')} created in {format_duration(now - started_at)}")
 
     try:
-        written = gallery.write(ledger, on_poster)
+        written = gallery.write(ledger, on_poster, folder=folder)
     except (LedgerError, OSError, RuntimeError) as error:
-        output.error(f"{ledger.parent / gallery.PAGE_NAME} cannot be written: {error}")
+        place = folder or (ledger.parent if isinstance(ledger, Path) else Path())
+        output.error(f"{place / gallery.PAGE_NAME} cannot be written: {error}")
         return None
     parts = [f"{written.path}: {format_count(written.jobs, 'job')}", format_count(written.clips, "clip")]
     if written.posters:

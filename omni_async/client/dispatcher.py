@@ -170,7 +170,7 @@ class Dispatcher:
             return
         self._registry.admit(job, existing)
         if is_resumed and existing.status is JobStatus.CANCELLED:  # since its page was read; only `attach` follows it
-            self._registry.resolve(job, error_from_record(job))
+            self._registry.resolve(job, error_from_record(job.record))
         else:
             await self._route(job)
 
@@ -235,7 +235,7 @@ class Dispatcher:
         if is_resumed and not parent.status.is_final:
             self.resume(parent)
         else:
-            parent.outcome = error_from_record(parent)
+            parent.outcome = error_from_record(parent.record)
 
     async def _route_new(self, job: JobState) -> None:
         """Route a new job, unless its parent's key was taken: a later run would then extend another job's clip."""
@@ -269,7 +269,7 @@ class Dispatcher:
                 self._registry.transition(job, JobStatus.DOWNLOADING, error="")
                 self.download(job)
             case _:
-                self._registry.resolve(job, error_from_record(job))
+                self._registry.resolve(job, error_from_record(job.record))
 
     def _enqueue(self, job: JobState, *, is_interrupted: bool = False) -> None:
         parent = job.parent

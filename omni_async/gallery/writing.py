@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,9 @@ from .page import render
 from .posters import INSTALL_HINT, Posters, can_make_posters
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Callable
 
-    from omni_async import JobRecord
+    from omni_async import JobReader, JobRecord
 
 
 PAGE_NAME = "gallery.html"
@@ -40,25 +40,37 @@ class WriteResult:
     can_make_posters: bool
 
 
-def write(ledger: str | os.PathLike[str], on_progress: Callable[[int], object] = lambda _: None) -> WriteResult:
+def write(
+    ledger: str | os.PathLike[str] | JobReader,
+    on_progress: Callable[[int], object] = lambda _: None,
+    *,
+    folder: Path | None = None,
+) -> WriteResult:
     """Write `gallery.html` beside a ledger; `ledger` is the file or its folder. Blocks: for scripts or threads.
+
+    Instead of a path, `ledger` may be an open reader, of a fleet for example; then `folder` is where its clips are and
+    where the page is written.
 
     `on_progress` is called after each poster with the number of posters attempted so far. Raise `LedgerError` if the
     ledger cannot be read, `OSError` if the page cannot be written, and `RuntimeError` if jinja2 is not installed.
     """
-    with LedgerReader(ledger) as reader:
-        records, ledger = list(reader.jobs()), reader.path
-    folder = ledger.parent
+    if isinstance(ledger, (str, os.PathLike)):
+        with LedgerReader(ledger) as reader:
+            records, path = list(reader.jobs()), reader.path
+    else:
+        if folder is None:
+            raise TypeError("write(reader) needs the folder of the clips: write(reader, folder=...)")
+        records, path = list(ledger.jobs()), folder / LEDGER_NAME
+    folder = path.parent
     posters = Posters(folder)
     clips = [name for record in records if (name := _clip_name(record, folder))]
     has_libraries = can_make_posters()
     made = posters.make_all(clips, on_progress) if has_libraries else 0
     entries = [_entry(record, posters, folder) for record in records]
-    path = folder / PAGE_NAME
-    page = render(page_data(ledger) | {"jobs": entries})
-    write_atomically(path, lambda file: file.write(page))
+    page = render(page_data(path) | {"jobs": entries})
+    write_atomically(folder / PAGE_NAME, lambda file: file.write(page))
     return WriteResult(
-        path=path,
+        path=folder / PAGE_NAME,
         jobs=len(records),
         clips=len(clips),
         posters=made,

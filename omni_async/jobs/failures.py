@@ -9,6 +9,7 @@ from .lifecycle import JobStatus
 
 if TYPE_CHECKING:
     from .job import JobState
+    from .records import JobRecord
 
 _ERRORS: dict[JobStatus, type[JobError]] = {
     JobStatus.FAILED: JobFailed,
@@ -17,13 +18,12 @@ _ERRORS: dict[JobStatus, type[JobError]] = {
 }
 
 
-def error_from_record(job: JobState) -> JobError:
-    """Return the error with which a job ended in an earlier run, rebuilt from its record."""
-    record = job.record
-    error_class = _ERRORS.get(job.status, JobError)
+def error_from_record(record: JobRecord) -> JobError:
+    """Return the error with which a job ended elsewhere or in an earlier run, rebuilt from its record."""
+    error_class = _ERRORS.get(record.status, JobError)
     if error_class is JobFailed and record.parent is not None and not record.submits:
         error_class = ParentFailed  # nothing else can fail a job before it is sent
-    return error_class(record.error or f"job {job.key!r} is {job.status}", key=job.key, task_id=job.task_id)
+    return error_class(record.error or f"job {record.key!r} is {record.status}", key=record.key, task_id=record.task_id)
 
 
 def key_reused(key: str) -> KeyReused:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from .lifecycle import JobStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Iterator
 
     from ..models.reference_files import Upload
     from .records import JobRecord
     from .spending import Spending
+    from .statistics import LedgerTotals
 
 
 _A = TypeVar("_A")
@@ -106,6 +107,29 @@ class JobStore(Protocol):
 
     async def aclose(self) -> None:
         """Make every change durable, and close. Raise `LedgerError` if that is impossible."""
+
+
+class JobReader(Protocol):
+    """Reads a ledger at any time, while others write it: `LedgerReader` that of a folder, `FleetReader` a fleet's.
+
+    It blocks: use it in scripts, or in a thread. Every method may raise `LedgerError`.
+    """
+
+    def jobs(self, *statuses: JobStatus | str) -> Iterator[JobRecord]:
+        """Yield the jobs in the order in which they came; if statuses are given, only those jobs."""
+
+    def find(self, key: str) -> JobRecord | None:
+        """Return the record of a key; None if there is none."""
+
+    def find_task(self, task_id: str) -> JobRecord | None:
+        """Return the job whose latest task this is; None if there is none."""
+
+    def totals(self) -> LedgerTotals:
+        """Return the sums over all jobs."""
+
+    @property
+    def output_dir(self) -> str | None:
+        """The folder or the address of the clips; None before any client."""
 
 
 def queued(call: Callable[[_A], Awaitable[_T]], argument: _A) -> Awaitable[_T]:

@@ -43,3 +43,14 @@ def test_recorded_jobs_are_compared_with_their_lines(tmp_path: Path) -> None:
     del records["a"]
     found = [(line.key, record.key, is_same) for line, record, is_same in batch.find_recorded(lines, records.get)]
     assert found == [("c", "c", True), ("b", "b", False)]
+
+
+def test_new_records_are_what_submitted_lines_would_record(tmp_path: Path) -> None:
+    """Each line gives one record, its parent's first, with the full request; recorded, they are the lines' own jobs."""
+    lines = read(tmp_path, "a.jsonl", as_jsonl(*CHAIN, {"prompt": "alone"}))
+    records = list(batch.new_records(lines))
+    assert [record.key for record in records][:3] == ["a", "b", "c"]
+    assert len(records) == 4
+    by_key = {record.key: record for record in records}
+    assert all(is_same for _, _, is_same in batch.find_recorded(lines, by_key.get))
+    assert (by_key["c"].parent, by_key["a"].parent) == ("b", None)

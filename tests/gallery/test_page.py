@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omni_async import DEFAULT_MODEL, JobRecord, JobStatus, LedgerError, gallery
+from omni_async import DEFAULT_MODEL, JobRecord, JobStatus, LedgerError, LedgerReader, gallery
 from omni_async.gallery.entry import job_entry
 from omni_async.gallery.page import render
 
@@ -203,6 +203,17 @@ def test_without_the_template_library_the_error_says_how_to_install_it(
     monkeypatch.setitem(sys.modules, "jinja2", None)
     with pytest.raises(RuntimeError, match=r"pip install 'omni-async\[cli\]'"):
         gallery.write(clips)
+
+
+def test_a_reader_may_stand_for_the_ledger(clips: Path, tmp_path: Path) -> None:
+    """With a reader and the folder of its clips, the page holds the same jobs, and lies in that folder."""
+    copy_to(tmp_path, clips / "apple.mp4")
+    with LedgerReader(clips) as reader:
+        result = gallery.write(reader, folder=tmp_path)
+        with pytest.raises(TypeError, match="folder="):
+            gallery.write(reader)
+    assert (result.path, result.jobs, result.clips) == (tmp_path / "gallery.html", 10, 1)
+    assert Page(result.path.read_bytes()).jobs["apple"]["clips"] == ["apple.mp4"]
 
 
 def test_without_a_ledger_nothing_is_written(tmp_path: Path) -> None:
