@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from .api.connection import Connection
-from .client.arguments import DEFAULT_BASE_URL
 from .client.client import OmniClient
+from .client.credentials import DEFAULT_BASE_URL
 from .client.forecast import Forecast
 from .downloads.clip_store import ClipStore, FolderClipStore, PartialClip
 from .errors import (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from itertools import islice
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +21,16 @@ from .interrupt import INTERRUPTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
-    from pathlib import Path
 
     from .options import ServerOptions
     from .output import Output
 
 
 _NO_KEY = (
-    "no API key found. Get one at https://apimart.ai/keys, then: export APIMART_API_KEY=...",
+    "Get one at https://apimart.ai/keys, then: export APIMART_API_KEY=...",
     "(to try it without a key, add --sandbox)",
 )
+_NOT_READ = "The file .env names one, but it is not read. To use it: set -a; . ./.env; set +a"
 
 
 def run_command(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:
@@ -80,10 +82,20 @@ async def open_client(
                 await anyio.to_thread.run_sync(_check_writable, ledger.parent)
             await stack.enter_async_context(client)
         except AuthenticationError as error:
-            raise UsageError(*_NO_KEY if not os.environ.get("APIMART_API_KEY", "").strip() else [str(error)]) from None
+            raise UsageError(str(error), *_ways_to_a_key()) from None
         except (ValueError, OSError, LedgerError) as error:
             raise UsageError(str(error)) from None
         yield client
+
+
+def _ways_to_a_key() -> list[str]:
+    """Return what to do about a missing key; nothing if there is one, whose error says what is wrong with it."""
+    if os.environ.get("APIMART_API_KEY", "").strip():
+        return []
+    with suppress(OSError, ValueError), Path(".env").open(encoding="utf-8") as file:
+        if any("APIMART_API_KEY" in line for line in islice(file, 1000)):
+            return [_NOT_READ, _NO_KEY[1]]
+    return [*_NO_KEY]
 
 
 def _check_writable(folder: Path) -> None:

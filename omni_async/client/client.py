@@ -16,8 +16,9 @@ from ..ledger import LEDGER_NAME, MemoryJobStore, SqliteJobStore
 from ..polling.webhook import WebhookReceiver, create_application
 from ..settings import Limits, Polling, Retry
 from ..timing import Clock
-from .arguments import build_request, validate_api_key, validate_base_url
+from .arguments import build_request
 from .as_completed import AsCompletedIterator
+from .credentials import validate_api_key, validate_base_url
 from .job_factory import JobFactory
 from .runtime import ClientRuntime, preload_backend
 

@@ -124,3 +124,35 @@ async def test_every_command_has_help(bare_shell: Shell, command: str) -> None:
     assert (help_long.status, help_long.err) == (help_short.status, help_short.err) == (0, "")
     assert help_long.out == help_short.out
     assert "<bool>" not in help_long.out
+
+
+async def test_a_missing_key_that_is_nearly_there_is_noted(bare_shell: Shell) -> None:
+    """A key in a variable with another name, or in a file .env, is not used, and the message says so."""
+    result = await bare_shell.omni("balance", APIMART_KEY="sk-good")
+    assert (result.status, result.out) == (2, "")
+    assert "APIMART_KEY is set, but that is not its name" in result.err
+    bare_shell.write(".env", "APIMART_API_KEY=sk-good\n")
+    result = await bare_shell.omni("balance")
+    assert result.status == 2
+    assert ". ./.env" in result.err
+    assert "sk-good" not in result.err
+
+
+@pytest.mark.parametrize("command", ["balance", "check", "models", "generate a", "batch p.txt", "fetch task_1"])
+async def test_a_wrong_environment_is_recognised_before_anything_is_sent(
+    bare_shell: Shell, server: socket.socket, command: str
+) -> None:
+    """A key in quotes or the address of one endpoint ends every command with status 2; no connection is opened."""
+    bare_shell.write("p.txt", "a")
+    address = f"http://127.0.0.1:{server.getsockname()[1]}"
+    wrong = {
+        "APIMART_API_KEY is no API key: it is in quotes": {"APIMART_API_KEY": '"sk-good"'},
+        "is one endpoint": {"APIMART_BASE_URL": f"{address}/v1/videos/generations"},
+    }
+    for message, environment in wrong.items():
+        set_up = {"APIMART_API_KEY": "sk-good", "APIMART_BASE_URL": address} | environment
+        result = await bare_shell.omni(*command.split(), **set_up)
+        assert (result.status, result.out) == (2, "")
+        assert message in result.err
+    with pytest.raises(BlockingIOError):
+        server.accept()

@@ -25,7 +25,7 @@ from omni_async import (
     SubmitOutcomeUnknown,
     VideoRequest,
 )
-from omni_async.client.arguments import validate_base_url
+from omni_async.client.credentials import validate_base_url
 from omni_async.downloads.partfile import PartFile, prepare_folder
 from omni_async.ledger import MemoryJobStore
 from omni_async.testing.memory_client import MemoryClock
