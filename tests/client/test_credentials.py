@@ -7,7 +7,7 @@ import pytest
 from omni_async import DEFAULT_BASE_URL, AuthenticationError, OmniClient
 from omni_async.client.credentials import validate_api_key, validate_base_url
 
-SECRET = "sk-AbC123dEf456GhI789jKl012MnO345pQr678sTu901vWx234"
+SECRET = "sk-" + "AbC123dEf456" * 4
 
 KEYS = (
     "sk-good",
@@ -76,7 +76,7 @@ MISTAKES = [
     ("https://api.apimart.ai", "address"),
     ("~/.apimart/key", "path"),
     ("/run/secrets/apimart", "path"),
-    ("C:\\Users\\me\\key.txt", "path"),
+    ("C:\\keys\\apimart.txt", "path"),
     (f"{SECRET}\n{SECRET}", "white space"),
     (f"{SECRET} # mine", "white space"),
     (f"sk-AbC\u200b{SECRET}", "U+200B"),
