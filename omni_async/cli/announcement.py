@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from omni_async import JobStatus
 
+from ..formatting import format_count, format_estimated_usd
 from .exposure import Exposure
-from .formatting import format_count, format_estimated_usd
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from omni_async import LedgerError
 
 from .. import gallery
+from ..formatting import format_count, format_duration
 from .exit_status import UsageError
-from .formatting import format_count, format_duration
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable

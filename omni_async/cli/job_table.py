@@ -12,8 +12,8 @@ from rich.text import Text
 
 from omni_async import JobStatus
 
+from ..formatting import format_count, format_status, format_usd
 from ..plain_text import one_line
-from .formatting import format_count, format_status, format_usd
 from .ledger import UNFINISHED
 from .summary import shell_command
 

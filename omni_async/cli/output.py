@@ -17,8 +17,8 @@ from rich.text import Text
 
 from omni_async import EventKind, UnknownModelWarning
 
+from ..formatting import format_status
 from ..plain_text import one_line
-from .formatting import format_status
 from .streams import LenientStream, drop_output, is_terminal
 
 if TYPE_CHECKING:

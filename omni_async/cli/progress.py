@@ -7,10 +7,11 @@ the display shows that.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from omni_async import EventKind, Forecast
+from omni_async import Forecast
+
+from ..progress.snapshot import CachedForecast, RunSnapshot, is_shown, is_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,14 +23,6 @@ if TYPE_CHECKING:
 
 
 _ON_SERVER = frozenset({"running", "downloading", "timed_out", "download_failed"})
-
-# Shown in any case; the other kinds, which are single requests, only if they failed.
-_ALWAYS_SHOWN = frozenset({EventKind.STATUS, EventKind.PROGRESS})
-
-# Seconds between two forecasts. A forecast is a numerical search over the jobs in flight, too costly for every redraw,
-# and an estimate that changes faster cannot be read. Twice as often doubles that cost for nothing that can be seen;
-# half as often lets the displayed time left lag by two seconds. Chosen, not measured.
-_FORECAST_INTERVAL = 1.0
 
 
 class RunObserver:
@@ -48,12 +41,10 @@ class RunObserver:
 
     def on_event(self, event: JobEvent) -> None:
         """Process one event."""
-        if event.kind in _ALWAYS_SHOWN or event.error:
+        if is_shown(event):
             self.last_event = event
-            if self._report is not None:
-                self._report(event)
-        elif event.kind is EventKind.DOWNLOAD_PROGRESS and event.bytes_received < (event.bytes_total or 0):
-            self.last_event = event
+        if self._report is not None and is_step(event):
+            self._report(event)
         if event.task_id is not None and event.status in _ON_SERVER:
             self.accepted.add(event.key)
         else:
@@ -64,52 +55,16 @@ class RunObserver:
             self.ambiguous.discard(event.key)
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSnapshot:
-    """A run at one moment. Durations in seconds, costs in USD; None for what is not known yet.
-
-    `seconds_left` and `projected_cost` are estimates of the time until the end and of the cost at the end.
-    `learned_submits_per_minute` and `learned_max_in_flight` are the limits that the account has shown.
-    """
-
-    total: int
-    completed: int
-    failed: int
-    running: int
-    downloading: int
-    cost: float
-    elapsed: float
-    seconds_left: float | None = None
-    projected_cost: float | None = None
-    learned_submits_per_minute: float | None = None
-    learned_max_in_flight: int | None = None
-    is_stopped: bool = False
-    last_event: JobEvent | None = None
-
-    @property
-    def finished(self) -> int:
-        """Number of jobs in a final status."""
-        return self.completed + self.failed
-
-    @property
-    def waiting(self) -> int:
-        """Number of jobs that are not accepted yet, submitted or not."""
-        return max(0, self.total - self.finished - self.running - self.downloading)
-
-
 class RunProgress:
     """Makes snapshots of a run; knows when the run began, and caches the forecast."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._started_at = clock()
-        self._forecast_at = -_FORECAST_INTERVAL
-        self._forecast = Forecast()
+        self._forecast = CachedForecast(clock=clock)
 
     @property
     def elapsed(self) -> float:
         """Seconds since the run began."""
-        return self._clock() - self._started_at
+        return self._forecast.elapsed
 
     def snapshot(
         self,
@@ -122,9 +77,7 @@ class RunProgress:
 
         `forecast` is called at most once a second, with the number of jobs that the client has not received yet.
         """
-        if self.elapsed - self._forecast_at >= _FORECAST_INTERVAL:
-            self._forecast_at = self.elapsed
-            self._forecast = forecast(_upcoming(totals, statistics))
+        expected = self._forecast.get(forecast, _upcoming(totals, statistics))
         return RunSnapshot(
             total=totals.total,
             completed=totals.completed,
@@ -133,8 +86,9 @@ class RunProgress:
             downloading=statistics.downloading,
             cost=statistics.cost,
             elapsed=self.elapsed,
-            seconds_left=self._forecast.seconds_left,
-            projected_cost=self._forecast.cost,
+            per_minute=self._forecast.per_minute(totals.completed - totals.already_complete),
+            seconds_left=expected.seconds_left,
+            projected_cost=expected.cost,
             learned_submits_per_minute=statistics.learned_submits_per_minute,
             learned_max_in_flight=statistics.learned_max_in_flight,
             is_stopped=bool(statistics.stop_reason),

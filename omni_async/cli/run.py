@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
     from omni_async import Job, OmniClient
 
+    from ..progress.snapshot import RunSnapshot
     from .options import CostOptions, LimitOptions, ServerOptions, ViewOptions
     from .output import Output
-    from .progress import RunSnapshot
     from .results import JobResult
     from .summary import FollowUpCommands
 

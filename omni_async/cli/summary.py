@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..formatting import format_count, format_duration, format_usd
 from ..plain_text import is_harmless, one_line
 from .exit_status import ExitStatus
-from .formatting import format_count, format_duration, format_usd
 
 if TYPE_CHECKING:
     from omni_async import Statistics

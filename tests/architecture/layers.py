@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LAYERS = [  # top to bottom
     {"__main__"},
     {"cli"},
-    {"batch", "gallery", "otel", "testing", "fleet"},  # tools: they stand on the public API, a fleet also on the ports
+    {"batch", "gallery", "otel", "progress", "testing", "fleet"},  # tools: on the public API, a fleet also on the ports
     {""},  # omni_async/__init__.py
     {"client"},
     {"submission", "polling", "downloads", "ledger"},  # the stages of a job, and the JobStore that is shipped
@@ -28,6 +28,7 @@ LAYERS = [  # top to bottom
     {"models", "settings", "timing", "exhaustion", "files"},
     {"logs"},
     {"sandbox"},  # the other side of the connection: of the library it imports how text is printed, and nothing else
+    {"formatting"},
     {"plain_text"},
 ]
 
@@ -40,8 +41,9 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
         *("errors", "models", "settings", "timing", "exhaustion", "files", "logs", "plain_text"),
     },
     "sandbox": {"plain_text"},
+    "progress": {"", "plain_text", "formatting"},
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
-    "cli": {"", "batch", "gallery", "fleet", "sandbox", "plain_text"},
+    "cli": {"", "batch", "gallery", "fleet", "progress", "sandbox", "plain_text", "formatting"},
 }
 
 ONLY_IN = {  # third-party and stdlib modules that have one home
@@ -52,7 +54,7 @@ ONLY_IN = {  # third-party and stdlib modules that have one home
     "sqlite3": {"ledger"},
     "aiolimiter": {"ratelimit.pacer", "polling.poller"},
     "typer": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "progress.block", "progress.terminal"},
     "av": {"submission.local_files", "gallery.posters", "sandbox"},
     "opentelemetry": {"otel"},
     "psycopg": {"fleet"},
@@ -63,6 +65,8 @@ ONLY_IN = {  # third-party and stdlib modules that have one home
 
 PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functions over values
     "plain_text",
+    "formatting",
+    "progress.facts",
     "errors",
     "settings",
     "models.*",

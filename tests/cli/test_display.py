@@ -15,12 +15,15 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from omni_async import EventKind, Forecast, JobEvent, JobStatus, Statistics
-from omni_async.cli.display import LiveBlock, plain_line, show_progress
-from omni_async.cli.formatting import format_duration, format_estimated_duration
+from omni_async.cli.display import show_progress
 from omni_async.cli.options import OutputOptions
 from omni_async.cli.output import Output
-from omni_async.cli.progress import RunObserver, RunProgress, RunSnapshot
+from omni_async.cli.progress import RunObserver, RunProgress
 from omni_async.cli.results import RunTotals
+from omni_async.formatting import format_duration, format_estimated_duration
+from omni_async.progress.block import LiveBlock
+from omni_async.progress.facts import plain_line
+from omni_async.progress.snapshot import RunSnapshot
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

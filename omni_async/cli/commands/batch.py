@@ -11,8 +11,8 @@ import typer
 from omni_async import JobStatus, LedgerError, LedgerReader
 
 from ... import batch as requests
+from ...formatting import format_status
 from ..exit_status import ExitStatus, UsageError
-from ..formatting import format_status
 from ..ledger import RecordedJobs, ledger_for_run
 from ..options import (  # noqa: TC001 - typer evaluates the annotations
     CostOptions,

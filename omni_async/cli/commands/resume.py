@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from omni_async import JobStatus
 
+from ...formatting import format_count
 from ..announcement import Announcement
 from ..exit_status import ExitStatus, UsageError
-from ..formatting import format_count
 from ..ledger import SANDBOX_LEDGER, UNFINISHED, RecordedJobs, existing_ledger, ledger_for_run, read_ledger
 from ..options import (  # noqa: TC001 - typer evaluates the annotations
     ClipFolder,

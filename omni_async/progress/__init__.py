@@ -1,0 +1,1 @@
+"""The progress of a client's jobs, drawn from its events."""
