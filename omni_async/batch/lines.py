@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,12 +29,6 @@ if TYPE_CHECKING:
 # but a very long id in a file is most likely a prompt in the wrong column, and is better reported. With half of this,
 # paths and URLs used as ids would be rejected; with double, fewer mix-ups would be noticed. Chosen, not measured.
 _MAX_ID_LENGTH = 200
-
-# Hexadecimal digits of the SHA-256 in a generated key: 40 bits. Among 100,000 lines with the same slug, the chance that
-# two share a hash is below 0.5 % (n² / 2 ** 41), and a pair gets different keys all the same: the second is numbered.
-# With half of the digits such pairs are common, and their numbers depend on the order of the lines; double only makes
-# file names longer. A change renames the jobs of every existing folder.
-_HASH_DIGITS = 10
 
 
 _log = get_logger(__name__)
@@ -229,17 +222,12 @@ def _with_keys(lines: list[Line], ids: dict[str, int]) -> list[Line]:
     counts: Counter[str] = Counter()
     for index, line in enumerate(lines):
         if not line.key:
-            generated = _generated_key(line)
+            generated = line.request.content_key(line.extend_from)
             counts[generated] += 1
             while (key := f"{generated}~{counts[generated]}" if counts[generated] > 1 else generated) in ids:
                 counts[generated] += 1
             lines[index] = replace(line, key=key)
     return lines
-
-
-def _generated_key(line: Line) -> str:
-    content = f"{line.request.to_json()}\n{line.extend_from or ''}"
-    return f"{line.request.slug}-{hashlib.sha256(content.encode()).hexdigest()[:_HASH_DIGITS]}"
 
 
 def _describe_error(details: ErrorDetails) -> str:

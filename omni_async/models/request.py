@@ -5,6 +5,7 @@ Users create it, or the client does from a prompt. The submission stage sends it
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import unicodedata
@@ -106,6 +107,12 @@ VideoReference: TypeAlias = Annotated[
 
 _INHERITED = ("model", "aspect_ratio", "resolution")  # fields that a request which extends this one takes over
 _FREE_FIELDS = frozenset({"model", "prompt", "aspect_ratio", "resolution"})  # no model refuses a combination of these
+
+# Hexadecimal digits of the SHA-256 in `content_key`: 40 bits. Among 100,000 requests with one slug, the chance that
+# two share a hash is below 0.5 % (n² / 2 ** 41), and a pair gets different keys all the same: the second is numbered.
+# With half of the digits such pairs are common, and their numbers depend on the order of the requests; double only
+# makes file names longer. A change renames the jobs of every existing folder.
+_KEY_HASH_DIGITS = 10
 
 _STORED = {"stored": True}  # validation context: a stored request is read as it is, even if the rules have changed
 _NOT_SENT = {"extra", "images", "video"}  # not sent under their own names
@@ -333,6 +340,11 @@ class VideoRequest(BaseModel):
     def slug(self) -> str:
         """The start of the prompt in lower case, joined by hyphens, at most 40 bytes; part of a job's key."""
         return _slug(self.prompt or "")
+
+    def content_key(self, parent: str | None = None) -> str:
+        """Return a key made from the content: equal requests that extend the same job have the same one."""
+        content = f"{self.to_json()}\n{parent or ''}"
+        return f"{self.slug}-{hashlib.sha256(content.encode()).hexdigest()[:_KEY_HASH_DIGITS]}"
 
     def __hash__(self) -> int:
         return hash(self.to_json())
