@@ -115,6 +115,8 @@ class JobRegistry:
             self._rename(job, record.key)
             self.totals.set_status(record.key, record.status)
             job.record = record
+            if record.task_id is not None:  # stored already: whoever waits for it need not wait for a POST
+                job.notify_accepted()
         self.events.admitted(job)
 
     def reject(self, job: JobState, record: JobRecord, reason: OmniError) -> None:
