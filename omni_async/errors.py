@@ -15,6 +15,7 @@
      |   +- ServerError              5xx: the server or a gateway failed
      +- TransportError               no usable response                    .sent .permanent .responded
      |   +- TransportTimeout         no usable response in time
+     |   +- SubmitWithheld           nothing was sent: another process may be submitting now
      +- JobError                     something about one job               .key .task_id
      |   +- JobFailed                the server accepted the job, then failed it       .task
      |   +- JobTimedOut              not finished in time; it may still finish (also a TimeoutError)
@@ -164,6 +165,16 @@ class TransportError(OmniError):
 
 class TransportTimeout(TransportError):
     """No usable response arrived in time."""
+
+
+class SubmitWithheld(TransportError):
+    """A submit was withheld directly before its first byte, because this process may not submit any more.
+
+    Raised only where several processes share an account. Nothing was sent, and submissions stop here.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, sent=False)
 
 
 class JobError(OmniError):

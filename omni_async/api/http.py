@@ -32,7 +32,7 @@ from .reading import MAX_RESPONSE_BYTES, TOO_LONG, RawResponse, begins_like_http
 from .recording import Recording, RecordingConnector, recorded
 from .redaction import Redactor, Secret
 from .redirects import RedirectChain
-from .transport_errors import NETWORK_ERRORS, ErrorTranslator
+from .transport_errors import NETWORK_ERRORS, ErrorTranslator, SendWithheldError
 from .urls import Link, host_of, parse_link
 
 if TYPE_CHECKING:
@@ -41,10 +41,6 @@ if TYPE_CHECKING:
     from types import SimpleNamespace
 
 _log = get_logger(__name__)
-
-
-class SendWithheldError(aiohttp.ClientError):
-    """The caller no longer wants a request to be sent, although its connection is ready."""
 
 
 @dataclass(slots=True)
@@ -61,7 +57,7 @@ async def _track_sending(session: object, context: SimpleNamespace, params: obje
     tracker: SendTracker | None = context.trace_request_ctx
     if tracker is not None and not tracker.is_sent:
         if tracker.may_send is not None and not tracker.may_send():
-            raise SendWithheldError("it was withheld: it may not be sent any more")
+            raise SendWithheldError("the submit was withheld: this process may not submit any more")
         tracker.is_sent = True
         if tracker.on_sent is not None:
             tracker.on_sent()

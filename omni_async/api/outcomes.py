@@ -9,6 +9,7 @@ the body of a 2xx names. "Billed" says whether the account may have been charged
 response                                                 outcome        billed  what the client does
 ======================================================== ============== ======= ========================================
 none; no byte was sent, and only the user can fix that   STOP_ALL       no      stops all submits; jobs stay waiting
+none; it was withheld: another process has taken over    WITHHELD       no      stops all submits; jobs stay waiting
 none; no byte was sent (DNS, connect, TLS, proxy)        NOT_SENT       no      pauses all submits, then resends
 none; a response came that is not readable as HTTP       UNREADABLE     unknown resends once at most
 none; timeout or disconnect after the first byte         AMBIGUOUS      unknown decided by `Retry.ambiguous`
@@ -39,7 +40,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING
 
-from ..errors import APIError, OmniError, PaymentRequired, RateLimited, TransportError
+from ..errors import APIError, OmniError, PaymentRequired, RateLimited, SubmitWithheld, TransportError
 from ..models.responses import Task, TaskState
 from ..ratelimit.backoff import give_up_after
 from .error_parsing import parse_error, parse_retry_after, unreadable_error
@@ -117,6 +118,7 @@ class SubmitOutcome(Enum):
     RETRY_LATER = auto()  # refused for now: wait, then resend with the same idempotency key
     REJECTED = auto()  # refused for good: the job fails
     STOP_ALL = auto()  # no submit can succeed now: stop all of them
+    WITHHELD = auto()  # not sent, because this process may not submit any more: stop all of them
     NO_MODEL = auto()  # the server has no upstream for the model: no job of this model can be accepted
     NO_CHANNEL = auto()  # the server has no upstream for the model just now: wait, then resend
     AMBIGUOUS = auto()  # the server may or may not have accepted it
@@ -150,6 +152,8 @@ def classify_submit(response: Response | TransportError, *, now: float, extended
 
     `extended` is the id of the task that the request extends: a response that names it says nothing about a new task.
     """
+    if isinstance(response, SubmitWithheld):
+        return SubmitResult(SubmitOutcome.WITHHELD, error=response, applies_to_all=True)
     if isinstance(response, TransportError):
         if response.permanent and not response.sent:
             return SubmitResult(SubmitOutcome.STOP_ALL, error=response)

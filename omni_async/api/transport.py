@@ -46,8 +46,8 @@ class Transport(Protocol):
 
         `on_sent` is called once, directly before the first byte of the request is written to the connection. Whether
         that happened is also in `TransportError.sent`. `may_send` is called when the connection is ready, before
-        `on_sent`. If it returns False, nothing is sent and `TransportError` is raised with `sent=False`: a client that
-        shares its account with others may have lost its turn while it was connecting.
+        `on_sent`. If it returns False, nothing is sent and `SubmitWithheld` is raised: a client that shares its account
+        with others may have lost its turn while it was connecting.
         """
 
     async def check(self, task_id: str) -> Response:

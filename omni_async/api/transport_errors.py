@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 from aiohttp.http_exceptions import HttpProcessingError
 
-from ..errors import TransportError, TransportTimeout
+from ..errors import SubmitWithheld, TransportError, TransportTimeout
 from ..exhaustion import has_free_descriptor
 from ..plain_text import one_line
 from .proxies import ProxyRefused, ProxyResolver
@@ -32,6 +32,10 @@ NETWORK_ERRORS: tuple[type[Exception], ...] = (
     ValueError,
 )
 """Everything that a request may raise because of the network, the server, a proxy or a URL."""
+
+
+class SendWithheldError(aiohttp.ClientError):
+    """The caller no longer wants a request to be sent, although its connection is ready."""
 
 
 class ErrorTranslator:
@@ -59,6 +63,8 @@ class ErrorTranslator:
 
     def translate(self, error: BaseException, *, sent: bool) -> TransportError:
         """Return the error for one of `NETWORK_ERRORS`, without the headers of the request."""
+        if isinstance(error, SendWithheldError):
+            return SubmitWithheld(str(error))
         if isinstance(error, (LinkRefused, aiohttp.InvalidURL)):
             return TransportError(self._shown(str(error)), sent=False, permanent=True)
         if isinstance(error, ProxyRefused):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ..api.connection import Connection
 from ..api.http import HttpTransport
 from ..downloads.clip_store import FolderClipStore
+from ..downloads.downloader import Downloader
 from ..errors import ClientClosed
 from ..jobs.clip_paths import clip_path
 from ..jobs.emitter import validate_listener
@@ -29,9 +30,11 @@ if TYPE_CHECKING:
 
     from ..api.transport import Transport
     from ..downloads.clip_store import ClipStore
+    from ..downloads.delivery import Delivery
     from ..errors import OmniError
     from ..jobs.events import JobEvent
     from ..jobs.job import Job, JobState
+    from ..jobs.registry import JobRegistry
     from ..jobs.statistics import Statistics
     from ..jobs.store import JobStore
     from ..models.request import VideoRequest
@@ -106,13 +109,16 @@ class OmniClient:
         self._jobs: JobFactory | None = None
         self._is_closed = False
 
-    # What the test clients replace
+    # What the test clients and the leader of a fleet replace
 
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
         return HttpTransport(base_url, api_key, connection=self._connection)
 
     def _make_store(self) -> JobStore:
         return SqliteJobStore(self._ledger_path) if self._ledger_path else MemoryJobStore()
+
+    def _make_delivery(self, registry: JobRegistry) -> Delivery:
+        return Downloader(self._transport, registry, self._clip_store, limits=self._limits, retry=self._retry)
 
     def _make_clock(self) -> Clock:
         return Clock()
@@ -126,8 +132,9 @@ class OmniClient:
         self._runtime = ClientRuntime(
             self._transport,
             self._make_store(),
-            self._clip_store,
             self._server,
+            clip_path=self.clip_path,
+            make_delivery=self._make_delivery,
             limits=self._limits,
             retry=self._retry,
             polling=self._polling,

@@ -23,7 +23,7 @@ from ..timing import WakeEvent, raise_if_cancelled
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
-    from ..downloads.downloader import Downloader
+    from ..downloads.delivery import Delivery
     from ..errors import OmniError
     from ..jobs.records import JobRecord
     from ..jobs.registry import JobRegistry
@@ -63,7 +63,7 @@ class Dispatcher:
         registry: JobRegistry,
         submitter: Submitter,
         poller: Poller,
-        downloader: Downloader,
+        delivery: Delivery,
         *,
         keys: ServerKeySupport,
         retry: Retry,
@@ -73,7 +73,7 @@ class Dispatcher:
         self._retry = retry
         self._submitter = submitter
         self._poller = poller
-        self._downloader = downloader
+        self._delivery = delivery
         self._waiting: deque[_Admission] = deque()
         self._wake = WakeEvent()
 
@@ -115,7 +115,7 @@ class Dispatcher:
     async def _check_output_dir(self) -> None:
         """Stop submissions if clips cannot be stored, before the first of them is paid."""
         try:
-            await self._downloader.prepare()
+            await self._delivery.prepare()
         except Exception as error:  # noqa: BLE001 - mostly OSError, but a path may also be no text: ValueError
             path = str(getattr(error, "filename", None) or "")
             reason = getattr(error, "strerror", None) or error
@@ -286,11 +286,11 @@ class Dispatcher:
             self._registry.add_child(job, parent)
 
     def download(self, job: JobState) -> None:
-        """Download the clips of a job that the server has finished, and submit the jobs that waited for it.
+        """Deliver the clips of a job that the server has finished, and submit the jobs that waited for it.
 
         Jobs wait for a running task, but also for a job whose row was not read yet when they were admitted.
         """
-        self._downloader.add(job)
+        self._delivery.add(job)
         for child in self._registry.pop_children(job):
             self._release_child(child, job)
 

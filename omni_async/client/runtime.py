@@ -9,7 +9,6 @@ import asyncio
 import logging
 import sys
 from contextlib import contextmanager, suppress
-from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,8 +16,6 @@ import anyio
 import anyio.lowlevel
 
 from ..api.queries import ApiQueries
-from ..downloads.downloader import Downloader
-from ..jobs.clip_paths import clip_path
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..logs import get_logger
@@ -31,15 +28,15 @@ from ..submission.submitter import GRACE, Submitter
 from ..submission.uploads import ImageUploader
 from .dispatcher import Dispatcher
 from .forecast import Forecast, Workload, seconds_left
-from .output_dirs import record_output_dir
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from pathlib import Path
 
     from anyio.abc import TaskGroup
 
     from ..api.transport import Transport
-    from ..downloads.clip_store import ClipStore
+    from ..downloads.delivery import Delivery
     from ..errors import OmniError
     from ..jobs.events import JobEvent
     from ..jobs.job import JobState
@@ -63,7 +60,7 @@ def forecast_of(
     registry: JobRegistry,
     submitter: Submitter,
     poller: Poller,
-    downloader: Downloader,
+    delivery: Delivery,
     *,
     limits: Limits,
     upcoming: int,
@@ -87,7 +84,7 @@ def forecast_of(
         throughput_now=limiter.throughput.per_second(now),
         durations=poller.durations(),
         detection_delay=poller.detection_delay,
-        download_seconds=downloader.mean_seconds,
+        download_seconds=delivery.mean_seconds,
         download_slots=limits.max_downloads,
     )
     expected = registry.totals.spending.mean_cost * (load.waiting + load.in_flight)
@@ -142,9 +139,10 @@ class ClientRuntime:
         self,
         transport: Transport,
         ledger: JobStore,
-        clips: ClipStore,
         server: str,
         *,
+        clip_path: Callable[[str], Path],
+        make_delivery: Callable[[JobRegistry], Delivery],
         limits: Limits,
         retry: Retry,
         polling: Polling,
@@ -155,13 +153,13 @@ class ClientRuntime:
         self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.failure: BaseException | None = None
         self.is_closed: bool = False  # also if the program has cancelled every asyncio task of the loop
-        self.registry: JobRegistry = JobRegistry(ledger, on_event, clock, partial(clip_path, clips.root))
+        self.registry: JobRegistry = JobRegistry(ledger, on_event, clock, clip_path)
         self.queries: ApiQueries = ApiQueries(transport, retry, clock)
         self.uploads: ImageUploader = ImageUploader(transport, self.registry, server, retry=retry)
         self.references: ReferencePreparer = ReferencePreparer(
             self.uploads, self.registry, on_ready=self._on_ready, on_failed=self._on_failed, on_stop=self._on_stop
         )
-        self.downloader: Downloader = Downloader(transport, self.registry, clips, limits=limits, retry=retry)
+        self.delivery: Delivery = make_delivery(self.registry)
         self.poller: Poller = self._make_poller(transport, webhook, limits, retry, polling)
         self._keys = ServerKeySupport(ledger, server, self.queries.declared_key_support)
         self.submitter: Submitter = self._make_submitter(
@@ -169,13 +167,12 @@ class ClientRuntime:
         )
         self._saved_limits = SavedLimits(ledger, self.submitter.limiter, server, wall=clock.wall)
         self.dispatcher: Dispatcher = Dispatcher(
-            self.registry, self.submitter, self.poller, self.downloader, keys=self._keys, retry=retry
+            self.registry, self.submitter, self.poller, self.delivery, keys=self._keys, retry=retry
         )
         self.registry.on_store_failure = self.submitter.stop
         self._transport = transport
         self._webhook = webhook
         self._ledger = ledger
-        self._clips = clips
         self._configured = limits
         self._server = server
         self._counts_cost = limits.max_cost is not None
@@ -269,7 +266,7 @@ class ClientRuntime:
 
     def forecast(self, upcoming: int) -> Forecast:
         """Return what to expect, with `upcoming` jobs that are not submitted yet."""
-        stages = (self.registry, self.submitter, self.poller, self.downloader)
+        stages = (self.registry, self.submitter, self.poller, self.delivery)
         return forecast_of(*stages, limits=self._configured, upcoming=upcoming)
 
     async def close(self) -> None:
@@ -292,8 +289,7 @@ class ClientRuntime:
             await self._webhook.open(self._ledger, self.poller.schedule.hints.on_call)
             if self._counts_cost:
                 await self.registry.read_spending()
-            is_new, earlier = await record_output_dir(self._ledger, self._clips.root)
-            self.downloader.is_new_folder, self.downloader.earlier_folders = is_new, earlier
+            await self.delivery.open()
         except Exception as error:  # noqa: BLE001 - mostly `LedgerError`; whatever it is, `open` raises it
             self.failure = error
         else:
@@ -308,7 +304,7 @@ class ClientRuntime:
                 self._group = group
                 _log.debug("open: %s", self._server)
                 self._opened.set()
-                for stage in (self.dispatcher, self.references, self.submitter, self.poller, self.downloader):
+                for stage in (self.dispatcher, self.references, self.submitter, self.poller, self.delivery):
                     group.start_soon(stage.run, name=f"omni_async {type(stage).__name__.lower()}")
                 await self._leaving.wait()
                 group.cancel_scope.cancel()

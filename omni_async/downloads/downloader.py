@@ -20,6 +20,7 @@ from ..jobs.lifecycle import JobStatus
 from ..logs import get_logger
 from ..timing import WakeEvent, raise_if_cancelled
 from .download import ClipDownload, DownloadCancelled, DownloadContext, OwnFiles, download_failed
+from .output_dirs import record_output_dir
 from .slots import DownloadSlots
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ _log = get_logger(__name__)
 
 
 class Downloader:
-    """Transfers the clips of jobs that the server has finished."""
+    """The `Delivery` port: transfers the clips into the client's own clip store."""
 
     def __init__(
         self,
@@ -57,10 +58,15 @@ class Downloader:
         self._slots = DownloadSlots(limits.max_downloads, registry.clock)
         self._waiting: deque[JobState] = deque()
         self._wake = WakeEvent()
-        self.earlier_folders: list[Path] = []  # where the clips of the ledger were before, the latest first
-        self.is_new_folder: bool = False  # whether the last run of the ledger had another folder
+        self._earlier_folders: list[Path] = []  # where the clips of the ledger were before, the latest first
+        self._is_new_folder = False  # whether the last run of the ledger had another folder
         self._downloaded = 0  # clips, and the seconds that they took together
         self._seconds = 0.0
+
+    async def open(self) -> None:
+        """Record where the clips are, and read where they were before. Raise `LedgerError`."""
+        found = await record_output_dir(self._registry.store, self._clips.root)
+        self._is_new_folder, self._earlier_folders = found
 
     async def prepare(self) -> None:
         """Check that clips can be stored. Raise `OSError`."""
@@ -88,8 +94,8 @@ class Downloader:
     async def _serve(self, job: JobState, slot: DownloadSlot) -> None:
         job.add_done_callback(lambda _: slot.job_done())
         # A task that is not known here was finished in an earlier run, which may have begun to store its clips.
-        own = OwnFiles(is_resumed=job.task is None and not self.is_new_folder)
-        if job.status is JobStatus.COMPLETED and not self.earlier_folders:  # else they may never have been here
+        own = OwnFiles(is_resumed=job.task is None and not self._is_new_folder)
+        if job.status is JobStatus.COMPLETED and not self._earlier_folders:  # else they may never have been here
             own = OwnFiles(own.is_resumed, frozenset(job.record.paths))
         try:
             if job.status is JobStatus.COMPLETED and not await self._resolve_complete(job):
@@ -132,7 +138,7 @@ class Downloader:
         if await self._clips.has(recorded):
             return recorded
         name = recorded
-        for folder in self.earlier_folders:
+        for folder in self._earlier_folders:
             while True:
                 try:
                     if await self._clips.take(name, clip_path(folder, recorded)):
@@ -167,7 +173,8 @@ class Downloader:
         if job.done():  # it was cancelled after the last byte
             return
         if error is not None:
-            await self._registry.persist(self._registry.transition(job, JobStatus.DOWNLOAD_FAILED, error=str(error)))
+            change = self._registry.transition(job, JobStatus.DOWNLOAD_FAILED, error=str(error), videos=())
+            await self._registry.persist(change)
             self._registry.resolve(job, error)
         else:
             facts = {
@@ -175,13 +182,16 @@ class Downloader:
                 "finished_at": self._clock.wall(),
                 "error": "",
                 "partial_download": None,
+                "videos": (),
             }
             await self._registry.persist(self._registry.transition(job, JobStatus.COMPLETED, **facts))
             self._registry.resolve(job, clip_path(self._clips.root, names[0]))
 
     async def _count_videos(self, job: JobState, slot: DownloadSlot, name: str) -> int:
-        """Return how many videos the task has. Check the task if that is not known."""
+        """Return how many videos the task has. Check the task if that is neither known nor recorded."""
         attempts, since = 0, self._clock.now()
+        if job.task is None:
+            self._context.urls.restore(job)
         while job.task is None or not job.task.videos:
             failure = await self._context.urls.refresh(job)
             if failure is None:

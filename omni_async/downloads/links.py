@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 from ..api.outcomes import CheckOutcome, classify_check
 from ..errors import TransportError, TransportTimeout
+from ..jobs.lifecycle import JobStatus
+from ..models.responses import Task, TaskState
 from .evidence import LINK_REFUSED, status_evidence
 from .ranges import MAX_CLIP_BYTES, URL_EXPIRED
 
@@ -82,6 +84,13 @@ class UrlRefresher:
         expires_at = job.task.videos[index].expires_at
         return expires_at is not None and expires_at <= self._registry.clock.wall()
 
+    def restore(self, job: JobState) -> None:
+        """Use the links that the job's row has, if it has any. One that has expired is refreshed before its use."""
+        if job.record.videos:
+            assert job.task_id is not None
+            task = Task(id=job.task_id, status="completed", state=TaskState.DONE, videos=job.record.videos)
+            self._registry.record_check(job, task)
+
     async def refresh(self, job: JobState, index: int = 0) -> AttemptFailure | None:
         """Check the task for fresh URLs. Return None if this video has one now."""
         assert job.task_id is not None
@@ -99,6 +108,8 @@ class UrlRefresher:
         match result.outcome:
             case CheckOutcome.FINISHED if result.task is not None and len(result.task.videos) > index:
                 self._registry.record_check(job, result.task)
+                if job.status is JobStatus.DOWNLOADING:  # not awaited: after a crash, a check shows them again
+                    self._registry.update(job, videos=result.task.videos)
                 return None
             case CheckOutcome.FAILED | CheckOutcome.DENIED | CheckOutcome.NOT_FOUND as outcome:
                 said = result.error or (result.task and result.task.error) or "the task has failed"

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..models.amounts import plausible_usd
 from ..models.catalog import DEFAULT_MODEL
 from .lifecycle import JobStatus
+
+if TYPE_CHECKING:
+    from ..models.responses import Video
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,8 @@ class JobRecord:
 
     Results: `server_seconds` is how long the server worked. `cost` and `credits` are None until they are reported.
     `paths` are the file names of its clips in the output folder; `LedgerReader` gives absolute paths instead. `error`
-    says why there is none. `partial_download` is how far an incomplete clip has come.
+    says why there is none. `partial_download` is how far an incomplete clip has come. `videos` are the links of a
+    finished task while its clips are being transferred: a later run, or another machine, need not ask for them again.
 
     After `OmniClient.resubmit`, `previous_task_ids` and `previous_cost` hold what was known of the times before.
     """
@@ -68,6 +73,7 @@ class JobRecord:
     partial_download: PartialDownload | None = None
     sent_references: tuple[str, ...] = ()
     webhook: str | None = field(default=None, repr=False)
+    videos: tuple[Video, ...] = field(default=(), repr=False)  # a signed link grants access to its clip
 
     @property
     def model(self) -> str:

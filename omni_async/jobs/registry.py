@@ -179,6 +179,7 @@ class JobRegistry:
         facts |= {
             "error": "",
             "paths": (),
+            "videos": (),
             "sent_references": (),
             "idempotency_key": idempotency_key,
             "previous_cost": before.total_cost,

@@ -15,6 +15,7 @@ from ..jobs.clip_paths import encodable
 from ..jobs.lifecycle import JobStatus
 from ..jobs.records import JobRecord, PartialDownload
 from ..models.amounts import CREDITS_PER_USD, MAX_USD, plausible_credits, plausible_seconds, plausible_usd
+from ..models.responses import Video
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +45,7 @@ COLUMNS = (
     "partial_download",
     "sent_references",
     "webhook",
+    "videos",
 )
 
 
@@ -79,6 +81,7 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         json.dumps(asdict(record.partial_download)) if record.partial_download else None,
         json.dumps(record.sent_references) if record.sent_references else None,
         record.webhook,
+        json.dumps([asdict(video) for video in record.videos]) if record.videos else None,
     )
 
 
@@ -100,6 +103,7 @@ def from_row(row: Sequence[Any], folder: str = "") -> JobRecord:
     facts["cost"], facts["credits"] = plausible_usd(facts["cost"]), plausible_credits(facts["credits"])
     facts["previous_cost"] = plausible_usd(facts["previous_cost"]) or 0.0
     facts["server_seconds"] = plausible_seconds(facts["server_seconds"])
+    facts["videos"] = _parse_videos(facts["videos"])
     partial_download = facts["partial_download"]
     facts["partial_download"] = _parse_partial_download(partial_download) if partial_download else None
     return JobRecord(**facts)
@@ -126,6 +130,18 @@ def _parse_partial_download(text: str) -> PartialDownload:
     return found
 
 
+def _parse_videos(text: str | None) -> tuple[Video, ...]:
+    if text is None:
+        return ()
+    try:
+        videos = tuple(Video(**fields) for fields in json.loads(text))
+    except TypeError:  # not a list of objects, or one with other fields
+        raise ValueError(f"{text[:40]!r} is not a list of videos") from None
+    if not all(_is_text(video.url) and _is_number_or_none(video.expires_at) for video in videos):
+        raise ValueError(f"{text[:40]!r} is not a list of videos")
+    return videos
+
+
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
@@ -150,7 +166,7 @@ def _is_number_or_none(value: object) -> bool:
 _IS_VALID: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("key", "idempotency_key", "status", "error", "request"), _is_text),
     **dict.fromkeys(("parent", "parent_task_id", "task_id", "webhook"), _is_text_or_none),
-    **dict.fromkeys(("paths", "previous_task_ids", "sent_references", "partial_download"), _is_text_or_none),
+    **dict.fromkeys(("paths", "previous_task_ids", "sent_references", "partial_download", "videos"), _is_text_or_none),
     **dict.fromkeys(("submits", "ambiguous_submits"), _is_count),
     **dict.fromkeys(("created_at", "previous_cost"), _is_number),
     **dict.fromkeys(("submitted_at", "accepted_at", "finished_at"), _is_number_or_none),

@@ -99,6 +99,7 @@ MIGRATIONS: tuple[str, ...] = (
         ORDER BY finished_at DESC LIMIT 1;
     UPDATE jobs SET paths = clip_names(paths) WHERE paths IS NOT NULL;
     """,
+    "ALTER TABLE jobs ADD COLUMN videos TEXT",  # a JSON list: the links of a finished task, while they are needed
 )
 
 

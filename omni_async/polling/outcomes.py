@@ -67,6 +67,7 @@ class OutcomeRecorder:
             credits=task.credits_cost,
             server_seconds=seconds,
             error="",
+            videos=task.videos,
         )
         self._on_finished(job)
 

@@ -29,6 +29,7 @@ KEEPS_PAUSED = frozenset(
         SubmitOutcome.NOT_SENT,
         SubmitOutcome.RETRY_LATER,
         SubmitOutcome.STOP_ALL,
+        SubmitOutcome.WITHHELD,
     }
 )
 

@@ -54,13 +54,13 @@ class SubmitReports:
     def add(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
         """Take note of the outcome of one POST; None if it was not sent after all."""
         self._tell_limiter(permit, result, now)
-        if result is not None:
+        if result is not None and result.outcome is not SubmitOutcome.WITHHELD:
             self._totals.count("rate_limited", result.applies_to_all and is_rate_limit(result.error))
             self._tell_user(result, now)
 
     def _tell_limiter(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
         match result:
-            case None:
+            case None | SubmitResult(outcome=SubmitOutcome.WITHHELD):
                 self._limiter.on_not_sent(permit)
             case SubmitResult(outcome=SubmitOutcome.NOT_SENT, applies_to_all=False):  # this job alone cannot be sent
                 self._limiter.on_not_sent(permit)

@@ -301,7 +301,7 @@ class Submitter:
 
     async def _return_refused(self, job: JobState, result: SubmitResult) -> None:
         """Queue a job again whose POST was not sent, or is refused for now; end it if it alone cannot be sent."""
-        if result.outcome is SubmitOutcome.STOP_ALL and result.error is not None:
+        if result.outcome in {SubmitOutcome.STOP_ALL, SubmitOutcome.WITHHELD} and result.error is not None:
             self.stop(result.error)
         if job not in self._ambiguous:  # else an earlier POST may have been accepted
             await self._registry.transition(job, JobStatus.WAITING)

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import anyio
 
-from omni_async import TransportError
+from omni_async import SubmitWithheld
 
 from ..sandbox.schemas import model_schema
 from .assertions import PaymentAssertions
@@ -169,7 +169,7 @@ class MemoryServer(PaymentAssertions):
     ) -> Response:
         """Respond to a POST."""
         if may_send is not None and not may_send():
-            raise TransportError("submit: withheld", sent=False)
+            raise SubmitWithheld("submit: withheld")
         post = ReceivedSubmit(self.now(), len(self.posts) + 1, key, json.loads(body))
         self.posts.append(post)
         self._active_submits[key] += 1

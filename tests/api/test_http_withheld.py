@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async import TransportError
+from omni_async import SubmitWithheld
 from omni_async.api.http import HttpTransport
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ async def test_a_withheld_submit_sends_no_byte() -> None:
             asked.append(server.connections)
             return False
 
-        with pytest.raises(TransportError, match="withheld") as caught:
+        with pytest.raises(SubmitWithheld, match="withheld") as caught:
             await transport.submit(b"{}", "key", may_send=may_send)
         await asyncio.sleep(0.05)
         assert caught.value.sent is False
@@ -91,7 +91,7 @@ async def test_a_permitted_submit_calls_may_send_once_and_then_on_sent() -> None
 async def test_the_next_submit_after_a_withheld_one_is_sent() -> None:
     """A withheld submit leaves the transport usable."""
     async with peer() as (server, transport):
-        with pytest.raises(TransportError):
+        with pytest.raises(SubmitWithheld):
             await transport.submit(b"{}", "a", may_send=lambda: False)
         assert (await transport.submit(b"{}", "b", may_send=lambda: True)).status == 200
         assert server.received.count(b"Idempotency-Key: b") == 1

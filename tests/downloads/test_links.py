@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omni_async import Retry
-from tests.support.clip_host import CLIP, KEY, download, download_error, hosting, replying
+from omni_async import LedgerReader, Polling, Retry
+from tests.support.clip_host import CLIP, KEY, QUICK, ImpatientClient, download, download_error, hosting, replying
+from tests.support.fakes import left_by_error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +41,30 @@ async def test_a_url_that_says_it_has_expired_is_refreshed_before_use(tmp_path: 
     async with hosting(expires_in=-10) as host:
         assert (await download(host, tmp_path)).read_bytes() == CLIP
         assert host.paths[0].endswith("link=2")
+
+
+@pytest.mark.parametrize("expires_in", [3600.0, -10.0])
+async def test_a_later_run_uses_the_recorded_links(tmp_path: Path, expires_in: float) -> None:
+    """A job whose clip was on its way when a run ended is not checked again, unless its link has expired since."""
+    folder = tmp_path / "clips"
+    settings: dict[str, Any] = {"retry": QUICK, "ledger": tmp_path / "ledger.db", "output_dir": folder}
+    settings["polling"] = Polling(min_interval=0.01, max_interval=0.05)
+    async with hosting(expires_in=expires_in) as host:
+        host.always = partial(host.send_slowly, pieces=100, pause=0.1)
+        async with left_by_error(ImpatientClient(KEY, base_url=host.url, **settings)) as client:
+            client.submit("p", key="k")
+            async with asyncio.timeout(10):
+                while not host.requests:
+                    await asyncio.sleep(0.01)
+        with LedgerReader(tmp_path / "ledger.db") as reader:
+            (record,) = reader.jobs("downloading")
+        assert [video.url for video in record.videos] == [f"{host.cdn}/f/task_1-0.mp4?link={host.checks}"]
+        checks, host.always = host.checks, None
+        async with ImpatientClient(KEY, base_url=host.url, **settings) as client:
+            assert [(await job).read_bytes() async for job in client.resume()] == [CLIP]
+        assert host.checks - checks == (0 if expires_in > 0 else 1)
+        with LedgerReader(tmp_path / "ledger.db") as reader:
+            assert [record.videos for record in reader.jobs("completed")] == [()]
 
 
 async def test_a_task_that_failed_meanwhile_has_no_clip(tmp_path: Path) -> None:

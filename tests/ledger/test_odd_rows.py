@@ -36,6 +36,7 @@ ODD: dict[tuple[str, ...], tuple[str, ...]] = {
     COUNTS: ("'text'", "X'ff00'", "-1", "0.5", "9e999"),
     NUMBERS: ("'text'", "'[]'", "X'ff00'", "9e999", "-9e999"),
     ("status",): ("'paid'", "X'ff00'", "5"),
+    ("videos",): ("5", "'5'", "'[1]'", "'{\"url\": 1}'", "'[{\"url\": 1}]'", '\'[{"link": "x"}]\'', "X'ff'"),
     ("partial_download",): (
         *("5", "'[1]'", "'{}'", "X'ff'"),
         """'{"index": "x", "offset": 1}'""",

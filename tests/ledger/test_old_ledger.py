@@ -81,6 +81,7 @@ def _renamed(row: dict[str, Any]) -> dict[str, Any]:
     """Return an old row with the names of this version, and file names instead of paths."""
     row = {COLUMNS.get(name, name): value for name, value in row.items()}
     row["status"] = STATUSES.get(row["status"], row["status"])
+    row["videos"] = None  # new in version 5
     if row["paths"]:
         row["paths"] = json.dumps([path.removeprefix("/srv/clips/") for path in json.loads(row["paths"])])
     return row

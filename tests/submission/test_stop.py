@@ -15,6 +15,7 @@ from omni_async import (
     OmniError,
     PaymentRequired,
     Retry,
+    SubmitWithheld,
     TransportError,
 )
 from omni_async.ledger import MemoryJobStore
@@ -24,6 +25,7 @@ from tests.support.fakes import (
     FakeClient,
     Server,
     SlowLedger,
+    left_by_error,
     not_sent,
     refusal,
     script,
@@ -101,6 +103,24 @@ async def test_a_slow_ambiguous_submit_survives_stop_and_resume(tmp_path: Path) 
             await poor
         client.resume()
         assert (await slow).is_file()
+
+
+async def test_a_withheld_submit_stops_all_and_changes_no_job(tmp_path: Path) -> None:
+    """Submits that another process's turn keeps back leave their jobs `waiting`, pause nothing and are not reported."""
+    server, ledger = Server(), MemoryJobStore()
+    server.on_submit = lambda post: SubmitWithheld("not ours any more") if len(server.tasks) >= 5 else None
+    async with left_by_error(FakeClient(server, tmp_path, ledger=ledger)) as client:
+        jobs = [client.submit(f"p{number}") for number in range(50)]
+        results = await outcomes(jobs)
+        assert isinstance(client.stop_error, SubmitWithheld)
+        assert sum(isinstance(result, SubmitWithheld) for result in results) == 45
+        assert not client.statistics().rate_limited
+        unsent = [record for record in await unfinished(ledger) if record.task_id is None]
+        assert {(record.status, record.ambiguous_submits) for record in unsent} == {(JobStatus.WAITING, 0)}
+        assert len(unsent) == 45
+        server.on_submit = None
+        assert not [result for result in await outcomes(await resumed(client)) if isinstance(result, BaseException)]
+    assert len(server.tasks) == 50
 
 
 async def test_an_outage_stops_submits_after_the_retry_timeout(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where the clips of a ledger are, and where they were before: rows hold file names only. Used by `ClientRuntime`."""
+"""Where the clips of a ledger are, and where they were before: rows hold file names only. Used by `Downloader`."""
 
 from __future__ import annotations
 

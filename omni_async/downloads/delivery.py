@@ -1,0 +1,34 @@
+"""The `Delivery` port: who brings the clips of finished jobs to where they are kept. `Downloader` implements it.
+
+A client whose jobs are downloaded by other processes has another one, which hands each job over to them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from ..jobs.job import JobState
+
+
+class Delivery(Protocol):
+    """Takes the jobs that the server has finished. It gives each of them its outcome."""
+
+    @property
+    def mean_seconds(self) -> float | None:
+        """How long a clip takes on average; None if that is not known."""
+
+    async def open(self) -> None:
+        """Get ready when the client is opened. Raise `LedgerError`."""
+
+    async def prepare(self) -> None:
+        """Check that clips can be kept, before the first job of a client is submitted, and so paid. Raise `OSError`."""
+
+    def add(self, job: JobState) -> None:
+        """Take a job that is `downloading`, or `completed`: then only clips that are missing are delivered.
+
+        A job that is cancelled while it is delivered has an outcome already, and is left alone.
+        """
+
+    async def run(self) -> None:
+        """Deliver the jobs that `add` receives, until cancelled."""
