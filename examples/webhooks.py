@@ -1,15 +1,12 @@
 """Be notified when a clip is done: python examples/webhooks.py PUBLIC_URL [PORT].
 
 The server calls PUBLIC_URL when a task ends, so few status requests are needed. PUBLIC_URL must lead (through a proxy
-or a tunnel) to the same path on PORT of this machine, by default 8080. With a sandbox on this machine, use
+or a tunnel) to PORT of this machine, by default 8080. With a sandbox on this machine, use
 http://127.0.0.1:8080/omni.
 """
 
 import asyncio
 import sys
-
-from aiohttp import web
-from yarl import URL
 
 from omni_async import OmniClient
 
@@ -17,19 +14,11 @@ PROMPTS = ["a lighthouse at dusk", "a paper boat in the rain", "a cat that reads
 
 
 async def main(public_url: str, port: int) -> None:
-    client = OmniClient(output_dir="clips")
-    app = web.Application()
-    app.add_subapp(URL(public_url).path, client.webhook(public_url))
-    runner = web.AppRunner(app, access_log=None)  # an access log would contain the secret part of the webhook URL
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", port).start()
-        async with client:
-            async for job in client.as_completed(PROMPTS):
-                print(await job)
-            print(f"{len(PROMPTS)} clips, {client.statistics().checks} checks")
-    finally:
-        await runner.cleanup()
+    async with OmniClient(output_dir="clips") as client:
+        await client.serve_webhook(public_url, port=port)
+        async for job in client.as_completed(PROMPTS):
+            print(await job)
+        print(f"{len(PROMPTS)} clips, {client.statistics().checks} checks")
 
 
 if __name__ == "__main__":

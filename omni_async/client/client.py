@@ -14,7 +14,8 @@ from ..errors import ClientClosed
 from ..jobs.clip_paths import clip_path
 from ..jobs.emitter import validate_listener
 from ..ledger import LEDGER_NAME, MemoryJobStore, SqliteJobStore
-from ..polling.webhook import WebhookReceiver, create_application
+from ..polling.webhook import WebhookReceiver
+from ..polling.webhook_server import create_application, serve
 from ..settings import Limits, Polling, Retry
 from ..timing import Clock
 from .arguments import build_request
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from ..jobs.store import JobStore
     from ..models.request import VideoRequest
     from ..models.responses import Balance, Task
-    from ..polling.webhook import Application
+    from ..polling.webhook_server import Application
     from ..settings import BalanceScope
     from .forecast import Forecast
     from .iterables import Submittable
@@ -273,10 +274,25 @@ class OmniClient:
         rare; when they stop arriving, checks return to their normal rate. Call this before you enter the client if the
         server starts first.
 
+        Your server limits the connections, as far as it does. `serve_webhook` needs no server of yours.
+
         Raise `ValueError` for a URL that the API would not call.
         """
         self._webhook.enable(public_url)
         return create_application(self._webhook)
+
+    async def serve_webhook(self, public_url: str, *, host: str = "127.0.0.1", port: int = 8080) -> int:
+        """Receive webhooks as `webhook` does, with a server that listens on `host` and `port` until the client is left.
+
+        `public_url` must lead there, through a proxy or a tunnel; its path may be passed on or removed. Crowds and
+        broken requests cannot hold up the client: connections have a ceiling, and requests and bodies a time limit.
+
+        Return the port, which is a free one for 0. Raise `ValueError` for a URL that the API would not call, and
+        `OSError` if the address is not available.
+        """
+        self._open()
+        self._webhook.enable(public_url)
+        return await serve(self._webhook, host, port)
 
     # Progress
 

@@ -325,6 +325,8 @@ class ClientRuntime:
             self._saved_limits.save(at_last=True)
         with anyio.move_on_after(10, shield=True):
             with _logged_failure():
+                await self._webhook.aclose()
+            with _logged_failure():
                 await self._transport.aclose()
             try:
                 await self._ledger.aclose()

@@ -16,14 +16,13 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from omni_async.exhaustion import is_out_of_resources
+from omni_async.listening import RETRY_AFTER, BoundedServer
 from omni_async.logs import get_logger
-
-from .listening import RETRY_AFTER, BoundedServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from .listening import Handler
+    from omni_async.listening import Handler
 
 
 _log = get_logger(__name__)

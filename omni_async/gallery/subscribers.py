@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from omni_async.listening import RETRY_AFTER, max_connections
+
 from .files import write_in_time
-from .listening import RETRY_AFTER, max_connections
 
 if TYPE_CHECKING:
     from .feed import Feed

@@ -1,8 +1,7 @@
-"""`WebhookReceiver`: receives webhook calls in an aiohttp.web application that users mount in their own server.
+"""`WebhookReceiver`: receives webhook calls, which `webhook_server` reads from HTTP connections.
 
-`OmniClient.webhook` enables it and returns the application. A call is a hint and no more: it carries no signature, so
-the receiver passes on the task id, and the poller checks that task. `aiohttp.web` is imported only when an application
-is created, because most programs never use webhooks.
+`OmniClient.webhook` and `OmniClient.serve_webhook` enable it. A call is a hint and no more: it carries no signature, so
+the receiver passes on the task id, and the poller checks that task.
 """
 
 from __future__ import annotations
@@ -10,34 +9,24 @@ from __future__ import annotations
 import asyncio
 import secrets
 from contextlib import suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from ..logs import get_logger
-from .webhook_rules import MAX_BODY_BYTES, parse_call, validate_callback_url
+from .webhook_rules import parse_call, validate_callback_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from aiohttp import web
-
     from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from ..jobs.store import JobStore
-
-    Application: TypeAlias = web.Application
+    from ..listening import BoundedServer
 
 # The ledger keeps the secret under this name, so calls for jobs of earlier runs arrive at the same path.
 _FACT_NAME = "webhook"
-# Seconds within which the body of a call must arrive. It limits how long a forged call holds a connection open. The API
-# waits no longer than this for the answer, so more would help no genuine call; half would still be ample for 1,000
-# bytes.
-_READ_TIMEOUT = 10.0
-# Seconds for which the rest of a rejected body is skipped before the connection is closed. At half, slow callers miss
-# the answer; at double, a forged call holds its connection for longer.
-_SKIP_TIMEOUT = 1.0
-# Calls whose bodies are read at the same time; more get 503, and the API calls again. Each may use `MAX_BODY_BYTES`.
-# At half, a burst of genuine calls is put off; at double, callers who know the path may use 8 MB.
-_MAX_BEING_READ = 64
+# Seconds that answers in progress get when a server stops. An answer takes milliseconds, once its call has arrived; the
+# API repeats a call without one. At double, a half-sent call delays the end of the client by another half second.
+_SHUTDOWN_TIMEOUT = 0.5
 
 _log = get_logger(__name__)
 
@@ -56,6 +45,7 @@ class WebhookReceiver:
         self._store: JobStore | None = None
         self._on_call: Callable[[str], None] | None = None  # None unless the client is open
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._servers: list[BoundedServer] = []
 
     def __repr__(self) -> str:
         return f"<WebhookReceiver {self._public_url or 'off'}>"
@@ -87,6 +77,19 @@ class WebhookReceiver:
     def close(self) -> None:
         """Answer 503 to every call from now on."""
         self._store = self._on_call = None
+
+    def add_server(self, server: BoundedServer) -> bool:
+        """Own a server that passes calls on, so that `aclose` stops it. Return False, and do not, if closed already."""
+        if self._on_call is None:
+            return False
+        self._servers.append(server)
+        return True
+
+    async def aclose(self) -> None:
+        """Answer no call from now on: stop the servers that were added."""
+        self.close()
+        while self._servers:
+            await self._servers.pop().aclose(_SHUTDOWN_TIMEOUT)
 
     def url_for(self, job: JobState) -> str | None:
         """Return the URL that the submit of a job names. None if webhooks are off or the request names its own."""
@@ -126,68 +129,3 @@ class WebhookReceiver:
     def _new_secret(self) -> str:
         self._secret = secrets.token_urlsafe(24)
         return self._secret
-
-
-def create_application(webhook: WebhookReceiver) -> Application:
-    """Return an aiohttp.web sub-application that answers `POST /<secret>/callback`."""
-    from aiohttp import web  # noqa: PLC0415 - importing the server takes time that only users of webhooks should spend
-
-    being_read: set[object] = set()  # the connections of calls
-
-    async def callback(request: web.Request) -> web.Response:
-        status = webhook.authorize(request.match_info["secret"])
-        if status is None and len(being_read) >= _MAX_BEING_READ:
-            status = 503
-        if status is None:
-            being_read.add(request.protocol)
-            try:
-                body = await _read(request)
-            finally:
-                being_read.discard(request.protocol)
-            status = webhook.handle_call(body) if isinstance(body, bytes) else body
-        response = web.Response(status=status)
-        if not request.content.at_eof():
-            await _send_and_close(request, response)
-        return response
-
-    app = web.Application()
-    app.router.add_post("/{secret}/callback", callback)
-    return app
-
-
-async def _read(request: web.Request) -> bytes | int:
-    """Return the body, or the HTTP status that rejects it. The server around this application may allow larger ones."""
-    from aiohttp.web import RequestPayloadError  # noqa: PLC0415 - as above
-
-    if (request.content_length or 0) > MAX_BODY_BYTES:
-        return 413
-    body = bytearray()
-    try:
-        async with asyncio.timeout(_READ_TIMEOUT):
-            async for piece in request.content.iter_any():
-                body += piece
-                if len(body) > MAX_BODY_BYTES:
-                    return 413
-    except TimeoutError:
-        return 408
-    except (RequestPayloadError, ConnectionError) as error:  # not what its headers say, or the caller is gone
-        _log.debug("the body of a webhook call could not be read: %s", type(error).__name__)
-        return 400
-    return bytes(body)
-
-
-async def _send_and_close(request: web.Request, response: web.Response) -> None:
-    """Answer a call whose body was not read to its end, and close its connection.
-
-    The server around this application would read the rest for as long as it likes, and log one that it cannot decode
-    as a fault of the program. Some is read here, because a caller may miss an answer that comes while it sends.
-    """
-    response.force_close()
-    with suppress(Exception):  # the caller is gone, or the rest cannot be decoded: there is nobody to tell
-        await response.prepare(request)
-        await response.write_eof()
-        if "Content-Encoding" not in request.headers:  # decoding costs more than it is worth
-            async with asyncio.timeout(_SKIP_TIMEOUT):
-                async for _ in request.content.iter_any():
-                    pass
-    request.protocol.force_close()

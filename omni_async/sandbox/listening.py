@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
-from aiohttp import web
+from aiohttp import StreamReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
-if TYPE_CHECKING:
-    import ssl
+from ..listening import Acceptor, Refusals, max_connections
 
-if sys.platform != "win32":
-    import resource
+if TYPE_CHECKING:
+    import socket
+    import ssl
+    from collections.abc import Awaitable, Callable
+
+    Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # Connections of one server. Load tests open over a thousand at the same moment. Chosen, not measured.
 MAX_CONNECTIONS = 4096
@@ -25,7 +28,15 @@ DESCRIPTOR_SHARE = 4
 # the kernel drops them and the client retries after a second, which would show in its timings. aiohttp's default of 128
 # is too few for that; twice as many would make no difference. Chosen, not measured.
 BACKLOG = 1024
-REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+# Seconds in which the head of a request must arrive, and for which a connection is kept after a response. Clients that
+# keep connections for longer may meet a closed one. At half, that happens to more of them; at double, a connection that
+# sends nothing counts for longer.
+REQUEST_TIMEOUT = 75.0
+# Seconds after which a refused client is told to try again. Chosen, not measured.
+RETRY_AFTER = 1
+# Seconds for which a connection that waits for its request, or for the rest of it, is not closed in favour of others.
+# At half, a slow client may be cut off while there is a crowd; at double, the crowd keeps others out for longer.
+UNDISTURBED = 1.0
 
 
 class _FaultOfClient(logging.Filter):
@@ -42,31 +53,84 @@ SERVER_LOG = logging.getLogger("aiohttp.server.sandbox")
 SERVER_LOG.addFilter(_FaultOfClient())
 
 
-class _Refusal(asyncio.Protocol):
-    """Answers a connection above the ceiling with a 503, whatever it sends."""
+class ApplicationListener:
+    """The connections of one application. At their ceiling, one that is not being answered makes room for a new one.
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Send the response and close."""
-        assert isinstance(transport, asyncio.WriteTransport)
-        transport.write(REFUSAL)
-        transport.close()
+    `middleware` is to be the first of the application.
+    """
 
+    def __init__(self, tls: ssl.SSLContext | None) -> None:
+        self._tls = tls
+        self._limit = max_connections(MAX_CONNECTIONS, DESCRIPTOR_SHARE)
+        # The open connections, those first that have been as they are for longest: since when, and the body that is
+        # read. None instead of a body: there is no request.
+        self._open: dict[asyncio.BaseProtocol, tuple[float, asyncio.WriteTransport, StreamReader | None]] = {}
+        self._opening: set[asyncio.Task[None]] = set()
+        self._refusals = Refusals(RETRY_AFTER)
+        self._acceptor = Acceptor(self._accept)
 
-def max_connections() -> int:
-    """Return how many connections one server may have, given the number of files that this process may open."""
-    if sys.platform == "win32":
-        return MAX_CONNECTIONS
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return (
-        MAX_CONNECTIONS if limit == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, limit // DESCRIPTOR_SHARE))
-    )
+    async def listen(self, server: web.Server, host: str, port: int) -> tuple[str, int]:
+        """Pass the connections of an address to a server, and return the address. Raise `OSError` if it is taken."""
+        self._server = server
+        return await self._acceptor.listen(host, port, backlog=BACKLOG)
 
+    async def aclose(self) -> None:
+        """Accept no connection from now on."""
+        await self._acceptor.aclose()
+        await self._refusals.aclose()
+        opening = list(self._opening)
+        for task in opening:
+            task.cancel()
+        await asyncio.gather(*opening, return_exceptions=True)
 
-async def listen(server: web.Server, host: str, port: int, tls: ssl.SSLContext | None) -> asyncio.Server:
-    """Serve on an address; return the listening sockets. Raise `OSError` if it is not available."""
-    limit = max_connections()
+    @web.middleware
+    async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Note that the connection of a request is being answered meanwhile."""
+        self._note(request.protocol, request.transport, request.content)
+        try:
+            return await handler(request)
+        finally:
+            self._note(request.protocol, request.transport, None)
 
-    def protocol() -> asyncio.Protocol:
-        return server() if len(server.connections) < limit else _Refusal()
+    def _note(self, protocol: Any, transport: Any, body: StreamReader | None) -> None:
+        self._open.pop(protocol, None)
+        if transport is not None and not transport.is_closing():
+            self._open[protocol] = (asyncio.get_running_loop().time(), transport, body)
 
-    return await asyncio.get_running_loop().create_server(protocol, host, port, backlog=BACKLOG, ssl=tls)
+    async def _accept(self, connection: socket.socket) -> None:
+        if not self._has_room():
+            if self._tls is None:
+                self._refusals.add(connection)
+            else:
+                connection.close()
+            return
+        # Not awaited: a TLS handshake takes as long as the client likes.
+        task = asyncio.create_task(self._connect(connection))
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
+        task.add_done_callback(lambda done: connection.close() if done.cancelled() else None)
+
+    async def _connect(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(OSError):
+            transport, protocol = await loop.connect_accepted_socket(self._server, connection, ssl=self._tls)
+            assert isinstance(transport, asyncio.WriteTransport)
+            if protocol not in self._open:  # its first request may have arrived
+                self._note(protocol, transport, None)
+
+    def _has_room(self) -> bool:
+        """Return whether a connection may be opened, after closing another one if that is necessary."""
+        if len(self._open) + len(self._opening) < self._limit:
+            return True
+        self._open = {key: entry for key, entry in self._open.items() if not entry[1].is_closing()}
+        if len(self._open) + len(self._opening) < self._limit:
+            return True
+        latest = asyncio.get_running_loop().time() - UNDISTURBED
+        for protocol, (since, transport, body) in self._open.items():
+            if since > latest:
+                break
+            if body is None or not body.is_eof():
+                del self._open[protocol]
+                transport.abort()
+                return True
+        return False

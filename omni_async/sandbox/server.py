@@ -22,7 +22,7 @@ from .api import TaskEndpoints
 from .cdn import Cdn, LinkTable
 from .clips import Clip, clip_from_file, distinct_clip
 from .faults import FaultInjector
-from .listening import SERVER_LOG, listen
+from .listening import REQUEST_TIMEOUT, SERVER_LOG, ApplicationListener
 from .model_endpoints import ModelEndpoints
 from .model_specs import HEIGHTS
 from .record import SandboxRecord
@@ -129,34 +129,31 @@ class Sandbox:
         stack.callback(state.closing.set)  # runs first, so that hanging requests end before the servers stop
 
     async def _serve_cdn(self, state: SandboxState) -> tuple[str, str]:
-        app = web.Application(
-            middlewares=[self._cdn.count_leaked_keys, state.handle_errors, self._admission.check_host]
-        )
-        app.add_routes(self._cdn.routes())
-        urls = await self._listen(app, self.settings.cdn_port, 0)
+        middlewares = [self._cdn.count_leaked_keys, state.handle_errors, self._admission.check_host]
+        urls = await self._listen(self._cdn.routes(), middlewares, self.settings.cdn_port, 0)
         return urls[0], urls[1]
 
     async def _serve_api(self, state: SandboxState) -> str:
         api = TaskEndpoints(state, self._runner, self._serializer, lambda: self._cdn.third_origin)
         account = AccountEndpoints(state, self._runner, lambda *image: self.cdn_url + self._cdn.store_image(*image))
+        routes = [*api.routes(), *account.routes(), *ModelEndpoints(state, self._runner).routes()]
+        routes += [web.get("/sandbox/record", self._get_record), web.post("/sandbox/script", self._post_script)]
         middlewares = [state.handle_errors, self._admission.check_host, self._admission.check_site]
-        app = web.Application(middlewares=middlewares, client_max_size=MAX_BODY)
-        app.add_routes([*api.routes(), *account.routes(), *ModelEndpoints(state, self._runner).routes()])
-        app.add_routes([web.get("/sandbox/record", self._get_record), web.post("/sandbox/script", self._post_script)])
-        return (await self._listen(app, self.settings.port))[0]
+        return (await self._listen(routes, middlewares, self.settings.port))[0]
 
-    async def _listen(self, app: web.Application, *ports: int) -> list[str]:
+    async def _listen(self, routes: list[web.RouteDef], middlewares: list[Any], *ports: int) -> list[str]:
         """Serve an application on each port and return the URLs."""
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, logger=SERVER_LOG)
+        listener = ApplicationListener(self._tls)
+        app = web.Application(middlewares=[listener.middleware, *middlewares], client_max_size=MAX_BODY)
+        app.add_routes(routes)
+        options: dict[str, Any] = {"keepalive_timeout": REQUEST_TIMEOUT, "logger": SERVER_LOG}
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT, **options)
         self._stack.push_async_callback(runner.cleanup)
         await runner.setup()
         assert runner.server is not None
-        urls = []
-        for port in ports:
-            listening = await listen(runner.server, self.settings.host, port, self._tls)
-            self._stack.callback(listening.close)
-            urls.append(_url("https" if self._tls else "http", *listening.sockets[0].getsockname()[:2]))
-        return urls
+        self._stack.push_async_callback(listener.aclose)
+        scheme = "https" if self._tls else "http"
+        return [_url(scheme, *await listener.listen(runner.server, self.settings.host, port)) for port in ports]
 
     def _read_own(self, url: str) -> bytes | None:
         # Read directly: a download over HTTP would count in the record as if a client had made it.

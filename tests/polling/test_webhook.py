@@ -13,7 +13,7 @@ import pytest
 from aiohttp import web
 from yarl import URL
 
-from omni_async import OmniClient, Polling
+from omni_async import ClientClosed, OmniClient, Polling
 from omni_async.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -166,7 +166,7 @@ async def send_oversized(url: str, *, length: int | None) -> int:
 @pytest.mark.slow
 async def test_an_incomplete_body_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A body that never ends is rejected after a timeout, and other calls are received meanwhile."""
-    monkeypatch.setattr("omni_async.polling.webhook._READ_TIMEOUT", 0.2)
+    monkeypatch.setattr("omni_async.polling.webhook_server._READ_TIMEOUT", 0.2)
     async with mounted_webhook(tmp_path, median=0.3) as (client, sandbox, _):
         await client.submit("p")
         target = URL(callback_url(sandbox))
@@ -196,3 +196,32 @@ async def test_a_closed_client_answers_503_over_http(tmp_path: Path) -> None:
         ):
             assert answer.status == 503
         await runner.cleanup()
+
+
+@pytest.mark.slow
+async def test_a_client_serves_its_webhook_itself(tmp_path: Path) -> None:
+    """One check per job is enough; the port is free again when the client is left."""
+    async with Sandbox(prerendered=True, median=0.5) as sandbox:
+        client = OmniClient(sandbox.api_key, base_url=sandbox.base_url, output_dir=tmp_path, ledger=None, polling=RARE)
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            port = probe.getsockname()[1]
+        async with client:
+            assert await client.serve_webhook(f"http://127.0.0.1:{port}/omni", port=port) == port
+            with pytest.raises(OSError, match="cannot listen"):
+                await client.serve_webhook(f"http://127.0.0.1:{port}/omni", port=port)
+            async with asyncio.timeout(TIMEOUT):
+                await asyncio.gather(*(client.submit(f"p{number}") for number in range(10)))
+            assert set(sandbox.record.checks_by_task.values()) == {1}
+        assert {status for _, _, status in sandbox.record.webhooks} == {204}
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+        with pytest.raises(ClientClosed):
+            await client.serve_webhook(f"http://127.0.0.1:{port}/omni", port=port)
+
+
+async def test_a_url_that_is_never_called_is_refused_before_anything_listens(tmp_path: Path) -> None:
+    """The same as for a receiver that is mounted."""
+    async with OmniClient("sk", output_dir=tmp_path, ledger=None) as client:
+        with pytest.raises(ValueError, match="ports 80 and 443"):
+            await client.serve_webhook("https://example.com:8443/omni")
+        assert client._webhook._servers == []

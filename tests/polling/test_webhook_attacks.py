@@ -6,21 +6,25 @@ import asyncio
 import gzip
 import logging
 import socket
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 from aiohttp import web
 
+from omni_async import ClientClosed, listening
 from omni_async.ledger import MemoryJobStore
-from omni_async.polling import webhook as module
-from omni_async.polling.webhook import WebhookReceiver, create_application
+from omni_async.polling import webhook_server as module
+from omni_async.polling.webhook import WebhookReceiver
+from omni_async.polling.webhook_server import create_application, serve
+from tests.test_listening import JUNK
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 TIMEOUT = 10.0
 WRONG = "/omni/guessed/callback"
+WRONG_HEAD = f"POST {WRONG} HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n{{".encode()
 
 
 @pytest.fixture
@@ -56,23 +60,36 @@ class Server:
 
 
 @asynccontextmanager
-async def served() -> AsyncIterator[Server]:
-    """Serve a receiver that is enabled and open."""
-    receiver = WebhookReceiver("http://127.0.0.1:9")
-    receiver.enable("http://127.0.0.1:8/omni")
+async def mounted(receiver: WebhookReceiver) -> AsyncIterator[int]:
+    """Serve a receiver as a sub-application of the user's, and yield the port."""
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.add_subapp("/omni", create_application(receiver))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.5)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    server = Server(runner.addresses[0][1], "")
-    await receiver.open(MemoryJobStore(), server.called.append)
-    server.path = f"/omni/{receiver._secret}/callback"
     try:
-        yield server
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
     finally:
         await runner.cleanup()
 
+
+@asynccontextmanager
+async def served(*, is_mounted: bool = False) -> AsyncIterator[Server]:
+    """Serve a receiver that is enabled and open."""
+    receiver = WebhookReceiver("http://127.0.0.1:9")
+    receiver.enable("http://127.0.0.1:8/omni")
+    server = Server(0, "")
+    await receiver.open(MemoryJobStore(), server.called.append)
+    server.path = f"/omni/{receiver._secret}/callback"
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(receiver.aclose)
+        server.port = (
+            await stack.enter_async_context(mounted(receiver)) if is_mounted else await serve(receiver, "127.0.0.1", 0)
+        )
+        yield server
+
+
+each_way = pytest.mark.parametrize("is_mounted", [True, False], ids=["mounted", "served"])
 
 BODY = b'{"id": "task_1"}'
 BOMB = gzip.compress(bytes(50_000_000))
@@ -93,21 +110,27 @@ ODD_BODIES: dict[str, tuple[bytes, list[str], int | None, int]] = {
 }
 
 
+@each_way
 @pytest.mark.parametrize("kind", ODD_BODIES)
-async def test_an_odd_body_is_answered_without_a_log_entry(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_odd_body_is_answered_without_a_log_entry(
+    kind: str, is_mounted: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Nothing above DEBUG; a call on the same server is received afterwards."""
     body, headers, length, status = ODD_BODIES[kind]
-    async with served() as server:
+    async with served(is_mounted=is_mounted) as server:
         assert await server.ask(server.post(body, *headers, length=length)) == status
         assert await server.ask(server.post(BODY)) == 204
         assert set(server.called) == {"task_1"}
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
+@each_way
 @pytest.mark.parametrize("is_reset", [True, False])
-async def test_a_caller_that_leaves_is_no_error(is_reset: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_caller_that_leaves_is_no_error(
+    is_mounted: bool, is_reset: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """Within the head, within the body, with the right path and a wrong one; no log entry above DEBUG."""
-    async with served() as server:
+    async with served(is_mounted=is_mounted) as server:
         cut = server.post(b'{"id', length=100)
         for content in (b"", cut[:30], cut, server.post(b"x", length=100, path=WRONG), server.post(BODY)):
             connection = socket.create_connection(("127.0.0.1", server.port))
@@ -121,11 +144,14 @@ async def test_a_caller_that_leaves_is_no_error(is_reset: bool, caplog: pytest.L
     assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
 
 
+@each_way
 @pytest.mark.parametrize("path", [WRONG, "/omni/%ff/callback", "/omni/%ed%a0%80/callback", "/omni/%00/callback"])
-async def test_a_wrong_path_costs_no_more_than_a_404(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_path_costs_no_more_than_a_404(
+    is_mounted: bool, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The answer comes before the body, which is not decoded, and the connection ends soon, whatever is to come."""
     monkeypatch.setattr(module, "_SKIP_TIMEOUT", 0.1)
-    async with served() as server:
+    async with served(is_mounted=is_mounted) as server:
         for content in (
             server.post(b"x", length=10_000_000, path=path),
             server.post(b"", "Transfer-Encoding: chunked", length=-1, path=path),
@@ -140,10 +166,13 @@ async def test_a_wrong_path_costs_no_more_than_a_404(path: str, monkeypatch: pyt
         assert server.called == []
 
 
-async def test_bodies_that_are_read_at_the_same_time_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+@each_way
+async def test_bodies_that_are_read_at_the_same_time_are_limited(
+    is_mounted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Above the limit a call gets 503, and the API calls again; a place is free when its caller leaves."""
     monkeypatch.setattr(module, "_MAX_BEING_READ", 3)
-    async with served() as server:
+    async with served(is_mounted=is_mounted) as server:
         slow = []
         for _ in range(3):
             slow.append(await asyncio.open_connection("127.0.0.1", server.port))
@@ -154,3 +183,64 @@ async def test_bodies_that_are_read_at_the_same_time_are_limited(monkeypatch: py
             writer.close()
         await asyncio.sleep(0.1)
         assert await server.ask(server.post(BODY)) == 204
+
+
+# Only with a server of our own: what stands before a request is not this package's elsewhere
+
+
+@pytest.mark.parametrize("prefix", ["", "/omni", "/another/one"])
+async def test_a_proxy_may_pass_on_the_path_or_not(prefix: str) -> None:
+    """Only the secret counts; other paths and methods are refused."""
+    async with served() as server:
+        path = prefix + server.path.removeprefix("/omni")
+        assert await server.ask(server.post(BODY, path=path)) == 204
+        assert await server.ask(server.post(BODY, path=path.removesuffix("/callback"))) == 404
+        assert await server.ask(server.post(BODY, path=f"{path}/")) == 404
+        assert await server.ask(server.post(BODY, path="/callback")) == 404
+        assert await server.ask(server.post(b"", path=path).replace(b"POST", b"GET", 1)) == 405
+    assert server.called == ["task_1"]
+
+
+@pytest.mark.parametrize("kind", JUNK)
+async def test_what_is_no_request_is_closed_quietly(kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing above DEBUG is logged, and the next call is received."""
+    async with served() as server:
+        assert await server.ask(JUNK[kind]) in {0, 400, 404, 405}
+        assert await server.ask(server.post(BODY)) == 204
+    assert [record for record in caplog.records if record.levelno > logging.DEBUG] == []
+
+
+@pytest.mark.parametrize("begin", [b"", b"POST /omni/", WRONG_HEAD])
+async def test_a_call_is_received_through_a_crowd(begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that wait longest give way, and the ceiling holds; a crowd that knows no secret holds no place for long."""
+    monkeypatch.setattr(listening, "_UNDISTURBED", 0.0)
+    monkeypatch.setattr(listening, "max_connections", lambda: 4)
+    async with served() as server:
+        crowd = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(20)]
+        for _, writer in crowd:
+            writer.write(begin)
+        async with asyncio.timeout(TIMEOUT):
+            while await server.ask(server.post(BODY)) != 204:
+                await asyncio.sleep(0.1)
+        for _, writer in crowd:
+            writer.close()
+
+
+async def test_the_end_of_the_client_closes_everything() -> None:
+    """Nothing listens any more, and open connections end."""
+    async with served() as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.write(server.post(b"{", length=100))
+        await asyncio.sleep(0.05)
+    async with asyncio.timeout(TIMEOUT):
+        assert await reader.read() in {b"", b"HTTP/1.1 400 Bad Request"}
+    writer.close()
+    with pytest.raises(ConnectionRefusedError):
+        await server.ask(b"")
+
+
+async def test_a_receiver_that_is_closed_serves_nothing() -> None:
+    """The error says so, and no socket stays open."""
+    receiver = WebhookReceiver("http://127.0.0.1:9")
+    with pytest.raises(ClientClosed, match="before it listened"):
+        await serve(receiver, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""The server of the live page under crowds, and under requests that no browser sends, over raw sockets."""
+"""A server with a ceiling, under crowds and under requests that no browser sends, over raw sockets."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 from aiohttp import web
 
-from omni_async.gallery import listening
-from omni_async.gallery.listening import BoundedServer, max_connections
+from omni_async import listening
+from omni_async.listening import BoundedServer, max_connections
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

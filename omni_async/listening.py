@@ -1,5 +1,8 @@
 """An HTTP server that a crowd can make slow, but that never takes the file descriptors of the run beside it.
 
+`BoundedServer` is behind the live page and `OmniClient.serve_webhook`. The sandbox has servers of its own, which accept
+and refuse connections in the same way.
+
 Theory of operation. Connections are accepted here one at a time, not by asyncio's own server: that one accepts a whole
 backlog at once, and logs a traceback for each attempt once the process has no file descriptor left. The number of open
 connections has a ceiling. At the ceiling, the connection that has waited longest for a request is closed in favour of
@@ -17,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from omni_async.exhaustion import is_out_of_resources
-from omni_async.logs import get_logger
+from .exhaustion import is_out_of_resources
+from .logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -52,15 +55,18 @@ _REFUSAL_TIME = 1.0
 # Seconds between two attempts to accept while there is no file descriptor. At half, more attempts in vain; at double, a
 # browser waits longer than it must.
 _ACCEPT_INTERVAL = 1.0
+# Connections that are accepted before other asyncio tasks get a turn. At half, a burst of a thousand takes longer to
+# accept; at double, it holds up the event loop for twice as long (about 1 ms).
+_ACCEPTED_IN_A_ROW = 16
 # Connections that the system holds before they are accepted. Chosen, not measured.
 _BACKLOG = 64
 
 RETRY_AFTER = 5  # seconds; told with each 503
 _REFUSAL_TEXT = "too many connections are open\n"
 _REFUSAL = (
-    f"HTTP/1.1 503 Service Unavailable\r\nRetry-After: {RETRY_AFTER}\r\nContent-Type: text/plain\r\n"
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nContent-Type: text/plain\r\n"
     f"Content-Length: {len(_REFUSAL_TEXT)}\r\nConnection: close\r\n\r\n{_REFUSAL_TEXT}"
-).encode()
+)
 
 
 async def _next_connection(listener: socket.socket) -> socket.socket:
@@ -81,14 +87,15 @@ async def _next_connection(listener: socket.socket) -> socket.socket:
             loop.remove_reader(listener)
 
 
-def max_connections() -> int:
-    """Return how many connections may be open, given the number of files that this process may open."""
+def max_connections(most: int = _MAX_CONNECTIONS, share: int = _DESCRIPTOR_SHARE) -> int:
+    """Return how many connections a server may have, given the number of files that this process may open.
+
+    These are `most`, and not more than one in `share` of those files.
+    """
     if sys.platform == "win32":
-        return _MAX_CONNECTIONS
+        return most
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if limit == resource.RLIM_INFINITY:
-        return _MAX_CONNECTIONS
-    return max(2, min(_MAX_CONNECTIONS, limit // _DESCRIPTOR_SHARE))
+    return most if limit == resource.RLIM_INFINITY else max(2, min(most, limit // share))
 
 
 class _Connection(web.RequestHandler):
@@ -126,9 +133,8 @@ class BoundedServer(web.Server):
         self._open: dict[web.RequestHandler, asyncio.Transport] = {}
         # Those without a request, the longest-waiting first, and the timer that closes each.
         self._waiting: dict[web.RequestHandler, asyncio.TimerHandle] = {}
-        self._refusals: set[asyncio.Task[None]] = set()
-        self._listeners: list[socket.socket] = []
-        self._accepting: list[asyncio.Task[None]] = []
+        self._refusals = Refusals()
+        self._acceptor = Acceptor(self._accept)
 
     def __call__(self) -> web.RequestHandler:
         """Return the protocol of a new connection."""
@@ -158,52 +164,21 @@ class BoundedServer(web.Server):
 
     async def listen(self, host: str, port: int) -> int:
         """Listen on every address of `host`; return the port. Raise `OSError` if one is not available."""
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        listeners: list[socket.socket] = []
-        try:
-            for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
-                # The first one may have chosen the port.
-                chosen = (address[0], listeners[0].getsockname()[1] if listeners else port, *address[2:])
-                listeners.append(_bound(family, chosen))
-        except BaseException:
-            for listener in listeners:
-                listener.close()
-            raise
-        self._listeners += listeners
-        self._accepting += [asyncio.create_task(self._accept(listener)) for listener in listeners]
-        return int(listeners[0].getsockname()[1])
+        return (await self._acceptor.listen(host, port))[1]
 
     async def aclose(self, timeout: float) -> None:
         """Close every connection. Responses in progress get `timeout` seconds to end."""
-        tasks = [*self._accepting, *self._refusals]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        for listener in self._listeners:
-            listener.close()
+        await self._acceptor.aclose()
+        await self._refusals.aclose()
         self.pre_shutdown()
         await self.shutdown(timeout)
 
-    # Accepting
-
-    async def _accept(self, listener: socket.socket) -> None:
-        """Accept connections, one after the other, until cancelled."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                connection = await _next_connection(listener)
-            except OSError as error:
-                # Without a descriptor, the system would report the same connection again and again.
-                _log.debug("a connection could not be accepted: %s", error)
-                await asyncio.sleep(_ACCEPT_INTERVAL if is_out_of_resources(error) else 0)
-                continue
-            if len(self._open) < self._limit or self._close_longest_waiting():
-                with suppress(OSError):
-                    await loop.connect_accepted_socket(self, connection)
-            else:
-                self._refuse(connection)
-            await asyncio.sleep(0)  # accepting may succeed many times without waiting
+    async def _accept(self, connection: socket.socket) -> None:
+        if len(self._open) < self._limit or self._close_longest_waiting():
+            with suppress(OSError):
+                await asyncio.get_running_loop().connect_accepted_socket(self, connection)
+        else:
+            self._refusals.add(connection)
 
     def _wait_for_request(self, handler: web.RequestHandler) -> None:
         timer = asyncio.get_running_loop().call_later(_REQUEST_TIMEOUT, self._open[handler].abort)
@@ -225,29 +200,106 @@ class BoundedServer(web.Server):
         transport.abort()
         return True
 
-    def _refuse(self, connection: socket.socket) -> None:
+
+class Acceptor:
+    """Listens on addresses, and passes one connection after the other to `accept`, which should return soon."""
+
+    def __init__(self, accept: Callable[[socket.socket], Awaitable[None]]) -> None:
+        self._accept = accept
+        self._listeners: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+
+    async def listen(self, host: str, port: int, *, backlog: int = _BACKLOG) -> tuple[str, int]:
+        """Listen on every address of `host`; return the first one. Raise `OSError` if one is not available.
+
+        The system holds up to `backlog` connections until they are accepted.
+        """
+        found = await _look_up(host, port)
+        listeners: list[socket.socket] = []
+        try:
+            for family, address in dict.fromkeys((family, address) for family, _, _, _, address in found):
+                # The first one may have chosen the port.
+                chosen = (address[0], listeners[0].getsockname()[1] if listeners else port, *address[2:])
+                listeners.append(_bound(family, chosen, backlog))
+        except BaseException:
+            for listener in listeners:
+                listener.close()
+            raise
+        self._listeners += listeners
+        self._accepting += [asyncio.create_task(self._accept_each(listener)) for listener in listeners]
+        first, chosen_port, *_ = listeners[0].getsockname()
+        return str(first), int(chosen_port)
+
+    async def aclose(self) -> None:
+        """Accept no connection from now on."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listener in self._listeners:
+            listener.close()
+
+    async def _accept_each(self, listener: socket.socket) -> None:
+        accepted = 0
+        while True:
+            try:
+                connection = await _next_connection(listener)
+            except OSError as error:
+                # Without a descriptor, the system would report the same connection again and again.
+                _log.debug("a connection could not be accepted: %s", error)
+                await asyncio.sleep(_ACCEPT_INTERVAL if is_out_of_resources(error) else 0)
+                continue
+            await self._accept(connection)
+            accepted += 1
+            if accepted % _ACCEPTED_IN_A_ROW == 0:
+                await asyncio.sleep(0)
+
+
+class Refusals:
+    """Connections that are answered 503, with a time to try again in seconds, and closed."""
+
+    def __init__(self, retry_after: int = RETRY_AFTER) -> None:
+        self._response = _REFUSAL.format(retry_after).encode()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, connection: socket.socket) -> None:
         """Answer 503 to a connection and close it."""
-        if len(self._refusals) >= _MAX_REFUSALS:
+        if len(self._tasks) >= _MAX_REFUSALS:
             with connection, suppress(OSError):
-                connection.send(_REFUSAL)
+                connection.send(self._response)
             return
-        task = asyncio.create_task(_refuse_request(connection))
-        self._refusals.add(task)
-        task.add_done_callback(self._refusals.discard)
+        task = asyncio.create_task(_refuse_request(connection, self._response))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: connection.close())  # also if it is cancelled before it begins
 
+    async def aclose(self) -> None:
+        """Close them all."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-async def _refuse_request(connection: socket.socket) -> None:
+
+async def _refuse_request(connection: socket.socket, response: bytes) -> None:
     """Wait a moment for the request, so that the answer is not lost."""
     with connection, suppress(OSError, TimeoutError):
         connection.setblocking(False)
         async with asyncio.timeout(_REFUSAL_TIME):
             await asyncio.get_running_loop().sock_recv(connection, 1 << 16)
-        connection.send(_REFUSAL)
+        connection.send(response)
         connection.shutdown(socket.SHUT_WR)
 
 
-def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
+async def _look_up(host: str, port: int) -> list[Any]:
+    """Return what `getaddrinfo` says of an address to listen on. A thread is used only for names."""
+    flags = socket.AI_PASSIVE | socket.AI_NUMERICHOST
+    with suppress(socket.gaierror):
+        return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags)
+    loop = asyncio.get_running_loop()
+    return await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+
+
+def _bound(family: int, address: tuple[Any, ...], backlog: int) -> socket.socket:
     """Return a socket that listens on an address."""
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -257,7 +309,7 @@ def _bound(family: int, address: tuple[Any, ...]) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listener.setblocking(False)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        listener.listen(backlog)
     except OSError as error:
         listener.close()
         raise OSError(error.errno, f"cannot listen at {address[0]}, port {address[1]}: {error.strerror}") from None
