@@ -115,7 +115,7 @@ class JobRegistry:
             self._rename(job, record.key)
             self.totals.set_status(record.key, record.status)
             job.record = record
-            if record.task_id is not None:  # stored already: whoever waits for it need not wait for a POST
+            if record.task_id is not None:  # stored already: no POST has to be awaited
                 job.notify_accepted()
         self.events.admitted(job)
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # How systems say that another process holds the lock; EDEADLK is Windows' answer after its own retries.
 _HELD_ELSEWHERE = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES, errno.EDEADLK}
 
+_LONGEST_NOTE = 200  # bytes
+
 if sys.platform == "win32":
     import msvcrt
 
@@ -45,7 +47,8 @@ else:
 class Lock:
     """The lock on one ledger, held from creation until `release`.
 
-    The lock file is never removed. Otherwise a second process could create a new file and lock that one too.
+    The lock file is never removed. Otherwise a second process could create a new file and lock that one too. It holds
+    the owner's pid while the lock is held, and then the note of the last owner, if it left one.
     """
 
     def __init__(self, ledger: Path) -> None:
@@ -66,15 +69,15 @@ class Lock:
             raise _locked(ledger, owner) if is_held else _no_locking(ledger, error) from error
         self._descriptor = descriptor
         _held.add(self)
-        with suppress(OSError):  # on a full disk the pid cannot be written; the lock is held all the same
-            if os.fstat(descriptor).st_nlink == 1:  # else it would also be written to another file
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0) if hasattr(os, "pwrite") else None
+        self.note: str = _read(descriptor)  # of the owner before
+        _write(descriptor, f"{os.getpid()}\n")
 
-    def release(self) -> None:
-        """Release the lock."""
+    def release(self, note: str = "") -> None:
+        """Release the lock, and leave a note for the next owner."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
+            if note:
+                _write(descriptor, note)
             _unlock(descriptor)  # closing alone would leave the lock to a process that was forked meanwhile
             os.close(descriptor)
 
@@ -96,9 +99,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_all)
 
 
-def _read_owner(descriptor: int) -> int | None:
+def _write(descriptor: int, text: str) -> None:
+    with suppress(OSError):  # a full disk; the lock is held all the same
+        if os.fstat(descriptor).st_nlink == 1:  # else it would also be written to another file
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, text.encode())
+
+
+def _read(descriptor: int) -> str:
     os.lseek(descriptor, 0, os.SEEK_SET)
-    text = os.read(descriptor, 32).decode("ascii", "replace").strip()
+    return os.read(descriptor, _LONGEST_NOTE).decode("ascii", "replace").strip()
+
+
+def _read_owner(descriptor: int) -> int | None:
+    text = _read(descriptor)
     return int(text) if text.isdigit() else None
 
 

@@ -49,9 +49,9 @@ COLUMNS = (
 )
 
 
-# The same for sums in SQL: only amounts that can be true count.
+# The same for sums in SQL: only amounts that can be true count. SQLite sorts text and blobs after every number.
 PLAUSIBLE = {
-    name: f"CASE WHEN typeof({name}) IN ('real', 'integer') AND {name} BETWEEN 0 AND {limit} THEN {name} END"
+    name: f"CASE WHEN {name} BETWEEN 0 AND {limit} THEN {name} END"
     for name, limit in (("cost", MAX_USD), ("previous_cost", MAX_USD), ("credits", MAX_USD * CREDITS_PER_USD))
 }
 

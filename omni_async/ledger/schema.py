@@ -103,15 +103,16 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 
-def open_to_write(path: Path) -> sqlite3.Connection:
+def open_to_write(path: Path, *, is_clean: bool = False) -> sqlite3.Connection:
     """Open a ledger, or create it, and migrate it to the present version. Raise `LedgerError`.
 
     The caller holds its lock. Every commit is on disk when it returns (`synchronous=FULL`): after a power cut, a
-    submit whose record was lost could be sent and paid again.
+    submit whose record was lost could be sent and paid again. With `is_clean`, which says that nothing has changed the
+    file since it was closed in good order, its whole content is not checked (1.3 s for 1,000,000 jobs).
     """
     try:
         _create(path)
-        version = _examine(path)
+        version = _examine(path, is_clean=is_clean)
         db = _connect(path, "mode=rwc")
         try:
             _set_up(db, path, version)
@@ -226,7 +227,7 @@ _SMALLEST_DATABASE = 512
 _UNUSED = "mode=ro&immutable=1"
 
 
-def _examine(path: Path) -> int:
+def _examine(path: Path, *, is_clean: bool) -> int:
     """Return the version of a file before anything writes to it; 0 if there is none yet. Raise `LedgerError`."""
     size = path.stat().st_size if path.exists() else 0
     if size == 0:
@@ -236,6 +237,8 @@ def _examine(path: Path) -> int:
     # The caller's lock keeps writers out. Without a write-ahead log, the file alone is complete.
     with closing(_connect(path, "mode=ro" if _has_log(path) else _UNUSED)) as db:
         version = check_version(db, path)
+        if is_clean:
+            return version
         # The full check, not `quick_check`: with a wrong index a key would not be found, and its job paid twice.
         (defect,) = db.execute("PRAGMA integrity_check(1)").fetchone()
         if defect != "ok":

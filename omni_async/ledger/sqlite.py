@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from ..errors import LedgerError
 from ..logs import get_logger
 from . import rows
+from .clean_close import clean_close_note, is_unchanged
 from .lock import Lock
 from .open_files import OpenFiles
 from .schema import cannot_open, open_to_write
@@ -159,14 +160,15 @@ class SqliteJobStore:
     def _run(self) -> None:
         try:
             path = _prepare_path(self.path)
-            lock = Lock(path)
+            lock, note = Lock(path), ""
             try:
-                with closing(open_to_write(path)) as self._db:
+                with closing(open_to_write(path, is_clean=is_unchanged(path, lock.note))) as self._db:
                     self._files = OpenFiles(path)
                     self._files.check()
                     self._commit_groups()
+                note = clean_close_note(path)
             finally:
-                lock.release()
+                lock.release(note)
         except Exception as error:  # noqa: BLE001 - whatever it is, those who await an operation must receive it
             self._fail(error)
         finally:

@@ -117,8 +117,8 @@ def _count_commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     statements: list[str] = []
     really_open = schema.open_to_write
 
-    def open_to_write(path: Path) -> sqlite3.Connection:
-        db = really_open(path)
+    def open_to_write(path: Path, **options: Any) -> sqlite3.Connection:
+        db = really_open(path, **options)
         db.set_trace_callback(statements.append)
         return db
 
