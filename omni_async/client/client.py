@@ -94,7 +94,7 @@ class OmniClient:
     ) -> None:
         self._connection = connection or Connection()
         self._server = validate_base_url(base_url, allow_insecure=self._connection.allow_insecure)
-        self._transport = self._make_transport(self._server, validate_api_key(api_key))
+        self._transport = self._make_transport(self._server, validate_api_key(api_key, self._server))
         self._limits = limits or Limits()
         # Absolute from here on: a program that changes its working directory must not split its clips and its ledger.
         folder = Path(output_dir).absolute()

@@ -56,7 +56,6 @@ _MISTAKES = [
             "it begins like the header (Bearer ...). Give only what follows: the header is added",
         ),
         (_REFERENCE.pattern, "it is the name of a variable that was not replaced by its value"),
-        ("|".join(_PLACEHOLDERS), "it is a placeholder. Get a key at https://apimart.ai/keys"),
         (
             r".*(?:[*\u2022\u2026]{2,}|\.{3,}).*",
             "it is masked, as lists of keys show it. Copy the whole key, or make a new one at https://apimart.ai/keys",
@@ -72,6 +71,8 @@ _MISTAKES = [
     )
 ]
 
+_PLACEHOLDER = re.compile("|".join(_PLACEHOLDERS), re.IGNORECASE)
+
 # What the service's other hosts serve: the API is at none of them.
 _WEBSITES = {"apimart.ai", "www.apimart.ai", "docs.apimart.ai"}
 
@@ -84,20 +85,26 @@ _ENDPOINT = re.compile(
 )
 
 
-def validate_api_key(api_key: str | None) -> str:
-    """Return the key without the white space that copying left around it. Raise `AuthenticationError`."""
+def validate_api_key(api_key: str | None, server: str = DEFAULT_BASE_URL) -> str:
+    """Return the key without the white space that copying left around it. Raise `AuthenticationError`.
+
+    A server on this machine, such as the sandbox, may take any text for a key: there no placeholder is refused.
+    """
     source = KEY_VARIABLE if api_key is None or not api_key.strip() else "api_key"
     key = (api_key or "").strip() or os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
         note = _near_miss(os.environ)
         raise AuthenticationError(f"there is no API key: set {KEY_VARIABLE}{note}, or in Python pass api_key=...")
-    if mistake := explain_key(key):
+    mistake = explain_key(key)
+    if _PLACEHOLDER.fullmatch(key) and not _is_this_machine(URL(server).host or ""):
+        mistake = "it is a placeholder. Get a key at https://apimart.ai/keys"
+    if mistake:
         raise AuthenticationError(f"{source} is no API key: {mistake}")
     return key
 
 
 def explain_key(key: str) -> str:
-    """Return what is wrong with a text that should be an API key, and what to do; "" if it may be one."""
+    """Return what was pasted in place of an API key, and what to do; "" if nothing shows that it is none."""
     assigned = _ASSIGNMENT.fullmatch(key)
     if assigned and assigned[2] and _KEY_NAME.search(assigned[1]):
         return f"the whole assignment was pasted ({assigned[1]}=...). Give only what follows the equals sign"
