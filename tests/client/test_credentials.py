@@ -139,9 +139,7 @@ def test_what_is_no_key_is_recognised(pasted: str, finding: str, monkeypatch: py
     assert SECRET[:6] not in str(from_argument.value)
 
 
-@pytest.mark.parametrize(
-    "key", [pasted for pasted, finding in MISTAKES if finding == "placeholder"] + ["sk-x", "my-key"]
-)
+@pytest.mark.parametrize("key", ["sk-x", "sk-", "my-key", "your_api_key", "<token>", "xxxx", "0000", "none", "api_key"])
 @pytest.mark.parametrize("server", ["http://127.0.0.1:8000", "http://localhost:8000/api", "http://[::1]:1"])
 def test_a_server_on_this_machine_may_take_anything_for_a_key(key: str, server: str) -> None:
     """The sandbox, and servers that people write for tests, are used with keys that are placeholders elsewhere."""
