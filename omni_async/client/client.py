@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..api.connection import Connection
-from ..api.http import HttpTransport
 from ..downloads.clip_store import FolderClipStore
 from ..downloads.downloader import Downloader
 from ..errors import ClientClosed
@@ -113,6 +112,8 @@ class OmniClient:
     # What the test clients and the leader of a fleet replace
 
     def _make_transport(self, base_url: str, api_key: str) -> Transport:
+        from ..api.http import HttpTransport  # noqa: PLC0415 - aiohttp is a third of the time that the package takes
+
         return HttpTransport(base_url, api_key, connection=self._connection)
 
     def _make_store(self) -> JobStore:
