@@ -7,7 +7,10 @@ each transaction of the leader.
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
+import asyncio
+import os
+import socket
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
 import psycopg
@@ -18,7 +21,7 @@ from ..errors import LedgerError
 from ..plain_text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
 # Seconds, or counts. A connection is given up when nothing has been acknowledged for 10 s: more would let a leader that
 # is cut off wait longer than its lease, less would give up on a network that loses a few packets.
@@ -155,6 +158,25 @@ def _parse(url: str) -> dict[str, Any]:
         )
         raise ValueError(text) from None
     return {name: value for name, value in found.items() if value is not None}
+
+
+@contextmanager
+def cut_after(seconds: float, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+    """Cut a connection if this block takes longer: what waits for it then raises `psycopg.OperationalError`.
+
+    A cable that is unplugged answers nothing, and psycopg would ask the server to cancel the query over the same cable.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, _cut, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
+    # It may be closed already.
+    with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
 
 
 def statement(text: str) -> LiteralString:
