@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ..api.connection import Connection
 from ..downloads.clip_store import FolderClipStore
 from ..downloads.downloader import Downloader
-from ..errors import ClientClosed
 from ..jobs.clip_paths import clip_path
 from ..jobs.emitter import validate_listener
 from ..ledger import LEDGER_NAME, MemoryJobStore, SqliteJobStore
@@ -21,7 +19,9 @@ from .arguments import build_request
 from .as_completed import AsCompletedIterator
 from .credentials import validate_api_key, validate_base_url
 from .job_factory import JobFactory
-from .runtime import ClientRuntime, preload_backend
+from .lifetime import Lifetime
+from .runtime import ClientRuntime
+from .threads import submit_from_thread
 
 if TYPE_CHECKING:
     import os
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from ..settings import BalanceScope
     from .forecast import Forecast
     from .iterables import Submittable
+    from .threads import ClipFuture
 
 
 class OmniClient:
@@ -67,6 +68,7 @@ class OmniClient:
         clip_store: Where clips are kept, if not in the folder `output_dir`.
         on_event: Called with a `JobEvent` for everything that happens to a job, in the event loop. It must be a plain
             function and return quickly. What it raises is logged and changes nothing. It may submit and cancel.
+            `omni_async.progress.ProgressDisplay()` shows the progress on a terminal and in a notebook.
 
     With a ledger no job is lost and none is paid twice, whatever happens to the process: `submit` the same key again,
     or call `resume`. Leaving the block normally waits for every unfinished job. Leaving it by an exception or a
@@ -105,9 +107,8 @@ class OmniClient:
         self._on_event = validate_listener(on_event)
         self._clock = self._make_clock()
         self._webhook = WebhookReceiver(self._server)
-        self._runtime: ClientRuntime | None = None
+        self._lifetime = Lifetime(on_event)
         self._jobs: JobFactory | None = None
-        self._is_closed = False
 
     # What the test clients and the leader of a fleet replace
 
@@ -125,13 +126,8 @@ class OmniClient:
     def _make_clock(self) -> Clock:
         return Clock()
 
-    # Opening and closing
-
-    async def __aenter__(self) -> Self:
-        await preload_backend()
-        if self._runtime is not None or self._is_closed:
-            raise ClientClosed("a client is entered once; make another OmniClient")
-        self._runtime = ClientRuntime(
+    def _make_runtime(self) -> ClientRuntime:
+        runtime = ClientRuntime(
             self._transport,
             self._make_store(),
             self._server,
@@ -144,27 +140,39 @@ class OmniClient:
             webhook=self._webhook,
             clock=self._clock,
         )
-        self._jobs = JobFactory(self, self._runtime)
-        try:
-            await self._runtime.open()
-        except BaseException:
-            self._is_closed = True
-            raise
+        self._jobs = JobFactory(self, runtime)
+        return runtime
+
+    # Opening and closing
+
+    async def open(self) -> Self:
+        """Open the client and return it: for a web service or a notebook, where no `async with` spans its use::
+
+            client = await OmniClient(output_dir="clips").open()
+            ...
+            await client.aclose()
+
+        Raise `LedgerError` if the ledger cannot be used: `LedgerLocked` if another client has it open.
+        """
+        await self._lifetime.open(self, self._make_runtime)
         return self
+
+    async def aclose(self) -> None:
+        """Stop within seconds, without waiting for clips. Closing twice does no harm.
+
+        Everyone who still waits for a job gets `ClientClosed`. Nothing is lost: the ledger has what `resume`, or the
+        same `submit`, continues later without paying again. To wait for every clip, leave ``async with`` normally, or
+        await the jobs first. Raise what made the client fail, if anything did.
+        """
+        await self._lifetime.close()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        runtime = self._entered()
-        self.check_loop()
-        try:
-            if error is None:
-                await runtime.wait_until_idle()
-        finally:
-            self._is_closed = True
-            await runtime.close()
-        if error is None and runtime.failure is not None:
-            raise runtime.failure
+        await self._lifetime.leave(error)
 
     # Jobs
 
@@ -182,6 +190,25 @@ class OmniClient:
         """
         return self._open_jobs().submit(build_request(request, fields), key)
 
+    def submit_threadsafe(self, request: VideoRequest | str, *, key: str | None = None, **fields: Any) -> ClipFuture:
+        """Submit a request from another thread. Return a `concurrent.futures.Future` of the path of its clip::
+
+            path = await asyncio.to_thread(lambda: client.submit_threadsafe("a red apple").result())
+
+        Its attribute `key` names the job. Its result, or exception, is what awaiting the job gives. Cancelling it
+        before the client has received it cancels the submit; later, nothing. Raise as `submit` does, and `RuntimeError`
+        in the event loop of the client, where waiting for the future would stop everything.
+        """
+        loop = self._lifetime.unclosed().loop
+        return submit_from_thread(loop, self._open_jobs, build_request(request, fields), key)
+
+    def find(self, key: str) -> Job | None:
+        """Return the unfinished job of a key that this client follows; None if there is none.
+
+        `LedgerReader.find` has the records of all jobs, also of finished ones.
+        """
+        return self._open_jobs().find(key)
+
     def as_completed(
         self, requests: Iterable[Submittable] | AsyncIterable[Submittable], *, max_pending: int = 1000
     ) -> AsyncIterator[Job]:
@@ -194,7 +221,7 @@ class OmniClient:
         items are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than
         `max_pending` jobs are unfinished or not yet yielded. Raise `TypeError` for a single prompt, a dict or a file.
         """
-        runtime = self._open()
+        runtime = self._lifetime.opened()
         return AsCompletedIterator(requests, max_pending=max_pending, submit=self.submit, spawn=runtime.spawn)
 
     def attach(self, task_id: str, *, key: str | None = None) -> Job:
@@ -216,7 +243,7 @@ class OmniClient:
         already is yielded too. Iterating raises `LedgerError` if the ledger cannot be read, and `ClientClosed` if
         the client is closed before the end.
         """
-        runtime = self._open()
+        runtime = self._lifetime.opened()
         runtime.submitter.resume()
         jobs = self._open_jobs().resume(max_pending)
         runtime.resumed = [jobs, *(earlier for earlier in runtime.resumed if not earlier.is_exhausted)]
@@ -237,18 +264,18 @@ class OmniClient:
 
     async def task(self, task_id: str) -> Task:
         """Return the state of one task. Raise `APIError` or `TransportError`."""
-        return await self._open().queries.task(task_id)
+        return await self._lifetime.opened().queries.task(task_id)
 
     async def balance(self, scope: BalanceScope = "key") -> Balance:
         """Return what is left for the API key, or for the whole account ("account"), in the account's own unit.
 
         Raise `APIError` or `TransportError`.
         """
-        return await self._open().queries.balance(scope)
+        return await self._lifetime.opened().queries.balance(scope)
 
     async def models(self) -> list[str]:
         """Return the ids of the models that the server offers. Raise `APIError` or `TransportError`."""
-        return await self._open().queries.models()
+        return await self._lifetime.opened().queries.models()
 
     async def model_schema(self, model: str) -> dict[str, Any]:
         """Return the server's own description of a model: its parameters, whether it honours idempotency keys, ...
@@ -256,7 +283,7 @@ class OmniClient:
         `omni_async.MODELS` has what the models' documentation says. Raise `NotFound` (or another `APIError`) for a
         model that the server does not offer, or `TransportError`.
         """
-        return await self._open().queries.model_schema(model)
+        return await self._lifetime.opened().queries.model_schema(model)
 
     async def upload_image(self, path: str | os.PathLike[str]) -> str:
         """Upload an image (JPEG, PNG, WebP or GIF, at most 20 MiB) and return its URL, which is valid for 72 hours.
@@ -265,7 +292,7 @@ class OmniClient:
         files directly (`VideoRequest.images`). Raise `InvalidReference` for a file that cannot be sent, `APIError` or
         `TransportError`.
         """
-        return await self._open().uploads.upload_image(Path(path))
+        return await self._lifetime.opened().uploads.upload_image(Path(path))
 
     def webhook(self, public_url: str) -> Application:
         """Receive webhooks. Return an aiohttp.web application to mount in your own server, reachable at `public_url`.
@@ -291,7 +318,7 @@ class OmniClient:
         Return the port, which is a free one for 0. Raise `ValueError` for a URL that the API would not call, and
         `OSError` if the address is not available.
         """
-        self._open()
+        self._lifetime.opened()
         self._webhook.enable(public_url)
         return await serve(self._webhook, host, port)
 
@@ -299,11 +326,11 @@ class OmniClient:
 
     def statistics(self) -> Statistics:
         """Return the totals of this client since it was opened."""
-        return self._entered().statistics()
+        return self._lifetime.entered().statistics()
 
     def forecast(self, upcoming: int = 0) -> Forecast:
         """Return when all jobs will be done, and for how much, with `upcoming` jobs that are not submitted yet."""
-        return self._entered().forecast(upcoming)
+        return self._lifetime.entered().forecast(upcoming)
 
     @property
     def stop_error(self) -> OmniError | None:
@@ -311,25 +338,20 @@ class OmniClient:
 
         Accepted jobs are still followed to their end. `resume` lets submissions continue.
         """
-        return self._entered().submitter.stop_error
+        return self._lifetime.entered().submitter.stop_error
 
     def __repr__(self) -> str:
-        state = "closed" if self._is_closed else "open" if self._runtime else "not entered"
-        return f"<OmniClient {state}, output_dir={str(self._clip_store.root)!r}>"
+        return f"<OmniClient {self._lifetime}, output_dir={str(self._clip_store.root)!r}>"
 
     # What its jobs call
 
     def check_loop(self) -> None:
-        """Raise `RuntimeError` in an event loop other than the one in which the client was entered."""
-        if self._runtime is not None and asyncio.get_running_loop() is not self._runtime.loop:
-            raise RuntimeError(
-                "this OmniClient belongs to another event loop; open one with `async with OmniClient()` in each loop "
-                "(each asyncio.run makes a new one)"
-            )
+        """Raise `RuntimeError` outside of the event loop in which the client was opened."""
+        self._lifetime.check_loop()
 
     def cancel(self, state: JobState) -> bool:
         """Cancel a job. Call `Job.cancel` instead."""
-        return self._open().cancel(state)
+        return self._lifetime.opened().cancel(state)
 
     def extend(self, job: Job, prompt: str | None, key: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that extends another one. Call `Job.extend` instead."""
@@ -341,21 +363,8 @@ class OmniClient:
 
     # Internals
 
-    def _open(self) -> ClientRuntime:
-        """Return the runtime if it is open and this is its event loop."""
-        runtime = self._entered()
-        self.check_loop()
-        if not (self._is_closed or runtime.is_closed):
-            return runtime
-        raise ClientClosed("this client is closed; make another OmniClient") from runtime.failure
-
     def _open_jobs(self) -> JobFactory:
         """Return what makes jobs, if the client is open."""
-        self._open()
+        self._lifetime.opened()
         assert self._jobs is not None
         return self._jobs
-
-    def _entered(self) -> ClientRuntime:
-        if self._runtime is None:
-            raise ClientClosed("this client is not open; use it inside `async with OmniClient(...) as client:`")
-        return self._runtime

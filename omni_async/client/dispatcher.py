@@ -166,6 +166,7 @@ class Dispatcher:
         original = self._registry.find(existing.key)
         if original is not None and original is not job:  # attached by its task_id, and live under its own key
             job.duplicate_of = original
+            job.mark_recorded()
             original.add_done_callback(lambda original: self._registry.copy_outcome(original, job))
             return
         self._registry.admit(job, existing)

@@ -24,6 +24,14 @@ if TYPE_CHECKING:
 _LARGEST_PAGE = 1000
 
 
+def check_files(request: VideoRequest, key: str | None) -> InvalidReference | None:
+    """Raise `InvalidReference` for a local file that cannot be sent; return it if the file is missing under a key."""
+    error = first_reference_error(request)
+    if error is not None and (key is None or not is_missing(error)):
+        raise error  # under a key, a later run may ask for a finished clip whose reference files are gone
+    return error
+
+
 class JobFactory:
     """Turns requests, task ids and records into jobs, and hands them to the dispatcher. `owner` is their client."""
 
@@ -34,11 +42,14 @@ class JobFactory:
 
     def submit(self, request: VideoRequest, key: str | None, parent: JobState | None = None) -> Job:
         """Return the job of a request, new or live. Raise as `OmniClient.submit` does."""
-        error = first_reference_error(request)
-        if error is not None and (key is None or not is_missing(error)):
-            raise error  # under a key, a later run may ask for a finished clip whose reference files are gone
+        error = check_files(request, key)
         record = new_record(request, key, parent.key if parent else None, now=self._clock.wall())
         return self._enter(record, parent, error)
+
+    def find(self, key: str) -> Job | None:
+        """Return the live job of a key, None if there is none."""
+        live = self._runtime.registry.find(key)
+        return self._handle(live) if live else None
 
     def extend(self, job: Job, prompt: str | None, key: str | None, fields: dict[str, Any]) -> Job:
         """Return a new job that extends another one."""

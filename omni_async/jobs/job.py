@@ -7,6 +7,7 @@ the `JobState` behind it to each other.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,7 +46,7 @@ class JobState:
 
     # As small as it can be: a client may hold a hundred thousand of them.
     __slots__ = (
-        "_accepted",
+        "_advanced",
         "_callbacks",
         "_ended",
         "cancel_requested",
@@ -53,6 +54,7 @@ class JobState:
         "duplicate_of",
         "is_admitted",
         "is_announced",
+        "is_recorded",
         "job",
         "outcome",
         "parent",
@@ -70,9 +72,10 @@ class JobState:
         self.outcome: Path | BaseException | None = None
         self.is_admitted: bool = False  # the store was asked about its key
         self.is_announced: bool = False  # the listener was told of it
+        self.is_recorded: bool = False  # its row is durable
         self.cancel_requested: bool = False
         # An event is a quarter of what a job weighs, so it is made when somebody waits.
-        self._accepted: asyncio.Event | None = None
+        self._advanced: asyncio.Event | None = None  # for those who wait until it is recorded, or accepted
         self._ended: asyncio.Event | None = None
         self._callbacks: list[Callable[[JobState], None]] | None = None
 
@@ -112,11 +115,19 @@ class JobState:
         """Return whether the job has an outcome."""
         return self.outcome is not None
 
+    async def wait_recorded(self) -> None:
+        """Wait until the row of the job is durable, or the job has an outcome."""
+        while not self.is_recorded and not self.done():
+            await self._wait_advanced()
+
     async def wait_accepted(self) -> None:
         """Wait until the job has a task_id or an outcome."""
         while self.record.task_id is None and not self.done():
-            self._accepted = self._accepted or asyncio.Event()
-            await self._accepted.wait()
+            await self._wait_advanced()
+
+    async def _wait_advanced(self) -> None:
+        self._advanced = self._advanced or asyncio.Event()
+        await self._advanced.wait()
 
     async def wait_done(self) -> None:
         """Wait until the job has an outcome."""
@@ -139,9 +150,14 @@ class JobState:
             self._callbacks = self._callbacks or []
             self._callbacks.append(callback)
 
-    def notify_accepted(self) -> None:
-        """Wake everyone who waits for the task_id."""
-        waited_for, self._accepted = self._accepted, None
+    def mark_recorded(self) -> None:
+        """Note that the row of the job is durable, and wake everyone who waits for that."""
+        self.is_recorded = True
+        self.notify_advanced()
+
+    def notify_advanced(self) -> None:
+        """Wake everyone who waits until the job is recorded, or accepted: each looks whether it is."""
+        waited_for, self._advanced = self._advanced, None
         if waited_for is not None:
             waited_for.set()
 
@@ -150,7 +166,7 @@ class JobState:
         self.outcome = outcome
         self.parent = None
         callbacks, self._callbacks = self._callbacks or (), None
-        self.notify_accepted()
+        self.notify_advanced()
         if self._ended is not None:
             self._ended.set()
         for callback in callbacks:
@@ -221,6 +237,11 @@ class Job:
         """The absolute paths of the clips, most often one; empty until all of them are complete."""
         return tuple(self._owner.clip_path(name) for name in self._state.record.paths)
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what is known of the job as JSON: the fields of `omni-async status --json`, and `progress`."""
+        record = replace(self._state.record, paths=tuple(map(str, self.paths)))
+        return {**record.as_json(), "progress": self.progress}
+
     def done(self) -> bool:
         """Return whether awaiting the job returns, or raises, without waiting."""
         return self._state.done()
@@ -245,6 +266,18 @@ class Job:
         Raise `ValueError` as `OmniClient.submit` does, also for a model that cannot extend clips.
         """
         return self._owner.extend(self, prompt, key, fields)
+
+    async def recorded(self) -> None:
+        """Wait until the job is in the ledger: from here on it outlives the process, even if that is killed.
+
+        A web service waits for this before it promises a clip. Raise what went wrong before that.
+        """
+        state = self._state.duplicate_of or self._state
+        if not state.is_recorded and not state.done():
+            self._owner.check_loop()
+            await state.wait_recorded()
+        if not state.is_recorded:
+            state.result()
 
     async def accepted(self) -> str:
         """Wait until the server has accepted the job. Return its task_id, or raise what went wrong before that."""

@@ -17,16 +17,21 @@ _MAX_LENGTH = 1000
 
 def new_record(request: VideoRequest, key: str | None, parent: str | None, *, now: float) -> JobRecord:
     """Return the record of a new job. `now` is the wall-clock time in Unix seconds, `parent` the key it extends."""
-    # Only those of new jobs: an older ledger may have others.
-    if isinstance(key, str) and (wrong := control_character_in(key)):
-        raise ValueError(f"key holds {wrong}; remove it")
     return JobRecord(
-        key=validate_key(key) or new_key(request),
+        key=checked_key(request, key),
         idempotency_key=new_idempotency_key(),
         request=request.to_json(),
         parent=parent,
         created_at=now,
     )
+
+
+def checked_key(request: VideoRequest, key: str | None) -> str:
+    """Return the key of a new job: the one that a user has given, else a new one. Raise `ValueError` for a bad one."""
+    # Only those of new jobs: an older ledger may have others.
+    if isinstance(key, str) and (wrong := control_character_in(key)):
+        raise ValueError(f"key holds {wrong}; remove it")
+    return validate_key(key) or new_key(request)
 
 
 def validate_key(key: str | None) -> str | None:

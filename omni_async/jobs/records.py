@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..models.amounts import plausible_usd
 from ..models.catalog import DEFAULT_MODEL
@@ -103,6 +103,29 @@ class JobRecord:
     def possibly_paid_twice(self) -> bool:
         """Whether two POSTs may both be billed, if the server does not honour idempotency keys."""
         return self.ambiguous_submits + (self.task_id is not None) > 1
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the fields that are shown to programs as JSON. They rely on them; fields may only be added."""
+        return {
+            "key": self.key,
+            "status": str(self.status),
+            "task_id": self.task_id,
+            "path": self.paths[0] if self.paths else None,
+            "paths": list(self.paths),
+            "cost": self.cost,
+            "credits": self.credits,
+            "error": self.error or None,
+            "submits": self.submits,
+            "ambiguous_submits": self.ambiguous_submits,
+            "possibly_paid_twice": self.possibly_paid_twice,
+            "parent": self.parent,
+            "previous_task_ids": list(self.previous_task_ids),
+            "previous_cost": self.previous_cost,
+            "created_at": self.created_at,
+            "submitted_at": self.submitted_at,
+            "accepted_at": self.accepted_at,
+            "finished_at": self.finished_at,
+        }
 
     def is_same_work(self, other: JobRecord) -> bool:
         """Return whether both are the same task, or the same request."""

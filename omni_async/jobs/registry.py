@@ -115,8 +115,7 @@ class JobRegistry:
             self._rename(job, record.key)
             self.totals.set_status(record.key, record.status)
             job.record = record
-            if record.task_id is not None:  # stored already: no POST has to be awaited
-                job.notify_accepted()
+        job.mark_recorded()
         self.events.admitted(job)
 
     def reject(self, job: JobState, record: JobRecord, reason: OmniError) -> None:

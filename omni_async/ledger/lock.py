@@ -118,8 +118,18 @@ def _read_owner(descriptor: int) -> int | None:
 
 
 def _locked(ledger: Path, owner: int | None) -> LedgerLocked:
-    who = "another process" if owner is None else "this process itself" if owner == os.getpid() else f"process {owner}"
-    text = f"the ledger {ledger} is in use by {who}. Wait until it has ended, or use another folder or ledger"
+    if owner == os.getpid():
+        text = (
+            f"the ledger {ledger} is in use by this process itself: another OmniClient has it open. Close that one "
+            "first (`await client.aclose()`, or leave its `async with` block), or use that one for everything: one "
+            "client serves a whole program"
+        )
+    else:
+        who = "another process" if owner is None else f"process {owner}"
+        text = (
+            f"the ledger {ledger} is in use by {who}. Wait until it has ended, or use another folder or ledger. One "
+            "process writes a ledger (a web service: one worker); any number may read it with LedgerReader"
+        )
     return LedgerLocked(text, pid=owner)
 
 

@@ -332,7 +332,7 @@ class Submitter:
         self._discard(job)
         if not await self._registry.persist(self._registry.record_accepted(job, **facts)):
             _log.critical("job %r was accepted as %s, which is not recorded", job.key, result.task_id)
-        job.notify_accepted()
+        job.notify_advanced()
         self._on_accepted(job)
 
     async def _handle_ambiguous(self, job: JobState, result: SubmitResult) -> None:

@@ -55,8 +55,7 @@ class Source:
 
 def unfinished(client: FakeClient) -> int:
     """Return the number of jobs that are not done."""
-    assert client._runtime is not None
-    return len(client._runtime.registry.live())
+    return len(client._lifetime.entered().registry.live())
 
 
 async def test_every_job_is_yielded_once_in_order_of_completion(tmp_path: Path) -> None:

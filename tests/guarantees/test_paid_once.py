@@ -37,8 +37,7 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
 
 def ledger_of(client: OmniClient) -> SqliteJobStore:
     """Return the ledger of an open client."""
-    assert client._runtime is not None
-    ledger = client._runtime.registry.store
+    ledger = client._lifetime.entered().registry.store
     assert isinstance(ledger, SqliteJobStore)
     return ledger
 
@@ -208,8 +207,7 @@ async def test_what_other_processes_spent_counts_once_it_is_read(service: Servic
     """The store is the source of the sum: read again, it includes the jobs of others and still those of this client."""
     async with service.client(limits=Limits(max_cost=3.0)) as client:
         await client.submit("a fox", key="fox")
-        runtime = client._runtime
-        assert runtime is not None
+        runtime = client._lifetime.entered()
         others = JobRecord(key="of another process", status=JobStatus.COMPLETED, task_id="task_other", cost=2.5)
         await ledger_of(client).save(others)
         assert runtime.registry.totals.spending.paid == pytest.approx(PRICE)

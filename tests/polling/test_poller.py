@@ -178,7 +178,7 @@ async def test_jobs_are_noticed_sooner_while_others_wait_for_their_slot(tmp_path
         server = Server(duration=lambda: 60 * jitter.lognormvariate(0, 0.35))
         async with FakeClient(server, tmp_path / name, limits=Limits(max_in_flight=5)) as client:
             if not counts:
-                client._open().poller.schedule.pressure = float
+                client._lifetime.opened().poller.schedule.pressure = float
             await asyncio.gather(*(client.submit(f"p{number}") for number in range(100)))
         noticed = {task_id: at for at, task_id in server.checks}
         return sum(noticed[task.task_id] - task.ready_at for task in server.tasks.values()) / 100

@@ -274,7 +274,7 @@ class Simulation:
         return {job.key: outcome for job, outcome in zip(jobs, outcomes, strict=True)}
 
     def _cancel(self, client: Client, job: Job) -> None:
-        if not client._is_closed and not self.has_crashed:
+        if str(client._lifetime) != "closed" and not self.has_crashed:
             job.cancel()
 
     # Moments

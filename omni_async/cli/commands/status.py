@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
@@ -118,28 +119,8 @@ def _count(totals: LedgerTotals, status: StatusFilter | None) -> int:
 
 
 def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:
-    """Return the fields of a job that --json prints. Programs rely on them; fields may only be added."""
-    paths = [str(folder / Path(path).name) for path in record.paths]
-    return {
-        "key": record.key,
-        "status": str(record.status),
-        "task_id": record.task_id,
-        "path": paths[0] if paths else None,
-        "paths": paths,
-        "cost": record.cost,
-        "credits": record.credits,
-        "error": record.error or None,
-        "submits": record.submits,
-        "ambiguous_submits": record.ambiguous_submits,
-        "possibly_paid_twice": record.possibly_paid_twice,
-        "parent": record.parent,
-        "previous_task_ids": list(record.previous_task_ids),
-        "previous_cost": record.previous_cost,
-        "created_at": record.created_at,
-        "submitted_at": record.submitted_at,
-        "accepted_at": record.accepted_at,
-        "finished_at": record.finished_at,
-    }
+    """Return the fields of a job that --json prints, with paths in `folder` as the user named it."""
+    return replace(record, paths=tuple(str(folder / Path(path).name) for path in record.paths)).as_json()
 
 
 def summary(totals: LedgerTotals, ledger: Path) -> dict[str, Any]:
