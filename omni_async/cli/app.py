@@ -1,44 +1,91 @@
-"""The `omni-async` program: all commands in one typer application, and the exit status of the process."""
+"""The `omni-async` program: all commands in one typer application, and the exit status of the process.
+
+The module of a command is imported when the command is used: the list of all commands waits for none of them.
+"""
 
 from __future__ import annotations
 
+import platform
 import sys
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
 
 from ..plain_text import one_line
-from ..sandbox import main as serve_sandbox
-from .commands.account import balance, check
-from .commands.batch import batch
-from .commands.fetch import fetch
-from .commands.gallery import gallery
-from .commands.generate import generate
-from .commands.models import models
-from .commands.resume import resume
-from .commands.status import status
+from .examples import examples_of
 from .exit_status import ExitStatus, UsageError
-from .gallery_page import add_missing_port
 from .interrupt import INTERRUPTS
 from .options import FLAG, expand_option_groups
+from .serve_option import add_missing_port
 from .streams import finish_streams, prepare_streams
+from .suggestions import suggest_command, suggest_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+# Every command: its module in `commands`, and the first line of its help, which a test compares.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "generate": ("generate", "Generate one clip and print its path."),
+    "batch": ("batch", "Generate a clip for every line of a file."),
+    "status": ("status", "Show every job of a folder and what it cost."),
+    "resume": ("resume", "Continue the unfinished jobs of a folder."),
+    "fetch": ("fetch", "Download the clips of existing tasks."),
+    "gallery": ("gallery", "Write DIR/gallery.html, a page that shows all clips."),
+    "models": ("models", "List the models and what each of them accepts."),
+    "balance": ("account", "Show the remaining credit of this key and of the account."),
+    "check": ("account", "Check address, key, credit and model without spending anything."),
+    "sandbox": ("sandbox", "Serve the API on this machine, with real clips, until Ctrl-C."),
+}
+
+_CONTEXT = {"help_option_names": ["--help", "-h"]}
+
 
 class _Command(TyperCommand):
-    """A command whose --help shows no type, as the other flags."""
+    """A command whose help shows no type at --help, as at the other flags, and ends with examples."""
 
     def get_help_option(self, ctx: Any) -> Any:
         return _without_type(super().get_help_option(ctx))
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        if formatter.getvalue():  # without rich, the help is collected and printed later
+            formatter.write(f"\n{examples_of(self.name or '')}")
+        else:
+            typer.echo(examples_of(self.name or ""), nl=False)
+
 
 class _Group(TyperGroup):
-    """The same for the program itself. Arguments that typer's own messages quote are made harmless."""
+    """The program itself. Arguments that messages quote are made harmless, and what was probably meant is named."""
+
+    _is_listing = False
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        if self._is_listing:
+            return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
+        return _load(cmd_name)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}.{suggest_command(name, COMMANDS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        self._is_listing = True
+        for option in self.params:
+            if getattr(option, "is_flag", False):
+                _without_type(option)
+        super().format_help(ctx, formatter)
 
     def get_help_option(self, ctx: Any) -> Any:
         return _without_type(super().get_help_option(ctx))
@@ -52,14 +99,34 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
 
 
+def _load(name: str) -> Any:
+    """Import a command and return it."""
+    function = getattr(import_module(f"{__package__}.commands.{COMMANDS[name][0]}"), name)
+    single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
+    single.command(name, cls=_Command)(expand_option_groups(function))
+    return get_command(single)
+
+
 @contextmanager
 def _harmless_messages() -> Iterator[None]:
     try:
         yield
     except _ParseError as error:
-        text = one_line(error.format_message())
+        text = one_line(_message(error))
         setattr(error, "format_message", lambda: text)  # noqa: B010 - a method cannot be assigned to
         raise
+
+
+def _message(error: Any) -> str:
+    """Return the message of an error about arguments. For an option that does not exist it names what was meant."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option is None or context is None or not str(option).startswith("-"):
+        return str(error.format_message())
+    known = {name for parameter in context.command.get_params(context) for name in parameter.opts}
+    hint = suggest_option(option, known)
+    if isinstance(context.command, _Group) and not hint:
+        hint = " Options of a command come after its name: omni-async COMMAND [OPTIONS]"
+    return f"No such option: {option}.{hint}"
 
 
 # The base class of typer's messages about arguments. It is click's in some versions of typer and typer's own in others.
@@ -76,28 +143,24 @@ app: typer.Typer = typer.Typer(
     name="omni-async",
     cls=_Group,
     help="Turn prompts into MP4 clips. The API key is read from APIMART_API_KEY.",
-    no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,  # they would print local variables, which may hold the API key
-    context_settings={"help_option_names": ["--help", "-h"]},
+    context_settings=_CONTEXT,
 )
-for _command in (generate, batch, status, resume, fetch, gallery, models, balance, check):
-    app.command(_command.__name__, cls=_Command)(expand_option_groups(_command))
-
-
-@app.command(add_help_option=False, context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
-def sandbox(context: typer.Context) -> None:
-    """Serve the API on this machine until Ctrl-C (options: sandbox --help)."""
-    raise typer.Exit(serve_sandbox(context.args))
 
 
 def _print_version(requested: bool) -> None:
     if requested:
-        try:
-            typer.echo(version("omni-async"))
-        except PackageNotFoundError:
-            typer.echo("not installed")
+        typer.echo(f"omni-async {_version('omni-async')}")
+        libraries = (f"{name} {_version(name)}" for name in ("aiohttp", "pydantic"))
+        typer.echo(", ".join([f"{platform.python_implementation()} {platform.python_version()}", *libraries]))
         raise typer.Exit
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 @app.callback()
@@ -105,7 +168,13 @@ def _common(
     *,
     version: Annotated[
         bool,
-        typer.Option("--version", metavar=FLAG, callback=_print_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version",
+            metavar=FLAG,
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions of this program, Python, aiohttp and pydantic.",
+        ),
     ] = False,
 ) -> None:
     pass
@@ -128,9 +197,9 @@ def run() -> NoReturn:
 
 
 def run_arguments(arguments: Iterable[str]) -> NoReturn:
-    """Run the command that these arguments name; raise `SystemExit` with its status."""
+    """Run the command that these arguments name, without any show the help; raise `SystemExit` with the status."""
     try:
-        app(add_missing_port(arguments))
+        app(add_missing_port(arguments) or ["--help"])
     except UsageError as error:
         for line in error.args:
             typer.echo(one_line(line), err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -13,9 +12,10 @@ from omni_async import LedgerError
 from .. import gallery
 from ..formatting import format_count, format_duration
 from .exit_status import UsageError
+from .serve_option import ADDRESS, DEFAULT_PORT
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable
+    from collections.abc import AsyncIterator, Callable
 
     from omni_async import JobEvent, JobReader, OmniClient
 
@@ -23,22 +23,9 @@ if TYPE_CHECKING:
     from .output import Output
 
 
-_ADDRESS = re.compile(r"(?:(?P<host>\[[0-9a-fA-F:.]+\]|[^:\s/]*):)?(?P<port>\d{1,5})")
-
 # Seconds between two notes while posters are being made, which takes minutes for thousands of clips. As in the
 # display of a run: few enough for a log file. Chosen, not measured.
 _NOTE_INTERVAL = 10.0
-
-_DEFAULT_PORT = "-"  # the value of a --serve without a port
-
-
-def add_missing_port(arguments: Iterable[str]) -> list[str]:
-    """Return the command-line arguments with a value for a `--serve` whose optional port is left out."""
-    given, completed = list(arguments), []
-    for argument, following in zip(given, [*given[1:], ""], strict=True):
-        is_bare = argument == "--serve" and not _ADDRESS.fullmatch(following)
-        completed.append(f"--serve={_DEFAULT_PORT}" if is_bare else argument)
-    return completed
 
 
 class GalleryOutput:
@@ -117,9 +104,9 @@ def write_page(ledger: Path | JobReader, output: Output, folder: Path | None = N
 
 
 def _live_page(ledger: Path, address: str) -> gallery.LivePage:
-    if address == _DEFAULT_PORT:
+    if address == DEFAULT_PORT:
         return gallery.LivePage(ledger)
-    match = _ADDRESS.fullmatch(address)
+    match = ADDRESS.fullmatch(address)
     if not match or int(match["port"]) > 65535:
         raise UsageError(f"--serve {address}: give a port (8080) or HOST:PORT (0.0.0.0:8080)")
     host = "127.0.0.1" if match["host"] is None else match["host"].strip("[]")

@@ -166,6 +166,11 @@ class LedgerSummary:
         if (more := self._count - shown) > 0:
             yield Text(f"... and {more:,} more (--all, or --status STATUS)", style="dim")
 
+    def line(self) -> str:
+        """Return the totals as one line."""
+        statuses = [f"{number:,} {format_status(status)}" for status, number in self._totals.by_status.items()]
+        return ", ".join([*statuses, f"paid {format_usd(self._totals.cost)}"])
+
     def _total_lines(self) -> Iterator[Text]:
         totals = self._totals
         kind = " (sandbox: no real money)" if self._is_sandbox else ""

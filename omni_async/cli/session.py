@@ -15,13 +15,13 @@ import anyio.to_thread
 
 from omni_async import AuthenticationError, InvalidRequest, LedgerError, NotFound, OmniClient, OmniError, TransportError
 
-from ..sandbox import SandboxProcess
 from .exit_status import ExitStatus, UsageError
 from .interrupt import INTERRUPTS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
+    from ..sandbox import SandboxProcess
     from .options import ServerOptions
     from .output import Output
 
@@ -110,6 +110,8 @@ def _check_writable(folder: Path) -> None:
 
 @asynccontextmanager
 async def _private_sandbox() -> AsyncIterator[SandboxProcess]:
+    from ..sandbox import SandboxProcess  # noqa: PLC0415 - it imports a web server, which few commands need
+
     async with AsyncExitStack() as stack:
         try:
             process = await stack.enter_async_context(SandboxProcess(foreign_parents=True))

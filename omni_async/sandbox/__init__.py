@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .command import main, serve
+from .command import serve
 from .faults import FAULTS
 from .process import SandboxProcess
 from .record import SandboxRecord, TaskRecord
 from .server import Sandbox
-from .settings import SandboxSettings
+from .settings import CHOICES, SandboxSettings
 
-__all__ = ["FAULTS", "Sandbox", "SandboxProcess", "SandboxRecord", "SandboxSettings", "TaskRecord", "main", "serve"]
+__all__ = ["CHOICES", "FAULTS", "Sandbox", "SandboxProcess", "SandboxRecord", "SandboxSettings", "TaskRecord", "serve"]

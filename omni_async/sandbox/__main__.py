@@ -1,4 +1,4 @@
-"""The program `python -m omni_async.sandbox`."""
+"""The program of the child process that `SandboxProcess` starts."""
 
 from __future__ import annotations
 

@@ -1,11 +1,7 @@
-"""The command line of the sandbox: an option for every setting, and serving until a signal.
-
-It is `omni-async sandbox`, `python -m omni_async.sandbox`, and the program of the child that `SandboxProcess` starts.
-"""
+"""Serving until a signal, or, in the child that `SandboxProcess` starts, until the parent closes its stdin."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import json
 import os
@@ -14,15 +10,12 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import Field, fields
-from typing import Any, NoReturn
 
 from ..plain_text import one_line
-from .faults import FAULTS
 from .server import Sandbox
-from .settings import CHOICES, SandboxSettings
+from .settings import SandboxSettings
 
 # Seconds that a child gets to close after its parent has ended, before it exits without closing. No process is left to
 # kill it then. The same as `process.EXIT_TIMEOUT`, and far more than closing takes.
@@ -31,23 +24,16 @@ EXIT_TIMEOUT = 5.0
 OnReady = Callable[[Sandbox], None]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line, serve, and return the exit status. The default is `sys.argv`."""
-    parser = _parser()
-    args = vars(parser.parse_args(argv))
-    child = args.pop("child")
-    if args["fault"] == ["list"]:
-        print(fault_table())  # noqa: T201
-        return 0
+def main() -> int:
+    """Serve with the settings that the only argument gives as JSON, until stdin ends, and return the exit status.
+
+    It is the program of the child: `omni-async sandbox` is the one for people.
+    """
     try:
-        settings = SandboxSettings(**json.loads(child)) if child else _settings(args)
-    except (ValueError, TypeError) as error:
-        parser.error(str(error))
-    try:
-        on_ready = _print_json if child else _print_addresses
-        asyncio.run(serve(settings, on_ready=on_ready, until_eof=bool(child)))
+        settings = SandboxSettings(**json.loads(sys.argv[1]))
+        asyncio.run(serve(settings, on_ready=_print_json, until_eof=True))
     except (OSError, ModuleNotFoundError) as error:
-        print(f"omni-async sandbox: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
+        print(f"sandbox: {one_line(str(error))}", file=sys.stderr)  # noqa: T201
         return 1
     return 0
 
@@ -64,71 +50,6 @@ async def serve(settings: SandboxSettings, *, on_ready: OnReady | None = None, u
         async with Sandbox(settings) as sandbox:
             (on_ready or _print_addresses)(sandbox)
             await stop.wait()
-
-
-def fault_table() -> str:
-    """Return all faults, one to a line: name, kinds of request, effect."""
-    width = max(map(len, FAULTS))
-    return "\n".join(f"{each.name:<{width}}  {'/'.join(each.kinds):<12}  {each.effect}" for each in FAULTS.values())
-
-
-class _Parser(argparse.ArgumentParser):
-    """Quotes arguments in its messages as one harmless line."""
-
-    def error(self, message: str) -> NoReturn:
-        super().error(one_line(message))
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="omni-async sandbox", description="Serve the API on this machine, with real clips, until Ctrl-C."
-    )
-    parser.add_argument("--child", help=argparse.SUPPRESS)
-    for each in fields(SandboxSettings):
-        option, help_text = "--" + each.name.replace("_", "-"), _help(each)
-        if each.name == "faults":
-            parser.add_argument("--fault", action="append", metavar="NAME[=P]", help=help_text)
-        elif each.type in {"bool", "bool | None"}:
-            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=each.default, help=help_text)
-        else:
-            parse = _parse_window if each.name == "window" else _PARSERS[str(each.type).removesuffix(" | None")]
-            choices, metavar = CHOICES.get(each.name), None if each.name in CHOICES else _metavar(each.name, parse)
-            parser.add_argument(
-                option, type=parse, default=each.default, choices=choices, metavar=metavar, help=help_text
-            )
-    return parser
-
-
-def _help(setting: Field[Any]) -> str:
-    text: str = setting.metadata["help"].replace("%", "%%")
-    # Not for None, whose meaning the text gives, and not for bool, whose option names say it.
-    return f"{text} (default: {setting.default})" if type(setting.default) in {int, float, str} else text
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float}
-
-
-def _metavar(name: str, parse: Callable[[str], Any]) -> str:
-    if name in {"cert", "key"}:
-        return "FILE"
-    metavars = {int: "N", float: "X", str: name.upper(), _parse_window: "N/SECONDS"}
-    return metavars[parse]
-
-
-def _parse_window(text: str) -> tuple[int, float]:
-    count, _, seconds = text.partition("/")
-    return int(count), float(seconds)
-
-
-def _settings(args: dict[str, Any]) -> SandboxSettings:
-    probabilities: dict[str, float] = {}
-    for each in args.pop("fault") or ():
-        name, _, probability = each.partition("=")
-        try:
-            probabilities[name] = float(probability or 1)
-        except ValueError:
-            raise ValueError(f"--fault {each}: must be NAME=P with P from 0 to 1") from None
-    return SandboxSettings(**args, faults=probabilities)
 
 
 def _print_addresses(sandbox: Sandbox) -> None:

@@ -97,7 +97,7 @@ class SandboxProcess:
 
     async def _start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "omni_async.sandbox", "--child", json.dumps(self.settings.to_json())),
+            *(sys.executable, "-m", "omni_async.sandbox", json.dumps(self.settings.to_json())),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=self._stderr,

@@ -11,14 +11,19 @@ import shlex
 import signal
 import struct
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import aiohttp
 import pytest
 
+from omni_async import JobStatus
+from tests.support.ledgers import opened, record_of
 from tests.support.shell import TIMEOUT, wait_for_exit, wait_for_output
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omni_async.testing import SandboxThread
     from tests.support.shell import Shell
 
@@ -195,6 +200,27 @@ async def test_a_terminal_shows_the_run_and_is_restored(shell: Shell, width: int
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
+@pytest.mark.parametrize("width", [40, 100])
+async def test_a_terminal_shows_the_folder_as_it_changes(bare_shell: Shell, width: int) -> None:
+    """On a terminal `status --watch` draws the table in its place, leaves the last one, and shows the cursor again."""
+    (bare_shell.folder / "clips").mkdir()
+    is_drawn = asyncio.Event()
+    async with opened(bare_shell.folder / "clips" / "ledger.db") as ledger:
+        await ledger.insert(running := record_of("a", status=JobStatus.RUNNING, task_id="task_1", submits=1))
+        watched = asyncio.create_task(
+            on_terminal(bare_shell, width, "status", "--watch", at_first=("watching", is_drawn))
+        )
+        await asyncio.wait_for(is_drawn.wait(), TIMEOUT)
+        await ledger.save(replace(running, status=JobStatus.COMPLETED, cost=0.5))
+        status, shown = await watched
+    assert status == 0
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1
+    assert shown.index("1 running") < shown.index("watching") < shown.rindex("1 completed")
+    assert "watching" not in shown[shown.rindex("1 completed") :]
+    assert "Traceback" not in shown
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a pseudo terminal")
 async def test_no_color_is_honoured(shell: Shell) -> None:
     """NO_COLOR and --no-color leave no color code on a terminal; without them there are some."""
     file = shell.write("p.txt", "a\n")
@@ -212,8 +238,13 @@ async def test_no_color_is_honoured(shell: Shell) -> None:
     assert quiet == ""
 
 
-async def on_terminal(shell: Shell, width: int, *arguments: str, **environment: str) -> tuple[int, str]:
-    """Run a command on a terminal of this width; return its status and everything that it wrote there."""
+async def on_terminal(
+    shell: Shell, width: int, *arguments: str, at_first: tuple[str, asyncio.Event] | None = None, **environment: str
+) -> tuple[int, str]:
+    """Run a command on a terminal of this width; return its status and everything that it wrote there.
+
+    `at_first` is a text and an event, which is set when the text has been shown.
+    """
     import fcntl
     import termios
 
@@ -228,7 +259,7 @@ async def on_terminal(shell: Shell, width: int, *arguments: str, **environment: 
         stderr=terminal,
     )
     os.close(terminal)
-    reading = asyncio.create_task(asyncio.to_thread(read_all, controller))
+    reading = asyncio.create_task(asyncio.to_thread(read_all, controller, when_shown(at_first)))
     try:
         status = await asyncio.wait_for(process.wait(), TIMEOUT)
     finally:
@@ -239,7 +270,15 @@ async def on_terminal(shell: Shell, width: int, *arguments: str, **environment: 
     return status, shown.decode()
 
 
-def read_all(terminal: int) -> bytes:
+def when_shown(expected: tuple[str, asyncio.Event] | None) -> Callable[[bytes], object]:
+    """Return what is to be called, in a thread, with everything that was shown so far."""
+    if expected is None:
+        return lambda _: None
+    (text, event), loop = expected, asyncio.get_running_loop()
+    return lambda shown: loop.call_soon_threadsafe(event.set) if text.encode() in shown else None
+
+
+def read_all(terminal: int, on_read: Callable[[bytes], object] = lambda _: None) -> bytes:
     """Read what is written to a terminal until its other end is closed."""
     pieces: list[bytes] = []
     while True:
@@ -250,3 +289,4 @@ def read_all(terminal: int) -> bytes:
         if not piece:
             return b"".join(pieces)
         pieces.append(piece)
+        on_read(b"".join(pieces))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import json
+import re
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +21,8 @@ from rich.console import Console
 import omni_async.cli
 from omni_async import JobRecord, JobStatus, LedgerTotals
 from omni_async.cli.job_table import LedgerSummary
-from tests.support.shell import wait_for_output
+from tests.support.ledgers import opened, record_of
+from tests.support.shell import wait_for_exit, wait_for_output
 
 if TYPE_CHECKING:
     from omni_async.testing import SandboxThread
@@ -223,3 +227,50 @@ def test_the_table_fits_every_width(width: int, key: str, error: str, status: Jo
     lines = drawn([record(status=status, key=key, error=error)], width)
     assert all(cell_len(line) <= width for line in lines)
     assert not any(ord(mark) < 32 or 127 <= ord(mark) < 160 for line in lines for mark in line)
+
+
+@pytest.mark.slow
+async def test_watch_shows_a_run_to_its_end(bare_shell: Shell) -> None:
+    """--watch prints what changes, ends by itself with status 0 when no job waits or runs, and no change is missing."""
+    (bare_shell.folder / "clips").mkdir()
+    async with opened(bare_shell.folder / "clips" / "ledger.db") as ledger:
+        records = [record_of(key, status=JobStatus.RUNNING, task_id=f"task_{key}", submits=1) for key in "ab"]
+        for record in records:
+            await ledger.insert(record)
+        watches = [await bare_shell.start("status", "--watch", *options) for options in ([], ["--json"])]
+        firsts = [await anext(aiter(process.stdout)) for process in watches if process.stdout is not None]
+        await ledger.save(replace(records[0], status=JobStatus.FAILED, error="moderated"))
+        await ledger.save(replace(records[1], status=JobStatus.COMPLETED, cost=0.5))
+        for_people, for_programs = [await wait_for_exit(process) for process in watches]
+    assert (for_programs.status, for_programs.err) == (for_people.status, for_people.err) == (0, "")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d 2 running, paid \$0.00\n", firsts[0].decode())
+    assert re.fullmatch(r"\d\d:\d\d:\d\d 1 completed, 1 failed, paid \$0.50", for_people.out.splitlines()[-1])
+    summaries = [record["summary"] for record in for_programs.records if "summary" in record]
+    assert (summaries[0]["unfinished"], summaries[-1]["unfinished"]) == (2, 0)
+    assert all(one != other for one, other in itertools.pairwise(summaries))
+    last = {record["key"]: record["status"] for record in for_programs.records if "key" in record}
+    assert last == {"a": "failed", "b": "completed"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sandbox", [{"median": 60.0}], indirect=True)
+async def test_watch_ends_at_an_interrupt(shell: Shell) -> None:
+    """Jobs that nobody works on any more are watched until Ctrl-C, which ends with status 130."""
+    run = await shell.start("generate", "a", "-v")
+    await wait_for_output(run, r"running, (task_\w+)")
+    run.kill()
+    await run.wait()
+    process = await shell.start("status", "--watch")
+    assert process.stdout is not None
+    assert re.search(rb"1 (running|submitting)", await process.stdout.readline())
+    process.send_signal(signal.SIGINT)
+    result = await wait_for_exit(process)
+    assert (result.status, result.out) == (130, "")
+
+
+async def test_watch_of_a_finished_folder_ends_at_once(shell: Shell) -> None:
+    """Where nothing is left to happen, --watch shows the folder once."""
+    assert (await shell.omni("generate", "a")).status == 0
+    result = await shell.omni("status", "--watch")
+    assert (result.status, result.err) == (0, "")
+    assert re.fullmatch(r"\d\d:\d\d:\d\d 1 completed, paid \$\d\.\d\d\n", result.out)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from omni_async.cli import app
 from omni_async.cli.app import run
 from tests.support.shell import CommandResult, Shell
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 LINK = "https://example.com/a.png"
 
-COMMANDS = ("generate", "batch", "status", "resume", "fetch", "gallery", "models", "balance", "check")
+COMMANDS = tuple(app.COMMANDS)
 
 WRONG: list[tuple[list[str], str]] = [
     (["generate"], "give a prompt, --image or --video"),

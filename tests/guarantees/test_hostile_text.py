@@ -279,7 +279,7 @@ async def test_names_of_files_and_folders(shell: Shell, run: Run) -> None:
 async def test_arguments(shell: Shell, arguments: tuple[str, ...], run: Run) -> None:
     """What was pasted into a command, and comes back in a message about its usage."""
     shell.write("prompts.txt", "a red apple")
-    quotes = REFUSED if "--extend-from" in arguments else "Go on: rm"
+    quotes = REFUSED if "--extend-from" in arguments else "--port" if "--port" in arguments else "Go on: rm"
     assert_harmless(await run(shell, *arguments), quotes=quotes)
 
 

@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 import omni_async.sandbox
-from omni_async.sandbox import FAULTS, Sandbox, SandboxProcess, SandboxSettings, main, serve
+from omni_async.sandbox import Sandbox, SandboxProcess, SandboxSettings, serve
 from tests.support.sandbox_client import SandboxClient
 
 ROOT = Path(omni_async.sandbox.__file__).parents[2]
@@ -169,71 +169,6 @@ async def test_an_error_at_the_start_is_raised_with_its_reason() -> None:
         with pytest.raises(RuntimeError, match=r"(?s)ended before it served.*address already in use"):
             async with SandboxProcess(port=port):
                 pass
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-async def test_the_command_serves_until_a_signal(number: signal.Signals) -> None:
-    """It prints addresses and a key, also as lines for a shell, and ends cleanly on either signal."""
-    process = await python("-m", "omni_async.sandbox", "--median", "0", "--prerendered", "--fault", "http_503=0")
-    line = await line_of(process)
-    base_url = next(word for word in line.split() if word.startswith("http"))
-    assert "sk-sandbox" in line
-    exports = [(await line_of(process)).strip() for _ in range(2)]
-    assert exports == [f"export APIMART_BASE_URL={base_url}", "export APIMART_API_KEY=sk-sandbox"]
-    await make_clip(base_url)
-    process.send_signal(number)
-    output, errors = await asyncio.wait_for(process.communicate(), TIMEOUT)
-    assert (process.returncode, output, errors) == (0, b"", b"")
-
-
-def test_fault_list_prints_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--fault list` prints a line for each fault."""
-    assert main(["--fault", "list"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(FAULTS)
-
-
-def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
-    """The help names every field of the settings."""
-    with pytest.raises(SystemExit, match="0"):
-        main(["--help"])
-    help_text = capsys.readouterr().out
-    for name in SandboxSettings.__dataclass_fields__:
-        assert "--" + name.replace("_", "-").replace("faults", "fault") in help_text
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--fault", "earthquake=1"], "unknown fault 'earthquake'"),
-        (["--fault", "http_500=often"], "must be NAME=P"),
-        (["--per-minute", "0"], "per_minute=0.0: must be"),
-        (["--window", "many"], "--window"),
-    ],
-)
-def test_invalid_options_are_explained(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """An invalid option ends the command with status 2 and a message about it."""
-    with pytest.raises(SystemExit, match="2"):
-        main(arguments)
-    assert message in capsys.readouterr().err
-
-
-async def test_options_become_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The settings hold what the command line says."""
-    got: list[SandboxSettings] = []
-
-    async def note(settings: SandboxSettings, **_: Any) -> None:
-        got.append(settings)
-
-    monkeypatch.setattr("omni_async.sandbox.command.serve", note)
-    line = (
-        "--per-minute 30 --burst 2 --window 5/1.5 --no-idempotency --fault http_500=.5 --fault drop_after --credits 9"
-    )
-    assert await asyncio.to_thread(main, line.split()) == 0
-    chances = {"http_500": 0.5, "drop_after": 1.0}
-    options: dict[str, Any] = {"per_minute": 30, "burst": 2, "window": (5, 1.5), "idempotency": False, "credits": 9}
-    assert got == [SandboxSettings(**options, faults=chances)]
 
 
 async def test_serve_calls_on_ready_and_closes_when_cancelled() -> None:

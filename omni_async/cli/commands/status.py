@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import time
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,11 +14,13 @@ import typer
 
 from omni_async import JobStatus
 
+from .. import watch as watching
 from ..exit_status import ExitStatus
 from ..job_table import LedgerSummary
 from ..ledger import SANDBOX_LEDGER, UNFINISHED, existing_ledger, read_ledger
 from ..options import FLAG, ClipFolder, OutputOptions
 from ..output import Output
+from ..session import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -33,6 +37,10 @@ _ORDER = (
     *(JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.DOWNLOADING),
     *(JobStatus.CANCELLED, JobStatus.WAITING, JobStatus.COMPLETED),
 )
+
+
+# Jobs that a process is working on. The others stay as they are until another run begins.
+_MOVING = (JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.DOWNLOADING)
 
 
 class StatusFilter(StrEnum):
@@ -61,6 +69,10 @@ def status(
     show_all: Annotated[
         bool, typer.Option("--all", metavar=FLAG, help=f"Show all jobs, not only the first {_LISTED_JOBS}.")
     ] = False,
+    watch: Annotated[
+        bool,
+        typer.Option("--watch", "-w", metavar=FLAG, help="Show every change, until no job is waiting or running."),
+    ] = False,
     output: OutputOptions,
 ) -> ExitStatus:
     """Show every job of a folder and what it cost.
@@ -70,25 +82,74 @@ def status(
     STATUS is waiting, submitting, running, downloading, completed, failed,
     unknown, timed_out, download_failed, cancelled or possibly-paid-twice.
     """
-    ledger = existing_ledger(folder)
-    out = Output(output)
+    ledger, out = existing_ledger(folder), Output(output)
+    look = partial(_look, ledger, status, out, shows_all=show_all)
+    if watch:
+        return run_command(partial(watching.watch, out, look), out)
+    if not output.json:
+        look().print()
+        return ExitStatus.DONE
     with read_ledger(ledger) as reader:
         totals = reader.totals()
-        if output.json:
-            for record in _select(reader, totals, status, is_sorted=False):
-                out.json_line(as_json(record, folder))
-                if out.stdout_error:
-                    return ExitStatus.STOPPED
-            out.json_line({"summary": summary(totals, ledger)})
-        else:
-            records = _select(reader, totals, status, is_sorted=True)
-            listed = list(records if show_all else islice(records, _LISTED_JOBS))
-            count, is_sandbox = _count(totals, status), ledger.name == SANDBOX_LEDGER
-            table = LedgerSummary(ledger, totals, listed, count=count, shows_all=show_all, is_sandbox=is_sandbox)
-            out.render(table)
-            if not output.quiet and (steps := table.next_steps()):
-                out.result("", *steps)
+        for record in _select(reader, totals, status, is_sorted=False):
+            out.json_line(as_json(record, folder))
+            if out.stdout_error:
+                return ExitStatus.STOPPED
+    out.json_line({"summary": summary(totals, ledger)})
     return ExitStatus.DONE
+
+
+@dataclass(frozen=True)
+class _View:
+    """What one look at a ledger has found: its totals, and the jobs to show (all of them for --json)."""
+
+    ledger: Path
+    totals: LedgerTotals
+    records: tuple[JobRecord, ...]
+    status: StatusFilter | None
+    shows_all: bool
+    output: Output = field(compare=False)
+
+    @property
+    def is_final(self) -> bool:
+        return not any(self.totals.by_status.get(status) for status in _MOVING)
+
+    def content(self) -> LedgerSummary:
+        return LedgerSummary(
+            self.ledger,
+            self.totals,
+            self.records,
+            count=_count(self.totals, self.status),
+            shows_all=self.shows_all,
+            is_sandbox=self.ledger.name == SANDBOX_LEDGER,
+        )
+
+    def print(self) -> None:
+        """Print everything, and what can be done about jobs without a clip."""
+        table = self.content()
+        self.output.render(table)
+        if not self.output.options.quiet and (steps := table.next_steps()):
+            self.output.result("", *steps)
+
+    def report(self, previous: watching.View | None) -> None:
+        if not self.output.options.json:
+            self.output.result(f"{time.strftime('%H:%M:%S')} {self.content().line()}")
+            return
+        known = set(previous.records) if isinstance(previous, _View) else set()
+        for record in self.records:
+            if record not in known:
+                self.output.json_line(as_json(record, self.ledger.parent))
+        self.output.json_line({"summary": summary(self.totals, self.ledger)})
+
+
+def _look(ledger: Path, status: StatusFilter | None, output: Output, *, shows_all: bool) -> _View:
+    """Read the ledger as it is now."""
+    is_json = output.options.json
+    with read_ledger(ledger) as reader:
+        totals = reader.totals()
+        records = _select(reader, totals, status, is_sorted=not is_json)
+        listed = tuple(records if shows_all or is_json else islice(records, _LISTED_JOBS))
+    return _View(ledger, totals, listed, status, shows_all, output)
 
 
 def _select(

@@ -1,0 +1,67 @@
+"""The examples with which the --help of each command ends. A test parses every one of them."""
+
+from __future__ import annotations
+
+# By command: what somebody wants, and the arguments that do it.
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "generate": (
+        ("Make one clip in the folder clips", "generate 'a red apple on a wooden table'"),
+        (
+            "Begin with a picture, upright, in a folder of your own",
+            "generate 'it sails' --image boat.jpg --aspect-ratio 9:16 -o boat",
+        ),
+        ("Try it without a key, at no cost", "generate 'a harbour at dawn' --sandbox"),
+    ),
+    "batch": (
+        ("Make a clip for every line of a file; the same command again continues", "batch prompts.csv -o clips"),
+        ("Spend at most 20 USD, and watch in a browser", "batch prompts.jsonl -o clips --max-cost 20 --serve"),
+        ("Retry what has failed", "batch prompts.jsonl -o clips --retry-failed"),
+    ),
+    "status": (
+        ("Show what needs attention, and the totals", "status clips"),
+        ("Follow a run that works elsewhere", "status clips --watch"),
+        ("List the failed jobs for a program", "status clips --status failed --json"),
+    ),
+    "resume": (
+        ("Continue everything that is unfinished", "resume clips"),
+        ("Submit failed jobs again, within a limit", "resume clips --retry-failed --max-cost 10"),
+    ),
+    "fetch": (
+        ("Download the clip of a task that another program submitted", "fetch task_01JZX5T2K8 -o clips"),
+        (
+            "Wait for several tasks, and print what became of each as JSON",
+            "fetch task_01JZX5T2K8 task_01JZX5T2K9 --json",
+        ),
+    ),
+    "gallery": (
+        ("Write clips/gallery.html", "gallery clips"),
+        ("Print only its path, for a script", "gallery clips --quiet"),
+    ),
+    "models": (
+        ("Show what each model accepts; with a key, also whether the server offers it", "models"),
+        ("The same for a program", "models --json"),
+    ),
+    "balance": (
+        ("Show what is left for this key and for the account", "balance"),
+        ("Ask another server of the same API", "balance --base-url https://api.apib.ai"),
+    ),
+    "check": (
+        ("Is everything set up?", "check"),
+        ("Does the server offer this model?", "check --model gemini-omni-1.1-flash"),
+    ),
+    "sandbox": (
+        ("Serve on a free port, and print the two variables that lead clients there", "sandbox"),
+        ("An account that is limited by rate and by credit", "sandbox --per-minute 30 --credits 50"),
+        ("Lose the answer of every fifth submit", "sandbox --port 8080 --fault drop_after=0.2"),
+    ),
+}
+
+
+def examples_of(command: str) -> str:
+    """Return the examples of a command as the last lines of its help."""
+    lines = [
+        line
+        for purpose, arguments in EXAMPLES[command]
+        for line in (f"   # {purpose}", f"   omni-async {arguments}", "")
+    ]
+    return "\n".join([" Examples:", "", *lines])
