@@ -272,6 +272,7 @@ class JobRegistry:
         if job.done():
             return
         del self._live[job.key]
+        self.totals.end(job.key)
         if isinstance(outcome, BaseException) and job.status is not JobStatus.CANCELLED:
             _log.debug("job %r (%s, task_id %s) ends with: %s", job.key, job.status, job.task_id, outcome)
         job.resolve(outcome)

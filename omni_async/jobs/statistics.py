@@ -68,6 +68,10 @@ class LedgerTotals:
     credits: float
 
 
+# Keys of ended jobs that are remembered: 2 MB. A key that comes again later is counted as another job.
+_REMEMBERED = 10_000
+
+
 class JobTotals:
     """Counts jobs, requests and money while they change. Owned by the registry of one client."""
 
@@ -76,12 +80,14 @@ class JobTotals:
         self.cost: float = 0.0  # USD, since the client was opened
         self.spending: Spending = Spending()  # also of earlier runs, where a cost limit asks for it
         self._credits = 0.0
-        self._statuses: dict[str, JobStatus] = {}  # the last status of each key, so that a key is counted once
+        # The last status of each key, so that a key is counted once: of live jobs, and of those that ended last.
+        self._statuses: dict[str, JobStatus] = {}
+        self._ended: dict[str, JobStatus] = {}
         self._requests: Counter[str] = Counter()
 
     def set_status(self, key: str, status: JobStatus) -> None:
         """Count a job under its status, and no longer under the one before."""
-        before = self._statuses.get(key)
+        before = self._statuses.get(key) or self._ended.pop(key, None)
         if before is not None:
             self.counts[before] -= 1
         self._statuses[key] = status
@@ -89,12 +95,25 @@ class JobTotals:
 
     def add_new(self, key: str, status: JobStatus) -> None:
         """Count a job unless its key is counted already."""
-        if key not in self._statuses:
+        if (ended := self._ended.pop(key, None)) is not None:
+            self._statuses[key] = ended
+        elif key not in self._statuses:
             self.set_status(key, status)
 
     def discard(self, key: str) -> None:
         """Count a key no longer."""
         self.counts[self._statuses.pop(key)] -= 1
+
+    def end(self, key: str) -> None:
+        """Forget the key of a job that has its outcome, and go on counting the job.
+
+        The last ones are remembered for a while: a program may submit them again, for their clips.
+        """
+        status = self._statuses.pop(key, None)
+        if status is not None:
+            self._ended[key] = status
+        if len(self._ended) > _REMEMBERED:
+            del self._ended[next(iter(self._ended))]
 
     def record_change(self, before: JobRecord, after: JobRecord) -> None:
         """Add what a change of a record means in requests and money."""
