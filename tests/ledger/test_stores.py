@@ -1,4 +1,4 @@
-"""What every `JobStore` does alike: the ledger in memory and the one in a file."""
+"""What every `JobStore` does alike: the ledger in memory, the one in a file, and the one of a fleet in Postgres."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from omni_async import JobRecord, JobStatus
 from omni_async.jobs.spending import Spending
 from omni_async.jobs.store import JobStore, merge_accepted
 from omni_async.ledger import MemoryJobStore
+from tests.support.fleets import opened_fleet
 from tests.support.ledgers import opened, record_of
 
 if TYPE_CHECKING:
@@ -22,9 +23,12 @@ if TYPE_CHECKING:
     Opener: TypeAlias = Callable[[], AbstractAsyncContextManager[JobStore]]
 
 
-@pytest.fixture(params=["memory", "file"])
+@pytest.fixture(params=["memory", "file", "postgres"])
 def open_store(request: pytest.FixtureRequest, path: Path) -> Opener:
     """Return a function that opens the same store as often as it is called."""
+    if request.param == "postgres":
+        url: str = request.getfixturevalue("fleet_url")
+        return lambda: opened_fleet(url)
     memory = MemoryJobStore()
 
     @asynccontextmanager

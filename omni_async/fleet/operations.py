@@ -1,0 +1,163 @@
+"""What a `PostgresJobStore` is asked to do, and how much of it goes together."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from ..errors import LedgerError
+from ..ledger.row_format import COLUMNS, to_row
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator, Sequence
+
+    from psycopg import AsyncConnection
+
+    from ..jobs.records import JobRecord
+
+
+_T = TypeVar("_T")
+
+# Why an operation has no result as long as it was not carried out.
+UNRECORDED = LedgerError("the store was closed before this could be recorded")
+
+
+class CommitGroup:
+    """Operations that are carried out together."""
+
+    def __init__(self, *, is_done: bool = False) -> None:
+        self.operations: list[Operation[Any]] = []
+        self.is_done = is_done
+        self._done: asyncio.Event | None = None
+
+    def finish(self) -> None:
+        """Wake the tasks that await the group."""
+        self.is_done = True
+        self.operations = []
+        if self._done is not None:
+            self._done.set()
+
+    async def done(self) -> None:
+        """Wait until the group was carried out, or has failed."""
+        self._done = self._done or asyncio.Event()
+        await self._done.wait()
+
+
+class Operation(Generic[_T]):
+    """One operation; awaiting it gives its result, once it is durable."""
+
+    __slots__ = ("fault", "group", "value")
+
+    group: CommitGroup
+
+    def __init__(self) -> None:
+        self.value: _T | None = None
+        self.fault: Exception | None = UNRECORDED
+
+    def __await__(self) -> Generator[Any, None, _T]:
+        if not self.group.is_done:
+            yield from self.group.done().__await__()
+        if self.fault is not None:
+            raise self.fault.with_traceback(None)
+        return self.value  # type: ignore[return-value]
+
+
+OperationT = TypeVar("OperationT", bound=Operation[Any])
+
+
+class RowWrite(Operation[None]):
+    """The row of a job as JSON. Raise `ValueError` or `TypeError` for one that no database can hold."""
+
+    __slots__ = ("key", "record", "text")
+
+    def __init__(self, record: JobRecord) -> None:
+        super().__init__()
+        self.key = record.key
+        self.record = record
+        row = {name: _storable(value) for name, value in zip(COLUMNS, to_row(record), strict=True)}
+        self.text = json.dumps(row, allow_nan=False)
+
+
+class Save(RowWrite):
+    """A decision: the present state of a job."""
+
+    __slots__ = ()
+
+
+class Acceptance(RowWrite):
+    """A fact: the server has accepted a job."""
+
+    __slots__ = ()
+
+
+class FactWrite(Operation[None]):
+    """A value under a name."""
+
+    __slots__ = ("name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__()
+        self.name, self.text = name, _storable(text)
+
+
+class Find(Operation["JobRecord | None"]):
+    """The record of a key."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: str) -> None:
+        super().__init__()
+        self.key = key
+
+
+class Work(Operation[_T]):
+    """Anything else, in the order of calls."""
+
+    __slots__ = ("is_fenced", "work")
+
+    def __init__(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]], *, is_fenced: bool) -> None:
+        super().__init__()
+        self.work = work
+        self.is_fenced = is_fenced
+
+
+def batches(operations: Sequence[Operation[Any]]) -> list[list[Operation[Any]]]:
+    """Split operations into lots that are carried out together, in the order of calls.
+
+    Rows and facts go together as long as no job and no fact is written twice in different ways; of several saves of one
+    job only the last counts. Questions for keys go together; everything else goes alone.
+    """
+    lots: list[list[Operation[Any]]] = []
+    for kind, several in groupby(operations, _kind):
+        if kind is Work:
+            lots += [[each] for each in several]
+            continue
+        batch: list[Operation[Any]] = []
+        written: dict[str, type[Operation[Any]]] = {}
+        for each in several:
+            if isinstance(each, RowWrite) and written.setdefault(each.key, type(each)) is not type(each):
+                lots.append(batch)
+                batch, written = [], {each.key: type(each)}
+            batch.append(each)
+        lots.append(batch)
+    return lots
+
+
+def _kind(operation: Operation[Any]) -> type[Operation[Any]]:
+    if isinstance(operation, (Find, Work)):
+        return Work if isinstance(operation, Work) else Find
+    return RowWrite
+
+
+def as_list(operations: dict[str, Any]) -> str:
+    """Return the rows as a JSON list."""
+    return f"[{','.join(each.text for each in operations.values())}]"
+
+
+def _storable(value: Any) -> Any:
+    """Return a value as Postgres can hold it: texts without NUL and lone surrogates, which no row of ours needs."""
+    if not isinstance(value, str) or (value.isascii() and "\0" not in value):
+        return value
+    return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()

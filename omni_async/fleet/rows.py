@@ -1,0 +1,183 @@
+"""The SQL statements of the leader on the rows of one account, as plain coroutines of a connection.
+
+Used by `PostgresJobStore`, which is responsible for the fence and the transaction. The format of a row is that of the
+local ledger (`ledger/row_format.py`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..jobs.filenames import NOT_OURS, claim, claimed_name
+from ..jobs.spending import Spending
+from ..jobs.store import RecordPage, merge_accepted
+from ..ledger.row_format import COLUMNS, from_row, to_row
+from ..models.reference_files import UPLOAD_LIFETIME, Upload
+from .database import statement
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    from ..jobs.records import JobRecord
+
+    Connection = AsyncConnection[Any]
+
+
+_SELECTED = f"{', '.join(COLUMNS)}, coalesce(request, '') FROM omni_jobs LEFT JOIN omni_requests ON job = id"
+SELECT = f"SELECT {_SELECTED}"
+SELECT_WITH_ID = f"SELECT id, {_SELECTED}"
+_INSERT = (
+    f"INSERT INTO omni_jobs (account, {', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * (len(COLUMNS) + 1))})"
+    " ON CONFLICT DO NOTHING RETURNING id"
+)
+_UPDATE = f"UPDATE omni_jobs SET {', '.join(f'{name} = %s' for name in COLUMNS)}, changed_at = clock_timestamp()"
+# Facts, given as a JSON object. Parameters: account, object.
+SET_FACTS = (
+    "INSERT INTO omni_facts SELECT %s, key, value FROM json_each_text(%s) ON CONFLICT (account, name)"
+    " DO UPDATE SET value = excluded.value"
+)
+# Durations read when a leader begins, as for the local ledger.
+_RECENT_DURATIONS = 1000
+
+
+async def insert(db: Connection, account: str, record: JobRecord) -> JobRecord | None:
+    """Record a new job and its file name, or return the job that has the same key or task already."""
+    existing = (await find_all(db, account, [record.key])).get(record.key)
+    if existing is None and not record.request and record.task_id is not None:
+        found = await _select(db, f"{SELECT} WHERE account = %s AND task_id = %s", account, record.task_id)
+        existing = found[0] if found else None
+    if existing is None:
+        await insert_missing(db, account, record)
+        await claim_filename(db, account, record.key, 0)
+    return existing
+
+
+async def insert_missing(db: Connection, account: str, record: JobRecord) -> None:
+    """Record a job unless it has a row."""
+    cursor = await db.execute(statement(_INSERT), (account, *to_row(record)))
+    row = await cursor.fetchone()
+    if row is not None and record.request:
+        await db.execute("INSERT INTO omni_requests VALUES (%s, %s)", (row[0], record.request))
+
+
+async def find_all(db: Connection, account: str, keys: list[str]) -> dict[str, JobRecord]:
+    """Return the records of these keys, by key."""
+    found = await _select(db, f"{SELECT} WHERE account = %s AND key = ANY(%s)", account, keys)
+    return {record.key: record for record in found}
+
+
+async def merge_accepted_row(db: Connection, account: str, record: JobRecord) -> None:
+    """Record that the server accepted a job, whatever its row says by now."""
+    locked = f"{SELECT} WHERE account = %s AND key = %s FOR UPDATE OF omni_jobs"
+    found = await _select(db, locked, account, record.key)
+    if not found:
+        await insert_missing(db, account, record)
+        return
+    merged = merge_accepted(found[0], record)
+    if merged != found[0]:
+        values = (*to_row(merged), account, record.key)
+        await db.execute(statement(f"{_UPDATE} WHERE account = %s AND key = %s"), values)
+
+
+async def merge_not_executed(db: Connection, account: str, record: JobRecord) -> None:
+    """Record that the server did not execute the only submit of a job, if its row says that it may have."""
+    await db.execute(
+        "UPDATE omni_jobs SET status = 'waiting', error = '', finished_at = NULL, ambiguous_submits = 0,"
+        " changed_at = clock_timestamp()"
+        " WHERE account = %s AND key = %s AND idempotency_key = %s AND status IN ('submitting', 'unknown')"
+        " AND task_id IS NULL AND submits <= 1 AND %s",
+        (account, record.key, record.idempotency_key, record.ambiguous_submits == 0),
+    )
+
+
+async def claim_filename(db: Connection, account: str, key: str, index: int, taken: str = "") -> str:
+    """Return the file name of video number `index` of a key: always the same name, and no other key's.
+
+    `taken` is a name of before, under which somebody else's file was found: it is given away for good.
+    """
+    if taken:
+        await db.execute(
+            "UPDATE omni_files SET key = %s, video = %s WHERE account = %s AND name = %s AND key = %s AND video = %s",
+            (*NOT_OURS, account, claimed_name(taken), key, index),
+        )
+    owners: dict[str, tuple[str, int]] = {}
+    while True:
+        try:
+            return claim(key, index, owners.__getitem__)
+        except KeyError as missing:
+            name = missing.args[0]
+        values = (account, name, key, index)
+        await db.execute("INSERT INTO omni_files VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING", values)
+        cursor = await db.execute("SELECT key, video FROM omni_files WHERE account = %s AND name = %s", (account, name))
+        owner = await cursor.fetchone()
+        assert owner is not None
+        owners[name] = (owner[0], owner[1])
+
+
+async def unfinished(db: Connection, account: str, after: int, limit: int) -> RecordPage:
+    """Return the next unfinished jobs whose row id is above `after`, oldest first."""
+    cursor = await db.execute(
+        statement(
+            f"{SELECT_WITH_ID} WHERE account = %s AND status NOT IN ('completed', 'failed', 'cancelled', 'unknown')"
+            " AND id > %s ORDER BY id LIMIT %s"
+        ),
+        (account, after, limit),
+    )
+    found = await cursor.fetchall()
+    return RecordPage([from_row(row[1:]) for row in found], found[-1][0] if len(found) == limit else None)
+
+
+async def durations(db: Connection, account: str) -> list[JobRecord]:
+    """Return the latest jobs of which it is known how long the server took, oldest first."""
+    question = f"{SELECT} WHERE account = %s AND server_seconds IS NOT NULL ORDER BY id DESC LIMIT {_RECENT_DURATIONS}"
+    return (await _select(db, question, account))[::-1]
+
+
+async def find_upload(db: Connection, account: str, server: str, digest: str) -> Upload | None:
+    """Return the last upload of a content to a server."""
+    cursor = await db.execute(
+        "SELECT url, expires_at FROM omni_uploads WHERE account = %s AND server = %s AND digest = %s",
+        (account, server, digest),
+    )
+    row = await cursor.fetchone()
+    return Upload(*row) if row else None
+
+
+async def save_upload(db: Connection, account: str, server: str, digest: str, upload: Upload) -> None:
+    """Record an upload, and delete uploads that had expired when it was made."""
+    oldest = upload.expires_at - UPLOAD_LIFETIME
+    await db.execute("DELETE FROM omni_uploads WHERE account = %s AND expires_at < %s", (account, oldest))
+    await db.execute(
+        "INSERT INTO omni_uploads VALUES (%s, %s, %s, %s, %s) ON CONFLICT (account, server, digest)"
+        " DO UPDATE SET url = excluded.url, expires_at = excluded.expires_at",
+        (account, server, digest, upload.url, upload.expires_at),
+    )
+
+
+async def forget_upload(db: Connection, account: str, url: str) -> None:
+    """Delete an upload by its URL."""
+    await db.execute("DELETE FROM omni_uploads WHERE account = %s AND url = %s", (account, url))
+
+
+async def get_fact(db: Connection, account: str, name: str) -> str | None:
+    """Return the fact of a name."""
+    cursor = await db.execute("SELECT value FROM omni_facts WHERE account = %s AND name = %s", (account, name))
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+async def spending(db: Connection, account: str) -> Spending:
+    """Return what all jobs have cost so far."""
+    cursor = await db.execute(
+        "SELECT coalesce(sum(cost), 0)::float8, coalesce(sum(priced), 0)::bigint, coalesce(sum(unpriced), 0)::bigint"
+        " FROM omni_totals WHERE account = %s",
+        (account,),
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    return Spending(*row)
+
+
+async def _select(db: Connection, question: str, *values: object) -> list[JobRecord]:
+    cursor = await db.execute(statement(question), values)
+    return [from_row(row) for row in await cursor.fetchall()]

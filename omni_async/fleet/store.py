@@ -1,0 +1,353 @@
+"""`PostgresJobStore`: the `JobStore` port of the leader of an account, over tables that other processes write too.
+
+Theory of operation. As in the local ledger, calls are gathered while a group is on its way. A group is one message to
+the server and one transaction: the fence, the rows as one JSON list, the tasks of the downloads. So a leader that is
+stopped or cut off never holds a transaction open, and 200 concurrent writers cost few commits.
+
+The fence makes every decision of a past leader void: it raises `LedgerFenced`, and nothing more is written. What the
+server has told that leader stays true, though. A task id is written where the row has none; that a submit was not
+executed, where its row still says that it may have been. If the database is away, a group is repeated until it answers:
+meanwhile nothing is submitted, because nothing can be recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import psycopg
+
+from ..errors import LedgerError, LedgerFenced
+from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
+from ..logs import get_logger
+from . import rows
+from .database import FENCED, OTHER_TIMELINE, cut_after, describe, is_transient, statement
+from .operations import (
+    UNRECORDED,
+    Acceptance,
+    CommitGroup,
+    FactWrite,
+    Find,
+    Operation,
+    OperationT,
+    RowWrite,
+    Save,
+    Work,
+    as_list,
+    batches,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from psycopg import AsyncConnection
+
+    from ..jobs.records import JobRecord
+    from ..jobs.spending import Spending
+    from ..jobs.store import RecordPage
+    from ..models.reference_files import Upload
+    from .database import Database
+
+
+_T = TypeVar("_T")
+
+# Seconds that a group may take before its connection is cut and it is sent again. Longer than `lock_timeout`, so that a
+# lock is reported as one.
+_PATIENCE = 15.0
+# Seconds between two attempts while the database is away: half the time that a submit waits longer than it must.
+_AGAIN = 0.25
+
+CHANNEL = "omni_jobs"  # notified with the name of the account when jobs have ended
+
+_log = get_logger(__name__)
+
+
+class PostgresJobStore:
+    """The `JobStore` port over the rows of one account, under one epoch.
+
+    `defer(account, keys)` returns the SQL, and its parameters, that gives finished jobs to the workers. `on_fenced()`
+    is called once, when another leader has taken over. The store is used in one event loop.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        account: str,
+        *,
+        epoch: int,
+        timeline: int,
+        defer: Callable[[str, Sequence[str]], tuple[str, tuple[object, ...]]],
+        on_fenced: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.account = account
+        self._database = database
+        self._fence = (account, epoch, timeline)
+        self._defer = defer
+        self._on_fenced = on_fenced
+        self._current = CommitGroup()
+        self._wake = asyncio.Event()
+        self._is_closing = False
+        self._fenced: LedgerFenced | None = None
+        self._connection: AsyncConnection[Any] | None = None
+        self._is_away = False  # the user knows that the database does not answer
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Connect. Raise `LedgerError`, or `LedgerFenced` if this epoch is over."""
+        self._task = asyncio.create_task(self._run(), name=f"omni_async store of {self.account}")
+        try:
+            await self.fenced(_nothing)
+        except BaseException:
+            await self.aclose()
+            raise
+
+    # The port
+
+    def insert(self, record: JobRecord) -> Operation[JobRecord | None]:
+        """Record a new job, or return the record that has the same key or task already."""
+        return self.fenced(lambda db: rows.insert(db, self.account, record))
+
+    def save(self, record: JobRecord) -> Operation[None]:
+        """Record a job's present state. One that is `downloading` is given to the workers in the same transaction."""
+        return self._add_row(Save, record)
+
+    def record_accepted(self, record: JobRecord) -> Operation[None]:
+        """Record that the server accepted a job, also if another worker leads by now."""
+        return self._add_row(Acceptance, record)
+
+    def find(self, key: str) -> Operation[JobRecord | None]:
+        """Return the record of a key."""
+        return self._add(Find(key))
+
+    def claim_filename(self, key: str, index: int, *, taken: str = "") -> Operation[str]:
+        """Return the file name of video number `index` of a job."""
+        return self.fenced(lambda db: rows.claim_filename(db, self.account, key, index, taken))
+
+    def unfinished(self, after: int = 0, limit: int = 1000) -> Operation[RecordPage]:
+        """Return the next jobs with something left to do, oldest first."""
+        return self.read(lambda db: rows.unfinished(db, self.account, after, limit))
+
+    def spending(self) -> Operation[Spending]:
+        """Return what all jobs have cost so far."""
+        return self.read(lambda db: rows.spending(db, self.account))
+
+    def durations(self) -> Operation[list[JobRecord]]:
+        """Return the latest jobs of which it is known how long the server took, oldest first."""
+        return self.read(lambda db: rows.durations(db, self.account))
+
+    def find_upload(self, server: str, digest: str) -> Operation[Upload | None]:
+        """Return the last upload of a content to a server."""
+        return self.read(lambda db: rows.find_upload(db, self.account, server, digest))
+
+    def save_upload(self, server: str, digest: str, upload: Upload) -> Operation[None]:
+        """Record an upload."""
+        return self.fenced(lambda db: rows.save_upload(db, self.account, server, digest, upload))
+
+    def forget_upload(self, url: str) -> Operation[None]:
+        """Delete an upload by its URL."""
+        return self.fenced(lambda db: rows.forget_upload(db, self.account, url))
+
+    def set_fact(self, name: str, value: str) -> Operation[None]:
+        """Record a fact under a name, replacing the previous one."""
+        return self._add(FactWrite(name, value))
+
+    def get_fact(self, name: str) -> Operation[str | None]:
+        """Return the fact of a name."""
+        return self.read(lambda db: rows.get_fact(db, self.account, name))
+
+    async def aclose(self) -> None:
+        """Make every change durable, and close. Raise `LedgerError` if that is impossible.
+
+        While the database is away it waits: the caller limits for how long.
+        """
+        self._is_closing = True
+        self._wake.set()
+        task, self._task = self._task, None
+        try:
+            if task is not None:
+                await _finished(task)
+        finally:
+            if self._connection is not None:
+                await self._connection.close()
+
+    # What the leader needs besides
+
+    def fenced(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]]) -> Operation[_T]:
+        """Do something in a transaction that begins with the fence."""
+        return self._add(Work(work, is_fenced=True))
+
+    def read(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]]) -> Operation[_T]:
+        """Do something that changes nothing, after everything before it."""
+        return self._add(Work(work, is_fenced=False))
+
+    # The groups
+
+    def _add_row(self, kind: type[RowWrite], record: JobRecord) -> Operation[None]:
+        try:
+            operation = kind(record)
+        except (ValueError, TypeError) as error:  # no row can hold it: that is this job's own fault
+            failed: Operation[None] = Operation()
+            failed.fault, failed.group = error, CommitGroup(is_done=True)
+            return failed
+        return self._add(operation)
+
+    def _add(self, operation: OperationT) -> OperationT:
+        operation.group = self._current
+        if self._task is None or (self._fenced is not None and not isinstance(operation, Acceptance)):
+            closed = LedgerError(f"the store of the account {self.account!r} is closed", permanent=True)
+            operation.group = CommitGroup(is_done=True)
+            operation.fault = self._fenced or closed
+        else:
+            self._current.operations.append(operation)
+            self._wake.set()
+        return operation
+
+    async def _run(self) -> None:
+        while not (self._is_closing and not self._current.operations):
+            await self._wake.wait()
+            self._wake.clear()
+            group, self._current = self._current, CommitGroup()
+            try:
+                for batch in batches(group.operations):
+                    await self._carry_out(batch)
+            finally:
+                group.finish()
+
+    async def _carry_out(self, batch: Sequence[Operation[Any]]) -> None:
+        """Carry out some operations together, again and again while the database is away."""
+        while True:
+            try:
+                await self._try_to_carry_out(batch)
+            except Exception as error:  # noqa: BLE001 - whatever it is, those who await an operation must receive it
+                code = getattr(error, "sqlstate", None)
+                if code in {FENCED, OTHER_TIMELINE}:
+                    self._set_fenced(str(error).splitlines()[0])
+                elif is_transient(error):
+                    await self._wait_for_database(error)
+                elif len(batch) > 1:  # what is wrong with one row keeps no other from the database
+                    for operation in batch:
+                        await self._carry_out([operation])
+                    return
+                else:
+                    batch[0].fault = describe(error, self._database) if isinstance(error, psycopg.Error) else error
+                    return
+            else:
+                for operation in batch:
+                    operation.fault = None if operation.fault is UNRECORDED else operation.fault
+                self._tell_that_it_answers()
+                return
+
+    async def _try_to_carry_out(self, batch: Sequence[Operation[Any]]) -> None:
+        if self._fenced is not None:
+            await self._merge_facts(batch)
+            return
+        connection = await self._connected()
+        with cut_after(_PATIENCE, connection):
+            match batch[0]:
+                case Find():
+                    finds = [each for each in batch if isinstance(each, Find)]
+                    found = await rows.find_all(connection, self.account, [each.key for each in finds])
+                    for find in finds:
+                        find.value = found.get(find.key)
+                case Work() as work if work.is_fenced:
+                    async with connection.transaction():
+                        await connection.execute("SELECT omni_fence(%s, %s, %s)", self._fence)
+                        work.value = await work.work(connection)
+                case Work() as work:
+                    work.value = await work.work(connection)
+                case _:
+                    await self._write(connection, batch)
+
+    async def _write(self, connection: AsyncConnection[Any], batch: Sequence[Operation[Any]]) -> None:
+        """Write rows and facts: one message, and so one transaction, that begins with the fence."""
+        saves = {each.key: each for each in batch if isinstance(each, Save)}
+        accepted = {each.key: each for each in batch if isinstance(each, Acceptance)}
+        facts = {each.name: each.text for each in batch if isinstance(each, FactWrite)}
+        downloading = [key for key, each in saves.items() if each.record.status is JobStatus.DOWNLOADING]
+        ended = [key for key, each in saves.items() if each.record.status in NOT_RESUMABLE]
+        message: list[tuple[str, tuple[object, ...]]] = [
+            ("SELECT omni_fence(%s, %s, %s)", self._fence),
+            ("SELECT omni_save(%s, %s, false)", (self.account, as_list(saves))),
+            ("SELECT omni_save(%s, %s, true)", (self.account, as_list(accepted))),
+        ]
+        if facts:
+            message.append((rows.SET_FACTS, (self.account, json.dumps(facts))))
+        if downloading:
+            message.append(self._defer(self.account, downloading))
+        if downloading or ended:
+            message.append(("SELECT omni_release(%s, %s)", (self.account, downloading + ended)))
+        if ended:
+            message.append((f"SELECT pg_notify('{CHANNEL}', %s)", (self.account,)))
+        cursor = psycopg.AsyncClientCursor(connection)
+        text = "; ".join(sql for sql, _ in message)
+        await cursor.execute(statement(text), [value for _, values in message for value in values])
+        cursor.nextset()
+        (unwritten,) = await cursor.fetchone() or ([],)
+        cursor.nextset()
+        (elsewhere,) = await cursor.fetchone() or ([],)
+        for key in (*unwritten, *elsewhere):
+            record = (accepted if key in elsewhere else saves)[key].record
+            async with connection.transaction():
+                await connection.execute("SELECT omni_fence(%s, %s, %s)", self._fence)
+                merge = rows.merge_accepted_row if key in elsewhere else rows.insert_missing
+                await merge(connection, self.account, record)
+
+    async def _merge_facts(self, batch: Sequence[Operation[Any]]) -> None:
+        """Write what stays true although another worker leads: nothing that this client has decided."""
+        for operation in batch:
+            if isinstance(operation, Acceptance):
+                connection = await self._connected()
+                with cut_after(_PATIENCE, connection):
+                    async with connection.transaction():
+                        await rows.merge_accepted_row(connection, self.account, operation.record)
+                _log.warning("job %r was accepted as %s; recorded late", operation.key, operation.record.task_id)
+            elif isinstance(operation, Save) and operation.record.status is JobStatus.WAITING:
+                connection = await self._connected()
+                with cut_after(_PATIENCE, connection):
+                    await rows.merge_not_executed(connection, self.account, operation.record)
+                operation.fault = self._fenced
+            else:
+                operation.fault = self._fenced
+
+    async def _connected(self) -> AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await self._database.connect(f"leader of {self.account}")
+        return self._connection
+
+    def _set_fenced(self, reason: str) -> None:
+        if self._fenced is None:
+            self._fenced = LedgerFenced(f"{reason}. Nothing more is submitted here")
+            _log.warning("%s", self._fenced)
+            self._on_fenced()
+
+    async def _wait_for_database(self, error: Exception) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+        if not self._is_away:
+            _log.warning("%s. Submits wait until it answers", describe(error, self._database))
+            self._is_away = True
+        await anyio.sleep(_AGAIN)
+
+    def _tell_that_it_answers(self) -> None:
+        if self._is_away:
+            _log.warning("the database answers again")
+            self._is_away = False
+
+
+async def _nothing(connection: AsyncConnection[Any]) -> None:
+    """Do nothing but pass the fence."""
+
+
+async def _finished(task: asyncio.Task[None]) -> None:
+    """Wait for an asyncio task, and cancel it if the wait is cancelled."""
+    try:
+        await asyncio.wait({task})
+    except asyncio.CancelledError:
+        task.cancel()
+        await asyncio.wait({task})
+        raise
+    if not task.cancelled() and (error := task.exception()) is not None:
+        raise error
