@@ -36,8 +36,8 @@ _KEY_NAME = re.compile(r"key|.token|secret", re.IGNORECASE)  # `Token ...` is a 
 _REFERENCE = re.compile(r"\$\{?\w+\}?|%\w+%|\$?\{\{.*\}\}|\$env:\w+|\$\(.*\)", re.S)
 
 _PLACEHOLDERS = (
-    r"(?:sk[-_])?[.\u2026*\u2022_-]+|sk[-_]?x*|x{3,}|\.\.\..*|sk-\.\.\..*",
-    r"(?:sk[-_])?(?:0+|12345*6*7*8*9*0*|your.*|my[-_ ].*|<.*>|\[.*\])",
+    r"(?:sk[-_])?[.\u2026*\u2022_-]+|sk[-_]?|(?:sk[-_]?)?x{4,}|\.\.\..*|sk-\.\.\..*",
+    r"(?:sk[-_])?(?:0{4,}|12345*6*7*8*9*0*|your.*|<.*>|\[.*\])",
     r"(?:sk[-_])?(?:(?:insert|put|paste|enter|replace)(?:[-_ ].*)?|change[-_ ]?me.*)",
     r"(?:apimart[-_ ]?)?api[-_ ]?(?:key|token)(?:[-_ ]?here)?|none|null|undefined|todo",
 )

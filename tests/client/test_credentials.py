@@ -20,6 +20,8 @@ KEYS = (
     "my",
     "eyJhbGciOi.eyJzdWIi.c2ln",
     "key",
+    "sk-x",
+    "my-key",
 )
 
 # What was pasted, and what the message says of it.
