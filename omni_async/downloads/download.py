@@ -33,16 +33,17 @@ if TYPE_CHECKING:
     from ..settings import Retry
     from ..timing import Clock
     from .clip_store import ClipStore, PartialClip
+    from .links import UrlSource
     from .slots import DownloadSlot
 
 
-# Seconds between two checkpoints of a transfer, from which a later run may continue. A checkpoint costs an fsync of the
-# clip and a commit of the ledger. At half, slow transfers cost twice as many of both; at double, a crash loses up to
-# two seconds of every transfer. Clips that arrive faster never need one. Chosen, not measured.
+# Seconds between two checkpoints of a transfer, from which a later run may continue. A checkpoint costs an fsync and a
+# commit. At half, slow transfers cost twice as many of both; at double, a crash loses up to two seconds of every
+# transfer. Clips that arrive faster never need one. Chosen, not measured.
 _CHECKPOINT_INTERVAL = 1.0
 
-# Bytes gathered for one write. Each write is handed to a thread, which for every packet would cost more than the disk
-# does. At half, twice as many thread switches; at double, twice the memory for each transfer. Chosen, not measured.
+# Bytes gathered for one write, which is handed to a thread: for every packet that would cost more than the disk does.
+# At half, twice as many switches; at double, twice the memory of each transfer. Chosen, not measured.
 _WRITE_SIZE = 1024 * 1024
 
 _T = TypeVar("_T")
@@ -73,15 +74,17 @@ class DownloadContext:
         *,
         retry: Retry,
         jitter: Callable[[], float],
+        urls: UrlSource | None,
+        reports: DownloadReports | None,
     ) -> None:
         self.transport = transport
         self.registry = registry
         self.clock: Clock = registry.clock
         self.clips = clips
-        self.urls: UrlRefresher = UrlRefresher(transport, registry)
+        self.urls: UrlSource = urls or UrlRefresher(transport, registry)
         self.retry = retry
         self.jitter = jitter
-        self.reports: DownloadReports = DownloadReports(retry)
+        self.reports: DownloadReports = reports or DownloadReports(retry)
 
     async def back_off(self, slot: DownloadSlot, failure: AttemptFailure, attempts: int) -> float:
         """Wait before the next attempt. Return the seconds that were then spent waiting for a slot."""
@@ -203,11 +206,11 @@ class ClipDownload:
                 attempts.since += await context.back_off(self._slot, failure, earlier)
             if job.done():
                 raise DownloadCancelled
-            failure = await self._refresh() if failure.needs_url else None
+            failure = await self._refresh(failure) if failure.needs_url else None
             failure = failure or await self._attempt()
 
-    async def _refresh(self) -> AttemptFailure | None:
-        failure = await self._context.urls.refresh(self._job, self._index)
+    async def _refresh(self, reason: AttemptFailure) -> AttemptFailure | None:
+        failure = await self._context.urls.refresh(self._job, self._index, reason)
         if failure is None:
             self._context.reports.checked(self._job.key, self._context.clock.now())
         return failure
@@ -229,12 +232,8 @@ class ClipDownload:
             reason = failure.reason if failure else ""
             return failure
         finally:
-            facts = {
-                "bytes": self._received - before,
-                "bytes_received": self._part.offset,
-                "bytes_total": self._part.total,
-            }
-            seconds = self._context.clock.now() - since
+            seconds, part = self._context.clock.now() - since, self._part
+            facts = {"bytes": self._received - before, "bytes_received": part.offset, "bytes_total": part.total}
             self._context.registry.events.downloaded(self._job, seconds, reason, **facts)
 
     async def _request(self) -> AttemptFailure | None:

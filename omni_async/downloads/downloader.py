@@ -20,6 +20,7 @@ from ..jobs.lifecycle import JobStatus
 from ..logs import get_logger
 from ..timing import WakeEvent, raise_if_cancelled
 from .download import ClipDownload, DownloadCancelled, DownloadContext, OwnFiles, download_failed
+from .links import restore_links
 from .output_dirs import record_output_dir
 from .slots import DownloadSlots
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ..jobs.registry import JobRegistry
     from ..settings import Limits, Retry
     from .clip_store import ClipStore
+    from .links import UrlSource
+    from .reports import DownloadReports
     from .slots import DownloadSlot
 
 
@@ -49,12 +52,16 @@ class Downloader:
         limits: Limits,
         retry: Retry,
         jitter: Callable[[], float] = random.random,
+        urls: UrlSource | None = None,
+        reports: DownloadReports | None = None,
     ) -> None:
         self._registry = registry
         self._clock = registry.clock
         self._clips = clips
         self._retry = retry
-        self._context = DownloadContext(transport, registry, clips, retry=retry, jitter=jitter)
+        self._context = DownloadContext(
+            transport, registry, clips, retry=retry, jitter=jitter, urls=urls, reports=reports
+        )
         self._slots = DownloadSlots(limits.max_downloads, registry.clock)
         self._waiting: deque[JobState] = deque()
         self._wake = WakeEvent()
@@ -191,7 +198,7 @@ class Downloader:
         """Return how many videos the task has. Check the task if that is neither known nor recorded."""
         attempts, since = 0, self._clock.now()
         if job.task is None:
-            self._context.urls.restore(job)
+            restore_links(job, self._registry)
         while job.task is None or not job.task.videos:
             failure = await self._context.urls.refresh(job)
             if failure is None:

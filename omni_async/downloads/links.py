@@ -6,7 +6,7 @@ Used by `Downloader` (how many videos are there?) and `ClipDownload` (its URL ha
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..api.outcomes import CheckOutcome, classify_check
 from ..errors import TransportError, TransportTimeout
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 # moment (behind a load balancer, say), so the first reply is not final. At half, a short lapse makes a paid clip
 # `download_failed`; at double, a task that is gone is checked a few times more, for nothing. Chosen, not measured.
 _NOT_FOUND_BEFORE = 3
+
+UNREACHABLE = "unreachable"  # the kind of failure of a host to which no connection can be made
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ def transport_failure(error: TransportError) -> AttemptFailure:
     """Return the failure that an error of the connection to the host of a clip is."""
     if error.permanent:
         return AttemptFailure(str(error), needs_url=True, kind="refused", evidence=LINK_REFUSED)
-    kind = "unreachable" if not error.sent else "silent" if isinstance(error, TransportTimeout) else "broken off"
+    kind = UNREACHABLE if not error.sent else "silent" if isinstance(error, TransportTimeout) else "broken off"
     return AttemptFailure(str(error), needs_url=not error.sent, kind=kind)
 
 
@@ -71,8 +73,28 @@ def size_failure(size: int) -> AttemptFailure:
     return AttemptFailure(f"it has {size} bytes or more, above the limit of {MAX_CLIP_BYTES}", is_final=True)
 
 
+def restore_links(job: JobState, registry: JobRegistry) -> None:
+    """Use the links that the job's row has, if it has any. One that has expired is refreshed before its use."""
+    if job.record.videos:
+        assert job.task_id is not None
+        task = Task(id=job.task_id, status="completed", state=TaskState.DONE, videos=job.record.videos)
+        registry.record_check(job, task)
+
+
+class UrlSource(Protocol):
+    """Where the URLs of a task come from when those that are known do not work."""
+
+    def has_expired(self, job: JobState, index: int) -> bool:
+        """Return whether a fresh URL of a video is needed before the first attempt."""
+
+    async def refresh(
+        self, job: JobState, index: int = 0, failure: AttemptFailure | None = None
+    ) -> AttemptFailure | None:
+        """Give the task of a job fresh URLs, after a `failure` of those before. Return None to try again."""
+
+
 class UrlRefresher:
-    """Checks tasks for the URLs of their videos. That is free and never causes a submit."""
+    """The `UrlSource` of a client: it checks the task. That is free and never causes a submit."""
 
     def __init__(self, transport: Transport, registry: JobRegistry) -> None:
         self._transport = transport
@@ -84,14 +106,9 @@ class UrlRefresher:
         expires_at = job.task.videos[index].expires_at
         return expires_at is not None and expires_at <= self._registry.clock.wall()
 
-    def restore(self, job: JobState) -> None:
-        """Use the links that the job's row has, if it has any. One that has expired is refreshed before its use."""
-        if job.record.videos:
-            assert job.task_id is not None
-            task = Task(id=job.task_id, status="completed", state=TaskState.DONE, videos=job.record.videos)
-            self._registry.record_check(job, task)
-
-    async def refresh(self, job: JobState, index: int = 0) -> AttemptFailure | None:
+    async def refresh(
+        self, job: JobState, index: int = 0, failure: AttemptFailure | None = None
+    ) -> AttemptFailure | None:
         """Check the task for fresh URLs. Return None if this video has one now."""
         assert job.task_id is not None
         clock, since = self._registry.clock, self._registry.clock.now()

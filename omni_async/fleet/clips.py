@@ -54,6 +54,10 @@ class Destination(Protocol):
     def root(self) -> Path:
         """A path that stands for it. ``root / name`` names a clip where a path is wanted."""
 
+    @property
+    def address(self) -> str:
+        """The absolute folder, or the URL."""
+
     def location(self, name: str) -> str:
         """Return where a file is, for users: an absolute path, or a URL."""
 
@@ -108,6 +112,17 @@ class SpooledClipStore:
         """A path that stands for the destination."""
         return self.destination.root
 
+    @property
+    def address(self) -> str:
+        """The destination as it was given: an absolute folder, or a URL. `clip_store` accepts it again."""
+        return self.destination.address
+
+    @property
+    def spool(self) -> Path:
+        """The folder on the local disk that is this worker's alone. `prepare` makes it, and `aclose` removes it."""
+        assert self._spool is not None, "prepare() comes first"
+        return self._spool
+
     def location(self, name: str) -> str:
         """Return where a clip is, for users: an absolute path, or a URL."""
         return self.destination.location(name)
@@ -124,8 +139,7 @@ class SpooledClipStore:
 
     def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> SpooledClip:
         """Return a clip to be downloaded into the spool. It always begins empty."""
-        assert self._spool is not None, "prepare() comes first"
-        return SpooledClip(self, PartFile(self._spool / f"{secrets.token_hex(8)}.mp4"), name)
+        return SpooledClip(self, PartFile(self.spool / f"{secrets.token_hex(8)}.mp4"), name)
 
     async def has(self, name: str) -> bool:
         """Return whether a clip was published under this name."""
@@ -166,9 +180,9 @@ class SpooledClipStore:
         """Tell the user once that clips cannot be stored, however many wait, and once that they can be again."""
         if error is not None and not self._is_failing:
             reason = error.strerror or error
-            _log.warning("clips cannot be stored in %s: %s. They are kept and tried again", self.location(""), reason)
+            _log.warning("clips cannot be stored in %s: %s. They are kept and tried again", self.address, reason)
         elif error is None and self._is_failing:
-            _log.warning("clips are stored in %s again", self.location(""))
+            _log.warning("clips are stored in %s again", self.address)
         self._is_failing = error is not None
 
 

@@ -53,6 +53,7 @@ class FolderDestination:
 
     def __init__(self, folder: Path) -> None:
         self.root: Path = folder.absolute()
+        self.address: str = str(self.root)
         self._device: int | None = None  # of the file system that was there at the beginning
 
     def location(self, name: str) -> str:
@@ -160,25 +161,25 @@ class ObjectDestination:
         except ImportError as error:
             raise ImportError(_MISSING) from error
         self._obstore: Any = obstore
-        self._url = url.rstrip("/")
-        with _as_os_error(self._url):
-            self._store: Any = from_url(self._url, **_options(scheme))
-        self.root: Path = Path("/") / self._url.replace("://", ":/")
+        self.address: str = url.rstrip("/")
+        with _as_os_error(self.address):
+            self._store: Any = from_url(self.address, **_options(scheme))
+        self.root: Path = Path("/") / self.address.replace("://", ":/")
 
     def location(self, name: str) -> str:
         """Return the URL of an object."""
-        return f"{self._url}/{name}"
+        return f"{self.address}/{name}"
 
     async def prepare(self) -> None:
         """Write an object and delete it again. Raise `OSError` if that is impossible."""
         probe = f".omni-async-{secrets.token_hex(6)}"
-        with _as_os_error(self._url):
+        with _as_os_error(self.address):
             try:
                 with anyio.fail_after(_PREPARE_SECONDS):
                     await self._obstore.put_async(self._store, probe, b"0")
                     await self._obstore.delete_async(self._store, probe)
             except TimeoutError as error:
-                raise OSError(errno.ETIMEDOUT, "it does not answer", self._url) from error
+                raise OSError(errno.ETIMEDOUT, "it does not answer", self.address) from error
 
     async def publish(self, source: Path, name: str) -> None:
         """Upload a local file."""
@@ -239,7 +240,7 @@ class ObjectDestination:
 
     def _known(self, attributes: dict[str, str]) -> dict[str, str] | None:
         """Return the attributes, unless the store has none."""
-        return attributes if urlsplit(self._url).scheme in _CLOUDS else None
+        return attributes if urlsplit(self.address).scheme in _CLOUDS else None
 
 
 def _options(scheme: str) -> dict[str, Any]:

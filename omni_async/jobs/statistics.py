@@ -130,6 +130,11 @@ class JobTotals:
         self._requests[name] += number
 
     @property
+    def bytes_downloaded(self) -> int:
+        """The bytes of clips that were received."""
+        return self._requests["bytes_downloaded"]
+
+    @property
     def awaits_prices(self) -> bool:
         """Whether the server may still report the cost of a job: of one that it runs, or that it may have accepted."""
         return bool(self.counts[JobStatus.RUNNING] or self.counts[JobStatus.SUBMITTING])
@@ -150,7 +155,7 @@ class JobTotals:
             rate_limited=requests["rate_limited"],
             ambiguous_submits=requests["ambiguous_submits"],
             checks=requests["checks"],
-            bytes_downloaded=requests["bytes_downloaded"],
+            bytes_downloaded=self.bytes_downloaded,
             cost=round(self.cost, 6),
             credits=round(self._credits, 6),
             learned_submits_per_minute=learned_submits_per_minute,

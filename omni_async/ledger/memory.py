@@ -14,7 +14,7 @@ from ..jobs.spending import Spending
 from ..jobs.store import RecordPage, merge_accepted
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Awaitable, Generator
 
     from ..jobs.records import JobRecord
     from ..models.reference_files import Upload
@@ -58,7 +58,7 @@ class MemoryJobStore:
         """Return the record of a key."""
         return _Completed(self._records.get(key))
 
-    def claim_filename(self, key: str, index: int, *, taken: str = "") -> _Completed[str]:
+    def claim_filename(self, key: str, index: int, *, taken: str = "") -> Awaitable[str]:
         """Return the file name of video number `index` of a job."""
         return _Completed(self._names.claim(key, index, taken=taken))
 

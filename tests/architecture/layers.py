@@ -39,7 +39,7 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
     "gallery": {"", "exhaustion", "files", "listening", "logs"},
     "otel": {""},
     "fleet": {
-        *("", "client", "submission", "polling", "downloads", "ledger.row_format", "jobs", "api", "ratelimit"),
+        *("", "client", "submission", "polling", "downloads", "ledger", "jobs", "api", "ratelimit"),
         *("errors", "models", "settings", "timing", "exhaustion", "files", "logs", "plain_text"),
     },
     "sandbox": {"plain_text", "listening"},

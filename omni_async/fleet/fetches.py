@@ -1,0 +1,214 @@
+"""Downloads of a fleet: one task of procrastinate for each finished job, done by any worker.
+
+The row of a job says what is to be done; a task only wakes a worker up. So a task may be lost, or be done twice, by two
+workers at the same time: the leader's sweep defers a lost one again, and the second of two publishes the same bytes and
+changes nothing in the row. Tasks never submit anything.
+
+Two faults of procrastinate 3.10 are avoided here: a job with a lock or queueing lock cannot always be retried, so there
+are none; and a worker whose heartbeat has failed once sends no more of them, so its queries are repeated until the
+database answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import procrastinate
+from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
+from procrastinate.exceptions import ConnectorException
+from psycopg.errors import RaiseException
+
+from ..logs import get_logger
+from .database import is_transient
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from procrastinate.jobs import Job as EngineJob
+    from psycopg_pool import AsyncConnectionPool
+
+    from .fetcher import Fetcher
+
+
+_T = TypeVar("_T")
+
+_log = get_logger(__name__)
+
+QUEUE = "omni_fetch"
+TASK = "omni_async.fetch"
+
+_DEFER = f"""
+SELECT procrastinate_defer_jobs_v1(ARRAY(
+    SELECT ROW('{QUEUE}', '{TASK}', 0, NULL, NULL, jsonb_build_object('account', %s::text, 'key', key), NULL)
+           ::procrastinate_job_to_defer_v1
+    FROM unnest(%s::text[]) AS key))
+"""
+_LOST = f"""
+SELECT key FROM omni_jobs
+WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_at < now() - %s * interval '1 s'
+  AND NOT EXISTS (
+    SELECT FROM procrastinate_jobs AS task
+    WHERE task.queue_name = '{QUEUE}' AND task.status IN ('todo', 'doing')
+      AND task.args->>'key' = omni_jobs.key AND task.args->>'account' = omni_jobs.account)
+"""
+
+# Seconds between two looks for a task while there is none. At half, twice as many queries of each idle worker; at
+# double, a clip comes half a second later. Chosen, not measured.
+_POLL_SECONDS = 0.5
+_AGAIN = 0.5  # seconds before a query is repeated, and before the engine is started again
+_SHUTDOWN_SECONDS = 3.0  # for giving tasks back; what was not given back in time is taken after the heartbeat's end
+# Seconds until a failed task is tried again: 5, 10, 20, ..., at most 300.
+_FIRST_RETRY, _LONGEST_RETRY = 5, 300
+
+
+def defer_sql(account: str, keys: Sequence[str]) -> tuple[str, tuple[object, ...]]:
+    """Return the statement, and its parameters, that defers the downloads of jobs.
+
+    It belongs into the transaction that records them as `downloading`: then neither is there without the other.
+    """
+    return _DEFER, (account, list(keys))
+
+
+def lost_sql(account: str, seconds: float) -> tuple[str, tuple[object, ...]]:
+    """Return the statement that finds the keys of jobs whose download was deferred and has no task any more.
+
+    Only jobs that have not changed for some seconds count.
+    """
+    return _LOST, (account, seconds)
+
+
+def retry_seconds(error: BaseException, attempts: int) -> int:
+    """Return after how many seconds a task that has failed is tried again, `attempts` times having failed before."""
+    if isinstance(error, asyncio.CancelledError):  # its worker ends: others take it at once
+        return 0
+    return int(min(_FIRST_RETRY * 2 ** min(attempts, 16), _LONGEST_RETRY))
+
+
+class _Retry(BaseRetryStrategy):
+    """Every failed task is tried again: the fetcher itself decides when a job has failed."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: EngineJob) -> RetryDecision:
+        return RetryDecision(retry_in={"seconds": retry_seconds(exception, job.attempts)})
+
+
+def register(app: App, fetcher: Fetcher) -> None:
+    """Add the task that downloads clips to an `App` of procrastinate, also to one that does other work already.
+
+    Its worker must serve the queue ``omni_fetch`` (or all queues), and run while `fetcher` is entered::
+
+        register(app, fetcher)
+        async with app.open_async(), fetcher:
+            await app.run_worker_async(concurrency=8)
+
+    The app must use the database and the schema of the fleet.
+    """
+
+    @app.task(name=TASK, queue=QUEUE, pass_context=True, retry=_Retry())
+    async def fetch(context: JobContext, *, account: str, key: str) -> None:
+        await fetcher.fetch(account, key, attempt=context.job.attempts)
+
+
+class FetchQueue:
+    """The tasks of one worker. `pool` is a pool of connections that the worker shares with it."""
+
+    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+        self._pool = pool
+        self._connector = _PatientConnector()
+        self.app: App = App(connector=self._connector)
+
+    async def run(self, fetcher: Fetcher, *, concurrency: int, heartbeat: float) -> None:
+        """Do tasks until cancelled. Then those that are not finished are given back, for other workers to take at once.
+
+        `heartbeat` is the number of seconds after which others may take the tasks of a worker that has gone silent.
+        """
+        register(self.app, fetcher)
+        await self.app.open_async(self._pool)
+        while True:
+            engine = asyncio.create_task(self._run_engine(concurrency, heartbeat), name="omni_async fetch queue")
+            try:
+                await asyncio.wait({engine})
+            finally:
+                if not engine.done():
+                    await self._stop(engine)
+            _log.warning(
+                "the queue of downloads has stopped: %s. It is started again", engine.exception() or "no reason"
+            )
+            await anyio.sleep(_AGAIN)
+
+    async def _run_engine(self, concurrency: int, heartbeat: float) -> None:
+        await self.app.run_worker_async(
+            queues=[QUEUE],
+            concurrency=concurrency,
+            fetch_job_polling_interval=_POLL_SECONDS,
+            listen_notify=False,  # polling is enough, and needs no connection of its own beside a pooler
+            install_signal_handlers=False,
+            shutdown_graceful_timeout=0,
+            update_heartbeat_interval=heartbeat / 4,
+            stalled_worker_timeout=heartbeat,
+            delete_jobs="always",  # the row of the job says what has become of it
+        )
+
+    async def _stop(self, engine: asyncio.Task[None]) -> None:
+        """Let the engine give its tasks back. It is in a hurry: without a database it is left to the heartbeat."""
+        self._connector.is_closing = True
+        with anyio.CancelScope(shield=True):
+            while not engine.done():
+                engine.cancel()
+                await asyncio.wait({engine}, timeout=_SHUTDOWN_SECONDS)
+            if not engine.cancelled() and (error := engine.exception()) is not None:
+                _log.info("the queue of downloads could not give its tasks back: %s", error)
+
+    async def sweep(self, heartbeat: float) -> int:
+        """Give the tasks of workers that have gone silent to others. Return how many there were."""
+        await self.app.open_async(self._pool)
+        manager = self.app.job_manager
+        stalled = list(await manager.get_stalled_jobs(queue=QUEUE, seconds_since_heartbeat=heartbeat))
+        for job in stalled:
+            with suppress(ConnectorException):  # it is finished by now, or another sweep was faster
+                await manager.retry_job(job)
+        return len(stalled)
+
+
+class _PatientConnector(PsycopgConnector):
+    """Repeats every query until the database answers, so that the engine survives an outage without noticing.
+
+    A query whose answer was lost may be carried out twice. For the engine's queries that does no harm: at worst a task
+    is left to the heartbeat.
+    """
+
+    is_closing = False
+
+    async def execute_query_async(self, query: Any, **arguments: Any) -> None:
+        """Execute a query without a result. A task that is gone need not be finished or given back."""
+        try:
+            await self._repeat(lambda: PsycopgConnector.execute_query_async(self, query, **arguments))
+        except ConnectorException as error:
+            if not isinstance(error.__cause__, RaiseException):
+                raise
+            _log.info("a task of the queue of downloads is gone: %s", error.__cause__)
+
+    async def execute_query_one_async(self, query: Any, **arguments: Any) -> dict[str, Any]:
+        """Execute a query with one row."""
+        return await self._repeat(lambda: PsycopgConnector.execute_query_one_async(self, query, **arguments))
+
+    async def execute_query_all_async(self, query: Any, **arguments: Any) -> list[dict[str, Any]]:
+        """Execute a query with rows."""
+        return await self._repeat(lambda: PsycopgConnector.execute_query_all_async(self, query, **arguments))
+
+    async def _repeat(self, query: Callable[[], Awaitable[_T]]) -> _T:
+        while True:
+            try:
+                return await query()
+            except ConnectorException as error:
+                if self.is_closing or error.__cause__ is None or not is_transient(error.__cause__):
+                    raise
+                _log.info("the queue of downloads waits for the database: %s", error.__cause__)
+            await anyio.sleep(_AGAIN)
+
+
+# What it says about each task at the level of information is said by events and rows already.
+logging.getLogger(procrastinate.__name__).addHandler(logging.NullHandler())
