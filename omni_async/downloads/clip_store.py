@@ -8,6 +8,8 @@ Every method may raise `OSError` if a clip cannot be kept: the job is then `down
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -26,6 +28,10 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
+
+# Bytes after which a clip that is still arriving is made durable, in a thread of its own. For a clip of 64 MB the sync
+# at its end took a third of the whole time without it. Clips of less than this gain nothing and cost nothing.
+_FLUSH_SIZE = 8 * 1024 * 1024
 
 
 class PartialClip(Protocol):
@@ -155,11 +161,13 @@ class FolderClipStore:
 
 
 class FolderPartialClip:
-    """A `PartFile`, used in threads."""
+    """A `PartFile`, used in threads. What was written is made durable while more arrives, so that little is left."""
 
     def __init__(self, store: FolderClipStore, file: PartFile) -> None:
         self._in_thread = store.in_thread
         self._file = file
+        self._unflushed = 0  # bytes
+        self._flush: asyncio.Future[None] | None = None
 
     async def open(self, offset: int) -> int:
         """Open the part file of an earlier run and keep its first `offset` bytes."""
@@ -168,21 +176,31 @@ class FolderPartialClip:
     async def append(self, data: bytes | bytearray) -> None:
         """Write at the end."""
         await self._in_thread(self._file.append, data)
+        self._unflushed += len(data)
+        if self._unflushed >= _FLUSH_SIZE:
+            await self._flushed()
+            self._unflushed = 0
+            with suppress(OSError):  # without a free descriptor, all is left to the sync at the end
+                self._flush = asyncio.get_running_loop().run_in_executor(None, self._file.flusher())
 
     async def sync(self) -> None:
         """Sync the file."""
+        await self._flushed()
         await self._in_thread(self._file.sync)
 
     async def truncate(self) -> None:
         """Empty the file."""
+        await self._flushed()
         await self._in_thread(self._file.truncate)
 
     async def commit(self, last: bytes | bytearray = b"") -> str | None:
         """Write the last bytes, verify, sync and rename."""
+        await self._flushed()
         return await self._in_thread(self._file.commit, last)
 
     async def keep_unverified(self) -> str | None:
         """Sync the part file and rename it to what it is."""
+        await self._flushed()
         return await self._in_thread(self._file.keep_unverified)
 
     async def discard(self) -> None:
@@ -195,4 +213,18 @@ class FolderPartialClip:
 
     def close(self) -> None:
         """Close the part file."""
+        if self._flush is not None:
+            self._flush.add_done_callback(_retrieve)
         self._file.close()
+
+    async def _flushed(self) -> None:
+        """Wait until what is being made durable is. Raise what went wrong: the system reports it only once."""
+        if self._flush is not None:
+            await asyncio.shield(self._flush)
+            self._flush = None
+
+
+def _retrieve(flush: asyncio.Future[None]) -> None:
+    """Take note of the failure of a flush that no one awaits any more, so that it is not logged."""
+    if not flush.cancelled():
+        flush.exception()

@@ -84,6 +84,18 @@ class PartFile:
         """Make what was written so far survive a power cut."""
         os.fsync(self._opened.fileno())
 
+    def flusher(self) -> Callable[[], None]:
+        """Return work for another thread that makes durable what was written so far, while more is being written."""
+        descriptor = os.dup(self._opened.fileno())  # the file may be closed before the work is done
+
+        def flush() -> None:
+            try:
+                _sync_data(descriptor)
+            finally:
+                os.close(descriptor)
+
+        return flush
+
     def truncate(self) -> None:
         """Delete what was written so far."""
         self._opened.seek(0)
@@ -232,6 +244,10 @@ class PartFile:
                 self._file.truncate(0)
                 self._file.seek(0)
         return self._file
+
+
+# The size of the file, which `fdatasync` makes durable too, is all that matters of its metadata.
+_sync_data: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 def part_of(path: Path) -> Path:
