@@ -1,0 +1,373 @@
+"""`Fleet`: what programs do with a fleet. They add jobs, wait for their clips, read the sums, pause and resume.
+
+Nothing here submits, polls or downloads a job: workers do (`FleetWorker`). All state is in Postgres.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+import psycopg
+
+from ..errors import ClientClosed, LedgerError
+from ..jobs.store import OUTPUT_DIR
+from ..ledger.row_format import from_row
+from .clips import clip_store
+from .database import describe, statement
+from .enqueue import RecordFactory, enqueue, iterate, take
+from .reader import (
+    DEFAULT_ACCOUNT,
+    SELECT,
+    SELECT_ACCOUNTS,
+    SELECT_OUTPUT_DIR,
+    SELECT_TOTALS,
+    SELECT_WORKERS,
+    FleetReader,
+    FleetStatistics,
+    account_from,
+    as_database,
+    copy_to_folder,
+    output_dir_from,
+    totals_from,
+    worker_from,
+)
+from .schema import check
+from .schema import install as install_schema
+from .watcher import FleetJob, Watcher
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import AsyncIterator, Callable
+    from types import TracebackType
+
+    from ..jobs.records import JobRecord
+    from .clips import SpooledClipStore
+    from .database import Database
+    from .enqueue import EnqueueResult, Requests
+    from .reader import DownloadResult
+    from .watcher import EndedJob
+
+
+async def install(database: Database | str | None = None, *, dry_run: bool = False) -> list[str]:
+    """Create or update the tables of a fleet, and return what was done; with `dry_run`, what would be.
+
+    It may be called at any time. Raise `LedgerError`: no Postgres, no permission, or the tables of a newer version.
+    """
+    found = as_database(database)
+    try:
+        async with await found.connect("init") as connection:
+            return await install_schema(connection, dry_run=dry_run)
+    except psycopg.Error as error:
+        raise describe(error, found) from error
+
+
+class Fleet:
+    """A fleet, for programs: adds jobs and waits for them. Workers elsewhere do the work. ::
+
+        async with Fleet("postgresql://...", store="/mnt/clips") as fleet:
+            await fleet.enqueue({"fox": "a red fox in the snow"})
+            path = await fleet.job("fox")
+
+    Args:
+        database: The URL of the database, or a `Database`. Default: the environment variable `OMNI_DATABASE_URL`.
+        store: The folder or the address (``s3://...``) of the clips. Default: the one that the workers use. It is
+            needed to enqueue requests with local files before there is a worker.
+        account: The account whose jobs these are. A database may have jobs of several.
+
+    Entering it raises `LedgerError` if the database cannot be used, and so does every method. `LedgerError.permanent`
+    tells whether waiting is pointless.
+    """
+
+    def __init__(
+        self,
+        database: Database | str | None = None,
+        *,
+        store: str | os.PathLike[str] | None = None,
+        account: str = DEFAULT_ACCOUNT,
+    ) -> None:
+        self.database: Database = as_database(database)
+        self.account: str = account
+        self._store: SpooledClipStore | None = clip_store(store) if store is not None else None
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._lock: anyio.Lock = anyio.Lock()
+        self._watcher: Watcher | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._is_open = False
+
+    async def __aenter__(self) -> Self:
+        self._is_open = True
+        async with self._statements() as connection:  # says at once what is wrong with the database
+            await check(connection, self.database)
+        self._watcher = Watcher(self.database, self.account, self._find_all)
+        self._watching = asyncio.create_task(self._watcher.run(), name="fleet watcher")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._is_open = False
+        assert self._watching is not None
+        assert self._watcher is not None
+        self._watching.cancel()
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([self._watching])
+            self._watcher.close(ClientClosed("the fleet was closed before the job had ended; it goes on elsewhere"))
+            if self._connection is not None:
+                await self._connection.close()
+            if self._store is not None:
+                await self._store.aclose()
+
+    # Jobs
+
+    async def enqueue(self, requests: Requests, *, priority: int = 0, batch: str | None = None) -> EnqueueResult:
+        """Add the jobs of requests, all or none. What exists already is left as it is, so that a call can be repeated.
+
+        `requests` are prompts and `VideoRequest` objects, whose keys are made from their content; or a dict of them by
+        key; or the records that `batch.new_records` makes of a file. Jobs of a higher `priority` are submitted first.
+        `batch` is a name for your own statistics.
+
+        Raise `KeyReused` if a key already names another request, `InvalidReference` for a bad local file, `ValueError`
+        or `TypeError` for what is no request.
+        """
+        records = RecordFactory(self._place, self.find).records(requests)
+        return await self._enqueue(records, priority=priority, batch=batch)
+
+    def job(self, key: str) -> FleetJob:
+        """Return the job of a key, to be awaited. A key that was never enqueued raises `JobError` then."""
+        return FleetJob(key, self._wait)
+
+    async def as_completed(self, requests: Requests, *, max_pending: int = 1000) -> AsyncIterator[FleetJob]:
+        """Enqueue requests and yield their jobs as they end. At most `max_pending` unfinished ones are on hand."""
+        if max_pending < 1:
+            raise ValueError(f"as_completed(max_pending={max_pending}): max_pending must be at least 1")
+        assert self._watcher is not None, "the fleet is not open"
+        records = RecordFactory(self._place, self.find).records(requests)
+        ended: asyncio.Queue[JobRecord | Exception] = asyncio.Queue()
+        pending: set[str] = set()
+        is_exhausted = False
+        try:
+            while not is_exhausted or pending:
+                if not is_exhausted and (room := max_pending - len(pending)) > 0:
+                    taken, is_exhausted = await take(records, room)
+                    await self._enqueue(iterate(taken))
+                    for key in {record.key for record in taken} - pending:
+                        pending.add(key)
+                        self._watcher.add(key, ended.put_nowait)
+                if pending:
+                    record = await ended.get()
+                    if isinstance(record, Exception):
+                        raise record
+                    pending.discard(record.key)
+                    job = self.job(record.key)
+                    job.record, job.paths = record, await self._paths(record)
+                    yield job
+        finally:
+            for key in pending:
+                self._watcher.discard(key, ended.put_nowait)
+
+    async def find(self, key: str) -> JobRecord | None:
+        """Return the record of a key; None if there is none."""
+        return (await self._find_all([key])).get(key)
+
+    async def cancel(self, key: str) -> bool:
+        """Ask the leader to cancel a job, and return whether it exists and has not ended.
+
+        If it was accepted, the server still renders and bills it.
+        """
+        return bool(
+            await self._change(
+                "UPDATE omni_jobs SET cancel_wanted = true, changed_at = now() WHERE account = %(account)s"
+                " AND key = %(key)s AND status IN ('waiting', 'submitting', 'running', 'downloading')",
+                key=key,
+            )
+        )
+
+    async def retry(self, *, failed: bool = False, unknown: bool = False) -> int:
+        """Let jobs that ended without a clip be submitted again, and return how many.
+
+        `failed` ones were refused, failed or cancelled. Of `unknown` ones nobody knows whether the server accepted (and
+        billed) them: they may be paid twice. Task ids and costs of before are kept.
+        """
+        statuses = [*(["failed", "cancelled"] if failed else []), *(["unknown"] if unknown else [])]
+        return await self._change(_FOLLOW, _RETRY, statuses=statuses, again=True)
+
+    # The fleet
+
+    async def statistics(self, *, all_accounts: bool = False) -> FleetStatistics:
+        """Return the sums over all jobs, who leads, what was learned, and what each worker does."""
+        async with self._statements() as connection:
+            account = None if all_accounts else self.account
+            rows = await _fetch(connection, SELECT_ACCOUNTS, (account, account))
+            totals = [totals_from(await _fetch(connection, SELECT_TOTALS, (row[0],))) for row in rows]
+            workers = await _fetch(connection, SELECT_WORKERS, ())
+        return FleetStatistics(
+            accounts=tuple(account_from(row, total) for row, total in zip(rows, totals, strict=True)),
+            workers=tuple(worker_from(row) for row in workers),
+        )
+
+    async def pause(self) -> None:
+        """Submit nothing more until `resume`. Accepted jobs are followed and downloaded."""
+        await self._set_state("paused")
+
+    async def drain(self) -> None:
+        """Submit nothing more, and let the workers that were started with `until_done` end when the rest is done."""
+        await self._set_state("draining")
+
+    async def resume(self, *, max_cost: float | None = None) -> None:
+        """Submit again: after `pause` and `drain`, and after a stop whose cause is gone (no credit, for example).
+
+        Jobs that timed out, or whose clip could not be stored, are taken up again. `max_cost` is a new limit in USD on
+        what all jobs of the account may cost; by default it stays as it is.
+        """
+        await self._set_state("running", again=True, max_cost=max_cost)
+
+    async def confirm_failover(self) -> None:
+        """Submit again although the database is not the one of before: after a failover to a replica, or a restore.
+
+        Call it once you know that nothing committed was lost. Otherwise jobs may be paid twice.
+        """
+        async with self._statements() as connection:
+            await self.database.confirm_timeline(connection, self.account)
+
+    @property
+    async def output_dir(self) -> str | None:
+        """The folder or the address of the clips; None before any worker."""
+        async with self._statements() as connection:
+            rows = await _fetch(connection, SELECT_OUTPUT_DIR, (self.account, OUTPUT_DIR))
+        return output_dir_from(rows[0] if rows else None)
+
+    async def download(
+        self, folder: str | os.PathLike[str], *, on_progress: Callable[[int], object] = lambda _: None
+    ) -> DownloadResult:
+        """Copy the clips of all jobs that have ended into a folder, and their records into an ordinary ledger there.
+
+        Called again, it adds what has ended since. `on_progress` is called now and then with the number of clips.
+        Raise `OSError` if the folder or the clip store cannot be used.
+        """
+        store = await self._find_store()
+        if store is None:
+            raise ValueError("no worker has stored a clip yet: pass store=... (--store), where the clips are")
+        async with self._described():
+            reader = await anyio.to_thread.run_sync(FleetReader, self.database, self.account)
+            with reader:
+                return await copy_to_folder(reader, store.destination, Path(folder), on_progress)
+
+    # Inside
+
+    async def _enqueue(
+        self, records: AsyncIterator[JobRecord], *, priority: int = 0, batch: str | None = None
+    ) -> EnqueueResult:
+        """Add jobs over a connection of its own: a large file takes minutes."""
+        self._check_open()
+        async with self._described(), await self.database.connect("enqueue") as connection:
+            return await enqueue(connection, self.account, records, priority=priority, batch=batch)
+
+    async def _place(self, path: Path, name: str) -> None:
+        """Put a local file into the clip store, from where the leader takes it."""
+        store = await self._find_store()
+        if store is None:
+            raise ValueError(f"{path} is a local file: pass store=... (--store), the clip store to put it into")
+        await store.destination.publish(path, name)
+
+    async def _find_store(self) -> SpooledClipStore | None:
+        """Return the clip store: the one given, else that of the workers; None before any worker."""
+        if self._store is None and (address := await self.output_dir) is not None:
+            self._store = clip_store(address)
+        return self._store
+
+    async def _wait(self, key: str) -> EndedJob:
+        self._check_open()
+        assert self._watcher is not None
+        record = await self._watcher.wait(key)
+        return record, await self._paths(record)
+
+    async def _paths(self, record: JobRecord) -> tuple[Path | str, ...]:
+        """Return where the clips of a job are."""
+        if not record.paths:
+            return ()
+        store = await self._find_store()
+        places = [store.location(name) if store else name for name in record.paths]
+        return tuple(place if "://" in place else Path(place) for place in places)
+
+    async def _find_all(self, keys: list[str]) -> dict[str, JobRecord]:
+        """Return the records of those keys that exist."""
+        async with self._statements() as connection:
+            rows = await _fetch(connection, f"{SELECT} WHERE j.account = %s AND j.key = ANY(%s)", (self.account, keys))
+        return {record.key: record for record in map(from_row, rows)}
+
+    async def _set_state(self, state: str, *, again: bool = False, max_cost: float | None = None) -> None:
+        changed = await self._change(
+            "UPDATE omni_accounts SET state = %(state)s, max_cost = coalesce(%(max_cost)s, max_cost)"
+            " WHERE account = %(account)s",
+            state=state,
+            max_cost=max_cost,
+            again=again,
+        )
+        if not changed:
+            raise LedgerError(f"there is no account {self.account!r} in this database yet", permanent=True)
+
+    async def _change(self, *statements: str, again: bool = False, **values: Any) -> int:
+        """Run statements in one transaction, tell the leader, and return how many rows they have changed.
+
+        With `again`, the leader looks at all jobs anew and submits again.
+        """
+        values["account"] = self.account
+        async with self._statements() as connection, connection.transaction():
+            changed = sum([(await connection.execute(statement(each), values)).rowcount for each in statements])
+            if again:
+                await connection.execute(_RELEASE, values)
+                await connection.execute(_LOOK_AGAIN, values)
+            await connection.execute("SELECT pg_notify('omni_jobs', %(account)s)", values)
+        return changed
+
+    @asynccontextmanager
+    async def _statements(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        """Lend the connection for short statements, one user at a time."""
+        self._check_open()
+        async with self._lock, self._described():
+            if self._connection is None or self._connection.closed:
+                self._connection = await self.database.connect("fleet")
+            try:
+                yield self._connection
+            except BaseException:  # a cancelled statement leaves its connection in a state of its own
+                connection, self._connection = self._connection, None
+                with anyio.CancelScope(shield=True):
+                    await connection.close()
+                raise
+
+    @asynccontextmanager
+    async def _described(self) -> AsyncIterator[None]:
+        try:
+            yield
+        except psycopg.Error as error:
+            raise describe(error, self.database) from error
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise ClientClosed("the fleet is not open: use it within `async with Fleet(...) as fleet:`")
+
+
+async def _fetch(connection: psycopg.AsyncConnection[Any], text: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(statement(text), values)).fetchall()
+
+
+# A cancelled job that the server had accepted is followed again, without paying.
+_FOLLOW = """UPDATE omni_jobs SET status = 'running', error = '', finished_at = NULL, cancel_wanted = false,
+    changed_at = now() WHERE account = %(account)s AND status = ANY(%(statuses)s) AND status = 'cancelled'
+    AND task_id IS NOT NULL"""
+# What `JobRegistry.reset_for_resubmit` does to a record.
+_RETRY = """UPDATE omni_jobs SET status = 'waiting', error = '', paths = NULL, sent_references = NULL, webhook = NULL,
+    idempotency_key = 'omni-' || replace(gen_random_uuid()::text, '-', ''), partial_download = NULL, videos = NULL,
+    previous_cost = previous_cost + coalesce(cost, 0), cost = NULL, submitted_at = NULL, accepted_at = NULL,
+    finished_at = NULL, server_seconds = NULL, cancel_wanted = false, changed_at = now(), task_id = NULL,
+    parent_task_id = CASE WHEN parent IS NULL THEN parent_task_id END, previous_task_ids = CASE WHEN task_id IS NULL
+        THEN previous_task_ids ELSE (coalesce(previous_task_ids, '[]')::jsonb || to_jsonb(task_id))::text END
+    WHERE account = %(account)s AND status = ANY(%(statuses)s)"""
+# Those of them that extend another job may be submitted if that has finished already.
+_RELEASE = """SELECT omni_release(%(account)s, ARRAY(SELECT DISTINCT parent FROM omni_jobs WHERE account = %(account)s
+    AND status = 'waiting' AND parent IS NOT NULL AND parent_task_id IS NULL))"""
+_LOOK_AGAIN = "UPDATE omni_accounts SET resumes = resumes + 1 WHERE account = %(account)s"

@@ -1,0 +1,177 @@
+"""`FleetJob`, a job that others work on, and `Watcher`, which waits until jobs have ended. Used by `Fleet`."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import anyio
+import psycopg
+
+from ..errors import DownloadError, JobError, JobTimedOut, LedgerError
+from ..jobs.failures import error_from_record
+from ..jobs.lifecycle import JobStatus
+from ..logs import get_logger
+from ..timing import WakeEvent
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Generator
+    from pathlib import Path
+
+    from ..jobs.records import JobRecord
+    from .database import Database
+
+# Seconds after which jobs are looked at although nothing was notified, and the least between two looks: a busy fleet
+# notifies ten times a second. Half asks the database twice as often; double lets a waiter learn of a clip later.
+_INTERVAL, _PAUSE = 2.0, 0.1
+# Jobs that one statement asks for.
+_PAGE = 1000
+
+_log = get_logger(__name__)
+
+
+EndedJob: TypeAlias = "tuple[JobRecord, tuple[Path | str, ...]]"
+"""The record of a job that has ended, and where its clips are."""
+
+
+class FleetJob:
+    """A job of a fleet, from its key. Await it for its clip, any number of times: ``path = await fleet.job(key)``.
+
+    The result is the path of the clip in the folder of the fleet's clips, or its URL in their object store. If there is
+    none, the error of the job is raised, as by a `Job`: nothing here cancels or submits it.
+    """
+
+    def __init__(self, key: str, wait: Callable[[str], Awaitable[EndedJob]]) -> None:
+        self._wait = wait
+        self.key: str = key
+        self.record: JobRecord | None = None  # as it was when it ended; None before
+        self.paths: tuple[Path | str, ...] = ()  # of its clips, or their URLs
+
+    def __repr__(self) -> str:
+        return f"<FleetJob {self.key!r} {self.record.status if self.record else 'not awaited yet'}>"
+
+    def __await__(self) -> Generator[Any, None, Path | str]:
+        return self._clip().__await__()
+
+    @property
+    def status(self) -> JobStatus | None:
+        """The status with which it ended; None before."""
+        return self.record.status if self.record else None
+
+    @property
+    def cost(self) -> float | None:
+        """What it has cost in USD; None until it ended, or if the server has not reported it."""
+        return self.record.cost if self.record else None
+
+    async def wait(self) -> JobRecord:
+        """Wait until the job has ended, whether well or not, and return its record. Raise `LedgerError`."""
+        if self.record is None:
+            self.record, self.paths = await self._wait(self.key)
+        return self.record
+
+    async def _clip(self) -> Path | str:
+        record = await self.wait()
+        if record.status is JobStatus.COMPLETED and self.paths:
+            return self.paths[0]
+        facts: dict[str, Any] = {"key": record.key, "task_id": record.task_id}
+        if record.status is JobStatus.TIMED_OUT:
+            raise JobTimedOut(record.error or f"job {record.key!r} timed out", **facts)
+        if record.status is JobStatus.DOWNLOAD_FAILED:
+            raise DownloadError(record.error or f"job {record.key!r}: its clip could not be stored")
+        raise error_from_record(record)
+
+
+class Watcher:
+    """Waits for jobs to end. `find(keys)` returns the records of those keys that exist.
+
+    The database says that something has changed in an account (LISTEN), and then the jobs that are waited for are
+    looked at. They are also looked at every few seconds: notifications get lost with a connection, and do not pass a
+    pooler at all.
+    """
+
+    def __init__(
+        self, database: Database, account: str, find: Callable[[list[str]], Awaitable[dict[str, JobRecord]]]
+    ) -> None:
+        self._database = database
+        self._account = account
+        self._find = find
+        self._callbacks: dict[str, list[Callable[[JobRecord | Exception], object]]] = {}
+        self._wake = WakeEvent()
+        self._failure: Exception | None = None
+
+    def add(self, key: str, callback: Callable[[JobRecord | Exception], object]) -> None:
+        """Call `callback` once with the record of a job when it has ended, or with why that cannot be known."""
+        if self._failure is not None:
+            raise self._failure
+        self._callbacks.setdefault(key, []).append(callback)
+        self._wake.set()
+
+    def discard(self, key: str, callback: Callable[[JobRecord | Exception], object]) -> None:
+        """Forget a callback that was not called yet."""
+        callbacks = self._callbacks.get(key, [])
+        if callback in callbacks:
+            callbacks.remove(callback)
+        if not callbacks:
+            self._callbacks.pop(key, None)
+
+    async def wait(self, key: str) -> JobRecord:
+        """Wait until a job has ended, and return its record. Raise `JobError` if there is no such job."""
+        future: asyncio.Future[JobRecord | Exception] = asyncio.get_running_loop().create_future()
+        self.add(key, future.set_result)
+        try:
+            result = await future
+        finally:
+            self.discard(key, future.set_result)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def run(self) -> None:
+        """Look at the jobs that are waited for, until cancelled. An outage of the database is waited out."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._listen)
+            while True:
+                await self._wake.wait(_INTERVAL if self._callbacks else None)
+                try:
+                    await self._look()
+                except Exception as error:  # noqa: BLE001 - those who wait are told, and nobody waits for nothing
+                    if isinstance(error, LedgerError) and not error.permanent:
+                        _log.warning("jobs cannot be looked at for the moment: %s", error)
+                    else:
+                        self.close(error)
+                await anyio.sleep(_PAUSE)
+
+    def close(self, error: Exception) -> None:
+        """Tell everyone who waits, and everyone who comes later, why nothing more will be known."""
+        self._failure = error
+        while self._callbacks:
+            self._call(next(iter(self._callbacks)), error)
+
+    async def _look(self) -> None:
+        keys = list(self._callbacks)
+        for start in range(0, len(keys), _PAGE):
+            page = keys[start : start + _PAGE]
+            found = await self._find(page)
+            for key in page:
+                record = found.get(key)
+                if record is None:
+                    self._call(key, JobError(f"there is no job {key!r} in this fleet", key=key))
+                elif record.status.is_final:
+                    self._call(key, record)
+
+    def _call(self, key: str, result: JobRecord | Exception) -> None:
+        for callback in self._callbacks.pop(key, []):
+            callback(result)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                async with await self._database.connect("listener", direct=True) as connection:
+                    await connection.execute("LISTEN omni_jobs")
+                    self._wake.set()
+                    async for notification in connection.notifies():
+                        if notification.payload == self._account:
+                            self._wake.set()
+            except (psycopg.Error, LedgerError) as error:
+                _log.debug("no notifications for the moment: %s", error)
+            await anyio.sleep(_INTERVAL)

@@ -1,0 +1,295 @@
+"""Programs wait for the jobs of a fleet, read its state and steer it, whatever happens to the database meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import pytest
+
+pytest.importorskip("psycopg", reason="needs the extra `fleet`")
+
+from omni_async import (
+    ClientClosed,
+    DownloadError,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    JobStatus,
+    JobTimedOut,
+    LedgerError,
+    LedgerReader,
+    OmniError,
+    SubmitOutcomeUnknown,
+    gallery,
+)
+from omni_async.fleet import Fleet, FleetReader, install
+from omni_async.testing.fake_clips import mp4
+from tests.support.fleet_rows import complete, end, execute, set_output_dir
+from tests.support.postgres import needs_postgres, own_postgres
+
+if TYPE_CHECKING:
+    from tests.support.postgres import PostgresServer
+
+pytestmark = needs_postgres
+
+
+async def test_a_job_is_awaited_for_its_clip(fleet_url: str) -> None:
+    """Any number of waiters get its path as soon as the database says so, and later ones at once."""
+    await set_output_dir_of_new_account(fleet_url)
+    async with Fleet(fleet_url) as fleet:
+        await fleet.enqueue({"fox": "a fox"})
+        job = fleet.job("fox")
+        async with asyncio.TaskGroup() as group:
+            waiters = [group.create_task(_await(job)), group.create_task(_await(fleet.job("fox")))]
+            cancelled = group.create_task(_await(job))
+            await asyncio.sleep(0.3)
+            cancelled.cancel()
+            await complete(fleet_url, "fox", "fox.mp4", "fox-2.mp4")
+            with anyio.fail_after(1.5):  # sooner than the next look without a notification
+                assert [await waiter for waiter in waiters] == [Path("/mnt/clips/fox.mp4")] * 2
+        assert job.paths == (Path("/mnt/clips/fox.mp4"), Path("/mnt/clips/fox-2.mp4"))
+        assert (job.status, job.cost) == (JobStatus.COMPLETED, 1.0)
+        assert await job == Path("/mnt/clips/fox.mp4")
+
+
+async def set_output_dir_of_new_account(url: str, place: str = "/mnt/clips") -> None:
+    """Write where the clips are, before there is a job."""
+    await execute(url, "INSERT INTO omni_accounts (account) VALUES ('default') ON CONFLICT DO NOTHING")
+    await set_output_dir(url, place)
+
+
+async def _await(job: Any) -> Any:
+    return await job
+
+
+@pytest.mark.parametrize(
+    ("status", "task_id", "error"),
+    [
+        ("failed", "task-1", JobFailed),
+        ("unknown", None, SubmitOutcomeUnknown),
+        ("cancelled", None, JobCancelled),
+        ("timed_out", "task-1", JobTimedOut),
+        ("download_failed", "task-1", DownloadError),
+    ],
+)
+async def test_a_job_without_a_clip_raises_its_error(
+    fleet_url: str, status: str, task_id: str | None, error: type[OmniError]
+) -> None:
+    """The class says what can be done about it, the text is the recorded one."""
+    async with Fleet(fleet_url) as fleet:
+        await fleet.enqueue({"fox": "a fox"})
+        await end(fleet_url, "fox", status, "job 'fox': the server said no", task_id)
+        with pytest.raises(error, match="the server said no"):
+            await fleet.job("fox")
+        with pytest.raises(JobError, match="no job 'hare'"):
+            await fleet.job("hare")
+
+
+async def test_clips_in_an_object_store_are_urls(fleet_url: str) -> None:
+    """What a job is awaited for is then its URL."""
+    pytest.importorskip("obstore")
+    await set_output_dir_of_new_account(fleet_url, "s3://bucket/prefix")
+    async with Fleet(fleet_url) as fleet:
+        await fleet.enqueue({"fox": "a fox"})
+        await complete(fleet_url, "fox", "fox.mp4")
+        assert await fleet.job("fox") == "s3://bucket/prefix/fox.mp4"
+
+
+async def test_jobs_are_yielded_as_they_end(fleet_url: str) -> None:
+    """`as_completed` yields each job once, failed ones too, and never has more than `max_pending` unfinished ones."""
+    most = 0
+
+    async def work() -> None:
+        nonlocal most
+        while True:
+            rows = await execute(fleet_url, "SELECT key FROM omni_jobs WHERE status = 'waiting' ORDER BY id DESC")
+            most = max(most, len(rows))
+            for (key,) in rows[:4]:
+                if key.endswith("7"):
+                    await end(fleet_url, key, "failed", "bad", "task")
+                else:
+                    await complete(fleet_url, key, f"{key}.mp4")
+            await asyncio.sleep(0.05)
+
+    async with Fleet(fleet_url, store="/mnt/clips") as fleet:
+        worker = asyncio.create_task(work())
+        found: dict[str, Path | str | None] = {}
+        requests = {f"job-{number}": f"prompt {number}" for number in range(30)}
+        with anyio.fail_after(30):
+            async for job in fleet.as_completed(requests, max_pending=8):
+                assert job.key not in found
+                with suppress(JobFailed):
+                    found[job.key] = None
+                    found[job.key] = await job
+        worker.cancel()
+    assert most == 8
+    assert {key: Path(path).name if path else None for key, path in found.items()} == {
+        key: None if key.endswith("7") else f"{key}.mp4" for key in requests
+    }
+
+
+async def test_closing_wakes_everyone_who_waits(fleet_url: str) -> None:
+    """A waiter gets `ClientClosed`, and nothing is left running; a closed fleet says so."""
+    async with Fleet(fleet_url) as fleet:
+        await fleet.enqueue({"fox": "a fox"})
+        waiter = asyncio.ensure_future(_await(fleet.job("fox")))
+        await asyncio.sleep(0.2)
+    with pytest.raises(ClientClosed, match="goes on elsewhere"):
+        await waiter
+    with pytest.raises(ClientClosed, match="not open"):
+        await fleet.enqueue(["another"])
+    assert {task.get_name() for task in asyncio.all_tasks()} & {"fleet watcher"} == set()
+
+
+@pytest.mark.slow
+async def test_an_outage_of_the_database_is_waited_out() -> None:
+    """Who waits for a job goes on waiting over a restart of Postgres; a call meanwhile raises `LedgerError`."""
+    with own_postgres() as server:
+        await install(server.url())
+        await set_output_dir_of_new_account(server.url())
+        async with Fleet(server.url()) as fleet:
+            await fleet.enqueue({"fox": "a fox"})
+            waiter = asyncio.ensure_future(_await(fleet.job("fox")))
+            await asyncio.sleep(0.2)
+            await asyncio.to_thread(server.stop, "immediate")
+            await asyncio.sleep(3)
+            with pytest.raises(LedgerError) as caught:
+                await fleet.statistics()
+            assert not caught.value.permanent
+            await asyncio.to_thread(server.start)
+            await complete(server.url(), "fox", "fox.mp4")
+            with anyio.fail_after(15):
+                assert await waiter == Path("/mnt/clips/fox.mp4")
+            assert (await fleet.statistics()).totals.jobs == 1
+
+
+async def test_what_is_wrong_with_the_database_is_said_at_once(postgres: PostgresServer, postgres_url: str) -> None:
+    """No tables, no server, no database, a bad URL: one line that says what to do, and no password."""
+    cases = [
+        (postgres_url, True, "run `omni-async fleet init`"),
+        (postgres.url("nothing"), True, "no such database"),
+        ("postgresql://me:secret@127.0.0.1:1/x", False, "Is it running"),
+        ("postgresql://me@127.0.0.1:99999/x", None, ""),
+        ("mysql://me:secret@host/x", None, "cannot be read"),
+    ]
+    for url, is_permanent, text in cases:
+        with pytest.raises((LedgerError, ValueError)) as caught:
+            async with Fleet(url):
+                pass
+        assert text in str(caught.value)
+        assert "secret" not in str(caught.value)
+        assert "\n" not in str(caught.value)
+        if is_permanent is not None:
+            assert isinstance(caught.value, LedgerError)
+            assert caught.value.permanent is is_permanent, url
+    with pytest.raises(LedgerError), FleetReader(postgres.url("nothing")):
+        pass
+
+
+async def test_retried_jobs_are_new_ones_that_remember_the_old(fleet_url: str) -> None:
+    """A new idempotency key, the task and the cost of before; a cancelled job that was accepted is followed again."""
+    async with Fleet(fleet_url) as fleet:
+        names = ["failed", "unknown", "cancelled", "followed", "completed", "waiting"]
+        await fleet.enqueue(dict.fromkeys(names, "a fox"))
+        before = {name: await fleet.find(name) for name in names}
+        await end(fleet_url, "failed", "failed", "no", "task-1")
+        await end(fleet_url, "unknown", "unknown", "who knows")
+        await end(fleet_url, "cancelled", "cancelled")
+        await end(fleet_url, "followed", "cancelled", "", "task-2")
+        await complete(fleet_url, "completed", "x.mp4")
+        await execute(fleet_url, "UPDATE omni_jobs SET cost = 0.75, previous_cost = 0.25 WHERE key = 'failed'")
+        assert await fleet.retry(unknown=True) == 1
+        assert await fleet.retry(failed=True) == 3
+        assert await fleet.retry(failed=True, unknown=True) == 0
+        after = {name: await fleet.find(name) for name in names}
+    states = {name: record.status for name, record in after.items() if record}
+    assert states == dict.fromkeys(names, JobStatus.WAITING) | {
+        "followed": JobStatus.RUNNING,
+        "completed": JobStatus.COMPLETED,
+    }
+    failed = after["failed"]
+    assert failed is not None
+    assert (failed.task_id, failed.previous_task_ids, failed.total_cost, failed.cost) == (None, ("task-1",), 1.0, None)
+    renewed = {
+        name
+        for name in names
+        if (old := before[name]) and (new := after[name]) and old.idempotency_key != new.idempotency_key
+    }
+    assert renewed == {"failed", "unknown", "cancelled"}
+
+
+async def test_state_is_set_and_read(fleet_url: str) -> None:
+    """Pause, drain, resume with a new limit, cancel: each is in the database, and `statistics` shows it."""
+    async with Fleet(fleet_url) as fleet:
+        with pytest.raises(LedgerError, match="no account"):
+            await fleet.pause()
+        await fleet.enqueue({"fox": "a fox", "hare": "a hare"})
+        for change, state in ((fleet.pause, "paused"), (fleet.drain, "draining"), (fleet.resume, "running")):
+            await change()
+            [account] = (await fleet.statistics()).accounts
+            assert account.state == state
+        await fleet.resume(max_cost=12.5)
+        assert await fleet.cancel("fox")
+        await complete(fleet_url, "hare", "hare.mp4", cost=2.0)
+        assert not await fleet.cancel("hare")
+        assert not await fleet.cancel("nobody")
+        await execute(
+            fleet_url,
+            "UPDATE omni_accounts SET holder = 'w1', epoch = 3, expires_at = now() + interval '9 s',"
+            " stopped = 'no credit'",
+        )
+        await execute(
+            fleet_url,
+            "INSERT INTO omni_workers (worker, host, pid, role, version, started_at, seen_at, leads, fetching, fetched,"
+            " bytes) VALUES ('w1', 'a', 7, 'all', '0.1', now(), now(), '{default}', 2, 5, 1000),"
+            " ('gone', 'b', 8, 'all', '0.1', now(), now() - interval '2 min', '{}', 0, 0, 0)",
+        )
+        statistics = await fleet.statistics()
+    [account], [worker] = statistics.accounts, statistics.workers
+    assert (account.leader, account.epoch, account.max_cost, account.stopped) == ("w1", 3, 12.5, "no credit")
+    assert 7 < account.lease_seconds <= 9
+    assert (worker.worker, worker.leads, worker.fetching, worker.fetched) == ("w1", ("default",), 2, 5)
+    assert (statistics.totals.jobs, statistics.totals.cost) == (2, 2.0)
+    assert await execute(fleet_url, "SELECT key FROM omni_jobs WHERE cancel_wanted") == [("fox",)]
+    assert (await execute(fleet_url, "SELECT resumes FROM omni_accounts"))[0][0] == 2
+
+
+async def test_a_fleet_becomes_a_folder(fleet_url: str, tmp_path: Path) -> None:
+    """`download` makes an ordinary ledger with the clips of all jobs that have ended; again, it adds what is new."""
+    store, folder = tmp_path / "store", tmp_path / "here"
+    store.mkdir()
+    async with Fleet(fleet_url, store=store) as fleet:
+        await fleet.enqueue({name: f"a {name}" for name in ("fox", "hare", "lost", "bad", "waiting")})
+        for name in ("fox", "hare"):
+            (store / f"{name}.mp4").write_bytes(mp4(name))
+            await complete(fleet_url, name, f"{name}.mp4")
+        await end(fleet_url, "bad", "failed", "no", "task-bad")
+        first = await fleet.download(folder)
+        await complete(fleet_url, "lost", "lost.mp4")
+        again = await fleet.download(folder)
+        with pytest.raises(OSError, match=r"Not a directory|File exists"):
+            await fleet.download(folder / "fox.mp4")
+    assert (first.jobs, first.clips, first.missing) == (3, 2, ())
+    assert (again.jobs, again.clips, again.missing) == (4, 2, ("lost.mp4",))
+    with LedgerReader(folder) as reader:
+        assert {record.key: str(record.status) for record in reader.jobs()} == {
+            "fox": "completed",
+            "hare": "completed",
+            "bad": "failed",
+            "lost": "completed",
+        }
+        assert reader.totals().cost == 3.0
+        found = reader.find("fox")
+        assert found is not None
+        assert Path(found.paths[0]).read_bytes() == mp4("fox")
+    page = gallery.write(folder)
+    assert (page.jobs, page.clips) == (4, 2)
+    with FleetReader(fleet_url) as fleet_reader:
+        page = gallery.write(fleet_reader, folder=store)
+    assert (page.path, page.jobs, page.clips) == (store / "gallery.html", 5, 2)
+    assert json.loads((await execute(fleet_url, "SELECT count(*)::text FROM omni_jobs"))[0][0]) == 5
