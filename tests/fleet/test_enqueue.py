@@ -168,7 +168,6 @@ async def test_without_a_store_local_files_are_refused(fleet_url: str, tmp_path:
 
 async def test_a_reader_gives_the_jobs_in_their_order(fleet_url: str) -> None:
     """`jobs`, `find`, `find_task` and `totals` say the same of a fleet as of a folder; paths are in its folder."""
-    await execute(fleet_url, "INSERT INTO omni_accounts (account) VALUES ('default'), ('other')")
     async with Fleet(fleet_url) as fleet, Fleet(fleet_url, account="other") as other:
         names = [f"job-{number}" for number in range(2500)]
         await fleet.enqueue(batch_of(*names))

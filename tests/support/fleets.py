@@ -11,31 +11,34 @@ import pytest
 from tests.support.postgres import missing_reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncIterator, Iterator, Sequence
 
     from omni_async.fleet.store import PostgresJobStore
+    from tests.support.postgres import PostgresServer
 
 ACCOUNT = "default"
 
 
-@pytest.fixture
-def fleet_url(request: pytest.FixtureRequest) -> str:
-    """Return the URL of a database of this test's own, with the tables of a fleet and one account."""
+@pytest.fixture(scope="session")
+def installed_database(postgres: PostgresServer) -> str:
+    """Return the name of a database with the tables of a fleet and one account, to be copied."""
     if (reason := missing_reason()) is not None:
         pytest.skip(reason)
     pytest.importorskip("psycopg", reason="needs the extra `fleet`")
-    from omni_async.fleet import schema
-    from omni_async.fleet.database import Database
+    from omni_async.fleet import install
 
-    url: str = request.getfixturevalue("postgres_url")
+    name = postgres.create_database()
+    asyncio.run(install(postgres.url(name)))
+    postgres.execute(f"INSERT INTO omni_accounts (account) VALUES ('{ACCOUNT}')", name)
+    return name
 
-    async def install() -> None:
-        async with await Database(url).connect("test") as connection:
-            await schema.install(connection)
-            await connection.execute("INSERT INTO omni_accounts (account) VALUES (%s)", (ACCOUNT,))
 
-    asyncio.run(install())
-    return url
+@pytest.fixture
+def fleet_url(postgres: PostgresServer, installed_database: str) -> Iterator[str]:
+    """Return the URL of a database of this test's own, with the tables of a fleet and one account."""
+    name = postgres.create_database(installed_database)
+    yield postgres.url(name)
+    postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 async def take_over(url: str) -> tuple[int, int]:
