@@ -19,7 +19,8 @@ from omni_async import EventKind, UnknownModelWarning
 
 from ..formatting import format_status
 from ..plain_text import one_line
-from .streams import LenientStream, drop_output, is_terminal
+from ..progress.streams import LenientStream, is_terminal
+from .streams import drop_output
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

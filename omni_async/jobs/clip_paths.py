@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+import sys
+from pathlib import Path
 
-if TYPE_CHECKING:
-    from pathlib import Path
+from .html import video_html
+
+# A subclass of `Path` itself has no implementation before Python 3.12.
+if sys.platform == "win32":
+    from pathlib import WindowsPath as _SystemPath
+else:
+    from pathlib import PosixPath as _SystemPath
+
+
+class ClipPath(_SystemPath):
+    """A path that a notebook shows as the video. What is derived from it is one too, and shows if it is a video."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str | None:
+        return video_html(self) if self.suffix == ".mp4" else None
 
 
 def clip_path(folder: Path, name: str) -> Path:
@@ -16,7 +31,7 @@ def clip_path(folder: Path, name: str) -> Path:
     mode, or Latin-1), the file is named in UTF-8 all the same: a clip that is paid for must be stored, and a run in
     another locale must find it.
     """
-    return folder / encodable(name)
+    return ClipPath(folder / encodable(name))
 
 
 def encodable(name: str) -> str:

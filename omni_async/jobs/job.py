@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..models.request import VideoRequest
+from .html import job_html
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -298,6 +299,10 @@ class Job:
 
     def __await__(self) -> Generator[Any, None, Path]:
         return self.wait().__await__()
+
+    def _repr_html_(self) -> str:
+        """Return what a notebook shows: the clips once they are there, before that the status."""
+        return job_html(self._state.record, self.progress, self.paths, self._state.outcome)
 
     def __repr__(self) -> str:
         task = f" task_id={self.task_id}" if self.task_id else ""

@@ -1,1 +1,7 @@
-"""The progress of a client's jobs, drawn from its events."""
+"""The progress of a client's jobs, for programs and notebooks: `OmniClient(on_event=ProgressDisplay())`."""
+
+from __future__ import annotations
+
+from .display import ProgressDisplay
+
+__all__ = ["ProgressDisplay"]

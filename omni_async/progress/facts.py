@@ -27,10 +27,11 @@ def plain_line(snapshot: RunSnapshot) -> str:
 
 def facts_of(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     """Return what there is to show, each with its style. What is zero or unknown is left out."""
-    facts = [
-        (f"{snapshot.running:,} running", "cyan" if snapshot.running else "dim"),
-        (f"{snapshot.waiting:,} waiting", "" if snapshot.waiting else "dim"),
-    ]
+    facts: list[tuple[str, str]] = []
+    if snapshot.running or not snapshot.is_ended:
+        facts.append((f"{snapshot.running:,} running", "cyan" if snapshot.running else "dim"))
+    if snapshot.waiting or not snapshot.is_ended:
+        facts.append((f"{snapshot.waiting:,} waiting", "" if snapshot.waiting else "dim"))
     if snapshot.downloading:
         facts.append((f"{snapshot.downloading:,} downloading", "cyan"))
     if snapshot.failed:
@@ -46,7 +47,8 @@ def facts_of(snapshot: RunSnapshot) -> list[tuple[str, str]]:
         facts.append((f"max {snapshot.learned_max_in_flight:,} in flight", ""))
     facts.append((format_duration(snapshot.elapsed), ""))
     # Once submissions have stopped, only tasks that the server has accepted take time.
-    if snapshot.finished < snapshot.total and (snapshot.running or snapshot.downloading or not snapshot.is_stopped):
+    takes_time = snapshot.running or snapshot.downloading or not snapshot.is_stopped
+    if takes_time and snapshot.finished < snapshot.total and not snapshot.is_ended:
         facts.append(_time_left(snapshot))
     return facts
 

@@ -43,7 +43,7 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
         *("errors", "models", "settings", "timing", "exhaustion", "files", "logs", "plain_text"),
     },
     "sandbox": {"plain_text", "listening"},
-    "progress": {"", "plain_text", "formatting"},
+    "progress": {"", "logs", "plain_text", "formatting"},
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
     "cli": {"", "batch", "gallery", "fleet", "progress", "sandbox", "plain_text", "formatting"},
 }
@@ -57,6 +57,7 @@ ONLY_IN = {  # third-party and stdlib modules that have one home
     "aiolimiter": {"ratelimit.pacer", "polling.poller"},
     "typer": {"cli"},
     "rich": {"cli", "progress.block", "progress.terminal"},
+    "IPython": {"progress.notebook"},
     "av": {"submission.local_files", "gallery.posters", "sandbox"},
     "opentelemetry": {"otel"},
     "psycopg": {"fleet"},
@@ -69,6 +70,8 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "plain_text",
     "formatting",
     "progress.facts",
+    "progress.html",
+    "progress.tally",
     "errors",
     "settings",
     "models.*",

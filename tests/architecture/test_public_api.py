@@ -11,10 +11,13 @@ import pytest
 
 from .source import PACKAGE, ROOT, modules, tree_of
 
-EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL", "opentelemetry"} | {
+EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL", "opentelemetry", "IPython"} | {
     *("psycopg", "psycopg_pool", "procrastinate", "obstore")
 }
-PACKAGES = ["omni_async", "omni_async.batch", "omni_async.gallery", "omni_async.sandbox", "omni_async.testing"]
+PACKAGES = [
+    *("omni_async", "omni_async.batch", "omni_async.gallery", "omni_async.progress", "omni_async.sandbox"),
+    "omni_async.testing",
+]
 
 
 def public_names(name: str) -> list[str] | None:

@@ -1,0 +1,185 @@
+"""`ProgressDisplay`: a listener for `OmniClient(on_event=...)` that shows the progress where somebody can see it."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextvars import Context
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Protocol
+
+from omni_async import EventKind, Forecast, Statistics
+
+from ..logs import get_logger
+from .notebook import NotebookView, in_notebook
+from .snapshot import CachedForecast, RunSnapshot, is_shown
+from .streams import is_terminal
+from .tally import EventTally
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from omni_async import JobEvent, OmniClient
+
+_log = get_logger(__name__)
+
+# Seconds without an unfinished job after which a run is over and the display is left as it is. A program that awaits
+# one job after the other has one run; a notebook, whose cells are run seconds later, gets a display in each of them.
+# Chosen, not measured.
+_IDLE_SECONDS = 1.0
+
+
+class View(Protocol):
+    """Where snapshots are shown. `interval` is in seconds."""
+
+    interval: float
+
+    def show(self, snapshot: RunSnapshot) -> None:
+        """Show a snapshot in place of the one before."""
+
+    def finish(self, snapshot: RunSnapshot) -> None:
+        """Show the last snapshot of a run, and leave it there."""
+
+
+class ProgressDisplay:
+    """Shows how many jobs are done and running, the rate, the cost and the time left::
+
+        async with OmniClient(on_event=ProgressDisplay()) as client:
+            ...
+
+    On a terminal it redraws a few lines of stderr (which needs the extra `cli`), in a notebook the output of the
+    running cell. Elsewhere, for example in a service or a pipe, it shows nothing. It is for one client at a time.
+
+    Args:
+        total: How many jobs are expected. Default: those that were submitted so far.
+        on_event: A listener that gets each event, too.
+
+    Raise `ImportError` on a terminal without rich.
+    """
+
+    def __init__(self, *, total: int | None = None, on_event: Callable[[JobEvent], object] | None = None) -> None:
+        self._expected = total or 0
+        self._on_event = on_event
+        self._view = _choose_view()
+        self._client: OmniClient | None = None
+        self._run: _Run | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __call__(self, event: JobEvent) -> object:
+        """Take note of an event."""
+        if self._view is not None:
+            self._take(event, self._view)
+        return self._on_event(event) if self._on_event is not None else None
+
+    def on_open(self, client: OmniClient) -> None:
+        """Use the forecasts of this client. Called by the client when it opens."""
+        self._client = client
+
+    def on_close(self) -> None:
+        """Leave the display as it is. Called by the client when it closes."""
+        self._finish()
+        self._client = None
+
+    def _take(self, event: JobEvent, view: View) -> None:
+        loop = asyncio.get_running_loop()
+        if self._run is None:
+            if event.kind is not EventKind.STATUS:
+                return
+            self._run = _Run(loop, self._client)
+        self._run.take(event)
+        if self._timer is None or self._loop is not loop:
+            self._loop = loop
+            self._redraw_later(view)
+
+    def _redraw_later(self, view: View) -> None:
+        assert self._loop is not None
+        # In an empty context a notebook shows the output in the cell that is running now. In that of the client's own
+        # asyncio tasks, it would be the cell that opened the client.
+        self._timer = self._loop.call_later(view.interval, self._redraw, view, context=Context())
+
+    def _redraw(self, view: View) -> None:
+        self._timer = None
+        run = self._run
+        if run is None:
+            return
+        try:
+            if run.is_over(self._expected):
+                self._finish()
+            else:
+                view.show(run.snapshot(self._expected))
+                self._redraw_later(view)
+        except Exception:  # noqa: BLE001 - a display must never end a run that costs money
+            _log.exception("the progress cannot be shown any more; the jobs continue")
+            self._run = self._view = None
+
+    def _finish(self) -> None:
+        timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        run, self._run = self._run, None
+        if run is not None and self._view is not None:
+            self._view.finish(replace(run.snapshot(self._expected), is_ended=True, last_event=None))
+
+
+class _Run:
+    """The jobs from the first event until none is unfinished any more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, client: OmniClient | None) -> None:
+        self._clock = loop.time
+        self._client = client
+        self._tally = EventTally()
+        self._forecast = CachedForecast(clock=loop.time)
+        self._cost_before = client.statistics().cost if client is not None else 0.0
+        self._last_event: JobEvent | None = None
+        self._idle_since: float | None = None
+
+    def take(self, event: JobEvent) -> None:
+        """Count an event."""
+        self._tally.add(event)
+        if is_shown(event):
+            self._last_event = event
+        self._idle_since = None if self._tally.is_active else self._clock()
+
+    def is_over(self, expected: int) -> bool:
+        """Return whether no job has been unfinished for a while, and none is expected."""
+        is_idle = self._idle_since is not None and self._clock() - self._idle_since >= _IDLE_SECONDS
+        return is_idle and self._tally.total >= expected
+
+    def snapshot(self, expected: int) -> RunSnapshot:
+        """Return the present state."""
+        tally, client = self._tally, self._client
+        total = max(expected, tally.total)
+        statistics, forecast, is_stopped = Statistics(), Forecast(), tally.has_abandoned
+        if client is not None:
+            statistics, is_stopped = client.statistics(), client.stop_error is not None
+            forecast = self._forecast.get(client.forecast, total - tally.total)
+        return RunSnapshot(
+            total=total,
+            completed=tally.completed,
+            failed=tally.failed,
+            running=tally.running,
+            downloading=tally.downloading,
+            cost=tally.cost,
+            elapsed=self._forecast.elapsed,
+            per_minute=self._forecast.per_minute(tally.completed - tally.already_complete),
+            seconds_left=forecast.seconds_left,
+            projected_cost=None if forecast.cost is None else forecast.cost - self._cost_before,
+            learned_submits_per_minute=statistics.learned_submits_per_minute,
+            learned_max_in_flight=statistics.learned_max_in_flight,
+            is_stopped=is_stopped,
+            last_event=self._last_event,
+        )
+
+
+def _choose_view() -> View | None:
+    if in_notebook():
+        return NotebookView()
+    if not is_terminal(sys.stderr):
+        return None
+    if find_spec("rich") is None:
+        raise ImportError("ProgressDisplay needs rich on a terminal: pip install 'omni-async[cli]'", name="rich")
+    from .terminal import TerminalView  # noqa: PLC0415 - rich is an extra, and slow to import
+
+    return TerminalView()

@@ -1,0 +1,48 @@
+"""`NotebookView`: shows snapshots in the output of a cell. It needs IPython, which is there in a notebook."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from .facts import plain_line
+from .html import html_of
+
+if TYPE_CHECKING:
+    from .snapshot import RunSnapshot
+
+
+def in_notebook() -> bool:
+    """Return whether this process is the kernel of a notebook. IPython in a terminal is none."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return getattr(shell, "kernel", None) is not None
+
+
+class NotebookView:
+    """One output that changes, in the cell that was running when it was shown first."""
+
+    interval = 0.5  # seconds between two changes; each is a message to the browser, and the facts change every second
+
+    def __init__(self) -> None:
+        self._handle: Any = None
+        self._shown = ""
+
+    def show(self, snapshot: RunSnapshot) -> None:
+        """Show a snapshot in place of the one before."""
+        from IPython.display import display  # noqa: PLC0415 - no dependency: only a notebook has it
+
+        html = html_of(snapshot)
+        if html == self._shown:
+            return
+        self._shown = html
+        bundle = {"text/html": html, "text/plain": plain_line(snapshot)}
+        if self._handle is None:
+            self._handle = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        else:
+            self._handle.update(bundle, raw=True)
+
+    def finish(self, snapshot: RunSnapshot) -> None:
+        """Show the last snapshot. What is shown later goes to another output."""
+        self.show(snapshot)
+        self._handle, self._shown = None, ""

@@ -1,0 +1,1 @@
+"""Tests of `omni_async.progress`."""
