@@ -134,8 +134,9 @@ class SpooledClipStore:
 
     async def aclose(self) -> None:
         """Remove the spool. Never raises."""
-        if self._spool is not None:
-            await anyio.to_thread.run_sync(partial(shutil.rmtree, self._spool, ignore_errors=True))
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            await anyio.to_thread.run_sync(partial(shutil.rmtree, spool, ignore_errors=True))
 
     def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> SpooledClip:
         """Return a clip to be downloaded into the spool. It always begins empty."""

@@ -11,33 +11,35 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import anyio
 import psycopg
 
 from ..api.http import HttpTransport
+from ..client.credentials import DEFAULT_BASE_URL
 from ..downloads.downloader import Downloader
 from ..downloads.links import UNREACHABLE, AttemptFailure
 from ..downloads.reports import DownloadReports
 from ..errors import DownloadError, JobError
 from ..jobs.clip_paths import clip_path
-from ..jobs.filenames import claim, claimed_name
 from ..jobs.job import JobState
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..ledger import MemoryJobStore
-from ..ledger.row_format import COLUMNS, from_row, to_row
+from ..ledger.row_format import COLUMNS, to_row
 from ..logs import get_logger
 from ..settings import Limits, Retry
 from ..timing import Clock
-from .database import describe, is_transient
-from .database import statement as sql
+from . import rows
+from .database import cut_after, describe, is_transient, statement
+from .store import CHANNEL
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
 
+    from psycopg import AsyncConnection
     from psycopg_pool import AsyncConnectionPool
 
     from ..api.connection import Connection
@@ -48,14 +50,10 @@ if TYPE_CHECKING:
     from .database import Database
 
 
+_T = TypeVar("_T")
+
 _log = get_logger(__name__)
 
-_READ = f"""
-SELECT {", ".join(f"job.{column}" for column in COLUMNS)}, coalesce(request.request, ''), account.server
-FROM omni_jobs AS job JOIN omni_accounts AS account USING (account)
-LEFT JOIN omni_requests AS request ON request.job = job.id
-WHERE job.account = %s AND job.key = %s
-"""
 _STILL_WANTED = "WHERE account = %s AND key = %s AND task_id = %s AND status = 'downloading'"
 _COMPLETE = f"""
 UPDATE omni_jobs SET status = 'completed', paths = %s, finished_at = %s, fetched_by = %s, error = '', videos = NULL,
@@ -66,20 +64,10 @@ UPDATE omni_jobs SET status = 'download_failed', error = %s, videos = NULL, link
 {_STILL_WANTED}
 """
 _WANT_LINKS = f"UPDATE omni_jobs SET links_wanted = true, error = %s, changed_at = now() {_STILL_WANTED}"
-_CLAIM = """
-WITH claimed AS (
-    INSERT INTO omni_files (account, name, key, video) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING
-    RETURNING key, video)
-SELECT * FROM claimed UNION ALL SELECT key, video FROM omni_files WHERE account = %s AND name = %s
-"""
-_GIVE_UP_NAME = (
-    "UPDATE omni_files SET key = '', video = -1 WHERE name = %s AND account = %s AND key = %s AND video = %s"
-)
-
 # How often a job's task may fail for reasons of this worker or of the clip store (no space, no permission) before the
 # job is `download_failed`. With the waits of `fetches.retry_seconds` and the patience of the store, about five minutes.
 _ATTEMPTS = 6
-_CHANNEL = "omni_jobs"
+_PATIENCE = 15.0  # seconds that a statement may take before its connection is cut
 _AGAIN = 0.5  # seconds until a statement is repeated while the database is away
 _NOTIFY_INTERVAL = 0.1  # seconds: each commit with a notification takes a lock of the whole Postgres
 
@@ -153,28 +141,24 @@ class Fetcher:
 
         Raise `DownloadError` or `JobError` if it is worth another attempt later: `attempt` counts those that failed.
         """
-        rows = await self._execute(_READ, account, key)
-        if not rows:
-            return
-        *columns, server = rows[0]
-        record = from_row(columns)
-        if record.status is not JobStatus.DOWNLOADING or record.task_id is None:
+        record = await self._transact(lambda db: _read_job(db, account, key))
+        if record is None or record.status is not JobStatus.DOWNLOADING or record.task_id is None:
             return
         self.totals.fetching += 1
         try:
-            outcome = await self._download(account, server, record)
+            job = await self._download(account, record)
         finally:
             self.totals.fetching -= 1
-        await self._record(account, outcome, attempt)
+        await self._record(account, job, attempt)
 
-    async def _download(self, account: str, server: str, record: JobRecord) -> JobState:
+    async def _download(self, account: str, record: JobRecord) -> JobState:
         """Return the job with its outcome. Whatever is cancelled or fails here, no transfer goes on afterwards."""
         names = _ClaimedNames(self, account)
         registry = JobRegistry(names, self._on_event, self._clock, partial(clip_path, self.clips.root))
         # What another worker has recorded of its disk says nothing about this one.
         job = JobState(replace(record, partial_download=None))
         downloader = Downloader(
-            self._transport(server),
+            await self._transport(account),
             registry,
             self.clips,
             limits=Limits(max_downloads=1),
@@ -214,44 +198,51 @@ class Fetcher:
 
     async def claim_name(self, account: str, key: str, index: int, taken: str) -> str:
         """Return the file name of a video, as `JobStore.claim_filename` does."""
-        if taken:
-            await self._execute(_GIVE_UP_NAME, claimed_name(taken), account, key, index)
-        owners: dict[str, tuple[str, int]] = {}
-        while True:
-            try:
-                return claim(key, index, owners.__getitem__)
-            except KeyError as error:
-                name = str(error.args[0])
-            for owner, video in await self._execute(_CLAIM, account, name, key, index, account, name):
-                owners[name] = owner, video
+        return await self._transact(lambda db: rows.claim_filename(db, account, key, index, taken))
 
-    def _transport(self, server: str) -> Transport:
-        """Return the connections for links that a server has given. They carry no API key."""
-        if server not in self._transports:
-            self._transports[server] = HttpTransport(server, "", connection=self._connection)
-        return self._transports[server]
+    async def _transport(self, account: str) -> Transport:
+        """Return the connections for links that the API of an account has given. They carry no API key."""
+        if account not in self._transports:
+            server = await self._transact(lambda db: _read_server(db, account))
+            self._transports.setdefault(account, HttpTransport(server, "", connection=self._connection))
+        return self._transports[account]
 
-    async def _update(self, account: str, statement: str, *parameters: object) -> bool:
+    async def _update(self, account: str, text: str, *values: object) -> bool:
         """Change a row and tell those who wait for jobs. Return whether the row was changed."""
-        changed = await self._execute(f"{statement} RETURNING 1", *parameters)
+        changed = await self._transact(lambda db: _change(db, text, values))
         now = time.monotonic()
         if changed and now - self._notified.get(account, -_NOTIFY_INTERVAL) >= _NOTIFY_INTERVAL:
             self._notified[account] = now
-            await self._execute("SELECT pg_notify(%s, %s)", _CHANNEL, account)
-        return bool(changed)
+            await self._transact(lambda db: db.execute("SELECT pg_notify(%s, %s)", (CHANNEL, account)))
+        return changed
 
-    async def _execute(self, statement: str, *parameters: object) -> Sequence[tuple[Any, ...]]:
-        """Return the rows of a statement. It is repeated until the database answers: no clip is lost to that."""
+    async def _transact(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]]) -> _T:
+        """Return what work on the database returns. It is repeated until that answers: no clip is lost to an outage."""
         while True:
             try:
-                async with self.pool.connection() as connection:
-                    cursor = await connection.execute(sql(statement), parameters)
-                    return await cursor.fetchall() if cursor.description else []
-            except psycopg.Error as error:
+                async with self.pool.connection() as db:
+                    with cut_after(_PATIENCE, db):
+                        return await work(db)
+            except (psycopg.Error, OSError) as error:
                 if not is_transient(error):
                     raise describe(error, self._database) from error
                 _log.info("downloads wait for the database: %s", error)
             await anyio.sleep(_AGAIN)
+
+
+async def _read_job(db: AsyncConnection[Any], account: str, key: str) -> JobRecord | None:
+    return (await rows.find_all(db, account, [key])).get(key)
+
+
+async def _read_server(db: AsyncConnection[Any], account: str) -> str:
+    cursor = await db.execute("SELECT server FROM omni_accounts WHERE account = %s", (account,))
+    row = await cursor.fetchone()
+    return (row[0] if row else None) or DEFAULT_BASE_URL
+
+
+async def _change(db: AsyncConnection[Any], text: str, values: Sequence[object]) -> bool:
+    cursor = await db.execute(statement(text), values)
+    return cursor.rowcount > 0
 
 
 class _ClaimedNames(MemoryJobStore):

@@ -59,7 +59,8 @@ WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_a
 # Seconds between two looks for a task while there is none. At half, twice as many queries of each idle worker; at
 # double, a clip comes half a second later. Chosen, not measured.
 _POLL_SECONDS = 0.5
-_AGAIN = 0.5  # seconds before a query is repeated, and before the engine is started again
+_AGAIN = 0.5  # seconds before a query is repeated, and before the engine is started again: then twice as many, ...
+_LONGEST_WAIT = 10.0  # ... up to so many, if it stops each time
 _SHUTDOWN_SECONDS = 3.0  # for giving tasks back; what was not given back in time is taken after the heartbeat's end
 # Seconds until a failed task is tried again: 5, 10, 20, ..., at most 300.
 _FIRST_RETRY, _LONGEST_RETRY = 5, 300
@@ -127,6 +128,7 @@ class FetchQueue:
         """
         register(self.app, fetcher)
         await self.app.open_async(self._pool)
+        wait = _AGAIN
         while True:
             engine = asyncio.create_task(self._run_engine(concurrency, heartbeat), name="omni_async fetch queue")
             try:
@@ -137,7 +139,8 @@ class FetchQueue:
             _log.warning(
                 "the queue of downloads has stopped: %s. It is started again", engine.exception() or "no reason"
             )
-            await anyio.sleep(_AGAIN)
+            await anyio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
 
     async def _run_engine(self, concurrency: int, heartbeat: float) -> None:
         await self.app.run_worker_async(
