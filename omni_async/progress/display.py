@@ -30,7 +30,7 @@ _log = get_logger(__name__)
 _IDLE_SECONDS = 1.0
 
 
-class View(Protocol):
+class ProgressView(Protocol):
     """Where snapshots are shown. `interval` is in seconds."""
 
     interval: float
@@ -82,7 +82,7 @@ class ProgressDisplay:
         self._finish()
         self._client = None
 
-    def _take(self, event: JobEvent, view: View) -> None:
+    def _take(self, event: JobEvent, view: ProgressView) -> None:
         loop = asyncio.get_running_loop()
         if self._run is None:
             if event.kind is not EventKind.STATUS:
@@ -93,13 +93,13 @@ class ProgressDisplay:
             self._loop = loop
             self._redraw_later(view)
 
-    def _redraw_later(self, view: View) -> None:
+    def _redraw_later(self, view: ProgressView) -> None:
         assert self._loop is not None
         # In an empty context a notebook shows the output in the cell that is running now. In that of the client's own
         # asyncio tasks, it would be the cell that opened the client.
         self._timer = self._loop.call_later(view.interval, self._redraw, view, context=Context())
 
-    def _redraw(self, view: View) -> None:
+    def _redraw(self, view: ProgressView) -> None:
         self._timer = None
         run = self._run
         if run is None:
@@ -173,7 +173,7 @@ class _Run:
         )
 
 
-def _choose_view() -> View | None:
+def _choose_view() -> ProgressView | None:
     if in_notebook():
         return NotebookView()
     if not is_terminal(sys.stderr):
