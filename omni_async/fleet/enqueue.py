@@ -65,9 +65,7 @@ _HOLD_PARENTS = """SELECT FROM omni_jobs WHERE account = %(account)s AND key IN 
     SELECT parent FROM omni_new WHERE parent IS NOT NULL AND NOT EXISTS (
         SELECT FROM omni_jobs WHERE account = %(account)s AND key = omni_new.key)
 ) ORDER BY id FOR SHARE"""
-_RELEASE = (
-    "SELECT omni_release(%(account)s, ARRAY(SELECT DISTINCT parent FROM omni_new WHERE parent IS NOT NULL))"
-)
+_RELEASE = "SELECT omni_release(%(account)s, ARRAY(SELECT DISTINCT parent FROM omni_new WHERE parent IS NOT NULL))"
 # `ORDER BY` before the identity is drawn: jobs are fed in the order of their ids, and a parent comes before its
 # children. `DISTINCT ON` because one call may hold a job more than once.
 _INSERT = """WITH added AS (

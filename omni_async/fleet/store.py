@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
@@ -86,6 +87,8 @@ class PostgresJobStore:
         self._fence = (account, epoch, timeline)
         self._defer = defer
         self._on_fenced = on_fenced
+        self.before_commit: Callable[[], object] = lambda: None  # called before rows are written: it may add facts
+        self.local_requests: dict[str, str] = {}  # by key: requests that name files as they are called on this machine
         self._current = CommitGroup()
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -208,6 +211,8 @@ class PostgresJobStore:
         while not (self._is_closing and not self._current.operations):
             await self._wake.wait()
             self._wake.clear()
+            if any(isinstance(each, RowWrite) for each in self._current.operations):
+                self.before_commit()
             group, self._current = self._current, CommitGroup()
             try:
                 for batch in batches(group.operations):
@@ -250,7 +255,7 @@ class PostgresJobStore:
                     finds = [each for each in batch if isinstance(each, Find)]
                     found = await rows.find_all(connection, self.account, [each.key for each in finds])
                     for find in finds:
-                        find.value = found.get(find.key)
+                        find.value = self._localized(found.get(find.key))
                 case Work() as work if work.is_fenced:
                     async with connection.transaction():
                         await connection.execute("SELECT omni_fence(%s, %s, %s)", self._fence)
@@ -310,6 +315,12 @@ class PostgresJobStore:
                 operation.fault = self._fenced
             else:
                 operation.fault = self._fenced
+
+    def _localized(self, record: JobRecord | None) -> JobRecord | None:
+        """Return a record with its files as they are called on this machine. Rows keep their names: none is saved."""
+        if record is None or record.key not in self.local_requests:
+            return record
+        return replace(record, request=self.local_requests[record.key])
 
     async def _connected(self) -> AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
