@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 _log = get_logger(__name__)
 
 # Seconds without an unfinished job after which a run is over and the display is left as it is. A program that awaits
-# one job after the other has one run; a notebook, whose cells are run seconds later, gets a display in each of them.
-# Chosen, not measured.
+# one job after the other has one run. Chosen, not measured: less would draw a block for each of these jobs, more would
+# delay the last state of a display.
 _IDLE_SECONDS = 1.0
 
 
@@ -34,6 +34,9 @@ class ProgressView(Protocol):
     """Where snapshots are shown. `interval` is in seconds."""
 
     interval: float
+
+    def place(self) -> object:
+        """Return what tells one place from another: a notebook has one for each cell."""
 
     def show(self, snapshot: RunSnapshot) -> None:
         """Show a snapshot in place of the one before."""
@@ -64,6 +67,7 @@ class ProgressDisplay:
         self._view = _choose_view()
         self._client: OmniClient | None = None
         self._run: _Run | None = None
+        self._place: object = None  # where the run is shown
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -87,11 +91,27 @@ class ProgressDisplay:
         if self._run is None:
             if event.kind is not EventKind.STATUS:
                 return
-            self._run = _Run(loop, self._client)
+            self._begin(loop, view)
+        elif event.previous is None and event.kind is EventKind.STATUS and view.place() != self._place:
+            self._move(loop, view)
+        assert self._run is not None
         self._run.take(event)
         if self._timer is None or self._loop is not loop:
             self._loop = loop
             self._redraw_later(view)
+
+    def _begin(self, loop: asyncio.AbstractEventLoop, view: ProgressView) -> None:
+        self._run, self._place = _Run(loop, self._client), view.place()
+
+    def _move(self, loop: asyncio.AbstractEventLoop, view: ProgressView) -> None:
+        """Go on in another cell, with a run of its own unless jobs of an earlier cell are unfinished."""
+        run = self._run
+        if run is not None and run.is_active:
+            view.finish(self._last_snapshot(run))
+            self._place = view.place()
+        else:
+            self._finish()
+            self._begin(loop, view)
 
     def _redraw_later(self, view: ProgressView) -> None:
         assert self._loop is not None
@@ -120,7 +140,10 @@ class ProgressDisplay:
             timer.cancel()
         run, self._run = self._run, None
         if run is not None and self._view is not None:
-            self._view.finish(replace(run.snapshot(self._expected), is_ended=True, last_event=None))
+            self._view.finish(self._last_snapshot(run))
+
+    def _last_snapshot(self, run: _Run) -> RunSnapshot:
+        return replace(run.snapshot(self._expected), is_ended=True, last_event=None)
 
 
 class _Run:
@@ -141,6 +164,11 @@ class _Run:
         if is_shown(event):
             self._last_event = event
         self._idle_since = None if self._tally.is_active else self._clock()
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a job is unfinished."""
+        return self._tally.is_active
 
     def is_over(self, expected: int) -> bool:
         """Return whether no job has been unfinished for a while, and none is expected."""

@@ -14,9 +14,13 @@ if TYPE_CHECKING:
 
 def in_notebook() -> bool:
     """Return whether this process is the kernel of a notebook. IPython in a terminal is none."""
+    return getattr(_shell(), "kernel", None) is not None
+
+
+def _shell() -> Any:
+    """Return IPython's shell, None outside of IPython."""
     ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None else None
-    return getattr(shell, "kernel", None) is not None
+    return ipython.get_ipython() if ipython is not None else None
 
 
 class NotebookView:
@@ -27,6 +31,10 @@ class NotebookView:
     def __init__(self) -> None:
         self._handle: Any = None
         self._shown = ""
+
+    def place(self) -> object:
+        """Return the number of the cell that is running, or of the next one."""
+        return _shell().execution_count
 
     def show(self, snapshot: RunSnapshot) -> None:
         """Show a snapshot in place of the one before."""

@@ -24,6 +24,10 @@ class TerminalView:
     def __init__(self) -> None:
         self._live: Live | None = None
 
+    def place(self) -> object:
+        """Return the same always: there is one terminal."""
+        return None
+
     def show(self, snapshot: RunSnapshot) -> None:
         """Draw a snapshot in place of the one before."""
         self._live = self._live or _started()

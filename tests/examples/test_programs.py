@@ -26,6 +26,7 @@ TESTED = {
     "testing/test_storyboard.py",
     "one_clip.py",
     "many_clips.py",
+    "notebook.ipynb",
     "inside_a_web_app.py",
     "paper-boat.jpg",
     "prompts.jsonl",

@@ -26,6 +26,11 @@ class FakeView:
     def __init__(self) -> None:
         self.shown: list[RunSnapshot] = []
         self.finished: list[RunSnapshot] = []
+        self.cell = 1
+
+    def place(self) -> object:
+        """Return the number of the cell."""
+        return self.cell
 
     def show(self, snapshot: RunSnapshot) -> None:
         """Keep a snapshot."""
@@ -79,6 +84,19 @@ async def test_a_break_between_jobs_ends_a_run(tmp_path: Path, view: FakeView) -
         await asyncio.sleep(100)
         assert len(view.shown) == shown
     assert len(view.finished) == 2
+
+
+async def test_jobs_of_another_cell_are_shown_there(tmp_path: Path, view: FakeView) -> None:
+    """At once, without a break. Unfinished jobs of the cell before are counted with them, finished ones are not."""
+    async with FakeClient(Server(duration=20), tmp_path, on_event=ProgressDisplay()) as client:
+        await client.submit("p")
+        view.cell = 2
+        second = client.submit("q")
+        await asyncio.sleep(5)
+        assert [(each.completed, each.total) for each in view.finished] == [(1, 1)]
+        view.cell = 3
+        await asyncio.gather(second, client.submit("r"))
+    assert [(each.completed, each.total) for each in view.finished] == [(1, 1), (0, 1), (2, 2)]
 
 
 async def test_jobs_that_are_expected_count(tmp_path: Path, view: FakeView) -> None:
