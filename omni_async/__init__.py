@@ -46,7 +46,7 @@ from .jobs.store import JobReader
 from .ledger import LEDGER_NAME, LedgerReader
 from .models.catalog import DEFAULT_MODEL, MODELS, ModelRules
 from .models.request import VideoRequest
-from .models.responses import Balance, Task, TaskState, Video
+from .models.responses import Balance, Task, TaskState, Usage, UsageItem, Video
 from .settings import Limits, Polling, Retry
 from .submission.local_files import check_references, resolve_references
 
@@ -106,6 +106,8 @@ __all__ = [
     "TransportError",
     "TransportTimeout",
     "UnknownModelWarning",
+    "Usage",
+    "UsageItem",
     "Video",
     "VideoRequest",
     "check_references",

@@ -1,4 +1,4 @@
-"""Parse the server's responses: accepted submits, balances, models, schemas and uploads, in every known shape.
+"""Parse the server's responses: accepted submits, balances, usage, models, schemas and uploads, in every known shape.
 
 The parsers accept what APIMart documents and what its gateways have been seen to send, and never raise. A parser
 returns None if the response does not hold what it looks for; `error_parsing.parse_error` then turns the response into
@@ -12,7 +12,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..models.responses import Balance
+from ..models.amounts import CREDITS_PER_USD
+from ..models.responses import Balance, Usage, UsageItem
 from .json_bodies import partial_object, whole_object
 from .json_values import as_bool, as_id, as_number, as_text
 from .redaction import unredacted
@@ -85,6 +86,47 @@ def parse_balance(response: Response) -> Balance | None:
         remaining_credits=credits_left,
         used_credits=as_number(inner.get("used_credits")),
         unlimited=as_bool(inner.get("unlimited_quota")) or -1 in (remaining, credits_left),
+    )
+
+
+def parse_usage(response: Response) -> Usage | None:
+    """Return what was billed; None if the response holds no list of it, or one with an amount that cannot be read.
+
+    No amount is ever taken for zero because it is missing.
+    """
+    content = complete_object(response)
+    if content is None or not 200 <= response.status < 300 or reports_error(content):
+        return None
+    data = content.get("data", content)
+    listed = data.get("items") if isinstance(data, dict) else data
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        return None
+    items = [_usage_item(each) for each in listed]
+    whole = data.get("total") if isinstance(data, dict) else None
+    total = _usage_item(whole) if isinstance(whole, dict) else None
+    if None in items or (isinstance(whole, dict) and total is None):
+        return None
+    known = [each for each in items if each is not None]
+    if total is not None:
+        return Usage(items=tuple(known), cost=total.cost, requests=total.requests)
+    return Usage(
+        items=tuple(known), cost=sum(each.cost for each in known), requests=sum(each.requests for each in known)
+    )
+
+
+def _usage_item(fields: Mapping[str, Any]) -> UsageItem | None:
+    cost, credit = as_number(fields.get("amount_usd")), as_number(fields.get("credits"))
+    if cost is None and credit is not None:
+        cost = credit / CREDITS_PER_USD
+    count = as_number(fields.get("requests"))
+    if cost is None or count is None or cost < 0 or count < 0:
+        return None
+    return UsageItem(
+        day=as_text(fields.get("date"))[:10],
+        model=as_text(fields.get("model")),
+        cost=cost,
+        credits=cost * CREDITS_PER_USD if credit is None else credit,
+        requests=round(count),
     )
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
+from functools import partial
+from math import ceil, floor, isfinite
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 import anyio
 
 from ..errors import APIError, InvalidRequest, NotFound, RateLimited, ServerError, TransportError
+from ..models.responses import Usage, UsageItem
 from ..ratelimit.backoff import retry_delay
 from .error_parsing import parse_error, parse_retry_after
 from .idempotency import KeySupport, declared_support
-from .parsing import Response, parse_balance, parse_models, parse_schema
+from .parsing import Response, parse_balance, parse_models, parse_schema, parse_usage
 from .task_parsing import parse_task
 
 if TYPE_CHECKING:
@@ -30,11 +34,27 @@ _T = TypeVar("_T")
 # a terminal, so this is less than what a job gets. Half ends calls in a short outage of the server, double makes
 # `omni-async check` seem to hang.
 _MAX_RETRY_SECONDS = 60.0
+_MAX_USAGE_SECONDS = 31 * 86_400  # that the server answers at a time
 _BALANCE_PATHS = {"key": "/v1/balance", "account": "/v1/user/balance"}
 
 
 def _schema_path(model: str) -> str:
     return f"/v1/model-schema?model={quote(model, safe='')}&operation=video_generation"
+
+
+def _usage_path(start: int, end: int, scope: str, time_zone: str) -> str:
+    period = f"start={start}&end={end}&tz={quote(time_zone, safe='/')}"
+    return f"/v1/usage?{period}&group_by=model,date&scope={scope}"
+
+
+def _add(one: UsageItem, other: UsageItem) -> UsageItem:
+    """Return the sum of two items of the same day and model: a day may be in two periods."""
+    return replace(
+        one,
+        cost=one.cost + other.cost,
+        credits=one.credits + other.credits,
+        requests=one.requests + other.requests,
+    )
 
 
 def _is_cut_short(response: Response) -> bool:
@@ -62,6 +82,27 @@ class ApiQueries:
         if path is None:
             raise ValueError(f"balance({scope!r}): scope must be 'key' or 'account'")
         return await self._query(f"balance of the {scope}", lambda: self._transport.get(path), parse_balance)
+
+    async def usage(self, start: float, end: float, scope: BalanceScope, time_zone: str) -> Usage:
+        """Return what was billed from `start` to `end` (Unix seconds), each day in that time zone.
+
+        The server takes 31 days at a time. Raise `ValueError` for another scope, and for a period that is none.
+        """
+        if scope not in _BALANCE_PATHS:
+            raise ValueError(f"usage(scope={scope!r}): scope must be 'key' or 'account'")
+        if not (isfinite(start) and isfinite(end) and start < end):
+            raise ValueError(f"usage({start!r}, {end!r}): the end must be after the start")
+        items: dict[tuple[str, str], UsageItem] = {}
+        cost, requests = 0.0, 0
+        first, last = floor(start), ceil(end)
+        for begin in range(first, last, _MAX_USAGE_SECONDS):
+            path = _usage_path(begin, min(last, begin + _MAX_USAGE_SECONDS), scope, time_zone)
+            part = await self._query("usage", partial(self._transport.get, path), parse_usage)
+            cost, requests = cost + part.cost, requests + part.requests
+            for item in part.items:
+                place = item.day, item.model
+                items[place] = _add(items[place], item) if place in items else item
+        return Usage(items=tuple(items[place] for place in sorted(items)), cost=cost, requests=requests)
 
     async def models(self) -> list[str]:
         """Return the ids of the models that the server lists."""

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "Show every job of a folder and what it cost."),
     "resume": ("resume", "Continue the unfinished jobs of a folder."),
     "fetch": ("fetch", "Download the clips of existing tasks."),
+    "reconcile": ("reconcile", "Compare the ledger of a folder with the bill."),
     "gallery": ("gallery", "Write DIR/gallery.html, a page that shows all clips."),
     "models": ("models", "List the models and what each of them accepts."),
     "balance": ("account", "Show the remaining credit of this key and of the account."),

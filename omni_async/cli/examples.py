@@ -33,6 +33,14 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
             "fetch task_01JZX5T2K8 task_01JZX5T2K9 --json",
         ),
     ),
+    "reconcile": (
+        ("Was everything billed once, and nothing else?", "reconcile clips"),
+        (
+            "Several folders that use the same key, days as in Paris",
+            "reconcile clips more-clips --time-zone Europe/Paris",
+        ),
+        ("With everything that the account was billed, for a program", "reconcile clips --account --json"),
+    ),
     "gallery": (
         ("Write clips/gallery.html", "gallery clips"),
         ("Print only its path, for a script", "gallery clips --quiet"),

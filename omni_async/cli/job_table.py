@@ -127,7 +127,7 @@ _RESERVED_LINES = 6
 
 _PAID_TWICE = (
     "A submit got no clear response and was resent with the same idempotency key. "
-    "If the server ignores the key, the job was billed twice: compare with the account's usage"
+    "If the server ignores the key, the job was billed twice: omni-async reconcile compares with the bill"
 )
 
 
@@ -199,6 +199,11 @@ class LedgerSummary:
             (unknown, "unknown. To resubmit them, at the risk of paying twice:", ["--retry-unknown"]),
         ]
         lines = []
+        if (unknown or self._totals.possibly_paid_twice) and not self._is_sandbox:
+            lines += [
+                "To see in the bill whether unclear submits were paid:",
+                f"  {shell_command('reconcile', folder)}",
+            ]
         for number, text, options in steps:
             if number:
                 lines += [f"{number:,} {text}", f"  {shell_command('resume', folder, *options, *sandbox)}"]

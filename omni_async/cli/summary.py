@@ -134,10 +134,10 @@ class RunSummary:
             lines += ["Failed jobs are not retried automatically. To retry them:"]
             lines += [f"  {shell_command(*self.commands.retry_failed)}"]
         if self.totals.unknown and self.commands.retry_unknown:
-            lines += [
-                "Unknown jobs may have been accepted and billed: check the account's usage first. "
-                "To resubmit them, at the risk of paying twice:"
-            ]
+            if not self.is_sandbox:
+                lines += ["Unknown jobs may have been accepted and billed. To compare with the bill:"]
+                lines += [f"  {shell_command('reconcile', str(self.folder))}"]
+            lines += ["To resubmit unknown jobs, at the risk of paying twice:"]
             lines += [f"  {shell_command(*self.commands.retry_unknown)}"]
         return lines
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from ..jobs.statistics import Statistics
     from ..jobs.store import JobStore
     from ..models.request import VideoRequest
-    from ..models.responses import Balance, Task
+    from ..models.responses import Balance, Task, Usage
     from ..polling.webhook_server import Application
     from ..settings import BalanceScope
     from .forecast import Forecast
@@ -272,6 +272,16 @@ class OmniClient:
         Raise `APIError` or `TransportError`.
         """
         return await self._lifetime.opened().queries.balance(scope)
+
+    async def usage(
+        self, start: float, end: float, *, scope: BalanceScope = "key", time_zone: str = "Asia/Shanghai"
+    ) -> Usage:
+        """Return what was billed to the API key, or to the whole account, from `start` to `end` (Unix seconds).
+
+        Days begin in `time_zone`; the service's own is the default. A task is billed when it ends, and the last minute
+        may be incomplete. Raise `APIError` or `TransportError`: an answer that is missing never counts as zero.
+        """
+        return await self._lifetime.opened().queries.usage(start, end, scope, time_zone)
 
     async def models(self) -> list[str]:
         """Return the ids of the models that the server offers. Raise `APIError` or `TransportError`."""

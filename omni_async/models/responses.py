@@ -1,4 +1,4 @@
-"""What the API returns: tasks, their videos, and balances."""
+"""What the API returns: tasks, their videos, balances and usage."""
 
 from __future__ import annotations
 
@@ -67,3 +67,30 @@ class Balance:
     remaining_credits: float | None = None
     used_credits: float | None = None
     unlimited: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageItem:
+    """What the server has billed for one model on one day ("2026-11-29").
+
+    ``cost``: USD; ``credits``: credits, ten to a USD; ``requests``: tasks that were billed. Failed and refunded tasks
+    are in none of them.
+    """
+
+    day: str
+    model: str
+    cost: float
+    credits: float
+    requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """What the server has billed in a period, for each model and day, and its own total of that.
+
+    A task is billed when it ends. The last minute may be incomplete.
+    """
+
+    items: tuple[UsageItem, ...]
+    cost: float
+    requests: int

@@ -33,6 +33,7 @@ from .settings import SandboxSettings
 from .state import SandboxState
 from .task_json import TaskSerializer
 from .tasks import Task, TaskRunner
+from .usage import UsageEndpoint
 from .webhook import WebhookSender
 
 if TYPE_CHECKING:
@@ -137,6 +138,7 @@ class Sandbox:
         api = TaskEndpoints(state, self._runner, self._serializer, lambda: self._cdn.third_origin)
         account = AccountEndpoints(state, self._runner, lambda *image: self.cdn_url + self._cdn.store_image(*image))
         routes = [*api.routes(), *account.routes(), *ModelEndpoints(state, self._runner).routes()]
+        routes += UsageEndpoint(state, self._runner).routes()
         routes += [web.get("/sandbox/record", self._get_record), web.post("/sandbox/script", self._post_script)]
         middlewares = [state.handle_errors, self._admission.check_host, self._admission.check_site]
         return (await self._listen(routes, middlewares, self.settings.port))[0]

@@ -73,6 +73,7 @@ class SandboxSettings:
     key_credits: float | None = option(
         None, "credits that each API key may spend; by default as much as the account has"
     )
+    usage_unavailable: bool = option(False, "answer questions about the bill with a 503 usage_unavailable")
     seed: int = option(0, "seed of all random numbers: the same seed gives the same durations and faults")
     latency: float = option(0.0, "delay of every response of the API, in seconds")
 

@@ -35,6 +35,11 @@ class SubmitBody:
     language: object  # of the messages in webhooks; what is no language is ignored
 
     @property
+    def model(self) -> str:
+        """The model, by the name that the client used."""
+        return str(self.fields["model"])
+
+    @property
     def seconds(self) -> int | None:
         """The length of the clip in seconds; None if the model chooses."""
         return self.spec.seconds(self.fields)

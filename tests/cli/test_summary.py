@@ -67,8 +67,9 @@ def test_failed_and_unknown_jobs_have_a_command_to_resubmit_them() -> None:
     unknown = summary_of(ExitStatus.FAILED, totals)
     assert unknown.describe() == "2 of 3 clips in out, 1 unknown, $1,234.50, 3 min 12 s"
     assert unknown.next_steps() == [
-        "Unknown jobs may have been accepted and billed: check the account's usage first. "
-        "To resubmit them, at the risk of paying twice:",
+        "Unknown jobs may have been accepted and billed. To compare with the bill:",
+        "  omni-async reconcile out",
+        "To resubmit unknown jobs, at the risk of paying twice:",
         "  omni-async batch 'my prompts.txt' -o out --retry-unknown",
     ]
     assert totals.exit_status() is ExitStatus.FAILED

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _PANELS = {
     "Server": ("host", "port", "cdn_port", "cert", "key", "api_key", "latency"),
     "Limits": ("per_minute", "burst", "window", "max_in_flight", "checks_per_second", "retry_after"),
-    "Account": ("credits", "key_credits"),
+    "Account": ("credits", "key_credits", "usage_unavailable"),
     "Tasks": (
         *("median", "sigma", "speed", "fail_rate", "progress", "seed"),
         *("retired_model", "foreign_parents", "submit_shape", "url_shape"),
