@@ -9,7 +9,6 @@ One client serves all requests. A job continues when the visitor disconnects, an
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import suppress
 
 from aiohttp import web
 from pydantic import ValidationError
@@ -20,20 +19,11 @@ CLIENT = web.AppKey("client", OmniClient)
 JOBS = web.AppKey("jobs", dict[str, Job])
 
 
-class ShuttingDown(Exception):
-    """Raised to stop the client within seconds: without an exception it would wait for every clip."""
-
-
 async def open_client(app: web.Application) -> AsyncIterator[None]:
-    with suppress(ShuttingDown):
-        async with OmniClient(output_dir="clips") as client:
-            app[CLIENT], app[JOBS] = client, {job.key: job async for job in client.resume(max_pending=100_000)}
-            yield
-            raise ShuttingDown
-
-
-def as_json(job: Job) -> dict[str, object]:
-    return {"key": job.key, "status": job.status, "progress": job.progress, "task_id": job.task_id}
+    client = await OmniClient(output_dir="clips").open()
+    app[CLIENT], app[JOBS] = client, {job.key: job async for job in client.resume(max_pending=100_000)}
+    yield
+    await client.aclose()  # within seconds, without waiting for every clip
 
 
 async def submit(request: web.Request) -> web.Response:
@@ -43,7 +33,8 @@ async def submit(request: web.Request) -> web.Response:
         return web.json_response({"error": error.errors(include_url=False, include_context=False)}, status=400)
     job = request.app[CLIENT].submit(clip_request)
     request.app[JOBS][job.key] = job
-    return web.json_response(as_json(job), status=202)
+    await job.recorded()  # from here on it outlives this process
+    return web.json_response(job.as_json(), status=202)
 
 
 def found(request: web.Request) -> Job:
@@ -54,7 +45,7 @@ def found(request: web.Request) -> Job:
 
 
 async def status(request: web.Request) -> web.Response:
-    return web.json_response(as_json(found(request)))
+    return web.json_response(found(request).as_json())
 
 
 async def clip(request: web.Request) -> web.StreamResponse:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 import signal
-import socket
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ import pytest
 
 from omni_async.sandbox import SandboxProcess
 from tests.support.processes import ROOT, assert_plays, clips_in, finish, start_python, task_of
+from tests.support.web import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -27,6 +27,7 @@ TESTED = {
     "one_clip.py",
     "many_clips.py",
     "notebook.ipynb",
+    "fastapi_app.py",
     "inside_a_web_app.py",
     "paper-boat.jpg",
     "prompts.jsonl",
@@ -178,9 +179,3 @@ async def wait_until_it_serves(visitor: aiohttp.ClientSession) -> None:
                     return
             except aiohttp.ClientConnectionError:
                 await asyncio.sleep(0.05)
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
