@@ -242,6 +242,10 @@ class OmniClient:
         only when fewer than `max_pending` jobs are unfinished, and as few have not been yielded. A job that is live
         already is yielded too. Iterating raises `LedgerError` if the ledger cannot be read, and `ClientClosed` if
         the client is closed before the end.
+
+        The jobs of the ledger are taken for your own: they are submitted and paid, their local files are uploaded, and
+        the server reports to their webhooks. Look at a ledger of somebody else with `LedgerReader` first, or let the
+        command line continue it, which refuses what leads outside of its folder.
         """
         runtime = self._lifetime.opened()
         runtime.submitter.resume()

@@ -189,6 +189,9 @@ class Dispatcher:
             self._registry.reject(job, existing, JobError(text, key=job.key, task_id=existing.task_id))
             return
         self._registry.admit(job, existing)
+        if existing.status is not JobStatus.COMPLETED and (error := unreadable_request_error(job)) is not None:
+            self._registry.resolve(job, error)
+            return
         if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_key_valid(existing):
             # Under its old key the server recognizes the request, if it has accepted it.
             self._registry.transition_on_request(job, JobStatus.SUBMITTING, error="", finished_at=None)

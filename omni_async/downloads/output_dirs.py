@@ -55,7 +55,7 @@ async def _folders(store: JobStore, fact: str) -> list[str]:
     """Return the folders that a fact names: one, or a list of them. A fact in another form names none."""
     try:
         value = json.loads(await store.get_fact(fact) or "[]")
-    except ValueError:
+    except (ValueError, RecursionError):
         return []
     folders = value if isinstance(value, list) else [value]
     return [each for each in folders if isinstance(each, str) and each and "\0" not in each]

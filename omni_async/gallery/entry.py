@@ -65,17 +65,19 @@ def job_entry(record: JobRecord, find_poster: Callable[[str], Poster | None]) ->
 
 
 def _request_fields(request: str) -> dict[str, Any]:
-    """Return the fields of a recorded request. Requests of an older or newer version are read as far as possible."""
+    """Return the fields of a recorded request. Those of other versions or people: as far as possible."""
     try:
         fields = json.loads(request or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         fields = {}
+    fields = fields if isinstance(fields, dict) else {}
+    texts = {name: value for name, value in fields.items() if isinstance(value, str)}
     return {
-        "prompt": fields.get("prompt"),
-        "model": fields.get("model", DEFAULT_MODEL) if request else None,
+        "prompt": texts.get("prompt"),
+        "model": texts.get("model", DEFAULT_MODEL) if request else None,
         "aspect_ratio": _aspect_ratio(fields.get("aspect_ratio")),
         "references": list(_references(fields)),
-        "extends": fields.get("extend_from_task_id"),
+        "extends": texts.get("extend_from_task_id"),
     }
 
 
@@ -88,8 +90,8 @@ def _aspect_ratio(text: object) -> float | None:
 def _references(fields: dict[str, Any]) -> Iterator[str]:
     """Yield the reference images and videos of a request. Of a local file, only the name: the page may be published."""
     for field in _REFERENCE_FIELDS:
-        value = fields.get(field) or ()
-        for each in (value,) if isinstance(value, str) else value:
+        value = fields.get(field) or []
+        for each in value if isinstance(value, list) else (value,):
             reference = str(each)
             if not _URL.match(reference):
                 yield PurePath(reference).name

@@ -86,8 +86,8 @@ class JobRecord:
         return self.parent_task_id or self._requested("extend_from_task_id")
 
     def _requested(self, name: str) -> str | None:
-        value: str | None = json.loads(self.request).get(name) if self.request else None
-        return value
+        value = _fields_of(self.request).get(name)
+        return value if isinstance(value, str) else None
 
     @property
     def sent_texts(self) -> tuple[str, ...]:
@@ -144,9 +144,18 @@ def _is_same_request(one: str, other: str) -> bool:
         return True
     if _NO_PROMPT not in one and _NO_PROMPT not in other:
         return False
-    return _without_empty_prompt(one) == _without_empty_prompt(other)
+    fields = _without_empty_prompt(one)
+    return bool(fields) and fields == _without_empty_prompt(other)
 
 
 def _without_empty_prompt(request: str) -> dict[str, object]:
-    fields: dict[str, object] = json.loads(request)
-    return {name: value for name, value in fields.items() if (name, value) != ("prompt", "")}
+    return {name: value for name, value in _fields_of(request).items() if (name, value) != ("prompt", "")}
+
+
+def _fields_of(request: str) -> dict[str, object]:
+    """Return the fields of a recorded request. Of one that no run has recorded, there are none."""
+    try:
+        fields = json.loads(request)
+    except (ValueError, RecursionError):
+        return {}
+    return fields if isinstance(fields, dict) else {}

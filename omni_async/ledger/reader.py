@@ -5,7 +5,6 @@ Used by the command line, the gallery and programs of users. The client uses `Sq
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.statistics import LedgerTotals
 from ..jobs.store import OUTPUT_DIR
 from . import rows
-from .row_format import PLAUSIBLE, from_row
+from .row_format import PLAUSIBLE, from_row, parse_json
 from .schema import SELECT, cannot_open, open_to_read
 
 if TYPE_CHECKING:
@@ -109,7 +108,7 @@ class LedgerReader:
         """The folder of the last client's clips, as that client recorded it; None before any client."""
         with self._reading():
             fact = rows.get_fact(self._db, OUTPUT_DIR)
-            folder = json.loads(fact) if fact else None
+            folder = parse_json(fact) if fact else None
             if folder is not None and not isinstance(folder, str):
                 raise ValueError("the output folder is not text")
             return folder

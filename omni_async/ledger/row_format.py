@@ -109,17 +109,25 @@ def from_row(row: Sequence[Any], folder: str = "") -> JobRecord:
     return JobRecord(**facts)
 
 
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text of a ledger. Raise `ValueError` for what is none, and for one nested too deep."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{text[:40]!r}... is nested too deep") from None
+
+
 def _parse_names(text: str | None) -> tuple[str, ...]:
     if text is None:
         return ()
-    names = json.loads(text)
+    names = parse_json(text)
     if not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
         raise ValueError(f"{text[:40]!r} is not a list of names")
     return tuple(names)
 
 
 def _parse_partial_download(text: str) -> PartialDownload:
-    fields = json.loads(text)
+    fields = parse_json(text)
     try:
         found = PartialDownload(**fields)
     except TypeError:  # not an object, or one with other fields
@@ -134,7 +142,7 @@ def _parse_videos(text: str | None) -> tuple[Video, ...]:
     if text is None:
         return ()
     try:
-        videos = tuple(Video(**fields) for fields in json.loads(text))
+        videos = tuple(Video(**fields) for fields in parse_json(text))
     except TypeError:  # not a list of objects, or one with other fields
         raise ValueError(f"{text[:40]!r} is not a list of videos") from None
     if not all(_is_text(video.url) and _is_number_or_none(video.expires_at) for video in videos):

@@ -44,8 +44,14 @@ class ServerKeySupport:
         try:
             fact = json.loads(await self._store.get_fact(_FACT) or "{}")
             if fact.get("server") == self._server:
-                self._models = {model: KeySupport(**support) for model, support in fact["models"].items()}
-        except (AttributeError, KeyError, TypeError, ValueError):  # written by another version: it is asked again
+                self._models = {model: _key_support(**support) for model, support in fact["models"].items()}
+        except (
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):  # written by another version: it is asked again
             return
 
     def of(self, model: str) -> KeySupport:
@@ -92,3 +98,7 @@ class ServerKeySupport:
         self._models[model] = support
         models = {name: asdict(each) for name, each in self._models.items()}
         self._store.set_fact(_FACT, json.dumps({"server": self._server, "models": models}))
+
+
+def _key_support(*, declared: bool = False, shown: bool = False, retention: float) -> KeySupport:
+    return KeySupport(declared=declared is True, shown=shown is True, retention=float(retention))

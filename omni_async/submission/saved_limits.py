@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from math import inf
 from typing import TYPE_CHECKING
 
 from ..logs import get_logger
@@ -19,6 +20,10 @@ _FACT = "limits"  # the name of the fact in the store
 # Seconds between two rows. A crash loses at most as much of what was learned, which is learned again within minutes;
 # less would add a write to every submit while the limiter is still learning.
 _INTERVAL = 10.0
+
+# Submits per second. At double, what a slow account allows is learned again in each run; at half, a wrong value in the
+# ledger may delay a run by two hours.
+_LOWEST_RATE = 1 / 3600
 
 _log = get_logger(__name__)
 
@@ -43,7 +48,12 @@ class SavedLimits:
             if fact.pop("server", None) == self._server:
                 self._saved = LearnedLimits(**fact)
                 self._limiter.load(self._saved)
-        except (TypeError, ValueError):  # written by another version: the limits are learned again
+        except (
+            AttributeError,
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):  # written by another version: the limits are learned again
             return
 
     def save(self, *, at_last: bool = False) -> None:
@@ -53,3 +63,13 @@ class SavedLimits:
             self._saved, self._saved_at = learned, now
             _log.info("limits learned: %s", learned)
             self._store.set_fact(_FACT, json.dumps({"server": self._server, **asdict(learned)}))
+
+
+def _is_plausible(learned: LearnedLimits) -> bool:
+    """Return whether limits can have been learned. A ledger of somebody else could make a run wait without end."""
+    rate, in_flight = learned.per_second, learned.max_in_flight
+    return (
+        (rate is None or (isinstance(rate, (int, float)) and _LOWEST_RATE <= rate < inf))
+        and (in_flight is None or (isinstance(in_flight, int) and in_flight >= 1))
+        and (isinstance(learned.burst, int) and learned.burst >= 0)
+    )

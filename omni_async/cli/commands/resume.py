@@ -68,7 +68,8 @@ def resume(
             async for job in client.resume():
                 yield job
         for key, task_id in found.extra:
-            yield _continue(client, key, task_id)
+            if (job := _continue(client, key, task_id, out)) is not None:
+                yield job
 
     out = Output(output)
     if not found.recorded.total:
@@ -115,8 +116,13 @@ def _task_to_attach(record: JobRecord, *, is_sandbox: bool) -> tuple[str, str | 
     return record.key, record.task_id if is_attachable else None
 
 
-def _continue(client: OmniClient, key: str, task_id: str | None) -> Job:
-    return client.resubmit(key) if task_id is None else client.attach(task_id, key=key)
+def _continue(client: OmniClient, key: str, task_id: str | None, output: Output) -> Job | None:
+    """Continue a job. Return None, and say why, for a row that no run has written."""
+    try:
+        return client.resubmit(key) if task_id is None else client.attach(task_id, key=key)
+    except ValueError as error:
+        output.error(f"job {key!r} cannot be continued: {error}")
+        return None
 
 
 def _nothing_to_do(folder: Path, totals: LedgerTotals, output: Output) -> ExitStatus:
