@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async import ClientClosed, JobStatus, OmniClient
+from omni_async import ClientClosed, JobCancelled, JobStatus, Limits, OmniClient, Polling, Retry
+from omni_async.testing import SandboxThread
 from tests.support.fakes import FakeClient, Server, left_over
 
 if TYPE_CHECKING:
@@ -82,3 +83,67 @@ def test_the_end_of_the_loop_ends_an_open_client(tmp_path: Path) -> None:
 
     asyncio.run(main())
     assert jobs[0].done()
+
+
+# Other loops than the one that the tests run on
+
+
+async def use_everything(sandbox: SandboxThread, folder: Path) -> None:
+    """Make clips and a chain, lose an answer, cancel a job, resume another one, and leave nothing running."""
+    environment = sandbox.environment
+    client = OmniClient(
+        environment["APIMART_API_KEY"],
+        base_url=environment["APIMART_BASE_URL"],
+        output_dir=folder,
+        limits=Limits(submits_per_minute=6000),
+        polling=Polling(min_interval=0.02, max_interval=0.1),
+        retry=Retry(wait_initial=0.01, wait_max=0.1),
+    )
+    async with client:
+        jobs = [client.submit(f"clip {number}") for number in range(6)]
+        cancelled, chained = client.submit("not this one"), jobs[0].extend("and then")
+        cancelled.cancel()
+        assert all(path.read_bytes()[4:8] == b"ftyp" for path in await asyncio.gather(*jobs))
+        assert (await chained).is_file()
+        with pytest.raises(JobCancelled):
+            await cancelled
+        assert await jobs[3].accepted() == jobs[3].task_id
+        async for job in client.as_completed(f"more {number}" for number in range(3)):
+            assert (await job).is_file()
+        waiter = asyncio.create_task(client.submit("slow").wait())
+        await asyncio.sleep(0)
+        waiter.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiter
+    assert not left_over()
+
+
+def assert_paid_once(sandbox: SandboxThread) -> None:
+    """Check that every job was paid for once, and that the sandbox saw the answer that was lost."""
+    assert sandbox.record.duplicates == 0
+    assert sandbox.record.accepted == len({task.prompt for task in sandbox.record.tasks.values()})
+    assert sandbox.record.faults["drop_after"] == 1
+
+
+@pytest.mark.slow
+def test_uvloop_works(tmp_path: Path) -> None:
+    """On uvloop a client does all that it does on the loop of asyncio."""
+    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed")
+    with SandboxThread() as sandbox:
+        sandbox.script("submit", [None, "drop_after"])
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            assert isinstance(runner.get_loop(), uvloop.Loop)
+            runner.run(use_everything(sandbox, tmp_path))
+        assert_paid_once(sandbox)
+
+
+# Not marked as slow: CI runs only the inner loop on the interpreters that have eager tasks.
+@pytest.mark.skipif(not hasattr(asyncio, "eager_task_factory"), reason="asyncio has eager tasks from Python 3.12 on")
+def test_eager_tasks_work(tmp_path: Path) -> None:
+    """With the eager task factory, by which a task runs before `create_task` returns, a client works the same."""
+    with SandboxThread() as sandbox:
+        sandbox.script("submit", [None, "drop_after"])
+        with asyncio.Runner() as runner:
+            runner.get_loop().set_task_factory(vars(asyncio)["eager_task_factory"])
+            runner.run(use_everything(sandbox, tmp_path))
+        assert_paid_once(sandbox)
