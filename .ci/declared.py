@@ -1,4 +1,4 @@
-"""Compare the versions of Python that were tested, which are the arguments, with those that `pyproject.toml` declares."""
+"""Compare the versions of Python that were tested (the arguments) with those that `pyproject.toml` declares."""
 
 import re
 import sys

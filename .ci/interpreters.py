@@ -28,7 +28,8 @@ def candidates() -> list[Path]:
 def version_of(program: Path) -> tuple[int, ...] | None:
     """Return the version of a CPython that can make virtual environments; None for anything else."""
     try:
-        done = subprocess.run([program, "-c", QUESTION], capture_output=True, text=True, timeout=30, check=True)
+        # A program that bears the name of an interpreter.
+        done = subprocess.run([program, "-c", QUESTION], capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
     except (OSError, subprocess.SubprocessError):
         return None
     name, *numbers = done.stdout.split()
