@@ -1,6 +1,7 @@
-"""A program that runs forty jobs with a live page, and prints the page's address, then how the run went, as JSON.
+"""A program that runs forty jobs and listens, and prints the ports on which it does, then how the run went, as JSON.
 
-Its argument is JSON: `base_url`, `api_key`, `folder` and `limit` (of open files).
+Its argument is JSON: `base_url`, `api_key`, `folder`, `limit` (of open files) and `sandbox`. With the last, it serves a
+sandbox instead, until it is stopped.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from omni_async import OmniClient
 from omni_async.gallery import LivePage
+from omni_async.sandbox import Sandbox
 
 JOBS = 40
 
@@ -28,8 +30,8 @@ async def main(options: dict[str, Any]) -> None:
         OmniClient(options["api_key"], **settings, on_event=live.on_event) as client,
         live.serve(client, total=JOBS) as address,
     ):
-        sys.stdout.write(f"{address}\n")
-        sys.stdout.flush()
+        webhook_port = await client.serve_webhook("http://127.0.0.1:9/omni", port=0)
+        _print({"live page": int(address.rstrip("/").rpartition(":")[2]), "webhook": webhook_port})
         await asyncio.sleep(1.0)  # the crowd comes
         loop = asyncio.get_running_loop()
         since = loop.time()
@@ -40,7 +42,19 @@ async def main(options: dict[str, Any]) -> None:
         "seconds": seconds,
         "megabytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
-    sys.stdout.write(json.dumps(result))
+    _print(result)
+
+
+async def serve() -> None:
+    """Serve a sandbox."""
+    async with Sandbox(median=1.0, prerendered=True) as sandbox:
+        _print({"base_url": sandbox.base_url, "cdn_url": sandbox.cdn_url, "api_key": sandbox.api_key})
+        await asyncio.Event().wait()
+
+
+def _print(values: dict[str, Any]) -> None:
+    sys.stdout.write(f"{json.dumps(values)}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
@@ -48,4 +62,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     logging.getLogger("omni_async").setLevel(logging.WARNING)
     resource.setrlimit(resource.RLIMIT_NOFILE, (given["limit"], given["limit"]))
-    asyncio.run(main(given))
+    asyncio.run(serve() if given.get("sandbox") else main(given))

@@ -68,8 +68,8 @@ def resume(
             async for job in client.resume():
                 yield job
         for key, task_id in found.extra:
-            if (job := _continue(client, key, task_id, out)) is not None:
-                yield job
+            if (other := _continue(client, key, task_id, out)) is not None:
+                yield other
 
     out = Output(output)
     if not found.recorded.total:
