@@ -25,6 +25,10 @@ def status_evidence(status: int) -> Hashable | None:
     return ("status", status) if 300 <= status < 500 and status not in _MAY_PASS else None
 
 
+# Of each block of a body, its first bytes are compared. To read all of every clip took a sixth of the CPU of a job.
+_BLOCK, _SAMPLE = 65536, 1024
+
+
 class BodyDigest:
     """What tells two bodies apart, of a transfer that may come in several pieces."""
 
@@ -42,8 +46,10 @@ class BodyDigest:
         """Add a piece of the body."""
         if len(self._head) < 16:
             self._head += chunk[:16]
-        self._size += len(chunk)
-        self._checksum = zlib.crc32(chunk, self._checksum)  # a coincidence only ends the retries, so 32 bits suffice
+        start, self._size = self._size, self._size + len(chunk)
+        for block in range(start - start % _BLOCK, self._size, _BLOCK):
+            sample = chunk[max(0, block - start) : max(0, block + _SAMPLE - start)]
+            self._checksum = zlib.crc32(sample, self._checksum)  # a coincidence only ends the retries
 
     def evidence(self, *, is_whole: bool) -> Hashable | None:
         """Return what is the same if this body comes again; None if it may have been cut short, so not `is_whole`.

@@ -50,7 +50,8 @@ class Spending:
     def of(cls, record: JobRecord) -> Spending:
         """Return what one job adds to the sums."""
         is_unpriced = plausible_usd(record.cost) is None and may_be_billed(record.status, record.task_id)
-        return cls(record.total_cost, int(record.total_cost > 0), int(is_unpriced))
+        paid = record.total_cost
+        return cls(paid, int(paid > 0), int(is_unpriced))
 
     def __add__(self, other: Spending) -> Spending:
         return Spending(

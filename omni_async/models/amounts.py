@@ -6,8 +6,6 @@ meaningless. Such a figure is treated as if the server had not said anything: th
 
 from __future__ import annotations
 
-import math
-
 # USD for one job. Documented prices end at $0.88 a clip; this is a million times as much and can only be a mistake of
 # units or a joke. It also keeps sums exact: a float holds cents up to 9e13, so up to 90 million jobs of this price.
 MAX_USD = 1e6
@@ -33,6 +31,6 @@ def plausible_seconds(value: object) -> float | None:
 
 
 def _number_up_to(limit: float, value: object) -> float | None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= limit:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= limit:  # nor NaN
         return None
-    return float(value) + 0.0 if math.isfinite(value) else None  # -0.0 becomes 0.0
+    return float(value) + 0.0  # -0.0 becomes 0.0
