@@ -88,7 +88,7 @@ class FleetRun:
     async def start_worker(self, *options: str, database: str | None = None) -> int:
         """Start a worker process and return its process id."""
         arguments = ["worker", "--store", str(self.store), "--base-url", self.sandbox.base_url]
-        arguments += ["--lease", str(self.lease), "--ambiguous", self.ambiguous, "-v", *options]
+        arguments += ["--lease", str(self.lease), "--on-ambiguous", self.ambiguous, "-v", *options]
         with self._log(len(list(self.folder.glob("worker-*.log")))) as log:
             process = await self._start(*arguments, stdout=log, stderr=log, database=database)
         self.workers[process.pid] = process
