@@ -16,7 +16,7 @@ from ..errors import LedgerError, OmniError, SubmitWithheld, TransportError
 from ..logs import get_logger
 from ..settings import Limits
 from .leader_client import LeaderClient
-from .lease import Account, Lease
+from .lease import Account, Lease, Turn
 from .sweeps import JobFeed, Sweeps
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ class _Left(Exception):
 class Leader:
     """Leads one account in turn with the other workers. `run` never ends by itself.
 
-    `delay()` returns how many seconds longer than others this worker waits before it takes a lease. `clips` is where
-    local files of requests are; `queue` is swept for tasks of workers that have gone silent.
+    `turn` is shared by the leaders of one worker. `clips` is where local files of requests are; `queue` is swept for
+    tasks of workers that have gone silent.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Leader:
         on_event: Callable[[JobEvent], object] | None = None,
         clips: SpooledClipStore | None = None,
         queue: FetchQueue | None = None,
-        delay: Callable[[], float] = lambda: 0.0,
+        turn: Turn | None = None,
     ) -> None:
         server = validate_base_url(base_url, allow_insecure=connection is not None and connection.allow_insecure)
         key = validate_api_key(api_key, server)
@@ -94,7 +94,7 @@ class Leader:
         self._limits = limits or Limits()
         self._settings: dict[str, Any] = {"api_key": key, "base_url": server, "connection": connection}
         self._settings |= {"retry": retry, "polling": polling, "on_event": on_event}
-        self._delay = delay
+        self._turn = turn
         self._lease: Lease | None = None
         self._client: LeaderClient | None = None
 
@@ -115,7 +115,7 @@ class Leader:
         while True:
             lease = self._make_lease()
             try:
-                await lease.acquire(delay=self._delay())
+                await lease.acquire(self._turn)
                 _log.warning("this worker leads the account %s now (epoch %d)", self.account, lease.epoch)
                 self._lease = lease
                 await self._lead(lease)

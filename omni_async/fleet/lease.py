@@ -24,7 +24,7 @@ from ..logs import get_logger
 from .database import cut_after, describe, is_transient, statement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from .database import Database
 
@@ -77,6 +77,26 @@ class LeaseTimer:
         return self.seconds / 2
 
 
+class Turn:
+    """Lets the candidates of one worker ask one after the other, so that several accounts spread over the workers.
+
+    Each waits one second for each account that the worker leads by then: workers that lead fewer are faster.
+    """
+
+    def __init__(self, count_led: Callable[[], int]) -> None:
+        self._count_led = count_led
+        self._lock = asyncio.Lock()
+
+    async def take(self, ask: Callable[[], Awaitable[bool]]) -> bool:
+        """Return what `ask` returns, when it is this candidate's turn."""
+        while True:
+            waited = self._count_led()
+            await anyio.sleep(waited)
+            async with self._lock:
+                if self._count_led() <= waited:
+                    return await ask()
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """What the row of an account says, as of the last renewal."""
@@ -109,7 +129,7 @@ _RENEW = f"""
 UPDATE omni_accounts SET expires_at = now() + %s * interval '1 s', stopped = %s
 WHERE account = %s AND epoch = %s RETURNING {_ACCOUNT}
 """
-_RELEASE = "UPDATE omni_accounts SET expires_at = '-infinity', holder = NULL WHERE account = %s AND epoch = %s"
+_RELEASE = "UPDATE omni_accounts SET expires_at = '-infinity', holder = NULL WHERE account = %s AND holder = %s"
 
 
 class Lease:
@@ -142,6 +162,7 @@ class Lease:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._changed = asyncio.Event()
         self._is_waiting_said = False
+        self._may_be_granted = False  # the row may say that this worker leads
 
     @property
     def is_lost(self) -> bool:
@@ -170,15 +191,18 @@ class Lease:
             self._changed.clear()
             await self._changed.wait()
 
-    async def acquire(self, *, delay: float = 0.0) -> None:
-        """Wait until this worker leads. A candidate waits `delay` seconds longer, so that the others come first.
+    async def acquire(self, turn: Turn | None = None) -> None:
+        """Wait until this worker leads. The candidates of one worker take turns.
 
         Raise `LedgerError` if it never can: the account is used with another key or at another server, or the database
         has no such tables.
         """
-        while not await self._try_to_acquire():
-            gap = self._timer.seconds / _ATTEMPTS
-            await anyio.sleep(gap * random.uniform(0.75, 1.25) + delay)
+        turn = turn or Turn(lambda: 0)
+        while not await turn.take(self._try_to_acquire):
+            await self._wait_for_others()
+
+    async def _wait_for_others(self) -> None:
+        await anyio.sleep(self._timer.seconds / _ATTEMPTS * random.uniform(0.75, 1.25))
 
     async def _try_to_acquire(self) -> bool:
         try:
@@ -189,7 +213,9 @@ class Lease:
             check = self._checked(*known)
             asked_at = self._clock()
             values = (self._holder, self._timer.seconds, check, self._server, self.account, known[0])
+            self._may_be_granted = True  # also if this is cancelled before the answer arrives
             granted = await self._one(_ACQUIRE, *values)
+            self._may_be_granted = granted is not None
         except (psycopg.Error, OSError, TimeoutError) as error:
             await self._disconnect()
             failure = describe(error, self._database)
@@ -257,8 +283,8 @@ class Lease:
         was_lost = self.is_lost
         self.lose()
         try:
-            if not was_lost and self.epoch:
-                await self._one(_RELEASE, self.account, self.epoch)
+            if not was_lost and self._may_be_granted:
+                await self._one(_RELEASE, self.account, self._holder)
         except (psycopg.Error, OSError, TimeoutError) as error:
             _log.info("the lease of %s ends by itself: %s", self.account, error)
         finally:

@@ -26,9 +26,9 @@ pytestmark = needs_postgres
 
 
 @pytest.fixture
-async def rows(postgres_url: str) -> AsyncIterator[FleetRows]:
+async def rows(fleet_url: str) -> AsyncIterator[FleetRows]:
     """Yield an account with a host of clips."""
-    async with fleet_rows(postgres_url) as rows:
+    async with fleet_rows(fleet_url) as rows:
         yield rows
 
 

@@ -86,7 +86,10 @@ class FleetRows:
         """Make the tables, and an account whose API is on this machine."""
         self._connection = await self.database.connect("test")
         await install(self._connection)
-        text = "INSERT INTO omni_accounts (account, server) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+        text = (
+            "INSERT INTO omni_accounts (account, server) VALUES (%s, %s)"
+            " ON CONFLICT (account) DO UPDATE SET server = excluded.server"
+        )
         await self._connection.execute(text, (ACCOUNT, "http://127.0.0.1:9"))
 
     async def execute(self, text: str, *parameters: object) -> list[tuple[Any, ...]]:
