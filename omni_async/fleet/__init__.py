@@ -28,6 +28,7 @@ from .enqueue import EnqueueResult
 from .fleet import Fleet, install
 from .reader import AccountStatus, DownloadResult, FleetReader, FleetStatistics, WorkerStatus
 from .watcher import FleetJob
+from .worker import FleetWorker, WorkerStatistics
 
 __all__ = [
     "AccountStatus",
@@ -38,6 +39,8 @@ __all__ = [
     "FleetJob",
     "FleetReader",
     "FleetStatistics",
+    "FleetWorker",
+    "WorkerStatistics",
     "WorkerStatus",
     "install",
 ]

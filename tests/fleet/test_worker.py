@@ -45,14 +45,15 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 def downloader(rows: FleetRows, folder: Path, **settings: Any) -> FleetWorker:
     """Return a worker that only downloads."""
-    settings = {"store": folder / "clips", "spool": folder / "spool", "role": "download"} | settings
-    return FleetWorker(rows.url, **settings)
+    common: dict[str, Any] = {"store": folder / "clips", "spool": folder / "spool", "role": "download"}
+    return FleetWorker(rows.url, **(common | settings))
 
 
 def worker(url: str, sandbox: Sandbox, folder: Path, **settings: Any) -> FleetWorker:
     """Return a worker that does everything."""
-    settings = {"store": folder / "clips", "spool": folder / "spool", "lease": 3.0} | settings
-    return FleetWorker(url, **{"api_keys": {ACCOUNT: KEY}, "base_url": sandbox.base_url} | settings)
+    common: dict[str, Any] = {"store": folder / "clips", "spool": folder / "spool", "api_keys": {ACCOUNT: KEY}}
+    common |= {"base_url": sandbox.base_url, "lease": 3.0}
+    return FleetWorker(url, **(common | settings))
 
 
 @asynccontextmanager
