@@ -147,32 +147,18 @@ class FleetWorker:
         self._clips = store if isinstance(store, SpooledClipStore) else None
         if store is not None and self._clips is None:
             self._clips = clip_store(store, spool, max_threads=self._downloads)  # type: ignore[arg-type]
-        self._pool: AsyncConnectionPool[Any]  # from `run` on
-        self._queue: FetchQueue
+        common: dict[str, Any] = {"connection": connection, "retry": retry, "on_event": on_event}
         self._fetcher: Fetcher | None = None
         if self._clips is not None and role != "submit":
-            self._fetcher = Fetcher(
-                self._database,
-                self._clips,
-                worker=self.name,
-                connection=connection,
-                retry=retry,
-                on_event=on_event,
-            )
-        self._settings: dict[str, Any] = {
-            "base_url": base_url,
-            "lease_seconds": lease,
-            "connection": connection,
-            "limits": limits,
-            "retry": retry,
-            "polling": polling,
-            "on_event": on_event,
-            "clips": self._clips,
-            "turn": Turn(lambda: len(self.leads)),
-        }
+            self._fetcher = Fetcher(self._database, self._clips, worker=self.name, **common)
+        # Of each leader: `turn` spreads several accounts over the workers.
+        self._settings = common | {"base_url": base_url, "lease_seconds": lease, "limits": limits, "polling": polling}
+        self._settings |= {"clips": self._clips, "turn": Turn(lambda: len(self.leads))}
         self._api_keys = dict(api_keys or {}) if role != "download" else {}
         self._leaders: list[Leader] = []
         self._is_away = False  # the database does not answer
+        self._pool: AsyncConnectionPool[Any]  # from `run` on
+        self._queue: FetchQueue
 
     @property
     def leads(self) -> tuple[str, ...]:
