@@ -204,6 +204,18 @@ def _no_ledger(path: Path) -> LedgerError:
     return LedgerError(f"there is no ledger {path}: no job has been recorded there")
 
 
+def is_ledger(path: Path) -> bool:
+    """Return whether a file looks like a ledger. Only its first bytes are read. Raise `OSError`."""
+    if not is_regular(path):
+        return False
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    application = int.from_bytes(header[68:72], "big")
+    # As long as everything is in the write-ahead log, the file has no id.
+    ids = {APPLICATION_ID, 0} if _has_log(path) else {APPLICATION_ID}
+    return header.startswith(b"SQLite format 3\0") and application in ids
+
+
 def _create(path: Path) -> None:
     """Create the file if it is missing, for its owner only: SQLite gives its companions the same mode.
 
@@ -219,6 +231,9 @@ def _create(path: Path) -> None:
     with suppress(OSError):  # it is there; or it cannot be created, and SQLite says why
         os.close(open_regular(path, exclusive=True, mode=0o600))
 
+
+# Of a database: what it is, and its application id.
+_HEADER_BYTES = 100
 
 # Smaller files cannot be databases: this is the smallest page size of SQLite, in bytes.
 _SMALLEST_DATABASE = 512

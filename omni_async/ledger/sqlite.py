@@ -24,7 +24,7 @@ from . import rows
 from .clean_close import clean_close_note, is_unchanged
 from .lock import Lock
 from .open_files import OpenFiles
-from .schema import cannot_open, open_to_write
+from .schema import cannot_open, is_ledger, open_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -323,12 +323,12 @@ def _prepare_path(path: Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         resolved = path.resolve()
-        leads_nowhere = path.is_symlink() and not (resolved.is_file() and resolved.stat().st_size)
+        leads_nowhere = path.is_symlink() and not is_ledger(resolved)
     except RuntimeError as error:  # Python 3.11 and 3.12 raise it for a link to itself
         raise LedgerError(f"the ledger {path}: {error}. Remove it, or name another", permanent=True) from error
     except OSError as error:
         raise cannot_open(path, f"{error.strerror} ({error.filename})") from error
-    if leads_nowhere:  # no file is made where somebody else's link leads
+    if leads_nowhere:  # no file is made where somebody else's link leads, not even a lock
         text = f"the ledger {path} is a symbolic link to {resolved}, which is no ledger. Remove it, or name another"
         raise LedgerError(text, permanent=True)
     return resolved
