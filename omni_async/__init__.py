@@ -5,6 +5,7 @@ from __future__ import annotations
 from .api.connection import Connection
 from .client.client import OmniClient
 from .client.credentials import DEFAULT_BASE_URL
+from .client.estimates import Estimate, estimate
 from .client.forecast import Forecast
 from .downloads.clip_store import ClipStore, FolderClipStore, PartialClip
 from .errors import (
@@ -45,6 +46,7 @@ from .jobs.statistics import LedgerTotals, Statistics
 from .jobs.store import JobReader
 from .ledger import LEDGER_NAME, LedgerReader
 from .models.catalog import DEFAULT_MODEL, MODELS, ModelRules
+from .models.prices import PRICES, PRICES_DATE, PRICES_SOURCE, EstimateRange, ModelPrices
 from .models.request import VideoRequest
 from .models.responses import Balance, Task, TaskState, Usage, UsageItem, Video
 from .settings import Limits, Polling, Retry
@@ -55,6 +57,9 @@ __all__ = [
     "DEFAULT_MODEL",
     "LEDGER_NAME",
     "MODELS",
+    "PRICES",
+    "PRICES_DATE",
+    "PRICES_SOURCE",
     "APIError",
     "AuthenticationError",
     "Balance",
@@ -64,6 +69,8 @@ __all__ = [
     "Connection",
     "CostLimitReached",
     "DownloadError",
+    "Estimate",
+    "EstimateRange",
     "EventKind",
     "FolderClipStore",
     "Forecast",
@@ -85,6 +92,7 @@ __all__ = [
     "LedgerReader",
     "LedgerTotals",
     "Limits",
+    "ModelPrices",
     "ModelRules",
     "NotFound",
     "OmniClient",
@@ -111,5 +119,6 @@ __all__ = [
     "Video",
     "VideoRequest",
     "check_references",
+    "estimate",
     "resolve_references",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from omni_async import DEFAULT_MODEL
 
-from .formats import Problem
+from .problems import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -15,12 +15,18 @@ from omni_async.models.characters import control_character_in
 from omni_async.plain_text import one_line
 
 from .chains import ChainGraph
-from .formats import FIELDS, Problem, Skipped, UnreadableFile, describe_type, describe_unknown_name, read_records
+from .defaults import Defaults
+from .formats import FORMATS, read_records
+from .line import Line
+from .problems import FIELDS, Problem, UnreadableFile, describe_type, describe_unknown_name
+from .reading import Reading
 from .restrictions import Restrictions
+from .samples import NamePattern, with_samples
+from .sources import folder_of
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from pydantic_core import ErrorDetails
 
@@ -34,19 +40,6 @@ _MAX_ID_LENGTH = 200
 _log = get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A checked line of a file.
-
-    `number` counts lines from 1. `key` is the key of its job. `extend_from` is the key of the line that it extends.
-    """
-
-    number: int
-    key: str
-    request: VideoRequest
-    extend_from: str | None = None
-
-
 class InvalidBatchFile(ValueError):
     """The file cannot be used, and nothing was sent. `problems` lists everything that is wrong, by line number."""
 
@@ -58,10 +51,14 @@ class InvalidBatchFile(ValueError):
 def read(
     path: str | os.PathLike[str],
     *,
+    format: str | None = None,  # noqa: A002 - what everybody calls it
+    defaults: Defaults | None = None,
+    samples: int = 1,
+    name: str | None = None,
     is_done: Callable[[str], bool] = lambda _: False,
     allow_outside: bool = False,
     allow_webhooks: bool = False,
-    on_skipped: Callable[[str], object] | None = None,
+    on_read: Callable[[Reading], object] | None = None,
 ) -> list[Line]:
     """Read and check a complete file, including the local files that its lines name.
 
@@ -69,24 +66,50 @@ def read(
     stands, and further equal lines are numbered ``~2``, ``~3`` and so on. Paths in a line are relative to the folder of
     the file.
 
-    `is_done` is called with the key of each line that names local files. Where it returns true, as for a clip that
-    exists, these files are not checked and may be missing. By default all are checked.
-
-    Blank lines, and in ``.txt`` and ``.jsonl`` lines that begin with ``#``, are skipped. If there are any, `on_skipped`
-    is called once with a text that counts them; by default it is logged.
-
-    The file may come from somebody else. So a line is invalid if it names a local file outside the folder of the file,
-    all links followed, or a webhook in ``extra``. `allow_outside` and `allow_webhooks` allow these; the default for
-    both is False.
+    - `path`: the file, or ``-`` for standard input. `format`, ``"csv"`` for example, is how it is read: by default its
+      name says it, and standard input has none.
+    - `defaults`: fields for lines that do not set them.
+    - `samples`: how many jobs each line is. The first keeps the key of the line, and sample n has this key and ``~sn``:
+      with a higher number only the new samples are submitted.
+    - `name`: a pattern for the file names of the clips, see `NamePattern`, by default the key.
+    - `is_done`: called with the key of each line that names local files. Where it returns true, as for a clip that
+      exists, these files are not checked and may be missing. By default all are checked.
+    - `allow_outside`, `allow_webhooks`: the file may come from somebody else. So a line is invalid if it names a local
+      file outside the folder of the file, all links followed, or a webhook in ``extra``, unless these allow it.
+    - `on_read`: called once with a `Reading`, which says what was understood. By default, it may be logged.
 
     Raises:
         InvalidBatchFile: with every invalid line and its reason, not only the first.
+        ValueError: for a `format`, `samples` or `name` that cannot be used.
     """
-    path = Path(path)
-    skipped = Skipped()
-    checker = _Checker(Restrictions(path.parent, allow_outside=allow_outside, allow_webhooks=allow_webhooks))
+    path, reading = Path(path), Reading(str(path))
+    pattern = _check_settings(format, samples, name)
+    defaults = defaults or Defaults()
+    restrictions = Restrictions(folder_of(path), allow_outside, allow_webhooks, allowed=defaults.files)
+    checker = _Checker(restrictions, defaults)
+    _read_into(checker, path, reading, format)
+    lines = _checked(with_samples(_with_keys(checker.lines, checker.ids), samples, checker.ids), checker.problems)
+    if pattern is not None:
+        lines = _checked(pattern.apply(lines), checker.problems)
+    checker.problems.extend(_file_problems(lines, is_done))
+    if checker.problems:
+        raise _invalid_file(path, checker.problems)
+    (on_read or _log_note)(reading)
+    return lines
+
+
+def _check_settings(file_format: str | None, samples: int, name: str | None) -> NamePattern | None:
+    """Return the pattern for the names of clips. Raise `ValueError` for a setting that cannot be used."""
+    if file_format is not None and file_format not in FORMATS:
+        raise ValueError(f"format must be one of {', '.join(FORMATS)}, not {file_format!r}")
+    if isinstance(samples, bool) or not isinstance(samples, int) or samples < 1:
+        raise ValueError(f"samples must be a whole number from 1, not {samples!r}")
+    return None if name is None else NamePattern(name, samples)
+
+
+def _read_into(checker: _Checker, path: Path, reading: Reading, file_format: str | None) -> None:
     try:
-        for record in read_records(path, skipped):
+        for record in read_records(path, reading, file_format=file_format):
             checker.add(record)
     except UnreadableFile as error:
         checker.problems.append(error.problem)
@@ -96,20 +119,33 @@ def read(
         checker.check_chains()
     if not checker.lines and not checker.problems:
         checker.problems.append(Problem(0, "the file contains no requests"))
-    lines = _with_keys(checker.lines, checker.ids)
-    checker.problems.extend(_file_problems(lines, is_done))
-    if checker.problems:
-        raise _invalid_file(path, checker.problems)
-    if text := str(skipped):
-        (on_skipped or _log.info)(f"{one_line(str(path))}: {text}")
+
+
+def _checked(found: Iterable[Line | Problem], problems: list[Problem]) -> list[Line]:
+    """Return the lines among what was found. The problems are added to the others."""
+    lines: list[Line] = []
+    for each in found:
+        if isinstance(each, Problem):
+            problems.append(each)
+        else:
+            lines.append(each)
     return lines
+
+
+def _log_note(reading: Reading) -> None:
+    if note := reading.note:
+        _log.info(one_line(note))
 
 
 def _file_problems(lines: list[Line], is_done: Callable[[str], bool]) -> Iterator[Problem]:
     """Yield what is wrong with the local files of lines whose clips are not there yet."""
     checked: dict[tuple[str, Path], InvalidReference | None] = {}  # shared, so that each file is read once
+    numbers: set[int] = set()  # of lines that were checked: the samples of a line have the same files
     for line in lines:
-        if (line.request.image_files or line.request.video_file) and not is_done(line.key):
+        if line.number in numbers or not (line.request.image_files or line.request.video_file):
+            continue
+        if not is_done(line.key):
+            numbers.add(line.number)
             yield from (Problem(line.number, str(error)) for error in check_references(line.request, seen=checked))
 
 
@@ -134,8 +170,9 @@ class _Draft:
 class _Checker:
     """The lines and problems found in a file so far. Lines without an id have no key yet."""
 
-    def __init__(self, restrictions: Restrictions) -> None:
+    def __init__(self, restrictions: Restrictions, defaults: Defaults) -> None:
         self._restrictions = restrictions
+        self._defaults = defaults
         self.lines: list[Line] = []
         self.problems: list[Problem] = []
         # The number of the line with each id. Invalid lines are included, so that a line that extends one is not
@@ -157,8 +194,9 @@ class _Checker:
             reasons.append(f"id {key!r} is already used by line {first}; give each line its own id")
         if parent and fields.get("extend_from_task_id"):
             reasons.append("extend_from and extend_from_task_id cannot be combined; keep one of them")
-        self._chains.add(number, key, parent, fields.get("model"))
         known = {name: value for name, value in fields.items() if name in FIELDS}
+        known = self._defaults.complete(known, extends=parent is not None)
+        self._chains.add(number, key, parent, known.get("model"))
         draft = _Draft(number, key, parent, known, reasons)
         if parent and "model" not in known:
             self._inheriting.append(draft)
@@ -245,6 +283,10 @@ def _describe_error(details: ErrorDetails) -> str:
         case "int_type" | "int_parsing" | "int_from_float":
             return (
                 f"{name} must be a whole number, not {repr(given) if isinstance(given, str) else describe_type(given)}"
+            )
+        case "bool_type" | "bool_parsing":
+            return (
+                f"{name} must be true or false, not {repr(given) if isinstance(given, str) else describe_type(given)}"
             )
         case "string_too_short":
             return f"{name} must not be empty"

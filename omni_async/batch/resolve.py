@@ -10,7 +10,7 @@ from omni_async import JobRecord, VideoRequest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .lines import Line
+    from .line import Line
 
 
 class ResolvedRequests:
@@ -55,7 +55,15 @@ def new_records(lines: Iterable[Line]) -> Iterator[JobRecord]:
             yielded.add(current.key)
             current = None if current.extend_from is None else by_key[current.extend_from]
         for each in reversed(chain):
-            yield JobRecord(key=each.key, request=requests.of(each).to_json(), parent=each.extend_from)
+            request = requests.of(each).to_json()
+            yield JobRecord(key=each.key, request=request, parent=each.extend_from, name=each.name or None)
+
+
+def resolve_requests(lines: Iterable[Line]) -> dict[str, VideoRequest]:
+    """Return the full request of each line by its key, with what it inherits from the line that it extends."""
+    lines = tuple(lines)
+    requests = ResolvedRequests(lines)
+    return {line.key: requests.of(line) for line in lines}
 
 
 def find_recorded(

@@ -34,11 +34,15 @@ _SHOWN_CHARACTERS = 80
 
 @dataclass(frozen=True, slots=True)
 class Restrictions:
-    """The rules for the lines of one prompt file. `folder` is where the file is, and where relative paths begin."""
+    """The rules for the lines of one prompt file. `folder` is where the file is, and where relative paths begin.
+
+    `allowed` are files that the user has named for all lines, wherever they are.
+    """
 
     folder: Path
     allow_outside: bool = False
     allow_webhooks: bool = False
+    allowed: frozenset[Path] = frozenset()
     _targets: dict[Path, Path | None] = field(default_factory=dict, init=False)  # shared: many lines name the same file
 
     def file_problems(self, request: VideoRequest) -> Iterator[str]:
@@ -46,6 +50,8 @@ class Restrictions:
         if self.allow_outside:
             return
         for name, path in local_files(request):
+            if path in self.allowed:
+                continue
             if path not in self._targets:
                 self._targets[path] = target_outside(self.folder, path)
             if (target := self._targets[path]) is not None:

@@ -6,7 +6,7 @@ from collections import Counter
 from os import PathLike
 from typing import TYPE_CHECKING
 
-from .lines import Line
+from .line import Line
 from .resolve import ResolvedRequests
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def _with_missing_parents(line: Line, by_key: dict[str, Line], parents: dict[str
 
 
 def _submit(client: OmniClient, line: Line, request: VideoRequest, parents: dict[str, Job]) -> Job:
+    named = {"name": line.name} if line.name else {}
     if line.extend_from is None:
-        return client.submit(request, key=line.key)
+        return client.submit(request, key=line.key, **named)
     fields = {name: getattr(request, name) for name in request.model_fields_set - {"prompt"}}
-    return parents[line.extend_from].extend(request.prompt, key=line.key, **fields)
+    return parents[line.extend_from].extend(request.prompt, key=line.key, **named, **fields)

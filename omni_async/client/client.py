@@ -176,19 +176,21 @@ class OmniClient:
 
     # Jobs
 
-    def submit(self, request: VideoRequest | str, *, key: str | None = None, **fields: Any) -> Job:
+    def submit(
+        self, request: VideoRequest | str, *, key: str | None = None, name: str | None = None, **fields: Any
+    ) -> Job:
         """Submit a request and return its job immediately. A string is the prompt, `fields` those of `VideoRequest`.
 
-        `key` names the job and its file. Without one, a key is made from the prompt, and each call is a new job. The
-        same key with the same request is the same job, in this run and in later ones, and is never paid twice. Awaiting
-        a job whose key belongs to another request raises `KeyReused`, and nothing is sent.
+        `key` names the job, and its file unless `name` does. Without one, a key is made from the prompt, and each call
+        is a new job. The same key with the same request is the same job, in this run and in later ones, and never paid
+        twice. Awaiting a job whose key belongs to another request raises `KeyReused`, and nothing is sent.
 
         Raise `pydantic.ValidationError` or `ValueError` for a bad request or key, `InvalidReference` (a `ValueError`)
         for a local file that cannot be sent, and `ClientClosed` outside of ``async with``: all of them before anything
         is recorded or sent. If a file is missing but a key is given, the job itself raises the error when awaited, and
         only if its clip is not there yet.
         """
-        return self._open_jobs().submit(build_request(request, fields), key)
+        return self._open_jobs().submit(build_request(request, fields), key, name)
 
     def submit_threadsafe(self, request: VideoRequest | str, *, key: str | None = None, **fields: Any) -> ClipFuture:
         """Submit a request from another thread. Return a `concurrent.futures.Future` of the path of its clip::
@@ -367,9 +369,9 @@ class OmniClient:
         """Cancel a job. Call `Job.cancel` instead."""
         return self._lifetime.opened().cancel(state)
 
-    def extend(self, job: Job, prompt: str | None, key: str | None, fields: dict[str, Any]) -> Job:
+    def extend(self, job: Job, prompt: str | None, key: str | None, name: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that extends another one. Call `Job.extend` instead."""
-        return self._open_jobs().extend(job, prompt, key, fields)
+        return self._open_jobs().extend(job, prompt, key, name, fields)
 
     def clip_path(self, name: str) -> Path:
         """Return the path of a clip, given its file name. Read `Job.paths` instead."""

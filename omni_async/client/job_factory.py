@@ -40,10 +40,12 @@ class JobFactory:
         self._runtime = runtime
         self._clock = runtime.registry.clock
 
-    def submit(self, request: VideoRequest, key: str | None, parent: JobState | None = None) -> Job:
+    def submit(
+        self, request: VideoRequest, key: str | None, name: str | None = None, parent: JobState | None = None
+    ) -> Job:
         """Return the job of a request, new or live. Raise as `OmniClient.submit` does."""
         error = check_files(request, key)
-        record = new_record(request, key, parent.key if parent else None, now=self._clock.wall())
+        record = new_record(request, key, parent.key if parent else None, now=self._clock.wall(), name=name)
         return self._enter(record, parent, error)
 
     def find(self, key: str) -> Job | None:
@@ -51,12 +53,12 @@ class JobFactory:
         live = self._runtime.registry.find(key)
         return self._handle(live) if live else None
 
-    def extend(self, job: Job, prompt: str | None, key: str | None, fields: dict[str, Any]) -> Job:
+    def extend(self, job: Job, prompt: str | None, key: str | None, name: str | None, fields: dict[str, Any]) -> Job:
         """Return a new job that extends another one."""
         inherited = job.request.inherited_fields(fields.get("model")) if job.request else {}
         request = build_request(prompt, inherited | fields)
         request.validate_extension()
-        return self.submit(request, key, parent=state_of(job))
+        return self.submit(request, key, name, state_of(job))
 
     def attach(self, task_id: str, key: str | None) -> Job:
         """Return a job that follows a task which was submitted elsewhere, or earlier."""

@@ -22,7 +22,7 @@ import anyio.to_thread
 
 from ..client.arguments import build_request
 from ..errors import InvalidReference, KeyReused
-from ..jobs.filenames import claimed_name, stem
+from ..jobs.filenames import candidates, claimed_name
 from ..jobs.keys import new_idempotency_key, validate_key
 from ..jobs.records import JobRecord
 from ..models.request import VideoRequest
@@ -51,9 +51,9 @@ _ROWS_IN_A_ROW = 64
 _NAMED = 3
 
 _CREATE = """CREATE TEMPORARY TABLE omni_new (
-    position bigint, key text, idempotency_key text, request text, parent text, name text
+    position bigint, key text, idempotency_key text, request text, parent text, name text, file text
 ) ON COMMIT DROP"""
-_COPY = "COPY omni_new (position, key, idempotency_key, request, parent, name) FROM STDIN"
+_COPY = "COPY omni_new (position, key, idempotency_key, request, parent, name, file) FROM STDIN"
 _TWICE = (
     "SELECT key FROM omni_new GROUP BY key"
     " HAVING count(DISTINCT request) > 1 OR count(DISTINCT coalesce(parent, '')) > 1 ORDER BY key"
@@ -70,8 +70,8 @@ _RELEASE = "SELECT omni_release(%(account)s, ARRAY(SELECT DISTINCT parent FROM o
 # children. `DISTINCT ON` because one call may hold a job more than once.
 _INSERT = """WITH added AS (
     INSERT INTO omni_jobs (account, key, idempotency_key, parent, status, created_at, submits, ambiguous_submits,
-        error, previous_cost, priority, batch)
-    SELECT %(account)s, key, idempotency_key, parent, 'waiting', %(now)s, 0, 0, '', 0, %(priority)s, %(batch)s
+        error, previous_cost, name, priority, batch)
+    SELECT %(account)s, key, idempotency_key, parent, 'waiting', %(now)s, 0, 0, '', 0, name, %(priority)s, %(batch)s
     FROM (SELECT DISTINCT ON (key) * FROM omni_new ORDER BY key, position) AS each ORDER BY position
     ON CONFLICT (account, key) DO NOTHING RETURNING id, key
 ), requests AS (
@@ -79,7 +79,7 @@ _INSERT = """WITH added AS (
     SELECT DISTINCT ON (added.id) added.id, omni_new.request FROM added JOIN omni_new USING (key)
 ), files AS (
     INSERT INTO omni_files (account, name, key, video)
-    SELECT DISTINCT ON (key) %(account)s, name, key, 0 FROM added JOIN omni_new USING (key) ON CONFLICT DO NOTHING
+    SELECT DISTINCT ON (key) %(account)s, file, key, 0 FROM added JOIN omni_new USING (key) ON CONFLICT DO NOTHING
 )
 SELECT count(*) FROM added"""
 _COUNT = "SELECT count(DISTINCT key) FROM omni_new"
@@ -146,9 +146,9 @@ async def enqueue(
 
 
 def _row(position: int, record: JobRecord) -> tuple[object, ...]:
-    name = claimed_name(f"{stem(record.key)}.mp4")
+    file = claimed_name(f"{candidates(record.key, name=record.name)[0]}.mp4")
     idempotency_key = record.idempotency_key or new_idempotency_key()
-    return position, record.key, idempotency_key, record.request, record.parent, name
+    return position, record.key, idempotency_key, record.request, record.parent, record.name, file
 
 
 async def _all(connection: psycopg.AsyncConnection[Any], statement: LiteralString, values: dict[str, Any]) -> list[Any]:

@@ -100,10 +100,13 @@ async def claim_filename(db: Connection, account: str, key: str, index: int, tak
             "UPDATE omni_files SET key = %s, video = %s WHERE account = %s AND name = %s AND key = %s AND video = %s",
             (*NOT_OURS, account, claimed_name(taken), key, index),
         )
+    cursor = await db.execute("SELECT name FROM omni_jobs WHERE account = %s AND key = %s", (account, key))
+    row = await cursor.fetchone()
+    wanted = row[0] if row else None
     owners: dict[str, tuple[str, int]] = {}
     while True:
         try:
-            return claim(key, index, owners.__getitem__)
+            return claim(key, index, owners.__getitem__, name=wanted)
         except KeyError as missing:
             name = missing.args[0]
         values = (account, name, key, index)

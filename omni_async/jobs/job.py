@@ -31,7 +31,7 @@ class JobOwner(Protocol):
     def cancel(self, state: JobState) -> bool:
         """Cancel a job. Return False if it is done already."""
 
-    def extend(self, job: Job, prompt: str | None, key: str | None, fields: dict[str, Any]) -> Job:
+    def extend(self, job: Job, prompt: str | None, key: str | None, name: str | None, fields: dict[str, Any]) -> Job:
         """Submit a job that extends another one."""
 
     def clip_path(self, name: str) -> Path:
@@ -255,18 +255,18 @@ class Job:
         """
         return not self.done() and self._owner.cancel(self._state.duplicate_of or self._state)
 
-    def extend(self, prompt: str | None, *, key: str | None = None, **fields: Any) -> Job:
+    def extend(self, prompt: str | None, *, key: str | None = None, name: str | None = None, **fields: Any) -> Job:
         """Submit a job that continues this clip (`extend_from_task_id`), as soon as the server has finished it.
 
         `prompt` says what happens next; None leaves it out, where images say it. `key` names the new job (default: made
-        from the prompt), `fields` are those of `VideoRequest`. Model, aspect ratio and resolution are those of this job
-        unless given. For another model, only what that model accepts is inherited.
+        from the prompt), `name` its file (default: the key), `fields` are those of `VideoRequest`. Model, aspect ratio
+        and resolution are those of this job unless given. For another model, only what that model accepts is inherited.
 
         Awaiting the new job raises `ParentFailed` if this one has no result; then nothing is sent for it.
 
         Raise `ValueError` as `OmniClient.submit` does, also for a model that cannot extend clips.
         """
-        return self._owner.extend(self, prompt, key, fields)
+        return self._owner.extend(self, prompt, key, name, fields)
 
     async def recorded(self) -> None:
         """Wait until the job is in the ledger: from here on it outlives the process, even if that is killed.

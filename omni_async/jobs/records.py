@@ -34,7 +34,8 @@ class JobRecord:
     """What is recorded about one job. Times are Unix seconds, costs are in USD.
 
     Identity: `key`; `request`, which is `VideoRequest.to_json()` ("" for a task that was submitted elsewhere);
-    `parent`, the key of the job that it extends, and `parent_task_id`, that job's task.
+    `parent`, the key of the job that it extends, and `parent_task_id`, that job's task. `name` is the file name that
+    the user wants for the clip, without ending; None for one made from the key.
 
     Submits: `idempotency_key` is the same on every resend, and "" once the server has said that it cannot tell what
     became of it. `submitted_at` is when it was first sent under this key. `submits` counts POSTs, `ambiguous_submits`
@@ -74,6 +75,7 @@ class JobRecord:
     sent_references: tuple[str, ...] = ()
     webhook: str | None = field(default=None, repr=False)
     videos: tuple[Video, ...] = field(default=(), repr=False)  # a signed link grants access to its clip
+    name: str | None = None
 
     @property
     def model(self) -> str:

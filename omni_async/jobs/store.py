@@ -29,6 +29,8 @@ _T = TypeVar("_T")
 OUTPUT_DIR = "output_dir"
 # The fact that names the folders before it, the latest first: a JSON list. A clip may still be in one of them.
 EARLIER_OUTPUT_DIRS = "earlier_output_dirs"
+# The fact that holds what was learned of the account's limits, a JSON object, and the address of its server.
+LIMITS = "limits"
 
 # Statuses of a job that has not been accepted as far as its row says.
 _NOT_ACCEPTED = frozenset({JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.UNKNOWN})

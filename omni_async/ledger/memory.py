@@ -40,7 +40,7 @@ class MemoryJobStore:
         existing = self._records.get(record.key) or self._find_by_task(record)
         if existing is None:
             self._records[record.key] = record
-            self._names.claim(record.key)
+            self._names.claim(record.key, name=record.name)
         return _Completed(existing)
 
     def save(self, record: JobRecord) -> _Completed[None]:
@@ -60,7 +60,8 @@ class MemoryJobStore:
 
     def claim_filename(self, key: str, index: int, *, taken: str = "") -> Awaitable[str]:
         """Return the file name of video number `index` of a job."""
-        return _Completed(self._names.claim(key, index, taken=taken))
+        record = self._records.get(key)
+        return _Completed(self._names.claim(key, index, taken=taken, name=record.name if record else None))
 
     def unfinished(self, after: int = 0, limit: int = 1000) -> _Completed[RecordPage]:
         """Return the next jobs with something left to do, oldest first."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 from ..jobs.lifecycle import JobStatus
 from ..jobs.statistics import LedgerTotals
-from ..jobs.store import OUTPUT_DIR
+from ..jobs.store import LIMITS, OUTPUT_DIR
 from . import rows
 from .row_format import PLAUSIBLE, from_row, parse_json
 from .schema import SELECT, cannot_open, open_to_read
@@ -102,6 +102,19 @@ class LedgerReader:
             cost=round(cost, 6),
             credits=round(credit, 6),
         )
+
+    def learned_limits(self) -> dict[str, object]:
+        """Return what the last client learned of the account's limits, and of which server; {} if nothing.
+
+        `per_second` is in submits per second, `max_in_flight` in unfinished jobs, `server` is the address of the API.
+        """
+        with self._reading():
+            fact = rows.get_fact(self._db, LIMITS)
+        try:
+            learned = json.loads(fact or "{}")
+        except (ValueError, RecursionError):  # written by another version: the limits are learned again
+            return {}
+        return learned if isinstance(learned, dict) else {}
 
     @property
     def output_dir(self) -> str | None:

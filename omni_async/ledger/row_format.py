@@ -46,6 +46,7 @@ COLUMNS = (
     "sent_references",
     "webhook",
     "videos",
+    "name",
 )
 
 
@@ -82,6 +83,7 @@ def to_row(record: JobRecord) -> tuple[Any, ...]:
         json.dumps(record.sent_references) if record.sent_references else None,
         record.webhook,
         json.dumps([asdict(video) for video in record.videos]) if record.videos else None,
+        record.name,
     )
 
 
@@ -173,7 +175,7 @@ def _is_number_or_none(value: object) -> bool:
 # What each column holds. SQLite stores any type in any column, and a ledger may come from somebody else.
 _IS_VALID: dict[str, Callable[[object], bool]] = {
     **dict.fromkeys(("key", "idempotency_key", "status", "error", "request"), _is_text),
-    **dict.fromkeys(("parent", "parent_task_id", "task_id", "webhook"), _is_text_or_none),
+    **dict.fromkeys(("parent", "parent_task_id", "task_id", "webhook", "name"), _is_text_or_none),
     **dict.fromkeys(("paths", "previous_task_ids", "sent_references", "partial_download", "videos"), _is_text_or_none),
     **dict.fromkeys(("submits", "ambiguous_submits"), _is_count),
     **dict.fromkeys(("created_at", "previous_cost"), _is_number),

@@ -73,7 +73,8 @@ def claim_filename(db: sqlite3.Connection, key: str, index: int, taken: str = ""
         owner: tuple[str, int] = db.execute("SELECT key, video FROM files WHERE name = ?", (name,)).fetchone()
         return owner
 
-    return claim(key, index, owner_of)
+    row = db.execute("SELECT name FROM jobs WHERE key = ?", (key,)).fetchone()
+    return claim(key, index, owner_of, name=row[0] if row else None)
 
 
 def unfinished(db: sqlite3.Connection, after: int, limit: int) -> RecordPage:

@@ -100,6 +100,7 @@ MIGRATIONS: tuple[str, ...] = (
     UPDATE jobs SET paths = clip_names(paths) WHERE paths IS NOT NULL;
     """,
     "ALTER TABLE jobs ADD COLUMN videos TEXT",  # a JSON list: the links of a finished task, while they are needed
+    "ALTER TABLE jobs ADD COLUMN name TEXT",  # the file name that the user wants for the clip
 )
 
 

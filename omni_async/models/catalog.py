@@ -147,7 +147,7 @@ def field_error(model: str, name: str, value: Any) -> str:
         case "aspect_ratio":
             text = _choice_error(name, value, rules.aspect_ratios)
         case "resolution":
-            is_accepted = rules.resolutions is None or _normalize_resolution(value) in rules.resolutions
+            is_accepted = rules.resolutions is None or canonical_resolution(value) in rules.resolutions
             text = "" if is_accepted else _choice_error(name, value, rules.resolutions)
         case "duration":
             instead = f"a clip has {rules.default_length}; describe the timing in the prompt"
@@ -223,7 +223,12 @@ def _image_roles(extra: Mapping[str, Any]) -> list[str]:
     return [str(each.get("role")) for each in entries if isinstance(each, dict)] if isinstance(entries, list) else []
 
 
-def _normalize_resolution(value: str) -> str:
+def canonical_model(name: str) -> str:
+    """Return the id of a model, given one of its names; an unknown name as it is."""
+    return rules_for(name).id or name
+
+
+def canonical_resolution(value: str) -> str:
     """Return a resolution as the tables of the models write it."""
     name = value.lower()
     return "4k" if name == "2160p" else name

@@ -151,6 +151,7 @@ class VideoRequest(BaseModel):
     - ``first_frame_image``, ``last_frame_image``: http(s) URLs of the images with which the clip begins and ends.
     - ``generation_type``: ``"frame"`` or ``"reference"``, for models that distinguish these uses of images.
     - ``extend_from_task_id``: the id of a finished task whose clip this one continues (see `Job.extend`).
+    - ``nsfw_check``: whether the server checks the request for nudity before it generates. The server's default is no.
     - ``extra``: any other fields of the request body, as JSON values. They are sent as they are.
 
     Raises `pydantic.ValidationError`, a `ValueError`, which names the field and what it accepts.
@@ -169,6 +170,7 @@ class VideoRequest(BaseModel):
     last_frame_image: str | None = None
     generation_type: str | None = None
     extend_from_task_id: str | None = Field(default=None, min_length=1)
+    nsfw_check: bool | None = None
     extra: dict[str, Any] = Field(default_factory=dict)
     images: ImageReferences = ()
     video: VideoReference = None

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from math import inf
 from typing import TYPE_CHECKING
 
+from ..jobs.store import LIMITS
 from ..logs import get_logger
 from ..ratelimit.adaptive import LearnedLimits
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from ..jobs.store import JobStore
     from ..ratelimit.adaptive import AdaptiveRateLimiter
 
-_FACT = "limits"  # the name of the fact in the store
 # Seconds between two rows. A crash loses at most as much of what was learned, which is learned again within minutes;
 # less would add a write to every submit while the limiter is still learning.
 _INTERVAL = 10.0
@@ -44,7 +44,7 @@ class SavedLimits:
     async def load(self) -> None:
         """Give the limiter what an earlier run has learned. Raise `LedgerError`."""
         try:
-            fact = json.loads(await self._store.get_fact(_FACT) or "{}")
+            fact = json.loads(await self._store.get_fact(LIMITS) or "{}")
             if fact.pop("server", None) == self._server:
                 self._saved = LearnedLimits(**fact)
                 self._limiter.load(self._saved)
@@ -62,7 +62,7 @@ class SavedLimits:
         if learned != self._saved and (at_last or now - self._saved_at >= _INTERVAL):
             self._saved, self._saved_at = learned, now
             _log.info("limits learned: %s", learned)
-            self._store.set_fact(_FACT, json.dumps({"server": self._server, **asdict(learned)}))
+            self._store.set_fact(LIMITS, json.dumps({"server": self._server, **asdict(learned)}))
 
 
 def _is_plausible(learned: LearnedLimits) -> bool:

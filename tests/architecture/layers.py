@@ -35,7 +35,7 @@ LAYERS = [  # top to bottom
 ]
 
 TOOLS = {  # what a tool may import besides itself; "" is the public API
-    "batch": {"", "plain_text", "logs", "models.characters"},
+    "batch": {"", "plain_text", "logs", "models.characters", "jobs.filenames"},
     "gallery": {"", "exhaustion", "files", "listening", "logs"},
     "otel": {""},
     "fleet": {

@@ -93,8 +93,8 @@ BAD_FILES: list[tuple[str, str | bytes, list[tuple[int, str]]]] = [
     ("a.txt", "", [(0, "the file contains no requests")]),
     ("a.jsonl", "\n \n", [(0, "the file contains no requests")]),
     ("a.csv", "prompt,id\n", [(0, "the file contains no requests")]),
-    ("a.json", "{}", [(0, "the file name must end in .jsonl, .csv or .txt; for one JSON object per line use .jsonl")]),
-    ("a", "{}", [(0, "the file name must end in .jsonl, .csv or .txt")]),
+    ("a.json", "{}", [(1, "give a prompt, images or a video")]),
+    ("a", "{}", [(0, "the file name must end in .jsonl, .ndjson, .json, .csv, .tsv or .txt")]),
     (
         "a.txt",
         "ok\nein B\xe4r\n".encode("latin-1"),
@@ -102,11 +102,11 @@ BAD_FILES: list[tuple[str, str | bytes, list[tuple[int, str]]]] = [
     ),
     (
         "a.jsonl",
-        '{"prompt": "a"}'.encode("utf-16"),
-        [(1, "the file is in UTF-16; save the file as UTF-8")],
+        '{"prompt": "a"}'.encode("utf-32"),
+        [(1, "the file is in UTF-32; save the file as UTF-8")],
     ),
     ("a.csv", b"prompt\nok\n\xff\n", [(3, "byte 0xff at column 1 is not UTF-8; save the file as UTF-8")]),
-    ("a.csv", "prompt;id\na;b\n", [(1, "the columns are separated by ';'; separate them by commas")]),
+    ("a.csv", "promt;id\na;b\n", [(1, "the first line must name the columns: unknown column 'promt'; did you mean")]),
     (
         "a.csv",
         "\nprompt,prompt\na,b\n",

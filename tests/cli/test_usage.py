@@ -41,7 +41,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["generate", "a", "--base-url", "nonsense"], "'nonsense' is not an http(s) URL"),
     (["batch"], "Missing argument"),
     (["batch", "none.txt"], "none.txt: the file cannot be read: No such file or directory"),
-    (["batch", "."], ".: the file name must end in .jsonl, .csv or .txt"),
+    (["batch", "."], ".: the file name must end in .jsonl, .ndjson, .json, .csv, .tsv or .txt"),
     (["batch", "good.txt", "--per-minute", "0"], "--per-minute must be a number above 0"),
     (["batch", "good.txt", "--max-in-flight", "0"], "--max-in-flight must be a whole number of at least 1"),
     (["batch", "good.txt", "--checks-per-second", "nan"], "--checks-per-second must be a number above 0"),

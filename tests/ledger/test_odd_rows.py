@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Columns, and SQL values that they never hold.
-TEXTS = ("key", "idempotency_key", "parent", "parent_task_id", "task_id", "error", "webhook")
+TEXTS = ("key", "idempotency_key", "parent", "parent_task_id", "task_id", "error", "webhook", "name")
 LISTS = ("paths", "previous_task_ids", "sent_references")
 COUNTS = ("submits", "ambiguous_submits")
 NUMBERS = (

@@ -78,8 +78,8 @@ def _table(path: Path, name: str) -> list[dict[str, Any]]:
 
 
 def _renamed(row: dict[str, Any]) -> dict[str, Any]:
-    """Return an old row with the names of this version, and file names instead of paths."""
-    row = {COLUMNS.get(name, name): value for name, value in row.items()}
+    """Return an old row with the names of this version, file names instead of paths, and no name for its clip."""
+    row = {COLUMNS.get(name, name): value for name, value in row.items()} | {"name": None}
     row["status"] = STATUSES.get(row["status"], row["status"])
     row["videos"] = None  # new in version 5
     if row["paths"]:

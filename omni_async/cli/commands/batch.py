@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni_async import JobStatus, LedgerError, LedgerReader
-
 from ... import batch as requests
-from ...formatting import format_status
-from ..exit_status import ExitStatus, UsageError
-from ..ledger import RecordedJobs, ledger_for_run
+from ...formatting import format_count
+from ..dry_run import DryRun
+from ..exit_status import ExitStatus
+from ..ledger import ledger_for_run
 from ..options import (  # noqa: TC001 - typer evaluates the annotations
     CostOptions,
+    DefaultOptions,
+    FileOptions,
     LimitOptions,
     OutputFolder,
     OutputOptions,
@@ -26,17 +27,17 @@ from ..options import (  # noqa: TC001 - typer evaluates the annotations
     ViewOptions,
 )
 from ..output import Output
+from ..prompt_file import PromptFile
 from ..run import MAX_PENDING, Run, RunPlan
 from ..summary import FollowUpCommands
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from omni_async import Job, JobRecord, OmniClient
+    from omni_async import Job, OmniClient
 
+    from ..ledger import RecordedJobs
 
-# Edited lines that an error lists: enough to see what happened, and they fit the screen.
-_LISTED_LINES = 10
 
 # In a chain only one job runs at a time while the others wait, so that more jobs are needed to keep an account busy:
 # with 10,000, chains of up to ten lines still leave a thousand runnable ones. Half or double only shifts that length.
@@ -44,12 +45,19 @@ _MAX_PENDING_WITH_CHAINS = 10_000
 
 
 def batch(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Requests: .jsonl, .csv or .txt.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Requests: JSON, a table or text; - is stdin.", show_default=False)
+    ],
     folder: OutputFolder = Path("clips"),
     *,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", metavar="", help="Show what would be submitted, and what it would cost.")
+    ] = False,
     retry_failed: RetryFailed = False,
     retry_unknown: RetryUnknown = False,
     trust: TrustOptions,
+    options: FileOptions,
+    defaults: DefaultOptions,
     cost: CostOptions,
     server: ServerOptions,
     limits: LimitOptions,
@@ -58,80 +66,69 @@ def batch(
 ) -> ExitStatus:
     """Generate a clip for every line of a file.
 
-    .jsonl: one JSON object per line, with the fields of the API and
-    optionally id and extend_from (the id of another line).
-    .csv: the same names in the header. .txt: one prompt per line.
-    Blank lines, and comments (# in .jsonl and .txt), are skipped.
+    JSON objects (.jsonl, .json) have the fields of the API and optionally
+    id and extend_from (the id of another line); tables (.csv, .tsv) have
+    the same names in the header; .txt has one prompt per line. Each may
+    be in UTF-16 or end in .gz. Lines that begin with # are comments.
 
     The whole file is checked before anything is submitted. Its lines may
     name files of its own folder, but others and webhooks only if you
-    allow them.
-
-    The folder DIR records every job in ledger.db: run the same command
-    again to continue. Clips that are complete are kept, and no job is
-    paid for twice.
+    allow them. DIR/ledger.db records every job: run the same command
+    again to continue. No job is paid for twice.
     """
     ledger = ledger_for_run(folder, sandbox=server.sandbox, trust=trust)
-    shown = Output(output)
-    lines = _read_lines(file, ledger, trust, shown, sandbox=server.sandbox)
-    recorded = _recorded_jobs(file, lines, ledger)
+    prompts = PromptFile(file, ledger, server.sandbox)
+    prompts.read(options, defaults, trust)
+    recorded = prompts.recorded_jobs()
     resubmit = recorded.keys_to_resubmit(retry_failed=retry_failed, retry_unknown=retry_unknown, sandbox=server.sandbox)
+    if dry_run:
+        return DryRun(prompts, recorded, resubmit, server, Output(output)).run(limits, cost)
+    return _run(prompts, _Settings(server, limits, cost, view), recorded, resubmit, Output(output))
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """The options of a run that do not concern the prompt file."""
+
+    server: ServerOptions
+    limits: LimitOptions
+    cost: CostOptions
+    view: ViewOptions
+
+
+def _run(
+    prompts: PromptFile, settings: _Settings, recorded: RecordedJobs, resubmit: set[str], shown: Output
+) -> ExitStatus:
+    lines = prompts.lines
+    if prompts.reading is not None and (note := prompts.reading.note):
+        shown.note(note)
 
     def jobs(client: OmniClient) -> Iterable[Job]:
         return requests.submit_lines(client, lines, resubmit=resubmit)
 
     plan = RunPlan(
         total=len(lines),
-        ledger=ledger,
+        ledger=prompts.ledger,
         jobs=jobs,
-        commands=FollowUpCommands.same_command(can_retry=True),
+        commands=_follow_up(prompts, settings),
         line_numbers={line.key: line.number for line in lines},
         recorded=recorded,
         max_pending=_MAX_PENDING_WITH_CHAINS if any(line.extend_from for line in lines) else MAX_PENDING,
     )
-    return Run(plan, server, limits, shown, cost, view=view).run()
+    status = Run(plan, settings.server, settings.limits, shown, settings.cost, view=settings.view).run()
+    if prompts.is_stream and status is not ExitStatus.DONE and (missing := prompts.count_unrecorded()):
+        number = format_count(missing, "request is", "requests are")
+        shown.error(f"{number} not recorded yet: give the same input to the same command again for these")
+    return status
 
 
-def _describe_problem(file: Path, problem: requests.Problem) -> str:
-    return f"{file}:{problem.number}: {problem.reason}" if problem.number else f"{file}: {problem.reason}"
-
-
-def _read_lines(file: Path, ledger: Path, trust: TrustOptions, shown: Output, *, sandbox: bool) -> list[requests.Line]:
-    """Read and check the file. Raise `UsageError` with all its problems."""
-    with ExitStack() as stack:
-        find: Callable[[str], JobRecord | None] = lambda _: None  # noqa: E731
-        with suppress(LedgerError):  # the client will report a ledger that cannot be read
-            find = stack.enter_context(LedgerReader(ledger)).find
-
-        def is_done(key: str) -> bool:
-            """Whether the files of a line are not needed again: its clip is complete, or its request was sent."""
-            record = find(key)
-            status = record.status if record else JobStatus.WAITING
-            return status is JobStatus.COMPLETED or (status is not JobStatus.WAITING and not sandbox)
-
-        try:
-            return requests.read(
-                file,
-                is_done=is_done,
-                allow_outside=trust.allow_outside,
-                allow_webhooks=trust.allow_webhooks,
-                on_skipped=shown.note,
-            )
-        except requests.InvalidBatchFile as error:
-            raise UsageError(*(_describe_problem(file, problem) for problem in error.problems)) from None
-
-
-def _recorded_jobs(file: Path, lines: list[requests.Line], ledger: Path) -> RecordedJobs:
-    """Return what the ledger knows of the lines. Raise `UsageError` if a line reuses an id for another request."""
-    recorded, edited = RecordedJobs(), []
-    with suppress(LedgerError), LedgerReader(ledger) as reader:  # the client will report an unreadable ledger
-        for line, record, is_same in requests.find_recorded(lines, reader.find):
-            recorded.add(record)
-            if not is_same:
-                status = format_status(record.status)
-                edited.append(f"{file}:{line.number}: id {line.key!r} already names another request ({status})")
-    if edited:
-        more = [f"... and {len(edited) - _LISTED_LINES:,} more"] if len(edited) > _LISTED_LINES else []
-        advice = f"Nothing was submitted. {ledger} records one request per id: give an edited line a new id"
-        raise UsageError(*edited[:_LISTED_LINES], *more, advice)
-    return recorded
+def _follow_up(prompts: PromptFile, settings: _Settings) -> FollowUpCommands:
+    """Return the commands that continue the run. A stream cannot be read again: its jobs are in the ledger."""
+    if not prompts.is_stream:
+        return FollowUpCommands.same_command(can_retry=True)
+    limit = settings.cost.max_cost
+    limit_arguments = () if limit is None else ("--max-cost", f"{limit:g}")
+    resume = ("resume", str(prompts.ledger.parent), *settings.server.as_arguments(), *limit_arguments)
+    return FollowUpCommands(
+        resume=resume, retry_failed=(*resume, "--retry-failed"), retry_unknown=(*resume, "--retry-unknown")
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,11 +13,13 @@ from omni_async import DEFAULT_MODEL, VideoRequest, check_references
 
 from ..exit_status import ExitStatus, UsageError
 from ..ledger import ledger_for_run
-from ..options import (  # noqa: TC001 - typer evaluates the annotations
+from ..options import (  # - typer evaluates the annotations
+    AspectRatio,
     LimitOptions,
     OutputFolder,
     OutputOptions,
     ServerOptions,
+    as_typed,
 )
 from ..output import Output
 from ..run import Run, RunPlan
@@ -30,13 +31,6 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from omni_async import Job, OmniClient
-
-
-class AspectRatio(StrEnum):
-    """Aspect ratio of a clip."""
-
-    LANDSCAPE = "16:9"
-    PORTRAIT = "9:16"
 
 
 def generate(
@@ -63,7 +57,7 @@ def generate(
         raise UsageError("nothing to generate: give a prompt, --image or --video")
     request = _build_request(
         model=model,
-        prompt=_as_text(prompt),
+        prompt=as_typed(prompt),
         images=image or (),
         video=video or None,
         aspect_ratio=aspect_ratio and aspect_ratio.value,
@@ -78,16 +72,6 @@ def generate(
     ledger = ledger_for_run(folder, sandbox=server.sandbox)
     plan = RunPlan(total=1, ledger=ledger, jobs=jobs, commands=_follow_up(folder, server), prints_summary=False)
     return Run(plan, server, limits, Output(output)).run()
-
-
-def _as_text(argument: str | None) -> str | None:
-    """Return an argument as it was typed. In a locale without UTF-8, Python escapes the bytes that it cannot decode."""
-    if argument is None or argument.isascii():
-        return argument
-    try:
-        return argument.encode("utf-8", "surrogateescape").decode()
-    except UnicodeError:
-        return argument
 
 
 def _follow_up(folder: Path, server: ServerOptions) -> FollowUpCommands:
