@@ -33,6 +33,8 @@ _TABLE_WEIGHT = 2
 _DEVIATIONS = 2.0
 # Relative difference between what was charged and the table that still counts as the same price: rounding.
 _ROUNDING = 0.01
+# Submits per second, or jobs in flight, that a limit can be: one an hour, and far more than anyone has.
+_LOWEST_LIMIT, _HIGHEST_LIMIT = 1 / 3600, 1e9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,4 +192,8 @@ def _time(waiting: int, in_flight: int, history: _History, limits: Limits | None
 
 
 def _lowest(values: list[object]) -> float | None:
-    return min((float(value) for value in values if isinstance(value, (int, float)) and value > 0), default=None)
+    """Return the lowest limit, None if there is none. A ledger of somebody else may hold any value."""
+    numbers = [
+        value for value in values if isinstance(value, (int, float)) and _LOWEST_LIMIT <= value <= _HIGHEST_LIMIT
+    ]
+    return min(map(float, numbers), default=None)

@@ -111,8 +111,8 @@ class LedgerReader:
         with self._reading():
             fact = rows.get_fact(self._db, LIMITS)
         try:
-            learned = json.loads(fact or "{}")
-        except (ValueError, RecursionError):  # written by another version: the limits are learned again
+            learned = parse_json(fact or "{}")
+        except ValueError:  # written by another version: the limits are learned again
             return {}
         return learned if isinstance(learned, dict) else {}
 
