@@ -61,7 +61,7 @@ WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_a
 _POLL_SECONDS = 0.5
 _AGAIN = 0.5  # seconds before a query is repeated, and before the engine is started again: then twice as many, ...
 _LONGEST_WAIT = 10.0  # ... up to so many, if it stops each time
-_SHUTDOWN_SECONDS = 3.0  # for giving tasks back; what was not given back in time is taken after the heartbeat's end
+_SHUTDOWN_SECONDS = 2.0  # for giving tasks back; what was not given back in time is taken after the heartbeat's end
 # Seconds until a failed task is tried again: 5, 10, 20, ..., at most 300.
 _FIRST_RETRY, _LONGEST_RETRY = 5, 300
 

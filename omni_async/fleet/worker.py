@@ -59,13 +59,14 @@ ON CONFLICT (worker) DO UPDATE SET seen_at = now(), leads = excluded.leads, fetc
 """
 _FORGET_KILLED = "DELETE FROM omni_workers WHERE seen_at < now() - interval '1 day'"
 _FORGET = "DELETE FROM omni_workers WHERE worker = %s"
-# Where the clips are, for those who only read. Workers with folders of their own leave what the first one has said.
+# Where the clips are, for those who only read: what the worker has said that was started last.
 _SAY_WHERE = f"""
 INSERT INTO omni_facts (account, name, value) SELECT account, '{OUTPUT_DIR}', %s FROM omni_accounts
-ON CONFLICT (account, name) DO NOTHING
+ON CONFLICT (account, name) DO UPDATE SET value = excluded.value WHERE %s AND omni_facts.value <> excluded.value
 """
+_WHERE = f"SELECT value FROM omni_facts WHERE name = '{OUTPUT_DIR}' LIMIT 1"
 _SUMS = """
-SELECT account.account, account.state, account.stopped IS NOT NULL AND account.expires_at > now(),
+SELECT account.account, account.state, CASE WHEN expires_at > now() THEN coalesce(stopped, '') ELSE '' END,
     coalesce(sum(jobs) FILTER (WHERE status = 'waiting'), 0),
     coalesce(sum(jobs) FILTER (WHERE status IN ('submitting', 'running')), 0),
     coalesce(sum(jobs) FILTER (WHERE status = 'downloading'), 0)
@@ -85,17 +86,17 @@ class WorkerStatistics:
 
 @dataclass(frozen=True, slots=True)
 class Remaining:
-    """What is left to do for an account: numbers of jobs, and whether those that wait are submitted at all."""
+    """What is left to do for an account: numbers of jobs, and why those that wait are not submitted."""
 
     state: str
-    is_stopped: bool
+    stopped: str
     waiting: int
     in_flight: int
     downloading: int
 
     def can_go_on(self, role: Role) -> bool:
         """Return whether workers of a role, with the others, have something left to do."""
-        may_submit = not self.is_stopped and self.state != "draining"
+        may_submit = not self.stopped and self.state != "draining"
         return bool(self.in_flight or (self.waiting and may_submit) or (self.downloading and role != "submit"))
 
 
@@ -139,7 +140,8 @@ class FleetWorker:
     ) -> None:
         _validate(role, store, api_keys, lease, downloads)
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
-        self.stop_errors: dict[str, str] = {}  # why nothing is submitted, for each account to which that happened
+        # Why this worker could not lead accounts, and why `run` has ended although jobs of theirs wait.
+        self.stop_errors: dict[str, str] = {}
         self._database = Database(database) if isinstance(database, str) else database
         self._role = role
         self._lease_seconds = lease
@@ -153,7 +155,7 @@ class FleetWorker:
             self._fetcher = Fetcher(self._database, self._clips, worker=self.name, **common)
         # Of each leader: `turn` spreads several accounts over the workers.
         self._settings = common | {"base_url": base_url, "lease_seconds": lease, "limits": limits, "polling": polling}
-        self._settings |= {"clips": self._clips, "turn": Turn(lambda: len(self.leads))}
+        self._settings |= {"turn": Turn(lambda: len(self.leads))}
         self._api_keys = dict(api_keys or {}) if role != "download" else {}
         self._leaders: list[Leader] = []
         self._is_away = False  # the database does not answer
@@ -183,6 +185,7 @@ class FleetWorker:
                 self._pool = (await stack.enter_async_context(self._fetcher)).pool
             else:
                 self._pool = await stack.enter_async_context(self._database.pool(f"worker {self.name}"))
+                await self._open_inputs(stack)
             self._queue = FetchQueue(self._pool)
             try:
                 async with anyio.create_task_group() as group:
@@ -190,11 +193,7 @@ class FleetWorker:
                     if self._fetcher is not None:
                         group.start_soon(self._download, self._fetcher)
                     for account, api_key in self._leadable().items():
-                        leader = Leader(
-                            self._database, account, self.name, api_key=api_key, queue=self._queue, **self._settings
-                        )
-                        self._leaders.append(leader)
-                        group.start_soon(self._lead, leader)
+                        group.start_soon(self._lead, self._make_leader(account, api_key))
                     if until_done:
                         await self._wait_until_done()
                         group.cancel_scope.cancel()
@@ -204,6 +203,14 @@ class FleetWorker:
                 self._leaders.clear()
                 with anyio.move_on_after(_LEAVE, shield=True), suppress(psycopg.Error, OSError):
                     await self._execute(_FORGET, self.name)
+
+    async def _open_inputs(self, stack: AsyncExitStack) -> None:
+        """Open the clip store although nothing is downloaded here: it holds local files that requests name."""
+        if self._clips is None and (found := await self._execute(_WHERE)):
+            self._clips = clip_store(json.loads(found[0][0]))
+        if self._clips is not None:
+            stack.push_async_callback(self._clips.aclose)
+            await self._clips.prepare()
 
     async def _check_database(self) -> None:
         try:
@@ -224,6 +231,12 @@ class FleetWorker:
     async def _download(self, fetcher: Fetcher) -> None:
         await self._queue.run(fetcher, concurrency=self._downloads, heartbeat=self._lease_seconds)
 
+    def _make_leader(self, account: str, api_key: str) -> Leader:
+        shared: dict[str, Any] = self._settings | {"clips": self._clips, "queue": self._queue}
+        leader = Leader(self._database, account, self.name, api_key=api_key, **shared)
+        self._leaders.append(leader)
+        return leader
+
     async def _lead(self, leader: Leader) -> None:
         try:
             await leader.run()
@@ -241,12 +254,11 @@ class FleetWorker:
         count = 0
         await self._try(_FORGET_KILLED)
         while True:
-            self.stop_errors |= {leader.account: leader.stopped for leader in self._leaders if leader.stopped}
             now, host = self.statistics(), socket.gethostname()
             program = (self.name, host, os.getpid(), self._role, _version())
             await self._try(_ANNOUNCED, *program, list(now.leads), now.fetching, now.fetched, now.bytes)
             if self._fetcher is not None:
-                await self._try(_SAY_WHERE, json.dumps(self._fetcher.clips.address))
+                await self._try(_SAY_WHERE, json.dumps(self._fetcher.clips.address), count == 0)
             count += 1
             if count % _VERSION_CHECK == 0 and not self._is_away:
                 await self._check_version()
@@ -287,9 +299,10 @@ class FleetWorker:
                 if not is_transient(error):
                     raise describe(error, self._database) from error
                 continue
-            mine = [row for row in sums if row[0] in self._api_keys or self._role == "download"]
-            if not any(Remaining(*row[1:]).can_go_on(self._role) for row in mine):
-                self.stop_errors |= {leader.account: leader.stopped for leader in self._leaders if leader.stopped}
+            left = {account: Remaining(*rest) for account, *rest in sums}
+            mine = {account: left[account] for account in left if account in self._api_keys or self._role == "download"}
+            if not any(remaining.can_go_on(self._role) for remaining in mine.values()):
+                self.stop_errors |= {account: mine[account].stopped for account in mine if mine[account].waiting}
                 return
 
 

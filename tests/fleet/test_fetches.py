@@ -17,6 +17,7 @@ from omni_async.fleet.fetches import QUEUE, FetchQueue, defer_sql, lost_sql, reg
 from tests.support import fetch_worker
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
 from tests.support.postgres import needs_postgres, own_postgres
+from tests.support.tcp_proxy import tcp_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -258,6 +259,47 @@ async def test_a_worker_without_a_database_ends_when_it_is_told_to(tmp_path: Pat
             rows.host.seconds = 0.0
             async with working(rows, tmp_path, "other"):
                 await rows.wait_for("completed", 6, seconds=20)
+
+
+@pytest.mark.slow
+async def test_a_cable_that_swallows_everything_is_given_up(rows: FleetRows, tmp_path: Path) -> None:
+    """Connections that stay open and never answer are replaced: after half a minute of that, every job is completed."""
+    keys = [f"job-{number}" for number in range(12)]
+    rows.host.seconds = 1.0
+    await rows.add(*keys)
+    async with tcp_proxy(int(rows.url.rpartition(":")[2].partition("/")[0])) as proxy:
+        url = f"postgresql://omni@127.0.0.1:{proxy.port}/{rows.url.rpartition('/')[2]}"
+        worker = asyncio.create_task(fetch_worker.work(url, tmp_path / "clips", tmp_path / "spool", "one"))
+        await rows.wait_for("completed", 2)
+        proxy.black_hole()
+        await asyncio.sleep(25)
+        proxy.heal()
+        await rows.wait_for("completed", 12, seconds=40)
+        assert not worker.done()
+        worker.cancel()
+        await asyncio.wait({worker})
+    assert_whole(rows, tmp_path, keys)
+
+
+@pytest.mark.slow
+async def test_a_worker_that_is_cut_off_ends_when_it_is_told_to(rows: FleetRows, tmp_path: Path) -> None:
+    """Although its database never answers, it is gone within seconds, and nothing is left of it."""
+    rows.host.seconds = 30.0
+    await rows.add(*(f"job-{number}" for number in range(4)))
+    async with tcp_proxy(int(rows.url.rpartition(":")[2].partition("/")[0])) as proxy:
+        url = f"postgresql://omni@127.0.0.1:{proxy.port}/{rows.url.rpartition('/')[2]}"
+        worker = asyncio.create_task(fetch_worker.work(url, tmp_path / "clips", tmp_path / "spool", "one"))
+        async with asyncio.timeout(20):
+            while rows.host.transferring < 4:
+                await asyncio.sleep(0.05)
+        proxy.black_hole()
+        await asyncio.sleep(3)
+        since = time.monotonic()
+        worker.cancel()
+        await asyncio.wait({worker}, timeout=60)
+        assert worker.done()
+        assert time.monotonic() - since < 20
+        proxy.heal()
 
 
 @pytest.mark.slow

@@ -13,18 +13,22 @@ import pytest
 from omni_async import LedgerError
 from omni_async.downloads import mp4
 from omni_async.fleet import Fleet
+from omni_async.fleet.clips import clip_store
 from omni_async.fleet.database import Database
 from omni_async.fleet.worker import FleetWorker, Remaining
 from omni_async.sandbox import Sandbox
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
-from tests.support.postgres import free_port, needs_postgres
+from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
+from tests.support.postgres import PostgresServer, free_port, needs_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from omni_async import JobEvent
+    from tests.support.s3_server import S3Server
 
+pytest_plugins = ["tests.support.s3_server"]
 pytestmark = needs_postgres
 KEY = "sk-sandbox"
 
@@ -115,14 +119,14 @@ def test_neither_key_nor_password_is_shown() -> None:
 @pytest.mark.parametrize(
     ("remaining", "all_roles", "submit_role"),
     [
-        (Remaining("running", is_stopped=False, waiting=0, in_flight=0, downloading=0), False, False),
-        (Remaining("running", is_stopped=False, waiting=1, in_flight=0, downloading=0), True, True),
-        (Remaining("running", is_stopped=False, waiting=0, in_flight=1, downloading=0), True, True),
-        (Remaining("running", is_stopped=False, waiting=0, in_flight=0, downloading=1), True, False),
-        (Remaining("running", is_stopped=True, waiting=9, in_flight=0, downloading=0), False, False),
-        (Remaining("running", is_stopped=True, waiting=9, in_flight=1, downloading=0), True, True),
-        (Remaining("draining", is_stopped=False, waiting=9, in_flight=0, downloading=0), False, False),
-        (Remaining("paused", is_stopped=False, waiting=9, in_flight=0, downloading=0), True, True),
+        (Remaining("running", stopped="", waiting=0, in_flight=0, downloading=0), False, False),
+        (Remaining("running", stopped="", waiting=1, in_flight=0, downloading=0), True, True),
+        (Remaining("running", stopped="", waiting=0, in_flight=1, downloading=0), True, True),
+        (Remaining("running", stopped="", waiting=0, in_flight=0, downloading=1), True, False),
+        (Remaining("running", stopped="no credit", waiting=9, in_flight=0, downloading=0), False, False),
+        (Remaining("running", stopped="no credit", waiting=9, in_flight=1, downloading=0), True, True),
+        (Remaining("draining", stopped="", waiting=9, in_flight=0, downloading=0), False, False),
+        (Remaining("paused", stopped="", waiting=9, in_flight=0, downloading=0), True, True),
     ],
 )
 def test_what_counts_as_left(remaining: Remaining, all_roles: bool, submit_role: bool) -> None:
@@ -162,6 +166,41 @@ async def test_others_see_what_a_worker_does(rows: FleetRows, tmp_path: Path) ->
         assert facts == [(f'"{tmp_path / "clips"}"',)]
     assert await rows.execute("SELECT * FROM omni_workers") == []
     assert await rows.tasks() == ["todo"]
+
+
+@pytest.mark.slow
+async def test_clips_may_be_kept_in_an_object_store(
+    rows: FleetRows, s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each job is completed with a whole object; the place that readers are told is the URL."""
+    for name, value in s3_server.variables().items():
+        monkeypatch.setenv(name, value)
+    url = f"s3://{s3_server.bucket}/fleet"
+    await rows.add("fox", "hen")
+    await asyncio.wait_for(downloader(rows, tmp_path, store=url).run(until_done=True), 30)
+    assert await rows.count("completed") == 2
+    store = clip_store(url)
+    for key in ("fox", "hen"):
+        assert await store.destination.copy_to(f"{key}.mp4", tmp_path / key)
+        assert (tmp_path / key).read_bytes() == rows.host.clip(key)
+    assert await rows.execute("SELECT value FROM omni_facts WHERE name = 'output_dir'") == [(f'"{url}"',)]
+
+
+@pytest.mark.slow
+@needs_pgbouncer
+async def test_a_worker_works_behind_pgbouncer(
+    rows: FleetRows, postgres: PostgresServer, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    """In transaction mode, without a direct connection: it leads, submits and downloads, and hands over."""
+    async with Fleet(rows.url, store=tmp_path / "clips") as fleet:
+        await fleet.enqueue([f"clip {number}" for number in range(10)])
+    await rows.execute("UPDATE omni_accounts SET server = NULL")
+    with pgbouncer(postgres) as port:
+        url = f"postgresql://omni@127.0.0.1:{port}/{rows.url.rpartition('/')[2]}"
+        await asyncio.wait_for(worker(url, sandbox, tmp_path).run(until_done=True), 60)
+    assert await rows.count("completed") == 10
+    assert len(sandbox.record.tasks) == 10
+    assert await rows.execute("SELECT 1 FROM omni_accounts WHERE expires_at > now()") == []
 
 
 # Clear ends
