@@ -198,8 +198,12 @@ class Lease:
         has no such tables.
         """
         turn = turn or Turn(lambda: 0)
-        while not await turn.take(self._try_to_acquire):
-            await self._wait_for_others()
+        try:
+            while not await turn.take(self._try_to_acquire):
+                await self._wait_for_others()
+        except LedgerError:
+            await self._disconnect()
+            raise
 
     async def _wait_for_others(self) -> None:
         await anyio.sleep(self._timer.seconds / _ATTEMPTS * random.uniform(0.75, 1.25))

@@ -338,7 +338,7 @@ class PostgresJobStore:
         if connection is not None:
             await connection.close()
         if not self._is_away:
-            _log.warning("%s. Submits wait until it answers", describe(error, self._database))
+            _log.warning("submits wait until the database answers again: %s", describe(error, self._database))
             self._is_away = True
         await anyio.sleep(_AGAIN)
 

@@ -41,26 +41,26 @@ def fleet_url(postgres: PostgresServer, installed_database: str) -> Iterator[str
     postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-async def take_over(url: str) -> tuple[int, int]:
+async def take_over(url: str, account: str = ACCOUNT) -> tuple[int, int]:
     """Return the epoch and the timeline of a new leader, without waiting for the lease of the one before."""
     from omni_async.fleet.database import Database
 
     async with await Database(url).connect("test") as connection:
         cursor = await connection.execute(
-            "UPDATE omni_accounts SET epoch = epoch + 1 WHERE account = %s RETURNING epoch, omni_timeline()", (ACCOUNT,)
+            "UPDATE omni_accounts SET epoch = epoch + 1 WHERE account = %s RETURNING epoch, omni_timeline()", (account,)
         )
         row = await cursor.fetchone()
         assert row is not None
         return row[0], row[1]
 
 
-async def new_store(url: str) -> PostgresJobStore:
-    """Return a store of a new leader, which is not open yet."""
+async def new_store(url: str, account: str = ACCOUNT, *, through: str | None = None) -> PostgresJobStore:
+    """Return a store of a new leader, which is not open yet; its connections lead `through` another URL."""
     from omni_async.fleet.database import Database
     from omni_async.fleet.store import PostgresJobStore
 
-    epoch, timeline = await take_over(url)
-    return PostgresJobStore(Database(url), ACCOUNT, epoch=epoch, timeline=timeline, defer=_defer)
+    epoch, timeline = await take_over(url, account)
+    return PostgresJobStore(Database(through or url), account, epoch=epoch, timeline=timeline, defer=_defer)
 
 
 @asynccontextmanager
