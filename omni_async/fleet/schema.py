@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _LOCK = 0x6F6D6E69
 
 # Each script, `schema_<number>.sql`, turns a schema of the previous version into one of its own version.
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 1
 
 
 async def install(connection: psycopg.AsyncConnection[Any], *, dry_run: bool = False) -> list[str]:

@@ -1,5 +1,5 @@
 -- Version 1 of the tables of a fleet. A released script never changes: what comes later is a script of its own.
--- The columns of omni_jobs from `key` to `videos` are those of the local ledger (ledger/row_format.py).
+-- The columns of omni_jobs from `key` to `name` are those of the local ledger (ledger/row_format.py).
 CREATE TABLE omni_accounts (
     account text PRIMARY KEY,
     server text,  -- the API's address
@@ -41,6 +41,7 @@ CREATE TABLE omni_jobs (
     sent_references text,
     webhook text,
     videos text,
+    name text,  -- what the user calls its file; NULL: a name made from the key
     batch text,
     priority int NOT NULL DEFAULT 0,
     fetched_by text,  -- the worker that has downloaded its clips
@@ -178,7 +179,7 @@ BEGIN
             accepted_at = r.accepted_at, finished_at = r.finished_at, server_seconds = r.server_seconds,
             submits = r.submits, ambiguous_submits = r.ambiguous_submits, cost = r.cost, credits = r.credits,
             paths = r.paths, error = r.error, previous_cost = r.previous_cost, partial_download = r.partial_download,
-            sent_references = r.sent_references, webhook = r.webhook, videos = r.videos,
+            sent_references = r.sent_references, webhook = r.webhook, videos = r.videos, name = r.name,
             previous_task_ids = CASE
                 WHEN j.task_id IS NULL OR j.task_id = r.task_id OR r.previous_task_ids::jsonb ? j.task_id
                 THEN r.previous_task_ids
