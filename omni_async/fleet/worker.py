@@ -265,9 +265,13 @@ class FleetWorker:
             await anyio.sleep(_ANNOUNCE)
 
     async def _check_version(self) -> None:
-        with suppress(psycopg.OperationalError, OSError):
-            async with self._pool.connection() as db:
+        try:
+            async with self._pool.connection(timeout=_LATEST) as db:
                 await check(db, self._database)
+        except (psycopg.Error, OSError, LedgerError) as error:
+            failure = describe(error, self._database)
+            if failure.permanent:
+                raise failure from None
 
     async def _try(self, text: str, *values: object) -> None:
         """Execute a statement that may also be left out. Tell the user once that the database is away, and is back."""
@@ -276,13 +280,16 @@ class FleetWorker:
         except (psycopg.Error, OSError) as error:
             if not is_transient(error):
                 raise describe(error, self._database) from error
-            if not self._is_away:
-                _log.warning("%s. Downloads in progress go on", describe(error, self._database))
-            self._is_away = True
+            self._say_away(describe(error, self._database))
         else:
-            if self._is_away:
-                _log.warning("the database answers again")
-            self._is_away = False
+            self._say_away(None)
+
+    def _say_away(self, failure: LedgerError | None) -> None:
+        """Tell the user once that the database is away, and once that it is back, unless a candidate or leader does."""
+        if self._is_away != (failure is not None) and not self._leaders:
+            text = f"{failure}. Downloads in progress go on" if failure else "the database answers again"
+            _log.warning("%s", text)
+        self._is_away = failure is not None
 
     async def _execute(self, text: str, *values: object) -> list[tuple[Any, ...]]:
         async with self._pool.connection(timeout=_LATEST) as db:
