@@ -268,10 +268,8 @@ def test_the_lowest_versions_have_no_published_hole() -> None:
     text = (ROOT / "pyproject.toml").read_text("utf-8")
     project = tomllib.loads(text)["project"]
     extras = [each for extra in project["optional-dependencies"].values() for each in extra]
-    bounds = dict(
-        match.groups()
-        for each in (*project["dependencies"], *extras)
-        if (match := re.match(r"([a-z0-9_-]+)(?:\[\w+\])?>=([0-9.]+)", each, re.IGNORECASE))
-    )
+    bound = re.compile(r"([a-z0-9_-]+)(?:\[\w+\])?>=([0-9.]+)", re.IGNORECASE)
+    found = [match for each in (*project["dependencies"], *extras) if (match := bound.match(each))]
+    bounds = {match[1]: tuple(map(int, match[2].split("."))) for match in found}
     for name, lowest in {"aiohttp": (3, 14, 5), "jinja2": (3, 1, 6), "pillow": (11, 3)}.items():
-        assert tuple(map(int, bounds[name].split("."))) >= lowest
+        assert bounds[name] >= lowest
