@@ -41,6 +41,20 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "balance": ("account", "Show the remaining credit of this key and of the account."),
     "check": ("account", "Check address, key, credit and model without spending anything."),
     "sandbox": ("sandbox", "Serve the API on this machine, with real clips, until Ctrl-C."),
+    "fleet": ("fleet", "Share the work of one account between many machines."),
+}
+# The same for the commands of `fleet`.
+FLEET_COMMANDS: dict[str, tuple[str, str]] = {
+    "init": ("fleet", "Create or update the tables of a fleet in Postgres."),
+    "enqueue": ("fleet", "Add a job for every line of a file."),
+    "worker": ("fleet_worker", "Work on the jobs of a fleet, until Ctrl-C."),
+    "status": ("fleet", "Show what a fleet is doing."),
+    "pause": ("fleet", "Submit nothing more until `fleet resume`."),
+    "resume": ("fleet", "Submit again, after `pause`, `drain` or a stop."),
+    "drain": ("fleet", "Submit nothing more, and finish what is accepted."),
+    "gallery": ("fleet", "Write DIR/gallery.html, a page that shows all clips of a fleet."),
+    "download": ("fleet", "Copy all clips of a fleet, and the record of its jobs, into a folder."),
+    "demo": ("fleet_demo", "Show a fleet at work: Postgres, sandbox and three workers, one of them killed."),
 }
 
 _CONTEXT = {"help_option_names": ["--help", "-h"]}
@@ -49,36 +63,50 @@ _CONTEXT = {"help_option_names": ["--help", "-h"]}
 class _Command(TyperCommand):
     """A command whose help shows no type at --help, as at the other flags, and ends with examples."""
 
+    group = ""  # in front of its name
+
     def get_help_option(self, ctx: Any) -> Any:
         return _without_type(super().get_help_option(ctx))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         super().format_help(ctx, formatter)
-        if formatter.getvalue():  # without rich, the help is collected and printed later
-            formatter.write(f"\n{examples_of(self.name or '')}")
-        else:
-            typer.echo(examples_of(self.name or ""), nl=False)
+        _write_examples(f"{self.group}{self.name}", formatter)
+
+
+class _FleetCommand(_Command):
+    group = "fleet "
+
+
+def _write_examples(command: str, formatter: Any) -> None:
+    if formatter.getvalue():  # without rich, the help is collected and printed later
+        formatter.write(f"\n{examples_of(command)}")
+    else:
+        typer.echo(examples_of(command), nl=False)
 
 
 class _Group(TyperGroup):
     """The program itself. Arguments that messages quote are made harmless, and what was probably meant is named."""
 
+    table = COMMANDS
+    command_class: type[_Command] = _Command
     _is_listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return list(COMMANDS)
+        return list(self.table)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name not in COMMANDS:
+        if cmd_name not in self.table:
             return None
         if self._is_listing:
-            return TyperCommand(cmd_name, help=COMMANDS[cmd_name][1])
-        return _load(cmd_name)
+            return TyperCommand(cmd_name, help=self.table[cmd_name][1])
+        if self.table is COMMANDS and cmd_name == "fleet":
+            return _fleet_group()
+        return _load(cmd_name, self.table[cmd_name][0], self.command_class)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
-            ctx.fail(f"No such command {name!r}.{suggest_command(name, COMMANDS)}")
+        if name not in self.table and not name.startswith("-"):
+            ctx.fail(f"No such command {name!r}.{suggest_command(name, self.table)}")
         return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
@@ -100,12 +128,39 @@ class _Group(TyperGroup):
             return super().invoke(ctx)
 
 
-def _load(name: str) -> Any:
+class _FleetGroup(_Group):
+    """The commands of a fleet."""
+
+    table = FLEET_COMMANDS
+    command_class = _FleetCommand
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        super().format_help(ctx, formatter)
+        _write_examples("fleet", formatter)
+
+
+def _load(name: str, module: str, command_class: type[_Command]) -> Any:
     """Import a command and return it."""
-    function = getattr(import_module(f"{__package__}.commands.{COMMANDS[name][0]}"), name)
+    function = getattr(import_module(f"{__package__}.commands.{module}"), name)
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
-    single.command(name, cls=_Command)(expand_option_groups(function))
+    single.command(name, cls=command_class)(expand_option_groups(function))
     return get_command(single)
+
+
+def _fleet_group() -> Any:
+    """Return the command `fleet` with those below it. None of them is imported yet."""
+    group = typer.Typer(
+        name="fleet",
+        cls=_FleetGroup,
+        help=f"{COMMANDS['fleet'][1]}\n\nPostgres holds the jobs, and every machine runs `fleet worker`. "
+        "OMNI_DATABASE_URL names the database. Needs the extra fleet.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings=_CONTEXT,
+    )
+    group.callback()(lambda: None)
+    return get_command(group)
 
 
 @contextmanager

@@ -62,6 +62,54 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("An account that is limited by rate and by credit", "sandbox --per-minute 30 --credits 50"),
         ("Lose the answer of every fifth submit", "sandbox --port 8080 --fault drop_after=0.2"),
     ),
+    "fleet": (
+        ("See it at work on this machine, without a key and at no cost", "fleet demo"),
+        ("Add jobs; OMNI_DATABASE_URL=postgresql://... names the database", "fleet enqueue prompts.jsonl"),
+        ("Run the same command on every machine", "fleet worker --store /mnt/clips"),
+    ),
+    "fleet init": (
+        ("Prepare the database that OMNI_DATABASE_URL names", "fleet init"),
+        ("See what that would do", "fleet init --dry-run"),
+    ),
+    "fleet enqueue": (
+        ("Add a job for every line; the same again adds nothing", "fleet enqueue prompts.jsonl"),
+        ("Its local images are put where every worker finds them", "fleet enqueue cats.csv --store s3://bucket/clips"),
+    ),
+    "fleet worker": (
+        ("Work on everything, on every machine alike", "fleet worker --store /mnt/clips"),
+        ("Only download, without an API key", "fleet worker --store s3://bucket/clips --role download --downloads 32"),
+        ("Finish what there is, spending at most 100 USD in all", "fleet worker --until-done --max-cost 100"),
+    ),
+    "fleet status": (
+        ("Show the sums, the leader and the workers", "fleet status"),
+        ("Follow them", "fleet status --watch"),
+        ("Print them for a program", "fleet status --json"),
+    ),
+    "fleet pause": (
+        ("Submit nothing more for now", "fleet pause"),
+        ("The same for one of several accounts", "fleet pause --account second"),
+    ),
+    "fleet resume": (
+        ("Go on after a pause, or after topping up the account", "fleet resume"),
+        ("Submit again what has failed", "fleet resume --retry-failed"),
+        ("Go on after a failover of the database that lost nothing", "fleet resume --confirm-failover"),
+    ),
+    "fleet drain": (
+        ("Finish what is accepted, and submit nothing more", "fleet drain"),
+        ("The same for one of several accounts", "fleet drain --account second"),
+    ),
+    "fleet gallery": (
+        ("Write the page into the folder of the fleet's clips", "fleet gallery"),
+        ("If that folder is mounted elsewhere on this machine", "fleet gallery /mnt/clips"),
+    ),
+    "fleet download": (
+        ("Get all clips and a ledger.db", "fleet download clips"),
+        ("From a store that is named otherwise here", "fleet download clips --store /mnt/clips"),
+    ),
+    "fleet demo": (
+        ("Watch 60 clips being made by three workers, one of them killed", "fleet demo"),
+        ("More of them, and keep the clips", "fleet demo --clips 200 --output clips"),
+    ),
 }
 
 

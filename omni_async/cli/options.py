@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # Titles of the panels that --help groups the options in.
-_SERVER, _LIMITS, _OUTPUT = "Server", "Limits", "Output"
+_SERVER, _LIMITS, _OUTPUT, _DATABASE = "Server", "Limits", "Output", "Database"
 _FILE, _DEFAULTS = "File", "Defaults for lines that do not say otherwise"
 
 # Typer would show the type <bool> beside every flag.
@@ -45,22 +45,13 @@ class OnAmbiguous(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ServerOptions:
+class ConnectionOptions:
     """Which server to use. The API key comes only from the environment: every user of a machine can see options."""
 
     base_url: Annotated[
         str | None,
         typer.Option(metavar="URL", help="Address of the API [APIMART_BASE_URL].", rich_help_panel=_SERVER),
     ] = None
-    sandbox: Annotated[
-        bool,
-        typer.Option(
-            "--sandbox",
-            metavar=FLAG,
-            help="Use a private sandbox for this run. No key is needed.",
-            rich_help_panel=_SERVER,
-        ),
-    ] = False
     ca_file: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Also trust the certificates in this PEM file.", rich_help_panel=_SERVER),
@@ -97,8 +88,7 @@ class ServerOptions:
         arguments = ["--base-url", self.base_url] if self.base_url else []
         arguments += ["--ca-file", str(self.ca_file)] if self.ca_file else []
         arguments += ["--allow-insecure"] if self.allow_insecure else []
-        arguments += ["--allow-private-links"] if self.allow_private_links else []
-        return arguments + (["--sandbox"] if self.sandbox else [])
+        return arguments + (["--allow-private-links"] if self.allow_private_links else [])
 
     def _ssl_context(self) -> ssl.SSLContext | None:
         if self.ca_file is None:
@@ -111,6 +101,42 @@ class ServerOptions:
         except OSError as error:
             raise UsageError(f"--ca-file {self.ca_file}: cannot be read: {error.strerror or error}") from None
         return context
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerOptions(ConnectionOptions):
+    """The same, or a private sandbox."""
+
+    sandbox: Annotated[
+        bool,
+        typer.Option(
+            "--sandbox",
+            metavar=FLAG,
+            help="Use a private sandbox for this run. No key is needed.",
+            rich_help_panel=_SERVER,
+        ),
+    ] = False
+
+    def as_arguments(self) -> list[str]:
+        """Return the command-line arguments that select the same server."""
+        return super().as_arguments() + (["--sandbox"] if self.sandbox else [])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseOptions:
+    """Which fleet: its database, and the account in it. A password comes only from the environment or .pgpass."""
+
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Postgres of the fleet, without a password [OMNI_DATABASE_URL].",
+            rich_help_panel=_DATABASE,
+        ),
+    ] = None
+    account: Annotated[str, typer.Option(metavar="NAME", help="Account of the fleet.", rich_help_panel=_DATABASE)] = (
+        "default"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -47,22 +47,14 @@ class PromptFile:
             find: Callable[[str], JobRecord | None] = lambda _: None  # noqa: E731
             with suppress(LedgerError):  # the client will report a ledger that cannot be read
                 find = stack.enter_context(LedgerReader(self.ledger)).find
-            try:
-                self.lines = requests.read(
-                    self.file,
-                    format=options.format and options.format.value,
-                    defaults=defaults.defaults(),
-                    samples=options.samples,
-                    name=options.name,
-                    is_done=lambda key: self._is_done(find(key)),
-                    allow_outside=trust.allow_outside,
-                    allow_webhooks=trust.allow_webhooks,
-                    on_read=self._keep_reading,
-                )
-            except requests.InvalidBatchFile as error:
-                raise UsageError(*map(self._describe, error.problems)) from None
-            except ValueError as error:
-                raise UsageError(f"--{error}") from None
+            self.lines = read_lines(
+                self.file,
+                options,
+                defaults,
+                trust,
+                is_done=lambda key: self._is_done(find(key)),
+                on_read=self._keep_reading,
+            )
 
     def recorded_jobs(self) -> RecordedJobs:
         """Return what the ledger knows of the lines. Raise `UsageError` if a line reuses an id for another request."""
@@ -94,6 +86,35 @@ class PromptFile:
         status = record.status if record else JobStatus.WAITING
         return status is JobStatus.COMPLETED or (status is not JobStatus.WAITING and not self.is_sandbox)
 
-    def _describe(self, problem: requests.Problem) -> str:
-        place = f"{self.file}:{problem.number}" if problem.number else str(self.file)
-        return f"{place}: {problem.reason}"
+
+def read_lines(
+    file: Path,
+    options: FileOptions,
+    defaults: DefaultOptions,
+    trust: TrustOptions,
+    *,
+    is_done: Callable[[str], bool],
+    on_read: Callable[[requests.Reading], object],
+) -> list[requests.Line]:
+    """Read and check a prompt file. Raise `UsageError` with all its problems."""
+    try:
+        return requests.read(
+            file,
+            format=options.format and options.format.value,
+            defaults=defaults.defaults(),
+            samples=options.samples,
+            name=options.name,
+            is_done=is_done,
+            allow_outside=trust.allow_outside,
+            allow_webhooks=trust.allow_webhooks,
+            on_read=on_read,
+        )
+    except requests.InvalidBatchFile as error:
+        raise UsageError(*(_describe(file, problem) for problem in error.problems)) from None
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+
+
+def _describe(file: Path, problem: requests.Problem) -> str:
+    place = f"{file}:{problem.number}" if problem.number else str(file)
+    return f"{place}: {problem.reason}"

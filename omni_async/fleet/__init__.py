@@ -25,8 +25,9 @@ except ImportError as _missing:
 
 from .database import Database
 from .enqueue import EnqueueResult
+from .export import DownloadResult
 from .fleet import Fleet, install
-from .reader import AccountStatus, DownloadResult, FleetReader, FleetStatistics, WorkerStatus
+from .reader import AccountStatus, FleetReader, FleetStatistics, WorkerStatus
 from .watcher import FleetJob
 from .worker import FleetWorker, WorkerStatistics
 

@@ -19,6 +19,7 @@ from ..ledger.row_format import from_row
 from .clips import clip_store
 from .database import describe, statement
 from .enqueue import RecordFactory, enqueue, iterate, take
+from .export import copy_to_folder
 from .reader import (
     DEFAULT_ACCOUNT,
     SELECT,
@@ -30,7 +31,6 @@ from .reader import (
     FleetStatistics,
     account_from,
     as_database,
-    copy_to_folder,
     output_dir_from,
     totals_from,
     worker_from,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from .clips import SpooledClipStore
     from .database import Database
     from .enqueue import EnqueueResult, Requests
-    from .reader import DownloadResult
+    from .export import DownloadResult
     from .watcher import EndedJob
 
 
@@ -92,6 +92,7 @@ class Fleet:
         self.database: Database = as_database(database)
         self.account: str = account
         self._store: SpooledClipStore | None = clip_store(store) if store is not None else None
+        self._is_store_ready = False  # files were put into it
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._lock: anyio.Lock = anyio.Lock()
         self._watcher: Watcher | None = None
@@ -225,6 +226,14 @@ class Fleet:
         """
         await self._set_state("running", again=True, max_cost=max_cost)
 
+    async def set_max_cost(self, usd: float) -> None:
+        """Set the limit of what all jobs of the account may cost, in USD. The leader stops before it is passed."""
+        await self._change(
+            "INSERT INTO omni_accounts (account, max_cost) VALUES (%(account)s, %(usd)s)"
+            " ON CONFLICT (account) DO UPDATE SET max_cost = excluded.max_cost",
+            usd=usd,
+        )
+
     async def confirm_failover(self) -> None:
         """Submit again although the database is not the one of before: after a failover to a replica, or a restore.
 
@@ -271,6 +280,9 @@ class Fleet:
         store = await self._find_store()
         if store is None:
             raise ValueError(f"{path} is a local file: pass store=... (--store), the clip store to put it into")
+        if not self._is_store_ready:
+            await store.destination.prepare()
+            self._is_store_ready = True
         await store.destination.publish(path, name)
 
     async def _find_store(self) -> SpooledClipStore | None:

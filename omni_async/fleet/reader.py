@@ -1,4 +1,4 @@
-"""Reads a fleet at any time: `FleetReader` its jobs, as `LedgerReader` those of a folder; its state; `copy_to_folder`.
+"""Reads a fleet at any time: `FleetReader` its jobs, as `LedgerReader` those of a folder, and what a fleet is doing.
 
 Nothing here writes, and no transaction is held open while the caller works on what was read.
 """
@@ -11,28 +11,22 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Self
 
-import anyio
-import anyio.to_thread
 import psycopg
 
-from ..errors import LedgerError
-from ..jobs.clip_paths import clip_path
-from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
+from ..jobs.lifecycle import JobStatus
 from ..jobs.statistics import LedgerTotals
 from ..jobs.store import OUTPUT_DIR
-from ..ledger import LEDGER_NAME, SqliteJobStore
 from ..ledger.row_format import COLUMNS, from_row
 from .database import Database, describe, statement
+from .schema import version_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from types import TracebackType
 
     from ..jobs.records import JobRecord
-    from .clips import Destination
 
 DEFAULT_ACCOUNT = "default"
 
@@ -40,8 +34,6 @@ DEFAULT_ACCOUNT = "default"
 # cursor stays open between them: behind a pooler neither could. At half, twice the round trips; at double, twice the
 # memory (a row has about 1 KB). Chosen, not measured.
 _PAGE = 1000
-# Clips that are copied at a time by `copy_to_folder`. As many as a client downloads by default.
-_COPIES = 8
 
 # The request by a subquery: with a join, the planner may read all requests for each page.
 SELECT = (
@@ -88,6 +80,11 @@ class FleetReader:
         self._account = account
         with self._reading():
             self._db = self._database.connect_blocking("reader")
+        try:
+            self._check()
+        except BaseException:
+            self._db.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
@@ -147,6 +144,14 @@ class FleetReader:
         """The folder of the clips, or the address of their object store; None before any worker."""
         with self._reading():
             return output_dir_from(self._db.execute(SELECT_OUTPUT_DIR, (self._account, OUTPUT_DIR)).fetchone())
+
+    def _check(self) -> None:
+        """Raise `LedgerError` unless the tables are those of this version."""
+        with self._reading():
+            [(is_there,)] = self._db.execute("SELECT to_regclass('omni_schema') IS NOT NULL").fetchall()
+            [(version,)] = self._db.execute("SELECT max(version) FROM omni_schema") if is_there else [(0,)]
+            if (wrong := version_error(version or 0, self._database)) is not None:
+                raise wrong
 
     def _find(self, column: str, value: str) -> JobRecord | None:
         with self._reading():
@@ -325,68 +330,3 @@ def _sum(parts: Sequence[LedgerTotals]) -> LedgerTotals:
         cost=round(sum(part.cost for part in parts), 6),
         credits=round(sum(part.credits for part in parts), 6),
     )
-
-
-# A copy for one machine
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DownloadResult:
-    """What is in a folder after `Fleet.download`. `missing` are clips that are not in the clip store."""
-
-    jobs: int
-    clips: int
-    missing: tuple[str, ...]
-
-
-async def copy_to_folder(
-    reader: FleetReader, destination: Destination, folder: Path, on_progress: Callable[[int], object]
-) -> DownloadResult:
-    """Copy the clips of all jobs that have ended into a folder, and their records into its ledger.
-
-    What is there already is kept. Raise `LedgerError`, or `OSError` for the folder or the clip store.
-    """
-    folder = await anyio.to_thread.run_sync(_make_folder, folder)
-    local = SqliteJobStore(folder / LEDGER_NAME)
-    await local.open()
-    jobs, clips, missing = 0, 0, list[str]()
-    try:
-        local.set_fact(OUTPUT_DIR, json.dumps(str(folder)))
-        pages = reader.pages(*NOT_RESUMABLE)
-        while (page := await anyio.to_thread.run_sync(next, pages, None)) is not None:
-            copied = await _copy_clips([name for record in page for name in record.paths], destination, folder)
-            missing += [name for name, is_there in copied.items() if not is_there]
-            jobs, clips = jobs + len(page), clips + sum(copied.values())
-            for record in page:
-                existing = await local.insert(record)
-                if existing is not None and not existing.is_same_work(record):
-                    raise LedgerError(
-                        f"{folder} holds another job {record.key!r}: choose another folder", permanent=True
-                    )
-                if existing is not None and existing.status is not record.status:
-                    local.save(record)
-            on_progress(clips)
-    finally:
-        await local.aclose()
-    return DownloadResult(jobs=jobs, clips=clips, missing=tuple(missing))
-
-
-def _make_folder(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder.absolute()
-
-
-async def _copy_clips(names: list[str], destination: Destination, folder: Path) -> dict[str, bool]:
-    """Copy clips, several at the same time, and return which of them were in the store."""
-    copied: dict[str, bool] = {}
-    places = anyio.Semaphore(_COPIES)
-
-    async def copy(name: str) -> None:
-        async with places:
-            is_name = name == PurePath(name).name
-            copied[name] = is_name and await destination.copy_to(name, clip_path(folder, name))
-
-    async with anyio.create_task_group() as group:
-        for name in names:
-            group.start_soon(copy, name)
-    return copied

@@ -64,11 +64,16 @@ async def check(connection: psycopg.AsyncConnection[Any], database: Database) ->
         has_engine = await _exists(connection, "procrastinate_jobs")
     except psycopg.Error as error:
         raise describe(error, database) from error
+    if (wrong := version_error(version, database, has_engine=has_engine)) is not None:
+        raise wrong
+
+
+def version_error(version: int, database: Database, *, has_engine: bool = True) -> LedgerError | None:
+    """Return what is wrong with tables of a version, 0 for none; None if they are those of this version."""
     if version == 0 or not has_engine:
         text = f"the database {database.safe_text} has no tables for a fleet: run `omni-async fleet init`"
-        raise LedgerError(text, permanent=True)
-    if version != SCHEMA_VERSION:
-        raise _other_version(version)
+        return LedgerError(text, permanent=True)
+    return _other_version(version) if version != SCHEMA_VERSION else None
 
 
 async def _version(connection: psycopg.AsyncConnection[Any]) -> int:

@@ -46,22 +46,39 @@ async def test_version_names_what_a_report_needs(bare_shell: Shell) -> None:
     assert second == f"CPython {python}, aiohttp {version('aiohttp')}, pydantic {version('pydantic')}"
 
 
-@pytest.mark.parametrize("name", app.COMMANDS)
+ALL_COMMANDS = {**app.COMMANDS, **{f"fleet {name}": entry for name, entry in app.FLEET_COMMANDS.items()}}
+
+
+@pytest.mark.parametrize("name", ALL_COMMANDS)
 async def test_help_ends_with_examples_that_work(bare_shell: Shell, name: str) -> None:
     """--help of a command begins with its line in the list and ends with two or three examples, which are accepted."""
-    result = await bare_shell.omni(name, "--help", COLUMNS="120")
+    result = await bare_shell.omni(*name.split(), "--help", COLUMNS="120")
     assert result.status == 0
-    assert app.COMMANDS[name][1] in result.out
+    assert ALL_COMMANDS[name][1] in result.out
     shown = re.findall(r"^   omni-async (.+)$", result.out.partition(" Examples:\n")[2], re.MULTILINE)
     assert shown == [arguments for _, arguments in EXAMPLES[name]]
     assert 2 <= len(shown) <= 3
     assert result.out.rstrip().endswith(shown[-1])
-    group = get_command(app.app)
     for example in shown:
-        first, *arguments = add_missing_port(shlex.split(example))
-        assert first == name
-        command = group.get_command(None, name)  # type: ignore[attr-defined]
+        assert example.startswith(name)
+        command, arguments = get_command(app.app), add_missing_port(shlex.split(example))
+        while hasattr(command, "get_command"):
+            first, *arguments = arguments
+            command = command.get_command(None, first)  # type: ignore[arg-type]
         assert command.make_context(name, arguments).params
+
+
+def test_no_command_but_those_of_a_fleet_needs_its_extra() -> None:
+    """The help of the program, and that of `fleet`, load neither psycopg nor procrastinate."""
+    program = (
+        "import sys; from omni_async.cli import app\n"
+        "for arguments in ([], ['fleet', '--help'], ['status', '--help'], ['fleet', 'status', '--help']):\n"
+        "    try: app.run_arguments(arguments)\n"
+        "    except SystemExit as end: assert end.code == 0, end.code\n"
+        "print(sorted({'psycopg', 'procrastinate', 'obstore'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stderr.strip() == "[]"
 
 
 @pytest.mark.parametrize(

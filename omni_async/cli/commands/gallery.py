@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..exit_status import ExitStatus
 from ..gallery_page import write_page
 from ..ledger import existing_ledger
 from ..options import ClipFolder, OutputOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
+
+if TYPE_CHECKING:
+    from ...gallery import WriteResult
 
 
 def gallery(
@@ -27,9 +31,12 @@ def gallery(
     if written is None:
         return ExitStatus.USAGE
     if output.json:
-        out.json_line(
-            {"gallery": str(written.path), "jobs": written.jobs, "clips": written.clips, "posters": written.posters}
-        )
+        out.json_line(gallery_json(written))
     elif output.quiet:
         out.result(str(written.path))
     return ExitStatus.DONE
+
+
+def gallery_json(written: WriteResult) -> dict[str, Any]:
+    """Return the fields that --json prints."""
+    return {"gallery": str(written.path), "jobs": written.jobs, "clips": written.clips, "posters": written.posters}

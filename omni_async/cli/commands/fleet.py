@@ -1,0 +1,319 @@
+"""`omni-async fleet`: many machines, one account. `worker` and `demo` have modules of their own."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import anyio
+import anyio.to_thread
+import typer
+
+from omni_async import KeyReused, LedgerError
+
+from ... import batch
+from ...formatting import format_count, format_duration
+from ..exit_status import ExitStatus, UsageError
+from ..fleet_session import find_database, fleet_package, run_with_fleet, usage_errors
+from ..fleet_status import FleetView, as_json
+from ..gallery_page import write_page
+from ..options import (
+    FLAG,
+    DatabaseOptions,
+    DefaultOptions,
+    FileOptions,
+    OutputOptions,
+    RetryFailed,
+    RetryUnknown,
+    TrustOptions,
+)
+from ..output import Output
+from ..prompt_file import read_lines
+from ..session import run_command
+from .gallery import gallery_json
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ...fleet import Fleet
+
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="DIR|URL", help="Where the clips are kept: a folder, or s3://, gs://, az://."),
+]
+
+# Clips that an error names.
+_LISTED = 10
+# Seconds between two looks of `status --watch`.
+_WATCH_INTERVAL = 1.0
+# The same where its output is no terminal, for logs.
+_LOG_INTERVAL = 10.0
+
+
+def init(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", metavar=FLAG, help="Only say what would be done.")] = False,
+    database: DatabaseOptions,
+    output: OutputOptions,
+) -> ExitStatus:
+    """Create or update the tables of a fleet in Postgres.
+
+    Ours and those of procrastinate. It can be run again at any time, and
+    on every update of omni_async.
+    """
+    out = Output(output)
+
+    async def work() -> ExitStatus:
+        found = find_database(database)
+        with usage_errors():
+            done: list[str] = await fleet_package().install(found, dry_run=dry_run)
+        verb = "would " if dry_run else "done: "
+        for line in done or ["nothing to do: the tables are up to date"]:
+            out.note(f"{verb}{line}" if done else line)
+        if output.json:
+            out.json_line({"database": found.safe_text, "dry_run": dry_run, "steps": done})
+        return ExitStatus.DONE
+
+    return run_command(work, out)
+
+
+def enqueue(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Requests: JSON, a table or text; - is stdin.", show_default=False)
+    ],
+    *,
+    store: Store = None,
+    priority: Annotated[int, typer.Option(metavar="N", help="Jobs with a higher number are submitted first.")] = 0,
+    trust: TrustOptions,
+    options: FileOptions,
+    defaults: DefaultOptions,
+    database: DatabaseOptions,
+    output: OutputOptions,
+) -> ExitStatus:
+    """Add a job for every line of a file.
+
+    FILE and its options are those of `batch`. It is checked completely
+    before anything is added. Enqueued again, it adds only what is new.
+
+    Local images and videos that it names are put into the clip store, from
+    where the worker that submits takes them.
+    """
+    out = Output(output)
+
+    def read() -> list[batch.Line]:
+        with fleet_package().FleetReader(find_database(database), database.account) as reader:
+
+            def is_done(key: str) -> bool:
+                return reader.find(key) is not None  # its files are in the clip store
+
+            return read_lines(
+                file, options, defaults, trust, is_done=is_done, on_read=lambda reading: _note(out, reading.note)
+            )
+
+    async def work(fleet: Fleet) -> ExitStatus:
+        lines = await anyio.to_thread.run_sync(read)
+        started = time.monotonic()
+        try:
+            result = await fleet.enqueue(batch.new_records(lines), priority=priority, batch=file.name)
+        except KeyReused as error:
+            numbers = {line.key: line.number for line in lines}
+            raise UsageError(f"{file}:{numbers.get(error.key, 0)}: {error}") from None
+        except OSError as error:
+            raise UsageError(f"--store: {error.filename}: {error.strerror or error}") from None
+        if output.json:
+            out.json_line({"new": result.new, "existing": result.existing})
+        else:
+            counts = f"{format_count(result.new, 'new job')}, {result.existing:,} already there"
+            out.result(f"{file}: {counts}, in {format_duration(time.monotonic() - started)}")
+        return ExitStatus.DONE
+
+    return run_with_fleet(database, work, out, store=store)
+
+
+def _note(out: Output, text: str) -> None:
+    if text:
+        out.note(text)
+
+
+def status(
+    *,
+    watch: Annotated[bool, typer.Option("--watch", metavar=FLAG, help="Show it until Ctrl-C.")] = False,
+    database: DatabaseOptions,
+    output: OutputOptions,
+) -> ExitStatus:
+    """Show what a fleet is doing.
+
+    The sums over all jobs, who leads and how fast it submits, and what each
+    worker does.
+    """
+    out = Output(output)
+
+    async def work(fleet: Fleet) -> ExitStatus:
+        with FleetView(out, is_watched=watch) as view:
+            while True:
+                statistics = await fleet.statistics(all_accounts=True)
+                if output.json:
+                    out.json_line(as_json(statistics, fleet.database.safe_text))
+                else:
+                    view.show(statistics, fleet.database.safe_text)
+                if not watch or out.stdout_error:
+                    return ExitStatus.DONE if not out.stdout_error else ExitStatus.STOPPED
+                await anyio.sleep(_WATCH_INTERVAL if out.is_live or output.json else _LOG_INTERVAL)
+
+    return run_with_fleet(database, work, out)
+
+
+def pause(*, database: DatabaseOptions, output: OutputOptions) -> ExitStatus:
+    """Submit nothing more until `fleet resume`.
+
+    Jobs that are accepted are followed and downloaded.
+    """
+    return _change(database, output, "paused: nothing more is submitted", lambda fleet: fleet.pause())
+
+
+def drain(*, database: DatabaseOptions, output: OutputOptions) -> ExitStatus:
+    """Submit nothing more, and finish what is accepted.
+
+    Workers that run with --until-done end then.
+    """
+    text = "draining: nothing more is submitted; accepted jobs are finished"
+    return _change(database, output, text, lambda fleet: fleet.drain())
+
+
+def resume(
+    *,
+    retry_failed: RetryFailed = False,
+    retry_unknown: RetryUnknown = False,
+    confirm_failover: Annotated[
+        bool,
+        typer.Option(
+            "--confirm-failover",
+            metavar=FLAG,
+            help="Go on although a replica was promoted, or a backup restored. "
+            "If it lost committed rows, jobs may be paid twice.",
+        ),
+    ] = False,
+    max_cost: Annotated[
+        float | None,
+        typer.Option(metavar="USD", help="New limit of what all jobs of the account may cost.", show_default=False),
+    ] = None,
+    database: DatabaseOptions,
+    output: OutputOptions,
+) -> ExitStatus:
+    """Submit again, after `pause`, `drain` or a stop.
+
+    After a stop for want of credit, top up the account first. Downloads
+    that had failed and jobs that had timed out are taken up again, without
+    paying.
+    """
+    if max_cost is not None and not max_cost >= 0:
+        raise UsageError("--max-cost must be 0 or more")
+    out = Output(output)
+
+    async def work(fleet: Fleet) -> ExitStatus:
+        if confirm_failover:
+            await fleet.confirm_failover()
+        retried = 0
+        if retry_failed or retry_unknown:
+            retried = await fleet.retry(failed=retry_failed, unknown=retry_unknown)
+        await fleet.resume(max_cost=max_cost)
+        if output.json:
+            out.json_line({"account": fleet.account, "state": "running", "retried": retried})
+        else:
+            out.note(f"{fleet.account}: running" + (f", {format_count(retried, 'job')} again" if retried else ""))
+        return ExitStatus.DONE
+
+    return run_with_fleet(database, work, out)
+
+
+def _change(
+    database: DatabaseOptions, output: OutputOptions, text: str, change: Callable[[Fleet], Awaitable[None]]
+) -> ExitStatus:
+    out = Output(output)
+
+    async def work(fleet: Fleet) -> ExitStatus:
+        await change(fleet)
+        if output.json:
+            out.json_line({"account": fleet.account, "state": text.partition(":")[0]})
+        else:
+            out.note(f"{fleet.account}: {text}")
+        return ExitStatus.DONE
+
+    return run_with_fleet(database, work, out)
+
+
+def gallery(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="DIR", help="Folder of the clips [the one of the fleet].")
+    ] = None,
+    *,
+    database: DatabaseOptions,
+    output: OutputOptions,
+) -> ExitStatus:
+    """Write DIR/gallery.html, a page that shows all clips of a fleet.
+
+    DIR is where its clips are, on this machine. If they are in an object
+    store, get them with `fleet download DIR` first.
+    """
+    out = Output(output)
+    try:
+        with usage_errors(), fleet_package().FleetReader(find_database(database), database.account) as reader:
+            written = write_page(reader, out, _clip_folder(str(folder) if folder else reader.output_dir))
+    except LedgerError as error:  # waiting may help
+        out.error(str(error))
+        return ExitStatus.STOPPED
+    if written is None:
+        return ExitStatus.USAGE
+    if output.json:
+        out.json_line(gallery_json(written))
+    elif output.quiet:
+        out.result(str(written.path))
+    return ExitStatus.DONE
+
+
+def _clip_folder(address: str | None) -> Path:
+    if address is None:
+        raise UsageError("no worker has stored a clip yet: name the folder of the clips, `fleet gallery DIR`")
+    if "://" in address:
+        raise UsageError(
+            f"the clips are in {address}. To show them: omni-async fleet download DIR, then omni-async gallery DIR"
+        )
+    if not Path(address).is_dir():
+        raise UsageError(
+            f"{address}: there is no such folder on this machine; name the one of the clips, `gallery DIR`"
+        )
+    return Path(address)
+
+
+def download(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder for the clips.", show_default=False)],
+    *,
+    store: Store = None,
+    database: DatabaseOptions,
+    output: OutputOptions,
+) -> ExitStatus:
+    """Copy all clips of a fleet, and the record of its jobs, into a folder.
+
+    DIR/ledger.db is then an ordinary ledger: `status`, `gallery` and your
+    programs read it. Jobs that have not ended stay with the fleet. Run it
+    again to add what has been finished since.
+    """
+    out = Output(output)
+
+    async def work(fleet: Fleet) -> ExitStatus:
+        try:
+            result = await fleet.download(folder, on_progress=lambda clips: out.note(format_count(clips, "clip")))
+        except OSError as error:
+            raise UsageError(f"{error.filename or folder}: {error.strerror or error}") from None
+        if output.json:
+            out.json_line(
+                {"folder": str(folder), "jobs": result.jobs, "clips": result.clips, "missing": result.missing}
+            )
+        else:
+            out.result(f"{folder}: {format_count(result.jobs, 'job')}, {format_count(result.clips, 'clip')}")
+        for name in result.missing[:_LISTED]:
+            out.error(f"{name}: not in the clip store")
+        return ExitStatus.FAILED if result.missing else ExitStatus.DONE
+
+    return run_with_fleet(database, work, out, store=store)

@@ -1,0 +1,80 @@
+"""What the commands of a fleet need around their work: its database, and errors in plain words."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from omni_async import LedgerError
+
+from .exit_status import ExitStatus, UsageError
+from .session import run_command
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+    from pathlib import Path
+    from types import ModuleType
+
+    from ..fleet import Database, Fleet
+    from .options import DatabaseOptions
+    from .output import Output
+
+_REFUSED = (
+    "--database must not hold a password: every user of this machine can see it. "
+    "Put it into PGPASSWORD or ~/.pgpass, or the whole URL into OMNI_DATABASE_URL"
+)
+
+
+def fleet_package() -> ModuleType:
+    """Return the package `omni_async.fleet`, which needs the extra. Raise `UsageError` if it is not installed."""
+    try:
+        from .. import fleet  # noqa: PLC0415 - the other commands must not need or load it
+    except ImportError as error:
+        raise UsageError(str(error)) from None
+    return fleet
+
+
+def find_database(options: DatabaseOptions) -> Database:
+    """Return the database that the options or the environment name. Raise `UsageError` if there is none."""
+    fleet_package()
+    from ..fleet.database import has_password  # noqa: PLC0415 - needs the extra
+    from ..fleet.reader import as_database  # noqa: PLC0415
+
+    with usage_errors():
+        if options.database and has_password(options.database):
+            raise UsageError(_REFUSED)
+        return as_database(options.database)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Raise `UsageError` for what waiting cannot help: the user has to change something."""
+    try:
+        yield
+    except LedgerError as error:
+        if error.permanent:
+            raise UsageError(str(error)) from None
+        raise
+    except (ValueError, ImportError) as error:
+        raise UsageError(str(error)) from None
+
+
+@asynccontextmanager
+async def open_fleet(options: DatabaseOptions, store: str | Path | None = None) -> AsyncIterator[Fleet]:
+    """Open the fleet that the options name. Raise `UsageError` if it cannot be used, `LedgerError` if not now."""
+    package = fleet_package()
+    with usage_errors():
+        async with package.Fleet(find_database(options), store=store, account=options.account) as fleet:
+            yield fleet
+
+
+def run_with_fleet(
+    options: DatabaseOptions, work: Callable[[Fleet], Awaitable[ExitStatus]], output: Output, **settings: Any
+) -> ExitStatus:
+    """Run a command's work with an open fleet, until it is done or interrupted, and return the exit status."""
+
+    async def run() -> ExitStatus:
+        async with open_fleet(options, **settings) as fleet:
+            return await work(fleet)
+
+    return run_command(run, output)
