@@ -22,7 +22,7 @@ import anyio.to_thread
 
 from ..client.arguments import build_request
 from ..errors import InvalidReference, KeyReused
-from ..jobs.filenames import candidates, claimed_name
+from ..jobs.filenames import stem, stem_of_name
 from ..jobs.keys import new_idempotency_key, validate_key
 from ..jobs.records import JobRecord
 from ..models.request import VideoRequest
@@ -146,7 +146,8 @@ async def enqueue(
 
 
 def _row(position: int, record: JobRecord) -> tuple[object, ...]:
-    file = claimed_name(f"{candidates(record.key, name=record.name)[0]}.mp4")
+    # The first of `candidates`, which would make all of them.
+    file = (stem_of_name(record.name) if record.name else stem(record.key)).casefold()
     idempotency_key = record.idempotency_key or new_idempotency_key()
     return position, record.key, idempotency_key, record.request, record.parent, record.name, file
 

@@ -64,7 +64,7 @@ async def test_help_ends_with_examples_that_work(bare_shell: Shell, name: str) -
         command, arguments = get_command(app.app), add_missing_port(shlex.split(example))
         while hasattr(command, "get_command"):
             first, *arguments = arguments
-            command = command.get_command(None, first)  # type: ignore[arg-type]
+            command = command.get_command(None, first)
         assert command.make_context(name, arguments).params
 
 
