@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from omni_async import LedgerError
 
@@ -16,13 +19,30 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from ..fleet import Database, Fleet
-    from .options import DatabaseOptions
     from .output import Output
 
+_PANEL = "Database"  # title of the options in --help
 _REFUSED = (
     "--database must not hold a password: every user of this machine can see it. "
     "Put it into PGPASSWORD or ~/.pgpass, or the whole URL into OMNI_DATABASE_URL"
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseOptions:
+    """Which fleet: its database, and the account in it. A password comes only from the environment or .pgpass."""
+
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Postgres of the fleet, without a password [OMNI_DATABASE_URL].",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    account: Annotated[str, typer.Option(metavar="NAME", help="Account of the fleet.", rich_help_panel=_PANEL)] = (
+        "default"
+    )
 
 
 def fleet_package() -> ModuleType:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 # Titles of the panels that --help groups the options in.
-_SERVER, _LIMITS, _OUTPUT, _DATABASE = "Server", "Limits", "Output", "Database"
+_SERVER, _LIMITS, _OUTPUT = "Server", "Limits", "Output"
 _FILE, _DEFAULTS = "File", "Defaults for lines that do not say otherwise"
 
 # Typer would show the type <bool> beside every flag.
@@ -120,23 +120,6 @@ class ServerOptions(ConnectionOptions):
     def as_arguments(self) -> list[str]:
         """Return the command-line arguments that select the same server."""
         return super().as_arguments() + (["--sandbox"] if self.sandbox else [])
-
-
-@dataclass(frozen=True, kw_only=True)
-class DatabaseOptions:
-    """Which fleet: its database, and the account in it. A password comes only from the environment or .pgpass."""
-
-    database: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="Postgres of the fleet, without a password [OMNI_DATABASE_URL].",
-            rich_help_panel=_DATABASE,
-        ),
-    ] = None
-    account: Annotated[str, typer.Option(metavar="NAME", help="Account of the fleet.", rich_help_panel=_DATABASE)] = (
-        "default"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

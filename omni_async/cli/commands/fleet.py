@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +16,11 @@ from omni_async import KeyReused, LedgerError
 from ... import batch
 from ...formatting import format_count, format_duration
 from ..exit_status import ExitStatus, UsageError
-from ..fleet_session import find_database, fleet_package, run_with_fleet, usage_errors
+from ..fleet_session import DatabaseOptions, find_database, fleet_package, run_with_fleet, usage_errors
 from ..fleet_status import FleetView, as_json
 from ..gallery_page import write_page
 from ..options import (
     FLAG,
-    DatabaseOptions,
     DefaultOptions,
     FileOptions,
     OutputOptions,
@@ -103,37 +103,36 @@ def enqueue(
 
     def read() -> list[batch.Line]:
         with fleet_package().FleetReader(find_database(database), database.account) as reader:
-
-            def is_done(key: str) -> bool:
-                return reader.find(key) is not None  # its files are in the clip store
-
             return read_lines(
-                file, options, defaults, trust, is_done=is_done, on_read=lambda reading: _note(out, reading.note)
+                file,
+                options,
+                defaults,
+                trust,
+                is_done=lambda key: reader.find(key) is not None,  # then its files are in the clip store
+                on_read=lambda reading: out.note(reading.note) if reading.note else None,
             )
 
-    async def work(fleet: Fleet) -> ExitStatus:
-        lines = await anyio.to_thread.run_sync(read)
-        started = time.monotonic()
-        try:
-            result = await fleet.enqueue(batch.new_records(lines), priority=priority, batch=file.name)
-        except KeyReused as error:
-            numbers = {line.key: line.number for line in lines}
-            raise UsageError(f"{file}:{numbers.get(error.key, 0)}: {error}") from None
-        except OSError as error:
-            raise UsageError(f"--store: {error.filename}: {error.strerror or error}") from None
-        if output.json:
-            out.json_line({"new": result.new, "existing": result.existing})
-        else:
-            counts = f"{format_count(result.new, 'new job')}, {result.existing:,} already there"
-            out.result(f"{file}: {counts}, in {format_duration(time.monotonic() - started)}")
-        return ExitStatus.DONE
-
-    return run_with_fleet(database, work, out, store=store)
+    return run_with_fleet(database, partial(_enqueue, read, file, priority, out), out, store=store)
 
 
-def _note(out: Output, text: str) -> None:
-    if text:
-        out.note(text)
+async def _enqueue(
+    read: Callable[[], list[batch.Line]], file: Path, priority: int, out: Output, fleet: Fleet
+) -> ExitStatus:
+    lines = await anyio.to_thread.run_sync(read)
+    started = time.monotonic()
+    try:
+        result = await fleet.enqueue(batch.new_records(lines), priority=priority, batch=file.name)
+    except KeyReused as error:
+        numbers = {line.key: line.number for line in lines}
+        raise UsageError(f"{file}:{numbers.get(error.key, 0)}: {error}") from None
+    except OSError as error:
+        raise UsageError(f"--store: {error.filename}: {error.strerror or error}") from None
+    if out.options.json:
+        out.json_line({"new": result.new, "existing": result.existing})
+    else:
+        counts = f"{format_count(result.new, 'new job')}, {result.existing:,} already there"
+        out.result(f"{file}: {counts}, in {format_duration(time.monotonic() - started)}")
+    return ExitStatus.DONE
 
 
 def status(
