@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "fetch": ("fetch", "Download the clips of existing tasks."),
     "reconcile": ("reconcile", "Compare the ledger of a folder with the bill."),
     "gallery": ("gallery", "Write DIR/gallery.html, a page that shows all clips."),
+    "export": ("export", "Make the folder a data set: write DIR/metadata.jsonl."),
     "models": ("models", "List the models and what each of them accepts."),
     "balance": ("account", "Show the remaining credit of this key and of the account."),
     "check": ("account", "Check address, key, credit and model without spending anything."),

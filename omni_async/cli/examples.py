@@ -45,6 +45,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("Write clips/gallery.html", "gallery clips"),
         ("Print only its path, for a script", "gallery clips --quiet"),
     ),
+    "export": (
+        ("Write clips/metadata.jsonl, with which datasets.load_dataset loads the folder", "export clips"),
+        ("A table for a spreadsheet", "export clips --format csv"),
+    ),
     "models": (
         ("Show what each model accepts; with a key, also whether the server offers it", "models"),
         ("The same for a program", "models --json"),

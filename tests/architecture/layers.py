@@ -19,7 +19,15 @@ if TYPE_CHECKING:
 LAYERS = [  # top to bottom
     {"__main__"},
     {"cli"},
-    {"batch", "gallery", "otel", "progress", "testing", "fleet"},  # tools: on the public API, a fleet also on the ports
+    {
+        "batch",
+        "dataset",
+        "gallery",
+        "otel",
+        "progress",
+        "testing",
+        "fleet",
+    },  # tools: on the public API, a fleet also on the ports
     {""},  # omni_async/__init__.py
     {"client"},
     {"submission", "polling", "downloads", "ledger"},  # the stages of a job, and the JobStore that is shipped
@@ -36,6 +44,7 @@ LAYERS = [  # top to bottom
 
 TOOLS = {  # what a tool may import besides itself; "" is the public API
     "batch": {"", "plain_text", "logs", "models.characters", "jobs.filenames"},
+    "dataset": {"", "files"},
     "gallery": {"", "exhaustion", "files", "listening", "logs"},
     "otel": {""},
     "fleet": {
@@ -45,7 +54,7 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
     "sandbox": {"plain_text", "listening"},
     "progress": {"", "logs", "plain_text", "formatting"},
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
-    "cli": {"", "batch", "gallery", "fleet", "progress", "sandbox", "plain_text", "formatting"},
+    "cli": {"", "batch", "dataset", "gallery", "fleet", "progress", "sandbox", "plain_text", "formatting"},
 }
 
 ONLY_IN = {  # third-party and stdlib modules that have one home
@@ -118,6 +127,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "downloads.evidence",
     "client.forecast",
     "gallery.feed",
+    "dataset.rows",
 }
 
 IMPURE = {"aiohttp", "aiolimiter", "anyio", "asyncio", "logging", "os", "random", "sqlite3", "threading", "time"}
