@@ -148,7 +148,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> float:
     return asyncio.run(run_through_crowd("base_url", None, tmp_path_factory.mktemp("undisturbed")))
 
 
-@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("crowd", ["half-sent", "silent", "junk"])
 @pytest.mark.parametrize("place", ["base_url", "cdn_url"])
 async def test_a_crowd_does_not_keep_a_run_from_the_sandbox(
     tmp_path: Path, undisturbed: float, place: str, crowd: str
