@@ -25,10 +25,9 @@ except ImportError as _missing:
 
 from .database import Database
 from .enqueue import EnqueueResult
-from .export import DownloadResult
 from .fleet import Fleet, install
-from .reader import AccountStatus, FleetReader, FleetStatistics, WorkerStatus
-from .watcher import FleetJob
+from .reader import DownloadResult, FleetReader
+from .state import AccountStatus, FleetJob, FleetStatistics, WorkerStatus
 from .worker import FleetWorker, WorkerStatistics
 
 __all__ = [

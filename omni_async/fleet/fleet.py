@@ -19,25 +19,28 @@ from ..ledger.row_format import from_row
 from .clips import clip_store
 from .database import describe, statement
 from .enqueue import RecordFactory, enqueue, iterate, take
-from .export import copy_to_folder
 from .reader import (
     DEFAULT_ACCOUNT,
     SELECT,
-    SELECT_ACCOUNTS,
     SELECT_OUTPUT_DIR,
-    SELECT_TOTALS,
-    SELECT_WORKERS,
     FleetReader,
-    FleetStatistics,
-    account_from,
     as_database,
+    copy_to_folder,
     output_dir_from,
-    totals_from,
-    worker_from,
 )
 from .schema import check
 from .schema import install as install_schema
-from .watcher import FleetJob, Watcher
+from .state import (
+    SELECT_ACCOUNTS,
+    SELECT_TOTALS,
+    SELECT_WORKERS,
+    FleetJob,
+    FleetStatistics,
+    Watcher,
+    account_from,
+    totals_from,
+    worker_from,
+)
 
 if TYPE_CHECKING:
     import os
@@ -48,8 +51,8 @@ if TYPE_CHECKING:
     from .clips import SpooledClipStore
     from .database import Database
     from .enqueue import EnqueueResult, Requests
-    from .export import DownloadResult
-    from .watcher import EndedJob
+    from .reader import DownloadResult
+    from .state import EndedJob
 
 
 async def install(database: Database | str | None = None, *, dry_run: bool = False) -> list[str]:

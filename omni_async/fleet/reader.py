@@ -1,4 +1,4 @@
-"""Reads a fleet at any time: `FleetReader` its jobs, as `LedgerReader` those of a folder, and what a fleet is doing.
+"""Reads the jobs of a fleet at any time: `FleetReader`, as `LedgerReader` those of a folder, and `copy_to_folder`.
 
 Nothing here writes, and no transaction is held open while the caller works on what was read.
 """
@@ -7,26 +7,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import isfinite
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Self
 
+import anyio
+import anyio.to_thread
 import psycopg
 
-from ..jobs.lifecycle import JobStatus
-from ..jobs.statistics import LedgerTotals
+from ..errors import LedgerError
+from ..jobs.clip_paths import clip_path
+from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
 from ..jobs.store import OUTPUT_DIR
+from ..ledger import LEDGER_NAME, SqliteJobStore
 from ..ledger.row_format import COLUMNS, from_row
 from .database import Database, describe, statement
 from .schema import version_error
+from .state import SELECT_TOTALS, totals_from
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from ..jobs.records import JobRecord
+    from ..jobs.statistics import LedgerTotals
+    from .clips import Destination
 
 DEFAULT_ACCOUNT = "default"
 
@@ -177,156 +184,69 @@ def with_separator(folder: str) -> str:
     return f"{folder.rstrip('/')}/" if "://" in folder else os.path.join(folder, "")  # noqa: PTH118 - a prefix
 
 
-# What a fleet is doing
+# A copy for one machine
 
-
-# The table holds what each change has added, so that no job has to be counted; the leader adds it up now and then.
-SELECT_TOTALS = (
-    "SELECT status, sum(jobs)::bigint, sum(submits), sum(ambiguous_submits), sum(possibly_paid_twice), sum(cost),"
-    " sum(credits) FROM omni_totals WHERE account = %s GROUP BY status"
-)
-# A leader whose lease has run out leads no longer. Only the database's own clock decides.
-SELECT_ACCOUNTS = (
-    "SELECT a.account, a.server, a.epoch, CASE WHEN a.expires_at > now() THEN a.holder END,"
-    " extract(epoch FROM greatest(a.expires_at, now()) - now())::float8, a.state, a.stopped, a.max_cost, f.value"
-    " FROM omni_accounts a LEFT JOIN omni_facts f ON f.account = a.account AND f.name = 'limits'"
-    " WHERE %s::text IS NULL OR a.account = %s ORDER BY a.account"
-)
-SELECT_WORKERS = (
-    "SELECT worker, host, pid, role, version, extract(epoch FROM now() - started_at)::float8,"
-    " extract(epoch FROM now() - seen_at)::float8, leads, fetching, fetched, bytes"
-    " FROM omni_workers WHERE seen_at > now() - interval '1 minute' ORDER BY worker"
-)
+# Clips that are copied at a time. As many as a client downloads by default.
+_COPIES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerStatus:
-    """One worker, as it last reported itself `seen_seconds` ago.
+class DownloadResult:
+    """What is in a folder after `Fleet.download`. `missing` are clips that are not in the clip store."""
 
-    `leads` are the accounts that it leads, `fetching` the clips that it is downloading now, `fetched` and `bytes` what
-    it has downloaded since it started, `seconds` ago.
+    jobs: int
+    clips: int
+    missing: tuple[str, ...]
+
+
+async def copy_to_folder(
+    reader: FleetReader, destination: Destination, folder: Path, on_progress: Callable[[int], object]
+) -> DownloadResult:
+    """Copy the clips of all jobs that have ended into a folder, and their records into its ledger.
+
+    What is there already is kept. Raise `LedgerError`, or `OSError` for the folder or the clip store.
     """
-
-    worker: str
-    host: str
-    pid: int
-    role: str
-    version: str
-    seconds: float
-    seen_seconds: float
-    leads: tuple[str, ...]
-    fetching: int
-    fetched: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AccountStatus:
-    """One account. `leader` is the worker that submits its jobs, None if no lease is valid at this moment.
-
-    `epoch` counts leaders, `lease_seconds` is how long the lease lasts if it is not renewed. `state` is running, paused
-    or draining; `stopped` says why the leader submits nothing more, "" while it does. The learned limits are None until
-    one was met.
-    """
-
-    account: str
-    server: str
-    leader: str | None
-    epoch: int
-    lease_seconds: float
-    state: str
-    stopped: str
-    max_cost: float | None
-    submits_per_minute: float | None
-    max_in_flight: int | None
-    totals: LedgerTotals
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FleetStatistics:
-    """What a fleet is doing at one moment: its accounts and its workers."""
-
-    accounts: tuple[AccountStatus, ...]
-    workers: tuple[WorkerStatus, ...]
-
-    @property
-    def totals(self) -> LedgerTotals:
-        """The sums over the jobs of all accounts."""
-        return _sum([account.totals for account in self.accounts])
-
-
-def totals_from(rows: Iterable[Sequence[Any]]) -> LedgerTotals:
-    """Return the totals of one account from its rows of `SELECT_TOTALS`. Raise `ValueError` if a sum is not finite."""
-    by_status: Counter[JobStatus] = Counter()
-    sums = [0.0] * 5
-    for status, jobs, *amounts in rows:
-        by_status[JobStatus(status)] += jobs
-        sums = [total + float(amount) for total, amount in zip(sums, amounts, strict=True)]
-    if not all(map(isfinite, sums)):
-        raise ValueError("a sum over its jobs is not finite")
-    submits, ambiguous, paid_twice, cost, credit = sums
-    return LedgerTotals(
-        jobs=sum(by_status.values()),
-        by_status={status: by_status[status] for status in JobStatus if by_status[status]},
-        submits=int(submits),
-        ambiguous_submits=int(ambiguous),
-        possibly_paid_twice=int(paid_twice),
-        cost=round(cost, 6),
-        credits=round(credit, 6),
-    )
-
-
-def account_from(row: Sequence[Any], totals: LedgerTotals) -> AccountStatus:
-    """Return the status of an account from its row of `SELECT_ACCOUNTS`."""
-    account, server, epoch, leader, lease_seconds, state, stopped, max_cost, fact = row
+    folder = await anyio.to_thread.run_sync(_make_folder, folder)
+    local = SqliteJobStore(folder / LEDGER_NAME)
+    await local.open()
+    jobs, clips, missing = 0, 0, list[str]()
     try:
-        learned = json.loads(fact or "{}")
-        per_second, max_in_flight = learned.get("per_second"), learned.get("max_in_flight")
-    except (ValueError, AttributeError):  # written by another version
-        per_second = max_in_flight = None
-    return AccountStatus(
-        account=account,
-        server=server or "",
-        leader=leader,
-        epoch=epoch,
-        lease_seconds=lease_seconds if leader else 0.0,
-        state=state,
-        stopped=stopped or "",
-        max_cost=max_cost,
-        submits_per_minute=None if per_second is None else round(60 * per_second, 3),
-        max_in_flight=max_in_flight,
-        totals=totals,
-    )
+        local.set_fact(OUTPUT_DIR, json.dumps(str(folder)))
+        pages = reader.pages(*NOT_RESUMABLE)
+        while (page := await anyio.to_thread.run_sync(next, pages, None)) is not None:
+            copied = await _copy_clips([name for record in page for name in record.paths], destination, folder)
+            missing += [name for name, is_there in copied.items() if not is_there]
+            jobs, clips = jobs + len(page), clips + sum(copied.values())
+            for record in page:
+                existing = await local.insert(record)
+                if existing is not None and not existing.is_same_work(record):
+                    raise LedgerError(
+                        f"{folder} holds another job {record.key!r}: choose another folder", permanent=True
+                    )
+                if existing is not None and existing.status is not record.status:
+                    local.save(record)
+            on_progress(clips)
+    finally:
+        await local.aclose()
+    return DownloadResult(jobs=jobs, clips=clips, missing=tuple(missing))
 
 
-def worker_from(row: Sequence[Any]) -> WorkerStatus:
-    """Return the status of a worker from its row of `SELECT_WORKERS`."""
-    worker, host, pid, role, version, seconds, seen_seconds, leads, fetching, fetched, received = row
-    return WorkerStatus(
-        worker=worker,
-        host=host or "",
-        pid=pid or 0,
-        role=role or "",
-        version=version or "",
-        seconds=seconds,
-        seen_seconds=max(0.0, seen_seconds),
-        leads=tuple(leads or ()),
-        fetching=fetching or 0,
-        fetched=fetched or 0,
-        bytes=received or 0,
-    )
+def _make_folder(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder.absolute()
 
 
-def _sum(parts: Sequence[LedgerTotals]) -> LedgerTotals:
-    by_status: Counter[JobStatus] = Counter()
-    for part in parts:
-        by_status.update(part.by_status)
-    return LedgerTotals(
-        jobs=sum(part.jobs for part in parts),
-        by_status={status: by_status[status] for status in JobStatus if by_status[status]},
-        submits=sum(part.submits for part in parts),
-        ambiguous_submits=sum(part.ambiguous_submits for part in parts),
-        possibly_paid_twice=sum(part.possibly_paid_twice for part in parts),
-        cost=round(sum(part.cost for part in parts), 6),
-        credits=round(sum(part.credits for part in parts), 6),
-    )
+async def _copy_clips(names: list[str], destination: Destination, folder: Path) -> dict[str, bool]:
+    """Copy clips, several at the same time, and return which of them were in the store."""
+    copied: dict[str, bool] = {}
+    places = anyio.Semaphore(_COPIES)
+
+    async def copy(name: str) -> None:
+        async with places:
+            is_name = name == PurePath(name).name
+            copied[name] = is_name and await destination.copy_to(name, clip_path(folder, name))
+
+    async with anyio.create_task_group() as group:
+        for name in names:
+            group.start_soon(copy, name)
+    return copied

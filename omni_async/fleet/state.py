@@ -1,8 +1,12 @@
-"""`FleetJob`, a job that others work on, and `Watcher`, which waits until jobs have ended. Used by `Fleet`."""
+"""What programs see of a fleet: `FleetStatistics`, and `FleetJob`, which `Watcher` waits for. Used by `Fleet`."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+from collections import Counter
+from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -11,11 +15,12 @@ import psycopg
 from ..errors import DownloadError, JobError, JobTimedOut, LedgerError
 from ..jobs.failures import error_from_record
 from ..jobs.lifecycle import JobStatus
+from ..jobs.statistics import LedgerTotals
 from ..logs import get_logger
 from ..timing import WakeEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
     from pathlib import Path
 
     from ..jobs.records import JobRecord
@@ -175,3 +180,157 @@ class Watcher:
             except (psycopg.Error, LedgerError) as error:
                 _log.debug("no notifications for the moment: %s", error)
             await anyio.sleep(_INTERVAL)
+
+
+# What a fleet is doing
+
+# The table holds what each change has added, so that no job has to be counted; the leader adds it up now and then.
+SELECT_TOTALS = (
+    "SELECT status, sum(jobs)::bigint, sum(submits), sum(ambiguous_submits), sum(possibly_paid_twice), sum(cost),"
+    " sum(credits) FROM omni_totals WHERE account = %s GROUP BY status"
+)
+# A leader whose lease has run out leads no longer. Only the database's own clock decides.
+SELECT_ACCOUNTS = (
+    "SELECT a.account, a.server, a.epoch, CASE WHEN a.expires_at > now() THEN a.holder END,"
+    " extract(epoch FROM greatest(a.expires_at, now()) - now())::float8, a.state, a.stopped, a.max_cost, f.value"
+    " FROM omni_accounts a LEFT JOIN omni_facts f ON f.account = a.account AND f.name = 'limits'"
+    " WHERE %s::text IS NULL OR a.account = %s ORDER BY a.account"
+)
+SELECT_WORKERS = (
+    "SELECT worker, host, pid, role, version, extract(epoch FROM now() - started_at)::float8,"
+    " extract(epoch FROM now() - seen_at)::float8, leads, fetching, fetched, bytes"
+    " FROM omni_workers WHERE seen_at > now() - interval '1 minute' ORDER BY worker"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerStatus:
+    """One worker, as it last reported itself `seen_seconds` ago.
+
+    `leads` are the accounts that it leads, `fetching` the clips that it is downloading now, `fetched` and `bytes` what
+    it has downloaded since it started, `seconds` ago.
+    """
+
+    worker: str
+    host: str
+    pid: int
+    role: str
+    version: str
+    seconds: float
+    seen_seconds: float
+    leads: tuple[str, ...]
+    fetching: int
+    fetched: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountStatus:
+    """One account. `leader` is the worker that submits its jobs, None if no lease is valid at this moment.
+
+    `epoch` counts leaders, `lease_seconds` is how long the lease lasts if it is not renewed. `state` is running, paused
+    or draining; `stopped` says why the leader submits nothing more, "" while it does. The learned limits are None until
+    one was met.
+    """
+
+    account: str
+    server: str
+    leader: str | None
+    epoch: int
+    lease_seconds: float
+    state: str
+    stopped: str
+    max_cost: float | None
+    submits_per_minute: float | None
+    max_in_flight: int | None
+    totals: LedgerTotals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetStatistics:
+    """What a fleet is doing at one moment: its accounts and its workers."""
+
+    accounts: tuple[AccountStatus, ...]
+    workers: tuple[WorkerStatus, ...]
+
+    @property
+    def totals(self) -> LedgerTotals:
+        """The sums over the jobs of all accounts."""
+        return _sum([account.totals for account in self.accounts])
+
+
+def totals_from(rows: Iterable[Sequence[Any]]) -> LedgerTotals:
+    """Return the totals of one account from its rows of `SELECT_TOTALS`. Raise `ValueError` if a sum is not finite."""
+    by_status: Counter[JobStatus] = Counter()
+    sums = [0.0] * 5
+    for status, jobs, *amounts in rows:
+        by_status[JobStatus(status)] += jobs
+        sums = [total + float(amount) for total, amount in zip(sums, amounts, strict=True)]
+    if not all(map(isfinite, sums)):
+        raise ValueError("a sum over its jobs is not finite")
+    submits, ambiguous, paid_twice, cost, credit = sums
+    return LedgerTotals(
+        jobs=sum(by_status.values()),
+        by_status={status: by_status[status] for status in JobStatus if by_status[status]},
+        submits=int(submits),
+        ambiguous_submits=int(ambiguous),
+        possibly_paid_twice=int(paid_twice),
+        cost=round(cost, 6),
+        credits=round(credit, 6),
+    )
+
+
+def account_from(row: Sequence[Any], totals: LedgerTotals) -> AccountStatus:
+    """Return the status of an account from its row of `SELECT_ACCOUNTS`."""
+    account, server, epoch, leader, lease_seconds, state, stopped, max_cost, fact = row
+    try:
+        learned = json.loads(fact or "{}")
+        per_second, max_in_flight = learned.get("per_second"), learned.get("max_in_flight")
+    except (ValueError, AttributeError):  # written by another version
+        per_second = max_in_flight = None
+    return AccountStatus(
+        account=account,
+        server=server or "",
+        leader=leader,
+        epoch=epoch,
+        lease_seconds=lease_seconds if leader else 0.0,
+        state=state,
+        stopped=stopped or "",
+        max_cost=max_cost,
+        submits_per_minute=None if per_second is None else round(60 * per_second, 3),
+        max_in_flight=max_in_flight,
+        totals=totals,
+    )
+
+
+def worker_from(row: Sequence[Any]) -> WorkerStatus:
+    """Return the status of a worker from its row of `SELECT_WORKERS`."""
+    worker, host, pid, role, version, seconds, seen_seconds, leads, fetching, fetched, received = row
+    return WorkerStatus(
+        worker=worker,
+        host=host or "",
+        pid=pid or 0,
+        role=role or "",
+        version=version or "",
+        seconds=seconds,
+        seen_seconds=max(0.0, seen_seconds),
+        leads=tuple(leads or ()),
+        fetching=fetching or 0,
+        fetched=fetched or 0,
+        bytes=received or 0,
+    )
+
+
+def _sum(parts: Sequence[LedgerTotals]) -> LedgerTotals:
+    by_status: Counter[JobStatus] = Counter()
+    for part in parts:
+        by_status.update(part.by_status)
+    return LedgerTotals(
+        jobs=sum(part.jobs for part in parts),
+        by_status={status: by_status[status] for status in JobStatus if by_status[status]},
+        submits=sum(part.submits for part in parts),
+        ambiguous_submits=sum(part.ambiguous_submits for part in parts),
+        possibly_paid_twice=sum(part.possibly_paid_twice for part in parts),
+        cost=round(sum(part.cost for part in parts), 6),
+        credits=round(sum(part.credits for part in parts), 6),
+    )
