@@ -20,7 +20,13 @@ from omni_async.testing import VirtualTimeLoop, inline_threads
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytest_plugins = ["tests.support.disks", "tests.support.postgres", "tests.support.fleets", "tests.support.restarts"]
+pytest_plugins = [
+    "tests.support.disks",
+    "tests.support.postgres",
+    "tests.support.fleets",
+    "tests.support.restarts",
+    "tests.support.s3_server",
+]
 
 # The same examples in every run, and no deadline: machines are noisy.
 settings.register_profile(

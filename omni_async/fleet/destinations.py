@@ -9,7 +9,6 @@ import errno
 import hashlib
 import os
 import re
-import secrets
 import shutil
 import time
 from contextlib import contextmanager, suppress
@@ -39,6 +38,7 @@ _CLOUDS = frozenset({"s3", "s3a", "gs", "az", "azure", "abfs", "abfss"})
 _OTHERS = frozenset({"memory", "file"})  # for tests
 # A single request is repeated this often, within these seconds. Longer outages are waited for by the store in front.
 _RETRIES, _RETRY_SECONDS = 4, 15.0
+_PROBE = ".omni-async"  # the object that is written to see whether that is possible
 _PREPARE_SECONDS = 60.0  # for the first contact; without credentials, a cloud's metadata service is tried
 _MEDIA_TYPES = {".mp4": "video/mp4", ".webm": "video/webm", ".mov": "video/quicktime"}
 _MISSING = "clips in an object store need the extra s3: pip install 'omni-async[fleet,s3]'"
@@ -150,13 +150,18 @@ class ObjectDestination:
     """
 
     def __init__(self, url: str) -> None:
-        scheme = urlsplit(url).scheme.lower()
+        parts = urlsplit(url)
+        scheme = parts.scheme.lower()
         if scheme not in _CLOUDS | _OTHERS:
             raise ValueError(
                 f"a clip store is a folder, or a URL that begins with s3://, gs:// or az://, not {scheme}://"
             )
+        if parts.username or parts.password or parts.query or parts.fragment:  # the URL is shown, and recorded
+            raise ValueError(f"a clip store's URL is {scheme}://BUCKET/PREFIX; credentials come from the environment")
+        if scheme in _CLOUDS and not parts.netloc:
+            raise ValueError(f"{scheme}:// names no bucket: {scheme}://BUCKET/PREFIX")
         try:
-            import obstore  # noqa: PLC0415 - an extra of its own
+            import obstore.exceptions  # noqa: PLC0415 - an extra of its own
             from obstore.store import from_url  # noqa: PLC0415
         except ImportError as error:
             raise ImportError(_MISSING) from error
@@ -172,14 +177,18 @@ class ObjectDestination:
 
     async def prepare(self) -> None:
         """Write an object and delete it again. Raise `OSError` if that is impossible."""
-        probe = f".omni-async-{secrets.token_hex(6)}"
         with _as_os_error(self.address):
             try:
                 with anyio.fail_after(_PREPARE_SECONDS):
-                    await self._obstore.put_async(self._store, probe, b"0")
-                    await self._obstore.delete_async(self._store, probe)
+                    await self._obstore.put_async(self._store, _PROBE, b"0")
+                    await self._size(f"{_PROBE}-missing")
             except TimeoutError as error:
                 raise OSError(errno.ETIMEDOUT, "it does not answer", self.address) from error
+            except self._obstore.exceptions.PermissionDeniedError as error:
+                text = f"no permission: objects must be written, read and listed (s3:ListBucket): {_first_line(error)}"
+                raise OSError(errno.EACCES, text, self.address) from error
+            with suppress(self._obstore.exceptions.BaseError):  # nothing else needs the right to delete
+                await self._obstore.delete_async(self._store, _PROBE)
 
     async def publish(self, source: Path, name: str) -> None:
         """Upload a local file."""
@@ -267,5 +276,9 @@ def _as_os_error(location: str) -> Iterator[None]:
         module = type(error).__module__
         if not (isinstance(error, OSError) or module.startswith("obstore")):
             raise
-        reason = one_line(str(error).partition("\n\nDebug source")[0], limit=300)
-        raise OSError(errno.EIO, reason, location) from error
+        raise OSError(errno.EIO, _first_line(error), location) from error
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what an error of obstore says, without what it says to its own developers."""
+    return one_line(str(error).partition("\n\nDebug source")[0], limit=300)

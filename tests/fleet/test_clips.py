@@ -11,19 +11,17 @@ from uuid import uuid4
 
 import anyio
 import pytest
+from aiohttp import web
 
 from omni_async.files import NameTaken
 from omni_async.fleet.clips import SpooledClipStore, clip_store
 from omni_async.testing.fake_clips import mp4
 from tests.support.other_videos import OTHER_VIDEOS
+from tests.support.s3_server import S3Server
 from tests.support.tcp_proxy import tcp_proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-    from tests.support.s3_server import S3Server
-
-pytest_plugins = ["tests.support.s3_server"]
 
 CLIP = mp4("a clip")
 NAME = "fox.mp4"
@@ -215,6 +213,28 @@ async def test_a_missing_bucket_is_said_at_the_beginning(
     assert "secret" not in str(caught.value)
 
 
+async def test_credentials_that_may_not_list_are_said_at_the_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 then calls a missing object forbidden, so that a worker could store nothing: it does not even begin."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=403 if request.method == "HEAD" else 200, headers={"ETag": '"x"'})
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    for name, value in S3Server(runner.addresses[0][1]).variables().items():
+        monkeypatch.setenv(name, value)
+    store = clip_store("s3://clips/x", tmp_path)
+    with pytest.raises(OSError, match="s3:ListBucket"):
+        await store.prepare()
+    await store.aclose()
+    await runner.cleanup()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("harm", ["refuse", "black_hole"])
 async def test_a_store_that_is_away_for_ten_seconds_is_waited_for(
@@ -318,6 +338,16 @@ async def test_what_killed_workers_have_left_is_removed_after_a_day(tmp_path: Pa
     await store.aclose()
     assert {path.name for path in spool.iterdir()} == {"mine", "omni-async-spool-young"}
     assert {path.name for path in clips.iterdir()} == {"a.part", ".hen.mp4.0123456789ab.part"}
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://", "s3:///x", "s3://id:hunter2@bucket/x", "az://container/x?sig=hunter2", "gs://bucket#hunter2"]
+)
+def test_a_url_without_a_bucket_or_with_a_secret_is_refused(url: str) -> None:
+    """The URL of a store is shown and recorded, so no secret may be in it; the error does not quote it."""
+    with pytest.raises(ValueError, match="://BUCKET/PREFIX") as caught:
+        clip_store(url)
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize("url", ["ftp://host/clips", "https://host/clips", "s3//bucket"])

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from omni_async import JobEvent
     from tests.support.s3_server import S3Server
 
-pytest_plugins = ["tests.support.s3_server"]
 pytestmark = needs_postgres
 KEY = "sk-sandbox"
 
