@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .api.connection import Connection
+from .api.connection import LANGUAGES, Connection
 from .client.client import OmniClient
 from .client.credentials import DEFAULT_BASE_URL
 from .client.estimates import Estimate, estimate
@@ -55,6 +55,7 @@ from .submission.local_files import check_references, resolve_references
 __all__ = [
     "DEFAULT_BASE_URL",
     "DEFAULT_MODEL",
+    "LANGUAGES",
     "LEDGER_NAME",
     "MODELS",
     "PRICES",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 VERSION_HEADER = "X-APIMart-Response-Version"
 
+LANGUAGES = ("en", "zh", "ja", "ko", "ru", "fr", "de", "id", "pt", "es")
+"""The languages in which the server gives the reasons of failed jobs. It ignores any other, regional ones included."""
+
 # Headers that the client sets itself, each with what to do instead. Another key, idempotency key, range or encoding
 # would pay for a job twice, or damage a clip.
 _RESERVED_HEADERS = {
@@ -62,6 +65,8 @@ class Connection:
       line, ``--ca-file FILE`` sets it.
     - ``response_version``: sent as ``X-APIMart-Response-Version``. With "2026-07-27", the API answers a submit in its
       newer form; the client reads both. None, the default: not sent.
+    - ``language``: the language of the reasons that the server gives for failed jobs, one of `LANGUAGES`. None, the
+      default: as they come from the model, mostly English. On the command line, ``--language``.
     - ``proxy``: the URL of an HTTP proxy for all requests, with user and password if it needs them; without a scheme it
       means http. A SOCKS proxy needs an HTTP proxy in front of it, such as privoxy or gost. None, the default, uses the
       proxies of the environment.
@@ -86,6 +91,7 @@ class Connection:
     headers: Mapping[str, str] = field(default_factory=dict)
     ssl: tls.SSLContext | None = None
     response_version: str | None = None
+    language: str | None = None
     proxy: str | None = None
     trust_env: bool = True
     allow_insecure: bool = False
@@ -97,6 +103,9 @@ class Connection:
             raise ValueError(f"Connection(ssl={self.ssl!r}): ssl must be an ssl.SSLContext")
         if self.response_version is not None:
             _validate_header_value("response_version", self.response_version)
+        if self.language is not None and self.language not in LANGUAGES:
+            known = ", ".join(LANGUAGES)
+            raise ValueError(f"Connection(language={self.language!r}): language must be one of {known}")
         if self.proxy is not None:
             object.__setattr__(self, "proxy", validate_proxy(self.proxy, "Connection(proxy=...)"))
         for name in ("trust_env", "allow_insecure", "allow_private_links"):
@@ -108,6 +117,7 @@ class Connection:
         shown += ["ssl=..."] if self.ssl is not None else []
         shown += [f"proxy={without_password(self.proxy)!r}"] if self.proxy else []
         shown += [f"response_version={self.response_version!r}"] if self.response_version else []
+        shown += [f"language={self.language!r}"] if self.language else []
         shown += [] if self.trust_env else ["trust_env=False"]
         shown += ["allow_insecure=True"] if self.allow_insecure else []
         shown += ["allow_private_links=True"] if self.allow_private_links else []

@@ -160,7 +160,8 @@ class HttpTransport:
 
     async def check(self, task_id: str) -> Response:
         """GET the status of a task."""
-        return await self._get(self._url_for("/v1/tasks/", task_id))
+        target, language = self._url_for("/v1/tasks/", task_id), self._connection.language
+        return await self._get(target if language is None else target.with_query(language=language))
 
     async def get(self, path: str) -> Response:
         """GET another endpoint of the API."""

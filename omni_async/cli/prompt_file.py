@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from omni_async import JobRecord
 
-    from .options import DefaultOptions, FileOptions, TrustOptions
+    from .file_options import DefaultOptions, FileOptions
+    from .options import TrustOptions
 
 
 # Edited lines that an error lists: enough to see what happened, and they fit the screen.

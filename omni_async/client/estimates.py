@@ -29,8 +29,10 @@ if TYPE_CHECKING:
 # of a single one says little about the next hundred. With twice as many, the estimate after ten clips is still drawn to
 # the middle of the table; with none, one short clip would predict half the cost.
 _TABLE_WEIGHT = 2
-# Half the width of a range, in standard deviations: 19 of 20 totals are within two.
+# Half the width of a range, in standard deviations: 19 of 20 totals are within two. With few clips the deviation itself
+# is uncertain: the quotient adds what the t distribution does (1.96 * (1 + 1.6 / 5) is its 2.57 for five).
 _DEVIATIONS = 2.0
+_UNCERTAINTY = 1.6
 # Relative difference between what was charged and the table that still counts as the same price: rounding.
 _ROUNDING = 0.01
 # Submits per second, or jobs in flight, that a limit can be: one an hour, and far more than anyone has.
@@ -130,8 +132,8 @@ def estimate_cost(jobs: int, paid: PaidCosts, table: EstimateRange | None) -> Es
     weight = _TABLE_WEIGHT + paid.number
     expected = (_TABLE_WEIGHT * table.expected + paid.total) / weight
     spread = (table.high - table.low) ** 2 / 12
-    variance = (_TABLE_WEIGHT * spread + max(0.0, paid.squares - paid.number * mean**2)) / weight
-    margin = _DEVIATIONS * math.sqrt(variance * (jobs + jobs**2 / weight))
+    variance = (_TABLE_WEIGHT * spread + max(0.0, paid.squares - paid.number * mean**2)) / (weight - 1)
+    margin = _DEVIATIONS * (1 + _UNCERTAINTY / weight) * math.sqrt(variance * (jobs + jobs**2 / weight))
     total = jobs * expected
     return EstimateRange(max(jobs * table.low, total - margin), total, min(jobs * table.high, total + margin))
 

@@ -207,6 +207,7 @@ class ClientRuntime:
             retry=retry,
             on_accepted=self.poller.track,
             on_limits_learned=self._note_limits,
+            list_models=self.queries.models,
         )
 
     def cancel(self, job: JobState) -> bool:

@@ -9,17 +9,25 @@ models continue.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..api.outcomes import SubmitOutcome, SubmitResult
 from ..errors import APIError, NotFound, ServerError
+from ..plain_text import one_line
 from ..ratelimit.backoff import retry_delay
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..errors import OmniError
     from ..settings import Retry
 
 T = TypeVar("T")
+
+# Models that an error names, and characters of a name.
+_LISTED_MODELS = 8
+_MAX_NAME_LENGTH = 60
 
 # Outcomes of a probe after which a model stays paused: the server has not said that it serves the model.
 KEEPS_PAUSED = frozenset(
@@ -118,15 +126,27 @@ class ModelPauses(Generic[T]):
         return held
 
 
-def model_not_served(model: str, result: SubmitResult) -> OmniError:
-    """Return the error for the jobs of a model that the server does not serve. `result` is its last refusal."""
+def _list_models(served: Sequence[str], wanted: str) -> str:
+    """Return the ids of models, the most similar ones first; a gateway may list hundreds, and most make no videos."""
+    similar = {name: SequenceMatcher(None, name.lower(), wanted.lower()).ratio() for name in served}
+    names = sorted(similar, key=lambda name: -similar[name])
+    listed = ", ".join(one_line(name, limit=_MAX_NAME_LENGTH) for name in names[:_LISTED_MODELS])
+    return listed if len(names) <= _LISTED_MODELS else f"{listed} and {len(names) - _LISTED_MODELS:,} more"
+
+
+def model_not_served(model: str, result: SubmitResult, served: Sequence[str] = ()) -> OmniError:
+    """Return the error for the jobs of a model that the server does not serve.
+
+    `result` is its last refusal, `served` are the models that it lists, as far as it said.
+    """
     reason = result.error
     assert isinstance(reason, APIError)
     cls, when = (NotFound, "serve") if result.outcome is SubmitOutcome.NO_MODEL else (ServerError, "serve just now")
+    offer = f"It offers {_list_models(served, model)}. " if served else ""
     return cls(
-        f"the server does not {when} the model {model!r}: HTTP {reason.status} ({reason.code}): {reason.message}. Its "
-        "jobs are not submitted, and nothing is paid for them. `omni-async models` (client.models()) lists what the "
-        "server offers; run the same again once it offers this model",
+        f"the server does not {when} the model {model!r}: HTTP {reason.status} ({reason.code}): {reason.message}. "
+        f"{offer}The jobs of this model are not submitted, and nothing is paid for them. `omni-async models` "
+        "(client.models()) lists what the server offers; run the same again once it offers this model",
         status=reason.status,
         code=reason.code,
         type=reason.type,

@@ -25,13 +25,14 @@ from ..ratelimit.adaptive import AdaptiveRateLimiter
 from ..ratelimit.pacer import Pacer, wait_for_turn
 from ..timing import WakeEvent, raise_if_cancelled
 from .ambiguous import AmbiguousSubmits
-from .model_pauses import KEEPS_PAUSED, ModelPauses, model_not_served
+from .model_pauses import KEEPS_PAUSED, ModelPauses
 from .queue import SubmitQueue
 from .reports import SubmitReports
 from .sender import FilesChanged, OutstandingSubmit, Sender
+from .served_models import refusal_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from anyio.abc import TaskGroup
 
@@ -45,11 +46,9 @@ if TYPE_CHECKING:
 # become ambiguous in a crash; it also limits the rate to MAX_CONCURRENT / latency. Half would halve that rate for slow
 # servers, double would double those risks.
 MAX_CONCURRENT = 16
-# Seconds in which outstanding POSTs may still be answered when the client is left in a hurry. Shorter makes more of
-# them ambiguous, longer delays Ctrl-C. Chosen, not measured.
+# Seconds for outstanding POSTs when the client is left in a hurry: shorter makes more ambiguous, longer delays Ctrl-C.
 GRACE = 3.0
-# Seconds. A delayed job is never due in less, else rounding could make the loop spin.
-_SHORTEST_DELAY = 0.001
+_SHORTEST_DELAY = 0.001  # seconds; with none, rounding could make the loop spin
 
 _log = get_logger(__name__)
 
@@ -70,6 +69,7 @@ class Submitter:
         retry: Retry,
         on_accepted: Callable[[JobState], None],
         on_limits_learned: Callable[[], None] = lambda: None,
+        list_models: Callable[[], Awaitable[list[str]]] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         per_minute = limits.submits_per_minute
@@ -87,6 +87,7 @@ class Submitter:
         self._retry = retry
         self._on_accepted = on_accepted
         self._on_limits_learned = on_limits_learned
+        self._list_models = list_models
         self._jitter = jitter
         self._pacer = Pacer(per_minute) if per_minute else None
         self._ambiguous = AmbiguousSubmits(retry, keys, sender.key_age)
@@ -129,9 +130,8 @@ class Submitter:
         live = (job for job in self._registry.live() if job.is_admitted and job not in self._outstanding)
         return [job for job in live if job.status in {JobStatus.WAITING, JobStatus.SUBMITTING}]
 
-    def _stop_model(self, model: str, result: SubmitResult) -> None:
+    def _stop_model(self, model: str, error: OmniError) -> None:
         """Stop submitting the jobs of one model, which the server does not serve. Jobs of other models continue."""
-        error = model_not_served(model, result)
         self._models.stop(model, error)
         _log.warning("submissions of one model stopped: %s", error)
         for job in [job for job in self._unsent() if job.record.model == model]:
@@ -306,18 +306,20 @@ class Submitter:
         if job not in self._ambiguous:  # else an earlier POST may have been accepted
             await self._registry.transition(job, JobStatus.WAITING)
         if result.outcome in {SubmitOutcome.NO_MODEL, SubmitOutcome.NO_CHANNEL}:
-            self._pause_model(job, result)
+            await self._pause_model(job, result)
         elif result.outcome is SubmitOutcome.NOT_SENT and not result.applies_to_all and result.error is not None:
             self.resolve(job, result.error)
         else:
             self.requeue(job)
 
-    def _pause_model(self, job: JobState, result: SubmitResult) -> None:
+    async def _pause_model(self, job: JobState, result: SubmitResult) -> None:
         """Let a job wait for its model, or stop the model. `result` says that the server does not serve it."""
         model, now = job.record.model, self._registry.clock.now()
         pause = self._models.on_refused(job, model, result, now=now, jitter=self._jitter())
         if self._models.should_stop(model, now):
-            self._stop_model(model, result)
+            error = await refusal_of(model, result, self._list_models)
+            if self._models.should_stop(model, now):  # `resume` may have been called meanwhile
+                self._stop_model(model, error)
         if job.cancel_requested or self._stop_error_of(job) is not None:
             self.requeue(job)
         elif pause is not None and not self._is_draining:

@@ -12,11 +12,10 @@ from ... import batch as requests
 from ...formatting import format_count
 from ..dry_run import DryRun
 from ..exit_status import ExitStatus
+from ..file_options import DefaultOptions, FileOptions  # noqa: TC001 - typer evaluates the annotations
 from ..ledger import ledger_for_run
 from ..options import (  # noqa: TC001 - typer evaluates the annotations
     CostOptions,
-    DefaultOptions,
-    FileOptions,
     LimitOptions,
     OutputFolder,
     OutputOptions,

@@ -12,14 +12,13 @@ from pydantic import ValidationError
 from omni_async import DEFAULT_MODEL, VideoRequest, check_references
 
 from ..exit_status import ExitStatus, UsageError
+from ..file_options import AspectRatio, as_typed
 from ..ledger import ledger_for_run
-from ..options import (  # - typer evaluates the annotations
-    AspectRatio,
+from ..options import (  # noqa: TC001 - typer evaluates the annotations
     LimitOptions,
     OutputFolder,
     OutputOptions,
     ServerOptions,
-    as_typed,
 )
 from ..output import Output
 from ..run import Run, RunPlan

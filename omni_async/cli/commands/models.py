@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from omni_async import DEFAULT_MODEL, MODELS, ModelRules, OmniError, Retry
+from omni_async import DEFAULT_MODEL, MODELS, PRICES, PRICES_DATE, PRICES_SOURCE, ModelRules, OmniError, Retry
 
 from ..exit_status import ExitStatus
 from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
@@ -70,7 +70,15 @@ def _as_json(rules: ModelRules, served: Sequence[str] | None) -> dict[str, Any]:
     facts = {each.name: getattr(rules, each.name) for each in fields(rules)}
     generation_types = {name: list(counts) for name, counts in (rules.generation_types or {}).items()}
     is_served = None if served is None else _is_served(rules, served)
-    return facts | {"generation_types": generation_types, "default": rules.id == DEFAULT_MODEL, "served": is_served}
+    prices = PRICES.get(rules.id)
+    return facts | {
+        "generation_types": generation_types,
+        "default": rules.id == DEFAULT_MODEL,
+        "served": is_served,
+        "prices": prices and asdict(prices),
+        "prices_date": PRICES_DATE,
+        "prices_source": PRICES_SOURCE,
+    }
 
 
 def _is_served(rules: ModelRules, served: Sequence[str]) -> bool:
@@ -85,7 +93,8 @@ def _table(served: Sequence[str] | None) -> Group:
     for rules in MODELS.values():
         server = [] if not served else ["available" if _is_served(rules, served) else "not listed"]
         table.add_row(*_row(rules), *server)
-    return Group(table, "", *(Text(f"{rules.id}: {_note(rules)}") for rules in MODELS.values()))
+    notes = (Text(f"{rules.id}: {_note(rules)}") for rules in MODELS.values())
+    return Group(table, "", *notes, Text(f"Prices in USD, {PRICES_DATE}, from {PRICES_SOURCE}"))
 
 
 def _row(rules: ModelRules) -> tuple[str, ...]:
@@ -103,7 +112,21 @@ def _row(rules: ModelRules) -> tuple[str, ...]:
 def _note(rules: ModelRules) -> str:
     aliases = f"also called {', '.join(rules.aliases)}" if rules.aliases else ""
     default = "the default" if rules.id == DEFAULT_MODEL else ""
-    return "; ".join(filter(None, [default, aliases, rules.default_length, rules.note]))
+    return "; ".join(filter(None, [default, aliases, rules.default_length, rules.note, _format_prices(rules)]))
+
+
+def _format_prices(rules: ModelRules) -> str:
+    """Return what a clip of a model costs, by resolution."""
+    prices = PRICES.get(rules.id)
+    if prices is None:
+        return "price unknown"
+    if prices.per_second:
+        listed = ", ".join(f"{resolution} ${price:g}" for resolution, price in prices.per_second.items())
+        return f"a second costs: {listed}"
+    ranges = {resolution: sorted(by_length.values()) for resolution, by_length in prices.per_clip.items()}
+    listed = ", ".join(f"{resolution} ${each[0]:g} to ${each[-1]:g}" for resolution, each in ranges.items())
+    with_video = ", ".join(f"{resolution} ${price:g}" for resolution, price in prices.per_clip_with_video.items())
+    return f"a clip costs: {listed}; with a video: {with_video}"
 
 
 def _format_counts(counts: Sequence[int]) -> str:
