@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async.cli.exit_status import UsageError
-from omni_async.cli.gallery_page import GalleryOutput, add_missing_port
+from omni_async.cli.gallery_page import GalleryOutput
 from omni_async.cli.options import OutputOptions, ViewOptions
 from omni_async.cli.output import Output
+from omni_async.cli.serve_option import add_missing_port
 from omni_async.testing import SandboxThread
 from tests.support.shell import Shell, wait_for_exit, wait_for_output
 

@@ -16,13 +16,12 @@ from omni_async import KeyReused, LedgerError
 from ... import batch
 from ...formatting import format_count, format_duration
 from ..exit_status import ExitStatus, UsageError
+from ..file_options import DefaultOptions, FileOptions  # noqa: TC001 - typer evaluates the annotations
 from ..fleet_session import DatabaseOptions, find_database, fleet_package, run_with_fleet, usage_errors
 from ..fleet_status import FleetView, as_json
 from ..gallery_page import write_page
 from ..options import (
     FLAG,
-    DefaultOptions,
-    FileOptions,
     OutputOptions,
     RetryFailed,
     RetryUnknown,
