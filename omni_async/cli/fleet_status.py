@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _HEADER = ("worker", "process", "role", "leads", "downloading", "downloaded", "seen")
 _RIGHT_ALIGNED = {"downloading"}
 _GAP = "  "
+# Seconds after which a worker that did not report itself is called silent. It does so every 2 s.
+_SILENT = 6.0
+_SEEN = {False: "dim", True: "yellow"}
 
 
 class FleetView:
@@ -71,7 +74,9 @@ def fleet_lines(statistics: FleetStatistics, place: str) -> Iterator[Text]:
         yield from _account_lines(account)
     yield Text()
     if statistics.workers:
-        yield from _align([list(map(Text, _HEADER)), *map(_worker_cells, statistics.workers)])
+        leaders = {account.account: account.leader for account in statistics.accounts}
+        rows = [_worker_cells(worker, leaders) for worker in statistics.workers]
+        yield from _align([list(map(Text, _HEADER)), *rows])
     else:
         yield Text("no worker is running: omni-async fleet worker --store DIR", style="yellow")
 
@@ -133,16 +138,17 @@ def _command(account: AccountStatus, *arguments: str) -> str:
     return shell_command("fleet", *arguments, *options)
 
 
-def _worker_cells(worker: WorkerStatus) -> list[Text]:
-    is_silent = worker.seen_seconds > 15
+def _worker_cells(worker: WorkerStatus, leaders: dict[str, str | None]) -> list[Text]:
+    leads = [account for account in worker.leads if leaders.get(account) == worker.worker]  # not as it said long ago
+    is_silent = worker.seen_seconds > _SILENT
     return [
         Text(one_line(worker.worker)),
         Text(f"{one_line(worker.host)}:{worker.pid}", style="dim"),
         Text(one_line(worker.role)),
-        Text(", ".join(map(one_line, worker.leads)), style="bold"),
-        Text(f"{worker.fetching:,}"),
+        Text(", ".join(map(one_line, leads)), style="bold"),
+        Text("" if is_silent else f"{worker.fetching:,}"),
         Text(f"{format_count(worker.fetched, 'clip')}, {worker.bytes / 1e6:,.1f} MB"),
-        Text(f"{format_duration(worker.seen_seconds)} ago", style="yellow" if is_silent else "dim"),
+        Text(f"{'silent, ' if is_silent else ''}{format_duration(worker.seen_seconds)} ago", _SEEN[is_silent]),
     ]
 
 
