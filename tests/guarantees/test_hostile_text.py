@@ -295,5 +295,7 @@ async def test_a_ledger_from_elsewhere(shell: Shell, run: Run) -> None:
             await ledger.insert(record_of(key, status=status, error=HOSTILE, request=request, submits=1, **facts))
     assert_harmless(await run(shell, "status", "--all"))
     assert_harmless(await run(shell, "gallery"), quotes="clips")
+    assert_harmless(await run(shell, "export"), quotes="clips")
+    assert_harmless(await run(shell, "reconcile"), quotes="clips")
     assert_harmless(await run(shell, "resume", "-v", "--retry-failed", "--retry-unknown"))
     assert_harmless(await run(shell, "status", "--all"))

@@ -39,6 +39,7 @@ _SHANGHAI = timezone(timedelta(hours=8), _DEFAULT_ZONE)
 
 _RETRY = Retry(timeout=20.0)  # seconds; a person waits, but an answer is worth more than in `check`
 _LISTED_KEYS = 5
+_OTHERS = "another program or folder uses this key, or a submit was billed that the server called refused"
 
 
 def reconcile(
@@ -182,10 +183,10 @@ class _Report:
         if verdict.open:
             causes.append(f"{format_count(verdict.open, 'job')} that is running or cancelled here")
         if not causes:
-            return "No job of the ledger explains that: another program or folder uses this key"
+            return f"No job of the ledger explains that: {_OTHERS}"
         more = ""
         if verdict.more_tasks > verdict.possibly_billed + verdict.open:
-            more = ". That is not all of it: another program or folder uses this key"
+            more = f". That is not all of it: {_OTHERS}"
         return f"What may explain it: {'; or '.join(causes)}{more}"
 
     @staticmethod
