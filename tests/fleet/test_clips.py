@@ -16,6 +16,7 @@ from aiohttp import web
 from omni_async.files import NameTaken
 from omni_async.fleet.clips import SpooledClipStore, clip_store
 from omni_async.testing.fake_clips import mp4
+from tests.support.markers import long_run
 from tests.support.other_videos import OTHER_VIDEOS
 from tests.support.s3_server import S3Server
 from tests.support.tcp_proxy import tcp_proxy
@@ -184,7 +185,7 @@ async def test_a_source_that_breaks_leaves_nothing(store: SpooledClipStore, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.0, 0.003, 0.01, 0.03, 0.1])
+@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.1, *map(long_run, (0.003, 0.03))])
 async def test_a_cancelled_upload_leaves_nothing_or_everything(
     store: SpooledClipStore, tmp_path: Path, seconds: float
 ) -> None:
@@ -236,7 +237,7 @@ async def test_credentials_that_may_not_list_are_said_at_the_beginning(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("harm", ["refuse", "black_hole"])
+@pytest.mark.parametrize("harm", ["refuse", long_run("black_hole")])
 async def test_a_store_that_is_away_for_ten_seconds_is_waited_for(
     s3_server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, harm: str
 ) -> None:

@@ -16,6 +16,7 @@ from omni_async.fleet.fetcher import Fetcher
 from omni_async.fleet.fetches import QUEUE, FetchQueue, defer_sql, lost_sql, register, retry_seconds
 from tests.support import fetch_worker
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
+from tests.support.markers import long_run
 from tests.support.postgres import needs_postgres, own_postgres
 from tests.support.tcp_proxy import tcp_proxy
 
@@ -139,10 +140,7 @@ async def test_the_tasks_of_a_killed_worker_go_to_others(rows: FleetRows, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT])
-async def test_a_worker_that_ends_gives_its_tasks_back_at_once(
-    rows: FleetRows, tmp_path: Path, number: signal.Signals
-) -> None:
+async def test_a_worker_that_ends_gives_its_tasks_back_at_once(rows: FleetRows, tmp_path: Path) -> None:
     """Ctrl-C in the middle of downloads: within a second or two they wait for others, and nothing is left of it."""
     keys = [f"job-{number}" for number in range(6)]
     rows.host.seconds = 20.0
@@ -152,7 +150,7 @@ async def test_a_worker_that_ends_gives_its_tasks_back_at_once(
         while rows.host.transferring < 4:
             await asyncio.sleep(0.05)
     since = time.monotonic()
-    process.send_signal(number)
+    process.send_signal(signal.SIGINT)
     await asyncio.to_thread(process.wait)
     assert time.monotonic() - since < 3
     assert await rows.tasks() == ["todo"] * 6
@@ -165,7 +163,7 @@ async def test_a_worker_that_ends_gives_its_tasks_back_at_once(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seconds", [0.0, 0.01, 0.03, 0.06, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6])
+@pytest.mark.parametrize("seconds", [0.0, 0.05, 0.1, 0.2, 0.4, *map(long_run, (0.01, 0.03, 0.07, 0.15, 0.3, 0.5, 0.6))])
 async def test_a_worker_may_be_cancelled_at_any_moment(rows: FleetRows, tmp_path: Path, seconds: float) -> None:
     """Inside somebody's own loop: it ends soon, leaves no asyncio task behind, and no task of the queue is lost."""
     keys = [f"job-{number}" for number in range(5)]
@@ -184,7 +182,10 @@ async def test_a_worker_may_be_cancelled_at_any_moment(rows: FleetRows, tmp_path
         task for task in asyncio.all_tasks() - before if "omni" in task.get_name() or "job" in task.get_name()
     } == set()
     assert set(await rows.tasks()) <= {"todo"}
-    assert len(await rows.tasks()) == await rows.count("downloading")
+    text, parameters = lost_sql(ACCOUNT, -1)
+    assert (
+        await rows.execute(text, *parameters) == []
+    )  # a task of a job that is completed may be left, and does nothing
     async with working(rows, tmp_path, "other"):
         await rows.wait_for("completed", 5, seconds=10)
     assert_whole(rows, tmp_path, keys)
@@ -210,7 +211,7 @@ async def test_emptied_tables_of_the_engine_lose_nothing(rows: FleetRows, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "away"), [("immediate", 0.0), ("immediate", 8.0), ("fast", 3.0)])
+@pytest.mark.parametrize(("mode", "away"), [("immediate", 0.0), long_run("immediate", 8.0), long_run("fast", 3.0)])
 async def test_postgres_may_be_restarted_under_a_worker(tmp_path: Path, mode: str, away: float) -> None:
     """Downloads go on meanwhile; what was finished while the database was away is recorded when it is back."""
     keys = [f"job-{number}" for number in range(16)]
@@ -227,11 +228,13 @@ async def test_postgres_may_be_restarted_under_a_worker(tmp_path: Path, mode: st
                 await rows.open()
                 await rows.wait_for("completed", 16)
                 # Heartbeats go on after the outage: nobody takes these workers for dead.
-                await asyncio.sleep(fetch_worker.HEARTBEAT)
-                ages = await rows.execute("SELECT now() - last_heartbeat < interval '2 s' FROM procrastinate_workers")
-                assert [row[0] for row in ages] == [True, True]
+                last = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > %s"
+                (now,) = (await rows.execute("SELECT now()"))[0]
+                async with asyncio.timeout(20):
+                    while (await rows.execute(last, now))[0][0] < 2:
+                        await asyncio.sleep(0.1)
             assert_whole(rows, tmp_path, keys)
-            assert sum(rows.host.requests.values()) <= 16 + 8  # those in progress may have been given to others
+            assert sum(rows.host.requests.values()) <= 2 * 16  # those in progress may have been given to others
 
 
 @pytest.mark.slow
@@ -262,6 +265,7 @@ async def test_a_worker_without_a_database_ends_when_it_is_told_to(tmp_path: Pat
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_a_cable_that_swallows_everything_is_given_up(rows: FleetRows, tmp_path: Path) -> None:
     """Connections that stay open and never answer are replaced: after half a minute of that, every job is completed."""
     keys = [f"job-{number}" for number in range(12)]
@@ -282,6 +286,7 @@ async def test_a_cable_that_swallows_everything_is_given_up(rows: FleetRows, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.chaos
 async def test_a_worker_that_is_cut_off_ends_when_it_is_told_to(rows: FleetRows, tmp_path: Path) -> None:
     """Although its database never answers, it is gone within seconds, and nothing is left of it."""
     rows.host.seconds = 30.0

@@ -1,4 +1,4 @@
-"""Parameters of which only the first few run in the inner loop."""
+"""Parameters of which only some run in the inner loop, or in the ordinary suite."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ def slow_after(number: int, values: Iterable[Any]) -> list[Any]:
         pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=[pytest.mark.slow] * (index >= number))
         for index, value in enumerate(values)
     ]
+
+
+def long_run(*values: Any) -> Any:
+    """Return values as one parameter that is left to the long run: see the marker `chaos`."""
+    return pytest.param(*values, marks=pytest.mark.chaos)
