@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import pytest
 
 from omni_async import JobRecord, JobStatus
+from omni_async.jobs.records import PartialDownload
 from omni_async.jobs.spending import Spending
 from omni_async.jobs.store import JobStore, merge_accepted
 from omni_async.ledger import MemoryJobStore
+from omni_async.models.responses import Video
 from tests.support.fleets import opened_fleet
 from tests.support.ledgers import opened, record_of
 
@@ -152,6 +154,52 @@ async def test_an_acceptance_of_a_job_without_a_row_makes_one(open_store: Opener
         await store.record_accepted(ACCEPTED)
     async with open_store() as store:
         assert await store.find("k") == ACCEPTED
+
+
+FULL = JobRecord(
+    key="full",
+    idempotency_key="i",
+    request='{"prompt": "p"}',
+    parent="p",
+    parent_task_id="task_p",
+    status=JobStatus.DOWNLOADING,
+    task_id="task_f",
+    created_at=1.5,
+    submitted_at=2.5,
+    accepted_at=3.5,
+    finished_at=4.5,
+    server_seconds=5.5,
+    submits=2,
+    ambiguous_submits=1,
+    cost=0.25,
+    credits=2.5,
+    paths=("full.mp4", "full-2.mp4"),
+    error="e",
+    previous_task_ids=("task_a", "task_b"),
+    previous_cost=0.75,
+    partial_download=PartialDownload(index=1, offset=5, total=9, validator="v", etag="t"),
+    sent_references=("https://u.test/1",),
+    webhook="https://w.test/1",
+    videos=(Video("https://v.test/1", 9.5), Video("https://v.test/2")),
+    name="my clip",
+)
+
+
+@pytest.mark.parametrize("way", ["insert", "save", "record_accepted", "save without a row"])
+async def test_every_field_is_kept(open_store: Opener, way: str) -> None:
+    """What is recorded is found again, whichever call has recorded it."""
+    for each in fields(JobRecord):
+        assert getattr(FULL, each.name) != each.default, "a field that is added must be tried"
+    before = replace(record_of("full"), idempotency_key="i", request=FULL.request, status=JobStatus.SUBMITTING)
+    async with open_store() as store:
+        if way != "save without a row":
+            await store.insert(FULL if way == "insert" else before)
+        if way.startswith("save"):
+            await store.save(FULL)
+        if way == "record_accepted":
+            await store.record_accepted(replace(FULL, status=JobStatus.RUNNING))
+        found = await store.find("full")
+    assert found == (replace(FULL, status=JobStatus.RUNNING) if way == "record_accepted" else FULL)
 
 
 def test_merging_an_acceptance_twice_changes_nothing() -> None:
