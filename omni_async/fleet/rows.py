@@ -132,7 +132,8 @@ async def unfinished(db: Connection, account: str, after: int, limit: int) -> Re
 
 async def durations(db: Connection, account: str) -> list[JobRecord]:
     """Return the latest jobs of which it is known how long the server took, oldest first."""
-    question = f"{SELECT} WHERE account = %s AND server_seconds IS NOT NULL ORDER BY id DESC LIMIT {_RECENT_DURATIONS}"
+    question = f"{SELECT} WHERE account = %s AND server_seconds IS NOT NULL ORDER BY accepted_at DESC, id DESC"
+    question = f"{question} LIMIT {_RECENT_DURATIONS}"
     return (await _select(db, question, account))[::-1]
 
 

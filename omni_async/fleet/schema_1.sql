@@ -59,7 +59,7 @@ CREATE INDEX omni_jobs_active ON omni_jobs (account, id)
     WHERE status IN ('submitting', 'running', 'downloading', 'timed_out', 'download_failed');
 CREATE INDEX omni_jobs_ended ON omni_jobs (account, id) WHERE status IN ('failed', 'unknown', 'cancelled');
 CREATE INDEX omni_jobs_wanted ON omni_jobs (account, id) WHERE links_wanted OR cancel_wanted;
-CREATE INDEX omni_jobs_measured ON omni_jobs (account, id) WHERE server_seconds IS NOT NULL;
+CREATE INDEX omni_jobs_measured ON omni_jobs (account, accepted_at, id) WHERE server_seconds IS NOT NULL;
 CREATE INDEX omni_jobs_by_task ON omni_jobs (account, task_id) WHERE task_id IS NOT NULL;
 -- Apart from the jobs, because a request may be long and never changes. Foreign keys would halve the speed of `enqueue`.
 CREATE TABLE omni_requests (job bigint PRIMARY KEY, request text NOT NULL);
