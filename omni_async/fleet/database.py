@@ -46,6 +46,8 @@ _SERVER_SETTINGS = {
 }
 _OPTIONS = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.items())
 
+_POOL_TIMEOUT = 2.0  # seconds that a connection of a pool is waited for
+
 FENCED = "OM001"  # SQLSTATE of `omni_fence`: another process leads the account now
 OTHER_TIMELINE = "OM002"  # the database is another one than at the beginning of the lease: a replica was promoted
 
@@ -120,7 +122,16 @@ class Database:
         await (await self.connect(name)).close()
         settings = self._settings(self._parameters, name)
         pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
-            "", kwargs=settings, min_size=1, max_size=max_size, open=False, check=AsyncConnectionPool.check_connection
+            "",
+            kwargs=settings,
+            min_size=1,
+            max_size=max_size,
+            open=False,
+            check=AsyncConnectionPool.check_connection,
+            # By itself a pool waits twice as long after each attempt, so that it would find out late that the database
+            # is back. It gives up soon instead; whoever needs a connection asks again, and so makes it try again.
+            timeout=_POOL_TIMEOUT,
+            reconnect_timeout=_POOL_TIMEOUT / 2,
         )
         async with pool:
             yield pool
