@@ -29,6 +29,9 @@ def main() -> int:
 
     It is the program of the child: `omni-async sandbox` is the one for people.
     """
+    if len(sys.argv) != 2 or not sys.argv[1].startswith("{"):
+        print("this is the program of a child process; for people there is: omni-async sandbox", file=sys.stderr)  # noqa: T201
+        return 2
     try:
         settings = SandboxSettings(**json.loads(sys.argv[1]))
         asyncio.run(serve(settings, on_ready=_print_json, until_eof=True))

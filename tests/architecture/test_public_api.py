@@ -15,8 +15,8 @@ EXTRAS = {"typer", "click", "rich", "jinja2", "av", "PIL", "opentelemetry", "IPy
     *("psycopg", "psycopg_pool", "procrastinate", "obstore")
 }
 PACKAGES = [
-    *("omni_async", "omni_async.batch", "omni_async.gallery", "omni_async.progress", "omni_async.sandbox"),
-    "omni_async.testing",
+    *("omni_async", "omni_async.batch", "omni_async.dataset", "omni_async.gallery"),
+    *("omni_async.progress", "omni_async.sandbox", "omni_async.testing"),
 ]
 
 

@@ -166,9 +166,18 @@ async def test_an_error_at_the_start_is_raised_with_its_reason() -> None:
     """A process that cannot serve raises an error with its own message, without waiting for the timeout."""
     async with Sandbox() as first:
         port = int(first.base_url.rsplit(":", 1)[1])
-        with pytest.raises(RuntimeError, match=r"(?s)ended before it served.*address already in use"):
+        with pytest.raises(RuntimeError, match=r"(?si)ended before it served.*address already in use"):
             async with SandboxProcess(port=port):
                 pass
+
+
+@pytest.mark.slow
+async def test_the_program_of_the_child_names_the_command_for_people() -> None:
+    """Without its settings it says which command there is, and ends with status 2."""
+    process = await python("-m", "omni_async.sandbox", "--port", "0")
+    output, errors = await asyncio.wait_for(process.communicate(), TIMEOUT)
+    assert (process.returncode, output) == (2, b"")
+    assert b"omni-async sandbox" in errors
 
 
 async def test_serve_calls_on_ready_and_closes_when_cancelled() -> None:
