@@ -43,7 +43,9 @@ _OTHERS = "another program or folder uses this key, or a submit was billed that 
 
 
 def reconcile(
-    folders: Annotated[list[Path] | None, typer.Argument(metavar="[DIR]...", help="Folders of clips [clips].")] = None,
+    folders: Annotated[
+        list[Path] | None, typer.Argument(metavar="DIR", help="Folders of clips; the folder clips if none is named.")
+    ] = None,
     *,
     account: Annotated[
         bool, typer.Option("--account", metavar=FLAG, help="Compare with the whole account, not only with this key.")
