@@ -19,7 +19,7 @@ from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from omni_async import KeyReused, LedgerReader, OmniClient, VideoRequest
+from omni_async import ClientClosed, KeyReused, LedgerError, LedgerReader, OmniClient, VideoRequest
 
 CLIPS = Path("clips")
 
@@ -57,6 +57,8 @@ async def submit(request: Request, clip: ClipRequest) -> dict[str, Any]:
         raise HTTPException(422, str(error)) from error
     except KeyReused as error:
         raise HTTPException(409, str(error)) from error
+    except (LedgerError, ClientClosed) as error:  # a full disk, for example: nothing was promised, and nothing is paid
+        raise HTTPException(503, str(error)) from error
     return job.as_json()
 
 
