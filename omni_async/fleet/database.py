@@ -177,15 +177,15 @@ def cut_after(seconds: float, connection: psycopg.AsyncConnection[Any]) -> Itera
 
     A cable that is unplugged answers nothing, and psycopg would ask the server to cancel the query over the same cable.
     """
-    timer = asyncio.get_running_loop().call_later(seconds, _cut, connection)
+    timer = asyncio.get_running_loop().call_later(seconds, cut, connection)
     try:
         yield
     finally:
         timer.cancel()
 
 
-def _cut(connection: psycopg.AsyncConnection[Any]) -> None:
-    # It may be closed already.
+def cut(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Cut a connection without waiting, whatever it is doing. It may be closed already."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as copy:
         copy.shutdown(socket.SHUT_RDWR)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..client.credentials import validate_api_key, validate_base_url
-from ..errors import LedgerError, OmniError, SubmitWithheld, TransportError
+from ..errors import LedgerError, OmniError, RateLimited, ServerError, SubmitWithheld, TransportError
 from ..logs import get_logger
 from ..settings import Limits
 from .leader_client import LeaderClient
@@ -134,7 +134,8 @@ class Leader:
                     await self._run_client(lease)
                 except LedgerError as error:
                     if not lease.is_lost:
-                        _log.error("the account %s: %s", self.account, error)
+                        if lease.stopped != str(error):
+                            _log.error("the account %s: %s", self.account, error)
                         self.stopped = lease.stopped = str(error)
                         await anyio.sleep(_AGAIN)
             group.cancel_scope.cancel()
@@ -173,8 +174,7 @@ class Leader:
                 await feed.restart()
             elif isinstance(error, LedgerError):
                 raise error
-            is_outage = isinstance(client.stop_error, TransportError) and not client.stop_error.permanent
-            outage_ends = (outage_ends or now + _OUTAGE) if is_outage else None
+            outage_ends = (outage_ends or now + _OUTAGE) if is_outage(client.stop_error) else None
             self.stopped = lease.stopped = str(client.stop_error or "")
             if client.stop_error is None:
                 await feed.fill()
@@ -193,6 +193,13 @@ class Leader:
             client.hold(SubmissionsHeld(reason))
         elif not reason and isinstance(error, SubmissionsHeld):
             client.submit_again()
+
+
+def is_outage(error: OmniError | None) -> bool:
+    """Return whether submits have stopped for a reason that passes without anybody's doing."""
+    if isinstance(error, TransportError):
+        return not error.permanent
+    return isinstance(error, (RateLimited, ServerError))
 
 
 def reason_to_hold(account: Account) -> str:

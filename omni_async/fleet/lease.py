@@ -270,8 +270,9 @@ class Lease:
             renewed = await self._one(_RENEW, self._timer.seconds, self.stopped or None, self.account, self.epoch)
         except (psycopg.Error, OSError, TimeoutError) as error:
             await self._disconnect()
-            if not is_transient(error):
+            if not is_transient(error) and not self._is_waiting_said:
                 _log.error("the lease of %s cannot be renewed: %s", self.account, describe(error, self._database))
+                self._is_waiting_said = True
             return
         row = None if renewed is None else Account(*renewed)
         before = (self.row.present_system_id, self.row.present_timeline)

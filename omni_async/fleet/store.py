@@ -24,7 +24,7 @@ from ..errors import LedgerError, LedgerFenced
 from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
 from ..logs import get_logger
 from . import rows
-from .database import FENCED, OTHER_TIMELINE, cut_after, describe, is_transient, statement
+from .database import FENCED, OTHER_TIMELINE, cut, cut_after, describe, is_transient, statement
 from .operations import (
     UNRECORDED,
     Acceptance,
@@ -170,10 +170,24 @@ class PostgresJobStore:
         task, self._task = self._task, None
         try:
             if task is not None:
-                await _finished(task)
+                await self._finish(task)
         finally:
             if self._connection is not None:
                 await self._connection.close()
+
+    async def _finish(self, task: asyncio.Task[None]) -> None:
+        """Wait until every group was carried out; if the caller cannot wait any longer, give up at once."""
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            if self._connection is not None:  # else psycopg would wait for a server that does not answer
+                cut(self._connection)
+                await asyncio.wait({task}, timeout=_AGAIN)
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        if not task.cancelled() and (error := task.exception()) is not None:
+            raise error
 
     # What the leader needs besides
 
@@ -350,15 +364,3 @@ class PostgresJobStore:
 
 async def _nothing(connection: AsyncConnection[Any]) -> None:
     """Do nothing but pass the fence."""
-
-
-async def _finished(task: asyncio.Task[None]) -> None:
-    """Wait for an asyncio task, and cancel it if the wait is cancelled."""
-    try:
-        await asyncio.wait({task})
-    except asyncio.CancelledError:
-        task.cancel()
-        await asyncio.wait({task})
-        raise
-    if not task.cancelled() and (error := task.exception()) is not None:
-        raise error

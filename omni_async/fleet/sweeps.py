@@ -138,12 +138,13 @@ class JobFeed:
             return
         if f'"{INPUTS}' in record.request and self._clips is not None:
             try:
-                local = await with_local_inputs(record, self._clips)
+                record = await with_local_inputs(record, self._clips)
+            except ValueError:  # a request that cannot be read: its job says so
+                _log.debug("job %r has a request that cannot be read", record.key)
             except OSError as error:
                 _log.warning("job %r waits for its local files: %s", record.key, error)
                 return
-            self._store.local_requests[record.key] = local.request
-            record = local
+            self._store.local_requests[record.key] = record.request
         self._client.take_up(record)
 
     async def _download_again(self, db: AsyncConnection[Any]) -> None:

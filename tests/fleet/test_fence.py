@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 psycopg = pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
-from omni_async import JobRecord, JobStatus, LedgerFenced  # noqa: E402
+from omni_async import JobRecord, JobStatus, LedgerError, LedgerFenced  # noqa: E402
 from omni_async.fleet.database import Database  # noqa: E402
 from omni_async.fleet.store import PostgresJobStore  # noqa: E402
 from omni_async.models.responses import Video  # noqa: E402
@@ -175,6 +175,21 @@ async def test_a_store_waits_for_a_database_that_is_away(
     found = await store.find("k")
     assert found is not None
     assert (found.submits, found.task_id) == (5, "t")
+
+
+@pytest.mark.slow
+async def test_a_store_is_closed_although_nothing_answers(proxied: tuple[TcpProxy, PostgresJobStore]) -> None:
+    """Who cannot wait for the database gives up at once, and hears that a change was not recorded."""
+    proxy, store = proxied
+    proxy.black_hole()
+    change = store.save(record_of("k", error="lost"))
+    await asyncio.sleep(0.05)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await store.aclose()
+    with pytest.raises(LedgerError, match="before this could be recorded"):
+        await change
+    proxy.heal()
 
 
 # Facts
