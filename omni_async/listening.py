@@ -64,8 +64,8 @@ _BACKLOG = 64
 RETRY_AFTER = 5  # seconds; told with each 503
 _REFUSAL_TEXT = "too many connections are open\n"
 _REFUSAL = (
-    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nContent-Type: text/plain\r\n"
-    f"Content-Length: {len(_REFUSAL_TEXT)}\r\nConnection: close\r\n\r\n{_REFUSAL_TEXT}"
+    "HTTP/1.1 503 Service Unavailable\r\nRetry-After: {}\r\nContent-Type: {}\r\n"
+    "Content-Length: {}\r\nConnection: close\r\n\r\n{}"
 )
 
 
@@ -255,10 +255,12 @@ class Acceptor:
 
 
 class Refusals:
-    """Connections that are answered 503, with a time to try again in seconds, and closed."""
+    """Connections that are answered 503, with a time to try again in seconds, and closed. `text` is the body."""
 
-    def __init__(self, retry_after: int = RETRY_AFTER) -> None:
-        self._response = _REFUSAL.format(retry_after).encode()
+    def __init__(
+        self, retry_after: int = RETRY_AFTER, text: str = _REFUSAL_TEXT, content_type: str = "text/plain"
+    ) -> None:
+        self._response = _REFUSAL.format(retry_after, content_type, len(text), text).encode()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def add(self, connection: socket.socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,8 @@ BACKLOG = 1024
 REQUEST_TIMEOUT = 75.0
 # Seconds after which a refused client is told to try again. Chosen, not measured.
 RETRY_AFTER = 1
+# With this code, clients know that a refused submit was not executed, and may send it again.
+REFUSAL = '{"error": {"code": "idempotency_unavailable", "message": "too many connections are open"}}'
 # Seconds for which a connection that waits for its request, or for the rest of it, is not closed in favour of others.
 # Clients on this machine take milliseconds. At half, a busy machine may cut some off while there is a crowd; at double,
 # the crowd keeps others out for longer.
@@ -57,7 +60,7 @@ SERVER_LOG.addFilter(_FaultOfClient())
 class ApplicationListener:
     """The connections of one application. At their ceiling, one that is not being answered makes room for a new one.
 
-    `middleware` is to be the first of the application.
+    If all are being answered, the new one gets 503. `middleware` is to be the first of the application.
     """
 
     def __init__(self, tls: ssl.SSLContext | None) -> None:
@@ -67,7 +70,7 @@ class ApplicationListener:
         # read. None instead of a body: there is no request.
         self._open: dict[asyncio.BaseProtocol, tuple[float, asyncio.WriteTransport, StreamReader | None]] = {}
         self._opening: set[asyncio.Task[None]] = set()
-        self._refusals = Refusals(RETRY_AFTER)
+        self._refusals = Refusals(RETRY_AFTER, REFUSAL, "application/json")
         self._acceptor = Acceptor(self._accept)
 
     async def listen(self, server: web.Server, host: str, port: int) -> tuple[str, int]:
@@ -99,7 +102,13 @@ class ApplicationListener:
             self._open[protocol] = (asyncio.get_running_loop().time(), transport, body)
 
     async def _accept(self, connection: socket.socket) -> None:
-        if not self._has_room():
+        while (delay := self._make_room()) is not None and delay <= UNDISTURBED:
+            try:
+                await asyncio.sleep(delay)  # the connections after this one wait for their turn in the system's backlog
+            except asyncio.CancelledError:
+                connection.close()
+                raise
+        if delay is not None:
             if self._tls is None:
                 self._refusals.add(connection)
             else:
@@ -119,19 +128,23 @@ class ApplicationListener:
             if protocol not in self._open:  # its first request may have arrived
                 self._note(protocol, transport, None)
 
-    def _has_room(self) -> bool:
-        """Return whether a connection may be opened, after closing another one if that is necessary."""
+    def _make_room(self) -> float | None:
+        """Close a connection if that is necessary for another one. Return None if there is room now.
+
+        Otherwise return the seconds until a connection may be closed; infinity if all are being answered.
+        """
         if len(self._open) + len(self._opening) < self._limit:
-            return True
+            return None
         self._open = {key: entry for key, entry in self._open.items() if not entry[1].is_closing()}
         if len(self._open) + len(self._opening) < self._limit:
-            return True
-        latest = asyncio.get_running_loop().time() - UNDISTURBED
+            return None
+        now = asyncio.get_running_loop().time()
         for protocol, (since, transport, body) in self._open.items():
-            if since > latest:
-                break
-            if body is None or not body.is_eof():
-                del self._open[protocol]
-                transport.abort()
-                return True
-        return False
+            if body is not None and body.is_eof():
+                continue
+            if (undisturbed := since + UNDISTURBED - now) > 0:
+                return undisturbed
+            del self._open[protocol]
+            transport.abort()
+            return None
+        return math.inf

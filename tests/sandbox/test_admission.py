@@ -133,16 +133,25 @@ async def test_malformed_requests_are_quiet(
 
 
 async def test_connections_have_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection above the ceiling gets a 503 at once, and one is accepted again when another has closed."""
+    """While all connections are being answered, another one gets a 503 at once, which says that nothing was done."""
+    monkeypatch.setattr(listening, "MAX_CONNECTIONS", 3)
+    async with open_sandbox(latency=0.5) as client:
+        answered = [asyncio.create_task(client.call("GET", "/v1/balance")) for _ in range(3)]
+        await asyncio.sleep(0.2)
+        refused = await client.call("GET", "/v1/balance")
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        assert refused.json["error"]["code"] == "idempotency_unavailable"
+        assert [response.status for response in await asyncio.gather(*answered)] == [200, 200, 200]
+        assert (await client.call("GET", "/v1/balance")).status == 200
+
+
+async def test_an_idle_connection_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the ceiling, a new connection waits for the moment that every other one has for its request, and is served."""
     monkeypatch.setattr(listening, "MAX_CONNECTIONS", 3)
     async with open_sandbox() as client:
         url = URL(client.sandbox.base_url)
         idle: list[Any] = [await asyncio.open_connection(url.host, url.port) for _ in range(3)]
-        await asyncio.sleep(0.05)
-        refused = await client.call("GET", "/v1/balance")
-        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
-        idle.pop()[1].close()
-        await asyncio.sleep(0.05)
         assert (await client.call("GET", "/v1/balance")).status == 200
+        assert await idle[0][0].read() == b""
         for _, writer in idle:
             writer.close()
