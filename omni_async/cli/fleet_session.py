@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
@@ -88,6 +89,13 @@ async def open_fleet(options: DatabaseOptions, store: str | Path | None = None) 
             yield fleet
 
 
+def quiet_libraries(output: Output) -> None:
+    """Leave to --verbose what libraries log of each attempt to reach a database: we say once that it is away."""
+    if not output.options.verbose:
+        for name in ("psycopg", "psycopg.pool", "procrastinate"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
 def run_with_fleet(
     options: DatabaseOptions, work: Callable[[Fleet], Awaitable[ExitStatus]], output: Output, **settings: Any
 ) -> ExitStatus:
@@ -97,4 +105,5 @@ def run_with_fleet(
         async with open_fleet(options, **settings) as fleet:
             return await work(fleet)
 
+    quiet_libraries(output)
     return run_command(run, output)

@@ -237,6 +237,13 @@ class Fleet:
             usd=usd,
         )
 
+    async def forget_key(self) -> None:
+        """Let the account be used with another API key, because it was replaced. The next worker's key is taken.
+
+        The key must belong to the same account: tasks can only be followed with their own account's key.
+        """
+        await self._change("UPDATE omni_accounts SET key_check = NULL WHERE account = %(account)s")
+
     async def confirm_failover(self) -> None:
         """Submit again although the database is not the one of before: after a failover to a replica, or a restore.
 

@@ -116,10 +116,10 @@ class Leader:
             lease = self._make_lease()
             try:
                 await lease.acquire(self._turn)
-                _log.warning("this worker leads the account %s now (epoch %d)", self.account, lease.epoch)
+                _log.info("this worker leads the account %s now (epoch %d)", self.account, lease.epoch)
                 self._lease = lease
                 await self._lead(lease)
-                _log.warning("another worker leads the account %s now", self.account)
+                _log.info("another worker leads the account %s now", self.account)
             finally:
                 self._lease, self._client, self.stopped = None, None, ""
                 with anyio.move_on_after(_HAND_OVER, shield=True):

@@ -251,8 +251,8 @@ class Lease:
         if not hmac.compare_digest(fingerprint(self._api_key, key_check.partition("$")[0]), key_check):
             raise LedgerError(
                 f"the account {self.account!r} is used with another API key: tasks can only be followed with their own "
-                "key. Give this worker the same key, or use another account. If the key was replaced: UPDATE "
-                f"omni_accounts SET key_check = NULL WHERE account = '{self.account}'",
+                "key. Give this worker the same key, or use another account (--account). If the account's key was "
+                "replaced: omni-async fleet resume --new-key",
                 permanent=True,
             )
         return key_check

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 from omni_async.testing.fake_clips import mp4
 from tests.support.fleet_rows import complete, end, execute, keys, set_output_dir
 from tests.support.postgres import needs_postgres
-from tests.support.shell import Shell
+from tests.support.shell import Shell, wait_for_exit
 
 if TYPE_CHECKING:
     from omni_async.testing import SandboxThread
@@ -334,6 +335,44 @@ async def test_a_cost_limit_is_kept_in_the_account(worker_shell: Shell, sandbox:
     result = await worker_shell.omni(*arguments)
     assert result.status == 0, result.err
     sandbox.assert_paid_once()
+
+
+@pytest.mark.slow
+async def test_a_worker_hands_over_at_ctrl_c(worker_shell: Shell, fleet_url: str) -> None:
+    """SIGINT ends it with status 130 within seconds, and its lease is free at once; a second worker goes on."""
+    worker_shell.write("a.txt", "\n".join(f"fox {number}" for number in range(4)))
+    await worker_shell.omni("fleet", "enqueue", "a.txt")
+    await worker_shell.omni("fleet", "pause")
+    arguments = ("fleet", "worker", "--store", "clips", "--lease", "600")
+    first = await worker_shell.start(*arguments)
+    leads = "SELECT holder FROM omni_accounts WHERE expires_at > now()"
+    while not await execute(fleet_url, leads):
+        assert first.returncode is None
+        await asyncio.sleep(0.1)
+    started = asyncio.get_running_loop().time()
+    first.send_signal(signal.SIGINT)
+    result = await wait_for_exit(first)
+    assert (result.status, asyncio.get_running_loop().time() - started < 5) == (130, True), result.err
+    assert await execute(fleet_url, leads) == []
+    await worker_shell.omni("fleet", "resume")
+    result = await worker_shell.omni(*arguments, "--until-done")
+    assert result.status == 0, result.err
+    assert "leads: default" in result.err
+
+
+@pytest.mark.slow
+async def test_another_api_key_is_noticed(worker_shell: Shell, sandbox: SandboxThread, fleet_url: str) -> None:
+    """A worker with another key of the account ends with status 2; after `fleet resume --new-key` it is taken."""
+    worker_shell.write("a.txt", "a fox\n")
+    await worker_shell.omni("fleet", "enqueue", "a.txt")
+    await execute(fleet_url, "UPDATE omni_accounts SET key_check = 'salt$another'")
+    arguments = ("fleet", "worker", "--store", "clips", "--until-done")
+    result = await worker_shell.omni(*arguments)
+    assert (result.status, "fleet resume --new-key" in result.err) == (2, True), result.err
+    assert sandbox.api_key not in result.err
+    assert (await worker_shell.omni("fleet", "resume", "--new-key")).status == 0
+    result = await worker_shell.omni(*arguments)
+    assert result.status == 0, result.err
 
 
 async def test_what_a_worker_cannot_work_with(worker_shell: Shell, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -179,10 +180,10 @@ def drain(*, database: DatabaseOptions, output: OutputOptions) -> ExitStatus:
     return _change(database, output, text, lambda fleet: fleet.drain())
 
 
-def resume(
-    *,
-    retry_failed: RetryFailed = False,
-    retry_unknown: RetryUnknown = False,
+@dataclass(frozen=True, kw_only=True)
+class ResumeOptions:
+    """What has changed since submissions stopped."""
+
     confirm_failover: Annotated[
         bool,
         typer.Option(
@@ -191,11 +192,28 @@ def resume(
             help="Go on although a replica was promoted, or a backup restored. "
             "If it lost committed rows, jobs may be paid twice.",
         ),
-    ] = False,
+    ] = False
+    new_key: Annotated[
+        bool, typer.Option("--new-key", metavar=FLAG, help="The account's API key was replaced: take the workers' key.")
+    ] = False
     max_cost: Annotated[
-        float | None,
-        typer.Option(metavar="USD", help="New limit of what all jobs of the account may cost.", show_default=False),
-    ] = None,
+        float | None, typer.Option(metavar="USD", help="New limit of what all jobs of the account may cost.")
+    ] = None
+
+    async def apply(self, fleet: Fleet) -> None:
+        """Change the fleet accordingly, and let it submit again."""
+        if self.confirm_failover:
+            await fleet.confirm_failover()
+        if self.new_key:
+            await fleet.forget_key()
+        await fleet.resume(max_cost=self.max_cost)
+
+
+def resume(
+    *,
+    retry_failed: RetryFailed = False,
+    retry_unknown: RetryUnknown = False,
+    options: ResumeOptions,
     database: DatabaseOptions,
     output: OutputOptions,
 ) -> ExitStatus:
@@ -205,17 +223,15 @@ def resume(
     that had failed and jobs that had timed out are taken up again, without
     paying.
     """
-    if max_cost is not None and not max_cost >= 0:
+    if options.max_cost is not None and not options.max_cost >= 0:
         raise UsageError("--max-cost must be 0 or more")
     out = Output(output)
 
     async def work(fleet: Fleet) -> ExitStatus:
-        if confirm_failover:
-            await fleet.confirm_failover()
         retried = 0
         if retry_failed or retry_unknown:
             retried = await fleet.retry(failed=retry_failed, unknown=retry_unknown)
-        await fleet.resume(max_cost=max_cost)
+        await options.apply(fleet)
         if output.json:
             out.json_line({"account": fleet.account, "state": "running", "retried": retried})
         else:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import stat
+import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,7 +21,7 @@ from omni_async import EventKind, JobStatus, OmniError
 
 from ...formatting import format_count, format_usd
 from ..exit_status import ExitStatus, UsageError
-from ..fleet_session import DatabaseOptions, find_database, fleet_package, open_fleet, usage_errors
+from ..fleet_session import DatabaseOptions, find_database, fleet_package, open_fleet, quiet_libraries, usage_errors
 from ..fleet_status import next_steps, totals_json
 from ..options import (
     FLAG,
@@ -41,9 +41,7 @@ if TYPE_CHECKING:
 
 # Seconds between two lines about the progress: few enough for a log file, and a worker never seems to hang.
 _NOTE_INTERVAL = 10.0
-# Of libraries, each of whose attempts to reach a database that is away is a line of the log. The worker says once that
-# it is away, and once that it is back.
-_TALKATIVE = ("psycopg.pool", "procrastinate")
+_LOOK_INTERVAL = 0.5  # seconds between two looks whether it leads
 _NO_KEY = (
     "no API key found: export APIMART_API_KEY=..., or name a file with --accounts. "
     "A worker with --role download needs none"
@@ -114,9 +112,7 @@ def worker(
     the account.
     """
     out = Output(output)
-    if not output.verbose:
-        for library in _TALKATIVE:
-            logging.getLogger(library).setLevel(logging.CRITICAL)
+    quiet_libraries(out)
 
     async def work() -> ExitStatus:
         if options.store is None and options.role is not Role.SUBMIT:
@@ -153,9 +149,18 @@ async def _run(worker: FleetWorker, database: DatabaseOptions, out: Output, *, u
 
 
 async def _show_progress(worker: FleetWorker, database: DatabaseOptions, out: Output) -> None:
-    """Print a line now and then. Whatever keeps it from that, the worker goes on."""
-    while not (out.options.quiet or out.options.json):
-        await anyio.sleep(_NOTE_INTERVAL)
+    """Print a line now and then, and when it begins or ceases to lead. What keeps it from that ends no worker."""
+    led: set[str] = set()
+    noted_at = time.monotonic()
+    while True:
+        await anyio.sleep(_LOOK_INTERVAL)
+        leads = set(worker.leads)
+        for account in sorted(leads ^ led):
+            out.note(f"{'leads' if account in leads else 'leads no longer'}: {account}")
+        led = leads
+        if time.monotonic() - noted_at < _NOTE_INTERVAL or out.options.json:
+            continue
+        noted_at = time.monotonic()
         with suppress(OmniError):
             async with open_fleet(database) as fleet:
                 totals = (await fleet.statistics(all_accounts=True)).totals
