@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from omni_async import DEFAULT_MODEL, MODELS, JobStatus, Polling
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from omni_async import JobRecord, Usage
 
@@ -154,7 +154,8 @@ class ModelVerdict:
 
     `more_tasks` and `more_cost` are what was billed beyond the ledger; below zero, what the ledger has and the bill has
     not. `safe` are the unknown jobs that were not billed, `undecided` those of which that is not known, and
-    `ask_again_at` (Unix seconds) is when it can be, if only time is missing.
+    `ask_again_at` (Unix seconds) is when it can be, if only time is missing. `is_key_confirmed` is whether the bill has
+    tasks of the ledgers: the bill of another key would show nothing, too.
     """
 
     model: str
@@ -167,6 +168,7 @@ class ModelVerdict:
     safe: tuple[str, ...]
     undecided: tuple[str, ...]
     ask_again_at: float | None
+    is_key_confirmed: bool
 
     @property
     def agrees(self) -> bool:
@@ -209,7 +211,7 @@ def compare(ledger: LedgerSums, usage: Iterable[Usage], now: float) -> Reconcili
     return Reconciliation(rows, verdicts, foreign)
 
 
-def _judge(model: str, ledger: LedgerSums, rows: Iterable[Row], now: float) -> ModelVerdict:
+def _judge(model: str, ledger: LedgerSums, rows: Sequence[Row], now: float) -> ModelVerdict:
     known = ledger.models[model]
     own = [row for row in rows if row.model == model]
     more_tasks = sum(row.billed.tasks - row.ledger.tasks for row in own)
@@ -217,7 +219,8 @@ def _judge(model: str, ledger: LedgerSums, rows: Iterable[Row], now: float) -> M
     is_same = not more_tasks and (bool(known.unpriced) or abs(more_cost) <= _ROUNDING)
     settled_at = known.settled_at + ledger.settle()
     # A job that is still running may be billed in place of an unknown one, so that the sums agree by chance.
-    is_safe = is_same and not known.open and now >= settled_at
+    is_confirmed = any(row.ledger.tasks and row.billed.tasks for row in rows)
+    is_safe = is_same and is_confirmed and not known.open and now >= settled_at
     return ModelVerdict(
         model=model,
         more_tasks=more_tasks,
@@ -229,6 +232,7 @@ def _judge(model: str, ledger: LedgerSums, rows: Iterable[Row], now: float) -> M
         safe=tuple(known.unknown) if is_safe else (),
         undecided=() if is_safe else tuple(known.unknown),
         ask_again_at=settled_at if known.unknown and is_same and not known.open and now < settled_at else None,
+        is_key_confirmed=is_confirmed,
     )
 
 

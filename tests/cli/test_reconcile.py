@@ -100,6 +100,19 @@ async def test_it_says_when_an_unknown_job_may_be_submitted_again(
     assert sandbox.record.accepted == 2
 
 
+async def test_a_bill_without_any_task_of_the_ledger_says_what_is_missing(
+    shell: Shell, sandbox: SandboxThread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If only an unknown job was ever sent, nothing shows whose bill it is: the condition is said with the verdict."""
+    monkeypatch.setattr(reconciliation, "INCOMPLETE", -10_000.0)  # seconds; as if they had passed
+    sandbox.script("submit", ["drop_before"])
+    assert (await shell.omni("generate", "a", "--on-ambiguous", "hold")).status == 1
+    result = await shell.omni("reconcile")
+    assert result.status == 0
+    assert "If it is, --retry-unknown is safe" in result.out
+    assert "It is safe to submit them again" not in result.out
+
+
 async def test_several_folders_share_a_bill(shell: Shell) -> None:
     """The tasks of another folder are not in the ledger, until both folders are named."""
     for folder in ("a", "b"):

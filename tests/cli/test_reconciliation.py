@@ -93,10 +93,15 @@ def test_an_unknown_job_that_was_not_billed_is_safe() -> None:
 
 def test_without_a_known_duration_the_longest_possible_one_counts() -> None:
     """If no task of the ledger has ended, an unknown one may take as long as any is followed."""
-    records = [job("u", JobStatus.UNKNOWN)]
-    nothing = Usage(items=(), cost=0, requests=0)
-    assert judged(records, nothing, now=NOON + 1800).ask_again_at == NOON + 1800 + INCOMPLETE
-    assert judged(records, nothing, now=NOON + 1800 + INCOMPLETE).safe == ("u",)
+    records = [job("a", server_seconds=None), job("u", JobStatus.UNKNOWN)]
+    assert judged(records, bill(1, 0.5), now=NOON + 1800).ask_again_at == NOON + 1800 + INCOMPLETE
+    assert judged(records, bill(1, 0.5), now=NOON + 1800 + INCOMPLETE).safe == ("u",)
+
+
+def test_the_bill_of_another_key_makes_nothing_safe() -> None:
+    """Where the bill has no task of the ledger, it may be that of another key, and shows nothing of unknown jobs."""
+    verdict = judged([job("u", JobStatus.UNKNOWN)], Usage(items=(), cost=0, requests=0))
+    assert (verdict.agrees, verdict.safe, verdict.undecided, verdict.is_key_confirmed) == (True, (), ("u",), False)
 
 
 @pytest.mark.parametrize(

@@ -200,6 +200,11 @@ class _Report:
                 f"not billed so far: {jobs}. A task is billed when it ends: ask again after {time:%Y-%m-%d %H:%M:%S} "
                 "before you submit them again"
             )
+        if verdict.agrees and not verdict.open and not verdict.is_key_confirmed:
+            return (
+                f"not billed to this key: {jobs}. No task in the bill shows that it is the key that submitted them. "
+                "If it is, --retry-unknown is safe"
+            )
         if verdict.open:
             return f"undecided: {jobs}, as long as other jobs are running. Ask again when they have ended"
         return f"may have been billed: {jobs}. With --retry-unknown they may be paid twice"
