@@ -12,7 +12,7 @@ from .json_records import read_json
 from .plain_lines import content_lines, read_txt, refuse_other_content
 from .problems import Problem, UnreadableFile
 from .sources import is_stream, numbered_lines
-from .tables import column_count, delimiter_of, read_table
+from .tables import is_table, read_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,14 +48,14 @@ def _format_of(path: Path) -> str:
     """Return the format that a file name says. Raise `UnreadableFile` if it says none."""
     *others, last = (f".{name}" for name in FORMATS)
     listed = f"{', '.join(others)} or {last}"
-    if is_stream(path):
-        raise UnreadableFile(0, f"a stream has no name that says what it holds; add --format {' or '.join(FORMATS)}")
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()
     suffix = suffixes[-1] if suffixes else ""
     if suffix.removeprefix(".") in FORMATS:
         return suffix.removeprefix(".")
+    if is_stream(path):
+        raise UnreadableFile(0, f"a stream has no name that says what it holds; add --format {' or '.join(FORMATS)}")
     if _SPREADSHEETS.fullmatch(suffix):
         raise UnreadableFile(0, f"{suffix} is a spreadsheet; export it as CSV (UTF-8)")
     if _DOCUMENTS.fullmatch(suffix):
@@ -69,8 +69,7 @@ def _read_undeclared_txt(lines: Iterator[tuple[int, str]], reading: Reading) -> 
         for line in content_lines(iter([(number, text)]), reading):
             if isinstance(line, Problem):
                 break  # found once more below
-            delimiter = delimiter_of(text, "\t")
-            if delimiter is not None and column_count(text, delimiter) > 1:
+            if is_table(text):
                 yield from read_table(chain([(number, text)], lines), reading, preferred="\t")
                 return
             refuse_other_content(*line)

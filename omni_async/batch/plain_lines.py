@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from .reading import Reading
 
 # The first line of a file that is no list of prompts, whatever its name says.
+_JSON = re.compile(r"""[\[{]$|\[\s*[{"]|\{\s*"prompt"\s*:""")
 _HTML = re.compile(r"<(!doctype|html|\?xml)\b", re.IGNORECASE)
 
 
@@ -47,17 +47,7 @@ def refuse_other_content(number: int, text: str) -> None:
         raise UnreadableFile(
             number, f"{text!r} is the name of a column; name the file .csv, or add --format txt if it is a prompt"
         )
-    if _is_request(text):
+    if _JSON.match(text):
         raise UnreadableFile(
-            number, "the line is a JSON object with a prompt; name the file .jsonl, or add --format txt to send it so"
+            number, "the file seems to hold JSON; name it .json, or add --format txt if each line is a prompt"
         )
-
-
-def _is_request(text: str) -> bool:
-    if not text.startswith("{"):
-        return False
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(value, dict) and "prompt" in value

@@ -61,9 +61,12 @@ def delimiter_of(header: str, preferred: str = ",") -> str | None:
     return None
 
 
-def column_count(header: str, delimiter: str) -> int:
-    """Return how many columns a header has that are named."""
-    return sum(map(bool, _split(header, delimiter)))
+def is_table(first: str) -> bool:
+    """Return whether the first line of a text begins a table: it names two columns, or how they are separated."""
+    if _SEPARATOR_LINE.fullmatch(first.strip(" \r\n")):
+        return True
+    delimiter = delimiter_of(first, "\t")
+    return delimiter is not None and sum(map(bool, _split(first, delimiter))) > 1
 
 
 def _by_preference(preferred: str) -> list[str]:
@@ -108,7 +111,7 @@ def _field_of(name: str) -> str | None:
 
 
 def _fold(name: str) -> str:
-    return re.sub(r"[\s_.-]+", "", unicodedata.normalize("NFKC", name).casefold())
+    return re.sub(r"[\s_.\ufeff-]+", "", unicodedata.normalize("NFKC", name).casefold())
 
 
 _FOLDED = {_fold(name): name for name in FIELDS}

@@ -14,8 +14,8 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "batch": (
         ("Make a clip for every line of a file; the same command again continues", "batch prompts.csv -o clips"),
+        ("Show what it would cost, and send nothing", "batch prompts.csv -o clips --dry-run"),
         ("Spend at most 20 USD, and watch in a browser", "batch prompts.jsonl -o clips --max-cost 20 --serve"),
-        ("Retry what has failed", "batch prompts.jsonl -o clips --retry-failed"),
     ),
     "status": (
         ("Show what needs attention, and the totals", "status clips"),

@@ -7,6 +7,8 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +112,8 @@ BOUGHT = [
     Bought("Excel: a cell of two lines", "p.csv", b'prompt,id\r\n"an apple\nin snow",1\r\n', [{"prompt": "an apple\nin snow"}]),
     Bought("Excel for Mac, old: CR line ends", "p.csv", b"id,prompt\r1,an apple\r2,a pear\r", [{"id": "1"}, {"id": "2"}]),
     Bought("Excel: vertical bars", "p.csv", f"id|prompt\r\n1|{APPLE}\r\n".encode(), TWO[:1], "pipe-separated"),
+    Bought("Excel: a sep= line in a text", "p.txt", b"sep=;\r\nprompt\r\nan apple, red\r\n", ["an apple, red"], "semicolon"),
+    Bought("Two byte order marks", "p.csv", BOM + BOM + b"prompt,id\r\nan apple,1\r\n", [{"id": "1"}], "read as prompt"),
     # LibreOffice, Google Sheets, Numbers
     Bought("LibreOffice: every cell quoted", "p.csv", b'"id";"prompt"\n"1";"an apple"\n', [{"id": "1"}], "semicolon"),
     Bought("LibreOffice: UTF-16", "p.csv", utf_16('"id","prompt"\n1,"käse"\n'), [{"prompt": "käse"}], "UTF-16"),
@@ -228,7 +232,9 @@ REFUSED: list[tuple[str, str, bytes, int, str]] = [
     ("TextEdit: formatted text", "p.txt", b"{\\rtf1\\ansi an apple}", 1, "save it as plain text"),
     ("Word", "p.docx", b"PK\x03\x04", 0, "save it as plain text, one prompt per line"),
     ("A web page", "p.txt", b"<!DOCTYPE html>\n<html>", 1, "a web page"),
-    ("JSON named .txt", "p.txt", b'{"prompt": "an apple"}\n', 1, "name the file .jsonl, or add --format txt"),
+    ("JSON named .txt", "p.txt", b'{"prompt": "an apple"}\n', 1, "name it .json, or add --format txt"),
+    ("JSON of several lines named .txt", "p.txt", b'{\n  "prompt": "an apple"\n}\n', 1, "name it .json, or add --format txt"),
+    ("An array named .txt", "p.txt", b'["an apple",\n"a pear"]', 1, "name it .json, or add --format txt"),
     ("A column named .txt", "p.txt", b"Prompt\r\nan apple\r\n", 1, "name the file .csv, or add --format txt"),
     ("gzip that is cut off", "p.txt.gz", gzip.compress(b"an apple\n" * 99)[:-9], 0, "gzip data is damaged or incomplete"),
     ("gzip with a wrong sum", "p.txt.gz", gzip.compress(b"a\n")[:-8] + b"\0" * 8, 0, "gzip data is damaged or incomplete"),
@@ -342,6 +348,16 @@ def test_standard_input_needs_a_format(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(batch.InvalidBatchFile, match="add --format jsonl or ndjson or json or csv or tsv or txt"):
             batch.read(name)
     assert stdin.read() == "a\n"
+
+
+def test_a_named_pipe_is_read_once(tmp_path: Path) -> None:
+    """Its name may say the format."""
+    pipe = tmp_path / "p.csv"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(pipe.write_bytes, utf_16("prompt;id\na;1\n"))
+        (line,) = batch.read(pipe)
+    assert (line.key, line.request.prompt) == ("1", "a")
 
 
 def test_a_format_that_is_named_replaces_the_ending(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ TESTED = {
     "inside_a_web_app.py",
     "paper-boat.jpg",
     "prompts.jsonl",
+    "vbench.py",
     "webhooks.py",
 }
 
@@ -91,6 +92,27 @@ async def test_many_clips(sandbox: SandboxProcess, tmp_path: Path) -> None:
     *printed, total = out.splitlines()
     assert set(printed) == {str(path) for path in clips.values()}
     assert total == f"5 clips, 0 failed, {sum(task['cost'] for task in tasks.values()):.2f} USD"
+
+
+@pytest.mark.slow
+async def test_vbench(sandbox: SandboxProcess, tmp_path: Path) -> None:
+    """`vbench.py` makes five clips of each prompt under the names that the benchmark looks for, and again none."""
+    prompts = ["a person swimming in ocean", "A cat, in cyberpunk style: close-up"]
+    (tmp_path / "all_dimension.txt").write_text("\n".join(prompts) + "\n", "utf-8")
+    arguments = (str(EXAMPLES / "vbench.py"), "all_dimension.txt", "videos")
+    for _ in range(2):
+        status, out, err = await finish(await start_python(tmp_path, *arguments, **variables(sandbox)))
+        assert (status, err) == (0, "")
+        assert out.splitlines() == [
+            "10 clips will cost $2.64 to $8.80 by the price list",
+            "10 of 10 clips are in videos",
+        ]
+        tasks, clips = await tasks_of(sandbox), clips_in(tmp_path / "videos")
+        assert tasks.keys() == clips.keys()
+        names = {f"{prompt.replace(':', '_')}-{index}.mp4" for prompt in prompts for index in range(5)}
+        assert {path.name for path in clips.values()} == names
+        for task_id, path in clips.items():
+            assert path.name.startswith(tasks[task_id]["prompt"][:20])
 
 
 @pytest.mark.slow
