@@ -192,7 +192,9 @@ class OmniClient:
         """
         return self._open_jobs().submit(build_request(request, fields), key, name)
 
-    def submit_threadsafe(self, request: VideoRequest | str, *, key: str | None = None, **fields: Any) -> ClipFuture:
+    def submit_threadsafe(
+        self, request: VideoRequest | str, *, key: str | None = None, name: str | None = None, **fields: Any
+    ) -> ClipFuture:
         """Submit a request from another thread. Return a `concurrent.futures.Future` of the path of its clip::
 
             path = await asyncio.to_thread(lambda: client.submit_threadsafe("a red apple").result())
@@ -202,7 +204,7 @@ class OmniClient:
         in the event loop of the client, where waiting for the future would stop everything.
         """
         loop = self._lifetime.unclosed().loop
-        return submit_from_thread(loop, self._open_jobs, build_request(request, fields), key)
+        return submit_from_thread(loop, self._open_jobs, build_request(request, fields), key, name)
 
     def find(self, key: str) -> Job | None:
         """Return the unfinished job of a key that this client follows; None if there is none.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ClientClosed
 from ..jobs.job import state_of
-from ..jobs.keys import checked_key
+from ..jobs.keys import checked_key, checked_name
 from .job_factory import check_files
 
 if TYPE_CHECKING:
@@ -55,7 +55,11 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def submit_from_thread(
-    loop: asyncio.AbstractEventLoop, jobs: Callable[[], JobFactory], request: VideoRequest, key: str | None
+    loop: asyncio.AbstractEventLoop,
+    jobs: Callable[[], JobFactory],
+    request: VideoRequest,
+    key: str | None,
+    name: str | None = None,
 ) -> ClipFuture:
     """Submit a request in the client's event loop, and return the future of its clip.
 
@@ -66,12 +70,13 @@ def submit_from_thread(
         raise RuntimeError("submit_threadsafe is for other threads; in the event loop of the client, use client.submit")
     check_files(request, key)
     future = ClipFuture(checked_key(request, key))
+    checked_name(name)
 
     def submit() -> None:
         if not future.set_running_or_notify_cancel():
             return
         try:
-            job = jobs().submit(request, future.key)
+            job = jobs().submit(request, future.key, name)
         except Exception as refusal:  # noqa: BLE001 - it is raised where the future is waited for
             future.set_exception(refusal)
         else:

@@ -24,7 +24,7 @@ def new_record(
     """
     return JobRecord(
         key=checked_key(request, key),
-        name=_checked(name or None, "name"),
+        name=checked_name(name),
         idempotency_key=new_idempotency_key(),
         request=request.to_json(),
         parent=parent,
@@ -35,6 +35,11 @@ def new_record(
 def checked_key(request: VideoRequest, key: str | None) -> str:
     """Return the key of a new job: the one that a user has given, else a new one. Raise `ValueError` for a bad one."""
     return _checked(key, "key") or new_key(request)
+
+
+def checked_name(name: str | None) -> str | None:
+    """Return the name that a user has given the file of a clip; None for none. Raise `ValueError` for a bad one."""
+    return _checked(name or None, "name")
 
 
 def _checked(text: str | None, what: str) -> str | None:
