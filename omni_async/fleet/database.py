@@ -129,7 +129,7 @@ class Database:
             open=False,
             check=AsyncConnectionPool.check_connection,
             # By itself a pool waits twice as long after each attempt, so that it would find out late that the database
-            # is back. It gives up soon instead; whoever needs a connection asks again, and so makes it try again.
+            # is back. It gives up soon instead; the next request for a connection makes it try again.
             timeout=_POOL_TIMEOUT,
             reconnect_timeout=_POOL_TIMEOUT / 2,
         )

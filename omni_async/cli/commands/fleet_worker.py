@@ -161,14 +161,14 @@ async def _show_progress(worker: FleetWorker, database: DatabaseOptions, out: Ou
         if time.monotonic() - noted_at < _NOTE_INTERVAL or out.options.json:
             continue
         noted_at = time.monotonic()
-        with suppress(OmniError):
+        with suppress(OmniError, UsageError):
             async with open_fleet(database) as fleet:
                 totals = (await fleet.statistics(all_accounts=True)).totals
             mine = worker.statistics()
-            leads = f"leads {', '.join(mine.leads)}, " if mine.leads else ""
+            role = f"leads {', '.join(mine.leads)}, " if mine.leads else ""
             done = f"{totals.by_status.get(JobStatus.COMPLETED, 0):,} of {format_count(totals.jobs, 'clip')}"
             here = f"downloading {mine.fetching:,}, {mine.fetched:,} done here ({mine.bytes / 1e6:,.1f} MB)"
-            out.note(f"{done}, {format_usd(totals.cost)}; {leads}{here}")
+            out.note(f"{done}, {format_usd(totals.cost)}; {role}{here}")
 
 
 def _report(statistics: FleetStatistics, worker: FleetWorker, out: Output) -> ExitStatus:
