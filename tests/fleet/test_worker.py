@@ -276,6 +276,27 @@ async def test_three_workers_make_all_clips(fleet_url: str, sandbox: Sandbox, tm
 
 
 @pytest.mark.slow
+async def test_links_that_have_expired_are_renewed_by_the_leader(fleet_url: str, tmp_path: Path) -> None:
+    """A worker that begins to download late finds its links refused; the leader gives fresh ones, and all complete."""
+    async with Sandbox(median=0.3, seconds=3, prerendered=True, link_lifetime=4.0) as sandbox:
+        async with Fleet(fleet_url, store=tmp_path / "clips") as fleet:
+            await fleet.enqueue([f"clip {number}" for number in range(8)])
+        leader = worker(fleet_url, sandbox, tmp_path, role="submit")
+        async with running(leader):
+            async with asyncio.timeout(20):
+                while (await select(fleet_url, "SELECT count(*) FROM omni_jobs WHERE status = 'downloading'"))[0][
+                    0
+                ] < 8:
+                    await asyncio.sleep(0.1)
+            await asyncio.sleep(4.5)
+            late = worker(fleet_url, sandbox, tmp_path, role="download", api_keys=None)
+            await asyncio.wait_for(late.run(until_done=True), 60)
+    assert late.statistics().fetched == 8
+    assert len(list((tmp_path / "clips").glob("*.mp4"))) == 8
+    assert await select(fleet_url, "SELECT DISTINCT links_wanted, error FROM omni_jobs") == [(False, "")]
+
+
+@pytest.mark.slow
 async def test_a_leader_that_ends_hands_over_at_once(fleet_url: str, sandbox: Sandbox, tmp_path: Path) -> None:
     """With a lease of 30 seconds, another worker leads within three once the leader is cancelled."""
     first, second = (worker(fleet_url, sandbox, tmp_path, lease=30.0) for _ in range(2))
