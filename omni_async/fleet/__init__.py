@@ -23,8 +23,11 @@ except ImportError as _missing:
         f"a fleet needs procrastinate and psycopg: pip install 'omni-async[fleet]' ({_missing})", name=_missing.name
     ) from _missing
 
+from .clips import clip_store
 from .database import Database
 from .enqueue import EnqueueResult
+from .fetcher import Fetcher
+from .fetches import register
 from .fleet import Fleet, install
 from .reader import DownloadResult, FleetReader
 from .state import AccountStatus, FleetJob, FleetStatistics, WorkerStatus
@@ -35,6 +38,7 @@ __all__ = [
     "Database",
     "DownloadResult",
     "EnqueueResult",
+    "Fetcher",
     "Fleet",
     "FleetJob",
     "FleetReader",
@@ -42,5 +46,7 @@ __all__ = [
     "FleetWorker",
     "WorkerStatistics",
     "WorkerStatus",
+    "clip_store",
     "install",
+    "register",
 ]

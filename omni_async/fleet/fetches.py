@@ -101,11 +101,12 @@ def register(app: App, fetcher: Fetcher) -> None:
 
     Its worker must serve the queue ``omni_fetch`` (or all queues), and run while `fetcher` is entered::
 
+        fetcher = Fetcher(Database("postgresql://..."), clip_store("/mnt/clips"), worker="web-1")
         register(app, fetcher)
         async with app.open_async(), fetcher:
-            await app.run_worker_async(concurrency=8)
+            await app.run_worker_async(concurrency=8, delete_jobs="successful")
 
-    The app must use the database and the schema of the fleet.
+    The app must use the database and the schema of the fleet. The names of workers must differ.
     """
 
     @app.task(name=TASK, queue=QUEUE, pass_context=True, retry=_Retry())
