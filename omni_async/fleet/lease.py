@@ -36,6 +36,7 @@ MARGIN = 0.5
 # asked of its account (pause, resume). Chosen, not measured; each renewal is one small commit.
 _RENEWALS, _LONGEST_GAP = 4, 1.0
 _ATTEMPTS = 6  # of a candidate within the length of a lease
+_SPREAD = 0.1  # seconds within which the candidates try when a lease ends: one gets it, the others ask again
 
 _log = get_logger(__name__)
 
@@ -116,7 +117,10 @@ class Account:
 
 
 _ACCOUNT = "state, resumes, max_cost, system_id, timeline, omni_system(), omni_timeline()"
-_READ = "SELECT key_check, server FROM omni_accounts WHERE account = %s"
+_READ = (
+    "SELECT key_check, server, CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now()) ELSE 0 END"
+    " FROM omni_accounts WHERE account = %s"
+)
 _CREATE = "INSERT INTO omni_accounts (account) VALUES (%s) ON CONFLICT DO NOTHING"
 _ACQUIRE = f"""
 UPDATE omni_accounts SET epoch = epoch + 1, holder = %s, expires_at = now() + %s * interval '1 s', stopped = NULL,
@@ -162,6 +166,7 @@ class Lease:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._changed = asyncio.Event()
         self._is_waiting_said = False
+        self._ends_in = 0.0  # seconds until the lease of the present holder ends, as of the last look
         self._may_be_granted = False  # the row may say that this worker leads
 
     @property
@@ -206,7 +211,9 @@ class Lease:
             raise
 
     async def _wait_for_others(self) -> None:
-        await anyio.sleep(self._timer.seconds / _ATTEMPTS * random.uniform(0.75, 1.25))
+        """Wait for the end of the present lease, and look now and then whether it was handed over before."""
+        gap = self._timer.seconds / _ATTEMPTS * random.uniform(0.75, 1.25)
+        await anyio.sleep(min(gap, self._ends_in + random.uniform(0.0, _SPREAD)) if self._ends_in > 0 else gap)
 
     async def _try_to_acquire(self) -> bool:
         try:
@@ -214,12 +221,15 @@ class Lease:
             if known is None:
                 await self._one(_CREATE, self.account)
                 return await self._try_to_acquire()
-            check = self._checked(*known)
-            asked_at = self._clock()
-            values = (self._holder, self._timer.seconds, check, self._server, self.account, known[0])
-            self._may_be_granted = True  # also if this is cancelled before the answer arrives
-            granted = await self._one(_ACQUIRE, *values)
-            self._may_be_granted = granted is not None
+            key_check, server, ends_in = known
+            check = self._checked(key_check, server)
+            self._ends_in = float(ends_in)
+            asked_at, granted = self._clock(), None
+            if self._ends_in <= 0:
+                values = (self._holder, self._timer.seconds, check, self._server, self.account, key_check)
+                self._may_be_granted = True  # also if this is cancelled before the answer arrives
+                granted = await self._one(_ACQUIRE, *values)
+                self._may_be_granted = granted is not None
         except (psycopg.Error, OSError, TimeoutError) as error:
             await self._disconnect()
             failure = describe(error, self._database)
