@@ -70,6 +70,7 @@ async def test_a_database_that_cannot_be_used(
     assert "secret" not in result.err
 
 
+@pytest.mark.slow
 async def test_tables_that_are_missing_or_of_another_version(
     tmp_path: Path, postgres_url: str, postgres: PostgresServer
 ) -> None:
@@ -375,6 +376,7 @@ async def test_another_api_key_is_noticed(worker_shell: Shell, sandbox: SandboxT
     assert result.status == 0, result.err
 
 
+@pytest.mark.slow
 async def test_what_a_worker_cannot_work_with(worker_shell: Shell, tmp_path: Path) -> None:
     """No key, no store, a bad store, a file of accounts that others can read, or that is none: status 2, one line."""
     accounts = tmp_path / "accounts"

@@ -26,6 +26,7 @@ pytestmark = needs_postgres
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(64)
 
 
+@pytest.mark.slow
 async def test_the_same_again_adds_nothing(fleet_url: str) -> None:
     """Prompts, requests, a dict, records and an async iterable: a second call with the same ones adds nothing."""
 
@@ -154,6 +155,27 @@ async def test_local_files_are_put_where_every_leader_finds_them(fleet_url: str,
     assert record.request.count(f'"inputs/{name}"') == 2
     here = await with_local_inputs(record, clip_store(store))
     assert VideoRequest.from_json(here.request).image_files == (store / "inputs" / name,) * 2
+
+
+async def test_local_files_may_be_in_an_object_store(fleet_url: str, tmp_path: Path) -> None:
+    """They are put there when they are enqueued; the leader copies them into its spool, and names them there."""
+    pytest.importorskip("obstore")
+    image = tmp_path / "cat.png"
+    image.write_bytes(PNG)
+    address = f"file://{tmp_path}/objects"
+    async with Fleet(fleet_url, store=address) as fleet:
+        await fleet.enqueue({"cat": VideoRequest(prompt="a cat", images=[image])})
+        record = await fleet.find("cat")
+    assert record is not None
+    store = clip_store(address, tmp_path / "spool")
+    await store.prepare()
+    try:
+        here = await with_local_inputs(record, store)
+        [path] = VideoRequest.from_json(here.request).image_files
+        assert path.is_relative_to(tmp_path / "spool")
+        assert path.read_bytes() == PNG
+    finally:
+        await store.aclose()
 
 
 async def test_without_a_store_local_files_are_refused(fleet_url: str, tmp_path: Path) -> None:

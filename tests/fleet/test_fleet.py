@@ -100,6 +100,7 @@ async def test_clips_in_an_object_store_are_urls(fleet_url: str) -> None:
         assert await fleet.job("fox") == "s3://bucket/prefix/fox.mp4"
 
 
+@pytest.mark.slow
 async def test_jobs_are_yielded_as_they_end(fleet_url: str) -> None:
     """`as_completed` yields each job once, failed ones too, and never has more than `max_pending` unfinished ones."""
     most = 0
@@ -260,11 +261,14 @@ async def test_state_is_set_and_read(fleet_url: str) -> None:
     assert (await execute(fleet_url, "SELECT resumes FROM omni_accounts"))[0][0] == 2
 
 
-async def test_a_fleet_becomes_a_folder(fleet_url: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["folder", "objects"])
+async def test_a_fleet_becomes_a_folder(fleet_url: str, tmp_path: Path, kind: str) -> None:
     """`download` makes an ordinary ledger with the clips of all jobs that have ended; again, it adds what is new."""
     store, folder = tmp_path / "store", tmp_path / "here"
     store.mkdir()
-    async with Fleet(fleet_url, store=store) as fleet:
+    if kind == "objects":
+        pytest.importorskip("obstore")
+    async with Fleet(fleet_url, store=store if kind == "folder" else f"file://{store}") as fleet:
         await fleet.enqueue({name: f"a {name}" for name in ("fox", "hare", "lost", "bad", "waiting")})
         for name in ("fox", "hare"):
             (store / f"{name}.mp4").write_bytes(mp4(name))
