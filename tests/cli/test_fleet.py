@@ -339,6 +339,49 @@ async def test_a_cost_limit_is_kept_in_the_account(worker_shell: Shell, sandbox:
 
 
 @pytest.mark.slow
+async def test_another_database_stops_submits_until_a_person_confirms(
+    worker_shell: Shell, sandbox: SandboxThread, fleet_url: str
+) -> None:
+    """After a failover, or with a restored backup, nothing is submitted: status 3 and the command that goes on."""
+    worker_shell.write("a.txt", "a fox\na hare\n")
+    await worker_shell.omni("fleet", "enqueue", "a.txt")
+    await execute(
+        fleet_url, "UPDATE omni_accounts SET system_id = omni_system(), timeline = 99, confirmed_timeline = 99"
+    )
+    arguments = ("fleet", "worker", "--store", "clips", "--until-done")
+    result = await worker_shell.omni(*arguments)
+    assert (result.status, sandbox.submits) == (3, 0), result.err
+    assert "--confirm-failover" in result.err
+    assert "Traceback" not in result.err
+    assert (await worker_shell.omni("fleet", "resume", "--confirm-failover")).status == 0
+    result = await worker_shell.omni(*arguments)
+    assert result.status == 0, result.err
+    sandbox.assert_paid_once()
+
+
+@pytest.mark.slow
+async def test_roles_and_accounts_are_shared_out(worker_shell: Shell, sandbox: SandboxThread, tmp_path: Path) -> None:
+    """One process submits for two accounts, another one without a key downloads; both end when everything is done."""
+    accounts = tmp_path / "accounts"
+    accounts.write_text(f"# two of them\ndefault = {sandbox.api_key}\nsecond={sandbox.api_key}\n")
+    accounts.chmod(0o600)
+    for account in ("default", "second"):
+        worker_shell.write("a.txt", f"a fox of {account}\na hare of {account}\n")
+        result = await worker_shell.omni("fleet", "enqueue", "a.txt", "--account", account)
+        assert result.status == 0, result.err
+    downloads = ("fleet", "worker", "--role", "download", "--store", "clips", "--until-done", "--json")
+    submits = ("fleet", "worker", "--role", "submit", "--accounts", str(accounts), "--until-done")
+    first, second = await asyncio.gather(
+        worker_shell.omni_process(*submits), worker_shell.omni_process(*downloads, APIMART_API_KEY="")
+    )
+    assert first.status in {0, 3}, first.err  # downloads may go on when it has nothing left to submit
+    assert second.status == 0, second.err
+    assert second.records[-1]["summary"]["fetched"] == 4
+    assert second.records[-1]["summary"]["clips"] == 4
+    sandbox.assert_paid_once()
+
+
+@pytest.mark.slow
 async def test_a_worker_hands_over_at_ctrl_c(worker_shell: Shell, fleet_url: str) -> None:
     """SIGINT ends it with status 130 within seconds, and its lease is free at once; a second worker goes on."""
     worker_shell.write("a.txt", "\n".join(f"fox {number}" for number in range(4)))
