@@ -72,10 +72,11 @@ class PeerResult:
 
 def run_concurrently(runs: Sequence[PeerRun]) -> list[PeerResult]:
     """Run all of them at the same time and return their results in the same order."""
-    return asyncio.run(_run_all(runs))
+    return asyncio.run(run_all(runs))
 
 
-async def _run_all(runs: Sequence[PeerRun]) -> list[PeerResult]:
+async def run_all(runs: Sequence[PeerRun]) -> list[PeerResult]:
+    """Run all of them at the same time and return their results in the same order."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omni-benchmark-")))
         addresses = await _start_servers(stack, runs)
@@ -150,6 +151,10 @@ class ChildProcess:
         """Write a message and return the answer."""
         await self.send(message)
         return json.loads(await self.read_line())
+
+    def kill(self) -> None:
+        """Kill the process."""
+        self._process.kill()
 
 
 @asynccontextmanager

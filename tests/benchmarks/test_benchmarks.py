@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.postgres import missing_reason
+
 ROOT = Path(__file__).resolve().parents[2]
 NEEDS = {
     "imports": (),
@@ -22,6 +24,7 @@ NEEDS = {
     "gallery": ("av", "jinja2"),
     "chains": (),
     "ledger": ("av",),
+    "fleet": ("av", "psycopg", "procrastinate"),
 }
 
 
@@ -29,6 +32,8 @@ NEEDS = {
 @pytest.mark.parametrize("name", NEEDS)
 def test_a_benchmark_runs(name: str) -> None:
     """With --tiny, each prints a table and exits with status 0."""
+    if name == "fleet" and (reason := missing_reason()) is not None:
+        pytest.skip(reason)
     if missing := [module for module in NEEDS[name] if importlib.util.find_spec(module) is None]:
         pytest.skip(f"needs {', '.join(missing)}")
     command = [sys.executable, "-m", f"benchmarks.{name}", "--tiny"]
