@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from tests.support.fleet_run import fleet_run
+from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
 from tests.support.postgres import needs_postgres, own_postgres
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
 
@@ -68,26 +70,28 @@ async def stop_the_leader(stage: Stage) -> float:
 
 async def kill_all(stage: Stage) -> float:
     """Kill every worker at once, and start as many again."""
+    start = time.monotonic()
     for pid in list(stage.run.workers):
         await stage.run.signal(pid, signal.SIGKILL)
     await asyncio.sleep(2)
-    for _ in range(WORKERS):
-        await stage.run.start_worker()
-    return 2.0 + 4.0  # until the new ones have started, on a busy machine
+    await stage.run.wait_for_any([await stage.run.start_worker() for _ in range(WORKERS)])
+    return time.monotonic() - start
 
 
 async def crash_the_database(stage: Stage) -> float:
     """Restart Postgres as after a crash."""
+    start = time.monotonic()
     await asyncio.to_thread(stage.run.server.restart, "immediate")
-    return 3.0  # of which recovery takes most
+    return time.monotonic() - start
 
 
 async def stop_the_database(stage: Stage) -> float:
     """Leave the fleet without its database for longer than a lease."""
+    start = time.monotonic()
     await asyncio.to_thread(stage.run.server.stop)
     await asyncio.sleep(stage.seconds)
     await asyncio.to_thread(stage.run.server.start)
-    return stage.seconds + 2.0
+    return time.monotonic() - start
 
 
 async def cut_the_leader_off(stage: Stage) -> float:
@@ -114,7 +118,7 @@ async def close_the_sessions(stage: Stage) -> float:
 
 async def change_the_schema(stage: Stage) -> float:
     """Let a newer version of the program migrate the schema: workers of this version end, and others follow."""
-    run = stage.run
+    run, start = stage.run, time.monotonic()
     run.execute("UPDATE omni_schema SET version = version + 1")
     await asyncio.sleep(2)
     late = await run.start_worker()
@@ -123,9 +127,8 @@ async def change_the_schema(stage: Stage) -> float:
     for pid, process in list(run.workers.items()):
         if process.returncode is not None:
             del run.workers[pid]
-    for _ in range(WORKERS - len(run.workers)):
-        await run.start_worker()
-    return 10.0
+    await run.wait_for_any([await run.start_worker() for _ in range(WORKERS - len(run.workers))])
+    return time.monotonic() - start
 
 
 HARMS = (
@@ -144,15 +147,21 @@ HARMS = (
 AMBIGUOUS = (kill_the_leader, stop_the_leader, kill_all, crash_the_database, cut_the_leader_off)
 
 
-async def _suffer(folder: Path, harm: Harm, *, jobs: int, seconds: float, **options: Any) -> tuple[Report, float]:
-    """Run that many jobs, do the harm when 40 % of them are accepted, and return the report and the time away."""
+async def _suffer(
+    folder: Path, harm: Harm, *, jobs: int, seconds: float, is_pooled: bool = False, **options: Any
+) -> tuple[Report, float]:
+    """Run that many jobs, do the harm when 40 % of them are accepted, and return the report and the time away.
+
+    If `is_pooled`, the workers have no other way to the database than through pgbouncer in transaction mode.
+    """
     async with AsyncExitStack() as stack:
         server = stack.enter_context(own_postgres())
         run = await stack.enter_async_context(fleet_run(server, folder, **options))
         await run.enqueue(jobs)
         stage = Stage(run, {}, seconds)
+        port = stack.enter_context(pgbouncer(server)) if is_pooled else server.port
         for _ in range(WORKERS):
-            proxy = await stack.enter_async_context(tcp_proxy(server.port))
+            proxy = await stack.enter_async_context(tcp_proxy(port))
             database = run.database.replace(f":{server.port}/", f":{proxy.port}/")
             stage.proxies[await run.start_worker(database=database)] = proxy
         await run.wait_until_accepted(int(jobs * 0.4))
@@ -170,13 +179,24 @@ async def test_nothing_is_lost_and_nothing_is_paid_twice(tmp_path: Path, harm: H
     assert report.silence <= 4.0 + 2.0 + away, report
 
 
+@needs_pgbouncer
+@pytest.mark.timeout(600)
+@pytest.mark.chaos
+@pytest.mark.parametrize("harm", [kill_the_leader, crash_the_database, cut_the_leader_off])
+async def test_a_fleet_behind_a_pooler_loses_nothing(tmp_path: Path, harm: Harm) -> None:
+    """The same holds where workers reach the database only through pgbouncer in transaction mode."""
+    report, away = await _suffer(tmp_path, harm, jobs=300, seconds=25.0, is_pooled=True)
+    assert (report.tasks, report.doubled, report.clips) == (300, 0, 300), report
+    assert report.silence <= 4.0 + 2.0 + away, report
+
+
 @pytest.mark.timeout(600)
 @pytest.mark.chaos
 @pytest.mark.parametrize("harm", AMBIGUOUS)
 @pytest.mark.parametrize("ambiguous", ["hold", "auto"])
 async def test_a_server_that_ignores_keys_is_not_asked_twice(tmp_path: Path, harm: Harm, ambiguous: str) -> None:
     """No job has a second task; the jobs whose POST got no answer end as unknown, at most those in progress."""
-    options = {"ambiguous": ambiguous, "idempotency": False, "latency": 0.5}
+    options: dict[str, Any] = {"ambiguous": ambiguous, "idempotency": False, "latency": 0.5}
     report, away = await _suffer(tmp_path, harm, jobs=200, seconds=15.0, **options)
     unknown = report.statuses["unknown"]
     assert report.doubled == 0, report

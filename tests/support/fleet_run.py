@@ -119,6 +119,12 @@ class FleetRun:
             await asyncio.wait_for(process.wait(), 30)
             del self.workers[pid]
 
+    async def wait_for_any(self, pids: list[int]) -> None:
+        """Wait until one of these workers has started, if there are any: Python takes seconds on a busy machine."""
+        query = f"SELECT pid FROM omni_workers WHERE pid = ANY('{{{','.join(map(str, pids))}}}')"
+        if pids:
+            await self._wait_for(lambda: self._rows(query), "worker that has started")
+
     async def leader(self) -> int:
         """Return the process id of the worker that leads."""
         query = "SELECT pid FROM omni_accounts JOIN omni_workers ON worker = holder WHERE expires_at > now()"
