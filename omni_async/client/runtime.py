@@ -345,10 +345,6 @@ class ClientRuntime:
     def _on_stop(self, error: OmniError) -> None:
         self.submitter.stop(error)
 
-    def save_limits(self) -> None:
-        """Record what was learned of the account's limits now, without waiting for the next interval."""
-        self._saved_limits.save(at_last=True)
-
     def _note_limits(self) -> None:
         self._saved_limits.save()
 

@@ -157,6 +157,7 @@ class Leader:
         store, account = client.store, lease.row
         feed = JobFeed(client, store, self._clips, ahead=_AHEAD)
         sweeps = Sweeps(client, store, feed, self._queue, lease_seconds=self._lease_seconds)
+        await client.restore_limiter()
         self._hold_or_submit(client, lease)
         await feed.take_up_active()
         swept_at, outage_ends = float("-inf"), None

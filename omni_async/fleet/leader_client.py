@@ -6,6 +6,7 @@ transport, which sends a submit only while the lease is held; and the delivery, 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from ..client.client import OmniClient
 from ..errors import SubmitWithheld
 from ..jobs.job import Job, JobState
 from ..jobs.lifecycle import JobStatus
+from ..logs import get_logger
 from .fetches import defer_sql
 from .store import PostgresJobStore
 
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from ..jobs.registry import JobRegistry
     from .database import Database
     from .lease import Lease
+
+
+_log = get_logger(__name__)
+
+# The fact that holds the whole state of the rate limiter, as of the last group of changes.
+_LIMITER = "limiter"
 
 
 class LeaderClient(OmniClient):
@@ -65,8 +73,28 @@ class LeaderClient(OmniClient):
 
     def _make_runtime(self) -> ClientRuntime:
         self._present = runtime = super()._make_runtime()
-        self.store.before_commit = runtime.save_limits
+        self.store.before_commit = self._save_limiter
         return runtime
+
+    def _save_limiter(self) -> None:
+        """Record the present state of the rate limiter, with the rows that are about to be written."""
+        snapshot = self._runtime.submitter.limiter.snapshot(self._clock.now())
+        fact = {"server": self._server, "at": self._clock.wall(), "snapshot": snapshot}
+        self.store.set_fact(_LIMITER, json.dumps(fact))
+
+    async def restore_limiter(self) -> None:
+        """Continue with the rate limiter of the leader before, as if that had been this one. Call it before any submit.
+
+        Raise `LedgerError` if the store cannot be read.
+        """
+        text = await self.store.get_fact(_LIMITER)
+        try:
+            fact = json.loads(text or "{}")
+            if fact.get("server") == self._server:
+                age = max(0.0, self._clock.wall() - fact["at"])
+                self._runtime.submitter.limiter.restore(fact["snapshot"], self._clock.now() - age)
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # not written by this version
+            _log.info("the limits of the account are learned again: %r", error)
 
     @property
     def _runtime(self) -> ClientRuntime:

@@ -310,3 +310,16 @@ async def test_sums_are_compacted_and_stay_true(rows: Rows, monkeypatch: pytest.
             await rows.until("SELECT count(*) <= 5 FROM omni_totals")
         sums = "SELECT status, sum(jobs)::int FROM omni_totals GROUP BY status HAVING sum(jobs) <> 0"
         assert await rows.select(sums) == [("downloading", 10)]
+
+
+async def test_a_successor_keeps_the_limits(rows: Rows) -> None:
+    """The whole state of the limiter is written with the rows, so that the next leader is not refused again."""
+    async with quick(per_minute=300, burst=3, median=0.5) as sandbox:
+        await rows.enqueue(100)
+        refused: list[int] = []
+        for number in range(3):
+            async with leading(rows, sandbox, f"w{number}"):
+                done = 30 * (number + 1)
+                await rows.until(f"SELECT count(*) >= {done} FROM omni_jobs WHERE task_id IS NOT NULL", seconds=40)
+            refused.append(sandbox.record.refused[429] - sum(refused))
+        assert all(later <= 5 for later in refused[1:]), refused
