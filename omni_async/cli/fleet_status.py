@@ -14,15 +14,17 @@ from omni_async import JobStatus
 
 from ..formatting import format_count, format_duration, format_status, format_usd
 from ..plain_text import one_line
-from .job_table import STYLES
+from .job_table import STYLES, JobTable
 from .ledger import UNFINISHED
 from .summary import shell_command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-    from omni_async import LedgerTotals
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+    from omni_async import JobRecord, LedgerTotals
 
     from ..fleet import AccountStatus, FleetStatistics, WorkerStatus
     from .output import Output
@@ -112,6 +114,24 @@ def _leader_line(account: AccountStatus) -> Text:
     return Text(", ".join(filter(None, facts)))
 
 
+class JobList:
+    """Jobs of one status as a table: the first ones of `count`."""
+
+    def __init__(self, records: Sequence[JobRecord], status: JobStatus, count: int) -> None:
+        self._records = records
+        self._status = status
+        self._count = count
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        if not self._records:
+            yield Text(f"no job is {format_status(self._status)}")
+            return
+        lines, shown = JobTable(self._records, options.max_width).lines(console, None, min_jobs=0)
+        yield from lines
+        if self._count > shown:
+            yield Text(f"... and {self._count - shown:,} more (--json lists all)", style="dim")
+
+
 def next_steps(account: AccountStatus) -> list[str]:
     """Return what can be done about jobs without a clip, each with its command."""
     by_status = account.totals.by_status
@@ -121,7 +141,7 @@ def next_steps(account: AccountStatus) -> list[str]:
         (ended, "failed or cancelled. To submit them again:", ["--retry-failed"]),
         (
             by_status.get(JobStatus.UNKNOWN, 0),
-            "unknown. To submit them again, at the risk of paying twice:",
+            "unknown (fleet status --status unknown). To submit them again, at the risk of paying twice:",
             ["--retry-unknown"],
         ),
         (resting, "timed out or not downloaded. To take them up again, without paying:", []),

@@ -54,6 +54,7 @@ def worker_shell(shell: Shell, fleet_url: str) -> Shell:
         ("enqueue a.txt", "postgresql://me:secret@127.0.0.1:1/x", 3, "Is it running"),
         ("gallery clips", "postgresql://me:secret@127.0.0.1:1/x", 3, "Is it running"),
         ("download clips", "postgresql://me:secret@127.0.0.1:1/x", 3, "Is it running"),
+        ("status --status unknown", "postgresql://me:secret@127.0.0.1:1/x", 3, "Is it running"),
         ("pause", "postgresql://me:secret@127.0.0.1:1/x", 3, "Is it running"),
         ("worker --store s --role download", "postgresql://me:secret@127.0.0.1:1/x", 3, "Is it running"),
     ],
@@ -213,6 +214,13 @@ async def test_status_for_people_and_for_programs(fleet_shell: Shell, fleet_url:
     summary = fields["summary"]
     assert (summary["total"], summary["clips"], summary["failed"], summary["unknown"]) == (8, 3, 1, 1)
     assert (summary["unfinished"], summary["cost"]) == (3, 1.5)
+    listed = await fleet_shell.omni("fleet", "status", "--status", "unknown")
+    assert (listed.status, names[4] in listed.out, "who knows" in listed.out) == (0, True, True)
+    assert names[3] not in listed.out
+    listed = await fleet_shell.omni("fleet", "status", "--status", "completed", "--json")
+    assert [record["key"] for record in listed.records] == names[:3]
+    assert "no job is timed out" in (await fleet_shell.omni("fleet", "status", "--status", "timed_out")).out
+    assert (await fleet_shell.omni("fleet", "status", "--status", "nonsense")).status == 2
 
 
 async def test_the_fleet_is_steered(fleet_shell: Shell, fleet_url: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,14 +13,14 @@ import anyio
 import anyio.to_thread
 import typer
 
-from omni_async import KeyReused, LedgerError
+from omni_async import JobStatus, KeyReused, LedgerError
 
 from ... import batch
 from ...formatting import format_count, format_duration
 from ..exit_status import ExitStatus, UsageError
 from ..file_options import DefaultOptions, FileOptions  # noqa: TC001 - typer evaluates the annotations
 from ..fleet_session import DatabaseOptions, find_database, fleet_package, run_with_fleet, usage_errors
-from ..fleet_status import FleetView, as_json
+from ..fleet_status import FleetView, JobList, as_json
 from ..gallery_page import write_page
 from ..options import (
     FLAG,
@@ -36,15 +37,15 @@ from .gallery import gallery_json
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ...fleet import Fleet
+    from ...fleet import Fleet, FleetReader
 
 Store = Annotated[
     str | None,
     typer.Option("--store", metavar="DIR|URL", help="Where the clips are kept: a folder, or s3://, gs://, az://."),
 ]
 
-# Clips that an error names.
-_LISTED = 10
+# Clips that an error names, and jobs that --status lists where --json does not list all.
+_LISTED, _LISTED_JOBS = 10, 50
 # Seconds between two looks of `status --watch`.
 _WATCH_INTERVAL = 1.0
 # The same where its output is no terminal, for logs.
@@ -138,29 +139,66 @@ async def _enqueue(
 def status(
     *,
     watch: Annotated[bool, typer.Option("--watch", metavar=FLAG, help="Show it until Ctrl-C.")] = False,
+    status: Annotated[
+        JobStatus | None, typer.Option("--status", metavar="STATUS", help="List the jobs with this status.")
+    ] = None,
     database: DatabaseOptions,
     output: OutputOptions,
 ) -> ExitStatus:
     """Show what a fleet is doing.
 
     The sums over all jobs, who leads and how fast it submits, and what each
-    worker does.
+    worker does. With --status, the jobs themselves; STATUS is one of those
+    that `omni-async status` shows.
     """
     out = Output(output)
+    if status is not None:
+        return _with_reader(database, out, lambda reader: _list_jobs(reader, status, out))
 
     async def work(fleet: Fleet) -> ExitStatus:
+        place, reported = fleet.database.safe_text, ""
         with FleetView(out, is_watched=watch) as view:
             while True:
-                statistics = await fleet.statistics(all_accounts=True)
-                if output.json:
-                    out.json_line(as_json(statistics, fleet.database.safe_text))
+                try:
+                    statistics = await fleet.statistics(all_accounts=True)
+                except LedgerError as error:
+                    if not watch or error.permanent:
+                        raise
+                    if not reported:  # an outage is watched as well
+                        out.error(reported := str(error))
                 else:
-                    view.show(statistics, fleet.database.safe_text)
+                    reported = ""
+                    if output.json:
+                        out.json_line(as_json(statistics, place))
+                    else:
+                        view.show(statistics, place)
                 if not watch or out.stdout_error:
                     return ExitStatus.DONE if not out.stdout_error else ExitStatus.STOPPED
                 await anyio.sleep(_WATCH_INTERVAL if out.is_live or output.json else _LOG_INTERVAL)
 
     return run_with_fleet(database, work, out)
+
+
+def _with_reader(database: DatabaseOptions, out: Output, work: Callable[[FleetReader], ExitStatus]) -> ExitStatus:
+    """Do something with a reader of the fleet, and return the exit status."""
+    try:
+        with usage_errors(), fleet_package().FleetReader(find_database(database), database.account) as reader:
+            return work(reader)
+    except LedgerError as error:  # waiting may help
+        out.error(str(error))
+        return ExitStatus.STOPPED
+
+
+def _list_jobs(reader: FleetReader, status: JobStatus, out: Output) -> ExitStatus:
+    if not out.options.json:
+        count = reader.totals().by_status.get(status, 0)
+        out.render(JobList(list(islice(reader.jobs(status), _LISTED_JOBS)), status, count))
+        return ExitStatus.DONE
+    for record in reader.jobs(status):
+        out.json_line(record.as_json())
+        if out.stdout_error:
+            return ExitStatus.STOPPED
+    return ExitStatus.DONE
 
 
 def pause(*, database: DatabaseOptions, output: OutputOptions) -> ExitStatus:
@@ -271,19 +309,18 @@ def gallery(
     store, get them with `fleet download DIR` first.
     """
     out = Output(output)
-    try:
-        with usage_errors(), fleet_package().FleetReader(find_database(database), database.account) as reader:
-            written = write_page(reader, out, _clip_folder(str(folder) if folder else reader.output_dir))
-    except LedgerError as error:  # waiting may help
-        out.error(str(error))
-        return ExitStatus.STOPPED
-    if written is None:
-        return ExitStatus.USAGE
-    if output.json:
-        out.json_line(gallery_json(written))
-    elif output.quiet:
-        out.result(str(written.path))
-    return ExitStatus.DONE
+
+    def write(reader: FleetReader) -> ExitStatus:
+        written = write_page(reader, out, _clip_folder(str(folder) if folder else reader.output_dir))
+        if written is None:
+            return ExitStatus.USAGE
+        if output.json:
+            out.json_line(gallery_json(written))
+        elif output.quiet:
+            out.result(str(written.path))
+        return ExitStatus.DONE
+
+    return _with_reader(database, out, write)
 
 
 def _clip_folder(address: str | None) -> Path:
