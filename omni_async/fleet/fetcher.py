@@ -132,8 +132,8 @@ class Fetcher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with anyio.CancelScope(shield=True):
-            for transport in self._transports.values():
-                await transport.aclose()
+            while self._transports:
+                await self._transports.popitem()[1].aclose()
             await self._exit.aclose()
 
     async def fetch(self, account: str, key: str, *, attempt: int = 0) -> None:

@@ -140,6 +140,32 @@ async def test_the_tasks_of_a_killed_worker_go_to_others(rows: FleetRows, tmp_pa
 
 
 @pytest.mark.slow
+async def test_a_suspended_worker_goes_on_when_it_wakes_up(rows: FleetRows, tmp_path: Path) -> None:
+    """Stopped for longer than the heartbeat, and forgotten by the engine: others do its tasks, it takes new ones."""
+    keys = [f"job-{number}" for number in range(4)]
+    rows.host.seconds = 2.0
+    await rows.add(*keys)
+    process = fetch_worker.start(rows.url, tmp_path / "clips", tmp_path / "spool", "suspended")
+    try:
+        async with asyncio.timeout(30):
+            while rows.host.transferring < 4:
+                await asyncio.sleep(0.05)
+        process.send_signal(signal.SIGSTOP)
+        async with working(rows, tmp_path, "other"):
+            await rows.wait_for("completed", 4)
+        await rows.execute("DELETE FROM procrastinate_workers")  # as a worker that starts does with those gone silent
+        process.send_signal(signal.SIGCONT)
+        await rows.add("late-1", "late-2")
+        await rows.wait_for("completed", 6)
+        assert (await rows.job("late-1"))["fetched_by"] == "suspended"
+        assert {(await rows.job(key))["fetched_by"] for key in keys} == {"other"}
+    finally:
+        process.kill()
+        process.wait()
+    assert_whole(rows, tmp_path, [*keys, "late-1", "late-2"])
+
+
+@pytest.mark.slow
 async def test_a_worker_that_ends_gives_its_tasks_back_at_once(rows: FleetRows, tmp_path: Path) -> None:
     """Ctrl-C in the middle of downloads: within a second or two they wait for others, and nothing is left of it."""
     keys = [f"job-{number}" for number in range(6)]

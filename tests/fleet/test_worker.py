@@ -150,6 +150,9 @@ async def test_a_worker_that_only_downloads_needs_no_key(rows: FleetRows, tmp_pa
     assert (one.statistics().fetched, one.statistics().fetching, one.statistics().leads) == (3, 0, ())
     assert {event.key for event in events if event.status == "completed"} == {"fox", "hen", "owl"}
     assert list((tmp_path / "spool").iterdir()) == []
+    await rows.add("bee")
+    await asyncio.wait_for(one.run(until_done=True), 20)  # a worker may be run again
+    assert await rows.count("completed") == 4
 
 
 async def test_others_see_what_a_worker_does(rows: FleetRows, tmp_path: Path) -> None:
