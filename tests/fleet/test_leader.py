@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +15,7 @@ pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 pytest.importorskip("av", reason="the sandbox renders clips with the extra `media`")
 
 from omni_async import JobStatus, Polling, Retry, VideoRequest
-from omni_async.fleet import Fleet
+from omni_async.fleet import Fleet, install
 from omni_async.fleet.database import Database
 from omni_async.fleet.leader import Leader
 from omni_async.fleet.lease import can_lead
@@ -22,7 +24,7 @@ from omni_async.jobs.records import JobRecord
 from omni_async.ledger.row_format import from_row
 from omni_async.sandbox import Sandbox
 from tests.support.fleets import ACCOUNT, opened_fleet
-from tests.support.postgres import needs_postgres
+from tests.support.postgres import needs_postgres, own_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -323,3 +325,41 @@ async def test_a_successor_keeps_the_limits(rows: Rows) -> None:
                 await rows.until(f"SELECT count(*) >= {done} FROM omni_jobs WHERE task_id IS NOT NULL", seconds=40)
             refused.append(sandbox.record.refused[429] - sum(refused))
         assert all(later <= 5 for later in refused[1:]), refused
+
+
+@pytest.mark.chaos
+async def test_a_real_change_of_timeline_is_noticed_while_leading() -> None:
+    """The database comes back as a promoted replica would: submits stop until a person confirms, and then go on."""
+    with own_postgres() as server:
+        name = server.create_database()
+        await install(server.url(name))
+        async with quick(per_minute=300) as sandbox:
+            async with await Database(server.url(name)).connect("test") as db:
+                rows = Rows(server.url(name), db)
+                await rows.enqueue(40)
+                async with leading(rows, sandbox):
+                    await rows.until("SELECT count(*) >= 5 FROM omni_jobs WHERE task_id IS NOT NULL")
+                    server.stop()
+                    data = Path(server.folder) / "data"
+                    (data / "recovery.signal").touch()
+                    shutil.chown(data / "recovery.signal", *_owner_of(data))
+                    with (data / "postgresql.conf").open("a") as file:
+                        file.write("restore_command = '/bin/false'\n")
+                    server.start()
+                    async with await Database(server.url(name)).connect("test") as again:
+                        rows = Rows(server.url(name), again)
+                        await rows.until(
+                            "SELECT coalesce(stopped LIKE '%--confirm-failover%', false) FROM omni_accounts"
+                        )
+                        submits = sandbox.record.submits
+                        await asyncio.sleep(1.0)
+                        assert sandbox.record.submits == submits < 40
+                        async with Fleet(server.url(name)) as fleet:
+                            await fleet.confirm_failover()
+                        await rows.until_counts(downloading=40)
+            assert len(sandbox.record.tasks) == 40
+
+
+def _owner_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_uid, status.st_gid
