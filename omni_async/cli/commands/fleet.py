@@ -297,7 +297,7 @@ def _change(
 
 def gallery(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="DIR", help="Folder of the clips [the one of the fleet].")
+        Path | None, typer.Argument(metavar="DIR", help="Folder of the clips; by default the one of the fleet.")
     ] = None,
     *,
     database: DatabaseOptions,

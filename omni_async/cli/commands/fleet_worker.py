@@ -82,7 +82,7 @@ class WorkerOptions:
     accounts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="API keys of several accounts: lines of NAME=KEY.")
     ] = None
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Unique name [made from the host's].")] = None
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Unique name; by default made from the host's.")] = None
     spool: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Local folder for clips that are being downloaded.")
     ] = None
