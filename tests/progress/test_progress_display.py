@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import logging
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,28 @@ async def test_what_a_program_prints_stays_whole(
     assert "1/1" in drawn
     assert drawn.rstrip().endswith("\x1b[?25h")
     assert drawn.count("\x1b[?25l") == 1
+
+
+async def test_what_a_program_logs_stays_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handler that was made before writes above the block, which does not erase it, and afterwards as before."""
+    stderr, file = Terminal(), io.StringIO()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", stderr)
+    handlers: list[logging.StreamHandler[Any]] = [logging.StreamHandler(), logging.StreamHandler(file)]
+    logger = logging.getLogger("a program")
+    monkeypatch.setattr(logger, "handlers", handlers)
+    async with FakeClient(Server(duration=30), tmp_path, on_event=ProgressDisplay()) as client:
+        job = client.submit("p", key="fox")
+        await asyncio.sleep(10)
+        drawn = stderr.getvalue()
+        logger.warning("a line of the log")
+        await job
+    # It begins where the block was, after that was erased; the block follows below.
+    assert re.match(r"(\r|\x1b\[2K|\x1b\[1A)+a line of the log\r?\n", stderr.getvalue().removeprefix(drawn))
+    assert [handler.stream for handler in handlers] == [stderr, file]
+    logger.warning("another line")
+    assert stderr.getvalue().endswith("\x1b[?25hanother line\n")
+    assert file.getvalue() == "a line of the log\nanother line\n"
 
 
 def test_a_terminal_without_rich_is_told_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
