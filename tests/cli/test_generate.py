@@ -74,3 +74,11 @@ async def test_a_failed_clip_ends_with_status_1(shell: Shell, sandbox: SandboxTh
     result = await shell.omni("generate", "something forbidden")
     assert (result.status, result.out) == (1, "")
     assert result.err.count("HTTP 400") == 1
+
+
+async def test_the_check_for_nudity_is_asked_for(shell: Shell, sandbox: SandboxThread) -> None:
+    """With the option it is part of the request, without it the server's default applies."""
+    for options, sent in ((("--nsfw-check",), True), ((), None)):
+        result = await shell.omni("generate", "a pear", "--json", *options)
+        assert result.status == 0
+        assert sandbox.record.tasks[result.records[0]["task_id"]].body.get("nsfw_check") is sent

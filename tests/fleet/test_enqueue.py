@@ -15,7 +15,7 @@ from omni_async.fleet.clips import clip_store
 from omni_async.fleet.enqueue import with_local_inputs
 from tests.support.fleet_rows import execute, keys
 from tests.support.postgres import needs_postgres
-from tests.support.prompt_files import as_jsonl, read
+from tests.support.prompt_files import as_jsonl, read, write
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -131,6 +131,19 @@ async def test_keys_that_differ_in_case_claim_different_files(fleet_url: str) ->
     async with Fleet(fleet_url) as fleet:
         await fleet.enqueue({"Fox": "a fox", "fox": "another fox"})
     assert await execute(fleet_url, "SELECT name, key FROM omni_files ORDER BY name") == [("fox", "Fox")]
+
+
+async def test_a_job_of_a_fleet_has_the_name_of_its_line(fleet_url: str, tmp_path: Path) -> None:
+    """It is recorded, in its own case, and its file is claimed; a record without a name has none."""
+    path = write(tmp_path, "a.txt", "A Fox\n")
+    lines = batch.read(path, samples=2, name="{prompt}-{index}")
+    async with Fleet(fleet_url) as fleet:
+        await fleet.enqueue(batch.new_records(lines))
+        await fleet.enqueue({"plain": "a hare"})
+        found = [await fleet.find(key) for key in (*(line.key for line in lines), "plain")]
+    assert [record and record.name for record in found] == ["A Fox-0", "A Fox-1", None]
+    claimed = await execute(fleet_url, "SELECT name FROM omni_files ORDER BY name")
+    assert [name for (name,) in claimed] == ["a fox-0", "a fox-1", "plain"]
 
 
 async def test_local_files_are_put_where_every_leader_finds_them(fleet_url: str, tmp_path: Path) -> None:

@@ -56,6 +56,16 @@ async def test_a_job_is_completed_with_its_clip(rows: FleetRows, tmp_path: Path)
     assert events[-1].path == tmp_path / "clips/fox.mp4"
 
 
+async def test_a_clip_has_the_name_that_its_job_wants(rows: FleetRows, tmp_path: Path) -> None:
+    """In its own case, and made safe."""
+    await rows.add("fox")
+    await rows.execute("UPDATE omni_jobs SET name = 'The Fox: 1' WHERE key = 'fox'")
+    async with fetcher(rows, tmp_path / "clips") as worker:
+        await worker.fetch(ACCOUNT, "fox")
+    assert (await rows.job("fox"))["paths"] == '["The Fox_ 1.mp4"]'
+    assert (tmp_path / "clips/The Fox_ 1.mp4").read_bytes() == rows.host.clip("fox")
+
+
 async def test_every_video_of_a_task_is_stored(rows: FleetRows, tmp_path: Path) -> None:
     """The second and third clip get names of their own, which no other job has."""
     await rows.add("fox", videos=3)

@@ -14,7 +14,8 @@ from omni_async import DEFAULT_MODEL, VideoRequest, check_references
 from ..exit_status import ExitStatus, UsageError
 from ..file_options import AspectRatio, as_typed
 from ..ledger import ledger_for_run
-from ..options import (  # noqa: TC001 - typer evaluates the annotations
+from ..options import (
+    FLAG,
     LimitOptions,
     OutputFolder,
     OutputOptions,
@@ -44,6 +45,9 @@ def generate(
     duration: Annotated[
         int | None, typer.Option(metavar="SECONDS", help="Length in seconds, if the model accepts one.")
     ] = None,
+    nsfw_check: Annotated[
+        bool, typer.Option("--nsfw-check", metavar=FLAG, help="Have the server check the request for nudity first.")
+    ] = False,
     extend_from: Annotated[str | None, typer.Option(metavar="TASK_ID", help="Extend the clip of this task.")] = None,
     model: Annotated[str, typer.Option(metavar="MODEL", help="Model to use; see omni-async models.")] = DEFAULT_MODEL,
     folder: OutputFolder = Path("clips"),
@@ -63,6 +67,7 @@ def generate(
         resolution=resolution,
         duration=duration,
         extend_from_task_id=extend_from,
+        nsfw_check=nsfw_check or None,
     )
 
     def jobs(client: OmniClient) -> Iterable[Job]:
