@@ -11,6 +11,7 @@ the same path on all machines.
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterable, Iterable, Mapping
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from .clips import SpooledClipStore
 
 INPUTS = "inputs/"  # where local files are in the clip store
+_ENDING = re.compile(r"\.[A-Za-z0-9]{1,10}")
+_INPUT = re.compile(rf"{INPUTS}[0-9a-f]{{64}}(\.[A-Za-z0-9]{{1,10}})?")
 
 Enqueueable: TypeAlias = str | VideoRequest | JobRecord
 Requests: TypeAlias = Iterable[Enqueueable] | AsyncIterable[Enqueueable] | Mapping[str, str | VideoRequest]
@@ -212,7 +215,7 @@ class RecordFactory:
             self._seen[key] += 1
             number = f"~{self._seen[key]}" if self._seen[key] > 1 else ""
             record = JobRecord(key=f"{key}{number}", request=request.to_json())
-        if '"images"' in record.request or '"video"' in record.request:
+        if has_local_files(record):
             return await self._with_placed_files(record)
         return record
 
@@ -234,7 +237,8 @@ class RecordFactory:
     async def _place_once(self, path: Path, read: Callable[[Path], FileContent]) -> None:
         if path not in self._placed:
             content = await anyio.to_thread.run_sync(read, path)
-            name = f"{INPUTS}{content.digest}{path.suffix.lower()}"
+            ending = path.suffix.lower() if _ENDING.fullmatch(path.suffix) else ""
+            name = f"{INPUTS}{content.digest}{ending}"
             await self._place(path, name)
             self._placed[path] = Path(name)
 
@@ -280,19 +284,27 @@ def _is_same_but_files(recorded: str, request: VideoRequest) -> bool:
     return counts[0] == counts[1] and other.model_dump(exclude=files) == request.model_dump(exclude=files)
 
 
+def has_local_files(record: JobRecord) -> bool:
+    """Return whether a record's request may name local files."""
+    return '"images"' in record.request or '"video"' in record.request
+
+
 async def with_local_inputs(record: JobRecord, store: SpooledClipStore) -> JobRecord:
     """Return a record whose request names its files by paths of this machine, for the client that submits it.
 
-    What is in an object store is copied into the spool of this worker.
+    What is in an object store is copied into the spool of this worker. Other files than those that were put into the
+    store are not looked for: a row of the database must not have files of this machine uploaded.
     Raise `OSError` if the store cannot be read. A file that is gone is reported when the job is prepared.
     """
     request = VideoRequest.from_json(record.request)
     names = [*request.image_files, *([request.video_file] if request.video_file else [])]
-    found = {name: await _local_input(name.as_posix(), store) for name in names if name.as_posix().startswith(INPUTS)}
+    found = {name: await _local_input(name.as_posix(), store) for name in names}
     return replace(record, request=_renamed(request, found).to_json())
 
 
 async def _local_input(name: str, store: SpooledClipStore) -> Path:
+    if not _INPUT.fullmatch(name):
+        return Path("not in the clip store") / name.lstrip("/")
     location = store.location(name)
     if "://" not in location:
         return Path(location)

@@ -15,7 +15,7 @@ from ..errors import TransportError
 from ..ledger.row_format import COLUMNS, from_row, to_row
 from ..logs import get_logger
 from .database import statement
-from .enqueue import INPUTS, with_local_inputs
+from .enqueue import has_local_files, with_local_inputs
 from .fetches import defer_sql, lost_sql
 from .rows import SELECT, SELECT_WITH_ID
 
@@ -136,7 +136,7 @@ class JobFeed:
             return
         if self._client.live(record.key) is not None:
             return
-        if f'"{INPUTS}' in record.request and self._clips is not None:
+        if has_local_files(record) and self._clips is not None:
             try:
                 record = await with_local_inputs(record, self._clips)
             except ValueError:  # a request that cannot be read: its job says so

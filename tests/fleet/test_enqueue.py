@@ -191,6 +191,17 @@ async def test_local_files_may_be_in_an_object_store(fleet_url: str, tmp_path: P
         await store.aclose()
 
 
+@pytest.mark.parametrize("name", ["/etc/cat.png", "inputs/../../cat.png", "cat.png", f"inputs/{'0' * 64}/../x.png"])
+async def test_a_row_names_no_file_outside_of_the_store(tmp_path: Path, name: str) -> None:
+    """The database may be written by others: only what enqueuing has put into the store is uploaded."""
+    (tmp_path / "cat.png").write_bytes(PNG)
+    request = VideoRequest(prompt="a cat", images=[name])
+    here = await with_local_inputs(JobRecord(key="cat", request=request.to_json()), clip_store(tmp_path / "clips"))
+    [path] = VideoRequest.from_json(here.request).image_files
+    assert path.parts[0] == "not in the clip store"
+    assert not path.is_absolute()
+
+
 async def test_without_a_store_local_files_are_refused(fleet_url: str, tmp_path: Path) -> None:
     """Before there is a worker, nobody knows where the files are to go: the error says what to name."""
     image = tmp_path / "cat.png"

@@ -82,7 +82,9 @@ class WorkerOptions:
     accounts: Annotated[
         Path | None, typer.Option(metavar="FILE", help="API keys of several accounts: lines of NAME=KEY.")
     ] = None
-    name: Annotated[str | None, typer.Option(metavar="NAME", help="Unique name; by default made from the host's.")] = None
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Unique name; by default made from the host's.")] = (
+        None
+    )
     spool: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Local folder for clips that are being downloaded.")
     ] = None
@@ -118,11 +120,12 @@ def worker(
         if options.store is None and options.role is not Role.SUBMIT:
             raise UsageError("--store is missing: name where the clips are kept, a folder or s3://bucket/prefix")
         keys = {} if options.role is Role.DOWNLOAD else _read_keys(options.accounts, database.account)
+        store = options.store or await _find_store(database)
         await _set_max_cost(database, options.max_cost, keys or [database.account])
         with usage_errors():
             made: FleetWorker = fleet_package().FleetWorker(
                 find_database(database),
-                **options.settings(),
+                **options.settings() | {"store": store},
                 **limits.settings(),
                 api_keys=keys,
                 base_url=server.base_url,
@@ -207,6 +210,12 @@ def _show_event(out: Output, event: JobEvent) -> None:
         )
     elif out.options.verbose:
         out.event(event)
+
+
+async def _find_store(database: DatabaseOptions) -> str | None:
+    """Return where the other workers keep the clips: a worker that only submits takes local files from there."""
+    async with open_fleet(database) as fleet:
+        return await fleet.output_dir
 
 
 async def _set_max_cost(database: DatabaseOptions, max_cost: float | None, accounts: Iterable[str]) -> None:
