@@ -37,8 +37,6 @@ _TICK = 0.25
 # Jobs that wait in the leader's memory: enough for a few seconds of the fastest account. More makes a takeover read
 # more rows again; less leaves a fast account waiting for the next query.
 _AHEAD = 400
-# Seconds between two rounds of the sweeps. Twice as long makes a clip whose task was lost wait longer.
-_SWEEP = 2.0
 # Seconds after which submits that an outage has stopped are tried again. A person is not asked: nothing was refused.
 _OUTAGE = 30.0
 _AGAIN = 1.0  # seconds before a client that has failed is replaced
@@ -154,17 +152,33 @@ class Leader:
             pass
 
     async def _work(self, client: LeaderClient, lease: Lease) -> None:
-        store, account = client.store, lease.row
-        feed = JobFeed(client, store, self._clips, ahead=_AHEAD)
-        sweeps = Sweeps(client, store, feed, self._queue, lease_seconds=self._lease_seconds)
+        feed = JobFeed(client, client.store, self._clips, ahead=_AHEAD)
+        sweeps = Sweeps(client, client.store, feed, self._queue, lease_seconds=self._lease_seconds)
         await client.restore_limiter()
         self._hold_or_submit(client, lease)
         await feed.take_up_active()
-        swept_at, outage_ends = float("-inf"), None
+        failure: OmniError | None = None
+        async with anyio.create_task_group() as group:
+            group.start_soon(sweeps.run)
+            try:
+                await self._feed(client, lease, feed, sweeps)
+            except LedgerError as error:  # raised outside of the group, which would wrap it
+                failure = error
+            group.cancel_scope.cancel()
+        failure = failure or sweeps.failure or client.stop_error
+        if client.is_over and not isinstance(failure, LedgerError):
+            failure = LedgerError("the client of the leader has failed, and is replaced")
+        if isinstance(failure, LedgerError):
+            raise failure
+
+    async def _feed(self, client: LeaderClient, lease: Lease, feed: JobFeed, sweeps: Sweeps) -> None:
+        """Give the client what is to be submitted, until the lease is lost, or the client has to be replaced."""
+        account, outage_ends = lease.row, None
         while not (lease.is_lost or client.is_over or lease.row.max_cost != account.max_cost):
             self._hold_or_submit(client, lease)
-            now = anyio.current_time()
-            error = client.stop_error
+            now, error = anyio.current_time(), client.stop_error
+            if isinstance(error, LedgerError) or sweeps.failure is not None:
+                return
             if lease.row.resumes != account.resumes:
                 _log.info("submits of the account %s are resumed", self.account)
                 account = lease.row
@@ -173,18 +187,11 @@ class Leader:
             elif isinstance(error, SubmitWithheld) or (outage_ends is not None and now >= outage_ends):
                 client.submit_again()
                 await feed.restart()
-            elif isinstance(error, LedgerError):
-                raise error
             outage_ends = (outage_ends or now + _OUTAGE) if is_outage(client.stop_error) else None
             self.stopped = lease.stopped = str(client.stop_error or "")
             if client.stop_error is None:
                 await feed.fill()
-            if now - swept_at >= _SWEEP:
-                swept_at = now
-                await sweeps.run()
             await anyio.sleep(_TICK)
-        if client.is_over and not lease.is_lost:
-            raise LedgerError("the client of the leader has failed, and is replaced")
 
     def _hold_or_submit(self, client: LeaderClient, lease: Lease) -> None:
         """Hold submits back if the row of the account says so, and no longer when it does not."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ..api.outcomes import CheckOutcome, classify_check
-from ..errors import TransportError
+from ..errors import LedgerError, TransportError
 from ..ledger.row_format import COLUMNS, from_row, to_row
 from ..logs import get_logger
 from .database import statement
@@ -44,6 +44,7 @@ _PAGE = 1000
 _NEW = 2.0  # seconds after which a `running` row without a live job has been forgotten, and is not just being written
 # Seconds after which a `downloading` row without a task has lost it.
 _LOST = 5.0
+_PAUSE = 2.0  # seconds between two rounds of the sweeps: twice as long makes a lost download wait longer
 _COMPACT = 500  # rows of omni_totals that are replaced by their sums
 _CHILDREN = 1000  # parents that are looked at in one sweep
 _FIRST_CHECK, _LONGEST_CHECK = 5.0, 300.0  # seconds between two checks of one task for fresh links
@@ -190,9 +191,21 @@ class Sweeps:
         self._lease_seconds = lease_seconds
         self._refreshes: dict[str, _Refresh] = {}
         self._last_parent = ""
+        self.failure: LedgerError | None = None
 
     async def run(self) -> None:
-        """Make one round."""
+        """Make round after round until cancelled, or until the store fails: `failure` then says why.
+
+        It is no part of the feed, because the engine has a connection of its own, which may hang while submits go on.
+        """
+        try:
+            while True:
+                await self._make_round()
+                await anyio.sleep(_PAUSE)
+        except LedgerError as error:
+            self.failure = error
+
+    async def _make_round(self) -> None:
         await self._cancel_wanted()
         await self._feed.take_up_forgotten()
         await self._refresh_links()

@@ -292,6 +292,31 @@ async def test_after_a_failover_nothing_is_submitted_until_it_is_confirmed(rows:
             await rows.until_counts(downloading=3)
 
 
+async def test_a_leader_that_is_fenced_competes_again(rows: Rows) -> None:
+    """Another epoch ends its term and its client, and nothing else: it leads again when the lease is free."""
+    async with quick() as sandbox:
+        async with leading(rows, sandbox) as leader:
+            await rows.enqueue(10)
+            await rows.until("SELECT count(*) >= 2 FROM omni_jobs WHERE task_id IS NOT NULL")
+            await rows.db.execute("UPDATE omni_accounts SET epoch = epoch + 1, holder = 'other', expires_at = now()")
+            await rows.until("SELECT holder = 'w' AND epoch = 3 FROM omni_accounts")
+            assert leader.is_leading
+            await rows.until_counts(downloading=10)
+        assert len(sandbox.record.tasks) == 10
+
+
+async def test_missing_permission_is_said_and_waited_for(rows: Rows) -> None:
+    """The tables are taken away and given back: the leader says so in between, and goes on."""
+    async with quick() as sandbox, leading(rows, sandbox) as leader:
+        await rows.db.execute("ALTER TABLE omni_jobs RENAME TO gone")
+        async with asyncio.timeout(15):
+            while "fleet init" not in leader.stopped:
+                await asyncio.sleep(0.05)
+        await rows.db.execute("ALTER TABLE gone RENAME TO omni_jobs")
+        await rows.enqueue(5)
+        await rows.until_counts(downloading=5)
+
+
 async def test_higher_priorities_come_first(rows: Rows) -> None:
     """Jobs that are enqueued later with a higher priority overtake those that wait."""
     async with quick(max_in_flight=1) as sandbox, Fleet(rows.url) as fleet:
