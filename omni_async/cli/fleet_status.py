@@ -79,7 +79,7 @@ def fleet_lines(statistics: FleetStatistics, place: str) -> Iterator[Text]:
         leaders = {account.account: account.leader for account in statistics.accounts}
         rows = [_worker_cells(worker, leaders) for worker in statistics.workers]
         yield from _align([list(map(Text, _HEADER)), *rows])
-    else:
+    elif any(status in UNFINISHED for status in statistics.totals.by_status):
         yield Text("no worker is running: omni-async fleet worker --store DIR", style="yellow")
 
 
@@ -105,7 +105,7 @@ def _account_lines(account: AccountStatus) -> Iterator[Text]:
 
 def _leader_line(account: AccountStatus) -> Text:
     if account.leader is None:
-        return Text(f"no leader at the moment (epoch {account.epoch})", style="yellow")
+        return Text(f"no leader at the moment (epoch {account.epoch})")
     facts = [
         f"leader {one_line(account.leader)}, epoch {account.epoch}, lease {account.lease_seconds:.0f} s",
         f"learned: {account.submits_per_minute:,.0f} submits per minute" if account.submits_per_minute else "",
