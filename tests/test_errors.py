@@ -31,6 +31,7 @@ _TREE: list[tuple[str, tuple[type, ...], dict[str, Any]]] = [
     ("ServerError", (errors.APIError,), _API),
     ("TransportError", (errors.OmniError,), {"sent": False, "permanent": True}),
     ("TransportTimeout", (errors.TransportError,), {"sent": False, "permanent": True}),
+    ("SubmitWithheld", (errors.TransportError,), {}),
     ("JobError", (errors.OmniError,), _JOB),
     ("JobFailed", (errors.JobError,), {**_JOB, "task": _TASK}),
     ("JobTimedOut", (errors.JobError, TimeoutError), _JOB),

@@ -221,7 +221,7 @@ async def test_a_client_serves_its_webhook_itself(tmp_path: Path) -> None:
 
 async def test_a_url_that_is_never_called_is_refused_before_anything_listens(tmp_path: Path) -> None:
     """The same as for a receiver that is mounted."""
-    async with OmniClient("sk", output_dir=tmp_path, ledger=None) as client:
+    async with OmniClient("sk-good", output_dir=tmp_path, ledger=None) as client:
         with pytest.raises(ValueError, match="ports 80 and 443"):
             await client.serve_webhook("https://example.com:8443/omni")
         assert client._webhook._servers == []
