@@ -14,6 +14,7 @@ import anyio
 import psycopg
 
 from ..errors import ClientClosed, LedgerError
+from ..jobs.lifecycle import JobStatus
 from ..jobs.store import OUTPUT_DIR
 from ..ledger.row_format import from_row
 from .clips import clip_store
@@ -185,7 +186,7 @@ class Fleet:
         return bool(
             await self._change(
                 "UPDATE omni_jobs SET cancel_wanted = true, changed_at = now() WHERE account = %(account)s"
-                " AND key = %(key)s AND status IN ('waiting', 'submitting', 'running', 'downloading')",
+                f" AND key = %(key)s AND status IN ({_ACTIVE})",
                 key=key,
             )
         )
@@ -315,10 +316,12 @@ class Fleet:
         places = [store.location(name) if store else name for name in record.paths]
         return tuple(place if "://" in place else Path(place) for place in places)
 
-    async def _find_all(self, keys: list[str]) -> dict[str, JobRecord]:
-        """Return the records of those keys that exist."""
+    async def _find_all(self, keys: list[str], *, only_ended: bool = False) -> dict[str, JobRecord]:
+        """Return the records of those keys that exist; with `only_ended`, of the jobs that have ended."""
+        condition = f" AND j.status NOT IN ({_ACTIVE})" if only_ended else ""
         async with self._statements() as connection:
-            rows = await _fetch(connection, f"{SELECT} WHERE j.account = %s AND j.key = ANY(%s)", (self.account, keys))
+            question = f"{SELECT} WHERE j.account = %s AND j.key = ANY(%s){condition}"
+            rows = await _fetch(connection, question, (self.account, keys))
         return {record.key: record for record in map(from_row, rows)}
 
     async def _set_state(self, state: str, *, again: bool = False, max_cost: float | None = None) -> None:
@@ -377,6 +380,7 @@ async def _fetch(connection: psycopg.AsyncConnection[Any], text: str, values: tu
     return await (await connection.execute(statement(text), values)).fetchall()
 
 
+_ACTIVE = ", ".join(repr(str(status)) for status in JobStatus if not status.is_final)
 # A cancelled job that the server had accepted is followed again, without paying.
 _FOLLOW = """UPDATE omni_jobs SET status = 'running', error = '', finished_at = NULL, cancel_wanted = false,
     changed_at = now() WHERE account = %(account)s AND status = ANY(%(statuses)s) AND status = 'cancelled'

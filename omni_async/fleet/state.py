@@ -87,22 +87,24 @@ class FleetJob:
 
 
 class Watcher:
-    """Waits for jobs to end. `find(keys)` returns the records of those keys that exist.
+    """Waits for jobs to end.
+
+    `find(keys)` returns the records of those keys that exist, `find(keys, only_ended=True)` of jobs that have ended.
 
     The database says that something has changed in an account (LISTEN), and then the jobs that are waited for are
     looked at. They are also looked at every few seconds: notifications get lost with a connection, and do not pass a
     pooler at all.
     """
 
-    def __init__(
-        self, database: Database, account: str, find: Callable[[list[str]], Awaitable[dict[str, JobRecord]]]
-    ) -> None:
+    def __init__(self, database: Database, account: str, find: Callable[..., Awaitable[dict[str, JobRecord]]]) -> None:
         self._database = database
         self._account = account
         self._find = find
         self._callbacks: dict[str, list[Callable[[JobRecord | Exception], object]]] = {}
         self._wake = WakeEvent()
         self._failure: Exception | None = None
+        self._existing: set[str] = set()  # keys that are waited for and are known to exist
+        self._is_away = False  # the database does not answer
 
     def add(self, key: str, callback: Callable[[JobRecord | Exception], object]) -> None:
         """Call `callback` once with the record of a job when it has ended, or with why that cannot be known."""
@@ -118,6 +120,7 @@ class Watcher:
             callbacks.remove(callback)
         if not callbacks:
             self._callbacks.pop(key, None)
+            self._existing.discard(key)
 
     async def wait(self, key: str) -> JobRecord:
         """Wait until a job has ended, and return its record. Raise `JobError` if there is no such job."""
@@ -140,10 +143,13 @@ class Watcher:
                 try:
                     await self._look()
                 except Exception as error:  # noqa: BLE001 - those who wait are told, and nobody waits for nothing
-                    if isinstance(error, LedgerError) and not error.permanent:
-                        _log.warning("jobs cannot be looked at for the moment: %s", error)
-                    else:
+                    if not isinstance(error, LedgerError) or error.permanent:
                         self.close(error)
+                    elif not self._is_away:
+                        _log.warning("%s. Those who wait for jobs go on waiting", error)
+                        self._is_away = True
+                else:
+                    self._is_away = False
                 await anyio.sleep(_PAUSE)
 
     def close(self, error: Exception) -> None:
@@ -156,15 +162,20 @@ class Watcher:
         keys = list(self._callbacks)
         for start in range(0, len(keys), _PAGE):
             page = keys[start : start + _PAGE]
-            found = await self._find(page)
-            for key in page:
-                record = found.get(key)
-                if record is None:
+            new = [key for key in page if key not in self._existing]
+            found = await self._find(new) if new else {}
+            for key in new:
+                if key not in found:
                     self._call(key, JobError(f"there is no job {key!r} in this fleet", key=key))
-                elif record.status.is_final:
+            self._existing |= found.keys() & self._callbacks.keys()
+            if old := list(set(page).difference(new)):
+                found |= await self._find(old, only_ended=True)
+            for key, record in found.items():
+                if record.status.is_final:
                     self._call(key, record)
 
     def _call(self, key: str, result: JobRecord | Exception) -> None:
+        self._existing.discard(key)
         for callback in self._callbacks.pop(key, []):
             callback(result)
 
