@@ -78,6 +78,23 @@ class LeaseTimer:
         return self.seconds / 2
 
 
+class WatchedLease:
+    """Whether the lease of somebody else is renewed, by one's own clock. Pure.
+
+    If the database's clock is set back by an hour, the lease of a holder that has died would last an hour longer.
+    """
+
+    def __init__(self) -> None:
+        self._expires_at = ""
+        self._since = 0.0
+
+    def is_abandoned(self, expires_at: str, seconds: float | None, now: float) -> bool:
+        """Return whether the lease was not renewed for as long as it lasts, given when it ends and the time now."""
+        if expires_at != self._expires_at:
+            self._expires_at, self._since = expires_at, now
+        return seconds is not None and now - self._since > seconds + MARGIN
+
+
 class Turn:
     """Lets the candidates of one worker ask one after the other, so that several accounts spread over the workers.
 
@@ -118,15 +135,15 @@ class Account:
 
 _ACCOUNT = "state, resumes, max_cost, system_id, timeline, omni_system(), omni_timeline()"
 _READ = (
-    "SELECT key_check, server, CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now()) ELSE 0 END"
-    " FROM omni_accounts WHERE account = %s"
+    "SELECT key_check, server, CASE WHEN isfinite(expires_at) THEN extract(epoch FROM expires_at - now()) ELSE 0 END,"
+    " expires_at::text, lease_seconds FROM omni_accounts WHERE account = %s"
 )
 _CREATE = "INSERT INTO omni_accounts (account) VALUES (%s) ON CONFLICT DO NOTHING"
 _ACQUIRE = f"""
-UPDATE omni_accounts SET epoch = epoch + 1, holder = %s, expires_at = now() + %s * interval '1 s', stopped = NULL,
-    key_check = %s, server = %s, system_id = coalesce(system_id, omni_system()),
+UPDATE omni_accounts SET epoch = epoch + 1, holder = %s, expires_at = now() + %s * interval '1 s', lease_seconds = %s,
+    stopped = NULL, key_check = %s, server = %s, system_id = coalesce(system_id, omni_system()),
     timeline = coalesce(timeline, omni_timeline())
-WHERE account = %s AND expires_at < now() AND key_check IS NOT DISTINCT FROM %s
+WHERE account = %s AND (expires_at < now() OR expires_at = %s::timestamptz) AND key_check IS NOT DISTINCT FROM %s
 RETURNING epoch, {_ACCOUNT}
 """
 _RENEW = f"""
@@ -166,6 +183,7 @@ class Lease:
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._changed = asyncio.Event()
         self._is_waiting_said = False
+        self._watched = WatchedLease()
         self._ends_in = 0.0  # seconds until the lease of the present holder ends, as of the last look
         self._may_be_granted = False  # the row may say that this worker leads
 
@@ -221,12 +239,22 @@ class Lease:
             if known is None:
                 await self._one(_CREATE, self.account)
                 return await self._try_to_acquire()
-            key_check, server, ends_in = known
+            key_check, server, ends_in, expires_at, lease_seconds = known
             check = self._checked(key_check, server)
             self._ends_in = float(ends_in)
             asked_at, granted = self._clock(), None
-            if self._ends_in <= 0:
-                values = (self._holder, self._timer.seconds, check, self._server, self.account, key_check)
+            is_abandoned = self._watched.is_abandoned(expires_at, lease_seconds, asked_at)
+            if self._ends_in <= 0 or is_abandoned:
+                known_end = expires_at if is_abandoned else None
+                values = (
+                    self._holder,
+                    *[self._timer.seconds] * 2,
+                    check,
+                    self._server,
+                    self.account,
+                    known_end,
+                    key_check,
+                )
                 self._may_be_granted = True  # also if this is cancelled before the answer arrives
                 granted = await self._one(_ACQUIRE, *values)
                 self._may_be_granted = granted is not None

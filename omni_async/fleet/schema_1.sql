@@ -7,6 +7,7 @@ CREATE TABLE omni_accounts (
     epoch bigint NOT NULL DEFAULT 0,  -- raised by each takeover
     holder text,  -- who leads
     expires_at timestamptz NOT NULL DEFAULT '-infinity',  -- of its lease, by the clock of this database
+    lease_seconds float8,  -- how long it lasts: a candidate that sees no renewal for so long need not trust that clock
     state text NOT NULL DEFAULT 'running',  -- running, paused or draining
     stopped text,  -- why the leader does not submit
     resumes int NOT NULL DEFAULT 0,  -- raised to let the leader submit again

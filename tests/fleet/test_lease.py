@@ -18,7 +18,7 @@ from omni_async import LedgerError, SubmitWithheld
 from omni_async.fleet.database import Database
 from omni_async.fleet.leader import reason_to_hold
 from omni_async.fleet.leader_client import LeasedTransport
-from omni_async.fleet.lease import MARGIN, Lease, LeaseTimer, boottime, can_lead, fingerprint
+from omni_async.fleet.lease import MARGIN, Lease, LeaseTimer, WatchedLease, boottime, can_lead, fingerprint
 from tests.support.fleets import ACCOUNT
 from tests.support.postgres import needs_postgres
 from tests.support.tcp_proxy import tcp_proxy
@@ -135,6 +135,30 @@ async def test_it_is_taken_over_when_it_has_ended_and_the_former_holder_notices(
     assert other.is_held()
     for lease in (one, other):
         await lease.release()
+
+
+@needs_postgres
+@pytest.mark.slow
+async def test_the_clock_of_the_database_may_be_set_back(fleet_url: str) -> None:
+    """A lease that would last an hour is taken over when nobody has renewed it for as long as it lasts."""
+    one, other = lease_of(fleet_url, "one", seconds=1.0), lease_of(fleet_url, "other", seconds=1.0)
+    await one.acquire()
+    async with await Database(fleet_url).connect("test") as connection:
+        await connection.execute("UPDATE omni_accounts SET expires_at = now() + interval '1 hour'")
+    async with asyncio.timeout(6):
+        await other.acquire()
+    await one.renew()
+    assert one.is_lost
+    for lease in (one, other):
+        await lease.release()
+
+
+def test_a_lease_that_is_renewed_is_not_abandoned() -> None:
+    """Each renewal begins the time anew; a lease of unknown length is never abandoned."""
+    watched = WatchedLease()
+    assert [watched.is_abandoned(str(time // 2), 5.0, float(time)) for time in range(30)] == [False] * 30
+    assert [watched.is_abandoned("same", 5.0, float(time)) for time in (30, 35, 36)] == [False, False, True]
+    assert not watched.is_abandoned("same", None, 1e9)
 
 
 @needs_postgres
