@@ -260,7 +260,7 @@ class CostLimitReached(OmniError):
 
 
 class ClientClosed(RuntimeError):
-    """The client was closed, or was never opened with ``async with``. ``task_id`` is the task of the job, if any."""
+    """The client was closed, or was never opened. ``task_id`` is the task of the job, if any."""
 
     def __init__(self, text: str, *, key: str = "", task_id: str | None = None) -> None:
         super().__init__(text)

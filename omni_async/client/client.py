@@ -72,7 +72,8 @@ class OmniClient:
 
     With a ledger no job is lost and none is paid twice, whatever happens to the process: `submit` the same key again,
     or call `resume`. Leaving the block normally waits for every unfinished job. Leaving it by an exception or a
-    cancellation stops within seconds, and everyone who still waits for a job gets `ClientClosed`.
+    cancellation stops within seconds, and everyone who still waits for a job gets `ClientClosed`. Where no block spans
+    its use, as in a web service or a notebook, there are `open` and `aclose`.
 
     Raise `AuthenticationError` without an API key, `ValueError` if `base_url` is no https URL (plain http is accepted
     for this machine, or with `Connection(allow_insecure=True)`), and `TypeError` if `on_event` is no plain function.
