@@ -33,6 +33,8 @@ from ..session import run_command
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
+    from anyio.abc import Process
+
     from ...fleet import AccountStatus, Fleet, FleetStatistics
     from ...sandbox import SandboxProcess
 
@@ -42,7 +44,7 @@ _PER_MINUTE = 300  # submits that the sandbox accepts; the workers have to find 
 _KILL_AT = 0.4  # share of the clips that are accepted when the leader is killed
 _LOOK = 0.5  # seconds between two looks
 _NOTE = 2.0  # seconds between two lines
-_TIMEOUT = 300.0  # seconds without a newly completed clip after which something must be wrong
+_TIMEOUT = 120.0  # seconds without a newly completed clip after which something must be wrong
 _PROMPTS = ("a paper boat on a pond", "a lighthouse at dusk", "a fox in the snow", "a kite over the dunes")
 
 
@@ -99,6 +101,7 @@ class _Demo:
     home: Path
     count: int
     store: Path
+    workers: list[Process] = field(default_factory=list)
     started: float = field(default_factory=time.monotonic)
     killed_at: float | None = None
     killed: str = ""
@@ -120,7 +123,9 @@ class _Demo:
             first, again = await fleet.enqueue(requests), await fleet.enqueue(requests)
             self._say(f"enqueued {format_count(first.new, 'job')}; enqueued once more: {again.new:,} new")
             for number in range(1, WORKERS + 1):
-                await stack.enter_async_context(self._worker(number, url, sandbox))
+                worker = await stack.enter_async_context(self._worker(number, url, sandbox))
+                self.workers.append(worker)
+            stack.push_async_callback(self._end_workers)  # all of them, before the end of one is waited for
             self._say(f"{WORKERS} workers started with the same command: omni-async fleet worker --store {self.store}")
             statistics = await self._watch(fleet)
             return self._report(statistics, await sandbox.record())
@@ -135,6 +140,12 @@ class _Demo:
         rate = f"{_PER_MINUTE / 60:g} submits per second"
         self._say(f"sandbox at {sandbox.base_url}: accepts {rate}, which the workers are not told")
         return sandbox
+
+    async def _end_workers(self) -> None:
+        with anyio.CancelScope(shield=True):
+            for worker in self.workers:
+                assert worker.stdin is not None
+                await worker.stdin.aclose()
 
     def _worker(self, number: int, url: str, sandbox: SandboxProcess) -> Any:
         command = [sys.executable, "-m", "omni_async", "fleet", "worker", "--store", str(self.store)]
@@ -161,7 +172,9 @@ class _Demo:
                 self._note_state(account, statistics)
                 return statistics
             if now - progressed > _TIMEOUT:
-                raise OmniError(f"no clip was completed for {_TIMEOUT:.0f} s; the logs are in {self.home}")
+                raise OmniError(
+                    f"no clip was completed for {_TIMEOUT:.0f} s. {await anyio.to_thread.run_sync(self._logs)}"
+                )
             if now - noted >= _NOTE:
                 noted = now
                 self._note_state(account, statistics)
@@ -191,6 +204,11 @@ class _Demo:
         facts = f"{waiting:,} waiting, {running:,} at the server, {fetching:,} to download"
         done = f"{totals.by_status.get(JobStatus.COMPLETED, 0):,} of {format_count(totals.jobs, 'clip')}"
         self._say(f"{done}; {facts}; leader: {account.leader or 'none'}")
+
+    def _logs(self) -> str:
+        """Return the last line that each worker has printed."""
+        texts = {path.stem: path.read_text("utf-8", "replace") for path in sorted(self.home.glob("worker-*.log"))}
+        return "; ".join(f"{name}: {(text.strip().splitlines() or ['nothing'])[-1]}" for name, text in texts.items())
 
     # What came of it
 
