@@ -15,6 +15,7 @@ class Reading:
     - ``layout``: ``"JSON lines"``, ``"JSON objects"``, ``"JSON array"``, ``"table"`` or ``"one prompt per line"``.
     - ``encoding``: ``"UTF-8"`` or ``"UTF-16"``; ``is_compressed``: whether it was compressed with gzip.
     - ``delimiter``: what separates the columns of a table.
+    - ``is_usual``: whether the file was read as any program would that knows the ending of its name.
     - ``columns``: the fields that the columns of a table are, in their order.
     - ``remarks``: what else was understood: a column that is ignored, for example.
     - ``requests``: the number of requests in the file.
@@ -26,6 +27,7 @@ class Reading:
     encoding: str = "UTF-8"
     is_compressed: bool = False
     delimiter: str = ","
+    is_usual: bool = True
     columns: tuple[str, ...] = ()
     remarks: list[str] = field(default_factory=list)
     requests: int = 0
@@ -52,12 +54,8 @@ class Reading:
         Of a plain file (UTF-8; JSON lines, comma-separated with the exact names, or one prompt per line) these are the
         lines that were skipped, of any other file everything.
         """
-        is_plain = (self.layout, self.delimiter, self.encoding, self.is_compressed, self.remarks) in (
-            ("JSON lines", ",", "UTF-8", False, []),
-            ("table", ",", "UTF-8", False, []),
-            ("one prompt per line", ",", "UTF-8", False, []),
-        )
-        if not is_plain:
+        is_plain = self.layout in {"JSON lines", "table", "one prompt per line"} and self.delimiter == ","
+        if not is_plain or self.encoding != "UTF-8" or self.is_compressed or self.remarks or not self.is_usual:
             return str(self)
         return f"{self.file}: {skipped}" if (skipped := self._skipped()) else ""
 

@@ -44,14 +44,19 @@ _BYTES_OF_OTHERS = {
 _MAX_MAGIC_BYTES = 8
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # In UTF-16 a Latin letter has a NUL beside it. Letters without it are text of another program that was appended in
-# UTF-8, and would be read as Chinese. By chance, 12 such bytes in a row occur once in 10 ** 9 characters of Chinese.
+# UTF-8, and would be read as Chinese. By chance, 12 such bytes in a row occur once in 10 ** 7 characters of Chinese.
 _APPENDED_UTF_8 = re.compile(rb"[a-z ,.]{12}")
 
 
 def is_stream(path: str | Path) -> bool:
     """Return whether a path is standard input, or another stream that can be read only once."""
     text = str(path)
-    return text == STDIN or _STREAM.fullmatch(text) is not None or Path(text).is_fifo()
+    if text == STDIN or _STREAM.fullmatch(text) is not None:
+        return True
+    try:
+        return Path(text).is_fifo()
+    except OSError:  # a name that is too long, for example: opening the file says so
+        return False
 
 
 def folder_of(path: Path) -> Path:

@@ -41,7 +41,7 @@ def read_table(
 
     `preferred` is the delimiter where that is open: in a table of one column.
     """
-    reading.layout, reading.delimiter = "table", preferred
+    reading.layout, reading.delimiter, reading.is_usual = "table", preferred, preferred == ","
     start = _find_header(lines, reading)
     if start is None:
         return
@@ -167,9 +167,19 @@ class _Table:
         self._reading.columns = tuple(times)
         renamed = [f"{cell!r} read as {field}" for cell, field in named.items() if field != cell]
         self._reading.remarks += renamed
-        if not columns[0]:
-            self._reading.remarks.append("the first column has no name and is ignored")
+        if leading := self._count_leading(columns):
+            which = (
+                "the first column has no name and is"
+                if leading == 1
+                else f"the first {leading} columns have no name and are"
+            )
+            self._reading.remarks.append(f"{which} ignored")
         return columns
+
+    @staticmethod
+    def _count_leading(columns: Sequence[str]) -> int:
+        """Return how many columns stand before the first that has a name: where pandas and R number the rows."""
+        return next((index for index, name in enumerate(columns) if name), 0)
 
     def _convert(self, number: int, cells: list[str]) -> dict[str, Any]:
         while len(cells) > len(self._columns) and not cells[-1]:  # a delimiter at the end of each row
@@ -187,8 +197,9 @@ class _Table:
 
     def _check_unnamed(self, number: int, cells: Sequence[str]) -> None:
         """Raise `UnreadableFile` if a column without a name holds more than the row numbers of pandas or R."""
+        leading = self._count_leading(self._columns)
         for index, (name, cell) in enumerate(zip(self._columns, cells, strict=False)):
-            if not name and cell and not (index == 0 and _WHOLE_NUMBER.fullmatch(cell)):
+            if not name and cell and not (index < leading and _WHOLE_NUMBER.fullmatch(cell)):
                 remedy = "name it in the first line, or remove it"
                 raise UnreadableFile(number, f"column {index + 1} has no name, but holds {cell[:40]!r}; {remedy}")
 

@@ -154,6 +154,7 @@ def test_a_missing_file_and_a_folder_are_reported(tmp_path: Path) -> None:
     for name, reason in {
         "folder.txt": "this is a folder; give a file",
         "none.txt": "the file cannot be read: No such file",
+        f"{'x' * 5000}.txt": "the file cannot be read: File name too long",
     }.items():
         with pytest.raises(batch.InvalidBatchFile, match=reason) as caught:
             batch.read(tmp_path / name)

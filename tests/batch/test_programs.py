@@ -153,6 +153,9 @@ BOUGHT = [
     Bought("pandas: to_json(lines=True)", "p.jsonl", b'{"prompt":"a"}\n{"prompt":"b"}\n', ["a", "b"]),
     Bought("pandas: to_json(lines=True), gzip", "p.ndjson.gz", gzip.compress(b'{"prompt":"a"}\n'), ["a"], "gzip, JSON lines"),
     Bought("R: write.csv", "p.csv", b'"","prompt"\n"1","an apple"\n"2","a pear"\n', ["an apple", "a pear"], "ignored"),
+    Bought("pandas: two indices", "p.csv", b",Unnamed: 0,prompt\n0,0,an apple\n", ["an apple"], "the first 2 columns have no name and are ignored"),
+    Bought("A table named .txt", "p.txt", b"id,prompt\n1,an apple\n", [{"id": "1"}], "comma-separated, UTF-8, 1 request, columns id, prompt"),
+    Bought("Commas in a .tsv", "p.tsv", b"id,prompt\n1,an apple\n", [{"id": "1"}], "comma-separated"),
     # JSON
     Bought("jq: objects of several lines", "p.json", b'{\n  "id": 1,\n  "prompt": "a"\n}\n{\n  "prompt": "b"\n}\n', [{"id": "1"}, "b"], "JSON objects"),
     Bought("jq: the same, named .jsonl", "p.jsonl", b'# from jq\n{\n  "prompt": "a"\n}\n# more\n{\n  "prompt": "b"\n}', ["a", "b"], "2 comment lines"),
