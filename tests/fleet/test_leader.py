@@ -132,22 +132,22 @@ async def test_a_successor_continues_what_is_in_flight(rows: Rows) -> None:
 @pytest.mark.parametrize("state", ["paused", "draining"])
 async def test_an_account_is_held_and_let_go(rows: Rows, state: str) -> None:
     """While it is paused or drains, jobs in flight are followed and nothing is submitted; then all of it is."""
-    async with quick(per_minute=600) as sandbox, Fleet(rows.url) as fleet:
-        await rows.enqueue(60)
+    async with quick(per_minute=600, burst=10) as sandbox, Fleet(rows.url) as fleet:
+        await rows.enqueue(30)
         async with leading(rows, sandbox) as leader:
             await rows.until("SELECT count(*) >= 5 FROM omni_jobs WHERE task_id IS NOT NULL")
             await (fleet.pause() if state == "paused" else fleet.drain())
             await rows.until(f"SELECT stopped LIKE '%{state}%' FROM omni_accounts")
             await rows.until("SELECT count(*) FROM omni_jobs WHERE status IN ('submitting', 'running')", 0)
             submits = sandbox.record.submits
-            assert 5 <= submits < 60
+            assert 5 <= submits < 30
             assert state in leader.stopped
             await asyncio.sleep(1.0)
             assert sandbox.record.submits == submits
             await fleet.resume()
-            await rows.until_counts(downloading=60)
+            await rows.until_counts(downloading=30)
             assert await rows.select("SELECT stopped FROM omni_accounts") == [(None,)]
-        assert len(sandbox.record.tasks) == 60
+        assert len(sandbox.record.tasks) == 30
 
 
 async def test_without_credit_the_queue_waits_for_a_person(rows: Rows) -> None:
@@ -341,12 +341,12 @@ async def test_sums_are_compacted_and_stay_true(rows: Rows, monkeypatch: pytest.
 
 async def test_a_successor_keeps_the_limits(rows: Rows) -> None:
     """The whole state of the limiter is written with the rows, so that the next leader is not refused again."""
-    async with quick(per_minute=300, burst=3, median=0.5) as sandbox:
-        await rows.enqueue(100)
+    async with quick(per_minute=480, burst=3, median=0.5) as sandbox:
+        await rows.enqueue(80)
         refused: list[int] = []
         for number in range(3):
             async with leading(rows, sandbox, f"w{number}"):
-                done = 30 * (number + 1)
+                done = 25 * (number + 1)
                 await rows.until(f"SELECT count(*) >= {done} FROM omni_jobs WHERE task_id IS NOT NULL", seconds=40)
             refused.append(sandbox.record.refused[429] - sum(refused))
         assert all(later <= 5 for later in refused[1:]), refused

@@ -45,7 +45,11 @@ async def db(fleet_url: str) -> AsyncIterator[AsyncConnection[Any]]:
 
 
 async def test_each_repeated_query_uses_its_index(db: AsyncConnection[Any]) -> None:
-    """The queue of submits, what is in flight, what is wanted, children and durations: none reads the whole table."""
+    """None reads the whole table, and the queue comes in its order: the highest priority first, then the oldest.
+
+    Children whose parents are not finished are not in it.
+    """
+    await _read_the_queue(db)
     after = (-(2**31), 0)
     questions: list[tuple[str, tuple[object, ...], str]] = [
         (FEED, (ACCOUNT, *after, 400), "omni_jobs_ready"),
@@ -78,8 +82,7 @@ async def test_each_repeated_query_uses_its_index(db: AsyncConnection[Any]) -> N
         assert "Seq Scan on omni_jobs" not in plan, plan
 
 
-async def test_the_queue_is_read_in_its_order_within_milliseconds(db: AsyncConnection[Any]) -> None:
-    """The highest priority first, then the oldest; children whose parents are not finished are not in it."""
+async def _read_the_queue(db: AsyncConnection[Any]) -> None:
     cursor_at, order = (-(2**31), 0), []
     since = time.perf_counter()
     for _ in range(3):
