@@ -182,9 +182,9 @@ class _Plan:
         if limit is None:
             return ""
         spent = self.totals.cost if self.totals else 0.0
-        high = spent + (self.estimate.cost.high if self.estimate.cost else 0.0)
-        is_enough = high <= limit and not self.estimate.unpriced
-        verdict = "enough" if is_enough else "may stop the run before its end"
+        low, high = (self.estimate.cost.low, self.estimate.cost.high) if self.estimate.cost else (0.0, 0.0)
+        is_enough = spent + high <= limit and not self.estimate.unpriced
+        verdict = "enough" if is_enough else f"{'will' if spent + low > limit else 'may'} stop the run before its end"
         return f"--max-cost {format_usd(limit)}, {format_usd(spent)} of it spent: {verdict}"
 
     def covers(self) -> bool | None:
@@ -225,8 +225,8 @@ class _Plan:
             "unknown": len(recorded.unknown - resubmit),
             "to_submit": found.jobs,
             "models": dict(found.by_model),
-            "video_seconds": found.video_seconds and asdict(found.video_seconds),
-            "cost": found.cost and asdict(found.cost),
+            "video_seconds": _range_as_json(found.video_seconds),
+            "cost": _range_as_json(found.cost),
             "unpriced": found.unpriced,
             "priced_by_ledger": found.priced_by_ledger,
             "prices_date": PRICES_DATE,
@@ -236,6 +236,10 @@ class _Plan:
             "balance": _usd_left(self.balance) if self.balance else None,
             "balance_covers": self.covers(),
         }
+
+
+def _range_as_json(amounts: EstimateRange | None) -> dict[str, float] | None:
+    return None if amounts is None else {name: round(amount, 6) for name, amount in asdict(amounts).items()}
 
 
 def _line(label: str, text: str) -> str:

@@ -44,6 +44,13 @@ async def test_it_needs_no_key_and_sends_nothing(bare_shell: Shell) -> None:
     assert not (bare_shell.folder / "clips").exists()
 
 
+@pytest.mark.parametrize(("limit", "verdict"), [("0.2", "will stop"), ("0.5", "may stop"), ("1", "enough")])
+async def test_a_cost_limit_is_compared(bare_shell: Shell, limit: str, verdict: str) -> None:
+    """Whether it stops the run for certain, perhaps, or not."""
+    result = await bare_shell.omni("batch", bare_shell.write("p.txt", "a\n"), "--dry-run", "--max-cost", limit)
+    assert f"spent: {verdict}" in result.out
+
+
 async def test_an_unknown_price_is_said(bare_shell: Shell) -> None:
     """It is never zero, neither alone nor beside others."""
     file = bare_shell.write("p.jsonl", lines({"prompt": "a", "model": "new"}))
@@ -81,6 +88,7 @@ async def test_the_estimate_is_what_is_then_paid(shell: Shell, sandbox: SandboxT
     assert found["cost"]["low"] <= paid <= found["cost"]["high"]
     assert found["cost"]["expected"] == pytest.approx(paid, rel=0.15)
     assert found["unpriced"] == 0
+    assert (found["seconds"] is None) == (pilot == 0)
     again = plan(await shell.omni("batch", file, "--dry-run", "--json"))
     assert (again["already_complete"], again["to_submit"], again["cost"]) == (80, 0, None)
     assert again["spent"] == pytest.approx(sum(task.price for task in sandbox.record.tasks.values()))
