@@ -342,11 +342,11 @@ async def test_sums_are_compacted_and_stay_true(rows: Rows, monkeypatch: pytest.
 async def test_a_successor_keeps_the_limits(rows: Rows) -> None:
     """The whole state of the limiter is written with the rows, so that the next leader is not refused again."""
     async with quick(per_minute=480, burst=3, median=0.5) as sandbox:
-        await rows.enqueue(80)
+        await rows.enqueue(130)
         refused: list[int] = []
         for number in range(3):
             async with leading(rows, sandbox, f"w{number}"):
-                done = 25 * (number + 1)
+                done = 60 + 25 * number  # the first learns the limit
                 await rows.until(f"SELECT count(*) >= {done} FROM omni_jobs WHERE task_id IS NOT NULL", seconds=40)
             refused.append(sandbox.record.refused[429] - sum(refused))
         assert all(later <= 5 for later in refused[1:]), refused
