@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from omni_async import Connection, OmniClient
+from omni_async import LANGUAGES, Connection, OmniClient
 
 PASSWORD = "pa55-w0rd"
 
@@ -109,3 +109,12 @@ def test_plain_http_to_other_machines_needs_permission(address: str, monkeypatch
     with pytest.raises(ValueError, match="plain http"):
         OmniClient("sk-key", ledger=None)
     OmniClient("sk-key", ledger=None, connection=Connection(allow_insecure=True))
+
+
+def test_the_language_of_reasons_is_one_that_the_server_has() -> None:
+    """The ten of its documentation, and no regional one, which it would ignore."""
+    assert len({Connection(language=each).language for each in LANGUAGES}) == 10
+    assert repr(Connection(language="de")) == "Connection(language='de')"
+    for wrong in ("de-CH", "DE", "", "tlh"):
+        with pytest.raises(ValueError, match="language must be one of en, zh, ja, ko, ru, fr, de, id, pt, es"):
+            Connection(language=wrong)
