@@ -59,6 +59,10 @@ _GENERATED_KEY = re.compile(r"(?s).*-([0-9a-f]{8}|[0-9a-f]{10})(?:-\d+)?")
 # complete links: an extension normally starts when its parent ends. Chosen, not measured: at half, late extensions of
 # large batches lose their link; at double, twice the memory.
 _MAX_ENDED_SPANS = 1000
+# Jobs being downloaded whose spans are kept open. In a fleet another worker may download a job, and this one hears no
+# more of it: its span ends here with the status downloading, and the other worker's bridge counts the job. Trades
+# memory (a few KB each) for complete spans where more wait for their download at the same time. Chosen, not measured.
+_MAX_DOWNLOADING = 10_000
 
 
 def bridge(
@@ -98,6 +102,7 @@ class Bridge:
         self._forward_to = forward_to
         self._metrics = _Metrics(meter)
         self._open: dict[str, _OpenJob] = {}  # by key
+        self._downloading: dict[str, None] = {}  # keys of those that are downloading, oldest first
         self._ended: dict[str, trace.SpanContext] = {}  # by key, oldest first
 
     def __call__(self, event: JobEvent) -> None:
@@ -111,7 +116,8 @@ class Bridge:
     def _record(self, event: JobEvent) -> None:
         self._metrics.count_request(event)
         job = self._open.get(event.key)
-        if job is None and event.kind is EventKind.STATUS and not event.status.is_final:
+        # In a fleet, the first event of a job may be that of its download.
+        if job is None and event.kind is not EventKind.ABANDONED and not event.status.is_final:
             job = self._open[event.key] = self._start_job(event)
         if job is None:  # already complete when it was submitted again: nothing happens to it
             return
@@ -120,8 +126,28 @@ class Bridge:
         elif event.kind is EventKind.STATUS:
             self._metrics.count_cost(event, job)
             job.span.add_event(str(event.status), timestamp=_nanoseconds(event.timestamp))
+            if event.status is JobStatus.DOWNLOADING:
+                self._downloading[event.key] = None
+                self._leave_to_others(event.timestamp)
         if event.kind is EventKind.ABANDONED or event.status.is_final:
             self._end_job(job, event)
+
+    def _leave_to_others(self, now: float) -> None:
+        """End the span that has been downloading for longest, if there are too many."""
+        if len(self._downloading) > _MAX_DOWNLOADING:
+            key = next(iter(self._downloading))
+            span = self._close_job(key)
+            span.set_attribute("omni_async.job.status", str(JobStatus.DOWNLOADING))
+            span.end(end_time=_nanoseconds(now))
+
+    def _close_job(self, key: str) -> trace.Span:
+        """Forget an open job, but for links from its extensions, and return its span."""
+        span = self._open.pop(key).span
+        self._downloading.pop(key, None)
+        self._ended[key] = span.get_span_context()
+        if len(self._ended) > _MAX_ENDED_SPANS:
+            del self._ended[next(iter(self._ended))]
+        return span
 
     def _start_job(self, event: JobEvent) -> _OpenJob:
         model = event.model or ""
@@ -170,7 +196,7 @@ class Bridge:
         span.end(end_time=_nanoseconds(event.timestamp))
 
     def _end_job(self, job: _OpenJob, event: JobEvent) -> None:
-        del self._open[event.key]
+        self._close_job(event.key)
         attributes = {
             "omni_async.job.status": str(event.status),
             "omni_async.job.task_id": event.task_id,
@@ -182,9 +208,6 @@ class Bridge:
             self._set_error(job.span, event)
         job.span.end(end_time=_nanoseconds(event.timestamp))
         self._metrics.count_job(event, event.timestamp - job.started_at)
-        self._ended[event.key] = job.span.get_span_context()
-        if len(self._ended) > _MAX_ENDED_SPANS:
-            del self._ended[next(iter(self._ended))]
 
     def _set_error(self, span: trace.Span, event: JobEvent) -> None:
         span.set_attribute("error.type", event.error_type or str(event.status))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,8 @@ from omni_async import (
     SubmitOutcomeUnknown,
     gallery,
 )
-from omni_async.fleet import Fleet, FleetReader, install
+from omni_async.fleet import Fleet, FleetReader, FleetWorker, install
+from omni_async.testing import SandboxThread
 from omni_async.testing.fake_clips import mp4
 from tests.support.fleet_rows import complete, end, execute, set_output_dir
 from tests.support.postgres import needs_postgres, own_postgres
@@ -298,3 +300,31 @@ async def test_a_fleet_becomes_a_folder(fleet_url: str, tmp_path: Path, kind: st
         page = gallery.write(fleet_reader, folder=store)
     assert (page.path, page.jobs, page.clips) == (store / "gallery.html", 5, 2)
     assert json.loads((await execute(fleet_url, "SELECT count(*)::text FROM omni_jobs"))[0][0]) == 5
+
+
+@pytest.mark.slow
+async def test_the_events_of_a_fleet_become_telemetry(fleet_url: str, tmp_path: Path) -> None:
+    """A bridge on each of two workers: together they count each job and its cost once; requests are spans."""
+    pytest.importorskip("opentelemetry.sdk")
+    from tests.support.telemetry import Backend
+
+    backends = Backend(), Backend()
+    with SandboxThread(median=0.1) as sandbox:
+        settings: dict[str, Any] = {"store": tmp_path / "clips", "base_url": sandbox.base_url, "lease": 3}
+        workers = [
+            FleetWorker(fleet_url, api_keys={"default": sandbox.api_key}, on_event=backends[0].bridge(), **settings),
+            FleetWorker(fleet_url, role="download", on_event=backends[1].bridge(), **settings),
+        ]
+        async with Fleet(fleet_url) as fleet:
+            await fleet.enqueue(f"fox {number}" for number in range(8))
+            async with asyncio.TaskGroup() as group:
+                for worker in workers:
+                    group.create_task(worker.run(until_done=True))
+            totals = (await fleet.statistics()).totals
+        sandbox.assert_paid_once()
+    metrics = sum((Counter(backend.metrics()) for backend in backends), Counter())
+    assert metrics["omni_async.jobs/completed"] == totals.by_status[JobStatus.COMPLETED] == 8
+    assert metrics["omni_async.submits"] == totals.submits
+    assert metrics["omni_async.cost"] == pytest.approx(totals.cost)
+    names = [span.name for backend in backends for span in backend.exporter.get_finished_spans()]
+    assert (names.count("submit"), names.count("download")) == (totals.submits, 8)

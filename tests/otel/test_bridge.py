@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from omni_async import InvalidRequest, JobEvent, Limits, OmniError, PaymentRequired, TransportError, otel
+from omni_async import InvalidRequest, JobEvent, JobStatus, Limits, OmniError, PaymentRequired, TransportError, otel
 from tests.support.fakes import EPOCH, HTML, FakeClient, Server, refusal, script
 from tests.support.resuming import resumed
 from tests.support.telemetry import Backend, attributes
@@ -161,3 +161,24 @@ async def test_without_an_sdk_nothing_is_recorded(tmp_path: Path) -> None:
     """Without a configured OpenTelemetry SDK, the bridge does nothing and the run works."""
     async with FakeClient(Server(), tmp_path, on_event=otel.bridge()) as client:
         assert (await client.submit("p")).is_file()
+
+
+def test_jobs_that_other_workers_download_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The leader of a fleet hears nothing more of them: their spans end here as downloading, the oldest first."""
+    monkeypatch.setattr(otel, "_MAX_DOWNLOADING", 2)
+    backend = Backend()
+    bridge = backend.bridge()
+    for number in range(5):
+        for status, cost in ((JobStatus.WAITING, None), (JobStatus.RUNNING, None), (JobStatus.DOWNLOADING, 0.5)):
+            bridge(JobEvent(timestamp=float(number), key=f"job-{number}", task_id="t", status=status, cost=cost))
+    bridge(JobEvent(timestamp=9.0, key="job-4", task_id="t", status=JobStatus.COMPLETED, cost=0.5))
+    ended = [attributes(span, "omni_async.job.key", "omni_async.job.status")[1:] for span in backend.job_spans()]
+    assert ended == [
+        ("job-0", "downloading"),
+        ("job-1", "downloading"),
+        ("job-2", "downloading"),
+        ("job-4", "completed"),
+    ]
+    metrics = backend.metrics()
+    assert metrics["omni_async.jobs/completed"] == 1
+    assert metrics["omni_async.cost"] == 2.5
