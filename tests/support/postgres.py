@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 _DEBIAN = Path("/usr/lib/postgresql")  # Debian keeps the programs of each version in a folder of its own
 _OLDEST = 15
-_MEMORY = Path("/dev/shm")
-_ENOUGH = 2_000_000_000  # bytes; the databases of a run together take less than a tenth
 # Durable as in production, but with room for many small databases, and quick to see that a client is gone.
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -76,7 +74,8 @@ class PostgresServer:
     @classmethod
     def create(cls, owner_pid: int) -> PostgresServer:
         """Make and start a server that ends, and whose folder is removed, when the process `owner_pid` has ended."""
-        folder = Path(tempfile.mkdtemp(prefix="omni-postgres-", dir=_place()))
+        # In memory where there is room (tests/conftest.py): to make and drop a database waits for the disk for seconds.
+        folder = Path(tempfile.mkdtemp(prefix="omni-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
         server = cls(str(folder), free_port())
         user = unprivileged_user()
         if user is not None:
@@ -149,14 +148,6 @@ class PostgresServer:
             stderr=subprocess.DEVNULL,
             **identity,
         )
-
-
-def _place() -> Path | None:
-    """Return where the data are kept: in memory if there is room, because making a database waits for the disk."""
-    try:
-        return _MEMORY if shutil.disk_usage(_MEMORY).free > _ENOUGH and os.access(_MEMORY, os.W_OK | os.X_OK) else None
-    except OSError:
-        return None
 
 
 def unprivileged_user() -> pwd.struct_passwd | None:
