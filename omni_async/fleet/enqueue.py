@@ -4,8 +4,7 @@ The rows are copied into a temporary table first. Then a few statements, in the 
 compare the rest with the jobs that exist. So a file of any size can be enqueued again: nothing is added twice.
 
 Local files. The leader that submits a job may run on another machine than the one that enqueued it. So a local image or
-video is put into the fleet's clip store, under its SHA-256, and the recorded request names it there. A folder must be
-the same path on all machines.
+video is put into the fleet's clip store, under its SHA-256, and the recorded request names it there.
 """
 
 from __future__ import annotations

@@ -109,9 +109,8 @@ def worker(
     polls, whichever holds the lease of the account; all download. Whatever
     ends a worker, the others go on with its work.
 
-    A folder as --store must be shared by all workers and have the same path
-    everywhere. --max-cost is kept in the database and limits all jobs of
-    the account.
+    A folder as --store is usually one that all machines mount. --max-cost
+    is kept in the database and limits all jobs of the account.
     """
     out = Output(output)
     quiet_libraries(out)
