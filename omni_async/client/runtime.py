@@ -241,6 +241,7 @@ class ClientRuntime:
         try:
             await self._opened.wait()
         except BaseException:
+            self._supervisor.cancel()  # it may be waiting for a store that does not answer
             await self.close()
             raise
         if self.failure is not None:

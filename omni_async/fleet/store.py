@@ -103,6 +103,7 @@ class PostgresJobStore:
         try:
             await self.fenced(_nothing)
         except BaseException:
+            await self._give_up(self._task)  # nothing would be lost
             await self.aclose()
             raise
 
@@ -180,14 +181,17 @@ class PostgresJobStore:
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
-            if self._connection is not None:  # else psycopg would wait for a server that does not answer
-                cut(self._connection)
-                await asyncio.wait({task}, timeout=_AGAIN)
-            task.cancel()
-            await asyncio.wait({task})
+            await self._give_up(task)
             raise
         if not task.cancelled() and (error := task.exception()) is not None:
             raise error
+
+    async def _give_up(self, task: asyncio.Task[None]) -> None:
+        if self._connection is not None:  # else psycopg would wait for a server that does not answer
+            cut(self._connection)
+            await asyncio.wait({task}, timeout=_AGAIN)
+        task.cancel()
+        await asyncio.wait({task})
 
     # What the leader needs besides
 
@@ -226,13 +230,19 @@ class PostgresJobStore:
             await self._wake.wait()
             self._wake.clear()
             if any(isinstance(each, RowWrite) for each in self._current.operations):
-                self.before_commit()
+                self._add_facts()
             group, self._current = self._current, CommitGroup()
             try:
                 for batch in batches(group.operations):
                     await self._carry_out(batch)
             finally:
                 group.finish()
+
+    def _add_facts(self) -> None:
+        try:
+            self.before_commit()
+        except Exception:  # noqa: BLE001 - rows are written whatever becomes of the facts beside them
+            _log.exception("the facts beside the rows of %s could not be made", self.account)
 
     async def _carry_out(self, batch: Sequence[Operation[Any]]) -> None:
         """Carry out some operations together, again and again while the database is away."""
@@ -244,6 +254,8 @@ class PostgresJobStore:
                 if code in {FENCED, OTHER_TIMELINE}:
                     self._set_fenced(str(error).splitlines()[0])
                 elif is_transient(error):
+                    if self._is_closing and not any(isinstance(each, RowWrite) for each in batch):
+                        return  # nothing would be lost
                     await self._wait_for_database(error)
                 elif len(batch) > 1:  # what is wrong with one row keeps no other from the database
                     for operation in batch:

@@ -192,6 +192,19 @@ async def test_a_store_is_closed_although_nothing_answers(proxied: tuple[TcpProx
     proxy.heal()
 
 
+@pytest.mark.slow
+async def test_opening_may_be_cancelled_although_nothing_answers(fleet_url: str) -> None:
+    """A worker that is ended while its database is away does not wait for it."""
+    port = urlsplit(fleet_url).port or 0
+    async with tcp_proxy(port) as proxy:
+        store = await new_store(fleet_url, through=fleet_url.replace(f":{port}/", f":{proxy.port}/"))
+        proxy.black_hole()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await store.open()
+        proxy.heal()
+
+
 # Facts
 
 WON: dict[str, Any] = {"status": JobStatus.RUNNING, "task_id": "late", "accepted_at": 7.0, "submits": 1}
