@@ -29,6 +29,7 @@ _PER_SECOND, _BURST = 20.0, 10  # of the account
 _ACCOUNT: dict[str, Any] = {"per_minute": 60 * _PER_SECOND, "burst": _BURST, "latency": 0.1, "median": 5.0}
 _WORKERS = 3
 _SETTLED = 5.0  # seconds after the first submit of a new leader from which on it must be as fast as the limit
+_BEFORE = 10.0
 _SINGLE, _FLEET, _TAKEOVER = "single client", "fleet of 3", "fleet of 3, leader killed"
 
 
@@ -120,13 +121,18 @@ def _share(created: list[float]) -> float:
     return (len(created) - _BURST) / _PER_SECOND / (created[-1] - created[0])
 
 
-def _share_after_takeover(result: _Run) -> tuple[float, float]:
-    """Return the longest time without a submit, and the share of the limit from `_SETTLED` after it to the end."""
+def _takeover(result: _Run) -> tuple[float, float, float]:
+    """Return the longest time without a submit after the leader was killed, and the shares of the limit around it.
+
+    The shares are those of the last `_BEFORE` seconds before, and from `_SETTLED` seconds after it to the end.
+    """
     assert result.killed_at is not None
-    gaps = [(later - earlier, later) for earlier, later in pairwise(result.created) if later > result.killed_at]
-    silence, first = max(gaps)
+    silence, first = max(
+        (later - earlier, later) for earlier, later in pairwise(result.created) if later > result.killed_at
+    )
+    before = sum(0 <= result.killed_at - at < _BEFORE for at in result.created) / _BEFORE / _PER_SECOND
     late = [at for at in result.created if at >= first + _SETTLED]
-    return silence, (len(late) - 1) / _PER_SECOND / (late[-1] - late[0]) if len(late) > 2 else 0.0
+    return silence, before, (len(late) - 1) / _PER_SECOND / (late[-1] - late[0]) if len(late) > 2 else 0.0
 
 
 async def _measure_runs(figures: Figures, postgres: str) -> None:
@@ -188,9 +194,9 @@ def _fleet_row(name: str, result: _Run, jobs: int) -> dict[str, Any]:
         others = [seconds for worker, seconds in result.cpu.items() if worker != result.leader]
         row |= {"CPU ms per job": 1000 * result.cpu[result.leader] / jobs}
         return row | {"each other worker": 1000 * sum(others) / len(others) / jobs}
-    silence, share = _share_after_takeover(result)
+    silence, before, after = _takeover(result)
     refused = result.refused - result.refused_before
-    return row | {"silent for s": silence, "share after it": share, "429s after it": refused}
+    return row | {"silent for s": silence, "share before": before, "after": after, "429s after": refused}
 
 
 def _add_targets(
@@ -206,10 +212,17 @@ def _add_targets(
         Target("the leader's CPU per job / single client", 1.5, cpu),
     ]
     if takeovers:
-        shares = tuple(_share_after_takeover(each)[1] for each in takeovers)
+        shares = [_takeover(each)[1:] for each in takeovers]
+        kept = tuple(after / before for before, after in shares)
         refused = tuple(float(each.refused - each.refused_before) for each in takeovers)
         figures.targets += [
-            Target(f"share of the limit from {_SETTLED:g} s after a takeover", 0.95, shares, at_least=True),
+            Target(
+                f"share of the limit from {_SETTLED:g} s after a takeover",
+                0.95,
+                tuple(after for _, after in shares),
+                at_least=True,
+            ),
+            Target("the same / share before the takeover", 0.95, kept, at_least=True),
             Target("429s after a takeover", 5, refused),
         ]
 

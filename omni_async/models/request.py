@@ -265,8 +265,8 @@ class VideoRequest(BaseModel):
     @model_validator(mode="after")
     def _check_characters(self, info: ValidationInfo) -> Self:
         if info.context is not _STORED:
-            for name, value in self:
-                wrong = next(filter(None, map(control_character_in, texts_in(value))), "")
+            for name in sorted(self.model_fields_set):  # a default holds none
+                wrong = next(filter(None, map(control_character_in, texts_in(getattr(self, name)))), "")
                 if wrong:
                     raise ValueError(f"{name} holds {wrong}; remove it")
         return self
