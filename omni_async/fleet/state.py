@@ -136,8 +136,9 @@ class Watcher:
 
     async def run(self) -> None:
         """Look at the jobs that are waited for, until cancelled. An outage of the database is waited out."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._listen)
+        # Not anyio's group, which cancels again and again: psycopg would complain that its own clean-up is interrupted.
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
             while True:
                 await self._wake.wait(_INTERVAL if self._callbacks else None)
                 try:
