@@ -3,6 +3,10 @@
 Every session gets the same settings, so that neither a stopped process nor a dead connection can hold a lock for long.
 A pooler in transaction mode (pgbouncer) refuses most of them; then the function `omni_fence` sets those that matter in
 each transaction of the leader.
+
+It also installs and checks the tables (`schema_1.sql`, ...). Their rows have the columns of the local ledger
+(`ledger/row_format.py`), under the same names and with the same texts. What several processes must not get wrong is
+done by functions in the database: the fence, and the merging of rows.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import asyncio
 import os
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib import resources
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
+import procrastinate
 import psycopg
 from psycopg import conninfo
 from psycopg_pool import AsyncConnectionPool
@@ -237,3 +243,86 @@ def _code_in(text: str) -> str:
         "database ": "3D000",
     }
     return next((code for word, code in words.items() if word in text and "FATAL" in text), "")
+
+
+# The schema
+
+# What an advisory lock is called while a schema is installed: "omni" as a number.
+_LOCK = 0x6F6D6E69
+
+# Each script, `schema_<number>.sql`, turns a schema of the previous version into one of its own version.
+SCHEMA_VERSION = 1
+
+
+async def install(connection: psycopg.AsyncConnection[Any], *, dry_run: bool = False) -> list[str]:
+    """Create or migrate the tables of a fleet, and those of procrastinate. Return what was done, or would be.
+
+    Several processes may call it at the same time, and again: nothing is done twice. Raise `psycopg.Error`, and
+    `LedgerError` if a newer version has installed the schema.
+    """
+    done: list[str] = []
+    async with connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
+        version = await _version(connection)
+        if version > SCHEMA_VERSION:
+            raise _other_version(version)
+        if version < SCHEMA_VERSION:
+            before = f"from version {version}" if version else "anew"
+            done.append(f"create the tables of omni_async, version {SCHEMA_VERSION}, {before}")
+        has_engine = await _exists(connection, "procrastinate_jobs")
+        if not has_engine:
+            done.append(f"create the tables of procrastinate {procrastinate.__version__}")
+        if not dry_run:
+            for number in range(version, SCHEMA_VERSION):
+                await connection.execute(statement(_script(number + 1)))
+            if version < SCHEMA_VERSION:
+                await connection.execute("CREATE TABLE IF NOT EXISTS omni_schema (version int NOT NULL)")
+                await connection.execute("DELETE FROM omni_schema")
+                await connection.execute("INSERT INTO omni_schema VALUES (%s)", (SCHEMA_VERSION,))
+            if not has_engine:
+                await connection.execute(procrastinate.schema.SchemaManager.get_schema())
+    return done
+
+
+async def check(connection: psycopg.AsyncConnection[Any], database: Database) -> None:
+    """Raise `LedgerError` unless a database has the schema of this version."""
+    try:
+        version = await _version(connection)
+        has_engine = await _exists(connection, "procrastinate_jobs")
+    except psycopg.Error as error:
+        raise describe(error, database) from error
+    if (wrong := version_error(version, database, has_engine=has_engine)) is not None:
+        raise wrong
+
+
+def version_error(version: int, database: Database, *, has_engine: bool = True) -> LedgerError | None:
+    """Return what is wrong with tables of a version, 0 for none; None if they are those of this version."""
+    if version == 0 or not has_engine:
+        text = f"the database {database.safe_text} has no tables for a fleet: run `omni-async fleet init`"
+        return LedgerError(text, permanent=True)
+    return _other_version(version) if version != SCHEMA_VERSION else None
+
+
+async def _version(connection: psycopg.AsyncConnection[Any]) -> int:
+    if not await _exists(connection, "omni_schema"):
+        return 0
+    row = await (await connection.execute("SELECT max(version) FROM omni_schema")).fetchone()
+    return int(row[0] or 0) if row else 0
+
+
+async def _exists(connection: psycopg.AsyncConnection[Any], table: str) -> bool:
+    row = await (await connection.execute("SELECT to_regclass(%s)", (table,))).fetchone()
+    return row is not None and row[0] is not None
+
+
+def _other_version(version: int) -> LedgerError:
+    if version > SCHEMA_VERSION:
+        remedy = "Update omni_async on this machine; nothing was changed"
+    else:
+        remedy = "Run `omni-async fleet init` to migrate it"
+    text = f"the tables of the fleet are of version {version}, this omni_async knows {SCHEMA_VERSION}. {remedy}"
+    return LedgerError(text, permanent=True)
+
+
+def _script(number: int) -> str:
+    return (resources.files(__package__) / f"schema_{number}.sql").read_text(encoding="utf-8")

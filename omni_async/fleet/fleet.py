@@ -18,7 +18,8 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.store import OUTPUT_DIR
 from ..ledger.row_format import from_row
 from .clips import clip_store
-from .database import describe, statement
+from .database import check, describe, statement
+from .database import install as install_schema
 from .enqueue import RecordFactory, enqueue, iterate, take
 from .reader import (
     DEFAULT_ACCOUNT,
@@ -29,8 +30,6 @@ from .reader import (
     copy_to_folder,
     output_dir_from,
 )
-from .schema import check
-from .schema import install as install_schema
 from .state import (
     SELECT_ACCOUNTS,
     SELECT_TOTALS,

@@ -22,8 +22,7 @@ from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
 from ..jobs.store import OUTPUT_DIR
 from ..ledger import LEDGER_NAME, SqliteJobStore
 from ..ledger.row_format import COLUMNS, from_row
-from .database import Database, describe, statement
-from .schema import version_error
+from .database import Database, describe, statement, version_error
 from .state import SELECT_TOTALS, totals_from
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ Each of these queries reads a partial index that holds little: what is ready, in
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import anyio
 
@@ -24,11 +24,12 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
+    from ..api.parsing import Response
+    from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from ..models.responses import Video
     from .clips import SpooledClipStore
     from .fetches import FetchQueue
-    from .leader_client import LeaderClient
     from .store import PostgresJobStore
 
 # The queue of submits, in the order of its index. Parameters: account, the last one read (twice), how many.
@@ -53,11 +54,38 @@ _ACTIVE = "status IN ('submitting', 'running', 'downloading', 'timed_out', 'down
 _log = get_logger(__name__)
 
 
+class SubmittingClient(Protocol):
+    """What is asked of the client of the leader."""
+
+    @property
+    def waiting(self) -> int:
+        """How many jobs wait for a submit, or are being submitted."""
+
+    @property
+    def patience(self) -> float:
+        """For how many seconds a failing request is repeated."""
+
+    def wall(self) -> float:
+        """Return the wall-clock time in unix seconds."""
+
+    def live(self, key: str) -> JobState | None:
+        """Return the live job of a key."""
+
+    def take_up(self, record: JobRecord) -> None:
+        """Continue a job where its row says."""
+
+    def cancel(self, state: JobState) -> bool:
+        """Cancel a live job."""
+
+    async def check(self, task_id: str) -> Response:
+        """Return the reply to one check of a task. Raise `TransportError`."""
+
+
 class JobFeed:
     """Takes jobs from the table into a client, as many as it has room for. `ahead` may wait there at a time."""
 
     def __init__(
-        self, client: LeaderClient, store: PostgresJobStore, clips: SpooledClipStore | None, *, ahead: int
+        self, client: SubmittingClient, store: PostgresJobStore, clips: SpooledClipStore | None, *, ahead: int
     ) -> None:
         self._client = client
         self._store = store
@@ -177,7 +205,7 @@ class Sweeps:
 
     def __init__(
         self,
-        client: LeaderClient,
+        client: SubmittingClient,
         store: PostgresJobStore,
         feed: JobFeed,
         queue: FetchQueue | None,

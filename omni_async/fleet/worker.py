@@ -22,12 +22,11 @@ from ..jobs.store import OUTPUT_DIR
 from ..logs import get_logger
 from ..settings import Limits
 from .clips import SpooledClipStore, clip_store
-from .database import Database, cut_after, describe, is_transient, statement
+from .database import Database, check, cut_after, describe, is_transient, statement
 from .fetcher import Fetcher, FetchTotals
 from .fetches import FetchQueue
 from .leader import Leader
 from .lease import Turn, can_lead
-from .schema import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

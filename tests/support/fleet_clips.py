@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from omni_async.fleet.database import Database, statement
+from omni_async.fleet.database import Database, install, statement
 from omni_async.fleet.fetches import defer_sql
-from omni_async.fleet.schema import install
 from omni_async.testing.fake_clips import mp4
 
 if TYPE_CHECKING:
