@@ -13,9 +13,21 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 
-def rate_limited(durations: Sequence[float], per_second: float) -> float:
-    """Return the makespan where one job is accepted every ``1 / per_second`` seconds."""
-    return max(number / per_second + each for number, each in enumerate(durations))
+def rate_limited(durations: Sequence[float], per_second: float, burst: int = 1) -> float:
+    """Return the makespan where `burst` jobs are accepted at once and then one every ``1 / per_second`` seconds."""
+    return max(max(0, number - burst + 1) / per_second + each for number, each in enumerate(durations))
+
+
+def rate_and_concurrency_limited(durations: Sequence[float], per_second: float, capacity: int) -> float:
+    """Return the makespan where both limits hold."""
+    ends: list[float] = []
+    last, at = 0.0, 0.0
+    for each in durations:
+        if len(ends) >= capacity:
+            at = max(at, heapq.heappop(ends))
+        heapq.heappush(ends, at + each)
+        last, at = max(last, at + each), at + 1 / per_second
+    return last
 
 
 def windowed(durations: Sequence[float], count: int, seconds: float) -> float:

@@ -349,8 +349,8 @@ class ClientRuntime:
     def _note_limits(self) -> None:
         self._saved_limits.save()
 
-    def _on_slot_freed(self, ended_at: float | None) -> None:
-        self.submitter.job_finished(ended_at)
+    def _on_slot_freed(self, ended_at: float | None, uncertainty: float) -> None:
+        self.submitter.job_finished(ended_at, uncertainty)
 
     def _queue_pressure(self) -> float:
         """Return how much more a check is worth because jobs wait for the slot of the checked one. 0: none waits."""

@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .webhook_reliability import WebhookReliability
 
 
+# Seconds by which the end may be wrong that follows from what the server reports: the difference of two times in whole
+# seconds. Half makes a true concurrency limit look contradicted, double learns less from each submit.
+_REPORT_ERROR = 1.0
+
 _log = get_logger(__name__)
 
 
@@ -31,7 +35,8 @@ class OutcomeRecorder:
     """Ends the tracking of a job in one of three ways.
 
     `on_finished` is called with each job whose clip can be downloaded. `on_slot_freed` is called with each job that the
-    server no longer counts as running: with the time when it ended (the event loop's clock), None if that is unknown.
+    server no longer counts as running: with the time when it ended (the event loop's clock), None if that is unknown,
+    and by how many seconds that may be wrong.
     """
 
     def __init__(
@@ -41,7 +46,7 @@ class OutcomeRecorder:
         reliability: WebhookReliability,
         *,
         on_finished: Callable[[JobState], None],
-        on_slot_freed: Callable[[float | None], None],
+        on_slot_freed: Callable[[float | None, float], None],
     ) -> None:
         self._registry = registry
         self._planner = planner
@@ -57,7 +62,9 @@ class OutcomeRecorder:
         self._report_ignored_figures(job, task)
         seconds = self._planner.observe_finished(history, task, now)
         ended_at = None if seconds is None else min(max(history.started + seconds, history.last_check), now)
-        self._on_slot_freed(ended_at)
+        half_gap = (now - history.last_check) / 2
+        is_reported = task.actual_time is not None or task.completed is not None
+        self._on_slot_freed(ended_at, min(half_gap, _REPORT_ERROR) if is_reported else half_gap)
         self._record_webhook_result(tracked, now)
         # Not awaited until it is on disk: after a crash, one more check would show the same.
         self._registry.transition(
@@ -75,7 +82,7 @@ class OutcomeRecorder:
         """Record that the task failed on the server, and resolve the job with `JobFailed`."""
         job, task = tracked.job, tracked.job.task
         assert task is not None
-        self._on_slot_freed(None)
+        self._on_slot_freed(None, 0.0)
         self._report_ignored_figures(job, task)
         self._record_webhook_result(tracked, now)
         details = ": ".join(dict.fromkeys(part for part in (task.error_code, task.error) if part))
@@ -95,14 +102,14 @@ class OutcomeRecorder:
 
     async def stop_tracking(self, job: JobState, error: OmniError) -> None:
         """Record that a job is no longer tracked although its task may still be running."""
-        self._on_slot_freed(None)
+        self._on_slot_freed(None, 0.0)
         await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
         self._registry.resolve(job, error)
 
     def end_unexpectedly(self, job: JobState, error: BaseException) -> None:
         """End a job after an exception that nothing else handles; in the store it stays as it is, to be resumed."""
         if job.status is JobStatus.RUNNING:
-            self._on_slot_freed(None)
+            self._on_slot_freed(None, 0.0)
         self._registry.fail_unexpectedly(job, error, "followed")
 
     def _report_ignored_figures(self, job: JobState, task: Task) -> None:

@@ -71,8 +71,8 @@ class Poller:
     """Checks every job in flight, and passes on those that have finished.
 
     `on_finished` is called with each job whose clip can be downloaded, and `on_slot_freed` with each job that no longer
-    runs on the server: with the time when it ended (the event loop's clock), None if that is unknown. `jitter` returns
-    a random number from 0 to 1.
+    runs on the server: with the time when it ended (the event loop's clock), None if that is unknown, and by how many
+    seconds that may be wrong. `jitter` returns a random number from 0 to 1.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class Poller:
         retry: Retry,
         polling: Polling,
         on_finished: Callable[[JobState], None],
-        on_slot_freed: Callable[[float | None], None],
+        on_slot_freed: Callable[[float | None, float], None],
         webhook: WebhookReceiver,
         jitter: Callable[[], float] = random.random,
     ) -> None:

@@ -1,9 +1,16 @@
 """`AdaptiveRateLimiter`: finds an account's limits from what it accepts and refuses. The submitter uses it.
 
 Theory of operation. An account may limit submits per time (a rate limit), unfinished jobs (a concurrency limit), or
-both. Waiting lifts a rate limit; a finished job lifts a concurrency limit. One estimator exists for each, and both see
-the same events. A 429 first counts against the rate. Once `ConcurrencyEstimator` shows that the refusals were its own,
-the rate estimator is put back to its state before them.
+both. A 429 does not say which, so each refusal is explained by the simplest limit that explains it:
+
+- With as many jobs in flight as a known concurrency limit allows, it is that limit. Nothing else is learned from it.
+- Otherwise it counts against the rate at first, and the state of the rate estimator before it is kept.
+- As soon as one number of jobs explains all of the last refusals (`SubmitLog.explain`), it becomes the concurrency
+  limit, and the rate estimator is put back to its state before the first of them. Where a rate limit has been shown
+  (a submit was accepted with as many in flight as another one that was refused), this needs a refusal that the rate
+  limit does not explain: of a pace that had held, or of a request that left later than the rate allows.
+- For a while this is a trial. If far more jobs turn out to be in flight, it was the rate after all, and what the rate
+  estimator had made of those refusals is valid again.
 """
 
 from __future__ import annotations
@@ -13,9 +20,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .backoff import RETRY_AFTER_JITTER, doubled
-from .concurrency import ConcurrencyEstimator
-from .limiter import LimiterState, PauseCause, Permit, RateLimiter, SendSample
+from .concurrency import ConcurrencyLimit
+from .limiter import LimiterState, PauseCause, Permit, RateLimiter
 from .rate import RateEstimator
+from .submit_log import Explanation, Submit, SubmitLog
 from .throughput import Throughput
 
 if TYPE_CHECKING:
@@ -24,14 +32,41 @@ if TYPE_CHECKING:
     from ..settings import Retry
 
 
-# With fewer jobs in flight than this share of those at the last refusal, the rate may be far too low. Figures as in
-# rate.py. Half (0.3): 25 -> 17 refusals an hour for a moving rate, but 2 % less of one with 10 saved up is used. Nearly
-# double (0.95): refused .105 -> .164 for 2/s and 10 in flight, because higher rates are tried too often.
-_LOW_SHARE = 0.6
+# Figures beside constants are from `python -m benchmarks.capacity` and the simulated accounts of tests/ratelimit: the
+# makespan relative to the least possible, and refusals per accepted job. "a -> b" compares the present value (a) with
+# the one named (b).
 
-# Requests accepted in a row after which earlier refusals are attributed to the rate limit for good. Half (2): medians
-# change by 3 % at most. Double (10): refused .105 -> .139 for 2/s and 10 in flight, because true rates are discarded.
-_SETTLED_COUNT = 5
+# Refusals, each after a pause, that make one number of jobs in flight the limit; and for numbers below `_SMALL`, which
+# are met again by chance. One refusal would do for a concurrency limit, but the first refusal of every rate limit looks
+# like one. With 2 for small numbers, too, a rate of 0.5/s passes for one: refused .06 -> .51, makespan 1.04 -> 1.17.
+_MIN_REFUSALS = 2
+_MIN_REFUSALS_OF_SMALL = 3
+_SMALL = 8
+
+# So many refusals that one number explains are not chance even where a rate limit is known. Without this rule, an
+# account whose burst hides every contradiction keeps a false rate: worst makespan 1.08 -> 1.31 for 50 in flight.
+_MANY_REFUSALS = 5
+
+# A refusal with this part of the limit missing is still due to it, because jobs end unnoticed. Without it the limit is
+# taken for a rate each time it was found one too high: 1.06 -> 1.75 (worst) for 4/s and 30 in flight.
+_SLACK = 1 / 20
+
+# A new concurrency limit is given up if so many times more jobs are in flight within `_TRIAL` seconds. Later it is
+# raised instead: then the account has raised it. Chosen, not measured.
+_GROWN = 1.15
+_TRIAL = 60.0
+
+# While no limit is known, one of so many accepted submits may be outstanding, because all outstanding ones are refused
+# when a limit is met. Where answers are slow this many is what limits the rate, so the share is larger there: the
+# number accepted may double in about two thirds of `_DOUBLING` seconds. With 11 at most: refused .038 -> .052 for 50 in
+# flight. With 6 at least, 1,000 submits that take a second each need 32 s instead of 26 s.
+_DOUBLING = 3.0
+_MIN_SHARE, _MAX_SHARE = 4, 12
+
+# No rate is estimated lower than this part of what was accepted lately: a long pause at a concurrency limit passes for
+# a very low rate, which takes minutes to correct. Without it, an account whose limit rises from 50 to 200 may be used
+# to 60 % instead of 92 %.
+_SLOWEST = 1 / 4
 
 # The format of snapshots. Increase it whenever a key is added, renamed or removed, or changes its meaning.
 _SNAPSHOT_VERSION = 1
@@ -42,12 +77,15 @@ class LearnedLimits:
     """The limits found so far, for statistics and for the next run. None where no limit was met.
 
     `per_second` is in submits per second. `burst` is how many were accepted before the rate limit took effect: 0 if
-    hardly any.
+    hardly any. Where no limit was met at all, `free_per_second` is the highest pace that was tried, and `free_jobs` the
+    number of submits that were accepted.
     """
 
     per_second: float | None = None
     max_in_flight: int | None = None
     burst: int = 0
+    free_per_second: float = 0.0
+    free_jobs: int = 0
 
 
 class AdaptiveRateLimiter(RateLimiter):
@@ -63,10 +101,15 @@ class AdaptiveRateLimiter(RateLimiter):
         super().__init__(max_in_flight=max_in_flight, max_concurrent=max_concurrent, retry=retry)
         self.throughput: Throughput = Throughput()
         self._configured_rate = configured_rate
-        self._rate_before: RateEstimator | None = None  # before refusals that the concurrency limit may explain
-        self._accepted_in_a_row = 0
-        self._busy_at_last_send = 0  # jobs in flight and requests outstanding
-        self._in_flight_at_refusal = 0  # jobs in flight at the last 429
+        self._log = SubmitLog()
+        self._accepted = 0  # and, at first, half of what an earlier run has sent without meeting a limit
+        self._last_refused: Submit | None = None
+        self._is_explained = False  # the last refusal may be due to a concurrency limit
+        self._is_rate_certain = False  # no concurrency limit explains all refusals
+        self._was_early_refused = False  # a probe after a finished job was refused since the last limit was found
+        self._before_pause: RateEstimator  # before the first refusal in a row
+        self._rate_otherwise: RateEstimator | None = None  # what the rate is if the concurrency limit does not exist
+        self._found_at = 0.0  # when that was found
         self.load(LearnedLimits())
 
     def load(self, learned: LearnedLimits) -> None:
@@ -75,11 +118,21 @@ class AdaptiveRateLimiter(RateLimiter):
         They are a starting point: refusals lower them, and higher rates are tried after a while.
         """
         lower = 0.0 if self._configured_rate else learned.per_second or 0.0
-        self._rate = RateEstimator(self._retry, configured=self._configured_rate, lower=lower, burst=learned.burst)
-        self._concurrency = ConcurrencyEstimator(self._retry, limit=learned.max_in_flight)
+        self._rate = RateEstimator(
+            self._retry,
+            configured=self._configured_rate,
+            lower=lower,
+            burst=learned.burst,
+            first_pace=learned.free_per_second,
+        )
+        self._concurrency = ConcurrencyLimit(self._retry, limit=learned.max_in_flight)
+        self._is_rate_certain = lower > 0
+        self._accepted = learned.free_jobs // 2  # half of them again, and all is as before
 
     def learned(self) -> LearnedLimits:
         """Return the limits found so far."""
+        if self._last_refused is None and self._rate.is_ramping and self._concurrency.limit is None:
+            return LearnedLimits(free_per_second=self._rate.lower, free_jobs=self._accepted)
         return LearnedLimits(per_second=self._rate.limit, max_in_flight=self._concurrency.limit, burst=self._rate.burst)
 
     def snapshot(self, now: float) -> dict[str, Any]:
@@ -106,6 +159,7 @@ class AdaptiveRateLimiter(RateLimiter):
         self.load(LearnedLimits())
         if not self._configured_rate:
             self._rate.restore(snapshot["rate"], now)
+            self._is_rate_certain = self._rate.limit is not None
         self._concurrency.restore(snapshot["concurrency"])
         if pause := snapshot["pause"]:
             self._start_pause(now, PauseCause[pause["cause"]], pause["seconds"])
@@ -124,102 +178,152 @@ class AdaptiveRateLimiter(RateLimiter):
         """Record that no request is waiting: a low number in flight means nothing then."""
         super().on_idle()
         self.throughput.on_idle()
-        self._busy_at_last_send = 0
         self._rate.on_idle()
 
-    def job_finished(self, now: float, *, ended_at: float | None = None) -> None:
-        """Record that a job finished on the server at `ended_at` (None for now), which is known only at `now`."""
-        self._concurrency.on_job_ended(now if ended_at is None else ended_at)
+    def job_finished(self, now: float, *, ended_at: float | None = None, uncertainty: float = 0.0) -> None:
+        """Record that a job finished on the server at `ended_at` (None for now), which is known only at `now`.
+
+        `uncertainty` is by how many seconds `ended_at` may be wrong.
+        """
+        self._log.on_job_ended(now, now if ended_at is None else ended_at, uncertainty)
         self._reassign_refusals(now)
         super().job_finished(now)
 
     def _extra_delay(self, now: float) -> float | None:
-        if self._outstanding >= self._rate.max_concurrent(self._window):
+        if self._outstanding >= min(self._window, self._max_outstanding()):
             return None
-        delay = self._rate.delay(now)
-        if not self._concurrency.is_full(self.in_flight + self._outstanding):
+        delay, busy = self._rate.delay(now), self.in_flight + self._outstanding
+        if not self._concurrency.is_full(busy):
             return delay
-        return None if self._outstanding else max(delay, self._concurrency.delay_before_extra(now))
+        extra = self._concurrency.delay_before_extra(now, busy)
+        return None if extra is None else max(delay, extra)
 
-    def _record_send(self, now: float, *, is_probe: bool) -> SendSample:
+    def _max_outstanding(self) -> int:
+        """Return how many requests may be outstanding: few while a limit is being looked for, as all may be refused.
+
+        By Little's law, a pace needs as many as it sends during one round trip. Beyond that, one of some accepted.
+        """
+        if self._concurrency.limit is not None:
+            return self._max_concurrent
+        by_pace = self._rate.max_concurrent()
+        share = min(max(_DOUBLING / max(self._rate.latency, 1e-3), _MIN_SHARE), _MAX_SHARE)
+        return max(by_pace, int(self._accepted / share)) if self._rate.is_ramping else by_pace
+
+    def _record_send(self, now: float, *, is_probe: bool) -> Submit:
         busy = self.in_flight + self._outstanding
         is_extra = self._concurrency.is_full(busy) and not is_probe
-        may_be_too_low = busy < min(_LOW_SHARE * self._in_flight_at_refusal, self._busy_at_last_send)
-        self._busy_at_last_send = busy
-        return SendSample(now, self._rate.on_send(now, may_be_too_low=may_be_too_low), self.in_flight, is_extra)
+        return self._log.add(Submit(now, self._rate.on_send(now), is_extra, is_probe, busy, busy))
 
     # Accepted
 
     def _record_success(self, permit: Permit, now: float) -> None:
-        sample, others = _sample_of(permit), self.in_flight - 1
+        submit = _submit_of(permit)
+        submit.is_refused = False
+        self._log.on_answered(submit, now)
         self.throughput.on_accepted(now)
-        self._rate.latency = now - sample.sent_at
+        self._rate.latency = now - submit.sent_at
+        self._concurrency.on_accepted()
+        self._accepted += 1
         if self._is_late(permit):
-            self._rate.on_accepted_late(sample.sent_at)
+            self._rate.on_accepted_late(submit.sent_at)
         elif permit.is_probe and self._rate.is_paused:
-            self._learn_from_probe(sample, min(sample.in_flight, others))
+            self._rate.on_resumed(submit.sent_at, at_least=self._log.accepted_per_second(now) * _SLOWEST)
         else:
-            self._learn_from_success(sample, min(sample.in_flight, others))
+            if submit.is_extra and self._concurrency.limit is not None:
+                self._concurrency.on_extra_accepted(now, submit.most)
+            self._rate.on_accepted(submit.sent_at, submit.pace)
+        self._reassign_refusals(now)
+        if submit.is_extra or self._concurrency.spare:
+            self._check_limit(now)
 
-    def _learn_from_success(self, sample: SendSample, in_flight: int) -> None:
-        if sample.is_extra:
-            self._concurrency.on_extra(sample.sent_at, accepted=in_flight >= sample.in_flight)
-        self._concurrency.on_accepted(in_flight, sample.sent_at)
-        self._rate.on_accepted(sample.sent_at, sample.pace)
-        if self._rate.is_disproved:
-            self._reassign_refusals(sample.sent_at)
-        self._accepted_in_a_row += 1
-        if self._accepted_in_a_row >= _SETTLED_COUNT and not self._concurrency.has_candidate:
-            self._rate_before = None
-
-    def _learn_from_probe(self, sample: SendSample, in_flight: int) -> None:
-        """Learn from the first success after refusals: a rate limit was lifted, or a slot has become free."""
-        is_concurrency = self._concurrency.on_probe_accepted(in_flight, sample.sent_at)
-        if is_concurrency and self._rate_before is not None:
-            self._restore_rate(self._rate_before, sample.sent_at)
-        elif not is_concurrency:
-            self._rate.on_resumed(sample.sent_at)
-        self._concurrency.on_accepted(in_flight, sample.sent_at)
+    def _check_limit(self, now: float) -> None:
+        """Raise the concurrency limit to what is proven; give it up once that is far more."""
+        concurrency = self._concurrency
+        if concurrency.limit is None or (proven := self._log.proven(now, since=concurrency.since)) <= concurrency.limit:
+            return
+        is_trial = self._rate_otherwise is not None and now - self._found_at < _TRIAL
+        if not is_trial or proven <= _GROWN * concurrency.found:
+            concurrency.raise_to(proven)
+        elif self._rate_otherwise is not None:
+            self._rate, self._rate_otherwise, self._is_rate_certain = self._rate_otherwise, None, True
+            self._rate.on_restored(now)
+            concurrency.set(None, now)
 
     def _reassign_refusals(self, now: float) -> None:
-        """Attribute the recent refusals to the concurrency limit if it explains all of them."""
-        if self._concurrency.explain_refusals(now, is_rate_disproved=self._rate.is_disproved):
-            before = self._rate_before or RateEstimator(self._retry, configured=self._configured_rate)
-            self._restore_rate(before, now)
+        """Attribute the recent refusals to the concurrency limit if that is the simplest explanation of them."""
+        found, last = self._log.explain(now), self._last_refused
+        self._is_explained = last is not None and (last.is_closed or self._is_worth_a_probe(last, found))
+        if found is None:
+            self._is_rate_certain = self._is_rate_certain or (self._log.has_refusals and not self._rate.is_ramping)
+            return
+        limit = self._concurrency.limit
+        needed = _MIN_REFUSALS if found.limit >= _SMALL else _MIN_REFUSALS_OF_SMALL
+        if found.refusals < needed or not found.accepted or (limit is not None and found.limit >= limit):
+            return
+        refused = self._log.refused_since(found.first)
+        is_clear = found.refusals >= _MANY_REFUSALS or any(each.contradicts_rate for each in refused)
+        if self._is_rate_certain and not is_clear:
+            return
+        self._concurrency.set(found.limit, now)
+        self._found_at, self._was_early_refused = now, False
+        before = next((each.rate_before for each in refused if each.rate_before is not None), None)
+        self._rate_otherwise = None
+        if before is not None:
+            self._rate_otherwise, self._rate = self._rate, before
+            self._is_rate_certain = self._is_rate_certain and not before.is_ramping
+            self._rate.on_restored(now)
+        for each in self._log.refused_with(found.limit * (1 - _SLACK) - 1):
+            self._log.close(each)
 
-    def _restore_rate(self, before: RateEstimator, now: float) -> None:
-        self._rate, self._rate_before = before, None
-        self._rate.on_restored(now)
+    def _is_worth_a_probe(self, last: Submit, found: Explanation | None) -> bool:
+        """Return whether a finished job is worth a probe: if the last refusal may be due to a concurrency limit.
+
+        Once such a probe was refused, only after a second refusal. A known rate that saves up a burst explains any
+        refusal, so there only if something contradicts it.
+        """
+        if found is None or (self._was_early_refused and found.refusals < _MIN_REFUSALS):
+            return False
+        is_rate = self._is_rate_certain and self._rate.burst > 0
+        return not is_rate or found.refusals >= _MANY_REFUSALS or last.contradicts_rate
 
     # Refused
 
     def _record_refusal(self, permit: Permit, now: float, retry_after: float | None) -> bool:
-        sample, is_late = _sample_of(permit), self._is_late(permit)
-        if sample.is_extra:  # the limit has not risen; the next job that finishes makes room again
-            self._concurrency.on_extra(now, accepted=False)
-            return True
-        in_flight = max(sample.in_flight, self.in_flight)
-        if not is_late and not permit.is_probe and self._concurrency.take_back_slot(in_flight, now):
+        submit, is_late = _submit_of(permit), self._is_late(permit)
+        submit.is_refused = True
+        self._log.on_answered(submit, now)
+        self._log.on_refused(submit)
+        self._last_refused = submit
+        limit = self._concurrency.limit
+        if limit is not None and not permit.is_probe and self._is_at_limit(submit, limit):
+            per_second = self.throughput.per_second(now)
+            self._concurrency.on_refused(now, submit.most, is_extra=submit.is_extra, per_second=per_second)
+            self._log.close(submit)
             return True
         if is_late:
-            self._rate.on_rate_limited_late(sample.sent_at)
+            self._rate.on_rate_limited_late(submit.sent_at)
         else:
-            self._learn_from_refusal(sample, in_flight, retry_after)
-            if permit.is_probe and self._is_probe_early:
-                self._concurrency.on_early_probe_refused()
+            submit.rate_before = copy.copy(self._rate)
+            if not self._rate.is_paused:
+                self._before_pause = submit.rate_before
+            submit.contradicts_rate = not self._before_pause.may_refuse(submit.sent_at, submit.pace)
+            self._rate.on_rate_limited(submit.sent_at, self._plausible(retry_after))
+        if permit.is_probe and self._is_probe_early and not is_late:
+            self._was_early_refused = True
+        self._reassign_refusals(now)
         return False
 
-    def _learn_from_refusal(self, sample: SendSample, in_flight: int, retry_after: float | None) -> None:
-        self._accepted_in_a_row = 0
-        if self._rate_before is None:
-            self._rate_before = copy.copy(self._rate)
-        self._in_flight_at_refusal = in_flight
-        self._concurrency.on_rate_limited(in_flight, sample.sent_at, is_first=self._rate.is_ramping)
-        self._rate.on_rate_limited(sample.sent_at, self._plausible(retry_after))
-        self._reassign_refusals(sample.sent_at)
+    def _is_at_limit(self, submit: Submit, limit: int) -> bool:
+        """Return whether a refusal is due to the known concurrency limit, which may be a little too high."""
+        if submit.most > 0 and (submit.is_extra or submit.most >= limit):
+            return True
+        slack = limit * _SLACK + 1 if limit >= _SMALL else 0
+        return submit.most >= max(1, limit - slack) and not (
+            self._is_rate_certain and not self._rate.burst and self._rate.may_refuse(submit.sent_at, 0.0)
+        )
 
     def _may_probe_early(self) -> bool:
-        return self._concurrency.may_probe_early
+        return self._is_explained
 
     def _pause_length(self, now: float, retry_after: float | None, attempt: int, jitter: float) -> float:
         """Return the pause that the server asked for, or the computed one where waiting for that did not help."""
@@ -241,6 +345,6 @@ class AdaptiveRateLimiter(RateLimiter):
         return retry_after if retry_after and 0 < retry_after <= self._retry.timeout else None
 
 
-def _sample_of(permit: Permit) -> SendSample:
-    assert permit.sample is not None, "an adaptive limiter records a sample with each permit"
-    return permit.sample
+def _submit_of(permit: Permit) -> Submit:
+    assert permit.submit is not None, "an adaptive limiter records each submit"
+    return permit.submit

@@ -1,199 +1,119 @@
-"""`ConcurrencyEstimator`: how many unfinished jobs an account allows. `AdaptiveRateLimiter` uses it.
+"""`ConcurrencyLimit`: how many unfinished jobs an account allows, once that is known. `AdaptiveRateLimiter` uses it.
 
-Theory of operation. A refusal with F jobs in flight makes F a *candidate*. F is the limit if another request is refused
-at F and the next one is then accepted because a job has finished. A single request accepted at F, or refused below F,
-rules it out. Below a known limit there are no refusals and no pauses: each finished job frees a slot. Limits may be
-raised, so one *extra* job is submitted from time to time. The wait before it doubles with each refusal (additive
-increase). Where it is accepted, the next extra follows immediately.
-
-Both ends of a job are noticed late: a job that is still in flight here may have finished on the server. A refusal is
-therefore counted with the larger of the numbers in flight before and after it, an acceptance with the smaller. When a
-finished job is noticed, the requests sent since then are recounted. Refusals that looked like a rate limit may then
-show a concurrency limit.
-
-The figures beside the constants mean the same as in rate.py.
+Theory of operation. While the limit is kept, each finished job makes room for one submit, without refusals and without
+pauses. Two things make it useful to submit more. Limits may be raised; and jobs that have ended without being noticed
+occupy no slot. So an *extra* job is submitted from time to time. Where it is accepted, more follow at once, and where
+it is refused, the wait before the next one doubles (additive increase).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from ..settings import Retry
 
+# Figures as in adaptive.py.
 
-# Refusals at one number in flight, with nothing accepted at it, that make it the limit. Half (1): 29 -> 55 refusals an
-# hour for a moving rate with 10 saved up, as rate limits pass for concurrency limits. Double (4): refused .061 -> .077
-# for 12 in flight without Retry-After.
-_MIN_REFUSALS = 2
-
-# So many refusals more are needed where a rate limit is known, which may explain them as well. Half (0): 29 -> 65
-# refusals an hour for a moving rate with 10 saved up. Double (2): worst makespan 1.05 -> 1.41 for 4/s and 12 in flight.
-_EXTRA_REFUSALS = 1
-
-# Seconds before the first extra job, in units of `Retry.wait_initial`. Half (5): refused .165 -> .189 for 2/s and 10 in
-# flight with finished jobs noticed 1.5 s late. Double (20): .130 there, but a raised limit is used later.
+# Seconds before the first extra job, in units of `Retry.wait_initial`. Chosen: half and double only matter where
+# more than twelve jobs a second are accepted; elsewhere `_MIN_WAIT_JOBS` is longer.
 _GROWTH_WAIT = 10
 
-# Refusals that must agree about one number after recounting. Half (1): makespan 1.31 -> 1.40 for 12 in flight with
-# finished jobs noticed 1.5 s late, because wrong limits are found. Double (4): 1.35 there.
-_MIN_RECOUNTED = 2
+# The shortest and the longest wait between two refused extra jobs: as long as so many jobs take to be accepted. They
+# bound what extra jobs cost in refusals. Shortest, half (30): refused .025 -> .037 for 50 in flight, makespan 1.07
+# both. Longest, half: 19 -> 38 refusals an hour for 50 tasks of a minute. Double: a raised limit is used later.
+_MIN_WAIT_JOBS = 60
+_MAX_WAIT_JOBS = 240
 
-# Smaller limits are not found by recounting: small numbers agree by chance. Half (4) changes no simulated account.
-# Double (16): makespan 1.31 -> 1.43 for 12 in flight with finished jobs noticed 1.5 s late.
-_SMALLEST_RECOUNTED = 8
+# One of so many extra jobs accepted in a row may be outstanding: a raised limit is regained exponentially. Chosen.
+_GRANTED_PER_EXTRA = 6
 
-# Requests accepted at most two below the number that was refused. They show that more were wanted than that number.
-# Half (2): medians change by less than 5 % in either direction. Double (10): makespan 1.24 -> 1.31 for 12 in flight and
-# answers after 1 s.
-_MIN_NEAR = 5
-
-# The last refusals that an explanation may start from. Half (2): worst makespan 1.57 -> 1.98 for 12 in flight with
-# finished jobs noticed 1.5 s late. Double (10): no makespan changes.
-_MAX_STARTS = 5
-
-# Requests that are kept for recounting. Half (32): worst makespan 1.57 -> 1.69 for 12 in flight with finished jobs
-# noticed 1.5 s late. Double (128): 3.06 -> 1.48 for 50 in flight, medians as before, and twice the work per refusal.
-_REMEMBERED = 64
+# The part of the limit that is given up at most after each refusal in a row: the limit has fallen. Smaller costs more
+# refusals until the new limit is found, larger leaves more slots unused. Chosen, not measured.
+_BACK = 0.15
 
 
-@dataclass(slots=True)
-class _Observation:
-    """The outcome of one request."""
-
-    sent_at: float
-    in_flight: int  # other jobs in flight, as far as is known by now
-    is_refused: bool
-
-
-class ConcurrencyEstimator:
-    """The concurrency limit of one account, if there is one. `limit` comes from an earlier run."""
+class ConcurrencyLimit:
+    """The concurrency limit of one account. `limit` is None while none is known."""
 
     def __init__(self, retry: Retry, *, limit: int | None = None) -> None:
         self.limit: int | None = limit
+        self.found = limit or 0  # the limit when it was found, or last lowered
+        self.since = -math.inf  # when that was
+        self.spare: int = 0  # jobs beyond the limit that were accepted all the same
         self._retry = retry
-        self._candidate: int | None = None
-        self._refusals = 0  # with the candidate in flight
-        self._needed_refusals = _MIN_REFUSALS
-        self._was_early_probe_refused = False
-        self._has_grown = False  # the last slot was added because an extra job was accepted
         self._growth_wait = _GROWTH_WAIT * retry.wait_initial  # seconds
         self._next_extra_at: float | None = None
-        self._observations: deque[_Observation] = deque(maxlen=_REMEMBERED)
+        self._granted = 0
+        self._refused_in_a_row = 0
 
-    @property
-    def has_candidate(self) -> bool:
-        """Whether the last refusals may be due to this limit."""
-        return self._candidate is not None
-
-    @property
-    def may_probe_early(self) -> bool:
-        """Whether a finished job is worth a probe: once for each candidate, and more often after several refusals."""
-        return self._candidate is not None and (not self._was_early_probe_refused or self._refusals >= _MIN_REFUSALS)
-
-    def is_full(self, in_flight: int) -> bool:
+    def is_full(self, busy: int) -> bool:
         """Return whether one more job would exceed the limit."""
-        return self.limit is not None and in_flight >= self.limit
+        return self.limit is not None and busy >= self.limit + self.spare
 
-    def delay_before_extra(self, now: float) -> float:
-        """Return the seconds until one job beyond the limit may be tried."""
+    def delay_before_extra(self, now: float, busy: int) -> float | None:
+        """Return the seconds until one job beyond the limit may be tried; None to wait for an answer."""
+        assert self.limit is not None
+        if busy >= self.limit + self.spare + 1 + self._granted // _GRANTED_PER_EXTRA:
+            return None
         if self._next_extra_at is None:  # the limit comes from an earlier run, and has not been tried in this one
             self._next_extra_at = now + self._growth_wait
         return max(0.0, self._next_extra_at - now)
 
-    def on_early_probe_refused(self) -> None:
-        """Record that a probe after a finished job was refused all the same."""
-        self._was_early_probe_refused = True
-
-    def on_rate_limited(self, in_flight: int, sent_at: float, *, is_first: bool) -> None:
-        """Record a refusal with `in_flight` other jobs. `is_first`: no limit of any kind had been met before."""
-        self._observations.append(_Observation(sent_at, in_flight, is_refused=True))
-        if in_flight == 0 or (self._candidate is not None and in_flight < self._candidate):
-            self._candidate = None  # refused with fewer jobs as well, so it is another limit
-        elif in_flight == self._candidate:
-            self._refusals += 1
-        else:
-            self._candidate, self._refusals = in_flight, 1
-            self._needed_refusals = _MIN_REFUSALS if is_first else _MIN_REFUSALS + _EXTRA_REFUSALS
-
-    def on_accepted(self, in_flight: int, sent_at: float) -> None:
-        """Record that a request was accepted with `in_flight` other jobs."""
-        self._observations.append(_Observation(sent_at, in_flight, is_refused=False))
-        if self._candidate is not None and in_flight >= self._candidate:
-            self._candidate = None
-        if self.limit is not None and in_flight >= self.limit:
-            self.limit, self._has_grown = in_flight + 1, True
-
-    def on_probe_accepted(self, in_flight: int, now: float) -> bool:
-        """Record that a probe was accepted. Return whether this and the refusals before it show the limit."""
-        if self._candidate is None or in_flight >= self._candidate or self._refusals < self._needed_refusals:
-            return False
-        self.limit, self._has_grown = self._candidate, False
+    def set(self, limit: int | None, now: float) -> None:
+        """Begin to keep a limit that was found, or stop keeping any."""
+        self.limit, self.spare, self._granted = limit, 0, 0
+        self.found, self.since = limit or 0, now
+        self._growth_wait = _GROWTH_WAIT * self._retry.wait_initial
         self._next_extra_at = now + self._growth_wait
-        return True
 
-    def on_job_ended(self, ended_at: float) -> None:
-        """Record that a job finished at `ended_at`, which is known only now. Requests sent since then are recounted."""
-        for observation in self._observations:
-            if observation.sent_at > ended_at:
-                observation.in_flight -= 1
+    def on_extra_accepted(self, now: float, most: int) -> None:
+        """Record that a job beyond the limit was accepted, which met at most so many others."""
+        assert self.limit is not None
+        self._granted += 1
+        self._refused_in_a_row = 0
+        self.spare = max(self.spare, most + 1 - self.limit)
+        self._growth_wait, self._next_extra_at = 0.0, now
 
-    def explain_refusals(self, now: float, *, is_rate_disproved: bool) -> bool:
-        """Set the limit if it explains the last refusals, and return whether it does.
+    def raise_to(self, limit: int) -> None:
+        """Keep a higher limit, which has been proven."""
+        assert self.limit is not None
+        self.spare = max(0, self.spare - (limit - self.limit))
+        self.limit = limit
 
-        It does if all of them met one number in flight, as counted by now, and all acceptances met fewer. A limit that
-        is already known can only be lowered. `is_rate_disproved`: no rate limit explains the refusals.
-        """
-        needed = _MIN_RECOUNTED if self.limit is None else _MIN_RECOUNTED + _EXTRA_REFUSALS
-        limit = max(self._possible_limits(needed, is_rate_disproved=is_rate_disproved), default=0)
-        if not limit or (self.limit is not None and self.limit <= limit):
-            return False
-        self.limit, self._has_grown = limit, False
-        self._candidate, self._was_early_probe_refused = limit, False
-        self._next_extra_at = now + self._growth_wait
-        self._observations.clear()
-        return True
+    def on_accepted(self) -> None:
+        """Record that a job was accepted."""
+        self._refused_in_a_row = 0
 
-    def _possible_limits(self, needed: int, *, is_rate_disproved: bool) -> Iterator[int]:
-        """Yield limits that explain every outcome since one of the last refusals, `needed` refusals or more."""
-        observations = list(self._observations)
-        starts = [index for index, observation in enumerate(observations) if observation.is_refused]
-        for start in starts[-_MAX_STARTS : 1 - needed]:
-            since = observations[start:]
-            refused = [observation.in_flight for observation in since if observation.is_refused]
-            accepted = [observation.in_flight for observation in since if not observation.is_refused]
-            limit = max(refused)
-            if min(refused) < limit - 1 or not accepted or max(accepted) >= min(refused):
-                continue
-            near = sum(number >= limit - 2 for number in accepted) + len(refused) - _MIN_RECOUNTED
-            if limit >= _SMALLEST_RECOUNTED and (is_rate_disproved or near >= _MIN_NEAR):
-                yield limit
-
-    def on_extra(self, now: float, *, accepted: bool) -> None:
-        """Record the outcome of a job beyond the limit."""
-        if accepted:
-            self._growth_wait, self._next_extra_at = _GROWTH_WAIT * self._retry.wait_initial, now
+    def on_refused(self, now: float, most: int, *, is_extra: bool, per_second: float | None) -> None:
+        """Record that a job was refused that met at most so many others, at least as many as the limit."""
+        assert self.limit is not None
+        self._granted = 0
+        if not is_extra:
+            self._refused_in_a_row += 1
+        if self.spare:  # fewer have ended unnoticed
+            self.spare = max(0, min(self.spare, most - self.limit)) // 2
         else:
-            self._growth_wait = min(self._growth_wait * 2, max(self._retry.timeout, self._retry.wait_max))
-            self._next_extra_at = now + self._growth_wait
-
-    def take_back_slot(self, in_flight: int, now: float) -> bool:
-        """Return whether a refusal with `in_flight` other jobs shows that the last added slot never existed.
-
-        If so, the slot is removed. The job was accepted only because another one had finished unnoticed.
-        """
-        if not self._has_grown or self.limit is None or in_flight < self.limit - 1:
-            return False
-        self.limit, self._has_grown = max(1, in_flight), False
-        self.on_extra(now, accepted=False)
-        return True
+            step = (
+                min(2 ** min(self._refused_in_a_row - 2, 20), _BACK * self.limit) if self._refused_in_a_row > 1 else 0
+            )
+            lower = max(1, math.floor(min(self.limit, most) - step))
+            if lower < self.limit:
+                self.limit, self.found, self.since = lower, min(self.found, most), now
+        shortest, longest = _GROWTH_WAIT * self._retry.wait_initial, max(self._retry.timeout, self._retry.wait_max)
+        if per_second:
+            shortest = max(shortest, _MIN_WAIT_JOBS / per_second)
+            longest = min(longest, _MAX_WAIT_JOBS / per_second)
+        wait = max(shortest, min(self._growth_wait, longest))
+        self._next_extra_at = max(self._next_extra_at or now, now + wait)
+        if is_extra:
+            self._growth_wait = 2 * wait
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the limit as JSON values. Candidates are left out: they start again."""
+        """Return the limit as JSON values."""
         return {"limit": self.limit, "growth_wait": self._growth_wait}
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ from .backoff import backoff, give_up_after, retry_delay
 
 if TYPE_CHECKING:
     from ..settings import Retry
+    from .submit_log import Submit
 
 
 # Ambiguous outcomes in a row after which all requests pause: the server is failing then, not a single request. Each of
@@ -50,22 +51,12 @@ class PauseCause(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class SendSample:
-    """The circumstances in which a request left, for a limiter that learns from its outcome."""
-
-    sent_at: float
-    pace: float  # the rate that it kept, in requests per second; 0 if it left later than the pace allowed
-    in_flight: int  # jobs in flight when it left
-    is_extra: bool  # beyond the learned concurrency limit, to find out whether that has risen
-
-
-@dataclass(frozen=True, slots=True)
 class Permit:
     """Permission for one request, to be handed back with its outcome."""
 
     pause_count: int  # pauses of the limiter before this request left
     is_probe: bool
-    sample: SendSample | None = None
+    submit: Submit | None = None
 
 
 class RateLimiter:
@@ -120,9 +111,9 @@ class RateLimiter:
             if self._was_idle or now - self._resumes_at > give_up_after(self._retry):
                 self._blocked_since = self._cause_since = now
         self._was_idle = False
-        sample = self._record_send(now, is_probe=is_probe)
+        submit = self._record_send(now, is_probe=is_probe)
         self._outstanding += 1
-        return Permit(self._pause_count, is_probe, sample)
+        return Permit(self._pause_count, is_probe, submit)
 
     def on_idle(self) -> None:
         """Record that no request is waiting, or that the user resumed submissions. The give-up timeout restarts."""
@@ -210,7 +201,7 @@ class RateLimiter:
         """Return the delay in seconds that learned limits add while active; None to wait for an event."""
         return 0.0
 
-    def _record_send(self, now: float, *, is_probe: bool) -> SendSample | None:
+    def _record_send(self, now: float, *, is_probe: bool) -> Submit | None:
         """Record that a request leaves, before it is counted as outstanding."""
         return None
 

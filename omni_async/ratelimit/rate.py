@@ -10,9 +10,6 @@ rate is a bracket: `lower`, a rate that has held, and `upper`, a rate that was r
 - *Growth*: limits may be raised, so a slightly higher pace is tried from time to time, each time after a longer wait.
   While that holds, the steps become larger. The increase is multiplicative, as in Scalable TCP (Kelly 2003): it takes
   as many steps at a low rate as at a high one.
-- *Jump*: when fewer and fewer jobs are in flight, the pace may be far too low, because a concurrency limit was taken
-  for a rate limit. Then the pace doubles with each accepted request, or rises by less where a burst may be saved up.
-  A rate that holds far above the bracket disproves it.
 
 The bracket has two sources. *Gaps*: a request refused x seconds after the last accepted one shows that a token takes
 longer than x; a request accepted at the pace shows that the pace holds. *Cycles*: from the end of one pause to the end
@@ -60,10 +57,9 @@ _NARROW = 1.08
 # rate; a raised limit is regained more slowly. Double: 25 -> 33 refusals an hour for a moving rate.
 _GROWTH_STEP = 0.05
 
-# The factor by which a jump raises the pace with each accepted request. A rate this far above the bracket disproves it.
-# Half the step (1.5): worst makespan 2.53 -> 2.97 for 4/s and 12 in flight with finished jobs noticed 1.5 s late.
-# Double (4): 4.06 in the same place. Medians change by less than 3 %.
-_JUMP_FACTOR = 2
+# A step of growth above this ratio needs twice as many accepted requests for an account that saves up a burst, because
+# the burst may have paid for them. Without it the learned rate is up to 40 % too high for 4/s with 10 saved up.
+_FAST_GROWTH = 1.25
 
 # The part of a computed (not tried) rate that is used, because clocks and networks are uneven. Half the margin (0.985):
 # 25 -> 31 refusals an hour for a moving rate. Double (0.94): 21 an hour, and another 3 % of the rate unused.
@@ -105,6 +101,7 @@ _MAX_BURST = 100
 # Requests per second that the ramp may reach however long an answer takes. Half (2.5): makespan 2.30 -> 2.56 without
 # any limit and with answers after 1 s. Double (10): 2.03 there, and .033 -> .036 refused for 12 in flight.
 _RAMP_RATE = 5
+_MAX_PACE = 1e6  # submits per second: a finite number for a pace that is not limited
 
 # While no limit is known, one of this many accepted requests may be outstanding: all outstanding ones may be refused
 # when the limit is met. Half (6): refused .126 -> .223 for 4/s with 60 saved up. Double (22): makespan 2.30 -> 2.75
@@ -117,6 +114,11 @@ _ACCEPTED_PER_OUTSTANDING = 11
 _ROUGH_PART = 10
 
 
+# Seconds of Retry-After above which a first pause is the rest of a window, and not a second rounded up. The first cycle
+# of a window shows its rate, that of a bucket also its burst. Chosen, not measured.
+_WINDOW_WAIT = 2.0
+
+
 class RateEstimator:
     """The bracket of one rate limit and the pace that follows from it. Rates are in requests per second.
 
@@ -124,7 +126,15 @@ class RateEstimator:
     and how many requests were accepted before it took effect (0 for an account that is not bursty).
     """
 
-    def __init__(self, retry: Retry, *, configured: float | None = None, lower: float = 0.0, burst: int = 0) -> None:
+    def __init__(
+        self,
+        retry: Retry,
+        *,
+        configured: float | None = None,
+        lower: float = 0.0,
+        burst: int = 0,
+        first_pace: float = 0.0,
+    ) -> None:
         self.lower: float = lower
         self.upper: float = math.inf
         self.burst: int = burst
@@ -133,7 +143,7 @@ class RateEstimator:
         self._retry = retry
         self._configured = configured  # None after its first refusal
         self._is_configured_retried = False  # the pace is the configured rate again, after one refusal
-        self._first_pace = math.inf if configured else 1 / retry.wait_initial
+        self._first_pace = math.inf if configured else max(first_pace, 1 / retry.wait_initial)
         self._pace = lower or self._first_pace
         self._pause: Pause | None = None
         self._sent_at = -math.inf  # the last request
@@ -142,9 +152,7 @@ class RateEstimator:
         self._cycle_count = 0  # accepted in this cycle
         self._held = 0  # accepted at the present pace
         self._is_growing = False
-        self._jump_target = 0.0  # during a jump: the pace above which the bracket is disproved; else 0
-        self._next_jump_at = -math.inf
-        self._jump_wait = retry.wait_max  # seconds until the next jump after a refused one; doubles each time
+        self._has_burst_in_cycle = False  # the rate was measured while a saved-up burst was used up
         self._growth = _GROWTH_STEP
         self._growth_wait = retry.wait_max  # seconds at a steady pace before growth; doubles with each refused one
         self._steady_since = 0.0
@@ -154,10 +162,15 @@ class RateEstimator:
         """The rate that holds; None until a refusal has shown that there is a limit."""
         return None if self.is_ramping else self.lower or None
 
-    @property
-    def is_disproved(self) -> bool:
-        """Whether a rate far above the bracket has held, so that earlier refusals had another cause."""
-        return 0 < self._jump_target < self.lower
+    def may_refuse(self, sent_at: float, pace: float) -> bool:
+        """Return whether a refusal of the request sent then can be due to this limit, by what is known of it."""
+        if self.is_ramping or not self.lower or self.burst:
+            return True
+        return sent_at - self._accepted_at <= _ON_TIME / self.lower and not self.has_held(pace)
+
+    def has_held(self, pace: float) -> bool:
+        """Return whether that pace has held for several requests."""
+        return 0 < pace <= self.lower and self._held >= _RELIABLE_COUNT
 
     @property
     def is_paused(self) -> bool:
@@ -168,14 +181,11 @@ class RateEstimator:
         """Return the seconds until the pace allows the next request."""
         return max(0.0, self._sent_at + 1 / self._pace - now)
 
-    def max_concurrent(self, window: int) -> int:
-        """Return how many requests may be outstanding, at most `window`. Few while a limit is being looked for."""
-        if self._is_growing:
-            return min(window, max(2, math.ceil(self._pace * self.latency) + 1))
+    def max_concurrent(self) -> int:
+        """Return how many requests the pace needs to be outstanding, by Little's law."""
         if self.is_ramping:
-            by_count = self._cycle_count // _ACCEPTED_PER_OUTSTANDING
-            return min(window, max(2, by_count, math.ceil(_RAMP_RATE * self.latency)))
-        return window
+            return max(2, math.ceil(_RAMP_RATE * self.latency))
+        return max(2, math.ceil(min(self._pace, _MAX_PACE) * self.latency) + 1)
 
     def pause_length(self, now: float, attempt: int, jitter: float) -> float:
         """Return the seconds until a token should be available. Without a known rate this doubles with each attempt."""
@@ -187,21 +197,12 @@ class RateEstimator:
 
     # While active
 
-    def on_send(self, now: float, *, may_be_too_low: bool = False) -> float:
-        """Record that a request leaves. Return the pace that it keeps, or 0 if it left later than the pace allowed.
-
-        `may_be_too_low`: far fewer jobs are in flight than at the last refusal, and ever fewer. Finished jobs are
-        noticed late, so a concurrency limit may have been taken for a rate limit that is far too low.
-        """
+    def on_send(self, now: float) -> float:
+        """Record that a request leaves. Return the pace that it keeps, or 0 if it left later than the pace allowed."""
         if self._cycle_start is None:
             self._cycle_start = self._steady_since = now
         is_cruising = self.lower and not (self.is_ramping or self._is_growing or self._pause)
-        if is_cruising and may_be_too_low and self._may_jump(now):
-            self._jump_target = _JUMP_FACTOR * (_JUMP_FACTOR * self.lower if math.isinf(self.upper) else self.upper)
-            # A saved-up burst would let any jump pass, so a bursty account is raised in the small steps of the ramp.
-            self._growth = 1 / _RAMP_RATIO - 1 if self.burst else _JUMP_FACTOR - 1
-            self._start_growth()
-        elif is_cruising and now - self._steady_since > max(self._growth_wait, _STEADY_COUNT / self.lower):
+        if is_cruising and now - self._steady_since > max(self._growth_wait, _STEADY_COUNT / self.lower):
             self._start_growth()
         # Below a configured rate the pace is infinite: even two requests sent at the same instant do not prove it.
         is_on_time = math.isfinite(self._pace) and now - self._sent_at <= _ON_TIME / self._pace
@@ -216,14 +217,12 @@ class RateEstimator:
         if self.is_ramping:
             self.lower, self._pace = pace, pace / _RAMP_RATIO
             return
-        if self._jump_target and not self.burst:
-            self.lower, self._is_configured_retried = pace, False
-            self._choose_pace(sent_at)
-            return
         self._held += 1
         needed = max(_RELIABLE_COUNT, self.burst) if self.burst else _MIN_HELD
+        if self.burst and pace > _FAST_GROWTH * self.lower:  # a burst lends more to a large step
+            needed = int(1.5 * needed)
         if self._held == needed and pace > self.lower:
-            self.lower, self._is_configured_retried = pace, False
+            self.lower, self._is_configured_retried, self._has_burst_in_cycle = pace, False, False
             self._growth = min(self._growth * 2, 1 / _RAMP_RATIO - 1)
             self._choose_pace(sent_at)
 
@@ -266,21 +265,25 @@ class RateEstimator:
             self.upper = min(self.upper, 1 / gap)
             self._detect_burst(self._pause)
 
-    def on_resumed(self, sent_at: float) -> None:
+    def on_resumed(self, sent_at: float, *, at_least: float = 0.0) -> None:
         """Record that the probe sent at `sent_at` was accepted after refusals: the pause is over."""
         assert self._pause is not None, "only a paused estimator can resume"
         resumed_at = self._pause.ended_at(sent_at)
         is_rough = self._cycle_start is not None and sent_at - resumed_at > (sent_at - self._cycle_start) / _ROUGH_PART
         if not self.lower:
             self.lower = self._estimate_lower(self._pause, resumed_at, sent_at)
+            if 0 < self.lower < at_least:
+                self.lower, self.upper = at_least, math.inf
         if self.burst or self.upper <= self.lower:
             self.upper = math.inf
         if self._cycle_start is None or self._cycle_count >= _RELIABLE_COUNT:
             self._cycle_start, self._cycle_count = resumed_at, 0
+        self._has_burst_in_cycle = self.burst > 0 and self._pause.was_ramping
+        is_window = (self._pause.retry_at or 0.0) - self._pause.refused_at > _WINDOW_WAIT
         self._pause = None
         self.on_accepted_late(sent_at)
         self._choose_pace(sent_at)
-        if self.burst and is_rough and not self.is_ramping:  # the cycle is longer than it should be: try more soon
+        if self.burst and is_rough and not self.is_ramping and not (self._has_burst_in_cycle and is_window):
             steady = max(self._growth_wait, _STEADY_COUNT / self.lower)
             self._steady_since = sent_at - steady + _RELIABLE_COUNT / self.lower
             self._growth = 1 / _RAMP_RATIO - 1
@@ -298,7 +301,7 @@ class RateEstimator:
     def snapshot(self, now: float) -> dict[str, Any]:
         """Return the bracket, the pace and the last sending time as JSON values. Times are relative to `now`.
 
-        Growth, jumps and the cycle are left out: they start again.
+        Growth and the cycle are left out: they start again.
         """
         lower = self.lower
         if self._pause is not None and not lower:
@@ -326,23 +329,20 @@ class RateEstimator:
     # Decisions
 
     def _start_pause(self, sent_at: float) -> Pause:
-        """End the ramp, search, growth or jump, and return what the pause will be judged by."""
+        """End the ramp, search or growth, and return what the pause will be judged by."""
         elapsed = 0.0 if self._cycle_start is None else min(sent_at - self._cycle_start, self._retry.wait_max)
         pause = Pause(
             was_ramping=self.is_ramping,
             held=self._held,
             best=self.lower,
             lower=0.0 if self.is_ramping else self.lower,
-            floor=self.lower if self._is_growing else 0.0,
+            floor=self.lower if self._is_growing and not self._has_burst_in_cycle else 0.0,
             first_wait=max(self._retry.wait_initial, elapsed if self.is_ramping else 1 / self._pace),
         )
         if self._is_growing:
             # Growth of a bursty account costs two refusals, so it is tried half as often at the longest.
             longest = max(self._retry.timeout, self._retry.wait_max) * (2 if self.burst else 1)
             self._growth_wait = min(self._growth_wait * 2, longest)
-        if self._jump_target:
-            self._next_jump_at, self._jump_wait = sent_at + self._jump_wait, self._jump_wait * 2
-            self._jump_target = 0.0
         self.is_ramping = self._is_growing = False
         self._growth, self._held = _GROWTH_STEP, 0
         return pause
@@ -385,10 +385,6 @@ class RateEstimator:
             self._pace = self.lower
         else:
             self._pace = self.lower * (self.upper / self.lower) ** _SEARCH_SHARE
-
-    def _may_jump(self, now: float) -> bool:
-        is_steady = not self.burst or now - self._steady_since > _MIN_HELD / self.lower
-        return is_steady and now >= self._next_jump_at
 
     def _start_growth(self) -> None:
         self._is_growing, self.upper, self._held = True, math.inf, 0

@@ -25,6 +25,10 @@ _INTERVAL = 10.0
 # ledger may delay a run by two hours.
 _LOWEST_RATE = 1 / 3600
 
+# The format of the fact. Increase it whenever a field of `LearnedLimits` changes its meaning. Another version is not
+# read: the limits are learned again.
+_VERSION = 2
+
 _log = get_logger(__name__)
 
 
@@ -45,9 +49,11 @@ class SavedLimits:
         """Give the limiter what an earlier run has learned. Raise `LedgerError`."""
         try:
             fact = json.loads(await self._store.get_fact(LIMITS) or "{}")
-            if fact.pop("server", None) == self._server:
-                self._saved = LearnedLimits(**fact)
-                self._limiter.load(self._saved)
+            if (fact.pop("server", None), fact.pop("version", None)) == (self._server, _VERSION):
+                learned = LearnedLimits(**fact)
+                if _is_plausible(learned):
+                    self._saved = learned
+                    self._limiter.load(learned)
         except (
             AttributeError,
             TypeError,
@@ -62,7 +68,7 @@ class SavedLimits:
         if learned != self._saved and (at_last or now - self._saved_at >= _INTERVAL):
             self._saved, self._saved_at = learned, now
             _log.info("limits learned: %s", learned)
-            self._store.set_fact(LIMITS, json.dumps({"server": self._server, **asdict(learned)}))
+            self._store.set_fact(LIMITS, json.dumps({"server": self._server, "version": _VERSION, **asdict(learned)}))
 
 
 def _is_plausible(learned: LearnedLimits) -> bool:
@@ -72,4 +78,6 @@ def _is_plausible(learned: LearnedLimits) -> bool:
         (rate is None or (isinstance(rate, (int, float)) and _LOWEST_RATE <= rate < inf))
         and (in_flight is None or (isinstance(in_flight, int) and in_flight >= 1))
         and (isinstance(learned.burst, int) and learned.burst >= 0)
+        and (isinstance(learned.free_per_second, (int, float)) and 0 <= learned.free_per_second < inf)
+        and (isinstance(learned.free_jobs, int) and learned.free_jobs >= 0)
     )

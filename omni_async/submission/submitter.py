@@ -42,10 +42,9 @@ if TYPE_CHECKING:
     from ..settings import Limits, Retry
     from .key_support import ServerKeySupport
 
-# POSTs that are outstanding at the same time. It bounds how many may be refused when the credit ends, and how many
-# become ambiguous in a crash; it also limits the rate to MAX_CONCURRENT / latency. Half would halve that rate for slow
-# servers, double would double those risks.
-MAX_CONCURRENT = 16
+# The ceiling of outstanding POSTs; the rate limiter derives the number from latency and pace. So many may be refused
+# when the credit ends, or become ambiguous in a crash, at worst. Half: 64 submits/s at a latency of 1 s. Double: risk.
+MAX_CONCURRENT = 128
 # Seconds for outstanding POSTs when the client is left in a hurry: shorter makes more ambiguous, longer delays Ctrl-C.
 GRACE = 3.0
 _SHORTEST_DELAY = 0.001  # seconds; with none, rounding could make the loop spin
@@ -110,9 +109,9 @@ class Submitter:
         if job not in self._outstanding:
             self._cancel(job)
 
-    def job_finished(self, ended_at: float | None = None) -> None:
-        """Record that a job in flight has ended on the server, at that time of the loop's clock (None: now)."""
-        self.limiter.job_finished(self._registry.clock.now(), ended_at=ended_at)
+    def job_finished(self, ended_at: float | None = None, uncertainty: float = 0.0) -> None:
+        """Record that a job in flight ended then (the loop's clock; None: now), give or take `uncertainty` seconds."""
+        self.limiter.job_finished(self._registry.clock.now(), ended_at=ended_at, uncertainty=uncertainty)
         self._wake.set()
 
     def stop(self, error: OmniError) -> None:

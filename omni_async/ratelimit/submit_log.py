@@ -1,0 +1,168 @@
+"""`SubmitLog`: the latest submits, what became of them, and how many other jobs each of them met on the server.
+
+Theory of operation. The end of a job is noticed late, and answers overtake each other. So how many other jobs a submit
+met is not known when it leaves, but it is bounded: at most those that were not known to have ended by then, at least
+those of them that had certainly not ended. Both bounds are corrected whenever something is learned that happened before
+the submit left. A refusal may be due to the concurrency limit only if the larger number reaches that, and an acceptance
+disproves the limit only if the smaller number does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .rate import RateEstimator
+
+# Submits that are remembered. They must cover the refusals that are compared with each other, at hundreds of jobs in
+# flight.
+_REMEMBERED = 400
+# The longest delay of noticing an end is forgotten by this factor with each end.
+_FADE = 0.99
+
+# The longest delay known is multiplied by 1 + this / ends, and unknown before `_MIN_ENDS`: the first few ends say
+# little, because they are those that were noticed soon. Without it, one seed of twelve takes a limit of 12 for a rate
+# if ends are noticed half a second late: makespan 1.63.
+_FEW_ENDS = 3
+_MIN_ENDS = 5
+
+# Seconds that count as "lately".
+_LATELY = 30.0
+
+
+@dataclass(slots=True, eq=False)
+class Submit:
+    """One submit: how it left, and what became of it. Times are in seconds, paces in submits per second."""
+
+    sent_at: float
+    pace: float  # the rate that it kept; 0 if it left later than the pace allowed
+    is_extra: bool  # beyond the learned concurrency limit, to find out whether that has risen
+    is_probe: bool
+    most: int  # other jobs on the server when it arrived there
+    least: int
+    answered_at: float = math.inf
+    is_refused: bool | None = None  # None: not answered yet, or neither accepted nor refused
+    is_closed: bool = False  # the refusal is explained for good
+    rate_before: RateEstimator | None = None  # what was known of the rate limit before this refusal
+    contradicts_rate: bool = False  # refused although it kept a pace that has held, or left even later
+
+
+class Explanation(NamedTuple):
+    """A concurrency limit that explains all refusals since `first`."""
+
+    limit: int
+    first: Submit
+    refusals: int  # those that began a pause or lengthened it
+    accepted: int  # after the first refusal, once a job had ended
+
+
+class SubmitLog:
+    """The latest submits, in order of leaving."""
+
+    def __init__(self) -> None:
+        self._submits: deque[Submit] = deque(maxlen=_REMEMBERED)
+        self._refused: deque[Submit] = deque()  # those of them whose refusal is not explained
+        self._delay = 0.0  # the longest time for which an end went unnoticed, fading
+        self._ends = 0
+        self._latency = 0.0
+
+    def add(self, submit: Submit) -> Submit:
+        """Append a submit that leaves now."""
+        self._submits.append(submit)
+        return submit
+
+    def on_answered(self, submit: Submit, now: float) -> None:
+        """Record that the server has answered a submit."""
+        submit.answered_at = now
+        self._latency = max(self._latency * _FADE, now - submit.sent_at)
+
+    def on_refused(self, submit: Submit) -> None:
+        """Record that a submit was refused: those that left after it met one job less."""
+        self._refused.append(submit)
+        for later in reversed(self._submits):
+            if later is submit:
+                return
+            later.most -= 1
+            later.least -= 1
+
+    def on_job_ended(self, now: float, ended_at: float, uncertainty: float) -> None:
+        """Record that a job ended at that time, give or take `uncertainty` seconds, which is known only now."""
+        earliest, latest = ended_at - uncertainty, ended_at + uncertainty
+        self._ends += 1
+        self._delay = max(self._delay * _FADE, now - earliest)
+        for submit in reversed(self._submits):
+            if submit.sent_at <= earliest - self._latency:
+                return
+            submit.least -= submit.answered_at > earliest
+            submit.most -= submit.sent_at > latest
+
+    @property
+    def has_refusals(self) -> bool:
+        """Whether a refusal is remembered that is not explained for good."""
+        while self._refused and self._refused[0].sent_at < self._submits[0].sent_at:
+            self._refused.popleft()
+        return bool(self._refused)
+
+    def close(self, refused: Submit) -> None:
+        """Record that this refusal is explained for good."""
+        refused.is_closed = True
+        self._refused = deque(each for each in self._refused if each is not refused)
+
+    def refused_with(self, number: float) -> list[Submit]:
+        """Return the submits that met at most so many jobs, or more, and whose refusal is not explained for good."""
+        return [each for each in self._refused if each.most >= number]
+
+    def proven(self, now: float, *, since: float) -> int:
+        """Return how many jobs have certainly been in flight at once since then."""
+        settled = self._settled_before(now)
+        accepted = (each for each in self._submits if each.is_refused is False and since < each.sent_at < settled)
+        return 1 + max((each.least for each in accepted), default=-1)
+
+    def explain(self, now: float) -> Explanation | None:
+        """Return the concurrency limit that explains as many of the last refusals as possible.
+
+        A submit that the concurrency limit refused has met exactly that number of jobs, and one that was accepted has
+        met fewer.
+        """
+        if not self.has_refusals:
+            return None
+        found, refusals, settled = None, 0, self._settled_before(now)
+        lowest, highest_refused, highest_accepted, highest_pending = 1 << 60, 0, -1, -1
+        accepted: list[int] = []
+        for submit in reversed(self._submits):
+            is_refused = submit.is_refused and not submit.is_closed
+            if is_refused:
+                lowest, highest_refused = min(lowest, submit.most), max(highest_refused, submit.least)
+                refusals += submit.rate_before is not None
+            elif submit.is_refused is False:
+                accepted.append(submit.most)
+                if submit.sent_at < settled:
+                    highest_accepted = max(highest_accepted, submit.least)
+                else:
+                    highest_pending = max(highest_pending, submit.least)
+            if highest_accepted >= lowest or highest_refused > lowest:
+                break
+            if is_refused and lowest > 0:
+                below = 0 if highest_pending >= lowest else sum(each < lowest for each in accepted)
+                found = Explanation(lowest, submit, refusals, below)
+                if submit is self._refused[0]:
+                    break
+        return found
+
+    def refused_since(self, first: Submit) -> list[Submit]:
+        """Return the submits since `first` whose refusal is not explained for good."""
+        return [each for each in self._refused if each.sent_at >= first.sent_at]
+
+    def accepted_per_second(self, now: float) -> float:
+        """Return the rate at which submits were accepted lately."""
+        return sum(each.is_refused is False and each.sent_at > now - _LATELY for each in self._submits) / _LATELY
+
+    def _settled_before(self, now: float) -> float:
+        """Return the time before which every end has been noticed.
+
+        Until some are noticed, any number of ends may be unnoticed: those that are noticed first were noticed soon.
+        """
+        return now - self._delay * (1 + _FEW_ENDS / self._ends) if self._ends >= _MIN_ENDS else -math.inf
