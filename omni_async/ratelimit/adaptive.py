@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ..settings import Retry
 
 
-# Figures beside constants are from `python -m benchmarks.capacity` and the simulated accounts of tests/ratelimit: the
+# Figures beside constants are from simulated accounts like those of tests/ratelimit, when each constant was chosen: the
 # makespan relative to the least possible, and refusals per accepted job. "a -> b" compares the present value (a) with
-# the one named (b).
+# the one named (b). `python -m benchmarks.capacity` measures the whole client.
 
 # Refusals, each after a pause, that make one number of jobs in flight the limit; and for numbers below `_SMALL`, which
 # are met again by chance. One refusal would do for a concurrency limit, but the first refusal of every rate limit looks

@@ -103,11 +103,6 @@ _MAX_BURST = 100
 _RAMP_RATE = 5
 _MAX_PACE = 1e6  # submits per second: a finite number for a pace that is not limited
 
-# While no limit is known, one of this many accepted requests may be outstanding: all outstanding ones may be refused
-# when the limit is met. Half (6): refused .126 -> .223 for 4/s with 60 saved up. Double (22): makespan 2.30 -> 2.75
-# without any limit and with answers after 1 s.
-_ACCEPTED_PER_OUTSTANDING = 11
-
 # The end of a pause is known only roughly if the probe left later than it by more than this part of the cycle, 1/10.
 # Then a much higher pace is tried soon. Half (1/20): 19 -> 337 refusals an hour for a moving window. Double (1/5):
 # makespan 1.90 -> 2.32 after a learned rate ten times too high with a burst.

@@ -10,7 +10,6 @@ import pytest
 from omni_async import (
     Retry,
 )
-from omni_async.submission.submitter import MAX_CONCURRENT
 from tests.support.fakes import (
     FakeClient,
     Server,
@@ -64,7 +63,7 @@ async def test_all_jobs_are_accepted_with_any_retry_after(tmp_path: Path, retry_
         jobs = [client.submit(f"p{number}") for number in range(35)]
         await asyncio.gather(*(job.accepted() for job in jobs))
         if retry_after in {"seconds", "date"}:
-            assert len(server.posts) <= 35 + 3 * MAX_CONCURRENT
+            assert len(server.posts) <= 35 + 3 * 16
             assert client.statistics().rate_limited == len(server.posts) - 35
         if retry_after == "huge":
             assert server.now() < 1000 + 4 * 330, "an absurd Retry-After must not be waited for"

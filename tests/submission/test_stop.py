@@ -19,7 +19,6 @@ from omni_async import (
     TransportError,
 )
 from omni_async.ledger import MemoryJobStore
-from omni_async.submission.submitter import MAX_CONCURRENT
 from tests.support.fakes import (
     HTML,
     FakeClient,
@@ -67,7 +66,7 @@ async def test_a_402_stops_all_later_submits(tmp_path: Path) -> None:
         results = await outcomes(jobs)
         assert sum(isinstance(result, PaymentRequired) for result in results) == 250
         assert sum(not isinstance(result, BaseException) for result in results) == 50
-        assert len(server.posts) <= 50 + MAX_CONCURRENT
+        assert len(server.posts) <= 50 + 16
         server.on_submit = None
         again = await resumed(client)
         assert len(again) == 250
