@@ -159,7 +159,7 @@ async def _measure_runs(figures: Figures, postgres: str) -> None:
     if takeovers:
         curves[f"omni_async: {_TAKEOVER}"] = _curve(takeovers[0].created)
     curves["the limit"] = [0.0, _BURST, (jobs - _BURST) / _PER_SECOND, jobs]
-    figures.curves[f"Jobs accepted by an account of {_PER_SECOND:g} a second"] = curves
+    figures.curves[f"Jobs accepted after so many seconds, by an account of {_PER_SECOND:g} a second"] = curves
 
 
 def _accepted(single: PeerResult) -> list[float]:
