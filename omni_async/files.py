@@ -64,12 +64,13 @@ def open_regular(path: Path, *, exclusive: bool = False, mode: int = 0o666) -> i
     return descriptor
 
 
-def is_regular(path: Path) -> bool:
-    """Return whether there is a regular file of this name, which is no link."""
+def is_regular(path: Path, *, with_one_name: bool = False) -> bool:
+    """Return whether there is a regular file of this name, which is no link; if asked, one with no other name."""
     try:
-        return stat.S_ISREG(path.lstat().st_mode)
+        status = path.lstat()
     except OSError:
         return False
+    return stat.S_ISREG(status.st_mode) and not (with_one_name and status.st_nlink > 1)
 
 
 def make_folder(path: Path) -> None:

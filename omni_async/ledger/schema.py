@@ -104,6 +104,9 @@ MIGRATIONS: tuple[str, ...] = (
 )
 
 
+_COMPANIONS = ("-wal", "-shm", "-journal")  # SQLite writes them beside the file; readers write the second, too
+
+
 def open_to_write(path: Path, *, is_clean: bool = False) -> sqlite3.Connection:
     """Open a ledger, or create it, and migrate it to the present version. Raise `LedgerError`.
 
@@ -112,6 +115,7 @@ def open_to_write(path: Path, *, is_clean: bool = False) -> sqlite3.Connection:
     file since it was closed in good order, its whole content is not checked (1.3 s for 1,000,000 jobs).
     """
     try:
+        _check_files(path, ("", *_COMPANIONS))
         _create(path)
         version = _examine(path, is_clean=is_clean)
         db = _connect(path, "mode=rwc")
@@ -136,6 +140,7 @@ def open_to_read(path: Path) -> sqlite3.Connection:
         raise cannot_open(path, str(error.strerror or error)) from error
     if not is_there:
         raise _no_ledger(path)
+    _check_files(path.resolve())
     try:
         db = _connect_to_read(path)
         try:
@@ -217,18 +222,22 @@ def is_ledger(path: Path) -> bool:
     return header.startswith(b"SQLite format 3\0") and application in ids
 
 
-def _create(path: Path) -> None:
-    """Create the file if it is missing, for its owner only: SQLite gives its companions the same mode.
+def _check_files(path: Path, suffixes: tuple[str, ...] = _COMPANIONS) -> None:
+    """Raise `LedgerError` if the file, or one of the companions that SQLite writes, is a link or no regular file.
 
-    Raise `LedgerError` if it or one of them is a link or no regular file. None of them is opened here: to close it
-    would release the locks that a reader in this process holds on it.
+    None of them is opened here: to close it would release the locks that a reader in this process holds on it.
     """
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in suffixes:
         file = path.with_name(path.name + suffix)
-        if os.path.lexists(file) and not is_regular(file):
+        # The ledger itself may have other names, as backups make them; a companion is written under all that it has.
+        if os.path.lexists(file) and not is_regular(file, with_one_name=bool(suffix)):
             reason = "folder" if file.is_dir() and not file.is_symlink() else "link or no regular file"
             text = f"the ledger {path} cannot be opened: {file} is a {reason}. {_REMEDY}"
             raise LedgerError(text, permanent=True)
+
+
+def _create(path: Path) -> None:
+    """Create the file if it is missing, for its owner only: SQLite gives its companions the same mode."""
     with suppress(OSError):  # it is there; or it cannot be created, and SQLite says why
         os.close(open_regular(path, exclusive=True, mode=0o600))
 

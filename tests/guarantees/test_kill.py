@@ -144,7 +144,7 @@ async def test_a_job_killed_between_acceptance_and_its_row_is_paid_once(
         record = server.record
         is_unknown = age != "fresh" or ambiguous == "hold"
         assert result["ended"][key][:2] == (
-            ["unknown", "SubmitOutcomeUnknown"] if is_unknown else ["completed", "PosixPath"]
+            ["unknown", "SubmitOutcomeUnknown"] if is_unknown else ["completed", "ClipPath"]
         )
         assert len(batch.clips()) == (4 if is_unknown else 5)
         assert (record.accepted, record.duplicates) == (5, 0)
