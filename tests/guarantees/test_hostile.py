@@ -152,7 +152,7 @@ def shell(internet: Internet, tmp_path: Path) -> Shell:
 
 
 THIS_MACHINE = {
-    *("loopback", "short", "decimal", "octal", "name", "sub-domain", "IPv6 loopback", "mapped", "unspecified"),
+    *("loopback", "short", "decimal", "octal", "name", "sub-domain", "IPv6 loopback", "mapped", "NAT64", "unspecified"),
 }
 GENERATE = ("generate", "a", "--allow-insecure")
 
