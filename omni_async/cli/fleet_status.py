@@ -14,8 +14,8 @@ from omni_async import JobStatus
 
 from ..formatting import format_count, format_duration, format_status, format_usd
 from ..plain_text import one_line
-from .job_table import STYLES, JobTable
-from .ledger import UNFINISHED
+from .job_table import JobTable, status_counts
+from .ledger import UNFINISHED, totals_json
 from .summary import shell_command
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderResult
 
-    from omni_async import JobRecord, LedgerTotals
+    from omni_async import JobRecord
 
     from ..fleet import AccountStatus, FleetStatistics, WorkerStatus
     from .output import Output
@@ -88,11 +88,7 @@ def _account_lines(account: AccountStatus) -> Iterator[Text]:
     yield Text()
     yield Text.assemble((one_line(account.account), "bold"), f": {format_count(totals.jobs, 'job')}")
     if totals.by_status:
-        yield Text(", ").join(
-            Text(f"{totals.by_status[status]:,} {format_status(status)}", style=STYLES.get(status, ""))
-            for status in JobStatus
-            if status in totals.by_status
-        )
+        yield status_counts(totals)
     limit = f" of at most {format_usd(account.max_cost)}" if account.max_cost is not None else ""
     yield Text(f"paid {format_usd(totals.cost)}{limit}, {format_count(totals.submits, 'submit')}")
     yield _leader_line(account)
@@ -204,23 +200,4 @@ def _account_json(account: AccountStatus) -> dict[str, Any]:
         "submits_per_minute": account.submits_per_minute,
         "max_in_flight": account.max_in_flight,
         "totals": totals_json(account.totals),
-    }
-
-
-def totals_json(totals: LedgerTotals) -> dict[str, Any]:
-    """Return the sums under the names that `status --json` gives them."""
-    count = {str(status): totals.by_status.get(status, 0) for status in JobStatus}
-    return {
-        "total": totals.jobs,
-        "clips": count["completed"],
-        "failed": count["failed"],
-        "unknown": count["unknown"],
-        "cancelled": count["cancelled"],
-        "unfinished": sum(count[status] for status in UNFINISHED),
-        "by_status": count,
-        "cost": totals.cost,
-        "credits": totals.credits,
-        "submits": totals.submits,
-        "ambiguous_submits": totals.ambiguous_submits,
-        "possibly_paid_twice": totals.possibly_paid_twice,
     }

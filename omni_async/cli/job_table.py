@@ -176,11 +176,7 @@ class LedgerSummary:
         kind = " (sandbox: no real money)" if self._is_sandbox else ""
         yield Text.assemble((one_line(str(self._ledger)), "bold"), f": {format_count(totals.jobs, 'job')}{kind}")
         if totals.by_status:
-            statuses = [status for status in JobStatus if status in totals.by_status]
-            yield Text(", ").join(
-                Text(f"{totals.by_status[status]:,} {format_status(status)}", style=STYLES.get(status, ""))
-                for status in statuses
-            )
+            yield status_counts(totals)
         credit = f" ({totals.credits:,.1f} credits)" if totals.credits else ""
         yield Text(f"paid {format_usd(totals.cost)}{credit}, {format_count(totals.submits, 'submit')}")
         if totals.possibly_paid_twice:
@@ -208,3 +204,12 @@ class LedgerSummary:
             if number:
                 lines += [f"{number:,} {text}", f"  {shell_command('resume', folder, *options, *sandbox)}"]
         return lines
+
+
+def status_counts(totals: LedgerTotals) -> Text:
+    """Return how many jobs there are of each status, in one line."""
+    return Text(", ").join(
+        Text(f"{totals.by_status[status]:,} {format_status(status)}", style=STYLES.get(status, ""))
+        for status in JobStatus
+        if status in totals.by_status
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from omni_async import LEDGER_NAME, JobStatus, LedgerError, LedgerReader
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from omni_async import JobRecord
+    from omni_async import JobRecord, LedgerTotals
 
     from .options import TrustOptions
 
@@ -71,6 +71,25 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:
         return False
+
+
+def totals_json(totals: LedgerTotals) -> dict[str, Any]:
+    """Return the fields that --json prints of the sums over jobs. Programs rely on them; fields may only be added."""
+    count = {str(status): totals.by_status.get(status, 0) for status in JobStatus}
+    return {
+        "total": totals.jobs,
+        "clips": count["completed"],
+        "failed": count["failed"],
+        "unknown": count["unknown"],
+        "cancelled": count["cancelled"],
+        "unfinished": sum(count[status] for status in UNFINISHED),
+        "by_status": count,
+        "cost": totals.cost,
+        "credits": totals.credits,
+        "submits": totals.submits,
+        "ambiguous_submits": totals.ambiguous_submits,
+        "possibly_paid_twice": totals.possibly_paid_twice,
+    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..errors import LedgerError
+from ..ledger.commit_group import Operation
 from ..ledger.row_format import COLUMNS, to_row
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from psycopg import AsyncConnection
 
@@ -19,52 +18,6 @@ if TYPE_CHECKING:
 
 
 _T = TypeVar("_T")
-
-# Why an operation has no result as long as it was not carried out.
-UNRECORDED = LedgerError("the store was closed before this could be recorded")
-
-
-class CommitGroup:
-    """Operations that are carried out together."""
-
-    def __init__(self, *, is_done: bool = False) -> None:
-        self.operations: list[Operation[Any]] = []
-        self.is_done = is_done
-        self._done: asyncio.Event | None = None
-
-    def finish(self) -> None:
-        """Wake the tasks that await the group."""
-        self.is_done = True
-        self.operations = []
-        if self._done is not None:
-            self._done.set()
-
-    async def done(self) -> None:
-        """Wait until the group was carried out, or has failed."""
-        self._done = self._done or asyncio.Event()
-        await self._done.wait()
-
-
-class Operation(Generic[_T]):
-    """One operation; awaiting it gives its result, once it is durable."""
-
-    __slots__ = ("fault", "group", "value")
-
-    group: CommitGroup
-
-    def __init__(self) -> None:
-        self.value: _T | None = None
-        self.fault: Exception | None = UNRECORDED
-
-    def __await__(self) -> Generator[Any, None, _T]:
-        if not self.group.is_done:
-            yield from self.group.done().__await__()
-        if self.fault is not None:
-            raise self.fault.with_traceback(None)
-        return self.value  # type: ignore[return-value]
-
-
-OperationT = TypeVar("OperationT", bound=Operation[Any])
 
 
 class RowWrite(Operation[None]):

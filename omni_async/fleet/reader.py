@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -22,13 +22,13 @@ from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
 from ..jobs.store import OUTPUT_DIR
 from ..ledger import LEDGER_NAME, SqliteJobStore
 from ..ledger.row_format import COLUMNS, from_row
+from ..ledger.sql_reader import SqlReader
 from .database import Database, describe, statement, version_error
 from .state import SELECT_TOTALS, totals_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from ..jobs.records import JobRecord
     from ..jobs.statistics import LedgerTotals
@@ -68,7 +68,7 @@ def output_dir_from(fact: Sequence[Any] | None) -> str | None:
     return folder if isinstance(folder, str) else None
 
 
-class FleetReader:
+class FleetReader(SqlReader):
     """Reads the jobs of one account of a fleet. It blocks: use it in scripts, or in a thread.
 
     It has the methods of `LedgerReader`, so that whatever reads a folder's ledger reads a fleet as well::
@@ -91,14 +91,6 @@ class FleetReader:
         except BaseException:
             self._db.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the connection."""
@@ -131,14 +123,6 @@ class FleetReader:
                 records = [from_row(row[1:], folder) for row in rows]
             if records:
                 yield records
-
-    def find(self, key: str) -> JobRecord | None:
-        """Return the record of a key; None if there is none."""
-        return self._find("key", key)
-
-    def find_task(self, task_id: str) -> JobRecord | None:
-        """Return the job whose latest task this is; None if there is none."""
-        return self._find("task_id", task_id)
 
     def totals(self) -> LedgerTotals:
         """Return the sums over all jobs."""

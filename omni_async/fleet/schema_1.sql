@@ -95,45 +95,40 @@ CREATE FUNCTION omni_is_unpriced(status text, task_id text, cost float8) RETURNS
     SELECT omni_plausible(cost, 1e6) IS NULL AND (status = 'cancelled' AND task_id IS NOT NULL OR status IN
         ('submitting', 'running', 'downloading', 'completed', 'unknown', 'timed_out', 'download_failed'))
 $$;
-CREATE FUNCTION omni_count_inserted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+-- One function and one trigger for each kind of statement, because each has other transition tables.
+DO $do$ DECLARE
+    kind text;
+    tables text;
+    changed text;
+BEGIN
+    FOR kind, tables, changed IN VALUES
+        ('insert', 'NEW TABLE AS new_rows', 'SELECT *, 1 AS n FROM new_rows'),
+        ('delete', 'OLD TABLE AS old_rows', 'SELECT *, -1 AS n FROM old_rows'),
+        ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows',
+         'SELECT *, 1 AS n FROM new_rows UNION ALL SELECT *, -1 FROM old_rows')
+    LOOP
+        EXECUTE format($create$
+CREATE FUNCTION omni_count_%1$s() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     INSERT INTO omni_totals
-    SELECT account, status, sum(n), sum(n * submits), sum(n * ambiguous_submits),
-        sum(n * (ambiguous_submits + (task_id IS NOT NULL)::int > 1)::int),
-        sum(n * omni_paid(cost, previous_cost)::numeric), sum(n * coalesce(omni_plausible(credits, 1e7), 0)::numeric),
-        sum(n * (omni_paid(cost, previous_cost) > 0)::int), sum(n * omni_is_unpriced(status, task_id, cost)::int)
-    FROM (SELECT *, 1 AS n FROM new_rows) AS changed
-    GROUP BY account, status;
+    SELECT * FROM (
+        SELECT account, status, sum(n) AS jobs, sum(n * submits) AS submits,
+            sum(n * ambiguous_submits) AS ambiguous_submits,
+            sum(n * (ambiguous_submits + (task_id IS NOT NULL)::int > 1)::int) AS possibly_paid_twice,
+            sum(n * omni_paid(cost, previous_cost)::numeric) AS cost,
+            sum(n * coalesce(omni_plausible(credits, 1e7), 0)::numeric) AS credits,
+            sum(n * (omni_paid(cost, previous_cost) > 0)::int) AS priced,
+            sum(n * omni_is_unpriced(status, task_id, cost)::int) AS unpriced
+        FROM (%3$s) AS changed GROUP BY account, status
+    ) AS sums
+    WHERE (jobs, submits, ambiguous_submits, possibly_paid_twice, cost, credits, priced, unpriced)
+        <> (0, 0, 0, 0, 0, 0, 0, 0);
     RETURN NULL;
 END $$;
-CREATE FUNCTION omni_count_deleted() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO omni_totals
-    SELECT account, status, sum(n), sum(n * submits), sum(n * ambiguous_submits),
-        sum(n * (ambiguous_submits + (task_id IS NOT NULL)::int > 1)::int),
-        sum(n * omni_paid(cost, previous_cost)::numeric), sum(n * coalesce(omni_plausible(credits, 1e7), 0)::numeric),
-        sum(n * (omni_paid(cost, previous_cost) > 0)::int), sum(n * omni_is_unpriced(status, task_id, cost)::int)
-    FROM (SELECT *, -1 AS n FROM old_rows) AS changed
-    GROUP BY account, status;
-    RETURN NULL;
-END $$;
-CREATE FUNCTION omni_count_updated() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    INSERT INTO omni_totals
-    SELECT account, status, sum(n), sum(n * submits), sum(n * ambiguous_submits),
-        sum(n * (ambiguous_submits + (task_id IS NOT NULL)::int > 1)::int),
-        sum(n * omni_paid(cost, previous_cost)::numeric), sum(n * coalesce(omni_plausible(credits, 1e7), 0)::numeric),
-        sum(n * (omni_paid(cost, previous_cost) > 0)::int), sum(n * omni_is_unpriced(status, task_id, cost)::int)
-    FROM (SELECT *, 1 AS n FROM new_rows UNION ALL SELECT *, -1 FROM old_rows) AS changed
-    GROUP BY account, status
-    HAVING (sum(n), sum(n * submits), sum(n * ambiguous_submits), sum(n * (task_id IS NOT NULL)::int),
-        sum(n * omni_paid(cost, previous_cost)::numeric), sum(n * omni_is_unpriced(status, task_id, cost)::int),
-        sum(n * coalesce(credits, 0)::numeric)) <> (0, 0, 0, 0, 0, 0, 0);
-    RETURN NULL;
-END $$;
-CREATE TRIGGER omni_count_inserted AFTER INSERT ON omni_jobs
-    REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION omni_count_inserted();
-CREATE TRIGGER omni_count_deleted AFTER DELETE ON omni_jobs
-    REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION omni_count_deleted();
-CREATE TRIGGER omni_count_updated AFTER UPDATE ON omni_jobs
-    REFERENCING OLD TABLE AS old_rows NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION omni_count_updated();
+CREATE TRIGGER omni_count_%1$s AFTER %1$s ON omni_jobs
+    REFERENCING %2$s FOR EACH STATEMENT EXECUTE FUNCTION omni_count_%1$s()
+$create$, kind, tables, changed);
+    END LOOP;
+END $do$;
 
 CREATE FUNCTION omni_timeline() RETURNS int LANGUAGE sql AS
     $$ SELECT ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int $$;

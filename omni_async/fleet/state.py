@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections import Counter
 from dataclasses import dataclass
-from math import isfinite
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import anyio
@@ -20,7 +19,7 @@ from ..logs import get_logger
 from ..timing import WakeEvent
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
     from pathlib import Path
 
     from ..jobs.records import JobRecord
@@ -271,25 +270,10 @@ class FleetStatistics:
         return _sum([account.totals for account in self.accounts])
 
 
-def totals_from(rows: Iterable[Sequence[Any]]) -> LedgerTotals:
+def totals_from(rows: Sequence[Sequence[Any]]) -> LedgerTotals:
     """Return the totals of one account from its rows of `SELECT_TOTALS`. Raise `ValueError` if a sum is not finite."""
-    by_status: Counter[JobStatus] = Counter()
-    sums = [0.0] * 5
-    for status, jobs, *amounts in rows:
-        by_status[JobStatus(status)] += jobs
-        sums = [total + float(amount) for total, amount in zip(sums, amounts, strict=True)]
-    if not all(map(isfinite, sums)):
-        raise ValueError("a sum over its jobs is not finite")
-    submits, ambiguous, paid_twice, cost, credit = sums
-    return LedgerTotals(
-        jobs=sum(by_status.values()),
-        by_status={status: by_status[status] for status in JobStatus if by_status[status]},
-        submits=int(submits),
-        ambiguous_submits=int(ambiguous),
-        possibly_paid_twice=int(paid_twice),
-        cost=round(cost, 6),
-        credits=round(credit, 6),
-    )
+    by_status = {JobStatus(status): jobs for status, jobs, *_ in rows}
+    return LedgerTotals.of(by_status, [sum(row[column] for row in rows) for column in range(2, 7)])
 
 
 def account_from(row: Sequence[Any], totals: LedgerTotals) -> AccountStatus:
@@ -337,12 +321,5 @@ def _sum(parts: Sequence[LedgerTotals]) -> LedgerTotals:
     by_status: Counter[JobStatus] = Counter()
     for part in parts:
         by_status.update(part.by_status)
-    return LedgerTotals(
-        jobs=sum(part.jobs for part in parts),
-        by_status={status: by_status[status] for status in JobStatus if by_status[status]},
-        submits=sum(part.submits for part in parts),
-        ambiguous_submits=sum(part.ambiguous_submits for part in parts),
-        possibly_paid_twice=sum(part.possibly_paid_twice for part in parts),
-        cost=round(sum(part.cost for part in parts), 6),
-        credits=round(sum(part.credits for part in parts), 6),
-    )
+    names = ("submits", "ambiguous_submits", "possibly_paid_twice", "cost", "credits")
+    return LedgerTotals.of(by_status, [sum(getattr(part, name) for part in parts) for name in names])

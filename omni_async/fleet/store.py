@@ -22,17 +22,14 @@ import psycopg
 
 from ..errors import LedgerError, LedgerFenced
 from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
+from ..ledger.commit_group import UNRECORDED, CommitGroup, Operation, OperationT
 from ..logs import get_logger
 from . import rows
 from .database import FENCED, OTHER_TIMELINE, cut, cut_after, describe, is_transient, statement
 from .operations import (
-    UNRECORDED,
     Acceptance,
-    CommitGroup,
     FactWrite,
     Find,
-    Operation,
-    OperationT,
     RowWrite,
     Save,
     Work,
@@ -89,7 +86,7 @@ class PostgresJobStore:
         self._on_fenced = on_fenced
         self.before_commit: Callable[[], object] = lambda: None  # called before rows are written: it may add facts
         self.local_requests: dict[str, str] = {}  # by key: requests that name files as they are called on this machine
-        self._current = CommitGroup()
+        self._current: CommitGroup[Operation[Any]] = CommitGroup()
         self._wake = asyncio.Event()
         self._is_closing = False
         self._fenced: LedgerFenced | None = None
@@ -210,7 +207,7 @@ class PostgresJobStore:
             operation = kind(record)
         except (ValueError, TypeError) as error:  # no row can hold it: that is this job's own fault
             failed: Operation[None] = Operation()
-            failed.fault, failed.group = error, CommitGroup(is_done=True)
+            failed.group = CommitGroup(error, is_done=True)
             return failed
         return self._add(operation)
 
@@ -218,8 +215,7 @@ class PostgresJobStore:
         operation.group = self._current
         if self._task is None or (self._fenced is not None and not isinstance(operation, Acceptance)):
             closed = LedgerError(f"the store of the account {self.account!r} is closed", permanent=True)
-            operation.group = CommitGroup(is_done=True)
-            operation.fault = self._fenced or closed
+            operation.group = CommitGroup(self._fenced or closed, is_done=True)
         else:
             self._current.operations.append(operation)
             self._wake.set()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import isfinite
+from typing import TYPE_CHECKING, Self
 
 from .lifecycle import JobStatus
 from .spending import Spending
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from ..errors import OmniError
     from .records import JobRecord
 
@@ -66,6 +69,25 @@ class LedgerTotals:
     possibly_paid_twice: int
     cost: float
     credits: float
+
+    @classmethod
+    def of(cls, by_status: Mapping[JobStatus, int], sums: Iterable[float]) -> Self:
+        """Return the totals from the number of jobs of each status, and the sums of the other fields in their order.
+
+        Raise `ValueError` if a sum is not finite.
+        """
+        submits, ambiguous, paid_twice, cost, credit = map(float, sums)
+        if not all(map(isfinite, (submits, ambiguous, paid_twice, cost, credit))):
+            raise ValueError("a sum over its jobs is not finite")
+        return cls(
+            jobs=sum(by_status.values()),
+            by_status={status: by_status[status] for status in JobStatus if by_status.get(status)},
+            submits=int(submits),
+            ambiguous_submits=int(ambiguous),
+            possibly_paid_twice=int(paid_twice),
+            cost=round(cost, 6),
+            credits=round(credit, 6),
+        )
 
 
 # Keys of ended jobs that are remembered: 2 MB. A key that comes again later is counted as another job.

@@ -8,9 +8,8 @@ from __future__ import annotations
 import os
 import sqlite3
 from contextlib import contextmanager
-from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from ..jobs.lifecycle import JobStatus
 from ..jobs.statistics import LedgerTotals
@@ -18,10 +17,10 @@ from ..jobs.store import LIMITS, OUTPUT_DIR
 from . import rows
 from .row_format import PLAUSIBLE, from_row, parse_json
 from .schema import SELECT, cannot_open, open_to_read
+from .sql_reader import SqlReader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from ..jobs.records import JobRecord
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 LEDGER_NAME = "ledger.db"  # the file name of a ledger within its folder of clips
 
 
-class LedgerReader:
+class LedgerReader(SqlReader):
     """Reads a ledger, given its file or the folder of its clips. It blocks: use it in scripts, or in a thread.
 
     ::
@@ -50,14 +49,6 @@ class LedgerReader:
         self.path: Path = path / LEDGER_NAME if os.path.isdir(path) else path  # noqa: PTH112 - never raises
         self._db = open_to_read(self.path)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
         """Close the file."""
         self._db.close()
@@ -74,34 +65,15 @@ class LedgerReader:
             for row in self._db.execute(f"{SELECT}{where} ORDER BY id", wanted):
                 yield from_row(row, folder)
 
-    def find(self, key: str) -> JobRecord | None:
-        """Return the record of a key; None if there is none."""
-        return self._find("key", key)
-
-    def find_task(self, task_id: str) -> JobRecord | None:
-        """Return the job whose latest task this is; None if there is none."""
-        return self._find("task_id", task_id)
-
     def totals(self) -> LedgerTotals:
         """Return the sums over all jobs."""
         with self._reading(), self._snapshot():
-            by_status = self._count_by_status()
-            submits, ambiguous, paid_twice, cost, credit = self._db.execute(
+            sums = self._db.execute(
                 "SELECT total(submits), total(ambiguous_submits), total(ambiguous_submits + (task_id IS NOT NULL) > 1),"
                 f" total({PLAUSIBLE['cost']}) + total({PLAUSIBLE['previous_cost']}), total({PLAUSIBLE['credits']})"
                 " FROM jobs"
             ).fetchone()
-            if not all(map(isfinite, (submits, ambiguous, cost, credit))):
-                raise ValueError("a sum over its jobs is not finite")
-        return LedgerTotals(
-            jobs=sum(by_status.values()),
-            by_status={status: by_status[status] for status in JobStatus if status in by_status},
-            submits=int(submits),
-            ambiguous_submits=int(ambiguous),
-            possibly_paid_twice=int(paid_twice),
-            cost=round(cost, 6),
-            credits=round(credit, 6),
-        )
+            return LedgerTotals.of(self._count_by_status(), sums)
 
     def learned_limits(self) -> dict[str, object]:
         """Return what the last client learned of the account's limits, and of which server; {} if nothing.
@@ -126,13 +98,12 @@ class LedgerReader:
                 raise ValueError("the output folder is not text")
             return folder
 
-    def _count_by_status(self) -> dict[str, int]:
+    def _count_by_status(self) -> dict[JobStatus, int]:
         """Return the number of jobs of each status. Counting all and grouping the few others is the fastest way."""
         (jobs,) = self._db.execute("SELECT count(*) FROM jobs").fetchone()
-        others = "SELECT status, count(*) FROM jobs WHERE status <> 'completed' GROUP BY status"
-        counts: dict[str, int] = dict(self._db.execute(others))
-        completed = jobs - sum(counts.values())
-        return counts | ({"completed": completed} if completed else {})
+        others = self._db.execute("SELECT status, count(*) FROM jobs WHERE status <> 'completed' GROUP BY status")
+        counts = {JobStatus(status): count for status, count in others}
+        return counts | {JobStatus.COMPLETED: jobs - sum(counts.values())}
 
     def _find(self, column: str, value: str) -> JobRecord | None:
         with self._reading():

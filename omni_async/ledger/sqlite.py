@@ -16,18 +16,19 @@ import asyncio
 import sqlite3
 import threading
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import LedgerError
 from ..logs import get_logger
 from . import rows
 from .clean_close import clean_close_note, is_unchanged
+from .commit_group import CommitGroup, Operation
 from .lock import Lock
 from .open_files import OpenFiles
 from .schema import cannot_open, is_ledger, open_to_write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
     from pathlib import Path
 
     from ..jobs.records import JobRecord
@@ -62,7 +63,7 @@ class SqliteJobStore:
         self.path = path
         self._unsaved: dict[str, _Save] = {}  # by key: the latest change of each job that could not be written
         self._condition = threading.Condition()
-        self._current = _CommitGroup()
+        self._current: CommitGroup[_Operation[Any]] = CommitGroup()
         self._is_closing = False
         self._closed: asyncio.Event | None = None
         self._thread = threading.Thread(target=self._run, name="omni_async ledger", daemon=True)
@@ -148,7 +149,7 @@ class SqliteJobStore:
             operation.group = self._current
             if self._is_closing:
                 error = LedgerError(f"the ledger {self.path} is closed", permanent=True)
-                operation.group = _CommitGroup(error=error, is_done=True)
+                operation.group = CommitGroup(error=error, is_done=True)
             else:
                 self._current.operations.append(operation)
                 if len(self._current.operations) == 1:
@@ -179,7 +180,7 @@ class SqliteJobStore:
         """Make every operation, present and future, raise: there is no ledger (any more)."""
         with self._condition:
             self._is_closing = True
-            group, self._current = self._current, _CommitGroup()
+            group, self._current = self._current, CommitGroup()
         group.error = error if isinstance(error, LedgerError) else cannot_open(self.path, repr(error))
         self._call_in_loop(group.finish)
 
@@ -189,11 +190,11 @@ class SqliteJobStore:
             with self._condition:
                 while not self._current.operations and not self._is_closing:
                     self._condition.wait()
-                group, self._current = self._current, _CommitGroup()
+                group, self._current = self._current, CommitGroup()
                 is_last = self._is_closing
             self._carry_out(group)
 
-    def _carry_out(self, group: _CommitGroup) -> None:
+    def _carry_out(self, group: CommitGroup[_Operation[Any]]) -> None:
         try:
             self._commit(group)
             self._files.check()  # afterwards: a POST leaves when its row is committed to the file at the path
@@ -208,7 +209,7 @@ class SqliteJobStore:
         except RuntimeError:  # the loop is closed, so no task awaits the operations any more
             _log.debug("%s was written after its event loop had closed", self.path)
 
-    def _commit(self, group: _CommitGroup) -> None:
+    def _commit(self, group: CommitGroup[_Operation[Any]]) -> None:
         """Commit a group, and the saves that failed before. What is wrong with one row keeps no other from the disk."""
         operations = [*self._unsaved.values(), *group.operations]
         while (faulty := self._try_to_commit(operations)) is not None:
@@ -233,66 +234,24 @@ class SqliteJobStore:
         return None
 
 
-class _CommitGroup:
-    """Operations that are committed together."""
+class _Operation(Operation[_T]):
+    """Some work on the database. If it is of one job, and the row of that job is at fault, no other operation fails."""
 
-    def __init__(self, error: LedgerError | None = None, *, is_done: bool = False) -> None:
-        self.operations: list[_Operation[Any]] = []
-        self.error = error
-        self.is_done: bool = is_done  # changed in the event loop only
-        self._done: asyncio.Event | None = None
-
-    def finish(self) -> None:
-        """Wake the tasks that await the group; runs in the event loop."""
-        self.is_done = True
-        self.operations = []
-        if self._done is not None:
-            self._done.set()
-
-    async def done(self) -> None:
-        """Wait until the group is on disk, or has failed."""
-        self._done = self._done or asyncio.Event()
-        await self._done.wait()
-
-
-class _Operation(Generic[_T]):
-    """One operation; awaiting it gives its result, once its group is on disk."""
-
-    __slots__ = ("_is_of_one_job", "_value", "_work", "fault", "group")
-
-    group: _CommitGroup
-    _value: _T
+    __slots__ = ("_is_of_one_job", "_work")
 
     def __init__(self, work: Callable[[sqlite3.Connection], _T], *, is_of_one_job: bool = False) -> None:
+        super().__init__()
         self._work = work
         self._is_of_one_job = is_of_one_job
-        self.fault: Exception | None = None  # why it cannot be carried out, whatever else happens
 
     def carry_out(self, db: sqlite3.Connection) -> None:
-        """Do the work, within a transaction. If it concerns one job and its row is at fault, set `fault` instead."""
+        """Do the work, within a transaction. What is wrong with the row of its job becomes its `fault`."""
         try:
-            self._value = self._work(db)
+            self.value, self.fault = self._work(db), None
         except _ROW_FAULTS as error:
             if not self._is_of_one_job:
                 raise
             self.fault = error
-
-    async def settled(self) -> None:
-        """Wait until the group is on disk, or has failed."""
-        if not self.group.is_done:
-            await self.group.done()
-
-    def __await__(self) -> Generator[Any, None, _T]:
-        yield from self.settled().__await__()
-        return self._result()
-
-    def _result(self) -> _T:
-        if self.group.error is not None:
-            # Without its traceback: the tracebacks of all tasks that await the group would add up.
-            raise self.group.error.with_traceback(None)
-        if self.fault is not None:
-            raise self.fault
-        return self._value
 
 
 class _Save(_Operation[None]):

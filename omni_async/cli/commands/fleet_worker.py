@@ -22,7 +22,8 @@ from omni_async import EventKind, JobStatus, OmniError
 from ...formatting import format_count, format_usd
 from ..exit_status import ExitStatus, UsageError
 from ..fleet_session import DatabaseOptions, find_database, fleet_package, open_fleet, quiet_libraries, usage_errors
-from ..fleet_status import next_steps, totals_json
+from ..fleet_status import next_steps
+from ..ledger import totals_json
 from ..options import (
     FLAG,
     ConnectionOptions,

@@ -17,7 +17,7 @@ from omni_async import JobStatus
 from .. import watch as watching
 from ..exit_status import ExitStatus
 from ..job_table import LedgerSummary
-from ..ledger import SANDBOX_LEDGER, UNFINISHED, existing_ledger, read_ledger
+from ..ledger import SANDBOX_LEDGER, existing_ledger, read_ledger, totals_json
 from ..options import FLAG, ClipFolder, OutputOptions
 from ..output import Output
 from ..session import run_command
@@ -186,20 +186,7 @@ def as_json(record: JobRecord, folder: Path) -> dict[str, Any]:
 
 def summary(totals: LedgerTotals, ledger: Path) -> dict[str, Any]:
     """Return the fields of the summary that --json prints. It covers the whole ledger, whatever --status selects."""
-    count = {str(status): totals.by_status.get(status, 0) for status in JobStatus}
-    return {
-        "total": totals.jobs,
-        "clips": count["completed"],
-        "failed": count["failed"],
-        "unknown": count["unknown"],
-        "cancelled": count["cancelled"],
-        "unfinished": sum(count[status] for status in UNFINISHED),
-        "by_status": count,
-        "cost": totals.cost,
-        "credits": totals.credits,
-        "submits": totals.submits,
-        "ambiguous_submits": totals.ambiguous_submits,
-        "possibly_paid_twice": totals.possibly_paid_twice,
+    return totals_json(totals) | {
         "folder": str(ledger.parent),
         "ledger": str(ledger),
         "sandbox": ledger.name == SANDBOX_LEDGER,
