@@ -1,4 +1,4 @@
-"""How fully the real client uses accounts whose limits nobody has told it; on virtual time.
+"""How fully the real client uses accounts with limits that it does not know; on virtual time.
 
 Each figure is one row of the table in benchmarks/README.md, over ten seeds: the makespan over the least possible, and
 the refusals per clip. Even seeds send Retry-After, odd ones do not; every third seed does not tell when tasks ended.
@@ -280,4 +280,4 @@ def measure(figures: Figures) -> None:
 
 
 if __name__ == "__main__":
-    run("capacity", "How fully the limits of an account are used that nobody has told", measure)
+    run("capacity", "How fully unknown limits of an account are used", measure)

@@ -66,7 +66,7 @@ async def retry_while_out_of_resources(work: Callable[[], Awaitable[_T]]) -> _T:
 
 
 async def wait_for_resources(reason: str) -> None:
-    """Wait before the next attempt, and warn the user if nobody has done so lately."""
+    """Wait before the next attempt, and warn the user, unless that was done a moment ago."""
     if _WARNINGS.is_due(time.monotonic()):
         _log.warning(
             "this machine is short of open files, memory or threads (%s). Waiting for others to be released; nothing "

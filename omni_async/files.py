@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import BinaryIO
 
-# O_NONBLOCK: a pipe that nobody reads must not hold up the caller. It changes nothing for regular files.
+# O_NONBLOCK: a pipe without a reader must not hold up the caller. It changes nothing for regular files.
 _SAFE = (
     getattr(os, "O_NOFOLLOW", 0)
     | getattr(os, "O_NONBLOCK", 0)
@@ -97,7 +97,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
 
 
 def temporary_path(path: Path) -> Path:
-    """Return a name beside a file that nobody can guess, so that nobody else can have put anything there."""
+    """Return a name beside a file that cannot be guessed, so that nothing can have been put there."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.part")
 
 

@@ -1,4 +1,4 @@
-"""Files are written only where nobody else has put anything: no link, pipe or device is written through."""
+"""Files are written only where nothing else is: no link, pipe or device is written through."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ async def served(limit: int, *, hold: asyncio.Event | None = None) -> AsyncItera
 
 
 async def test_a_new_connection_takes_the_place_of_one_that_has_waited_longest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half-sent requests keep nobody out; a connection that is being answered is not closed for another."""
+    """Half-sent requests keep no other client out; a connection that is being answered is not closed for another."""
     monkeypatch.setattr(listening, "_UNDISTURBED", 0.0)
     hold = asyncio.Event()
     async with served(4, hold=hold) as (server, crowd):

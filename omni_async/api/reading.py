@@ -140,7 +140,7 @@ def _tidy(first_line: bytes, status: bytes, headers: Mapping[str, list[str]], re
         is_odd |= "content-length" in headers
     elif length is not None:
         kept.append(b"Content-Length: %d" % length)
-        is_odd |= len(rest) > length  # nobody has asked for what follows
+        is_odd |= len(rest) > length  # what follows was not requested
         rest = rest[:length]
     else:
         is_odd |= "content-length" in headers

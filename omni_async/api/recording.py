@@ -99,7 +99,7 @@ class _RecordingProtocol(ResponseHandler):
     def data_received(self, data: bytes) -> None:
         """Record bytes, and parse them."""
         if data and self._answer is not None and self._answer.is_eof():
-            # The response was complete, so nobody has asked for this. The next request on this connection would take
+            # The response was complete, so this was not requested. The next request on this connection would take
             # it for its own response.
             if self.transport is not None:
                 self.transport.close()

@@ -1,7 +1,7 @@
 """What shows that a download can never work: the same that has failed before comes again.
 
 One failure may be an accident: a broken cache, a page of a host that is being restarted. The same failure from a fresh
-URL is final, so that nobody waits for the retry timeout. Used by `ClipDownload`.
+URL is final, so the job does not wait for the retry timeout. Used by `ClipDownload`.
 """
 
 from __future__ import annotations

@@ -275,7 +275,7 @@ def clip_store(
 
 
 def _make_spool(parent: Path) -> Path:
-    """Make a spool that nobody else can look into, and remove those of workers that were killed long ago."""
+    """Make a spool that other users cannot look into, and remove those of workers that were killed long ago."""
     parent.mkdir(parents=True, exist_ok=True)
     for path in parent.glob(f"{_SPOOL_PREFIX}*"):
         with suppress(OSError):

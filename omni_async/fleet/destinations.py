@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1024 * 1024  # bytes that are copied at a time; chosen, not measured
-# What a worker that was killed may leave of a copy, and the seconds after which nobody can be writing it any more.
+# What a worker that was killed may leave of a copy, and the seconds after which it is not being written any more.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 _ABANDONED = 24 * 3600.0
 

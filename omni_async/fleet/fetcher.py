@@ -281,7 +281,7 @@ class _LinksOfLeader:
 
 
 def _is_worth_retrying(outcome: BaseException) -> bool:
-    """Return whether a download has failed for a reason that may pass: one of the store, or one nobody has thought of.
+    """Return whether a download has failed for a reason that may pass: one of the store, or one that is not known.
 
     A host of clips that fails was retried for long enough already.
     """

@@ -193,8 +193,8 @@ class Fleet:
     async def retry(self, *, failed: bool = False, unknown: bool = False) -> int:
         """Let jobs that ended without a clip be submitted again, and return how many.
 
-        `failed` ones were refused, failed or cancelled. Of `unknown` ones nobody knows whether the server accepted (and
-        billed) them: they may be paid twice. Task ids and costs of before are kept.
+        `failed` ones were refused, failed or cancelled. `unknown` ones may have been accepted (and billed) by the
+        server: they may be paid twice. Task ids and costs of before are kept.
         """
         statuses = [*(["failed", "cancelled"] if failed else []), *(["unknown"] if unknown else [])]
         return await self._change(_FOLLOW, _RETRY, statuses=statuses, again=True)

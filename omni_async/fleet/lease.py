@@ -64,7 +64,7 @@ class LeaseTimer:
         self._valid_until = max(self._valid_until, asked_at + self.seconds)
 
     def is_held(self, now: float, *, margin: float = MARGIN) -> bool:
-        """Return whether nobody else can have the lease during the next `margin` seconds."""
+        """Return whether no other worker can have the lease during the next `margin` seconds."""
         return not self.is_lost and now < self._valid_until - margin
 
     @property
@@ -193,7 +193,7 @@ class Lease:
         return self._timer.is_lost
 
     def is_held(self, margin: float = MARGIN) -> bool:
-        """Return whether nobody else can have the lease during the next `margin` seconds."""
+        """Return whether no other worker can have the lease during the next `margin` seconds."""
         return self._timer.is_held(self._clock(), margin=margin)
 
     def lose(self) -> None:
@@ -302,7 +302,7 @@ class Lease:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew the lease once. A failure is no loss: the next renewal may succeed if nobody has taken over."""
+        """Renew the lease once. A failure is no loss: the next renewal may succeed if no other worker has taken over."""
         asked_at = self._clock()
         try:
             renewed = await self._one(_RENEW, self._timer.seconds, self.stopped or None, self.account, self.epoch)

@@ -79,8 +79,8 @@ CREATE TABLE omni_workers (
     leads text[], fetching int, fetched bigint, bytes bigint
 );
 
--- Sums over jobs, so that nobody has to count ten million rows. Each statement that changes jobs adds a few rows here:
--- their sum is the truth, and the leader replaces them by it now and then. No row is updated, so nobody waits.
+-- Sums over jobs, so that no query has to count ten million rows. Each statement that changes jobs adds a few rows here:
+-- their sum is the truth, and the leader replaces them by it now and then. No row is updated, so no transaction waits for another.
 CREATE TABLE omni_totals (
     account text NOT NULL, status text NOT NULL, jobs bigint NOT NULL, submits bigint NOT NULL,
     ambiguous_submits bigint NOT NULL, possibly_paid_twice bigint NOT NULL, cost numeric NOT NULL,

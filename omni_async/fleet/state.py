@@ -142,7 +142,7 @@ class Watcher:
                 await self._wake.wait(_INTERVAL if self._callbacks else None)
                 try:
                     await self._look()
-                except Exception as error:  # noqa: BLE001 - those who wait are told, and nobody waits for nothing
+                except Exception as error:  # noqa: BLE001 - those who wait must be told
                     if not isinstance(error, LedgerError) or error.permanent:
                         self.close(error)
                     elif not self._is_away:

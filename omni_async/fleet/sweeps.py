@@ -134,7 +134,7 @@ class JobFeed:
             await self._take_up(row[2:])
 
     async def take_up_forgotten(self) -> None:
-        """Follow `running` rows that nobody follows: another leader has learned late that they were accepted."""
+        """Follow `running` rows that are not followed: another leader has learned late that they were accepted."""
         keys = await self.select(
             f"SELECT key FROM omni_jobs WHERE account = %s AND {_ACTIVE} AND status = 'running'"
             f" AND changed_at < now() - {_NEW} * interval '1 s'",
@@ -160,7 +160,7 @@ class JobFeed:
     async def _take_up(self, row: Sequence[Any]) -> None:
         try:
             record = from_row(row)
-        except ValueError as error:  # a row that nobody of ours has written keeps no other from its turn
+        except ValueError as error:  # a row that no version of ours has written keeps no other from its turn
             _log.error("a row cannot be read: %s", error)
             return
         if self._client.live(record.key) is not None:

@@ -4,7 +4,7 @@ Theory of operation. `on_event` only notes which jobs have changed, so it costs 
 has asked for the page, the ledger is read in a thread into a `Feed`, which all browsers share. Twice a second, the rows
 of the jobs that have changed are read again, and browsers are sent what is new. The page therefore always shows what is
 recorded, and a static page written later shows the same. Commits are grouped, so a row may be older than its event; it
-is then read again at the next update. The feed is dropped when nobody has used it for a while.
+is then read again at the next update. The feed is dropped when it was not used for a while.
 
 Events of the stream: `begin` (all jobs follow: forget those known), `jobs` (a list of `entry.job_entry`), `progress`
 (percent by key), `run` (the client's statistics, and whether the run has ended) and `ready` (all jobs were sent).

@@ -84,7 +84,7 @@ NOT_OURS = ("", -1)
 def claim(key: str, index: int, owner_of: Callable[[str], tuple[str, int]], *, name: str | None = None) -> str:
     """Return the file name (with ".mp4") of video number `index` (from 0) of a key, after `name` if there is one.
 
-    `owner_of(name)` claims a name for the video if nobody has it, and returns its owner: a key and an index, or
+    `owner_of(name)` claims a name for the video if it is free, and returns its owner: a key and an index, or
     `NOT_OURS`. Names are compared without case, for file systems that do not distinguish "A" from "a". If somebody
     else's file has the name, the clip's is `fox-new.mp4`, `fox-new2.mp4`, ...
     """

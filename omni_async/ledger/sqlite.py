@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 # What is wrong with the values of a row, and not with the file or the disk: text that is not Unicode, a number that is
-# too large, a row that nobody could have written.
+# too large, a row that no client could have written.
 _ROW_FAULTS = (
     ValueError,
     TypeError,

@@ -149,7 +149,7 @@ async def _send_and_close(request: web.BaseRequest, response: web.Response) -> N
     a fault of the program. Some is read here, because a caller may miss an answer that comes while it sends.
     """
     response.force_close()
-    with suppress(Exception):  # the caller is gone, or the rest cannot be decoded: there is nobody to tell
+    with suppress(Exception):  # the caller is gone, or the rest cannot be decoded: no answer would arrive
         await response.prepare(request)
         await response.write_eof()
         if "Content-Encoding" not in request.headers:  # decoding costs more than it is worth

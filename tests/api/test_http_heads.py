@@ -87,7 +87,7 @@ async def test_what_is_not_http_is_said_to_have_come(response: bytes) -> None:
 
 @pytest.mark.slow
 async def test_bytes_after_a_response_do_not_reach_the_next_request() -> None:
-    """A second response that nobody asked for, early or late, whole or in part, is not taken for another request's."""
+    """A second response that was not requested, early or late, whole or in part, is not taken for another request's."""
     first, stray = sends(LENGTH.strip()), sends(LENGTH.strip(), body=ACCEPTED.replace(b"01ABC", b"66666"))
 
     for extra, pause in ((stray, 0.0), (stray, 0.05), (stray[:30], 0.05), (b"\r\n\r\n", 0.05), (b"junk", 0.05)):

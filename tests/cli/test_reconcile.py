@@ -156,7 +156,7 @@ async def test_the_bill_of_another_key_is_noticed(shell: Shell) -> None:
     [
         ("reconcile none", "no ledger found"),
         ("reconcile clips --sandbox", "keeps no bill"),
-        ("reconcile clips", "sandbox clips, which nobody was billed for"),
+        ("reconcile clips", "sandbox clips, which are not billed"),
         ("reconcile --time-zone Mars/Olympus", "no such time zone"),
     ],
 )

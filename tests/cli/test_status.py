@@ -255,7 +255,7 @@ async def test_watch_shows_a_run_to_its_end(bare_shell: Shell) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sandbox", [{"median": 60.0}], indirect=True)
 async def test_watch_ends_at_an_interrupt(shell: Shell) -> None:
-    """Jobs that nobody works on any more are watched until Ctrl-C, which ends with status 130."""
+    """Jobs that no process works on any more are watched until Ctrl-C, which ends with status 130."""
     run = await shell.start("generate", "a", "-v")
     await wait_for_output(run, r"running, (task_\w+)")
     run.kill()

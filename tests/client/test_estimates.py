@@ -142,7 +142,7 @@ async def test_a_ledger_knows_prices_and_time(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-async def test_limits_that_nobody_learned_do_no_harm(tmp_path: Path, limits: dict[str, object]) -> None:
+async def test_limits_that_no_client_wrote_do_no_harm(tmp_path: Path, limits: dict[str, object]) -> None:
     """A ledger of somebody else may hold anything: the estimate is made, without an error."""
     path = await _ledger(tmp_path, [_record(1, 0.5)], **limits)
     with LedgerReader(path) as reader:

@@ -216,7 +216,7 @@ async def test_a_file_of_others_with_the_name_of_a_kept_video_stays(tmp_path: Pa
     assert (tmp_path / "k.unverified.webm").read_bytes() == b"mine"
 
 
-# Compression that nobody asked for
+# Compression that was not requested
 
 
 @pytest.mark.parametrize(

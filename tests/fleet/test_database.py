@@ -93,7 +93,7 @@ def test_a_database_is_shown_without_its_password(url: str, text: str, expected:
 
 @pytest.mark.parametrize("url", ["postgresql://me:secret@[db/clips", "mysql://me:secret@db/x", "secret"])
 def test_an_unreadable_url_is_refused_without_being_quoted(url: str) -> None:
-    """It may hold a password, in a place where nobody expects one."""
+    """It may hold a password, in an unexpected place."""
     with pytest.raises(ValueError, match="cannot be read") as caught:
         Database(url)
     assert "secret" not in str(caught.value)

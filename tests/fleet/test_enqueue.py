@@ -203,7 +203,7 @@ async def test_a_row_names_no_file_outside_of_the_store(tmp_path: Path, name: st
 
 
 async def test_without_a_store_local_files_are_refused(fleet_url: str, tmp_path: Path) -> None:
-    """Before there is a worker, nobody knows where the files are to go: the error says what to name."""
+    """Before there is a worker, it is not known where the files are to go: the error says what to name."""
     image = tmp_path / "cat.png"
     image.write_bytes(PNG)
     async with Fleet(fleet_url) as fleet:

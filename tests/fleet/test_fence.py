@@ -163,7 +163,7 @@ async def test_a_group_that_arrives_late_is_fenced(fleet_url: str, proxied: tupl
 async def test_a_store_waits_for_a_database_that_is_away(
     fleet_url: str, proxied: tuple[TcpProxy, PostgresJobStore]
 ) -> None:
-    """Refused connections are repeated; every change is written in its order, and nobody sees an error."""
+    """Refused connections are repeated; every change is written in its order, and no caller sees an error."""
     proxy, store = proxied
     proxy.refuse()
     changes = [store.save(record_of("k", submits=number)) for number in range(5)]

@@ -253,7 +253,7 @@ async def test_postgres_may_be_restarted_under_a_worker(tmp_path: Path, mode: st
                 await asyncio.to_thread(server.start)
                 await rows.open()
                 await rows.wait_for("completed", 16)
-                # Heartbeats go on after the outage: nobody takes these workers for dead.
+                # Heartbeats go on after the outage: these workers are not taken for dead.
                 last = "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > %s"
                 (now,) = (await rows.execute("SELECT now()"))[0]
                 async with asyncio.timeout(20):

@@ -229,7 +229,7 @@ async def test_retried_jobs_are_new_ones_that_remember_the_old(fleet_url: str) -
 async def test_state_is_set_and_read(fleet_url: str) -> None:
     """Pause, drain, resume with a new limit, cancel: each is in the database, and `statistics` shows it."""
     async with Fleet(fleet_url) as fleet:
-        async with Fleet(fleet_url, account="nobody's") as other:
+        async with Fleet(fleet_url, account="another") as other:
             with pytest.raises(LedgerError, match="no account"):
                 await other.pause()
         await fleet.enqueue({"fox": "a fox", "hare": "a hare"})

@@ -139,7 +139,7 @@ async def test_it_is_taken_over_when_it_has_ended_and_the_former_holder_notices(
 @needs_postgres
 @pytest.mark.slow
 async def test_the_clock_of_the_database_may_be_set_back(fleet_url: str) -> None:
-    """A lease that would last an hour is taken over when nobody has renewed it for as long as it lasts."""
+    """A lease that would last an hour is taken over when it was not renewed for as long as it lasts."""
     one, other = lease_of(fleet_url, "one", seconds=1.0), lease_of(fleet_url, "other", seconds=1.0)
     await one.acquire()
     async with await Database(fleet_url).connect("test") as connection:
@@ -189,7 +189,7 @@ async def test_missing_tables_are_said_at_once(postgres_url: str) -> None:
 @needs_postgres
 @pytest.mark.slow
 async def test_a_black_hole_ends_it_here_and_an_answer_brings_it_back(fleet_url: str) -> None:
-    """Without answers it is held no longer than it lasts; if nobody has taken over meanwhile, it goes on."""
+    """Without answers it is held no longer than it lasts; if no other worker has taken over meanwhile, it goes on."""
     port = urlsplit(fleet_url).port or 0
     async with tcp_proxy(port) as proxy:
         lease = lease_of(fleet_url.replace(f":{port}/", f":{proxy.port}/"), seconds=1.0)
@@ -301,7 +301,7 @@ async def test_a_lease_that_ends_while_connecting_keeps_the_first_byte_back(flee
 
 @needs_postgres
 async def test_a_submit_waits_for_a_renewal_that_is_late(fleet_url: str) -> None:
-    """The database was away for longer than the lease, and nobody took over: the submit is sent after the renewal."""
+    """The database was away for longer than the lease, and no other worker took over: the submit is sent after the renewal."""
     clock = FakeClock()
     lease = lease_of(fleet_url, clock=clock)
     await lease.acquire()

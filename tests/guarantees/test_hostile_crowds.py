@@ -119,7 +119,7 @@ async def _attend(port: int, content: bytes) -> None:
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
-    """Return the figures of a run that nobody watches."""
+    """Return the figures of a run without spectators."""
     return asyncio.run(run_with("live page", None, tmp_path_factory.mktemp("alone")))
 
 
@@ -137,7 +137,7 @@ async def test_a_crowd_does_not_hold_up_the_run(
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> float:
-    """Return how long a run takes with a sandbox that nobody else uses."""
+    """Return how long a run takes with a sandbox that has no other clients."""
     return asyncio.run(run_through_crowd("base_url", None, tmp_path_factory.mktemp("undisturbed")))
 
 

@@ -64,7 +64,7 @@ def test_a_request_costs_what_the_sandbox_charges(case: tuple[object, ...]) -> N
 def test_what_is_not_in_the_table_is_unknown(
     fields: dict[str, object], cost: tuple[float, float] | None, seconds: tuple[float, float] | None
 ) -> None:
-    """A price or a length is never zero because nobody knows it."""
+    """A price or a length that is not known is never zero."""
     found = PriceClass.of(VideoRequest(prompt="a", **fields))
     for estimate, expected in ((found.cost(), cost), (found.seconds(), seconds)):
         assert (estimate is None) == (expected is None)

@@ -1,4 +1,4 @@
-"""Accounts whose limits nobody has told are used nearly fully: each bound holds for every seed, not just the mean."""
+"""Accounts with unknown limits are used nearly fully: each bound holds for every seed, not just the mean."""
 
 from __future__ import annotations
 

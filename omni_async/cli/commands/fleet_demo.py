@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ...sandbox import SandboxProcess
 
 WORKERS = 3
-LEASE = 4.0  # seconds: shorter than the default, so that nobody waits long for the takeover
+LEASE = 4.0  # seconds: shorter than the default, so that the takeover comes soon
 _PER_MINUTE = 300  # submits that the sandbox accepts; the workers have to find that out
 _KILL_AT = 0.4  # share of the clips that are accepted when the leader is killed
 _LOOK = 0.5  # seconds between two looks

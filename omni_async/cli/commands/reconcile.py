@@ -73,7 +73,7 @@ def reconcile(
     out, sums = Output(output), LedgerSums(_zone(time_zone))
     for ledger in map(existing_ledger, places):
         if ledger.name == SANDBOX_LEDGER:
-            raise UsageError(f"{ledger.parent} contains sandbox clips, which nobody was billed for")
+            raise UsageError(f"{ledger.parent} contains sandbox clips, which are not billed")
         with read_ledger(ledger) as reader:
             for record in reader.jobs():
                 sums.add(record)
