@@ -302,7 +302,7 @@ class Lease:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew the lease once. A failure is no loss: the next renewal may succeed if no other worker has taken over."""
+        """Renew the lease once. After a failure the next one may succeed, if no other worker leads by then."""
         asked_at = self._clock()
         try:
             renewed = await self._one(_RENEW, self._timer.seconds, self.stopped or None, self.account, self.epoch)

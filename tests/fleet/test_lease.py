@@ -301,7 +301,7 @@ async def test_a_lease_that_ends_while_connecting_keeps_the_first_byte_back(flee
 
 @needs_postgres
 async def test_a_submit_waits_for_a_renewal_that_is_late(fleet_url: str) -> None:
-    """The database was away for longer than the lease, and no other worker took over: the submit is sent after the renewal."""
+    """The database was away for longer than the lease, and no other worker led: the submit leaves after the renewal."""
     clock = FakeClock()
     lease = lease_of(fleet_url, clock=clock)
     await lease.acquire()
