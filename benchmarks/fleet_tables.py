@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import JobStatus, VideoRequest
 from omni_async.fleet import Database, Fleet
-from omni_async.fleet.fetches import defer_sql
-from omni_async.fleet.store import PostgresJobStore
+from omni_async.fleet.postgres.store import PostgresJobStore
 from omni_async.fleet.sweeps import FEED
 
 if TYPE_CHECKING:
@@ -71,7 +70,7 @@ async def intents_per_second(url: str, writers: int, each: int, repetitions: int
             "UPDATE omni_accounts SET epoch = epoch + 1 WHERE account = 'intents' RETURNING epoch, omni_timeline()"
         )
         epoch, timeline = await cursor.fetchone() or (0, 0)
-    store = PostgresJobStore(database, "intents", epoch=epoch, timeline=timeline, defer=defer_sql)
+    store = PostgresJobStore(database, "intents", epoch=epoch, timeline=timeline)
     await store.open()
     rates = []
     try:

@@ -58,8 +58,7 @@ def fleet_package() -> ModuleType:
 def find_database(options: DatabaseOptions) -> Database:
     """Return the database that the options or the environment name. Raise `UsageError` if there is none."""
     fleet_package()
-    from ..fleet.database import has_password  # noqa: PLC0415 - needs the extra
-    from ..fleet.reader import as_database  # noqa: PLC0415
+    from ..fleet.postgres.database import as_database, has_password  # noqa: PLC0415 - needs the extra
 
     with usage_errors():
         if options.database and has_password(options.database):

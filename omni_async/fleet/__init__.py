@@ -14,23 +14,14 @@ guaranteed, and how to size and operate a fleet.
 
 from __future__ import annotations
 
-try:
-    import procrastinate as _procrastinate  # noqa: F401 - only to say what is missing
-    import psycopg as _psycopg  # noqa: F401
-    import psycopg_pool as _psycopg_pool  # noqa: F401
-except ImportError as _missing:
-    raise ModuleNotFoundError(
-        f"a fleet needs procrastinate and psycopg: pip install 'omni-async[fleet]' ({_missing})", name=_missing.name
-    ) from _missing
-
 from .clips import clip_store
-from .database import Database
-from .enqueue import EnqueueResult
 from .fetcher import Fetcher
 from .fetches import register
-from .fleet import Fleet, install
-from .reader import DownloadResult, FleetReader
-from .state import AccountStatus, FleetJob, FleetStatistics, WorkerStatus
+from .fleet import Fleet, FleetJob
+from .postgres.database import Database, install
+from .postgres.enqueue import EnqueueResult
+from .postgres.reader import DownloadResult, FleetReader
+from .postgres.statistics import AccountStatus, FleetStatistics, WorkerStatus
 from .worker import FleetWorker, WorkerStatistics
 
 __all__ = [

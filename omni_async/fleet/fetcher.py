@@ -11,10 +11,9 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
-import psycopg
 
 from ..api.http import HttpTransport
 from ..client.credentials import DEFAULT_BASE_URL
@@ -31,23 +30,19 @@ from ..ledger.row_format import COLUMNS, to_row
 from ..logs import get_logger
 from ..settings import Limits, Retry
 from ..timing import Clock
-from . import rows
-from .database import cut_after, describe, is_transient, statement
-from .store import CHANNEL
+from .postgres import rows
+from .postgres.database import CHANNEL, DATABASE_ERRORS, cut_after, describe, is_transient, statement
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
     from types import TracebackType
-
-    from psycopg import AsyncConnection
-    from psycopg_pool import AsyncConnectionPool
 
     from ..api.connection import Connection
     from ..api.transport import Transport
     from ..jobs.events import JobEvent
     from ..jobs.records import JobRecord
     from .clips import SpooledClipStore
-    from .database import Database
+    from .postgres.database import Database, PostgresConnection, PostgresPool
 
 
 _T = TypeVar("_T")
@@ -106,7 +101,7 @@ class Fetcher:
     ) -> None:
         self.totals: FetchTotals = FetchTotals()
         self.clips = clips
-        self.pool: AsyncConnectionPool[Any]  # from entering on
+        self.pool: PostgresPool  # from entering on
         self._database = database
         self._worker = worker
         self._connection = connection
@@ -216,31 +211,31 @@ class Fetcher:
             await self._transact(lambda db: db.execute("SELECT pg_notify(%s, %s)", (CHANNEL, account)))
         return changed
 
-    async def _transact(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]]) -> _T:
+    async def _transact(self, work: Callable[[PostgresConnection], Awaitable[_T]]) -> _T:
         """Return what work on the database returns. It is repeated until that answers: no clip is lost to an outage."""
         while True:
             try:
                 async with self.pool.connection() as db:
                     with cut_after(_PATIENCE, db):
                         return await work(db)
-            except (psycopg.Error, OSError) as error:
+            except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     raise describe(error, self._database) from error
                 _log.info("downloads wait for the database: %s", error)
             await anyio.sleep(_AGAIN)
 
 
-async def _read_job(db: AsyncConnection[Any], account: str, key: str) -> JobRecord | None:
+async def _read_job(db: PostgresConnection, account: str, key: str) -> JobRecord | None:
     return (await rows.find_all(db, account, [key])).get(key)
 
 
-async def _read_server(db: AsyncConnection[Any], account: str) -> str:
+async def _read_server(db: PostgresConnection, account: str) -> str:
     cursor = await db.execute("SELECT server FROM omni_accounts WHERE account = %s", (account,))
     row = await cursor.fetchone()
     return (row[0] if row else None) or DEFAULT_BASE_URL
 
 
-async def _change(db: AsyncConnection[Any], text: str, values: Sequence[object]) -> bool:
+async def _change(db: PostgresConnection, text: str, values: Sequence[object]) -> bool:
     cursor = await db.execute(statement(text), values)
     return cursor.rowcount > 0
 

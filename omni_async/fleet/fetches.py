@@ -20,41 +20,23 @@ import anyio
 import procrastinate
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException
-from psycopg.errors import RaiseException
 
 from ..logs import get_logger
-from .database import is_transient
+from .postgres.database import RAISED, is_transient
+from .postgres.rows import QUEUE, TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable
 
     from procrastinate.jobs import Job as EngineJob
-    from psycopg_pool import AsyncConnectionPool
 
     from .fetcher import Fetcher
+    from .postgres.database import PostgresPool
 
 
 _T = TypeVar("_T")
 
 _log = get_logger(__name__)
-
-QUEUE = "omni_fetch"
-TASK = "omni_async.fetch"
-
-_DEFER = f"""
-SELECT procrastinate_defer_jobs_v1(ARRAY(
-    SELECT ROW('{QUEUE}', '{TASK}', 0, NULL, NULL, jsonb_build_object('account', %s::text, 'key', key), NULL)
-           ::procrastinate_job_to_defer_v1
-    FROM unnest(%s::text[]) AS key))
-"""
-_LOST = f"""
-SELECT key FROM omni_jobs
-WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_at < now() - %s * interval '1 s'
-  AND NOT EXISTS (
-    SELECT FROM procrastinate_jobs AS task
-    WHERE task.queue_name = '{QUEUE}' AND task.status IN ('todo', 'doing')
-      AND task.args->>'key' = omni_jobs.key AND task.args->>'account' = omni_jobs.account)
-"""
 
 # Seconds between two looks for a task while there is none. At half, twice as many queries of each idle worker; at
 # double, a clip comes half a second later. Chosen, not measured.
@@ -64,22 +46,6 @@ _LONGEST_WAIT = 10.0  # ... up to so many, if it stops each time
 _SHUTDOWN_SECONDS = 2.0  # for giving tasks back; what was not given back in time is taken after the heartbeat's end
 # Seconds until a failed task is tried again: 5, 10, 20, ..., at most 300.
 _FIRST_RETRY, _LONGEST_RETRY = 5, 300
-
-
-def defer_sql(account: str, keys: Sequence[str]) -> tuple[str, tuple[object, ...]]:
-    """Return the statement, and its parameters, that defers the downloads of jobs.
-
-    It belongs into the transaction that records them as `downloading`: then neither is there without the other.
-    """
-    return _DEFER, (account, list(keys))
-
-
-def lost_sql(account: str, seconds: float) -> tuple[str, tuple[object, ...]]:
-    """Return the statement that finds the keys of jobs whose download was deferred and has no task any more.
-
-    Only jobs that have not changed for some seconds count.
-    """
-    return _LOST, (account, seconds)
 
 
 def retry_seconds(error: BaseException, attempts: int) -> int:
@@ -117,7 +83,7 @@ def register(app: App, fetcher: Fetcher) -> None:
 class FetchQueue:
     """The tasks of one worker. `pool` is a pool of connections that the worker shares with it."""
 
-    def __init__(self, pool: AsyncConnectionPool[Any]) -> None:
+    def __init__(self, pool: PostgresPool) -> None:
         self._pool = pool
         self._connector = _PatientConnector()
         self.app: App = App(connector=self._connector)
@@ -191,7 +157,7 @@ class _PatientConnector(PsycopgConnector):
         try:
             await self._repeat(lambda: PsycopgConnector.execute_query_async(self, query, **arguments))
         except ConnectorException as error:
-            if not isinstance(error.__cause__, RaiseException):
+            if getattr(error.__cause__, "sqlstate", None) != RAISED:
                 raise
             _log.info("a task of the queue of downloads is gone: %s", error.__cause__)
 

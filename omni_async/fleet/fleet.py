@@ -8,64 +8,93 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import anyio
-import psycopg
 
-from ..errors import ClientClosed, LedgerError
+from ..errors import ClientClosed, DownloadError, JobTimedOut, LedgerError
+from ..jobs.failures import error_from_record
 from ..jobs.lifecycle import JobStatus
 from ..jobs.store import OUTPUT_DIR
 from ..ledger.row_format import from_row
 from .clips import clip_store
-from .database import check, describe, statement
-from .database import install as install_schema
-from .enqueue import RecordFactory, enqueue, iterate, take
-from .reader import (
+from .postgres.database import as_database, check, described, statement
+from .postgres.enqueue import FOLLOW, LOOK_AGAIN, RELEASE_WAITING, RETRY, enqueue
+from .postgres.reader import (
     DEFAULT_ACCOUNT,
     SELECT,
     SELECT_OUTPUT_DIR,
     FleetReader,
-    as_database,
     copy_to_folder,
     output_dir_from,
 )
-from .state import (
-    SELECT_ACCOUNTS,
-    SELECT_TOTALS,
-    SELECT_WORKERS,
-    FleetJob,
-    FleetStatistics,
-    Watcher,
-    account_from,
-    totals_from,
-    worker_from,
-)
+from .postgres.statistics import read_statistics
+from .postgres.watcher import Watcher
+from .requests import RecordFactory, iterate, take
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator
     from types import TracebackType
 
     from ..jobs.records import JobRecord
     from .clips import SpooledClipStore
-    from .database import Database
-    from .enqueue import EnqueueResult, Requests
-    from .reader import DownloadResult
-    from .state import EndedJob
+    from .postgres.database import Database, PostgresConnection
+    from .postgres.enqueue import EnqueueResult
+    from .postgres.reader import DownloadResult
+    from .postgres.statistics import FleetStatistics
+    from .requests import Requests
 
 
-async def install(database: Database | str | None = None, *, dry_run: bool = False) -> list[str]:
-    """Create or update the tables of a fleet, and return what was done; with `dry_run`, what would be.
+EndedJob: TypeAlias = "tuple[JobRecord, tuple[Path | str, ...]]"
+"""The record of a job that has ended, and where its clips are."""
 
-    It may be called at any time. Raise `LedgerError`: no Postgres, no permission, or the tables of a newer version.
+
+class FleetJob:
+    """A job of a fleet, from its key. Await it for its clip, any number of times: ``path = await fleet.job(key)``.
+
+    The result is the path of the clip in the folder of the fleet's clips, or its URL in their object store. If there is
+    none, the error of the job is raised, as by a `Job`: nothing here cancels or submits it.
     """
-    found = as_database(database)
-    try:
-        async with await found.connect("init") as connection:
-            return await install_schema(connection, dry_run=dry_run)
-    except psycopg.Error as error:
-        raise describe(error, found) from error
+
+    def __init__(self, key: str, wait: Callable[[str], Awaitable[EndedJob]]) -> None:
+        self._wait = wait
+        self.key: str = key
+        self.record: JobRecord | None = None  # as it was when it ended; None before
+        self.paths: tuple[Path | str, ...] = ()  # of its clips, or their URLs
+
+    def __repr__(self) -> str:
+        return f"<FleetJob {self.key!r} {self.record.status if self.record else 'not awaited yet'}>"
+
+    def __await__(self) -> Generator[Any, None, Path | str]:
+        return self._clip().__await__()
+
+    @property
+    def status(self) -> JobStatus | None:
+        """The status with which it ended; None before."""
+        return self.record.status if self.record else None
+
+    @property
+    def cost(self) -> float | None:
+        """What it has cost in USD; None until it ended, or if the server has not reported it."""
+        return self.record.cost if self.record else None
+
+    async def wait(self) -> JobRecord:
+        """Wait until the job has ended, whether well or not, and return its record. Raise `LedgerError`."""
+        if self.record is None:
+            self.record, self.paths = await self._wait(self.key)
+        return self.record
+
+    async def _clip(self) -> Path | str:
+        record = await self.wait()
+        if record.status is JobStatus.COMPLETED and self.paths:
+            return self.paths[0]
+        facts: dict[str, Any] = {"key": record.key, "task_id": record.task_id}
+        if record.status is JobStatus.TIMED_OUT:
+            raise JobTimedOut(record.error or f"job {record.key!r} timed out", **facts)
+        if record.status is JobStatus.DOWNLOAD_FAILED:
+            raise DownloadError(record.error or f"job {record.key!r}: its clip could not be stored")
+        raise error_from_record(record)
 
 
 class Fleet:
@@ -96,7 +125,7 @@ class Fleet:
         self.account: str = account
         self._store: SpooledClipStore | None = clip_store(store) if store is not None else None
         self._is_store_ready = False  # files were put into it
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: PostgresConnection | None = None
         self._lock: anyio.Lock = anyio.Lock()
         self._watcher: Watcher | None = None
         self._watching: asyncio.Task[None] | None = None
@@ -197,21 +226,14 @@ class Fleet:
         server: they may be paid twice. Task ids and costs of before are kept.
         """
         statuses = [*(["failed", "cancelled"] if failed else []), *(["unknown"] if unknown else [])]
-        return await self._change(_FOLLOW, _RETRY, statuses=statuses, again=True)
+        return await self._change(FOLLOW, RETRY, statuses=statuses, again=True)
 
     # The fleet
 
     async def statistics(self, *, all_accounts: bool = False) -> FleetStatistics:
         """Return the sums over all jobs, who leads, what was learned, and what each worker does."""
         async with self._statements() as connection:
-            account = None if all_accounts else self.account
-            rows = await _fetch(connection, SELECT_ACCOUNTS, (account, account))
-            totals = [totals_from(await _fetch(connection, SELECT_TOTALS, (row[0],))) for row in rows]
-            workers = await _fetch(connection, SELECT_WORKERS, ())
-        return FleetStatistics(
-            accounts=tuple(account_from(row, total) for row, total in zip(rows, totals, strict=True)),
-            workers=tuple(worker_from(row) for row in workers),
-        )
+            return await read_statistics(connection, None if all_accounts else self.account)
 
     async def pause(self) -> None:
         """Submit nothing more until `resume`. Accepted jobs are followed and downloaded."""
@@ -270,10 +292,10 @@ class Fleet:
         store = await self._find_store()
         if store is None:
             raise ValueError("no worker has stored a clip yet: pass store=... (--store), where the clips are")
-        async with self._described():
+        with described(self.database):
             reader = await anyio.to_thread.run_sync(FleetReader, self.database, self.account)
             with reader:
-                return await copy_to_folder(reader, store.destination, Path(folder), on_progress)
+                return await copy_to_folder(reader, Path(folder), store.destination.copy_to, on_progress)
 
     # Inside
 
@@ -282,8 +304,9 @@ class Fleet:
     ) -> EnqueueResult:
         """Add jobs over a connection of its own: a large file takes minutes."""
         self._check_open()
-        async with self._described(), await self.database.connect("enqueue") as connection:
-            return await enqueue(connection, self.account, records, priority=priority, batch=batch)
+        with described(self.database):
+            async with await self.database.connect("enqueue") as connection:
+                return await enqueue(connection, self.account, records, priority=priority, batch=batch)
 
     async def _place(self, path: Path, name: str) -> None:
         """Put a local file into the clip store, from where the leader takes it."""
@@ -343,56 +366,34 @@ class Fleet:
         async with self._statements() as connection, connection.transaction():
             changed = sum([(await connection.execute(statement(each), values)).rowcount for each in statements])
             if again:
-                await connection.execute(_RELEASE, values)
-                await connection.execute(_LOOK_AGAIN, values)
+                await connection.execute(RELEASE_WAITING, values)
+                await connection.execute(LOOK_AGAIN, values)
             await connection.execute("SELECT pg_notify('omni_jobs', %(account)s)", values)
         return changed
 
     @asynccontextmanager
-    async def _statements(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    async def _statements(self) -> AsyncIterator[PostgresConnection]:
         """Lend the connection for short statements, one user at a time."""
         self._check_open()
-        async with self._lock, self._described():
-            if self._connection is None or self._connection.closed:
-                self._connection = await self.database.connect("fleet")
-            try:
-                yield self._connection
-            except BaseException:  # a cancelled statement leaves its connection in a state of its own
-                connection, self._connection = self._connection, None
-                with anyio.CancelScope(shield=True):
-                    await connection.close()
-                raise
-
-    @asynccontextmanager
-    async def _described(self) -> AsyncIterator[None]:
-        try:
-            yield
-        except psycopg.Error as error:
-            raise describe(error, self.database) from error
+        async with self._lock:
+            with described(self.database):
+                if self._connection is None or self._connection.closed:
+                    self._connection = await self.database.connect("fleet")
+                try:
+                    yield self._connection
+                except BaseException:  # a cancelled statement leaves its connection in a state of its own
+                    connection, self._connection = self._connection, None
+                    with anyio.CancelScope(shield=True):
+                        await connection.close()
+                    raise
 
     def _check_open(self) -> None:
         if not self._is_open:
             raise ClientClosed("the fleet is not open: use it within `async with Fleet(...) as fleet:`")
 
 
-async def _fetch(connection: psycopg.AsyncConnection[Any], text: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+async def _fetch(connection: PostgresConnection, text: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     return await (await connection.execute(statement(text), values)).fetchall()
 
 
 _ACTIVE = ", ".join(repr(str(status)) for status in JobStatus if not status.is_final)
-# A cancelled job that the server had accepted is followed again, without paying.
-_FOLLOW = """UPDATE omni_jobs SET status = 'running', error = '', finished_at = NULL, cancel_wanted = false,
-    changed_at = now() WHERE account = %(account)s AND status = ANY(%(statuses)s) AND status = 'cancelled'
-    AND task_id IS NOT NULL"""
-# What `JobRegistry.reset_for_resubmit` does to a record.
-_RETRY = """UPDATE omni_jobs SET status = 'waiting', error = '', paths = NULL, sent_references = NULL, webhook = NULL,
-    idempotency_key = 'omni-' || replace(gen_random_uuid()::text, '-', ''), partial_download = NULL, videos = NULL,
-    previous_cost = previous_cost + coalesce(cost, 0), cost = NULL, submitted_at = NULL, accepted_at = NULL,
-    finished_at = NULL, server_seconds = NULL, cancel_wanted = false, changed_at = now(), task_id = NULL,
-    parent_task_id = CASE WHEN parent IS NULL THEN parent_task_id END, previous_task_ids = CASE WHEN task_id IS NULL
-        THEN previous_task_ids ELSE (coalesce(previous_task_ids, '[]')::jsonb || to_jsonb(task_id))::text END
-    WHERE account = %(account)s AND status = ANY(%(statuses)s)"""
-# Those of them that extend another job may be submitted if that has finished already.
-_RELEASE = """SELECT omni_release(%(account)s, ARRAY(SELECT DISTINCT parent FROM omni_jobs WHERE account = %(account)s
-    AND status = 'waiting' AND parent IS NOT NULL AND parent_task_id IS NULL))"""
-_LOOK_AGAIN = "UPDATE omni_accounts SET resumes = resumes + 1 WHERE account = %(account)s"

@@ -23,9 +23,8 @@ from ..jobs.job import Job, JobState
 from ..jobs.lifecycle import JobStatus
 from ..logs import get_logger
 from ..settings import Limits
-from .fetches import defer_sql
-from .lease import Account, Lease, Turn
-from .store import PostgresJobStore
+from .postgres.lease import Account, Lease, Turn
+from .postgres.store import PostgresJobStore
 from .sweeps import JobFeed, Sweeps
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ if TYPE_CHECKING:
     from ..jobs.statistics import Statistics
     from ..settings import Polling, Retry
     from .clips import SpooledClipStore
-    from .database import Database
     from .fetches import FetchQueue
+    from .postgres.database import Database
 
 
 # Seconds between two looks at the lease, the row of the account and the queue. Each costs microseconds, and a query
@@ -263,7 +262,6 @@ class LeaderClient(OmniClient):
             lease.account,
             epoch=lease.epoch,
             timeline=lease.row.present_timeline,
-            defer=defer_sql,
             on_fenced=lease.lose,
         )
         return self.store

@@ -14,15 +14,12 @@ from ..api.outcomes import CheckOutcome, classify_check
 from ..errors import LedgerError, TransportError
 from ..ledger.row_format import COLUMNS, from_row, to_row
 from ..logs import get_logger
-from .database import statement
-from .enqueue import has_local_files, with_local_inputs
-from .fetches import defer_sql, lost_sql
-from .rows import SELECT, SELECT_WITH_ID
+from .postgres.database import statement
+from .postgres.rows import SELECT, SELECT_WITH_ID, defer_sql, lost_sql
+from .requests import has_local_files, with_local_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from psycopg import AsyncConnection
 
     from ..api.parsing import Response
     from ..jobs.job import JobState
@@ -30,7 +27,8 @@ if TYPE_CHECKING:
     from ..models.responses import Video
     from .clips import SpooledClipStore
     from .fetches import FetchQueue
-    from .store import PostgresJobStore
+    from .postgres.database import PostgresConnection
+    from .postgres.store import PostgresJobStore
 
 # The queue of submits, in the order of its index. Parameters: account, the last one read (twice), how many.
 FEED = (
@@ -152,7 +150,7 @@ class JobFeed:
     async def select(self, question: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         """Return the rows of a query, after everything that was written before."""
 
-        async def work(db: AsyncConnection[Any]) -> list[tuple[Any, ...]]:
+        async def work(db: PostgresConnection) -> list[tuple[Any, ...]]:
             return await (await db.execute(statement(question), values)).fetchall()
 
         return await self._store.read(work)
@@ -176,7 +174,7 @@ class JobFeed:
             self._store.local_requests[record.key] = record.request
         self._client.take_up(record)
 
-    async def _download_again(self, db: AsyncConnection[Any]) -> None:
+    async def _download_again(self, db: PostgresConnection) -> None:
         """Give clips that could not be stored to the workers again."""
         account = self._store.account
         cursor = await db.execute(
@@ -255,7 +253,7 @@ class Sweeps:
             if (state := self._client.live(key)) is not None:
                 self._client.cancel(state)
 
-        async def finish(db: AsyncConnection[Any]) -> None:
+        async def finish(db: PostgresConnection) -> None:
             await db.execute(
                 "UPDATE omni_jobs SET status = 'cancelled', finished_at = extract(epoch FROM now())::float8,"
                 " error = format('job ''%%s'' was cancelled%%s', key, CASE WHEN task_id IS NULL THEN '' ELSE"
@@ -315,7 +313,7 @@ class Sweeps:
             await self._store.fenced(lambda db: self._fail_download(db, record, reason))
             self._refreshes.pop(record.key, None)
 
-    async def _give_links(self, db: AsyncConnection[Any], record: JobRecord, videos: tuple[Video, ...]) -> None:
+    async def _give_links(self, db: PostgresConnection, record: JobRecord, videos: tuple[Video, ...]) -> None:
         text = dict(zip(COLUMNS, to_row(replace(record, videos=videos)), strict=True))["videos"]
         cursor = await db.execute(
             "UPDATE omni_jobs SET videos = %s, links_wanted = false, error = '', changed_at = clock_timestamp()"
@@ -326,7 +324,7 @@ class Sweeps:
             sql, values = defer_sql(self._store.account, [record.key])
             await db.execute(statement(sql), values)
 
-    async def _fail_download(self, db: AsyncConnection[Any], record: JobRecord, reason: str) -> None:
+    async def _fail_download(self, db: PostgresConnection, record: JobRecord, reason: str) -> None:
         text = f"job {record.key!r} (task {record.task_id}) is finished and paid, but its clip was not stored: {reason}"
         await db.execute(
             "UPDATE omni_jobs SET status = 'download_failed', links_wanted = false, videos = NULL, error = %s,"
@@ -337,7 +335,7 @@ class Sweeps:
 
     # What got lost
 
-    async def _defer_lost(self, db: AsyncConnection[Any]) -> None:
+    async def _defer_lost(self, db: PostgresConnection) -> None:
         """Give jobs to the workers again whose task is gone, for example because the engine's tables were emptied."""
         account = self._store.account
         sql, values = lost_sql(account, _LOST)
@@ -347,7 +345,7 @@ class Sweeps:
             sql, values = defer_sql(account, keys)
             await db.execute(statement(sql), values)
 
-    async def _release_children(self, db: AsyncConnection[Any]) -> None:
+    async def _release_children(self, db: PostgresConnection) -> None:
         """Look at some parents of waiting jobs again: the parent may have ended in the moment of the enqueue."""
         account = self._store.account
         cursor = await db.execute(
@@ -360,7 +358,7 @@ class Sweeps:
         if parents:
             await db.execute("SELECT omni_release(%s, %s)", (account, parents))
 
-    async def _compact_totals(self, db: AsyncConnection[Any]) -> None:
+    async def _compact_totals(self, db: PostgresConnection) -> None:
         """Replace many rows of sums by one for each status."""
         account = self._store.account
         cursor = await db.execute(

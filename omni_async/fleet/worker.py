@@ -15,28 +15,25 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import anyio
-import psycopg
 
 from ..errors import LedgerError, OmniError
 from ..jobs.store import OUTPUT_DIR
 from ..logs import get_logger
 from ..settings import Limits
 from .clips import SpooledClipStore, clip_store
-from .database import Database, check, cut_after, describe, is_transient, statement
 from .fetcher import Fetcher, FetchTotals
 from .fetches import FetchQueue
 from .leader import Leader
-from .lease import Turn, can_lead
+from .postgres.database import DATABASE_ERRORS, Database, check, cut_after, describe, is_transient, statement
+from .postgres.lease import Turn, can_lead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from psycopg import AsyncConnection
-    from psycopg_pool import AsyncConnectionPool
-
     from ..api.connection import Connection
     from ..jobs.events import JobEvent
     from ..settings import Polling, Retry
+    from .postgres.database import PostgresConnection, PostgresPool
 
 
 _log = get_logger(__name__)
@@ -158,7 +155,7 @@ class FleetWorker:
         self._api_keys = dict(api_keys or {}) if role != "download" else {}
         self._leaders: list[Leader] = []
         self._is_away = False  # the database does not answer
-        self._pool: AsyncConnectionPool[Any]  # from `run` on
+        self._pool: PostgresPool  # from `run` on
         self._queue: FetchQueue
 
     @property
@@ -200,7 +197,7 @@ class FleetWorker:
                 raise _first_of(group_of_errors) from None
             finally:
                 self._leaders.clear()
-                with anyio.move_on_after(_LEAVE, shield=True), suppress(psycopg.Error, OSError):
+                with anyio.move_on_after(_LEAVE, shield=True), suppress(*DATABASE_ERRORS):
                     await self._execute(_FORGET, self.name)
 
     async def _open_inputs(self, stack: AsyncExitStack) -> None:
@@ -214,7 +211,7 @@ class FleetWorker:
     async def _check_database(self) -> None:
         try:
             db = await self._database.connect(f"worker {self.name}")
-        except (psycopg.Error, OSError) as error:
+        except DATABASE_ERRORS as error:
             raise describe(error, self._database) from error
         async with db:
             await check(db, self._database)
@@ -267,7 +264,7 @@ class FleetWorker:
         try:
             async with self._pool.connection(timeout=_LATEST) as db:
                 await check(db, self._database)
-        except (psycopg.Error, OSError, LedgerError) as error:
+        except (*DATABASE_ERRORS, LedgerError) as error:
             failure = describe(error, self._database)
             if failure.permanent:
                 raise failure from None
@@ -276,7 +273,7 @@ class FleetWorker:
         """Execute a statement that may also be left out. Tell the user once that the database is away, and is back."""
         try:
             await self._execute(text, *values)
-        except (psycopg.Error, OSError) as error:
+        except DATABASE_ERRORS as error:
             if not is_transient(error):
                 raise describe(error, self._database) from error
             self._say_away(describe(error, self._database))
@@ -301,7 +298,7 @@ class FleetWorker:
             await anyio.sleep(_LOOK)
             try:
                 sums = await self._execute(_SUMS)
-            except (psycopg.Error, OSError) as error:
+            except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     raise describe(error, self._database) from error
                 continue
@@ -312,7 +309,7 @@ class FleetWorker:
                 return
 
 
-async def _rows(db: AsyncConnection[Any], text: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
+async def _rows(db: PostgresConnection, text: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
     with cut_after(_LATEST, db):
         cursor = await db.execute(statement(text), values)
         return await cursor.fetchall() if cursor.description else []

@@ -69,10 +69,10 @@ ONLY_IN = {  # third-party and stdlib modules that have one home
     "IPython": {"progress.notebook"},
     "av": {"submission.local_files", "gallery.posters", "sandbox"},
     "opentelemetry": {"otel"},
-    "psycopg": {"fleet"},
-    "psycopg_pool": {"fleet"},
-    "procrastinate": {"fleet"},
-    "obstore": {"fleet"},
+    "psycopg": {"fleet.postgres"},
+    "psycopg_pool": {"fleet.postgres"},
+    "procrastinate": {"fleet.fetches", "fleet.postgres"},  # the latter makes its tables
+    "obstore": {"fleet.destinations"},
 }
 
 PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functions over values

@@ -10,7 +10,7 @@ import pytest
 psycopg = pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async import LedgerError  # noqa: E402
-from omni_async.fleet.database import Database, describe, has_password, is_transient  # noqa: E402
+from omni_async.fleet.postgres.database import Database, describe, has_password, is_transient  # noqa: E402
 from tests.support.postgres import needs_postgres  # noqa: E402
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 from omni_async import InvalidReference, JobRecord, JobStatus, KeyReused, VideoRequest, batch
 from omni_async.fleet import EnqueueResult, Fleet, FleetReader
 from omni_async.fleet.clips import clip_store
-from omni_async.fleet.enqueue import with_local_inputs
+from omni_async.fleet.requests import with_local_inputs
 from tests.support.fleet_rows import execute, keys
 from tests.support.postgres import needs_postgres
 from tests.support.prompt_files import as_jsonl, read, write

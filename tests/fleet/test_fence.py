@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 psycopg = pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async import JobRecord, JobStatus, LedgerError, LedgerFenced  # noqa: E402
-from omni_async.fleet.database import Database  # noqa: E402
-from omni_async.fleet.store import PostgresJobStore  # noqa: E402
+from omni_async.fleet.postgres.database import Database  # noqa: E402
+from omni_async.fleet.postgres.store import PostgresJobStore  # noqa: E402
 from omni_async.models.responses import Video  # noqa: E402
 from tests.support.fleets import ACCOUNT, new_store, opened_fleet, take_over  # noqa: E402
 from tests.support.ledgers import record_of  # noqa: E402

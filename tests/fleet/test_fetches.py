@@ -13,7 +13,8 @@ import pytest
 
 from omni_async.fleet.clips import clip_store
 from omni_async.fleet.fetcher import Fetcher
-from omni_async.fleet.fetches import QUEUE, FetchQueue, defer_sql, lost_sql, register, retry_seconds
+from omni_async.fleet.fetches import FetchQueue, register, retry_seconds
+from omni_async.fleet.postgres.rows import QUEUE, defer_sql, lost_sql
 from tests.support import fetch_worker
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
 from tests.support.markers import long_run

@@ -16,10 +16,10 @@ pytest.importorskip("av", reason="the sandbox renders clips with the extra `medi
 
 from omni_async import JobStatus, Polling, Retry, VideoRequest
 from omni_async.fleet import Fleet, install
-from omni_async.fleet.database import Database
 from omni_async.fleet.leader import Leader
-from omni_async.fleet.lease import can_lead
-from omni_async.fleet.rows import SELECT
+from omni_async.fleet.postgres.database import Database
+from omni_async.fleet.postgres.lease import can_lead
+from omni_async.fleet.postgres.rows import SELECT
 from omni_async.jobs.records import JobRecord
 from omni_async.ledger.row_format import from_row
 from omni_async.sandbox import Sandbox

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async import LedgerError, SubmitWithheld
-from omni_async.fleet.database import Database
 from omni_async.fleet.leader import LeasedTransport, reason_to_hold
-from omni_async.fleet.lease import MARGIN, Lease, LeaseTimer, WatchedLease, boottime, can_lead, fingerprint
+from omni_async.fleet.postgres.database import Database
+from omni_async.fleet.postgres.lease import MARGIN, Lease, LeaseTimer, WatchedLease, boottime, can_lead, fingerprint
 from tests.support.fleets import ACCOUNT
 from tests.support.postgres import needs_postgres
 from tests.support.tcp_proxy import tcp_proxy

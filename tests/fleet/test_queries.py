@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
-from omni_async.fleet.database import Database
-from omni_async.fleet.rows import SELECT
+from omni_async.fleet.postgres.database import Database
+from omni_async.fleet.postgres.rows import SELECT
 from omni_async.fleet.sweeps import FEED
 from tests.support.fleets import ACCOUNT
 from tests.support.postgres import needs_postgres

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async import LedgerError
-from omni_async.fleet import database as schema
-from omni_async.fleet.database import Database
+from omni_async.fleet.postgres import database as schema
+from omni_async.fleet.postgres.database import Database
 from omni_async.jobs.lifecycle import JobStatus
 from omni_async.jobs.spending import Spending
 from omni_async.ledger.row_format import COLUMNS, from_row, to_row
@@ -39,16 +39,13 @@ async def test_it_is_installed_once_by_any_number_of_processes(
 ) -> None:
     """A dry run changes nothing; of several at the same time one does the work, and a later one finds nothing to do."""
     database = Database(postgres_url)
-    planned = await schema.install(connection, dry_run=True)
+    planned = await schema.install(postgres_url, dry_run=True)
     with pytest.raises(LedgerError, match="fleet init"):
         await schema.check(connection, database)
-    others = [await database.connect("other") for _ in range(3)]
-    done = await asyncio.gather(*[schema.install(other) for other in others])
-    for other in others:
-        await other.close()
+    done = await asyncio.gather(*[schema.install(database) for _ in range(3)])
     assert sorted(done, key=len) == [[], [], planned]
     assert len(planned) == 2
-    assert await schema.install(connection) == []
+    assert await schema.install(postgres_url) == []
     await schema.check(connection, database)
 
 
@@ -57,19 +54,19 @@ async def test_another_version_is_refused_and_left_alone(
     postgres_url: str, connection: AsyncConnection[Any], version: int
 ) -> None:
     """A worker says which of the two is older, and how that is mended."""
-    await schema.install(connection)
+    await schema.install(postgres_url)
     await connection.execute("UPDATE omni_schema SET version = %s", (version,))
     with pytest.raises(LedgerError, match=r"Update omni_async|fleet init") as caught:
         await schema.check(connection, Database(postgres_url))
     assert caught.value.permanent
     if version:
         with pytest.raises(LedgerError, match="Update omni_async"):
-            await schema.install(connection)
+            await schema.install(postgres_url)
 
 
 async def test_a_user_without_permission_is_told_so(postgres_url: str, connection: AsyncConnection[Any]) -> None:
     """Tables are there, but not for this user."""
-    await schema.install(connection)
+    await schema.install(postgres_url)
     name = f"reader_{random.randrange(10**9)}"
     await connection.execute(f"CREATE ROLE {name} LOGIN")
     try:
@@ -82,9 +79,9 @@ async def test_a_user_without_permission_is_told_so(postgres_url: str, connectio
         await connection.execute(f"DROP ROLE {name}")
 
 
-async def test_sums_follow_every_change(connection: AsyncConnection[Any]) -> None:
+async def test_sums_follow_every_change(postgres_url: str, connection: AsyncConnection[Any]) -> None:
     """Whatever is inserted, changed or deleted, in whatever lots: the sums are those of the rows."""
-    await schema.install(connection)
+    await schema.install(postgres_url)
     await connection.execute("INSERT INTO omni_accounts (account) VALUES ('a')")
     draw, names = random.Random(5), ", ".join(COLUMNS)
     marks = ", ".join(["%s"] * len(COLUMNS))

@@ -14,7 +14,7 @@ from omni_async import LedgerError
 from omni_async.downloads import mp4
 from omni_async.fleet import Fleet
 from omni_async.fleet.clips import clip_store
-from omni_async.fleet.database import Database
+from omni_async.fleet.postgres.database import Database
 from omni_async.fleet.worker import FleetWorker, Remaining
 from omni_async.sandbox import Sandbox
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows

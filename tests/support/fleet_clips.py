@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from omni_async.fleet.database import Database, install, statement
-from omni_async.fleet.fetches import defer_sql
+from omni_async.fleet.postgres.database import Database, install, statement
+from omni_async.fleet.postgres.rows import defer_sql
 from omni_async.testing.fake_clips import mp4
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class FleetRows:
     async def open(self) -> None:
         """Make the tables, and an account whose API is on this machine."""
         self._connection = await self.database.connect("test")
-        await install(self._connection)
+        await install(self.database)
         text = (
             "INSERT INTO omni_accounts (account, server) VALUES (%s, %s)"
             " ON CONFLICT (account) DO UPDATE SET server = excluded.server"

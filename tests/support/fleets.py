@@ -11,9 +11,9 @@ import pytest
 from tests.support.postgres import missing_reason
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Sequence
+    from collections.abc import AsyncIterator, Iterator
 
-    from omni_async.fleet.store import PostgresJobStore
+    from omni_async.fleet.postgres.store import PostgresJobStore
     from tests.support.postgres import PostgresServer
 
 ACCOUNT = "default"
@@ -43,7 +43,7 @@ def fleet_url(postgres: PostgresServer, installed_database: str) -> Iterator[str
 
 async def take_over(url: str, account: str = ACCOUNT) -> tuple[int, int]:
     """Return the epoch and the timeline of a new leader, without waiting for the lease of the one before."""
-    from omni_async.fleet.database import Database
+    from omni_async.fleet.postgres.database import Database
 
     async with await Database(url).connect("test") as connection:
         cursor = await connection.execute(
@@ -56,11 +56,11 @@ async def take_over(url: str, account: str = ACCOUNT) -> tuple[int, int]:
 
 async def new_store(url: str, account: str = ACCOUNT, *, through: str | None = None) -> PostgresJobStore:
     """Return a store of a new leader, which is not open yet; its connections lead `through` another URL."""
-    from omni_async.fleet.database import Database
-    from omni_async.fleet.store import PostgresJobStore
+    from omni_async.fleet.postgres.database import Database
+    from omni_async.fleet.postgres.store import PostgresJobStore
 
     epoch, timeline = await take_over(url, account)
-    return PostgresJobStore(Database(through or url), account, epoch=epoch, timeline=timeline, defer=_defer)
+    return PostgresJobStore(Database(through or url), account, epoch=epoch, timeline=timeline)
 
 
 @asynccontextmanager
@@ -72,8 +72,3 @@ async def opened_fleet(url: str) -> AsyncIterator[PostgresJobStore]:
         yield store
     finally:
         await store.aclose()
-
-
-def _defer(account: str, keys: Sequence[str]) -> tuple[str, tuple[object, ...]]:
-    """Defer nothing: no worker is there."""
-    return "SELECT %s::text, %s::text[]", (account, list(keys))

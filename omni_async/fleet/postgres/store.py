@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import psycopg
 
-from ..errors import LedgerError, LedgerFenced
-from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
-from ..ledger.commit_group import UNRECORDED, CommitGroup, Operation, OperationT
-from ..logs import get_logger
+from ...errors import LedgerError, LedgerFenced
+from ...jobs.lifecycle import NOT_RESUMABLE, JobStatus
+from ...ledger.commit_group import UNRECORDED, CommitGroup, Operation, OperationT
+from ...logs import get_logger
 from . import rows
-from .database import FENCED, OTHER_TIMELINE, cut, cut_after, describe, is_transient, statement
+from .database import CHANNEL, FENCED, OTHER_TIMELINE, cut, cut_after, describe, is_transient, statement
 from .operations import (
     Acceptance,
     FactWrite,
@@ -40,13 +40,11 @@ from .operations import (
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from psycopg import AsyncConnection
-
-    from ..jobs.records import JobRecord
-    from ..jobs.spending import Spending
-    from ..jobs.store import RecordPage
-    from ..models.reference_files import Upload
-    from .database import Database
+    from ...jobs.records import JobRecord
+    from ...jobs.spending import Spending
+    from ...jobs.store import RecordPage
+    from ...models.reference_files import Upload
+    from .database import Database, PostgresConnection
 
 
 _T = TypeVar("_T")
@@ -57,16 +55,13 @@ _PATIENCE = 15.0
 # Seconds between two attempts while the database is away: half the time that a submit waits longer than it must.
 _AGAIN = 0.25
 
-CHANNEL = "omni_jobs"  # notified with the name of the account when jobs have ended
-
 _log = get_logger(__name__)
 
 
 class PostgresJobStore:
     """The `JobStore` port over the rows of one account, under one epoch.
 
-    `defer(account, keys)` returns the SQL, and its parameters, that gives finished jobs to the workers. `on_fenced()`
-    is called once, when another leader has taken over. The store is used in one event loop.
+    `on_fenced()` is called once, when another leader has taken over. The store is used in one event loop.
     """
 
     def __init__(
@@ -76,13 +71,11 @@ class PostgresJobStore:
         *,
         epoch: int,
         timeline: int,
-        defer: Callable[[str, Sequence[str]], tuple[str, tuple[object, ...]]],
         on_fenced: Callable[[], object] = lambda: None,
     ) -> None:
         self.account = account
         self._database = database
         self._fence = (account, epoch, timeline)
-        self._defer = defer
         self._on_fenced = on_fenced
         self.before_commit: Callable[[], object] = lambda: None  # called before rows are written: it may add facts
         self.local_requests: dict[str, str] = {}  # by key: requests that name files as they are called on this machine
@@ -90,7 +83,7 @@ class PostgresJobStore:
         self._wake = asyncio.Event()
         self._is_closing = False
         self._fenced: LedgerFenced | None = None
-        self._connection: AsyncConnection[Any] | None = None
+        self._connection: PostgresConnection | None = None
         self._is_away = False  # the user knows that the database does not answer
         self._task: asyncio.Task[None] | None = None
 
@@ -192,11 +185,11 @@ class PostgresJobStore:
 
     # What the leader needs besides
 
-    def fenced(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]]) -> Operation[_T]:
+    def fenced(self, work: Callable[[PostgresConnection], Awaitable[_T]]) -> Operation[_T]:
         """Do something in a transaction that begins with the fence."""
         return self._add(Work(work, is_fenced=True))
 
-    def read(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]]) -> Operation[_T]:
+    def read(self, work: Callable[[PostgresConnection], Awaitable[_T]]) -> Operation[_T]:
         """Do something that changes nothing, after everything before it."""
         return self._add(Work(work, is_fenced=False))
 
@@ -287,7 +280,7 @@ class PostgresJobStore:
                 case _:
                     await self._write(connection, batch)
 
-    async def _write(self, connection: AsyncConnection[Any], batch: Sequence[Operation[Any]]) -> None:
+    async def _write(self, connection: PostgresConnection, batch: Sequence[Operation[Any]]) -> None:
         """Write rows and facts: one message, and so one transaction, that begins with the fence."""
         saves = {each.key: each for each in batch if isinstance(each, Save)}
         accepted = {each.key: each for each in batch if isinstance(each, Acceptance)}
@@ -302,7 +295,7 @@ class PostgresJobStore:
         if facts:
             message.append((rows.SET_FACTS, (self.account, json.dumps(facts))))
         if downloading:
-            message.append(self._defer(self.account, downloading))
+            message.append(rows.defer_sql(self.account, downloading))
         if downloading or ended:
             message.append(("SELECT omni_release(%s, %s)", (self.account, downloading + ended)))
         if ended:
@@ -344,7 +337,7 @@ class PostgresJobStore:
             return record
         return replace(record, request=self.local_requests[record.key])
 
-    async def _connected(self) -> AsyncConnection[Any]:
+    async def _connected(self) -> PostgresConnection:
         if self._connection is None or self._connection.closed:
             self._connection = await self._database.connect(f"leader of {self.account}")
         return self._connection
@@ -370,5 +363,5 @@ class PostgresJobStore:
             self._is_away = False
 
 
-async def _nothing(connection: AsyncConnection[Any]) -> None:
+async def _nothing(connection: PostgresConnection) -> None:
     """Do nothing but pass the fence."""

@@ -19,14 +19,14 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import psycopg
 
-from ..errors import LedgerError
-from ..logs import get_logger
+from ...errors import LedgerError
+from ...logs import get_logger
 from .database import cut_after, describe, is_transient, statement
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .database import Database
+    from .database import Database, PostgresConnection
 
 
 # Seconds before the end of a lease in which nothing is sent any more: the clocks of two machines may run at different
@@ -180,7 +180,7 @@ class Lease:
         self._api_key = api_key
         self._clock = clock
         self._timer = LeaseTimer(seconds)
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._connection: PostgresConnection | None = None
         self._changed = asyncio.Event()
         self._is_waiting_said = False
         self._watched = WatchedLease()

@@ -16,23 +16,23 @@ import anyio
 import anyio.to_thread
 import psycopg
 
-from ..errors import LedgerError
-from ..jobs.clip_paths import clip_path
-from ..jobs.lifecycle import NOT_RESUMABLE, JobStatus
-from ..jobs.store import OUTPUT_DIR
-from ..ledger import LEDGER_NAME, SqliteJobStore
-from ..ledger.row_format import COLUMNS, from_row
-from ..ledger.sql_reader import SqlReader
-from .database import Database, describe, statement, version_error
-from .state import SELECT_TOTALS, totals_from
+from ...errors import LedgerError
+from ...jobs.clip_paths import clip_path
+from ...jobs.lifecycle import NOT_RESUMABLE, JobStatus
+from ...jobs.store import OUTPUT_DIR
+from ...ledger import LEDGER_NAME, SqliteJobStore
+from ...ledger.row_format import COLUMNS, from_row
+from ...ledger.sql_reader import SqlReader
+from .database import as_database, describe, statement, version_error
+from .statistics import SELECT_TOTALS, totals_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ..jobs.records import JobRecord
-    from ..jobs.statistics import LedgerTotals
-    from .clips import Destination
+    from ...jobs.records import JobRecord
+    from ...jobs.statistics import LedgerTotals
+    from .database import Database
 
 DEFAULT_ACCOUNT = "default"
 
@@ -47,19 +47,6 @@ SELECT = (
     " coalesce((SELECT request FROM omni_requests WHERE job = j.id), '') FROM omni_jobs j"
 )
 SELECT_OUTPUT_DIR = "SELECT value FROM omni_facts WHERE account = %s AND name = %s"
-
-
-def as_database(database: Database | str | None) -> Database:
-    """Return a database from its URL, by default that of the environment variable OMNI_DATABASE_URL.
-
-    OMNI_DIRECT_DATABASE_URL leads past a pooler, for notifications. Raise `ValueError` for what cannot be one.
-    """
-    if isinstance(database, Database):
-        return database
-    url = database or os.environ.get("OMNI_DATABASE_URL", "").strip()
-    if not url:
-        raise ValueError("there is no database: pass its URL, or set OMNI_DATABASE_URL=postgresql://...")
-    return Database(url, direct_url=os.environ.get("OMNI_DIRECT_DATABASE_URL", "").strip() or None)
 
 
 def output_dir_from(fact: Sequence[Any] | None) -> str | None:
@@ -183,11 +170,15 @@ class DownloadResult:
 
 
 async def copy_to_folder(
-    reader: FleetReader, destination: Destination, folder: Path, on_progress: Callable[[int], object]
+    reader: FleetReader,
+    folder: Path,
+    copy: Callable[[str, Path], Awaitable[bool]],
+    on_progress: Callable[[int], object],
 ) -> DownloadResult:
     """Copy the clips of all jobs that have ended into a folder, and their records into its ledger.
 
-    What is there already is kept. Raise `LedgerError`, or `OSError` for the folder or the clip store.
+    `copy(name, path)` copies a clip, and returns whether there is one. What is in the folder already is kept. Raise
+    `LedgerError`, or `OSError` for the folder or the clip store.
     """
     folder = await anyio.to_thread.run_sync(_make_folder, folder)
     local = SqliteJobStore(folder / LEDGER_NAME)
@@ -197,7 +188,7 @@ async def copy_to_folder(
         local.set_fact(OUTPUT_DIR, json.dumps(str(folder)))
         pages = reader.pages(*NOT_RESUMABLE)
         while (page := await anyio.to_thread.run_sync(next, pages, None)) is not None:
-            copied = await _copy_clips([name for record in page for name in record.paths], destination, folder)
+            copied = await _copy_clips([name for record in page for name in record.paths], folder, copy)
             missing += [name for name, is_there in copied.items() if not is_there]
             jobs, clips = jobs + len(page), clips + sum(copied.values())
             for record in page:
@@ -219,17 +210,17 @@ def _make_folder(folder: Path) -> Path:
     return folder.absolute()
 
 
-async def _copy_clips(names: list[str], destination: Destination, folder: Path) -> dict[str, bool]:
+async def _copy_clips(names: list[str], folder: Path, copy: Callable[[str, Path], Awaitable[bool]]) -> dict[str, bool]:
     """Copy clips, several at the same time, and return which of them were in the store."""
     copied: dict[str, bool] = {}
     places = anyio.Semaphore(_COPIES)
 
-    async def copy(name: str) -> None:
+    async def copy_one(name: str) -> None:
         async with places:
             is_name = name == PurePath(name).name
-            copied[name] = is_name and await destination.copy_to(name, clip_path(folder, name))
+            copied[name] = is_name and await copy(name, clip_path(folder, name))
 
     async with anyio.create_task_group() as group:
         for name in names:
-            group.start_soon(copy, name)
+            group.start_soon(copy_one, name)
     return copied

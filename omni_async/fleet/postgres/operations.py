@@ -6,15 +6,14 @@ import json
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..ledger.commit_group import Operation
-from ..ledger.row_format import COLUMNS, to_row
+from ...ledger.commit_group import Operation
+from ...ledger.row_format import COLUMNS, to_row
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
-    from psycopg import AsyncConnection
-
-    from ..jobs.records import JobRecord
+    from ...jobs.records import JobRecord
+    from .database import PostgresConnection
 
 
 _T = TypeVar("_T")
@@ -70,7 +69,7 @@ class Work(Operation[_T]):
 
     __slots__ = ("is_fenced", "work")
 
-    def __init__(self, work: Callable[[AsyncConnection[Any]], Awaitable[_T]], *, is_fenced: bool) -> None:
+    def __init__(self, work: Callable[[PostgresConnection], Awaitable[_T]], *, is_fenced: bool) -> None:
         super().__init__()
         self.work = work
         self.is_fenced = is_fenced

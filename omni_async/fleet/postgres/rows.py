@@ -6,21 +6,20 @@ local ledger (`ledger/row_format.py`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from ..jobs.filenames import NOT_OURS, claim, claimed_name
-from ..jobs.spending import Spending
-from ..jobs.store import RecordPage, merge_accepted
-from ..ledger.row_format import COLUMNS, from_row, to_row
-from ..models.reference_files import UPLOAD_LIFETIME, Upload
+from ...jobs.filenames import NOT_OURS, claim, claimed_name
+from ...jobs.spending import Spending
+from ...jobs.store import RecordPage, merge_accepted
+from ...ledger.row_format import COLUMNS, from_row, to_row
+from ...models.reference_files import UPLOAD_LIFETIME, Upload
 from .database import statement
 
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
+    from collections.abc import Sequence
 
-    from ..jobs.records import JobRecord
-
-    Connection = AsyncConnection[Any]
+    from ...jobs.records import JobRecord
+    from .database import PostgresConnection
 
 
 _SELECTED = f"{', '.join(COLUMNS)}, coalesce(request, '') FROM omni_jobs LEFT JOIN omni_requests ON job = id"
@@ -40,7 +39,27 @@ SET_FACTS = (
 _RECENT_DURATIONS = 1000
 
 
-async def insert(db: Connection, account: str, record: JobRecord) -> JobRecord | None:
+# Downloads, as tasks of procrastinate
+QUEUE = "omni_fetch"
+TASK = "omni_async.fetch"
+
+_DEFER = f"""
+SELECT procrastinate_defer_jobs_v1(ARRAY(
+    SELECT ROW('{QUEUE}', '{TASK}', 0, NULL, NULL, jsonb_build_object('account', %s::text, 'key', key), NULL)
+           ::procrastinate_job_to_defer_v1
+    FROM unnest(%s::text[]) AS key))
+"""
+_LOST = f"""
+SELECT key FROM omni_jobs
+WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_at < now() - %s * interval '1 s'
+  AND NOT EXISTS (
+    SELECT FROM procrastinate_jobs AS task
+    WHERE task.queue_name = '{QUEUE}' AND task.status IN ('todo', 'doing')
+      AND task.args->>'key' = omni_jobs.key AND task.args->>'account' = omni_jobs.account)
+"""
+
+
+async def insert(db: PostgresConnection, account: str, record: JobRecord) -> JobRecord | None:
     """Record a new job and its file name, or return the job that has the same key or task already."""
     existing = (await find_all(db, account, [record.key])).get(record.key)
     if existing is None and not record.request and record.task_id is not None:
@@ -52,7 +71,7 @@ async def insert(db: Connection, account: str, record: JobRecord) -> JobRecord |
     return existing
 
 
-async def insert_missing(db: Connection, account: str, record: JobRecord) -> None:
+async def insert_missing(db: PostgresConnection, account: str, record: JobRecord) -> None:
     """Record a job unless it has a row."""
     cursor = await db.execute(statement(_INSERT), (account, *to_row(record)))
     row = await cursor.fetchone()
@@ -60,13 +79,13 @@ async def insert_missing(db: Connection, account: str, record: JobRecord) -> Non
         await db.execute("INSERT INTO omni_requests VALUES (%s, %s)", (row[0], record.request))
 
 
-async def find_all(db: Connection, account: str, keys: list[str]) -> dict[str, JobRecord]:
+async def find_all(db: PostgresConnection, account: str, keys: list[str]) -> dict[str, JobRecord]:
     """Return the records of these keys, by key."""
     found = await _select(db, f"{SELECT} WHERE account = %s AND key = ANY(%s)", account, keys)
     return {record.key: record for record in found}
 
 
-async def merge_accepted_row(db: Connection, account: str, record: JobRecord) -> None:
+async def merge_accepted_row(db: PostgresConnection, account: str, record: JobRecord) -> None:
     """Record that the server accepted a job, whatever its row says by now."""
     locked = f"{SELECT} WHERE account = %s AND key = %s FOR UPDATE OF omni_jobs"
     found = await _select(db, locked, account, record.key)
@@ -79,7 +98,7 @@ async def merge_accepted_row(db: Connection, account: str, record: JobRecord) ->
         await db.execute(statement(f"{_UPDATE} WHERE account = %s AND key = %s"), values)
 
 
-async def merge_not_executed(db: Connection, account: str, record: JobRecord) -> None:
+async def merge_not_executed(db: PostgresConnection, account: str, record: JobRecord) -> None:
     """Record that the server did not execute the only submit of a job, if its row says that it may have."""
     await db.execute(
         "UPDATE omni_jobs SET status = 'waiting', error = '', finished_at = NULL, ambiguous_submits = 0,"
@@ -90,7 +109,7 @@ async def merge_not_executed(db: Connection, account: str, record: JobRecord) ->
     )
 
 
-async def claim_filename(db: Connection, account: str, key: str, index: int, taken: str = "") -> str:
+async def claim_filename(db: PostgresConnection, account: str, key: str, index: int, taken: str = "") -> str:
     """Return the file name of video number `index` of a key: always the same name, and no other key's.
 
     `taken` is a name of before, under which somebody else's file was found: it is given away for good.
@@ -117,7 +136,7 @@ async def claim_filename(db: Connection, account: str, key: str, index: int, tak
         owners[name] = (owner[0], owner[1])
 
 
-async def unfinished(db: Connection, account: str, after: int, limit: int) -> RecordPage:
+async def unfinished(db: PostgresConnection, account: str, after: int, limit: int) -> RecordPage:
     """Return the next unfinished jobs whose row id is above `after`, oldest first."""
     cursor = await db.execute(
         statement(
@@ -130,14 +149,14 @@ async def unfinished(db: Connection, account: str, after: int, limit: int) -> Re
     return RecordPage([from_row(row[1:]) for row in found], found[-1][0] if len(found) == limit else None)
 
 
-async def durations(db: Connection, account: str) -> list[JobRecord]:
+async def durations(db: PostgresConnection, account: str) -> list[JobRecord]:
     """Return the latest jobs of which it is known how long the server took, oldest first."""
     question = f"{SELECT} WHERE account = %s AND server_seconds IS NOT NULL ORDER BY accepted_at DESC, id DESC"
     question = f"{question} LIMIT {_RECENT_DURATIONS}"
     return (await _select(db, question, account))[::-1]
 
 
-async def find_upload(db: Connection, account: str, server: str, digest: str) -> Upload | None:
+async def find_upload(db: PostgresConnection, account: str, server: str, digest: str) -> Upload | None:
     """Return the last upload of a content to a server."""
     cursor = await db.execute(
         "SELECT url, expires_at FROM omni_uploads WHERE account = %s AND server = %s AND digest = %s",
@@ -147,7 +166,7 @@ async def find_upload(db: Connection, account: str, server: str, digest: str) ->
     return Upload(*row) if row else None
 
 
-async def save_upload(db: Connection, account: str, server: str, digest: str, upload: Upload) -> None:
+async def save_upload(db: PostgresConnection, account: str, server: str, digest: str, upload: Upload) -> None:
     """Record an upload, and delete uploads that had expired when it was made."""
     oldest = upload.expires_at - UPLOAD_LIFETIME
     await db.execute("DELETE FROM omni_uploads WHERE account = %s AND expires_at < %s", (account, oldest))
@@ -158,19 +177,19 @@ async def save_upload(db: Connection, account: str, server: str, digest: str, up
     )
 
 
-async def forget_upload(db: Connection, account: str, url: str) -> None:
+async def forget_upload(db: PostgresConnection, account: str, url: str) -> None:
     """Delete an upload by its URL."""
     await db.execute("DELETE FROM omni_uploads WHERE account = %s AND url = %s", (account, url))
 
 
-async def get_fact(db: Connection, account: str, name: str) -> str | None:
+async def get_fact(db: PostgresConnection, account: str, name: str) -> str | None:
     """Return the fact of a name."""
     cursor = await db.execute("SELECT value FROM omni_facts WHERE account = %s AND name = %s", (account, name))
     row = await cursor.fetchone()
     return row[0] if row else None
 
 
-async def spending(db: Connection, account: str) -> Spending:
+async def spending(db: PostgresConnection, account: str) -> Spending:
     """Return what all jobs have cost so far."""
     cursor = await db.execute(
         "SELECT coalesce(sum(cost), 0)::float8, coalesce(sum(priced), 0)::bigint, coalesce(sum(unpriced), 0)::bigint"
@@ -182,6 +201,22 @@ async def spending(db: Connection, account: str) -> Spending:
     return Spending(*row)
 
 
-async def _select(db: Connection, question: str, *values: object) -> list[JobRecord]:
+async def _select(db: PostgresConnection, question: str, *values: object) -> list[JobRecord]:
     cursor = await db.execute(statement(question), values)
     return [from_row(row) for row in await cursor.fetchall()]
+
+
+def defer_sql(account: str, keys: Sequence[str]) -> tuple[str, tuple[object, ...]]:
+    """Return the statement, and its parameters, that defers the downloads of jobs.
+
+    It belongs into the transaction that records them as `downloading`: then neither is there without the other.
+    """
+    return _DEFER, (account, list(keys))
+
+
+def lost_sql(account: str, seconds: float) -> tuple[str, tuple[object, ...]]:
+    """Return the statement that finds the keys of jobs whose download was deferred and has no task any more.
+
+    Only jobs that have not changed for some seconds count.
+    """
+    return _LOST, (account, seconds)

@@ -16,18 +16,25 @@ import os
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib import resources
-from typing import TYPE_CHECKING, Any, LiteralString, cast
+from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias, cast
 
 import procrastinate
 import psycopg
 from psycopg import conninfo
 from psycopg_pool import AsyncConnectionPool
 
-from ..errors import LedgerError
-from ..plain_text import one_line
+from ...errors import LedgerError
+from ...plain_text import one_line
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
+
+PostgresConnection: TypeAlias = psycopg.AsyncConnection[Any]
+PostgresPool: TypeAlias = AsyncConnectionPool[Any]
+
+DATABASE_ERRORS = (psycopg.Error, OSError)  # what any use of a connection may raise
+
+CHANNEL = "omni_jobs"  # notified with the name of an account when its jobs have changed
 
 # Seconds, or counts. A connection is given up when nothing has been acknowledged for 10 s: more would let a leader that
 # is cut off wait longer than its lease, less would give up on a network that loses a few packets.
@@ -54,6 +61,8 @@ _OPTIONS = " ".join(f"-c {name}={value}" for name, value in _SERVER_SETTINGS.ite
 
 _POOL_TIMEOUT = 2.0  # seconds that a connection of a pool is waited for
 
+# SQLSTATEs of functions in the database.
+RAISED = "P0001"  # of the engine: a task is not as the caller believed
 FENCED = "OM001"  # SQLSTATE of `omni_fence`: another process leads the account now
 OTHER_TIMELINE = "OM002"  # the database is another one than at the beginning of the lease: a replica was promoted
 
@@ -100,7 +109,7 @@ class Database:
         user = f"{found['user']}@" if found.get("user") else ""
         return one_line(f"postgresql://{user}{place}/{found.get('dbname', found.get('user', ''))}")
 
-    async def connect(self, name: str, *, direct: bool = False) -> psycopg.AsyncConnection[tuple[Any, ...]]:
+    async def connect(self, name: str, *, direct: bool = False) -> PostgresConnection:
         """Return a new connection in autocommit mode, which `pg_stat_activity` shows under a name.
 
         `direct` leads past a pooler. Raise `psycopg.Error`; see `is_transient` and `describe`.
@@ -123,11 +132,11 @@ class Database:
         return psycopg.connect(**self._settings(self._parameters, name))
 
     @asynccontextmanager
-    async def pool(self, name: str, *, max_size: int = 4) -> AsyncIterator[AsyncConnectionPool[Any]]:
+    async def pool(self, name: str, *, max_size: int = 4) -> AsyncIterator[PostgresPool]:
         """Open a pool of such connections for this block. Raise `psycopg.Error` if there is no Postgres."""
         await (await self.connect(name)).close()
         settings = self._settings(self._parameters, name)
-        pool: AsyncConnectionPool[Any] = AsyncConnectionPool(
+        pool: PostgresPool = AsyncConnectionPool(
             "",
             kwargs=settings,
             min_size=1,
@@ -142,7 +151,7 @@ class Database:
         async with pool:
             yield pool
 
-    async def confirm_timeline(self, connection: psycopg.AsyncConnection[Any], account: str) -> None:
+    async def confirm_timeline(self, connection: PostgresConnection, account: str) -> None:
         """Record that an account may go on in this database, although a replica was promoted, or a backup restored."""
         await connection.execute("SELECT omni_confirm(%s)", (account,))
 
@@ -158,6 +167,19 @@ class Database:
             return False
         self._poolers.add(id(place))
         return True
+
+
+def as_database(database: Database | str | None) -> Database:
+    """Return a database from its URL, by default that of the environment variable OMNI_DATABASE_URL.
+
+    OMNI_DIRECT_DATABASE_URL leads past a pooler, for notifications. Raise `ValueError` for what cannot be one.
+    """
+    if isinstance(database, Database):
+        return database
+    url = database or os.environ.get("OMNI_DATABASE_URL", "").strip()
+    if not url:
+        raise ValueError("there is no database: pass its URL, or set OMNI_DATABASE_URL=postgresql://...")
+    return Database(url, direct_url=os.environ.get("OMNI_DIRECT_DATABASE_URL", "").strip() or None)
 
 
 def has_password(url: str) -> bool:
@@ -178,7 +200,7 @@ def _parse(url: str) -> dict[str, Any]:
 
 
 @contextmanager
-def cut_after(seconds: float, connection: psycopg.AsyncConnection[Any]) -> Iterator[None]:
+def cut_after(seconds: float, connection: PostgresConnection) -> Iterator[None]:
     """Cut a connection if this block takes longer: what waits for it then raises `psycopg.OperationalError`.
 
     A cable that is unplugged answers nothing, and psycopg would ask the server to cancel the query over the same cable.
@@ -190,7 +212,7 @@ def cut_after(seconds: float, connection: psycopg.AsyncConnection[Any]) -> Itera
         timer.cancel()
 
 
-def cut(connection: psycopg.AsyncConnection[Any]) -> None:
+def cut(connection: PostgresConnection) -> None:
     """Cut a connection without waiting, whatever it is doing. It may be closed already."""
     with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(connection.pgconn.socket)) as copy:
         copy.shutdown(socket.SHUT_RDWR)
@@ -233,6 +255,15 @@ def describe(error: BaseException, database: Database) -> LedgerError:
     return wrapped
 
 
+@contextmanager
+def described(database: Database) -> Iterator[None]:
+    """Raise what this block raises of psycopg as the error that users get."""
+    try:
+        yield
+    except psycopg.Error as error:
+        raise describe(error, database) from error
+
+
 def _code_in(text: str) -> str:
     """Return the SQLSTATE that an error of connecting stands for: libpq gives only the server's words."""
     words = {
@@ -254,12 +285,19 @@ _LOCK = 0x6F6D6E69
 SCHEMA_VERSION = 1
 
 
-async def install(connection: psycopg.AsyncConnection[Any], *, dry_run: bool = False) -> list[str]:
-    """Create or migrate the tables of a fleet, and those of procrastinate. Return what was done, or would be.
+async def install(database: Database | str | None = None, *, dry_run: bool = False) -> list[str]:
+    """Create or update the tables of a fleet, and those of procrastinate. Return what was done, or would be.
 
-    Several processes may call it at the same time, and again: nothing is done twice. Raise `psycopg.Error`, and
-    `LedgerError` if a newer version has installed the schema.
+    It may be called at any time, also by several processes at once: nothing is done twice. Raise `LedgerError`: no
+    Postgres, no permission, or the tables of a newer version.
     """
+    found = as_database(database)
+    with described(found):
+        async with await found.connect("init") as connection:
+            return await _install(connection, dry_run=dry_run)
+
+
+async def _install(connection: PostgresConnection, *, dry_run: bool) -> list[str]:
     done: list[str] = []
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
@@ -284,13 +322,11 @@ async def install(connection: psycopg.AsyncConnection[Any], *, dry_run: bool = F
     return done
 
 
-async def check(connection: psycopg.AsyncConnection[Any], database: Database) -> None:
+async def check(connection: PostgresConnection, database: Database) -> None:
     """Raise `LedgerError` unless a database has the schema of this version."""
-    try:
+    with described(database):
         version = await _version(connection)
         has_engine = await _exists(connection, "procrastinate_jobs")
-    except psycopg.Error as error:
-        raise describe(error, database) from error
     if (wrong := version_error(version, database, has_engine=has_engine)) is not None:
         raise wrong
 
@@ -303,14 +339,14 @@ def version_error(version: int, database: Database, *, has_engine: bool = True) 
     return _other_version(version) if version != SCHEMA_VERSION else None
 
 
-async def _version(connection: psycopg.AsyncConnection[Any]) -> int:
+async def _version(connection: PostgresConnection) -> int:
     if not await _exists(connection, "omni_schema"):
         return 0
     row = await (await connection.execute("SELECT max(version) FROM omni_schema")).fetchone()
     return int(row[0] or 0) if row else 0
 
 
-async def _exists(connection: psycopg.AsyncConnection[Any], table: str) -> bool:
+async def _exists(connection: PostgresConnection, table: str) -> bool:
     row = await (await connection.execute("SELECT to_regclass(%s)", (table,))).fetchone()
     return row is not None and row[0] is not None
 
