@@ -15,7 +15,7 @@ from ..errors import LedgerError, TransportError
 from ..ledger.row_format import COLUMNS, from_row, to_row
 from ..logs import get_logger
 from .postgres.database import statement
-from .postgres.rows import SELECT, SELECT_WITH_ID, defer_sql, lost_sql
+from .postgres.rows import DEFER, LOST, SELECT, SELECT_WITH_ID
 from .requests import has_local_files, with_local_inputs
 
 if TYPE_CHECKING:
@@ -185,8 +185,7 @@ class JobFeed:
         )
         keys = [key for key, links_wanted in await cursor.fetchall() if not links_wanted]
         if keys:
-            sql, values = defer_sql(account, keys)
-            await db.execute(statement(sql), values)
+            await db.execute(DEFER, (account, keys))
 
 
 @dataclass
@@ -321,8 +320,7 @@ class Sweeps:
             (text, self._store.account, record.key, record.task_id),
         )
         if cursor.rowcount:
-            sql, values = defer_sql(self._store.account, [record.key])
-            await db.execute(statement(sql), values)
+            await db.execute(DEFER, (self._store.account, [record.key]))
 
     async def _fail_download(self, db: PostgresConnection, record: JobRecord, reason: str) -> None:
         text = f"job {record.key!r} (task {record.task_id}) is finished and paid, but its clip was not stored: {reason}"
@@ -338,12 +336,10 @@ class Sweeps:
     async def _defer_lost(self, db: PostgresConnection) -> None:
         """Give jobs to the workers again whose task is gone, for example because the engine's tables were emptied."""
         account = self._store.account
-        sql, values = lost_sql(account, _LOST)
-        keys = [key for (key,) in await (await db.execute(statement(sql), values)).fetchall()]
+        keys = [key for (key,) in await (await db.execute(LOST, (account, _LOST))).fetchall()]
         if keys:
             _log.warning("%d download(s) had lost their task; given to the workers again", len(keys))
-            sql, values = defer_sql(account, keys)
-            await db.execute(statement(sql), values)
+            await db.execute(DEFER, (account, keys))
 
     async def _release_children(self, db: PostgresConnection) -> None:
         """Look at some parents of waiting jobs again: the parent may have ended in the moment of the enqueue."""

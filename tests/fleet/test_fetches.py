@@ -14,7 +14,7 @@ import pytest
 from omni_async.fleet.clips import clip_store
 from omni_async.fleet.fetcher import Fetcher
 from omni_async.fleet.fetches import FetchQueue, register, retry_seconds
-from omni_async.fleet.postgres.rows import QUEUE, defer_sql, lost_sql
+from omni_async.fleet.postgres.rows import DEFER, LOST, QUEUE
 from tests.support import fetch_worker
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
 from tests.support.markers import long_run
@@ -62,10 +62,9 @@ def assert_whole(rows: FleetRows, folder: Path, keys: list[str]) -> None:
 async def test_a_task_is_there_if_the_row_is(rows: FleetRows) -> None:
     """Both come with one commit, for several jobs in one statement; a rollback leaves neither."""
     connection = await rows.database.connect("another")
-    text, parameters = defer_sql(ACCOUNT, ["x", "y"])
     with suppress(RuntimeError):
         async with connection.transaction():
-            await connection.execute(text.encode(), parameters)
+            await connection.execute(DEFER, (ACCOUNT, ["x", "y"]))
             raise RuntimeError
     assert await rows.tasks() == []
     await rows.add("fox", "h\"e'n", "日本")
@@ -84,11 +83,9 @@ async def test_a_job_without_a_task_is_found(rows: FleetRows) -> None:
     await rows.execute("UPDATE omni_jobs SET links_wanted = true WHERE key = 'wants-links'")
     await rows.execute("UPDATE omni_jobs SET status = 'completed' WHERE key = 'ended'")
     for seconds, expected in ((60, []), (-1, ["lost"])):
-        text, parameters = lost_sql(ACCOUNT, seconds)
-        assert [row[0] for row in await rows.execute(text, *parameters)] == expected
+        assert [row[0] for row in await rows.execute(LOST, ACCOUNT, seconds)] == expected
     await rows.execute("TRUNCATE procrastinate_jobs CASCADE")
-    text, parameters = lost_sql(ACCOUNT, -1)
-    assert {row[0] for row in await rows.execute(text, *parameters)} == {"has-task", "lost"}
+    assert {row[0] for row in await rows.execute(LOST, ACCOUNT, -1)} == {"has-task", "lost"}
 
 
 def test_a_task_that_is_given_back_does_not_wait() -> None:
@@ -209,10 +206,8 @@ async def test_a_worker_may_be_cancelled_at_any_moment(rows: FleetRows, tmp_path
         task for task in asyncio.all_tasks() - before if "omni" in task.get_name() or "job" in task.get_name()
     } == set()
     assert set(await rows.tasks()) <= {"todo"}
-    text, parameters = lost_sql(ACCOUNT, -1)
-    assert (
-        await rows.execute(text, *parameters) == []
-    )  # a task of a job that is completed may be left, and does nothing
+    # A task of a job that is completed may be left, and does nothing.
+    assert await rows.execute(LOST, ACCOUNT, -1) == []
     async with working(rows, tmp_path, "other"):
         await rows.wait_for("completed", 5, seconds=10)
     assert_whole(rows, tmp_path, keys)
@@ -228,10 +223,8 @@ async def test_emptied_tables_of_the_engine_lose_nothing(rows: FleetRows, tmp_pa
         await rows.wait_for("completed", 3)
         await rows.execute("TRUNCATE procrastinate_jobs, procrastinate_workers, procrastinate_events CASCADE")
         await asyncio.sleep(1.5)  # a task may have been taken when the table was emptied
-        text, parameters = lost_sql(ACCOUNT, 0)
-        lost = [row[0] for row in await rows.execute(text, *parameters)]
-        text, parameters = defer_sql(ACCOUNT, lost)
-        await rows.execute(text, *parameters)
+        lost = [row[0] for row in await rows.execute(LOST, ACCOUNT, 0)]
+        await rows.execute(DEFER, ACCOUNT, lost)
         await rows.wait_for("completed", 20)
     assert lost
     assert_whole(rows, tmp_path, keys)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from omni_async.fleet.postgres.database import Database, install, statement
-from omni_async.fleet.postgres.rows import defer_sql
+from omni_async.fleet.postgres.rows import DEFER
 from omni_async.testing.fake_clips import mp4
 
 if TYPE_CHECKING:
@@ -109,8 +109,7 @@ class FleetRows:
                 links = [{"url": f"{self.host.url}/{name}", "expires_at": None} for name in names]
                 await self.execute(insert, account, key, f"task-{key}", json.dumps(links))
             if defer:
-                text, parameters = defer_sql(account, keys)
-                await self.execute(text, *parameters)
+                await self.execute(DEFER, account, list(keys))
 
     async def job(self, key: str, account: str = ACCOUNT) -> dict[str, Any]:
         """Return the row of a job."""

@@ -32,7 +32,7 @@ from ..options import (
 from ..output import Output
 from ..prompt_file import read_lines
 from ..session import run_command
-from .gallery import gallery_json
+from .gallery import report
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -311,14 +311,7 @@ def gallery(
     out = Output(output)
 
     def write(reader: FleetReader) -> ExitStatus:
-        written = write_page(reader, out, _clip_folder(str(folder) if folder else reader.output_dir))
-        if written is None:
-            return ExitStatus.USAGE
-        if output.json:
-            out.json_line(gallery_json(written))
-        elif output.quiet:
-            out.result(str(written.path))
-        return ExitStatus.DONE
+        return report(write_page(reader, out, _clip_folder(str(folder) if folder else reader.output_dir)), out)
 
     return _with_reader(database, out, write)
 

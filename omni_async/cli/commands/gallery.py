@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..exit_status import ExitStatus
 from ..gallery_page import write_page
@@ -27,16 +27,17 @@ def gallery(
     any time, also while a batch is running; needs no key.
     """
     out = Output(output)
-    written = write_page(existing_ledger(folder), out)
+    return report(write_page(existing_ledger(folder), out), out)
+
+
+def report(written: WriteResult | None, out: Output) -> ExitStatus:
+    """Print where the page is, as the options say, and return the exit status."""
     if written is None:
         return ExitStatus.USAGE
-    if output.json:
-        out.json_line(gallery_json(written))
-    elif output.quiet:
+    if out.options.json:
+        out.json_line(
+            {"gallery": str(written.path), "jobs": written.jobs, "clips": written.clips, "posters": written.posters}
+        )
+    elif out.options.quiet:
         out.result(str(written.path))
     return ExitStatus.DONE
-
-
-def gallery_json(written: WriteResult) -> dict[str, Any]:
-    """Return the fields that --json prints."""
-    return {"gallery": str(written.path), "jobs": written.jobs, "clips": written.clips, "posters": written.posters}

@@ -16,8 +16,6 @@ from ...models.reference_files import UPLOAD_LIFETIME, Upload
 from .database import statement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ...jobs.records import JobRecord
     from .database import PostgresConnection
 
@@ -43,13 +41,17 @@ _RECENT_DURATIONS = 1000
 QUEUE = "omni_fetch"
 TASK = "omni_async.fetch"
 
-_DEFER = f"""
+# Defers the downloads of jobs. It belongs into the transaction that records them as `downloading`: then neither is
+# there without the other. Parameters: account, keys.
+DEFER = f"""
 SELECT procrastinate_defer_jobs_v1(ARRAY(
     SELECT ROW('{QUEUE}', '{TASK}', 0, NULL, NULL, jsonb_build_object('account', %s::text, 'key', key), NULL)
            ::procrastinate_job_to_defer_v1
     FROM unnest(%s::text[]) AS key))
 """
-_LOST = f"""
+# Finds jobs whose download was deferred and has no task any more, unless they have changed in the last seconds.
+# Parameters: account, seconds.
+LOST = f"""
 SELECT key FROM omni_jobs
 WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_at < now() - %s * interval '1 s'
   AND NOT EXISTS (
@@ -204,19 +206,3 @@ async def spending(db: PostgresConnection, account: str) -> Spending:
 async def _select(db: PostgresConnection, question: str, *values: object) -> list[JobRecord]:
     cursor = await db.execute(statement(question), values)
     return [from_row(row) for row in await cursor.fetchall()]
-
-
-def defer_sql(account: str, keys: Sequence[str]) -> tuple[str, tuple[object, ...]]:
-    """Return the statement, and its parameters, that defers the downloads of jobs.
-
-    It belongs into the transaction that records them as `downloading`: then neither is there without the other.
-    """
-    return _DEFER, (account, list(keys))
-
-
-def lost_sql(account: str, seconds: float) -> tuple[str, tuple[object, ...]]:
-    """Return the statement that finds the keys of jobs whose download was deferred and has no task any more.
-
-    Only jobs that have not changed for some seconds count.
-    """
-    return _LOST, (account, seconds)

@@ -295,7 +295,7 @@ class PostgresJobStore:
         if facts:
             message.append((rows.SET_FACTS, (self.account, json.dumps(facts))))
         if downloading:
-            message.append(rows.defer_sql(self.account, downloading))
+            message.append((rows.DEFER, (self.account, downloading)))
         if downloading or ended:
             message.append(("SELECT omni_release(%s, %s)", (self.account, downloading + ended)))
         if ended:
