@@ -10,13 +10,18 @@
 
 Needs the extra `fleet`, and the extra `s3` for clips in an object store. The README of this package says what is
 guaranteed, and how to size and operate a fleet.
+
+How to read it: `fleet` and `worker` are the two ends. A worker has a leader for each account (`leader`, `sweeps`), and
+a fetcher that downloads what the queue gives it (`fetcher`, `fetch_queue`) into the clip store (`clips`,
+`destinations`). Connections, tables, rows and the lease are in the package `postgres`.
 """
 
 from __future__ import annotations
 
+from . import postgres as _postgres  # noqa: F401 - first: it says which library is missing
 from .clips import clip_store
+from .fetch_queue import register
 from .fetcher import Fetcher
-from .fetches import register
 from .fleet import Fleet, FleetJob
 from .postgres.database import Database, install
 from .postgres.enqueue import EnqueueResult

@@ -60,7 +60,8 @@ UPDATE omni_jobs SET status = 'download_failed', error = %s, videos = NULL, link
 """
 _WANT_LINKS = f"UPDATE omni_jobs SET links_wanted = true, error = %s, changed_at = now() {_STILL_WANTED}"
 # How often a job's task may fail for reasons of this worker or of the clip store (no space, no permission) before the
-# job is `download_failed`. With the waits of `fetches.retry_seconds` and the patience of the store, about five minutes.
+# job is `download_failed`. With the waits of the queue (`retry_seconds`) and the patience of the store, that takes
+# about five minutes.
 _ATTEMPTS = 6
 _PATIENCE = 15.0  # seconds that a statement may take before its connection is cut
 _AGAIN = 0.5  # seconds until a statement is repeated while the database is away

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ..jobs.statistics import Statistics
     from ..settings import Polling, Retry
     from .clips import SpooledClipStore
-    from .fetches import FetchQueue
+    from .fetch_queue import FetchQueue
     from .postgres.database import Database
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ..jobs.records import JobRecord
     from ..models.responses import Video
     from .clips import SpooledClipStore
-    from .fetches import FetchQueue
+    from .fetch_queue import FetchQueue
     from .postgres.database import PostgresConnection
     from .postgres.store import PostgresJobStore
 

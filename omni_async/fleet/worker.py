@@ -21,8 +21,8 @@ from ..jobs.store import OUTPUT_DIR
 from ..logs import get_logger
 from ..settings import Limits
 from .clips import SpooledClipStore, clip_store
+from .fetch_queue import FetchQueue
 from .fetcher import Fetcher, FetchTotals
-from .fetches import FetchQueue
 from .leader import Leader
 from .postgres.database import DATABASE_ERRORS, Database, check, cut_after, describe, is_transient, statement
 from .postgres.lease import Turn, can_lead

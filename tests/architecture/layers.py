@@ -71,7 +71,7 @@ ONLY_IN = {  # third-party and stdlib modules that have one home
     "opentelemetry": {"otel"},
     "psycopg": {"fleet.postgres"},
     "psycopg_pool": {"fleet.postgres"},
-    "procrastinate": {"fleet.fetches", "fleet.postgres"},  # the latter makes its tables
+    "procrastinate": {"fleet.fetch_queue", "fleet.postgres"},  # the latter makes its tables
     "obstore": {"fleet.destinations"},
 }
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +14,7 @@ psycopg = pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 from omni_async import LedgerError  # noqa: E402
 from omni_async.fleet.postgres.database import Database, describe, has_password, is_transient  # noqa: E402
 from tests.support.postgres import needs_postgres  # noqa: E402
+from tests.support.processes import ROOT  # noqa: E402
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -124,3 +127,13 @@ def test_an_unreadable_url_is_refused_without_being_quoted(url: str) -> None:
 def test_what_may_pass_is_told_from_what_lasts(error: BaseException, expected: bool) -> None:
     """Restarts, lost connections, locks and full disks pass; missing tables and permissions do not."""
     assert is_transient(error) is expected
+
+
+@pytest.mark.parametrize("library", ["procrastinate", "psycopg", "psycopg_pool"])
+def test_a_missing_library_is_named_with_its_extra(library: str) -> None:
+    """Whichever of them is not installed, the error says what to install."""
+    program = f"import sys; sys.modules[{library!r}] = None; import omni_async.fleet"
+    ended = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    last = ended.stderr.splitlines()[-1]
+    assert "a fleet needs procrastinate and psycopg: pip install 'omni-async[fleet]'" in last
+    assert f"import of {library} halted" in last

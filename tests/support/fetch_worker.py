@@ -12,8 +12,8 @@ from typing import Any
 import anyio
 
 from omni_async.fleet.clips import clip_store
+from omni_async.fleet.fetch_queue import FetchQueue
 from omni_async.fleet.fetcher import Fetcher
-from omni_async.fleet.fetches import FetchQueue
 from omni_async.fleet.postgres.database import Database
 
 HEARTBEAT = 2.0

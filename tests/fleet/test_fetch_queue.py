@@ -12,8 +12,8 @@ import procrastinate
 import pytest
 
 from omni_async.fleet.clips import clip_store
+from omni_async.fleet.fetch_queue import FetchQueue, register, retry_seconds
 from omni_async.fleet.fetcher import Fetcher
-from omni_async.fleet.fetches import FetchQueue, register, retry_seconds
 from omni_async.fleet.postgres.rows import DEFER, LOST, QUEUE
 from tests.support import fetch_worker
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
@@ -332,7 +332,7 @@ async def test_a_full_store_is_tried_again_by_the_queue(
     rows: FleetRows, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task waits in the queue with the error, and completes the job when there is room again."""
-    monkeypatch.setattr("omni_async.fleet.fetches._FIRST_RETRY", 1)
+    monkeypatch.setattr("omni_async.fleet.fetch_queue._FIRST_RETRY", 1)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(8 * 1024**2 - 16 * 1024))
     await rows.add("fox")
