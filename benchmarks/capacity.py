@@ -162,7 +162,8 @@ def changing(seed: int, *, limit: str, values: tuple[float, float, float], part:
                     del job
 
         with suppress(TimeoutError):
-            await asyncio.wait_for(submit(), 3 * part)
+            async with asyncio.timeout(3 * part):
+                await submit()
         account_changes.cancel()
 
     run_on_virtual_time(work, seed)

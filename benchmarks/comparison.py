@@ -142,7 +142,8 @@ class ChildProcess:
     async def read_line(self) -> bytes:
         """Read a line. Raises `RuntimeError` if the process has ended."""
         assert self._process.stdout is not None
-        line = await asyncio.wait_for(self._process.stdout.readline(), _TIMEOUT)
+        async with asyncio.timeout(_TIMEOUT):
+            line = await self._process.stdout.readline()
         if not line:
             raise RuntimeError("a process of the benchmark ended before it answered; its error output is above")
         return line
@@ -171,7 +172,8 @@ async def start_module(*module: str) -> AsyncIterator[ChildProcess]:
     try:
         yield ChildProcess(process)
         process.stdin.close()
-        await asyncio.wait_for(process.wait(), 20)
+        async with asyncio.timeout(20):
+            await process.wait()
     finally:
         if process.returncode is None:
             process.kill()

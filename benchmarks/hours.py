@@ -40,7 +40,8 @@ def _measure_one(seconds: float, seed: int, sends_retry_after: bool, policy: Pol
             await run_for(VirtualClient(account, folder), seconds)
         else:
             with suppress(TimeoutError):
-                await asyncio.wait_for(work_endlessly(account, policy), seconds)
+                async with asyncio.timeout(seconds):
+                    await work_endlessly(account, policy)
         changes.cancel()
 
     run_on_virtual_time(work, seed)

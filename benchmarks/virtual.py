@@ -238,14 +238,10 @@ _PENDING = 500
 
 async def run_for(client: OmniClient, seconds: float, prompt: str = "a clip") -> None:
     """Let a client process an endless list of prompts for this many seconds, then stop it."""
-
-    async def work() -> None:
-        async with client:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds), client:
             async for job in client.as_completed(_endless(prompt), max_pending=_PENDING):
                 del job
-
-    with suppress(TimeoutError):
-        await asyncio.wait_for(work(), seconds)
 
 
 def _endless(prompt: str) -> Any:

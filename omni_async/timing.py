@@ -1,12 +1,20 @@
 """`Clock` reads the time; `WakeEvent` waits for an event or for a time. Every stage of a job uses both.
 
-`raise_if_cancelled` tells a cancellation from a fault that looks like one.
+`raise_if_cancelled` tells a cancellation from a fault that looks like one; `cancel_and_wait` ends asyncio tasks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_CANCEL_AGAIN = 2.0  # seconds for the clean-up of a cancelled task, before it is cancelled again
 
 
 class Clock:
@@ -33,6 +41,20 @@ def raise_if_cancelled(error: BaseException) -> None:
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
         raise error
+
+
+async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel asyncio tasks until all of them have ended, however often that takes. Their results are not looked at.
+
+    To cancel once is not enough where a task calls libraries. On Python 3.11, `asyncio.wait_for` swallows a
+    cancellation that arrives together with the result: the task goes on, and a wait for its end never ends.
+    """
+    pending = set(tasks)
+    with anyio.CancelScope(shield=True):
+        while pending:
+            for task in pending:
+                task.cancel()
+            _, pending = await asyncio.wait(pending, timeout=_CANCEL_AGAIN)
 
 
 class WakeEvent:

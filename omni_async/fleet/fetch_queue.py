@@ -22,6 +22,7 @@ from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, 
 from procrastinate.exceptions import ConnectorException
 
 from ..logs import get_logger
+from ..timing import cancel_and_wait
 from .postgres.database import RAISED, is_transient
 from .postgres.rows import QUEUE, TASK
 
@@ -43,7 +44,6 @@ _log = get_logger(__name__)
 _POLL_SECONDS = 0.5
 _AGAIN = 0.5  # seconds before a query is repeated, and before the engine is started again: then twice as many, ...
 _LONGEST_WAIT = 10.0  # ... up to so many, if it stops each time
-_SHUTDOWN_SECONDS = 2.0  # for giving tasks back; what was not given back in time is taken after the heartbeat's end
 # Seconds until a failed task is tried again: 5, 10, 20, ..., at most 300.
 _FIRST_RETRY, _LONGEST_RETRY = 5, 300
 
@@ -125,12 +125,9 @@ class FetchQueue:
     async def _stop(self, engine: asyncio.Task[None]) -> None:
         """Let the engine give its tasks back. It is in a hurry: without a database it is left to the heartbeat."""
         self._connector.is_closing = True
-        with anyio.CancelScope(shield=True):
-            while not engine.done():
-                engine.cancel()
-                await asyncio.wait({engine}, timeout=_SHUTDOWN_SECONDS)
-            if not engine.cancelled() and (error := engine.exception()) is not None:
-                _log.info("the queue of downloads could not give its tasks back: %s", error)
+        await cancel_and_wait([engine])
+        if not engine.cancelled() and (error := engine.exception()) is not None:
+            _log.info("the queue of downloads could not give its tasks back: %s", error)
 
     async def sweep(self, heartbeat: float) -> int:
         """Give the tasks of workers that have gone silent to others. Return how many there were."""

@@ -128,7 +128,6 @@ class Fleet:
         self._connection: PostgresConnection | None = None
         self._lock: anyio.Lock = anyio.Lock()
         self._watcher: Watcher | None = None
-        self._watching: asyncio.Task[None] | None = None
         self._is_open = False
 
     async def __aenter__(self) -> Self:
@@ -136,19 +135,17 @@ class Fleet:
         async with self._statements() as connection:  # says at once what is wrong with the database
             await check(connection, self.database)
         self._watcher = Watcher(self.database, self.account, self._find_all)
-        self._watching = asyncio.create_task(self._watcher.run(), name="fleet watcher")
+        self._watcher.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._is_open = False
-        assert self._watching is not None
         assert self._watcher is not None
-        self._watching.cancel()
         with anyio.CancelScope(shield=True):
-            await asyncio.wait([self._watching])
-            self._watcher.close(ClientClosed("the fleet was closed before the job had ended; it goes on elsewhere"))
+            closed = ClientClosed("the fleet was closed before the job had ended; it goes on elsewhere")
+            await self._watcher.stop(closed)
             if self._connection is not None:
                 await self._connection.close()
             if self._store is not None:

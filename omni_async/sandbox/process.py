@@ -107,7 +107,8 @@ class SandboxProcess:
         self.pid = self._process.pid
         assert self._process.stdout is not None
         try:
-            line = await asyncio.wait_for(self._process.stdout.readline(), START_TIMEOUT)
+            async with asyncio.timeout(START_TIMEOUT):
+                line = await self._process.stdout.readline()
         except TimeoutError:
             message = f"the sandbox process did not serve within {START_TIMEOUT:.0f} s: {self._stderr_text()}"
             raise RuntimeError(message) from None
@@ -131,7 +132,8 @@ class SandboxProcess:
                 if process is not None and process.stdin is not None:
                     process.stdin.close()
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(process.communicate(), timeout)
+                        async with asyncio.timeout(timeout):
+                            await process.communicate()
             finally:
                 if process is not None and process.returncode is None:
                     with suppress(ProcessLookupError):

@@ -63,7 +63,8 @@ class SandboxState:
         """Send nothing more until the client disconnects or the sandbox closes, then raise `ConnectionDropped`."""
         while not self.closing.is_set() and request.transport is not None and not request.transport.is_closing():
             with suppress(TimeoutError):
-                await asyncio.wait_for(self.closing.wait(), DISCONNECT_CHECK_INTERVAL)
+                async with asyncio.timeout(DISCONNECT_CHECK_INTERVAL):
+                    await self.closing.wait()
         raise ConnectionDropped
 
     def too_many_requests(self, delay: float) -> ErrorReply:

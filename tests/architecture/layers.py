@@ -54,7 +54,7 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
     "sandbox": {"plain_text", "listening"},
     "progress": {"", "logs", "plain_text", "formatting"},
     "testing": {"", "sandbox", "api.transport", "api.parsing", "ledger", "timing"},  # it implements the ports
-    "cli": {"", "batch", "dataset", "gallery", "fleet", "progress", "sandbox", "plain_text", "formatting"},
+    "cli": {"", "batch", "dataset", "gallery", "fleet", "progress", "sandbox", "plain_text", "formatting", "timing"},
 }
 
 ONLY_IN = {  # third-party and stdlib modules that have one home

@@ -328,3 +328,18 @@ async def test_the_events_of_a_fleet_become_telemetry(fleet_url: str, tmp_path: 
     assert metrics["omni_async.cost"] == pytest.approx(totals.cost)
     names = [span.name for backend in backends for span in backend.exporter.get_finished_spans()]
     assert (names.count("submit"), names.count("download")) == (totals.submits, 8)
+
+
+async def test_leaving_never_waits_for_the_listener(fleet_url: str) -> None:
+    """A fleet is left within seconds at any moment, also in the turn in which a notification arrives."""
+    for each in range(20):
+        leaving = asyncio.create_task(_enter_notify_and_leave(fleet_url, each / 5_000))
+        done, _ = await asyncio.wait({leaving}, timeout=30)
+        assert done, f"the fleet of round {each} is not left"
+        await leaving
+
+
+async def _enter_notify_and_leave(url: str, seconds: float) -> None:
+    async with Fleet(url) as fleet:
+        await fleet.set_max_cost(10)  # its notification comes back to this fleet
+        await asyncio.sleep(seconds)

@@ -20,6 +20,7 @@ import typer
 from omni_async import EventKind, JobStatus, OmniError
 
 from ...formatting import format_count, format_usd
+from ...timing import cancel_and_wait
 from ..exit_status import ExitStatus, UsageError
 from ..fleet_session import DatabaseOptions, find_database, fleet_package, open_fleet, quiet_libraries, usage_errors
 from ..fleet_status import next_steps
@@ -145,7 +146,7 @@ async def _run(worker: FleetWorker, database: DatabaseOptions, out: Output, *, u
     except OSError as error:
         raise UsageError(f"--store: {error.filename or ''}: {error.strerror or error}") from None
     finally:
-        progress.cancel()
+        await cancel_and_wait([progress])
     async with open_fleet(database) as fleet:
         statistics = await fleet.statistics(all_accounts=True)
     return _report(statistics, worker, out)

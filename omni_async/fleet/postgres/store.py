@@ -24,6 +24,7 @@ from ...errors import LedgerError, LedgerFenced
 from ...jobs.lifecycle import NOT_RESUMABLE, JobStatus
 from ...ledger.commit_group import UNRECORDED, CommitGroup, Operation, OperationT
 from ...logs import get_logger
+from ...timing import cancel_and_wait
 from . import rows
 from .database import CHANNEL, FENCED, OTHER_TIMELINE, cut, cut_after, describe, is_transient, statement
 from .operations import (
@@ -180,8 +181,7 @@ class PostgresJobStore:
         if self._connection is not None:  # else psycopg would wait for a server that does not answer
             cut(self._connection)
             await asyncio.wait({task}, timeout=_AGAIN)
-        task.cancel()
-        await asyncio.wait({task})
+        await cancel_and_wait([task])
 
     # What the leader needs besides
 

@@ -10,7 +10,7 @@ import psycopg
 
 from ...errors import JobError, LedgerError
 from ...logs import get_logger
-from ...timing import WakeEvent
+from ...timing import WakeEvent, cancel_and_wait
 from .database import CHANNEL, statement
 
 if TYPE_CHECKING:
@@ -47,6 +47,19 @@ class Watcher:
         self._failure: Exception | None = None
         self._existing: set[str] = set()  # keys that are waited for and are known to exist
         self._is_away = False  # the database does not answer
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Begin to look at the jobs that are waited for. An outage of the database is waited out."""
+        self._tasks = [
+            asyncio.create_task(self._look_again(), name="omni_async fleet watcher"),
+            asyncio.create_task(self._listen(), name="omni_async fleet listener"),
+        ]
+
+    async def stop(self, reason: Exception) -> None:
+        """End, and tell everyone who waits, or comes later, why nothing more will be known."""
+        await cancel_and_wait(self._tasks)
+        self._close(reason)
 
     def add(self, key: str, callback: Callable[[JobRecord | Exception], object]) -> None:
         """Call `callback` once with the record of a job when it has ended, or with why that cannot be known."""
@@ -76,27 +89,22 @@ class Watcher:
             raise result
         return result
 
-    async def run(self) -> None:
-        """Look at the jobs that are waited for, until cancelled. An outage of the database is waited out."""
-        # Not anyio's group, which cancels again and again: psycopg would complain that its own clean-up is interrupted.
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._listen())
-            while True:
-                await self._wake.wait(_INTERVAL if self._callbacks else None)
-                try:
-                    await self._look()
-                except Exception as error:  # noqa: BLE001 - those who wait must be told
-                    if not isinstance(error, LedgerError) or error.permanent:
-                        self.close(error)
-                    elif not self._is_away:
-                        _log.warning("%s. Those who wait for jobs go on waiting", error)
-                        self._is_away = True
-                else:
-                    self._is_away = False
-                await anyio.sleep(_PAUSE)
+    async def _look_again(self) -> None:
+        while True:
+            await self._wake.wait(_INTERVAL if self._callbacks else None)
+            try:
+                await self._look()
+            except Exception as error:  # noqa: BLE001 - those who wait must be told
+                if not isinstance(error, LedgerError) or error.permanent:
+                    self._close(error)
+                elif not self._is_away:
+                    _log.warning("%s. Those who wait for jobs go on waiting", error)
+                    self._is_away = True
+            else:
+                self._is_away = False
+            await anyio.sleep(_PAUSE)
 
-    def close(self, error: Exception) -> None:
-        """Tell everyone who waits, and everyone who comes later, why nothing more will be known."""
+    def _close(self, error: Exception) -> None:
         self._failure = error
         while self._callbacks:
             self._call(next(iter(self._callbacks)), error)
