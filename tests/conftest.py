@@ -26,6 +26,7 @@ pytest_plugins = [
     "tests.support.fleets",
     "tests.support.restarts",
     "tests.support.s3_server",
+    "tests.support.timeouts",
 ]
 
 # The same examples in every run, and no deadline: machines are noisy.
