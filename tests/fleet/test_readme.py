@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
+from omni_async.cli.exit_status import ExitStatus
 from omni_async.testing import SandboxThread
 from tests.support import snippets
 from tests.support.postgres import needs_postgres
@@ -45,3 +46,4 @@ def test_the_unit_for_systemd_is_complete() -> None:
     assert unit.sections() == ["Unit", "Service", "Install"]
     assert "omni-async fleet worker" in unit["Service"]["ExecStart"]
     assert unit["Service"]["KillSignal"] == "SIGTERM"
+    assert int(unit["Service"]["SuccessExitStatus"]) == ExitStatus.INTERRUPTED  # else a unit that was stopped "failed"

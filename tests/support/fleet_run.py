@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from .postgres import PostgresServer
 
 CLIP_BYTES = 150_000
+_ENDING = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}  # signals after which a worker ends
 DONE = ("completed", "failed", "cancelled", "unknown")
 TIMEOUT = 240.0  # seconds; far more than a run needs, so that only a hang reaches it
 
@@ -111,13 +112,17 @@ class FleetRun:
             stderr=stderr,
         )
 
-    async def signal(self, pid: int, number: int) -> None:
-        """Send a signal to a worker; wait for its end if it cannot survive that."""
+    async def signal(self, pid: int, *numbers: int, apart: float = 0.0) -> int | None:
+        """Send signals to a worker; wait for its end, and return its status, if it does not survive them."""
         process = self.workers[pid]
-        process.send_signal(number)
-        if number in {signal.SIGKILL, signal.SIGTERM, signal.SIGINT}:
-            await asyncio.wait_for(process.wait(), 30)
-            del self.workers[pid]
+        for each, number in enumerate(numbers):
+            await asyncio.sleep(apart if each else 0.0)
+            process.send_signal(number)
+        if not _ENDING.intersection(numbers):
+            return None
+        await asyncio.wait_for(process.wait(), 30)
+        del self.workers[pid]
+        return process.returncode
 
     async def wait_for_any(self, pids: list[int]) -> None:
         """Wait until one of these workers has started, if there are any: Python takes seconds on a busy machine."""
