@@ -122,6 +122,11 @@ class Database:
                 raise
         return await psycopg.AsyncConnection.connect(**self._settings(place, name))
 
+    @property
+    def notifies(self) -> bool:
+        """Whether notifications arrive, as far as the last direct connection has shown: they do not pass a pooler."""
+        return id(self._direct) not in self._poolers
+
     def connect_blocking(self, name: str) -> psycopg.Connection[tuple[Any, ...]]:
         """Return a new connection for synchronous code, as `connect` does."""
         try:

@@ -134,6 +134,9 @@ class Watcher:
         while True:
             try:
                 async with await self._database.connect("listener", direct=True) as connection:
+                    if not self._database.notifies:  # a session of the pooler would listen from now on, for anybody
+                        _log.debug("no notifications through a pooler: set OMNI_DIRECT_DATABASE_URL to get them")
+                        return
                     await connection.execute(statement(f"LISTEN {CHANNEL}"))
                     self._wake.set()
                     async for notification in connection.notifies():
