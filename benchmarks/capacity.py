@@ -207,7 +207,7 @@ def downloads(seed: int, *, jobs: int) -> Any:
     return ratio, 0.0
 
 
-def lateness(seed: int, *, progress: Callable[[float, float], int | None]) -> Any:
+def lateness(seed: int, *, progress: Callable[[float, float], int | None]) -> float:
     """Return the mean seconds until the end of a task is noticed on a server with 20 workers and a queue."""
     account = Account(lognormal(20, _SIGMA, seed), workers=20, progress=progress)
 
@@ -216,7 +216,12 @@ def lateness(seed: int, *, progress: Callable[[float, float], int | None]) -> An
             await asyncio.gather(*[client.submit(f"clip {number}") for number in range(200)])
 
     run_on_virtual_time(work, seed)
-    return mean(task.delay for task in account.tasks), 0.0
+    return mean(task.delay for task in account.tasks)
+
+
+def queue_like(seed: int) -> Any:
+    """Return the lateness where tasks report 0 % until a worker starts them, over that without any progress."""
+    return lateness(seed, progress=true_progress) / lateness(seed, progress=nothing), 0.0
 
 
 _MEAN_20 = 20 * 2.718281828 ** (_SIGMA**2 / 2)
@@ -235,8 +240,7 @@ OTHERS: dict[str, tuple[Callable[[int], Any], float, bool]] = {  # with the targ
     "free, POST .02 s: seconds to 100": (partial(free, submit_latency=0.02, jobs=100, runs=1), 1.5, False),
     "the same in a second run": (partial(free, submit_latency=0.02, jobs=100, runs=2), 0.7, False),
     "8,000 clips of .08 s: end / last ready": (partial(downloads, jobs=8000), 1.1, False),
-    "queue-like, progress 0 until started: s late": (partial(lateness, progress=true_progress), 3.0, False),
-    "queue-like, no progress: s late": (partial(lateness, progress=nothing), 3.0, False),
+    "queue-like, progress 0 until started: late / without progress": (queue_like, 1.1, False),
 }
 
 
@@ -256,6 +260,14 @@ def measure(figures: Figures) -> None:
     tasks = [(name, seed) for name in names for seed in list(seeds)[: counts[name]]]
     with ProcessPoolExecutor(max_workers=os.cpu_count()) as pool:
         results = dict(zip(tasks, pool.map(_run_one, tasks), strict=True))
+    figures.curves = {
+        f"{title}: makespan / least, by seed": {
+            name: [number for seed in seeds for number in (seed, results[name, seed][0])]
+            for name in names
+            if name in ROWS and ("at once" in name or "no limit" in name) == is_concurrency
+        }
+        for title, is_concurrency in (("Concurrency limits", True), ("Rate limits", False))
+    }
     for name in names:
         values = [results[task] for task in tasks if task[0] == name]
         ratios, refused = tuple(each[0] for each in values), tuple(each[1] for each in values)

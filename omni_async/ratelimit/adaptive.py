@@ -8,7 +8,8 @@ both. A 429 does not say which, so each refusal is explained by the simplest lim
 - As soon as one number of jobs explains all of the last refusals (`SubmitLog.explain`), it becomes the concurrency
   limit, and the rate estimator is put back to its state before the first of them. Where a rate limit has been shown
   (a submit was accepted with as many in flight as another one that was refused), this needs a refusal that the rate
-  limit does not explain: of a pace that had held, or of a request that left later than the rate allows.
+  limit does not explain: of a pace that had held, or of a request that left later than the rate allows. Where the time
+  since the last accepted submit alone tells the refused ones from the others, it is the rate (`fits_plain_rate`).
 - For a while this is a trial. If far more jobs turn out to be in flight, it was the rate after all, and what the rate
   estimator had made of those refusals is valid again.
 """
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from .backoff import RETRY_AFTER_JITTER, doubled
 from .concurrency import ConcurrencyLimit
 from .limiter import LimiterState, PauseCause, Permit, RateLimiter
-from .rate import RateEstimator
+from .rate import MARGIN, RELIABLE_COUNT, RateEstimator
 from .submit_log import Explanation, Submit, SubmitLog
 from .throughput import Throughput
 
@@ -69,7 +70,7 @@ _MIN_SHARE, _MAX_SHARE = 4, 12
 _SLOWEST = 1 / 4
 
 # The format of snapshots. Increase it whenever a key is added, renamed or removed, or changes its meaning.
-_SNAPSHOT_VERSION = 1
+_SNAPSHOT_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +228,8 @@ class AdaptiveRateLimiter(RateLimiter):
         if self._is_late(permit):
             self._rate.on_accepted_late(submit.sent_at)
         elif permit.is_probe and self._rate.is_paused:
-            self._rate.on_resumed(submit.sent_at, at_least=self._log.accepted_per_second(now) * _SLOWEST)
+            at_least = self._log.accepted_per_second(now) * _SLOWEST
+            self._rate.on_resumed(submit.sent_at, at_least=at_least, measured=self._measured_rate())
         else:
             if submit.is_extra and self._concurrency.limit is not None:
                 self._concurrency.on_extra_accepted(now, submit.most)
@@ -235,6 +237,16 @@ class AdaptiveRateLimiter(RateLimiter):
         self._reassign_refusals(now)
         if submit.is_extra or self._concurrency.spare:
             self._check_limit(now)
+
+    def _measured_rate(self) -> float:
+        """Return the rate at which submits were accepted since the first refusal of this pause; 0 if unknown.
+
+        That refusal shows that nothing is saved up any more. What was accepted of the requests that had left after it,
+        and were outstanding, is what the rate limit itself allows. Without it, 20/s with 10 saved up and answers after
+        1 s: makespan 1.21 -> 1.66.
+        """
+        number, seconds = self._log.accepted_after(self._rate.paused_at)
+        return number / seconds * MARGIN if number >= RELIABLE_COUNT else 0.0
 
     def _check_limit(self, now: float) -> None:
         """Raise the concurrency limit to what is proven; give it up once that is far more."""
@@ -262,7 +274,7 @@ class AdaptiveRateLimiter(RateLimiter):
             return
         refused = self._log.refused_since(found.first)
         is_clear = found.refusals >= _MANY_REFUSALS or any(each.contradicts_rate for each in refused)
-        if self._is_rate_certain and not is_clear:
+        if (self._is_rate_certain and not is_clear) or self._log.fits_plain_rate(found.first):
             return
         self._concurrency.set(found.limit, now)
         self._found_at, self._was_early_refused = now, False
@@ -312,6 +324,14 @@ class AdaptiveRateLimiter(RateLimiter):
             self._was_early_refused = True
         self._reassign_refusals(now)
         return False
+
+    def _first_window(self) -> int:
+        """Return as many as a known rate needs: its pace holds the requests back, so no ramp-up is needed.
+
+        Without it, 20/s with 10 saved up and answers after 1 s: makespan 1.24 -> 1.33.
+        """
+        is_known = self._cause is PauseCause.RATE_LIMITED and self._rate.limit is not None
+        return self._rate.max_concurrent() if is_known else 1
 
     def _is_at_limit(self, submit: Submit, limit: int) -> bool:
         """Return whether a refusal is due to the known concurrency limit, which may be a little too high."""

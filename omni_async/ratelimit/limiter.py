@@ -132,7 +132,8 @@ class RateLimiter:
         self._pauses_in_a_row = 0
         self._blocked_since = None
         self._was_early_probe_refused = False
-        self._window = min(self._max_concurrent, self._window + 1)
+        window = max(self._window + 1, self._first_window()) if permit.is_probe else self._window + 1
+        self._window = min(self._max_concurrent, window)
 
     def on_rate_limited(self, permit: Permit, now: float, *, retry_after: float | None, jitter: float) -> None:
         """Record a 429. `retry_after` is its `Retry-After` in seconds, None without one; `jitter` is in [0, 1)."""
@@ -207,6 +208,10 @@ class RateLimiter:
 
     def _record_success(self, permit: Permit, now: float) -> None:
         """Record that a submit was accepted. Its job is already counted in `in_flight`."""
+
+    def _first_window(self) -> int:
+        """Return how many requests may be outstanding directly after a probe has ended a pause."""
+        return 1
 
     def _record_refusal(self, permit: Permit, now: float, retry_after: float | None) -> bool:
         """Record a 429. Return whether it is harmless: then it starts no pause."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+# Seconds of Retry-After above which a first pause is the rest of a window, and not a second rounded up. Chosen.
+_WINDOW_WAIT = 2.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
@@ -15,7 +18,8 @@ class Pause:
     lower: float  # the same, or 0 if only the ramp had shown it
     floor: float  # a rate known to hold, because only a higher one was being tried; else 0
     first_wait: float  # seconds until the first probe if nothing is known of the rate
-    refused_at: float = 0.0
+    began_at: float  # the first refusal
+    refused_at: float = 0.0  # the last one
     retry_at: float | None = None  # the end of the pause according to the last Retry-After
 
     def with_refusal(self, sent_at: float, retry_after: float | None) -> Pause:
@@ -28,3 +32,13 @@ class Pause:
         """Return the estimated end of the pause. The probe sent at `sent_at` was the first request accepted."""
         halfway = (self.refused_at + sent_at) / 2  # without Retry-After it ended at some time after the last refusal
         return min(sent_at, halfway if self.retry_at is None else self.retry_at)
+
+    @property
+    def ended_growth(self) -> bool:
+        """Whether a higher rate was being tried: what lies above is known."""
+        return self.floor > 0
+
+    @property
+    def is_rest_of_window(self) -> bool:
+        """Whether the last Retry-After is so long that it tells when a window ends."""
+        return (self.retry_at or 0.0) - self.refused_at > _WINDOW_WAIT

@@ -9,7 +9,8 @@ rate is a bracket: `lower`, a rate that has held, and `upper`, a rate that was r
 - *Cruise*: then the pace is the lower end.
 - *Growth*: limits may be raised, so a slightly higher pace is tried from time to time, each time after a longer wait.
   While that holds, the steps become larger. The increase is multiplicative, as in Scalable TCP (Kelly 2003): it takes
-  as many steps at a low rate as at a high one.
+  as many steps at a low rate as at a high one. Where an account that saves up a burst refuses a much higher pace, those
+  between are tried next.
 
 The bracket has two sources. *Gaps*: a request refused x seconds after the last accepted one shows that a token takes
 longer than x; a request accepted at the pace shows that the pace holds. *Cycles*: from the end of one pause to the end
@@ -45,16 +46,15 @@ if TYPE_CHECKING:
 _RAMP_RATIO = 0.7
 
 # The share of the bracket (as a ratio) that the search moves up with each step. A small step loses less than a refusal
-# costs. Half: makespan 1.13 -> 1.21 at a configured rate 5 % too high. Double: refused .040 -> .089 and worst makespan
-# 1.16 -> 3.17 at a configured rate twice too high.
+# costs. Half: makespan 1.13 -> 1.21 at a configured rate 5 % too high. Double: worst 1.16 -> 3.17 at twice the rate.
 _SEARCH_SHARE = 1 / 3
 
-# A bracket this narrow is not searched: the gain is worth less than a refusal. Half (1.04): 25 -> 36 refusals an hour
-# for a moving rate. Double (1.16): 19 an hour, and up to 16 % of the rate unused.
+# A bracket this narrow is not searched. Half (1.04): 25 -> 36 refusals an hour for a moving rate. Double (1.16): 19 an
+# hour, and up to 16 % of the rate unused.
 _NARROW = 1.08
 
 # The relative step of growth above a pace that has held for long. Half: makespan 1.90 -> 2.02 after a wrong learned
-# rate; a raised limit is regained more slowly. Double: 25 -> 33 refusals an hour for a moving rate.
+# rate. Double: 25 -> 33 refusals an hour for a moving rate.
 _GROWTH_STEP = 0.05
 
 # A step of growth above this ratio needs twice as many accepted requests for an account that saves up a burst, because
@@ -63,55 +63,55 @@ _FAST_GROWTH = 1.25
 
 # The part of a computed (not tried) rate that is used, because clocks and networks are uneven. Half the margin (0.985):
 # 25 -> 31 refusals an hour for a moving rate. Double (0.94): 21 an hour, and another 3 % of the rate unused.
-_MARGIN = 0.97
+MARGIN = 0.97
 
 # A pace that has held but is refused at less than 1/1.1 of itself was paid for by a burst. Half (1.05): an uneven
-# network passes for a burst; worst makespan 1.93 -> 3.08 for 4/s with answers after 1 s. Double (1.2): the worst of the
-# same is 2.35; medians are equal.
+# network passes for a burst; worst makespan 1.93 -> 3.08 for 4/s with answers after 1 s. Double (1.2): 2.35.
 _BURST_RATIO = 1.1
 
 # Two rates closer than this count as equal, so that an `upper` just above `lower` lowers `lower` too. It has to exceed
-# rounding errors: without it (1.0) a moving rate is refused 138 times an hour instead of 25. Neither half (1.005) nor
-# double (1.02) changes any simulated account.
+# rounding errors: without it (1.0) a moving rate is refused 138 times an hour instead of 25.
 _EQUAL = 1.01
 
 # A request sent up to this many intervals after the last one was on time: it shows that the pace holds. After a longer
 # gap no request was waiting. It has to exceed the jitter of timers and stay far below 2, where an interval was skipped.
-# Half (1.05) and double (1.2): up to 4 % more or less of a moving limit is used, by chance.
 _ON_TIME = 1.1
 
-# Requests accepted at a pace before it counts as holding. Half (1): 25 -> 48 refusals an hour for a moving rate.
-# Double (4): configured rates that are 5 % too high cost makespan 1.13 -> 1.17.
+# Requests accepted at a pace before it counts as holding. Half: 25 -> 48 refusals an hour for a moving rate. Double:
+# makespan 1.13 -> 1.17 at a configured rate 5 % too high.
 _MIN_HELD = 2
 
 # Accepted requests that make a result reliable: a pace held this often was refused by bad luck, and a cycle of this
 # length can be measured. Half (2 or 3): 29 -> 77 to 91 refusals an hour for a moving rate with 10 saved up. Double
 # (10): makespan 1.04 -> 1.15 for a fixed window of 5, which never gets that far.
-_RELIABLE_COUNT = 5
+RELIABLE_COUNT = 5
 
-# The least number of requests at a steady pace before growth. Half (10): refused .073 -> .086 at 5 a minute. Double
-# (40): .051, and makespan 1.40 -> 1.48 after a learned rate four times too low.
+# The least number of requests at a steady pace before growth. Half: refused .073 -> .086 at 5 a minute. Double: .051,
+# and makespan 1.40 -> 1.48 after a learned rate four times too low.
 _STEADY_COUNT = 20
 
+# A request that left at most this part of a round trip before another one may arrive after it, and be refused for it.
+# Without it, one seed of 16 loses the rate of 4/s with answers after .3 s: worst makespan 1.25 -> 1.64.
+_OVERTAKING = 0.2
+
 # The largest burst that is counted. As many requests must hold at a pace before it counts for a bursty account. Half
-# (50): up to 5 % more or less of a moving window of 60 is used, by chance. A fifth (20): 39 -> 828 refusals an hour
-# there, because the window is never seen. Double (200): no simulated account changes.
+# (50): up to 5 % more or less of a moving window of 60 is used. A fifth (20): 39 -> 828 refusals an hour there.
 _MAX_BURST = 100
 
 # Requests per second that the ramp may reach however long an answer takes. Half (2.5): makespan 2.30 -> 2.56 without
-# any limit and with answers after 1 s. Double (10): 2.03 there, and .033 -> .036 refused for 12 in flight.
+# limits, answers after 1 s. Double (10): 2.03 there, and .033 -> .036 refused for 12 in flight.
 _RAMP_RATE = 5
 _MAX_PACE = 1e6  # submits per second: a finite number for a pace that is not limited
 
 # The end of a pause is known only roughly if the probe left later than it by more than this part of the cycle, 1/10.
-# Then a much higher pace is tried soon. Half (1/20): 19 -> 337 refusals an hour for a moving window. Double (1/5):
-# makespan 1.90 -> 2.32 after a learned rate ten times too high with a burst.
+# Then a much higher pace is tried soon. 1/20: 19 -> 337 refusals an hour for a moving window. 1/5: makespan 1.90 ->
+# 2.32 after a learned rate ten times too high with a burst.
 _ROUGH_PART = 10
 
-
-# Seconds of Retry-After above which a first pause is the rest of a window, and not a second rounded up. The first cycle
-# of a window shows its rate, that of a bucket also its burst. Chosen, not measured.
-_WINDOW_WAIT = 2.0
+# What a snapshot holds of a `RateEstimator`.
+_GROWTH = ("_is_growing", "_growth", "_growth_wait", "_refused_growth")
+_VALUES = ("lower", "upper", "burst", "is_ramping", "_pace", "_held", *_GROWTH)
+_TIMES = ("_sent_at", "_accepted_at", "_steady_since")
 
 
 class RateEstimator:
@@ -138,6 +138,7 @@ class RateEstimator:
         self._retry = retry
         self._configured = configured  # None after its first refusal
         self._is_configured_retried = False  # the pace is the configured rate again, after one refusal
+        # Twice that: 100 submits to an account without limits take 1.4 s, not 2.2 s; .083 -> .117 refused at 0.5/s.
         self._first_pace = math.inf if configured else max(first_pace, 1 / retry.wait_initial)
         self._pace = lower or self._first_pace
         self._pause: Pause | None = None
@@ -149,6 +150,7 @@ class RateEstimator:
         self._is_growing = False
         self._has_burst_in_cycle = False  # the rate was measured while a saved-up burst was used up
         self._growth = _GROWTH_STEP
+        self._refused_growth = math.inf  # the pace of the growth that was refused last
         self._growth_wait = retry.wait_max  # seconds at a steady pace before growth; doubles with each refused one
         self._steady_since = 0.0
 
@@ -165,12 +167,17 @@ class RateEstimator:
 
     def has_held(self, pace: float) -> bool:
         """Return whether that pace has held for several requests."""
-        return 0 < pace <= self.lower and self._held >= _RELIABLE_COUNT
+        return 0 < pace <= self.lower and self._held >= RELIABLE_COUNT
 
     @property
     def is_paused(self) -> bool:
         """Whether the last outcome was a refusal."""
         return self._pause is not None
+
+    @property
+    def paused_at(self) -> float:
+        """When the request left whose refusal began the pause."""
+        return self._pause.began_at if self._pause else math.inf
 
     def delay(self, now: float) -> float:
         """Return the seconds until the pace allows the next request."""
@@ -213,7 +220,7 @@ class RateEstimator:
             self.lower, self._pace = pace, pace / _RAMP_RATIO
             return
         self._held += 1
-        needed = max(_RELIABLE_COUNT, self.burst) if self.burst else _MIN_HELD
+        needed = max(RELIABLE_COUNT, self.burst) if self.burst else _MIN_HELD
         if self.burst and pace > _FAST_GROWTH * self.lower:  # a burst lends more to a large step
             needed = int(1.5 * needed)
         if self._held == needed and pace > self.lower:
@@ -242,10 +249,10 @@ class RateEstimator:
         self.upper = min(self.upper, 1 / gap)
         if not self._detect_burst(pause) and self.upper < self.lower * _EQUAL:
             # A probe leaves when a token should be there. If it is refused all the same, `lower` was wrong.
-            if is_probe or (self._is_configured_retried and pause.held < _RELIABLE_COUNT):
+            if is_probe or (self._is_configured_retried and pause.held < RELIABLE_COUNT):
                 self.lower = 0.0
             else:
-                self.lower *= _MARGIN if pause.held >= _RELIABLE_COUNT else 1 / _BURST_RATIO
+                self.lower *= MARGIN if pause.held >= RELIABLE_COUNT else 1 / _BURST_RATIO
         if self.burst:
             self.lower = 0.0
         if retry_after is not None:
@@ -256,31 +263,37 @@ class RateEstimator:
     def on_rate_limited_late(self, sent_at: float) -> None:
         """Record that a request was refused that left before the pause."""
         gap = sent_at - self._accepted_at
-        if self._pause and 0 < gap < math.inf:
+        may_be_overtaken = 0 < self._sent_at - sent_at < _OVERTAKING * self.latency
+        if self._pause and 0 < gap < math.inf and not may_be_overtaken:
             self.upper = min(self.upper, 1 / gap)
             self._detect_burst(self._pause)
 
-    def on_resumed(self, sent_at: float, *, at_least: float = 0.0) -> None:
-        """Record that the probe sent at `sent_at` was accepted after refusals: the pause is over."""
+    def on_resumed(self, sent_at: float, *, at_least: float = 0.0, measured: float = 0.0) -> None:
+        """Record that the probe sent at `sent_at` was accepted after refusals: the pause is over.
+
+        No lower rate than `at_least` is estimated. `measured` is the rate accepted after the first refusal, or 0.
+        """
         assert self._pause is not None, "only a paused estimator can resume"
+        if measured and self._pause.was_ramping:
+            self.lower = 0.0  # something saved up has paid for the paces of the ramp
         resumed_at = self._pause.ended_at(sent_at)
         is_rough = self._cycle_start is not None and sent_at - resumed_at > (sent_at - self._cycle_start) / _ROUGH_PART
         if not self.lower:
             self.lower = self._estimate_lower(self._pause, resumed_at, sent_at)
-            if 0 < self.lower < at_least:
-                self.lower, self.upper = at_least, math.inf
+            if 0 < self.lower < max(at_least, measured):
+                self.lower, self.upper = max(at_least, measured), math.inf
         if self.burst or self.upper <= self.lower:
             self.upper = math.inf
-        if self._cycle_start is None or self._cycle_count >= _RELIABLE_COUNT:
+        if self._cycle_start is None or self._cycle_count >= RELIABLE_COUNT:
             self._cycle_start, self._cycle_count = resumed_at, 0
         self._has_burst_in_cycle = self.burst > 0 and self._pause.was_ramping
-        is_window = (self._pause.retry_at or 0.0) - self._pause.refused_at > _WINDOW_WAIT
-        self._pause = None
+        pause, self._pause = self._pause, None
         self.on_accepted_late(sent_at)
         self._choose_pace(sent_at)
-        if self.burst and is_rough and not self.is_ramping and not (self._has_burst_in_cycle and is_window):
+        is_known = self.is_ramping or pause.ended_growth or (self._has_burst_in_cycle and pause.is_rest_of_window)
+        if self.burst and is_rough and not is_known:
             steady = max(self._growth_wait, _STEADY_COUNT / self.lower)
-            self._steady_since = sent_at - steady + _RELIABLE_COUNT / self.lower
+            self._steady_since = sent_at - steady + RELIABLE_COUNT / self.lower
             self._growth = 1 / _RAMP_RATIO - 1
 
     def on_restored(self, sent_at: float) -> None:
@@ -294,32 +307,25 @@ class RateEstimator:
     # Snapshots
 
     def snapshot(self, now: float) -> dict[str, Any]:
-        """Return the bracket, the pace and the last sending time as JSON values. Times are relative to `now`.
+        """Return the state as JSON values, with times relative to `now`; infinite ones are None.
 
-        Growth and the cycle are left out: they start again.
+        The cycle starts again, and of a pause only the rate is kept that has held before it.
         """
-        lower = self.lower
-        if self._pause is not None and not lower:
-            lower = max(self._pause.floor, self._pause.lower * _RAMP_RATIO)
-        is_steady = not self._is_growing and self._pause is None
-        return {
-            "lower": lower,
-            "upper": self.upper if math.isfinite(self.upper) else None,
-            "pace": self._pace if is_steady and math.isfinite(self._pace) else lower,
-            "burst": self.burst,
-            "is_ramping": self.is_ramping,
-            "growth_wait": self._growth_wait,
-            "sent_at": self._sent_at - now if math.isfinite(self._sent_at) else None,
-        }
+        values = {name: getattr(self, name) for name in _VALUES} | {name: getattr(self, name) - now for name in _TIMES}
+        if self._pause is not None:
+            lower = self.lower or max(self._pause.floor, self._pause.lower * _RAMP_RATIO)
+            values |= {"lower": lower, "_pace": lower, "_held": 0}
+        return {name.lstrip("_"): value if math.isfinite(value) else None for name, value in values.items()}
 
     def restore(self, snapshot: Mapping[str, Any], now: float) -> None:
         """Continue from a snapshot that was taken at `now`."""
-        self.lower, self.burst = snapshot["lower"], snapshot["burst"]
-        self.upper = math.inf if snapshot["upper"] is None else snapshot["upper"]
-        self._pace = snapshot["pace"] or self._first_pace
-        self.is_ramping = snapshot["is_ramping"] or not self.lower
-        self._growth_wait = snapshot["growth_wait"]
-        self._sent_at = -math.inf if snapshot["sent_at"] is None else now + snapshot["sent_at"]
+        values = {name: snapshot[name.lstrip("_")] for name in (*_VALUES, *_TIMES)}
+        for name in _VALUES:
+            setattr(self, name, math.inf if values[name] is None else values[name])
+        for name in _TIMES:
+            setattr(self, name, -math.inf if values[name] is None else now + values[name])
+        self.is_ramping = self.is_ramping or not self.lower
+        self._pace = self._pace or self._first_pace
 
     # Decisions
 
@@ -327,6 +333,7 @@ class RateEstimator:
         """End the ramp, search or growth, and return what the pause will be judged by."""
         elapsed = 0.0 if self._cycle_start is None else min(sent_at - self._cycle_start, self._retry.wait_max)
         pause = Pause(
+            began_at=sent_at,
             was_ramping=self.is_ramping,
             held=self._held,
             best=self.lower,
@@ -334,6 +341,7 @@ class RateEstimator:
             floor=self.lower if self._is_growing and not self._has_burst_in_cycle else 0.0,
             first_wait=max(self._retry.wait_initial, elapsed if self.is_ramping else 1 / self._pace),
         )
+        self._refused_growth = self._pace if self._is_growing else math.inf
         if self._is_growing:
             # Growth of a bursty account costs two refusals, so it is tried half as often at the longest.
             longest = max(self._retry.timeout, self._retry.wait_max) * (2 if self.burst else 1)
@@ -355,13 +363,13 @@ class RateEstimator:
         """Return the rate that this cycle shows, or the last gap where the cycle shows nothing."""
         if self._configured:  # used once more: the first refusal may have been bad luck
             configured, self._configured, self._is_configured_retried = self._configured, None, True
-            return configured * _MARGIN
+            return configured * MARGIN
         # At least a millisecond, so that a cycle without any duration does not divide by zero.
         cycle = 0.0 if self._cycle_start is None else self._cycle_count / max(resumed_at - self._cycle_start, 1e-3)
-        if self.burst and self._cycle_count < _RELIABLE_COUNT:
+        if self.burst and self._cycle_count < RELIABLE_COUNT:
             return max(pause.floor, pause.lower * _RAMP_RATIO)  # too few to measure; 0 starts the ramp again
         if self.burst or 0 < cycle < self.upper:
-            return max(pause.floor, cycle * _MARGIN)
+            return max(pause.floor, cycle * MARGIN)
         gap = sent_at - self._accepted_at
         return 1 / gap if 0 < gap < math.inf else 0.0
 
@@ -374,13 +382,17 @@ class RateEstimator:
             return
         slowest = 1 / max(self._retry.timeout, self._retry.wait_max)  # no request waits longer than that
         self.lower = max(self.lower, slowest)
-        if self._is_growing:
+        if self.burst and _FAST_GROWTH < self._refused_growth / self.lower < math.inf:
+            # Without this, 30 in 10 s without Retry-After: makespan 1.15 -> 1.24, sliding 1.19 -> 1.31.
+            self._is_growing = True
+            self._pace = self.lower * (self._refused_growth / self.lower) ** _SEARCH_SHARE
+        elif self._is_growing and self._refused_growth == math.inf:
             self._pace = self.lower * (1 + self._growth)
         elif math.isinf(self.upper) or self.upper / self.lower <= _NARROW:
-            self._pace = self.lower
+            self._pace, self._is_growing = self.lower, False
         else:
             self._pace = self.lower * (self.upper / self.lower) ** _SEARCH_SHARE
 
     def _start_growth(self) -> None:
-        self._is_growing, self.upper, self._held = True, math.inf, 0
+        self._is_growing, self.upper, self._held, self._refused_growth = True, math.inf, 0, math.inf
         self._pace = self.lower * (1 + self._growth)

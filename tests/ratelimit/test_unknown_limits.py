@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.support.accounts import Account, InFlightLimit, Limit, TokenBucket, least_makespan, lognormal
+from tests.support.accounts import Account, FixedWindow, InFlightLimit, Limit, TokenBucket, least_makespan, lognormal
 from tests.support.limiters import adaptive_limiter
 from tests.support.load import Load, Network
 from tests.support.markers import slow_after
@@ -27,6 +27,7 @@ class Kind(NamedTuple):
     median: float  # duration of the tasks, in seconds
     makespan: float  # relative to the least possible
     refused: float  # per accepted job
+    latency: float = 0.08  # of a POST, in seconds
 
 
 _KINDS = {
@@ -36,11 +37,15 @@ _KINDS = {
     "4/s": Kind(lambda: [TokenBucket(4)], 200, 8, 1.15, 0.04),
     "20/s, 10 saved up": Kind(lambda: [TokenBucket(20, 10)], 1000, 20, 1.15, 0.06),
     "4/s and 30 in flight": Kind(lambda: [TokenBucket(4), InFlightLimit(30)], 400, 20, 1.13, 0.08),
+    "30 in 10 s": Kind(lambda: [FixedWindow(30, 10)], 200, 8, 1.30, 0.08),
+    "4/s, answers after 1 s": Kind(lambda: [TokenBucket(4)], 200, 8, 1.60, 0.17, 1.0),
+    "20/s, 10 saved up, answers after 1 s": Kind(lambda: [TokenBucket(20, 10)], 1000, 8, 1.30, 0.03, 1.0),
+    "200 in flight, answers after 1 s": Kind(lambda: [InFlightLimit(200)], 800, 20, 1.25, 0.18, 1.0),
 }
 
 
-def _load(limits: list[Limit], retry_after: str, durations: list[float], seed: int) -> Load:
-    network = Network(latency=0.08, detection_delay=1.0)
+def _load(limits: list[Limit], retry_after: str, durations: list[float], seed: int, latency: float = 0.08) -> Load:
+    network = Network(latency=latency, detection_delay=1.0)
     account = Account(*limits, retry_after=retry_after)
     return Load(adaptive_limiter(max_concurrent=MAX_CONCURRENT), account, durations, seed=seed, network=network)
 
@@ -53,10 +58,35 @@ def test_an_unknown_limit_is_used_to_the_full(kind: str, retry_after: str) -> No
     for seed in SEEDS:
         draw = lognormal(random.Random(seed), bounds.median)
         durations = [draw() for _ in range(bounds.jobs)]
-        load = _load(bounds.limits(), retry_after, durations, seed)
+        load = _load(bounds.limits(), retry_after, durations, seed, bounds.latency)
         load.run()
         assert load.finished_at <= bounds.makespan * least_makespan(bounds.limits(), durations)
         assert len(load.refused_at) <= bounds.refused * bounds.jobs
+
+
+class _OneSlowAnswer(Load):
+    """A load of which one answer takes half a minute."""
+
+    trips = 0
+
+    def _one_way_latency(self) -> float:
+        self.trips += 1
+        return 30.0 if self.trips == 60 else super()._one_way_latency()
+
+
+@pytest.mark.parametrize("retry_after", ["seconds", "none"])
+def test_one_slow_answer_does_not_hide_a_limit(retry_after: str) -> None:
+    """Answers that differ in time are less exact evidence, but one of them does not make all others useless."""
+    for seed in SEEDS:
+        draw = lognormal(random.Random(seed), 8)
+        durations = [draw() for _ in range(400)]
+        account = Account(InFlightLimit(50), retry_after=retry_after)
+        network = Network(latency=0.08, detection_delay=1.0)
+        load = _OneSlowAnswer(
+            adaptive_limiter(max_concurrent=MAX_CONCURRENT), account, durations, seed=seed, network=network
+        )
+        load.run()
+        assert load.finished_at <= 1.2 * least_makespan([InFlightLimit(50)], durations)
 
 
 @pytest.mark.parametrize("retry_after", slow_after(0, ["seconds", "none"]))
