@@ -16,14 +16,12 @@ from ..errors import ClientClosed, DownloadError, JobTimedOut, LedgerError
 from ..jobs.failures import error_from_record
 from ..jobs.lifecycle import JobStatus
 from ..jobs.store import OUTPUT_DIR
-from ..ledger.row_format import from_row
 from .clips import clip_store
+from .postgres import rows
 from .postgres.database import as_database, check, described, statement
 from .postgres.enqueue import FOLLOW, LOOK_AGAIN, RELEASE_WAITING, RETRY, enqueue
 from .postgres.reader import (
     DEFAULT_ACCOUNT,
-    SELECT,
-    SELECT_OUTPUT_DIR,
     FleetReader,
     copy_to_folder,
     output_dir_from,
@@ -211,7 +209,7 @@ class Fleet:
         return bool(
             await self._change(
                 "UPDATE omni_jobs SET cancel_wanted = true, changed_at = now() WHERE account = %(account)s"
-                f" AND key = %(key)s AND status IN ({_ACTIVE})",
+                f" AND key = %(key)s AND status IN ({rows.NOT_ENDED})",
                 key=key,
             )
         )
@@ -275,8 +273,7 @@ class Fleet:
     async def output_dir(self) -> str | None:
         """The folder or the address of the clips; None before any worker."""
         async with self._statements() as connection:
-            rows = await _fetch(connection, SELECT_OUTPUT_DIR, (self.account, OUTPUT_DIR))
-        return output_dir_from(rows[0] if rows else None)
+            return output_dir_from(await rows.get_fact(connection, self.account, OUTPUT_DIR))
 
     async def download(
         self, folder: str | os.PathLike[str], *, on_progress: Callable[[int], object] = lambda _: None
@@ -337,11 +334,8 @@ class Fleet:
 
     async def _find_all(self, keys: list[str], *, only_ended: bool = False) -> dict[str, JobRecord]:
         """Return the records of those keys that exist; with `only_ended`, of the jobs that have ended."""
-        condition = f" AND j.status NOT IN ({_ACTIVE})" if only_ended else ""
         async with self._statements() as connection:
-            question = f"{SELECT} WHERE j.account = %s AND j.key = ANY(%s){condition}"
-            rows = await _fetch(connection, question, (self.account, keys))
-        return {record.key: record for record in map(from_row, rows)}
+            return await rows.find_all(connection, self.account, keys, only_ended=only_ended)
 
     async def _set_state(self, state: str, *, again: bool = False, max_cost: float | None = None) -> None:
         changed = await self._change(
@@ -387,10 +381,3 @@ class Fleet:
     def _check_open(self) -> None:
         if not self._is_open:
             raise ClientClosed("the fleet is not open: use it within `async with Fleet(...) as fleet:`")
-
-
-async def _fetch(connection: PostgresConnection, text: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    return await (await connection.execute(statement(text), values)).fetchall()
-
-
-_ACTIVE = ", ".join(repr(str(status)) for status in JobStatus if not status.is_final)

@@ -10,7 +10,7 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import anyio.to_thread
@@ -21,13 +21,14 @@ from ...jobs.clip_paths import clip_path
 from ...jobs.lifecycle import NOT_RESUMABLE, JobStatus
 from ...jobs.store import OUTPUT_DIR
 from ...ledger import LEDGER_NAME, SqliteJobStore
-from ...ledger.row_format import COLUMNS, from_row
+from ...ledger.row_format import from_row
 from ...ledger.sql_reader import SqlReader
 from .database import as_database, describe, statement, version_error
+from .rows import SELECT, SELECT_FACT, SELECT_WITH_ID
 from .statistics import SELECT_TOTALS, totals_from
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
     from ...jobs.records import JobRecord
@@ -41,17 +42,10 @@ DEFAULT_ACCOUNT = "default"
 # memory (a row has about 1 KB). Chosen, not measured.
 _PAGE = 1000
 
-# The request by a subquery: with a join, the planner may read all requests for each page.
-SELECT = (
-    f"SELECT {', '.join(f'j.{name}' for name in COLUMNS)},"
-    " coalesce((SELECT request FROM omni_requests WHERE job = j.id), '') FROM omni_jobs j"
-)
-SELECT_OUTPUT_DIR = "SELECT value FROM omni_facts WHERE account = %s AND name = %s"
 
-
-def output_dir_from(fact: Sequence[Any] | None) -> str | None:
-    """Return the folder or the address of the clips from the row of `SELECT_OUTPUT_DIR`."""
-    folder = json.loads(fact[0]) if fact else None
+def output_dir_from(fact: str | None) -> str | None:
+    """Return the folder or the address of the clips from the fact `OUTPUT_DIR`."""
+    folder = json.loads(fact) if fact else None
     return folder if isinstance(folder, str) else None
 
 
@@ -96,10 +90,9 @@ class FleetReader(SqlReader):
         """Yield the same, page by page. `folder` is put before the names of the clips."""
         wanted = [repr(str(JobStatus(status))) for status in statuses]
         condition = f" AND status IN ({', '.join(wanted)})" if wanted else ""
-        columns = SELECT.replace("SELECT", "SELECT j.id,", 1)
         # By ranges of ids, because each is read by the primary key whatever the planner knows of the table. Without
         # statistics (it was filled a moment ago), it would sort all rows for each page of a `LIMIT`.
-        question = f"{columns} WHERE j.account = %s AND j.id > %s AND j.id <= %s{condition} ORDER BY j.id"
+        question = f"{SELECT_WITH_ID} WHERE account = %s AND id > %s AND id <= %s{condition} ORDER BY id"
         with self._reading():
             [(first, last)] = self._db.execute(
                 statement(f"SELECT min(id), max(id) FROM omni_jobs WHERE account = %s{condition}"), (self._account,)
@@ -120,7 +113,8 @@ class FleetReader(SqlReader):
     def output_dir(self) -> str | None:
         """The folder of the clips, or the address of their object store; None before any worker."""
         with self._reading():
-            return output_dir_from(self._db.execute(SELECT_OUTPUT_DIR, (self._account, OUTPUT_DIR)).fetchone())
+            row = self._db.execute(SELECT_FACT, (self._account, OUTPUT_DIR)).fetchone()
+            return output_dir_from(row[0] if row else None)
 
     def _check(self) -> None:
         """Raise `LedgerError` unless the tables are those of this version."""
@@ -132,7 +126,7 @@ class FleetReader(SqlReader):
 
     def _find(self, column: str, value: str) -> JobRecord | None:
         with self._reading():
-            question = f"{SELECT} WHERE j.account = %s AND j.{column} = %s LIMIT 1"
+            question = f"{SELECT} WHERE account = %s AND {column} = %s LIMIT 1"
             row = self._db.execute(question, (self._account, value)).fetchone()
             return from_row(row, self._folder()) if row else None
 

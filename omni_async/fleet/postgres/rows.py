@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...jobs.filenames import NOT_OURS, claim, claimed_name
+from ...jobs.lifecycle import JobStatus
 from ...jobs.spending import Spending
 from ...jobs.store import RecordPage, merge_accepted
 from ...ledger.row_format import COLUMNS, from_row, to_row
@@ -20,7 +21,10 @@ if TYPE_CHECKING:
     from .database import PostgresConnection
 
 
-_SELECTED = f"{', '.join(COLUMNS)}, coalesce(request, '') FROM omni_jobs LEFT JOIN omni_requests ON job = id"
+# The request by a subquery: with a join, the planner may read all requests for each page, if it has no statistics.
+_SELECTED = (
+    f"{', '.join(COLUMNS)}, coalesce((SELECT request FROM omni_requests WHERE job = omni_jobs.id), '') FROM omni_jobs"
+)
 SELECT = f"SELECT {_SELECTED}"
 SELECT_WITH_ID = f"SELECT id, {_SELECTED}"
 _INSERT = (
@@ -28,11 +32,13 @@ _INSERT = (
     " ON CONFLICT DO NOTHING RETURNING id"
 )
 _UPDATE = f"UPDATE omni_jobs SET {', '.join(f'{name} = %s' for name in COLUMNS)}, changed_at = clock_timestamp()"
+NOT_ENDED = ", ".join(repr(str(status)) for status in JobStatus if not status.is_final)
 # Facts, given as a JSON object. Parameters: account, object.
 SET_FACTS = (
     "INSERT INTO omni_facts SELECT %s, key, value FROM json_each_text(%s) ON CONFLICT (account, name)"
     " DO UPDATE SET value = excluded.value"
 )
+SELECT_FACT = "SELECT value FROM omni_facts WHERE account = %s AND name = %s"
 # Durations read when a leader begins, as for the local ledger.
 _RECENT_DURATIONS = 1000
 
@@ -81,15 +87,18 @@ async def insert_missing(db: PostgresConnection, account: str, record: JobRecord
         await db.execute("INSERT INTO omni_requests VALUES (%s, %s)", (row[0], record.request))
 
 
-async def find_all(db: PostgresConnection, account: str, keys: list[str]) -> dict[str, JobRecord]:
-    """Return the records of these keys, by key."""
-    found = await _select(db, f"{SELECT} WHERE account = %s AND key = ANY(%s)", account, keys)
+async def find_all(
+    db: PostgresConnection, account: str, keys: list[str], *, only_ended: bool = False
+) -> dict[str, JobRecord]:
+    """Return the records of these keys, by key; with `only_ended`, of the jobs that have ended."""
+    condition = f" AND status NOT IN ({NOT_ENDED})" if only_ended else ""
+    found = await _select(db, f"{SELECT} WHERE account = %s AND key = ANY(%s){condition}", account, keys)
     return {record.key: record for record in found}
 
 
 async def merge_accepted_row(db: PostgresConnection, account: str, record: JobRecord) -> None:
     """Record that the server accepted a job, whatever its row says by now."""
-    locked = f"{SELECT} WHERE account = %s AND key = %s FOR UPDATE OF omni_jobs"
+    locked = f"{SELECT} WHERE account = %s AND key = %s FOR UPDATE"
     found = await _select(db, locked, account, record.key)
     if not found:
         await insert_missing(db, account, record)
@@ -186,7 +195,7 @@ async def forget_upload(db: PostgresConnection, account: str, url: str) -> None:
 
 async def get_fact(db: PostgresConnection, account: str, name: str) -> str | None:
     """Return the fact of a name."""
-    cursor = await db.execute("SELECT value FROM omni_facts WHERE account = %s AND name = %s", (account, name))
+    cursor = await db.execute(SELECT_FACT, (account, name))
     row = await cursor.fetchone()
     return row[0] if row else None
 
