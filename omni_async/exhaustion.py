@@ -10,6 +10,7 @@ import errno
 import os
 import socket
 import time
+from importlib import import_module
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -51,6 +52,16 @@ def has_free_descriptor() -> bool:
     except OSError as error:
         return not is_out_of_resources(error)
     return True
+
+
+def open_files_limit() -> int | None:
+    """Return how many files this process may have open (`ulimit -n`); None if that is not limited, or not known."""
+    try:
+        resource = import_module("resource")
+    except ImportError:  # Windows, where sockets are not counted among the files
+        return None
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
 
 
 async def retry_while_out_of_resources(work: Callable[[], Awaitable[_T]]) -> _T:

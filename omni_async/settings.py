@@ -52,7 +52,9 @@ class Limits:
     - ``max_in_flight``: accepted tasks that the server has not finished yet. No job is submitted while there are that
       many. None, the default: no ceiling but what the server enforces.
     - ``checks_per_second``: status requests per second, over all jobs, spaced evenly. None, the default: no ceiling.
-    - ``max_downloads``: clips downloaded concurrently. 8 by default.
+    - ``max_downloads``: clips downloaded at the same time. Below that, their number follows the measured throughput: it
+      grows from 8 on while more of them bring more bytes per second, and shrinks to 4 if fewer bring as much. None, the
+      default: at most 128, or fewer where this process may open few files.
     - ``max_cost``: USD. No job is submitted if it might take the total cost above this. The total counts every job in
       the ledger, earlier runs included. A job whose cost is still unknown counts with the mean cost so far, and with
       1.00 USD before any cost is known. None, the default: no ceiling.
@@ -61,14 +63,13 @@ class Limits:
     submits_per_minute: float | None = None
     max_in_flight: int | None = None
     checks_per_second: float | None = None
-    max_downloads: int = 8
+    max_downloads: int | None = None
     max_cost: float | None = None
 
     def __post_init__(self) -> None:
         _validate(self, "submits_per_minute", minimum=0, exclusive=True)
         _validate(self, "max_in_flight", minimum=1, integer=True)
         _validate(self, "checks_per_second", minimum=0, exclusive=True)
-        _require(self, "max_downloads", kind="a whole number of at least 1")
         _validate(self, "max_downloads", minimum=1, integer=True)
         _validate(self, "max_cost", minimum=0)
 

@@ -14,7 +14,7 @@ _BAD: list[tuple[type, str, list[Any]]] = [
     (Limits, "submits_per_minute", [0, *_NO_NUMBERS]),
     (Limits, "max_in_flight", [0, 1.5, *_NO_NUMBERS]),
     (Limits, "checks_per_second", [0, *_NO_NUMBERS]),
-    (Limits, "max_downloads", [0, 1.5, None, *_NO_NUMBERS]),
+    (Limits, "max_downloads", [0, 1.5, *_NO_NUMBERS]),
     (Limits, "max_cost", _NO_NUMBERS),
     (Retry, "timeout", [None, *_NO_NUMBERS]),
     (Retry, "wait_initial", [None, 0, *_NO_NUMBERS]),
@@ -59,7 +59,7 @@ def test_valid_settings_are_accepted(cls: type, given: dict[str, Any]) -> None:
 
 def test_the_defaults() -> None:
     """The defaults are those that the docstrings name."""
-    assert Limits() == Limits(submits_per_minute=None, max_in_flight=None, checks_per_second=None, max_downloads=8)
+    assert Limits() == Limits(submits_per_minute=None, max_in_flight=None, checks_per_second=None, max_downloads=None)
     assert Retry() == Retry(timeout=300.0, wait_initial=0.5, wait_max=30.0, ambiguous="auto")
     assert Polling() == Polling(min_interval=1.0, max_interval=15.0, check_cost=1.0, timeout=1800.0)
 

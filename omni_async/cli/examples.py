@@ -81,7 +81,10 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "fleet worker": (
         ("Work on everything, on every machine alike", "fleet worker --store /mnt/clips"),
-        ("Only download, without an API key", "fleet worker --store s3://bucket/clips --role download --downloads 32"),
+        (
+            "Only download, without an API key",
+            "fleet worker --store s3://bucket/clips --role download",
+        ),
         (
             "Finish what there is, spending at most 100 USD in all",
             "fleet worker --store /mnt/clips --until-done --max-cost 100",

@@ -159,7 +159,7 @@ class CostOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitOptions:
-    """How fast to submit and check, and when to stop waiting."""
+    """How fast to submit, check and download, and when to stop waiting."""
 
     per_minute: Annotated[
         float | None,
@@ -172,6 +172,16 @@ class LimitOptions:
     checks_per_second: Annotated[
         float | None,
         typer.Option(metavar="N", help="Maximum status requests per second.", rich_help_panel=_LIMITS),
+    ] = None
+    max_downloads: Annotated[
+        int | None,
+        typer.Option(
+            "--max-downloads",
+            "--downloads",
+            metavar="N",
+            help="Maximum clips downloaded at the same time; by default as many as bring more throughput.",
+            rich_help_panel=_LIMITS,
+        ),
     ] = None
     on_ambiguous: Annotated[
         OnAmbiguous,
@@ -194,6 +204,7 @@ class LimitOptions:
                     submits_per_minute=self.per_minute,
                     max_in_flight=self.max_in_flight,
                     checks_per_second=self.checks_per_second,
+                    max_downloads=self.max_downloads,
                     max_cost=cost.max_cost if cost else None,
                 ),
                 "retry": Retry(ambiguous=self.on_ambiguous.value),
@@ -205,6 +216,7 @@ class LimitOptions:
 
 _OPTION_NAMES = {"submits_per_minute": "--per-minute", "max_in_flight": "--max-in-flight"} | {
     "checks_per_second": "--checks-per-second",
+    "max_downloads": "--max-downloads",
     "timeout": "--timeout",
     "max_cost": "--max-cost",
 }

@@ -91,6 +91,7 @@ class RunProgress:
             projected_cost=expected.cost,
             learned_submits_per_minute=statistics.learned_submits_per_minute,
             learned_max_in_flight=statistics.learned_max_in_flight,
+            learned_max_downloads=statistics.learned_max_downloads,
             is_stopped=bool(statistics.stop_reason),
             last_event=last_event,
         )

@@ -102,7 +102,7 @@ class OmniClient:
         folder = Path(output_dir).absolute()
         ledger = folder / LEDGER_NAME if ledger is ... else ledger
         self._ledger_path = None if ledger is None else Path(ledger).absolute()
-        self._clip_store = clip_store or FolderClipStore(folder, max_threads=self._limits.max_downloads)
+        self._clip_store = clip_store or FolderClipStore(folder)
         self._retry = retry or Retry()
         self._polling = polling or Polling()
         self._on_event = validate_listener(on_event)

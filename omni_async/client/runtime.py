@@ -85,7 +85,7 @@ def forecast_of(
         durations=poller.durations(),
         detection_delay=poller.detection_delay,
         download_seconds=delivery.mean_seconds,
-        download_slots=limits.max_downloads,
+        download_slots=delivery.concurrency,
     )
     expected = registry.totals.spending.mean_cost * (load.waiting + load.in_flight)
     return Forecast(
@@ -263,6 +263,7 @@ class ClientRuntime:
         return self.registry.totals.statistics(
             learned_submits_per_minute=None if learned.per_second is None else 60 * learned.per_second,
             learned_max_in_flight=learned.max_in_flight,
+            learned_max_downloads=self.delivery.learned_concurrency,
             stopped=self.submitter.stop_error,
         )
 

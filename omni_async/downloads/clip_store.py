@@ -19,7 +19,6 @@ import anyio.to_thread
 from ..exhaustion import retry_while_out_of_resources
 from ..files import NameTaken
 from ..jobs.clip_paths import clip_path
-from ..settings import Limits
 from .partfile import PartFile, is_complete, part_of, prepare_folder, take_clip
 
 if TYPE_CHECKING:
@@ -32,6 +31,9 @@ _T = TypeVar("_T")
 # Bytes after which a clip that is still arriving is made durable, in a thread of its own. For a clip of 64 MB the sync
 # at its end took a third of the whole time without it. Clips of less than this gain nothing and cost nothing.
 _FLUSH_SIZE = 8 * 1024 * 1024
+
+# Threads that write. Each write and each sync holds one, and none waits for the network.
+MAX_THREADS = 16
 
 
 class PartialClip(Protocol):
@@ -123,10 +125,10 @@ class FolderClipStore:
     from writing one part file. Files and links that others have put into the folder are never written to or replaced.
 
     ``folder`` is created when it is needed; a relative one is made absolute here. ``max_threads`` is how many threads
-    write at the same time: one for each concurrent download is enough.
+    write at the same time.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, max_threads: int = Limits().max_downloads) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, max_threads: int = MAX_THREADS) -> None:
         self.root: Path = Path(folder).absolute()
         self._max_threads = max_threads
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop

@@ -18,6 +18,14 @@ class Delivery(Protocol):
     def mean_seconds(self) -> float | None:
         """How long a clip takes on average; None if that is not known."""
 
+    @property
+    def concurrency(self) -> int:
+        """How many jobs are delivered at the same time at present, if so many wait."""
+
+    @property
+    def learned_concurrency(self) -> int | None:
+        """The same; None if it is not known whether more would be faster."""
+
     async def open(self) -> None:
         """Get ready when the client is opened. Raise `LedgerError`."""
 

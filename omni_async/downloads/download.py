@@ -230,6 +230,7 @@ class ClipDownload:
         try:
             failure = await self._request()
             reason = failure.reason if failure else ""
+            self._slot.record_attempt(failure, self._received - before)
             return failure
         finally:
             seconds, part = self._context.clock.now() - since, self._part
@@ -323,6 +324,7 @@ class ClipDownload:
         if part.grew(count):
             self._context.reports.progressed(self._job.key, self._context.clock.now())
         self._received += count
+        self._slot.received(count)
         registry.totals.count("bytes_downloaded", count)
         registry.events.bytes_received(self._job, bytes=count, bytes_received=part.offset, bytes_total=part.total)
 

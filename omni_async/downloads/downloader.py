@@ -1,4 +1,4 @@
-"""`Downloader`: transfers the clips of finished jobs, a limited number at a time, and records the outcome.
+"""`Downloader`: transfers the clips of finished jobs, as many at once as is worth it, and records the outcome.
 
 Used by the runtime of a client: the poller and the dispatcher give it jobs.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,11 +17,12 @@ from ..files import NameTaken
 from ..jobs.clip_paths import clip_path
 from ..jobs.lifecycle import JobStatus
 from ..logs import get_logger
-from ..timing import WakeEvent, raise_if_cancelled
+from ..timing import raise_if_cancelled
+from .concurrency import DownloadConcurrency
 from .download import ClipDownload, DownloadCancelled, DownloadContext, OwnFiles, download_failed
-from .links import restore_links
+from .links import host_of, restore_links
 from .output_dirs import record_output_dir
-from .slots import DownloadSlots
+from .slots import DownloadSlots, max_downloads
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,9 +62,8 @@ class Downloader:
         self._context = DownloadContext(
             transport, registry, clips, retry=retry, jitter=jitter, urls=urls, reports=reports
         )
-        self._slots = DownloadSlots(limits.max_downloads, registry.clock)
-        self._waiting: deque[JobState] = deque()
-        self._wake = WakeEvent()
+        self._concurrency = DownloadConcurrency(max_downloads(limits.max_downloads))
+        self._slots: DownloadSlots[JobState] = DownloadSlots(self._concurrency, registry.clock)
         self._earlier_folders: list[Path] = []  # where the clips of the ledger were before, the latest first
         self._is_new_folder = False  # whether the last run of the ledger had another folder
         self._downloaded = 0  # clips, and the seconds that they took together
@@ -84,19 +83,26 @@ class Downloader:
         """The mean duration of a transfer so far; None before the first is complete."""
         return self._seconds / self._downloaded if self._downloaded else None
 
+    @property
+    def concurrency(self) -> int:
+        """How many jobs are downloaded at once at present, if so many wait."""
+        return self._concurrency.limit
+
+    @property
+    def learned_concurrency(self) -> int | None:
+        """The same; None while nothing was measured."""
+        return self._concurrency.limit if self._concurrency.is_learned else None
+
     def add(self, job: JobState) -> None:
         """Transfer the clips of a job. Those of a completed job are transferred only if they are gone or incomplete."""
-        self._waiting.append(job)
-        self._wake.set()
+        videos = job.task.videos if job.task is not None else job.record.videos
+        self._slots.add(host_of(videos[0].url) if videos else "", job)
 
     async def run(self) -> None:
         """Transfer the clips of the jobs that `add` receives, until cancelled."""
         async with anyio.create_task_group() as group:
             while True:
-                while self._waiting:
-                    slot = await self._slots.acquire()
-                    group.start_soon(self._serve, self._waiting.popleft(), slot)
-                await self._wake.wait(None)
+                group.start_soon(self._serve, *await self._slots.next())
 
     async def _serve(self, job: JobState, slot: DownloadSlot) -> None:
         job.add_done_callback(lambda _: slot.job_done())

@@ -5,6 +5,7 @@ Used by `Downloader` (how many videos are there?) and `ClipDownload` (its URL ha
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _NOT_FOUND_BEFORE = 3
 
 UNREACHABLE = "unreachable"  # the kind of failure of a host to which no connection can be made
+_BROKEN_OFF = "broken off"
+# Failures that may mean that the host has too many downloads to serve.
+_OVERLOADED = frozenset({UNREACHABLE, "silent", "HTTP 429", "HTTP 503"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,10 @@ class AttemptFailure:
     kind: str = ""  # in a word, for those who wait for the same
     evidence: Hashable | None = None  # what would be the same if it came again: then no attempt can succeed
 
+    def may_be_overload(self, received: int) -> bool:
+        """Return whether the host may have too many downloads to serve, after so many bytes of this attempt."""
+        return self.kind in _OVERLOADED or (self.kind == _BROKEN_OFF and not received)
+
     def is_final_after(self, checks: int) -> bool:
         """Return whether to give up now, whatever time is left. `checks` failed in a row before this failure."""
         return self.is_final or (self.is_not_found and checks >= _NOT_FOUND_BEFORE)
@@ -54,7 +62,7 @@ def transport_failure(error: TransportError) -> AttemptFailure:
     """Return the failure that an error of the connection to the host of a clip is."""
     if error.permanent:
         return AttemptFailure(str(error), needs_url=True, kind="refused", evidence=LINK_REFUSED)
-    kind = UNREACHABLE if not error.sent else "silent" if isinstance(error, TransportTimeout) else "broken off"
+    kind = UNREACHABLE if not error.sent else "silent" if isinstance(error, TransportTimeout) else _BROKEN_OFF
     return AttemptFailure(str(error), needs_url=not error.sent, kind=kind)
 
 
@@ -79,6 +87,12 @@ def restore_links(job: JobState, registry: JobRegistry) -> None:
         assert job.task_id is not None
         task = Task(id=job.task_id, status="completed", state=TaskState.DONE, videos=job.record.videos)
         registry.record_check(job, task)
+
+
+def host_of(url: str) -> str:
+    """Return host and port of a URL, without user and password."""
+    match = re.search(r"//(?:[^/?#@]*@)?([^/?#]+)", url)
+    return match.group(1)[:100] if match else "an unknown host"
 
 
 class UrlSource(Protocol):

@@ -6,11 +6,11 @@ retried. The user is told once for each host and kind of failure, however many j
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from ..jobs.notices import Outages
 from ..logs import get_logger
+from .links import host_of
 
 if TYPE_CHECKING:
     from ..settings import Retry
@@ -36,7 +36,7 @@ class DownloadReports:
         """Take note that the job `key` waits, after a failure with `earlier` ones of its kind directly before it."""
         if not earlier and failure.kind not in _TOLD_AT_ONCE:
             return
-        place = _API if failure.is_check else _host_of(url)
+        place = _API if failure.is_check else host_of(url)
         if self._outages.failed(key, place, failure.kind, now):
             text = "downloads wait for %s: %s. Each is retried until it has made no progress for %g s"
             _log.warning(text, place, failure.reason, self._retry.timeout)
@@ -55,9 +55,3 @@ class DownloadReports:
     def ended(self, key: str) -> None:
         """Take note that a job waits no more, whatever has become of its clip."""
         self._outages.gave_up(key)
-
-
-def _host_of(url: str) -> str:
-    """Return host and port of a URL for a message, without user and password."""
-    match = re.search(r"//(?:[^/?#@]*@)?([^/?#]+)", url)
-    return match.group(1)[:100] if match else "an unknown host"

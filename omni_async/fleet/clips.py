@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 import anyio
 import anyio.to_thread
 
+from ..downloads.clip_store import MAX_THREADS
 from ..downloads.partfile import PartFile
 from ..exhaustion import retry_while_out_of_resources
 from ..files import NameTaken
 from ..logs import get_logger
-from ..settings import Limits
 from .destinations import FolderDestination, ObjectDestination
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class SpooledClipStore:
         destination: Destination,
         *,
         spool: str | os.PathLike[str] | None = None,
-        max_threads: int = Limits().max_downloads,
+        max_threads: int = MAX_THREADS,
         patience: float = _PATIENCE,
     ) -> None:
         self.destination = destination
@@ -260,7 +260,7 @@ def clip_store(
     destination: str | os.PathLike[str],
     spool: str | os.PathLike[str] | None = None,
     *,
-    max_threads: int = Limits().max_downloads,
+    max_threads: int = MAX_THREADS,
     patience: float = _PATIENCE,
 ) -> SpooledClipStore:
     """Return the clip store of a worker for a folder, or for a URL such as ``s3://bucket/prefix``.

@@ -170,10 +170,7 @@ class Fetcher:
                 await job.wait_done()
                 group.cancel_scope.cancel()
         finally:
-            totals = registry.totals.statistics(
-                learned_submits_per_minute=None, learned_max_in_flight=None, stopped=None
-            )
-            self.totals.bytes += totals.bytes_downloaded
+            self.totals.bytes += registry.totals.bytes_downloaded
         return job
 
     async def _record(self, account: str, job: JobState, attempt: int) -> None:

@@ -371,6 +371,8 @@ class HandOver:
     """
 
     mean_seconds: float | None = None
+    concurrency: int = 1  # of no meaning without a duration
+    learned_concurrency: int | None = None
 
     def __init__(self, registry: JobRegistry) -> None:
         self._registry = registry

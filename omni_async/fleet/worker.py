@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import anyio
 
+from ..downloads.concurrency import START
 from ..errors import LedgerError, OmniError
 from ..jobs.store import OUTPUT_DIR
 from ..logs import get_logger
@@ -107,10 +108,10 @@ class FleetWorker:
       an object store. ``spool``: the folder for clips in progress.
     - ``api_keys``: the API key of each account that this worker may lead. Nothing else needs a key.
     - ``role``: "submit" leads and does not download, "download" downloads and does not lead.
-    - ``downloads``: clips that it downloads at the same time. ``limits.max_downloads`` by default.
     - ``lease``: seconds after which others take over from a leader, or the tasks of a worker, that has gone silent.
     - ``name``: unique among all workers; made from the host's name by default.
-    - ``base_url``, ``connection``, ``limits``, ``retry``, ``polling``: as of `OmniClient`, for every account.
+    - ``base_url``, ``connection``, ``limits``, ``retry``, ``polling``: as of `OmniClient`, for every account. The
+      worker downloads ``limits.max_downloads`` clips at the same time, 8 if that is None.
     - ``on_event``: gets the events of this worker: those of jobs while it leads, and those of its downloads.
 
     Raise `ValueError` for settings that do not fit together.
@@ -124,7 +125,6 @@ class FleetWorker:
         spool: str | os.PathLike[str] | None = None,
         api_keys: Mapping[str, str] | None = None,
         role: Role = "all",
-        downloads: int | None = None,
         lease: float = 10.0,
         name: str | None = None,
         base_url: str | None = None,
@@ -134,17 +134,17 @@ class FleetWorker:
         polling: Polling | None = None,
         on_event: Callable[[JobEvent], object] | None = None,
     ) -> None:
-        _validate(role, store, api_keys, lease, downloads)
+        _validate(role, store, api_keys, lease)
         self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         # Why this worker could not lead accounts, and why `run` has ended although jobs of theirs wait.
         self.stop_errors: dict[str, str] = {}
         self._database = Database(database) if isinstance(database, str) else database
         self._role = role
         self._lease_seconds = lease
-        self._downloads = downloads or (limits or Limits()).max_downloads
+        self._downloads = (limits or Limits()).max_downloads or START
         self._clips = store if isinstance(store, SpooledClipStore) else None
         if store is not None and self._clips is None:
-            self._clips = clip_store(store, spool, max_threads=self._downloads)  # type: ignore[arg-type]
+            self._clips = clip_store(store, spool)  # type: ignore[arg-type]
         common: dict[str, Any] = {"connection": connection, "retry": retry, "on_event": on_event}
         self._fetcher: Fetcher | None = None
         if self._clips is not None and role != "submit":
@@ -315,9 +315,7 @@ async def _rows(db: PostgresConnection, text: str, values: tuple[object, ...]) -
         return await cursor.fetchall() if cursor.description else []
 
 
-def _validate(
-    role: str, store: object, api_keys: Mapping[str, str] | None, lease: float, downloads: int | None
-) -> None:
+def _validate(role: str, store: object, api_keys: Mapping[str, str] | None, lease: float) -> None:
     if role not in get_args(Role):
         raise ValueError(f"role={role!r}: it must be one of {', '.join(get_args(Role))}")
     if store is None and role != "submit":
@@ -326,8 +324,6 @@ def _validate(
         raise ValueError("a worker that submits needs an API key (APIMART_API_KEY); role='download' needs none")
     if not 1 <= lease <= 3600:
         raise ValueError(f"lease={lease!r}: it must be a number of seconds from 1 to 3600")
-    if downloads is not None and downloads < 1:
-        raise ValueError(f"downloads={downloads!r}: it must be at least 1")
 
 
 def _first_of(group: BaseExceptionGroup[BaseException]) -> BaseException:

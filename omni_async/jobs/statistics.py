@@ -31,8 +31,9 @@ class Statistics:
 
     Money: `cost` in USD and `credits`, as the server reported them.
 
-    Limits that were learned, None until one was found: `learned_submits_per_minute` and `learned_max_in_flight` (tasks
-    at the same time). `stop_reason` says why submissions stopped; "" while they continue.
+    Limits that were learned, None until one was found: `learned_submits_per_minute`, `learned_max_in_flight` (tasks at
+    the same time) and `learned_max_downloads` (downloads at the same time; more would bring nothing, as measured so
+    far). `stop_reason` says why submissions stopped; "" while they continue.
     """
 
     waiting: int = 0
@@ -50,6 +51,7 @@ class Statistics:
     credits: float = 0.0
     learned_submits_per_minute: float | None = None
     learned_max_in_flight: int | None = None
+    learned_max_downloads: int | None = None
     stop_reason: str = ""
 
 
@@ -162,9 +164,14 @@ class JobTotals:
         return bool(self.counts[JobStatus.RUNNING] or self.counts[JobStatus.SUBMITTING])
 
     def statistics(
-        self, *, learned_submits_per_minute: float | None, learned_max_in_flight: int | None, stopped: OmniError | None
+        self,
+        *,
+        learned_submits_per_minute: float | None,
+        learned_max_in_flight: int | None,
+        learned_max_downloads: int | None,
+        stopped: OmniError | None,
     ) -> Statistics:
-        """Return a snapshot, with the limits that the rate limiter has learned and why submissions stopped."""
+        """Return a snapshot, with the limits that were learned and why submissions stopped."""
         counts, requests = self.counts, self._requests
         return Statistics(
             waiting=counts[JobStatus.WAITING] + counts[JobStatus.SUBMITTING],
@@ -182,5 +189,6 @@ class JobTotals:
             credits=round(self._credits, 6),
             learned_submits_per_minute=learned_submits_per_minute,
             learned_max_in_flight=learned_max_in_flight,
+            learned_max_downloads=learned_max_downloads,
             stop_reason="" if stopped is None else str(stopped),
         )

@@ -196,6 +196,7 @@ class _Run:
             projected_cost=None if forecast.cost is None else forecast.cost - self._cost_before,
             learned_submits_per_minute=statistics.learned_submits_per_minute,
             learned_max_in_flight=statistics.learned_max_in_flight,
+            learned_max_downloads=statistics.learned_max_downloads,
             is_stopped=is_stopped,
             last_event=self._last_event,
         )

@@ -14,6 +14,8 @@ from ..formatting import (
 from ..plain_text import one_line
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from omni_async import JobEvent
 
     from .snapshot import RunSnapshot
@@ -41,10 +43,7 @@ def facts_of(snapshot: RunSnapshot) -> list[tuple[str, str]]:
     facts += _cost(snapshot)
     if snapshot.per_minute:
         facts.append((_rate(snapshot.per_minute), ""))
-    if rate := snapshot.learned_submits_per_minute:
-        facts.append((f"max {_rate(rate)}", ""))
-    if snapshot.learned_max_in_flight:
-        facts.append((f"max {snapshot.learned_max_in_flight:,} in flight", ""))
+    facts += [(limit, "") for limit in _limits(snapshot)]
     facts.append((format_duration(snapshot.elapsed), ""))
     # Once submissions have stopped, only tasks that the server has accepted take time.
     takes_time = snapshot.running or snapshot.downloading or not snapshot.is_stopped
@@ -59,6 +58,16 @@ def event_news(event: JobEvent) -> tuple[str, str]:
     percent = f" {share:.0f}%" if event.status in {"running", "downloading"} and share else ""
     error = f": {event.error}" if event.error else ""
     return one_line(event.key), one_line(f"{format_status(event.status)}{percent}{error}")
+
+
+def _limits(snapshot: RunSnapshot) -> Iterator[str]:
+    """Yield the limits that were learned; that of downloads if more than so many are left."""
+    if rate := snapshot.learned_submits_per_minute:
+        yield f"max {_rate(rate)}"
+    if snapshot.learned_max_in_flight:
+        yield f"max {snapshot.learned_max_in_flight:,} in flight"
+    if snapshot.learned_max_downloads and snapshot.downloading > snapshot.learned_max_downloads:
+        yield f"max {snapshot.learned_max_downloads} downloads"
 
 
 def _rate(per_minute: float) -> str:

@@ -29,7 +29,8 @@ class RunSnapshot:
 
     `per_minute` is how many clips a minute were completed so far. `seconds_left` and `projected_cost` are estimates of
     the time until the end and of the cost at the end. `learned_submits_per_minute` and `learned_max_in_flight` are the
-    limits that the account has shown. With `is_ended`, nothing more happens.
+    limits that the account has shown, `learned_max_downloads` is how many downloads at once are worth having. With
+    `is_ended`, nothing more happens.
     """
 
     total: int
@@ -44,6 +45,7 @@ class RunSnapshot:
     projected_cost: float | None = None
     learned_submits_per_minute: float | None = None
     learned_max_in_flight: int | None = None
+    learned_max_downloads: int | None = None
     is_stopped: bool = False
     is_ended: bool = False
     last_event: JobEvent | None = None

@@ -121,6 +121,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "polling.progress",
     "polling.webhook_rules",
     "polling.webhook_reliability",
+    "downloads.concurrency",
     "downloads.ranges",
     "downloads.mp4",
     "downloads.containers",

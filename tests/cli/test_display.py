@@ -90,13 +90,14 @@ def test_the_block_shows_everything_that_is_known() -> None:
         projected_cost=620.4,
         learned_submits_per_minute=60.4,
         learned_max_in_flight=48,
+        learned_max_downloads=4,
         last_event=event(JobStatus.RUNNING),
     )
-    first, second, last = drawn(snapshot, 150)
+    first, second, last = drawn(snapshot, 170)
     assert first.endswith("312/1,000 31%")
     assert second == (
         "40 running · 640 waiting · 8 downloading · 2 failed · $193.05 of about $620 · max 60/min · max 48 in flight"
-        " · 5 min 12 s · about 11 min left"
+        " · max 4 downloads · 5 min 12 s · about 11 min left"
     )
     assert last == "a running 45%"
 

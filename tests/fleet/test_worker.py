@@ -98,7 +98,6 @@ async def select(url: str, text: str) -> list[tuple[Any, ...]]:
         ({"role": "submit", "store": None, "api_keys": {}}, "needs an API key"),
         ({"lease": 0.5, "role": "download"}, "lease=0.5"),
         ({"lease": float("nan"), "role": "download"}, "lease=nan"),
-        ({"downloads": 0, "role": "download"}, "downloads=0"),
         ({"store": "ftp://x/y", "role": "download"}, "s3://"),
     ],
 )

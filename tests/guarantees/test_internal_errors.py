@@ -30,7 +30,7 @@ LOOPS = {
     "dispatcher": (Dispatcher, "_admit"),
     "submitter": (Submitter, "_delay"),
     "poller": (Poller, "_delay"),
-    "downloader": (DownloadSlots, "acquire"),
+    "downloader": (DownloadSlots, "next"),
 }
 
 

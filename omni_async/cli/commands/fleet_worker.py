@@ -70,9 +70,6 @@ class WorkerOptions:
         False
     )
     role: Annotated[Role, typer.Option(help="Submit and poll, download, or both.")] = Role.ALL
-    downloads: Annotated[
-        int | None, typer.Option(metavar="N", help="Maximum clips that it downloads at the same time.", min=1)
-    ] = None
     lease: Annotated[
         float,
         typer.Option(metavar="SECONDS", help="Others take over from a worker that is silent for this long.", min=1),
@@ -93,7 +90,7 @@ class WorkerOptions:
 
     def settings(self) -> dict[str, Any]:
         """Return the arguments for the worker."""
-        named = {"store": self.store, "spool": self.spool, "downloads": self.downloads, "name": self.name}
+        named = {"store": self.store, "spool": self.spool, "name": self.name}
         return {**named, "role": self.role.value, "lease": self.lease}
 
 
@@ -112,7 +109,8 @@ def worker(
     ends a worker, the others go on with its work.
 
     A folder as --store is usually one that all machines mount. --max-cost
-    is kept in the database and limits all jobs of the account.
+    is kept in the database and limits all jobs of the account. Each worker
+    downloads --max-downloads clips at the same time, 8 by default.
     """
     out = Output(output)
     quiet_libraries(out)
