@@ -22,7 +22,7 @@ import requests
 
 from benchmarks.comparison import start_module
 from benchmarks.figures import Figures, Target, by_size, run
-from omni_async import EventKind, JobEvent, JobStatus, OmniClient
+from omni_async import EventKind, JobEvent, JobStatus, Limits, OmniClient
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -131,6 +131,33 @@ async def _measure(rounds: int, size: int) -> dict[str, list[float]]:
     return times
 
 
+async def _many(clips: int, size: int, limits: Limits) -> tuple[float, int | None]:
+    """Return the clips per second of many that wait, and the number of downloads at once that was learned."""
+    with tempfile.TemporaryDirectory(prefix="omni-benchmark-") as temporary:
+        folder = Path(temporary)
+        _make_clip(folder / "source", size)
+        async with start_module("benchmarks.clip_server") as server:
+            address = await server.request(str(folder / "source"))
+            async with OmniClient(
+                "sk-benchmark", base_url=address, output_dir=folder, ledger=None, limits=limits
+            ) as client:
+                start = time.monotonic()
+                await asyncio.gather(*(client.attach(f"task_{number}") for number in range(clips)))
+                return clips / (time.monotonic() - start), client.statistics().learned_max_downloads
+
+
+def _measure_many(figures: Figures) -> None:
+    """Download many small clips, with the number of downloads at once as learned and with at most eight, in turn."""
+    clips, rates = by_size(figures, 20, 600, 1000), defaultdict[str, list[float]](list)
+    for _ in range(by_size(figures, 1, 3, 7)):
+        for name, limits in (("as learned", Limits()), ("at most 8", Limits(max_downloads=8))):
+            rate, learned = asyncio.run(_many(clips, 200 << 10, limits))
+            rates[name].append(rate)
+            figures.notes.append(f"{clips} clips of 200 KiB, {name}: {rate:.0f} clips/s, {learned} at once in the end.")
+    ratios = tuple(ours / eight for ours, eight in zip(rates["as learned"], rates["at most 8"], strict=True))
+    figures.targets.append(Target("clips/s, downloads at once as learned / at most 8", 0.95, ratios, at_least=True))
+
+
 def measure(figures: Figures) -> None:
     """Download the clip with each method in turn, in several rounds."""
     size = by_size(figures, 1, 64, 64) << 20
@@ -142,6 +169,7 @@ def measure(figures: Figures) -> None:
         if peer in times:
             ratios = tuple(theirs / ours for theirs, ours in zip(times[peer], times[_OURS], strict=True))
             figures.targets.append(Target(f"throughput / {peer}", 0.9, ratios, at_least=True))
+    _measure_many(figures)
     figures.notes.append(f"One clip of {size >> 20} MiB, from a server that uses sendfile.")
 
 

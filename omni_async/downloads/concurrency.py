@@ -30,9 +30,9 @@ START = 8
 _LEAST, MAX_DOWNLOADS = 4, 128
 
 # The part of the gain that is possible at best (as many times the throughput as downloads) from which on more downloads
-# are worth it. On a link of 50 MB/s: 8 downloads use .997 of it; with double, 5 use .973. With a latency of 0.5 s as
-# well: 16 use .972; with double, 14 use .966. Half is less than what a measurement is uncertain by.
-_WORTHWHILE = 0.05
+# are worth it. On a link of 50 MB/s, 5 downloads use .973 of it; with half, 8 use .997, but on a busy machine that is
+# less than what a measurement is uncertain by: the number drifts; with .15, 4 use .966.
+_WORTHWHILE = 0.1
 _NEARLY_ALL = 0.6  # the part from which on the next step is a large one: latency is all that matters then
 
 # A round is measured until each of the downloads at once has ended about so many times: while large steps are taken,

@@ -98,7 +98,7 @@ async def test_a_host_that_allows_more_gets_more(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_the_number_follows_a_link_that_gets_slower_and_faster(seed: int) -> None:
-    """Of 60, then 6, then 60 MB/s, with 2 MB/s for each connection, nearly all is used."""
+    """Of 60, then 6, then 60 MB/s, with 2 MB/s for each connection, all is used but for half a minute."""
     link = SimulatedLink(60 * MB, seed)
     work = asyncio.create_task(link.run([SimulatedHost(per_connection=2 * MB)], about(5 * MB), seconds=600))
     shares = []
@@ -107,7 +107,7 @@ async def test_the_number_follows_a_link_that_gets_slower_and_faster(seed: int) 
         await asyncio.sleep(199.9)
         shares.append((link.received - before) / 199.9 / link.bandwidth)
     await work
-    assert min(shares) > 0.88, shares
+    assert min(shares) > 0.84, shares
     assert mean(link.limits[3000:4000]) < 16
     assert mean(link.limits[-1000:]) >= 24
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(60)
 
-_CLIP = mp4("a clip", 4_000)
+_CLIP = mp4("a clip", 10_000)
 _PIECES = 4
 
 
@@ -87,8 +87,8 @@ async def test_more_downloads_where_latency_takes_the_time(tmp_path: Path) -> No
 @pytest.mark.slow
 async def test_few_downloads_where_the_bandwidth_does(tmp_path: Path) -> None:
     """The link is full with four: more are tried, and not kept."""
-    seen = await concurrent_requests(tmp_path, 300, Link().send)
-    assert mean(seen[-100:]) <= 12
+    seen = await concurrent_requests(tmp_path, 200, Link().send)
+    assert mean(seen[-60:]) <= 16
 
 
 async def test_a_configured_ceiling_is_kept_where_more_would_be_faster(tmp_path: Path) -> None:
