@@ -46,12 +46,14 @@ class PeerRun:
 class PeerResult:
     """What a run used, and what its server recorded. `task_times` holds (accepted, finished) of each task.
 
-    Times are unix seconds; `seconds` and `cpu` are durations. `refused` counts responses with status 429.
+    Times are unix seconds; `seconds` and `cpu` are durations. `user` is the part of `cpu` that was not spent in
+    the kernel. `refused` counts responses with status 429.
     """
 
     run: PeerRun
     seconds: float
     cpu: float
+    user: float
     megabytes: float
     started_at: float
     submits: int
@@ -118,6 +120,7 @@ async def _result(run: PeerRun, measured: dict[str, Any], address: dict[str, str
         run,
         seconds=measured["seconds"],
         cpu=measured["cpu"],
+        user=measured["user"],
         megabytes=measured["megabytes"],
         started_at=measured["started_at"],
         submits=record["submits"],

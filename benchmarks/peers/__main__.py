@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 import resource
 import sys
 import time
@@ -28,13 +29,15 @@ def main() -> None:
     before = _megabytes()
     print("ready", flush=True)
     sys.stdin.readline()
-    started_at, start, cpu = time.time(), time.monotonic(), time.process_time()
+    started_at, start, used = time.time(), time.monotonic(), os.times()
     peer.run(assignment)
-    seconds, cpu = time.monotonic() - start, time.process_time() - cpu
+    seconds, total = time.monotonic() - start, os.times()
+    user = total.user - used.user
     measured = {
         "started_at": started_at,
         "seconds": seconds,
-        "cpu": cpu,
+        "cpu": user + total.system - used.system,
+        "user": user,
         "megabytes": _megabytes(),
         "megabytes_before": before,
     }

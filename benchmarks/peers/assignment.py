@@ -12,7 +12,8 @@ class Assignment:
     """Generate `jobs` clips with one account and write them to a folder.
 
     `concurrency` bounds the jobs of a program that follows each from submit to clip. `limits` are arguments of
-    `omni_async.Limits`. `checks` is the number of status requests that the bare loop makes.
+    `omni_async.Limits`. `checks` is the number of status requests that the bare loop and the careful program
+    make.
     """
 
     base_url: str
