@@ -63,6 +63,10 @@ _LINKS = [
     "signedurl",
     "videourls",
 ]
+# Which field comes first. At the top, "url" may be an echo: results are looked at first.
+_ORDER_AT_TOP = {name: place for place, name in enumerate([*_RESULTS, *_LINKS])}
+_ORDER_BELOW = {name: place for place, name in enumerate([*_LINKS, *_RESULTS])}
+_HOLD_LINKS = frozenset([*_LINKS, "video", "videos"])
 # A video is not searched for below this depth: a gateway nests two or three objects. Chosen, not measured.
 _MAX_DEPTH = 6
 
@@ -107,12 +111,11 @@ class _Search(NamedTuple):
         if depth > _MAX_DEPTH or (depth and _is_other_media(holder)):
             return []
         expires_at = as_timestamp(holder.get("expires_at")) or expires_at
+        order = _ORDER_BELOW if depth else _ORDER_AT_TOP
         fields = {str(name).replace("_", "").lower(): value for name, value in holder.items()}
-        # At the top, "url" may be an echo: results are looked at first.
-        for name in [*_RESULTS, *_LINKS] if depth == 0 else [*_LINKS, *_RESULTS]:
-            is_link = name in _LINKS or name in {"video", "videos"}
-            if (value := fields.get(name)) and (
-                found := list(self._in_value(value, expires_at, depth + 1, is_link=is_link))
+        for name in sorted(fields.keys() & order.keys(), key=order.__getitem__):
+            if (value := fields[name]) and (
+                found := list(self._in_value(value, expires_at, depth + 1, is_link=name in _HOLD_LINKS))
             ):
                 return found
         return []

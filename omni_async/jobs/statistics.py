@@ -8,7 +8,7 @@ from math import isfinite
 from typing import TYPE_CHECKING, Self
 
 from .lifecycle import JobStatus
-from .spending import Spending
+from .spending import Spending, may_be_billed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -144,10 +144,13 @@ class JobTotals:
         self._requests["submits"] += after.submits - before.submits
         self._requests["ambiguous_submits"] += after.ambiguous_submits - before.ambiguous_submits
         self._credits += (after.credits or 0.0) - (before.credits or 0.0)
+        if (after.cost, after.previous_cost) == (before.cost, before.previous_cost) and may_be_billed(
+            after.status, after.task_id
+        ) == may_be_billed(before.status, before.task_id):
+            return
         spent, less = Spending.of(after), Spending.of(before)
-        if spent != less:
-            self.spending += spent - less
-            self.cost += spent.paid - less.paid
+        self.spending += spent - less
+        self.cost += spent.paid - less.paid
 
     def count(self, name: str, number: int = 1) -> None:
         """Add to a counter of `Statistics`: rate_limited, checks, bytes_downloaded."""

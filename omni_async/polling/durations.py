@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from statistics import NormalDist
 from typing import TYPE_CHECKING
@@ -99,7 +100,7 @@ class DurationDistribution:
             self._cdf_integral.append(
                 self._cdf_integral[-1] + width * (cdf_on_grid[point] + cdf_on_grid[point + 1]) / 2
             )
-            hazard_times_width = max(0.0, math.log(left / right))
+            hazard_times_width = math.log(left / right) if right < left else 0.0
             self._checks_integral.append(self._checks_integral[-1] + math.sqrt(hazard_times_width * width))
 
     def cdf(self, age: float) -> float:
@@ -219,11 +220,11 @@ class DurationEstimator:
         hazards = self._prior(ends, unfinished, for_forecast=for_forecast)
         cdf, remaining = [], 1.0
         for end, number, hazard in zip(ends, unfinished, hazards, strict=True):
-            remaining *= 1 - (end + hazard) / (max(number, end) + 1)
-            cdf.append(min(1 - remaining, _MAX_CDF))
+            remaining *= 1 - (end + hazard) / ((number if number > end else end) + 1)
+            cdf.append(1 - remaining if 1 - remaining < _MAX_CDF else _MAX_CDF)
         return DurationDistribution(cdf)
 
-    def _prior(self, ends: list[float], unfinished: list[float], *, for_forecast: bool) -> list[float]:
+    def _prior(self, ends: list[float], unfinished: list[float], *, for_forecast: bool) -> tuple[float, ...]:
         """Return the chance of the imagined job to end at each point of the grid if it has not ended before.
 
         Its median is that of the observations. While less than half of the jobs have ended, it is the server's
@@ -264,30 +265,32 @@ def _observed_median(ends: list[float], unfinished: list[float]) -> tuple[float,
     return oldest, 1 - remaining
 
 
-def _prior_hazards(median: float | None, spread: float) -> list[float]:
+@lru_cache(maxsize=16)  # an observed median is a point of the grid, so most fits repeat one of a few
+def _prior_hazards(median: float | None, spread: float) -> tuple[float, ...]:
     """Return the chance to end at each point of the grid, of a job that has not ended before.
 
     The logarithm of its duration is normally distributed. With no median, the hazard is ``h(t) = 2 / t``, that of a
     duration of which nothing is known but that it exceeds t.
     """
     if median is None:
-        return [2 * _LOG_STEP] * _POINTS
+        return (2 * _LOG_STEP,) * _POINTS
     remaining = [math.erfc(math.log(age / median) / (spread * math.sqrt(2))) / 2 for age in GRID]
     hazards = [
         1 - remaining[0],
         *(1 - after / before if before > _NEGLIGIBLE else 1.0 for before, after in pairwise(remaining)),
     ]
-    return [min(hazard, 1 / 2) for hazard in hazards]
+    return tuple(min(hazard, 1 / 2) for hazard in hazards)
 
 
 def _smooth(values: list[float], kernel: list[float]) -> list[float]:
     reach = len(kernel) // 2
-    smoothed = [0.0] * _POINTS
+    smoothed = [0.0] * (_POINTS + 2 * reach)
     for point, value in enumerate(values):
         if value:
-            for target, weight in enumerate(kernel, point - reach):
-                smoothed[min(max(target, 0), _POINTS - 1)] += value * weight
-    return smoothed
+            for target, weight in enumerate(kernel, point):
+                smoothed[target] += value * weight
+    last = reach + _POINTS - 1  # what lies beyond an end of the grid belongs to its first or last point
+    return [sum(smoothed[: reach + 1]), *smoothed[reach + 1 : last], sum(smoothed[last:])]
 
 
 def _kernel(width: float) -> list[float]:
