@@ -11,6 +11,7 @@ import pytest
 from omni_async.cli.exit_status import ExitStatus
 from tests.support.fleet_clips import fleet_rows
 from tests.support.fleet_run import fleet_run
+from tests.support.markers import long_run
 from tests.support.postgres import needs_postgres
 from tests.support.shell import Shell, wait_for_exit
 
@@ -36,7 +37,7 @@ async def start_two(run: FleetRun) -> int:
     return await run.leader()
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, long_run(signal.SIGHUP)], ids=lambda each: each.name)
 async def test_a_leader_hands_over_at_a_signal(
     postgres: PostgresServer, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -60,7 +61,7 @@ async def test_a_second_sigterm_ends_a_leader_immediately(postgres: PostgresServ
     assert (report.statuses, report.tasks, report.doubled, report.clips) == ({"completed": JOBS}, JOBS, 0, JOBS)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, long_run(signal.SIGHUP)], ids=lambda each: each.name)
 async def test_a_downloading_worker_gives_its_clips_to_others(
     fleet_url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
