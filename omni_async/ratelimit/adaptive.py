@@ -337,8 +337,11 @@ class AdaptiveRateLimiter(RateLimiter):
         """Return whether a refusal is due to the known concurrency limit, which may be a little too high."""
         if submit.most > 0 and (submit.is_extra or submit.most >= limit):
             return True
-        slack = limit * _SLACK + 1 if limit >= _SMALL else 0
-        return submit.most >= max(1, limit - slack) and not (
+        # Not that of the limit itself, which would fall with each such refusal: makespan 1.08 -> 1.80 in a seed of ten
+        # for 4/s and 30 in flight.
+        sure = self._concurrency.sure
+        slack = sure * _SLACK + 1 if limit >= _SMALL else 0
+        return submit.most >= max(1, min(limit, sure - slack)) and not (
             self._is_rate_certain and not self._rate.burst and self._rate.may_refuse(submit.sent_at, 0.0)
         )
 

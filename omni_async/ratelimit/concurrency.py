@@ -42,6 +42,7 @@ class ConcurrencyLimit:
     def __init__(self, retry: Retry, *, limit: int | None = None) -> None:
         self.limit: int | None = limit
         self.found = limit or 0  # the limit when it was found, or last lowered
+        self.sure = limit or 0  # the limit before refusals of jobs that met fewer others have lowered it
         self.since = -math.inf  # when that was
         self.spare: int = 0  # jobs beyond the limit that were accepted all the same
         self._retry = retry
@@ -66,7 +67,8 @@ class ConcurrencyLimit:
     def set(self, limit: int | None, now: float) -> None:
         """Begin to keep a limit that was found, or stop keeping any."""
         self.limit, self.spare, self._granted = limit, 0, 0
-        self.found, self.since = limit or 0, now
+        self.found = self.sure = limit or 0
+        self.since = now
         self._growth_wait = _GROWTH_WAIT * self._retry.wait_initial
         self._next_extra_at = now + self._growth_wait
 
@@ -82,7 +84,7 @@ class ConcurrencyLimit:
         """Keep a higher limit, which has been proven."""
         assert self.limit is not None
         self.spare = max(0, self.spare - (limit - self.limit))
-        self.limit = limit
+        self.limit = self.sure = limit
 
     def on_accepted(self) -> None:
         """Record that a job was accepted."""
@@ -101,6 +103,8 @@ class ConcurrencyLimit:
                 min(2 ** min(self._refused_in_a_row - 2, 20), _BACK * self.limit) if self._refused_in_a_row > 1 else 0
             )
             lower = max(1, math.floor(min(self.limit, most) - step))
+            if most >= self.limit:
+                self.sure = lower
             if lower < self.limit:
                 self.limit, self.found, self.since = lower, min(self.found, most), now
         shortest, longest = _GROWTH_WAIT * self._retry.wait_initial, max(self._retry.timeout, self._retry.wait_max)
@@ -119,3 +123,4 @@ class ConcurrencyLimit:
     def restore(self, snapshot: Mapping[str, Any]) -> None:
         """Continue from a snapshot."""
         self.limit, self._growth_wait = snapshot["limit"], snapshot["growth_wait"]
+        self.sure = self.limit or 0

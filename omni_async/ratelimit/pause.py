@@ -34,11 +34,6 @@ class Pause:
         return min(sent_at, halfway if self.retry_at is None else self.retry_at)
 
     @property
-    def ended_growth(self) -> bool:
-        """Whether a higher rate was being tried: what lies above is known."""
-        return self.floor > 0
-
-    @property
     def is_rest_of_window(self) -> bool:
         """Whether the last Retry-After is so long that it tells when a window ends."""
         return (self.retry_at or 0.0) - self.refused_at > _WINDOW_WAIT

@@ -109,7 +109,7 @@ _MAX_PACE = 1e6  # submits per second: a finite number for a pace that is not li
 _ROUGH_PART = 10
 
 # What a snapshot holds of a `RateEstimator`.
-_GROWTH = ("_is_growing", "_growth", "_growth_wait", "_refused_growth")
+_GROWTH = ("_is_growing", "_growth", "_growth_wait", "_refused_pace")
 _VALUES = ("lower", "upper", "burst", "is_ramping", "_pace", "_held", *_GROWTH)
 _TIMES = ("_sent_at", "_accepted_at", "_steady_since")
 
@@ -150,9 +150,9 @@ class RateEstimator:
         self._is_growing = False
         self._has_burst_in_cycle = False  # the rate was measured while a saved-up burst was used up
         self._growth = _GROWTH_STEP
-        self._refused_growth = math.inf  # the pace of the growth that was refused last
+        self._refused_pace = math.inf  # the pace that was refused last, until growth begins again
         self._growth_wait = retry.wait_max  # seconds at a steady pace before growth; doubles with each refused one
-        self._steady_since = 0.0
+        self._steady_since = math.inf  # not since the last idle time
 
     @property
     def limit(self) -> float | None:
@@ -202,7 +202,7 @@ class RateEstimator:
     def on_send(self, now: float) -> float:
         """Record that a request leaves. Return the pace that it keeps, or 0 if it left later than the pace allowed."""
         if self._cycle_start is None:
-            self._cycle_start = self._steady_since = now
+            self._cycle_start, self._steady_since = now, min(self._steady_since, now)
         is_cruising = self.lower and not (self.is_ramping or self._is_growing or self._pause)
         if is_cruising and now - self._steady_since > max(self._growth_wait, _STEADY_COUNT / self.lower):
             self._start_growth()
@@ -235,7 +235,7 @@ class RateEstimator:
 
     def on_idle(self) -> None:
         """Record that no request is waiting: the cycle cannot be measured, and a new one begins with the next."""
-        self._cycle_start, self._cycle_count = None, 0
+        self._cycle_start, self._cycle_count, self._steady_since = None, 0, math.inf
 
     # Pauses
 
@@ -290,8 +290,8 @@ class RateEstimator:
         pause, self._pause = self._pause, None
         self.on_accepted_late(sent_at)
         self._choose_pace(sent_at)
-        is_known = self.is_ramping or pause.ended_growth or (self._has_burst_in_cycle and pause.is_rest_of_window)
-        if self.burst and is_rough and not is_known:
+        is_bounded = self.is_ramping or math.isfinite(self._refused_pace)
+        if self.burst and is_rough and not (is_bounded or (self._has_burst_in_cycle and pause.is_rest_of_window)):
             steady = max(self._growth_wait, _STEADY_COUNT / self.lower)
             self._steady_since = sent_at - steady + RELIABLE_COUNT / self.lower
             self._growth = 1 / _RAMP_RATIO - 1
@@ -314,18 +314,16 @@ class RateEstimator:
         values = {name: getattr(self, name) for name in _VALUES} | {name: getattr(self, name) - now for name in _TIMES}
         if self._pause is not None:
             lower = self.lower or max(self._pause.floor, self._pause.lower * _RAMP_RATIO)
-            values |= {"lower": lower, "_pace": lower, "_held": 0}
+            values |= {"lower": lower, "_pace": 0}  # to be chosen anew
         return {name.lstrip("_"): value if math.isfinite(value) else None for name, value in values.items()}
 
     def restore(self, snapshot: Mapping[str, Any], now: float) -> None:
         """Continue from a snapshot that was taken at `now`."""
-        values = {name: snapshot[name.lstrip("_")] for name in (*_VALUES, *_TIMES)}
-        for name in _VALUES:
-            setattr(self, name, math.inf if values[name] is None else values[name])
-        for name in _TIMES:
-            setattr(self, name, -math.inf if values[name] is None else now + values[name])
-        self.is_ramping = self.is_ramping or not self.lower
-        self._pace = self._pace or self._first_pace
+        for name in (*_VALUES, *_TIMES):
+            if (value := snapshot[name.lstrip("_")]) is not None:
+                setattr(self, name, now + value if name in _TIMES else value)
+        if not self._pace:
+            self._choose_pace(now)
 
     # Decisions
 
@@ -341,7 +339,7 @@ class RateEstimator:
             floor=self.lower if self._is_growing and not self._has_burst_in_cycle else 0.0,
             first_wait=max(self._retry.wait_initial, elapsed if self.is_ramping else 1 / self._pace),
         )
-        self._refused_growth = self._pace if self._is_growing else math.inf
+        self._refused_pace = math.inf if self.is_ramping else self._pace
         if self._is_growing:
             # Growth of a bursty account costs two refusals, so it is tried half as often at the longest.
             longest = max(self._retry.timeout, self._retry.wait_max) * (2 if self.burst else 1)
@@ -367,7 +365,9 @@ class RateEstimator:
         # At least a millisecond, so that a cycle without any duration does not divide by zero.
         cycle = 0.0 if self._cycle_start is None else self._cycle_count / max(resumed_at - self._cycle_start, 1e-3)
         if self.burst and self._cycle_count < RELIABLE_COUNT:
-            return max(pause.floor, pause.lower * _RAMP_RATIO)  # too few to measure; 0 starts the ramp again
+            has_held = pause.held >= max(RELIABLE_COUNT, self.burst)
+            part = MARGIN if has_held else _RAMP_RATIO
+            return max(pause.floor, pause.lower * part)  # too few to measure; 0 starts the ramp again
         if self.burst or 0 < cycle < self.upper:
             return max(pause.floor, cycle * MARGIN)
         gap = sent_at - self._accepted_at
@@ -382,11 +382,11 @@ class RateEstimator:
             return
         slowest = 1 / max(self._retry.timeout, self._retry.wait_max)  # no request waits longer than that
         self.lower = max(self.lower, slowest)
-        if self.burst and _FAST_GROWTH < self._refused_growth / self.lower < math.inf:
+        if self.burst and _FAST_GROWTH < self._refused_pace / self.lower < math.inf:
             # Without this, 30 in 10 s without Retry-After: makespan 1.15 -> 1.24, sliding 1.19 -> 1.31.
             self._is_growing = True
-            self._pace = self.lower * (self._refused_growth / self.lower) ** _SEARCH_SHARE
-        elif self._is_growing and self._refused_growth == math.inf:
+            self._pace = self.lower * (self._refused_pace / self.lower) ** _SEARCH_SHARE
+        elif self._is_growing and self._refused_pace == math.inf:
             self._pace = self.lower * (1 + self._growth)
         elif math.isinf(self.upper) or self.upper / self.lower <= _NARROW:
             self._pace, self._is_growing = self.lower, False
@@ -394,5 +394,5 @@ class RateEstimator:
             self._pace = self.lower * (self.upper / self.lower) ** _SEARCH_SHARE
 
     def _start_growth(self) -> None:
-        self._is_growing, self.upper, self._held, self._refused_growth = True, math.inf, 0, math.inf
+        self._is_growing, self.upper, self._held, self._refused_pace = True, math.inf, 0, math.inf
         self._pace = self.lower * (1 + self._growth)

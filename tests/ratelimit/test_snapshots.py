@@ -38,7 +38,7 @@ def test_the_format_of_version_2_is_fixed() -> None:
     assert {key: set(value) for key, value in snapshot.items() if isinstance(value, dict)} == {
         "rate": {
             *("lower", "upper", "burst", "is_ramping", "pace", "held"),
-            *("is_growing", "growth", "growth_wait", "refused_growth"),
+            *("is_growing", "growth", "growth_wait", "refused_pace"),
             *("sent_at", "accepted_at", "steady_since"),
         },
         "concurrency": {"limit", "growth_wait"},
