@@ -51,6 +51,7 @@ async def test_a_leader_hands_over_at_a_signal(
     assert (report.statuses, report.tasks, report.doubled, report.clips) == ({"completed": JOBS}, JOBS, 0, JOBS)
 
 
+@pytest.mark.chaos
 async def test_a_second_sigterm_ends_a_leader_immediately(postgres: PostgresServer, tmp_path: Path) -> None:
     """While it waits for the answers to POSTs: others lead when its lease has ended, and nothing is lost."""
     async with fleet_run(postgres, tmp_path, lease=4.0, latency=1.5) as run:
