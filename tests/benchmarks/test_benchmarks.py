@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.markers import long_run
 from tests.support.postgres import missing_reason
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,11 +26,13 @@ NEEDS = {
     "chains": (),
     "ledger": ("av",),
     "fleet": ("av", "psycopg", "procrastinate"),
+    "capacity": (),
 }
+LONG = {"gallery", "fleet", "makespan", "chains", "checks", "ledger", "capacity"}  # over ten seconds each
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NEEDS)
+@pytest.mark.parametrize("name", [long_run(name) if name in LONG else name for name in NEEDS])
 def test_a_benchmark_runs(name: str) -> None:
     """With --tiny, each prints a table and exits with status 0."""
     if name == "fleet" and (reason := missing_reason()) is not None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import pytest
 
 from tests.support.fleet_run import fleet_run
+from tests.support.markers import long_run
 from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
 from tests.support.postgres import needs_postgres, own_postgres
 from tests.support.tcp_proxy import TcpProxy, tcp_proxy
@@ -205,7 +206,7 @@ async def test_a_server_that_ignores_keys_is_not_asked_twice(tmp_path: Path, har
     assert report.silence <= 4.0 + 2.0 + 1.0 + away, report
 
 
-@pytest.mark.parametrize("harm", [kill_the_leader, crash_the_database])
+@pytest.mark.parametrize("harm", [kill_the_leader, long_run(crash_the_database)])
 async def test_a_small_fleet_survives(tmp_path: Path, harm: Harm) -> None:
     """The quick form: forty jobs, and a harm in their middle."""
     report, _ = await _suffer(tmp_path, harm, jobs=40, seconds=6.0, lease=2.0, per_minute=None, max_in_flight=8)

@@ -12,6 +12,7 @@ import pytest
 
 from omni_async import OmniClient
 from omni_async.sandbox import SandboxProcess
+from tests.support.markers import long_run
 from tests.support.processes import finish, start_python
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ CROWDS = {
     "junk": bytes(range(256)),
     "half a body": b"POST /v1/videos/generations HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9999\r\n\r\n{",
 }
+_KINDS = ["half-sent", "events", "half a body", *map(long_run, ("silent", "pages", "junk"))]
 ALLOWED_MB = 50  # of memory, above the run alone
 ALLOWED_SECONDS = 10.0  # above the run alone: two processors are shared with the crowd
 
@@ -123,7 +125,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
     return asyncio.run(run_with("live page", None, tmp_path_factory.mktemp("alone")))
 
 
-@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("crowd", _KINDS)
 @pytest.mark.parametrize("place", ["live page", "webhook"])
 async def test_a_crowd_does_not_hold_up_the_run(
     tmp_path: Path, alone: dict[str, float], place: str, crowd: str
@@ -141,7 +143,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> float:
     return asyncio.run(run_through_crowd("base_url", None, tmp_path_factory.mktemp("undisturbed")))
 
 
-@pytest.mark.parametrize("crowd", CROWDS)
+@pytest.mark.parametrize("crowd", _KINDS)
 @pytest.mark.parametrize("place", ["base_url", "cdn_url"])
 async def test_a_crowd_does_not_keep_a_run_from_the_sandbox(
     tmp_path: Path, undisturbed: float, place: str, crowd: str
