@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import pytest
 
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
@@ -70,9 +71,11 @@ class Rows:
 
     async def until_counts(self, **expected: int) -> None:
         """Wait until there are so many jobs of each status, and no other."""
-        async with asyncio.timeout(20):
-            while await self.counts() != expected:
+        counts: dict[str, int] = {}
+        with anyio.move_on_after(60):  # a database that comes back slowly is no fault
+            while (counts := await self.counts()) != expected:
                 await asyncio.sleep(0.05)
+        assert counts == expected
 
 
 @pytest.fixture
