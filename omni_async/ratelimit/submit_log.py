@@ -120,6 +120,11 @@ class SubmitLog:
             self._refused.popleft()
         return bool(self._refused)
 
+    @property
+    def lowest_refused(self) -> int:
+        """The least number of jobs that a submit has met whose refusal is not explained for good."""
+        return min((each.most for each in self._refused), default=1 << 60)
+
     def close(self, refused: Submit) -> None:
         """Record that this refusal is explained for good."""
         refused.is_closed = True
