@@ -20,16 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from .exhaustion import is_out_of_resources
+from .exhaustion import is_out_of_resources, open_files_limit
 from .logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
 
     Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-if sys.platform != "win32":
-    import resource
 
 _log = get_logger(__name__)
 
@@ -92,10 +89,8 @@ def max_connections(most: int = _MAX_CONNECTIONS, share: int = _DESCRIPTOR_SHARE
 
     These are `most`, and not more than one in `share` of those files.
     """
-    if sys.platform == "win32":
-        return most
-    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return most if limit == resource.RLIM_INFINITY else max(2, min(most, limit // share))
+    limit = open_files_limit()
+    return most if limit is None else max(2, min(most, limit // share))
 
 
 class _Connection(web.RequestHandler):

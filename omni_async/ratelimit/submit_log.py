@@ -213,8 +213,8 @@ class SubmitLog:
         The probes that follow are not counted.
         """
         sent = [each for each in self._submits if each.sent_at > refused_at and not each.is_probe]
-        accepted = [each.sent_at for each in sent if each.is_refused is False]
-        return len(accepted), sent[-1].sent_at - refused_at if sent else 0.0
+        accepted = sum(each.is_refused is False for each in sent)
+        return accepted, sent[-1].sent_at - refused_at if sent else 0.0
 
     def _jitter(self) -> float:
         """Return by how many seconds two round trips may differ, estimated as in RFC 6298 (four mean deviations)."""
