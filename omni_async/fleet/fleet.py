@@ -172,7 +172,8 @@ class Fleet:
         """Enqueue requests and yield their jobs as they end. At most `max_pending` unfinished ones are on hand."""
         if max_pending < 1:
             raise ValueError(f"as_completed(max_pending={max_pending}): max_pending must be at least 1")
-        assert self._watcher is not None, "the fleet is not open"
+        self._check_open()
+        assert self._watcher is not None
         records = RecordFactory(self._place, self.find).records(requests)
         ended: asyncio.Queue[JobRecord | Exception] = asyncio.Queue()
         pending: set[str] = set()

@@ -80,11 +80,16 @@ class Watcher:
     async def wait(self, key: str) -> JobRecord:
         """Wait until a job has ended, and return its record. Raise `JobError` if there is no such job."""
         future: asyncio.Future[JobRecord | Exception] = asyncio.get_running_loop().create_future()
-        self.add(key, future.set_result)
+
+        def set_result(result: JobRecord | Exception) -> None:
+            if not future.done():  # its waiter was cancelled in this turn of the event loop
+                future.set_result(result)
+
+        self.add(key, set_result)
         try:
             result = await future
         finally:
-            self.discard(key, future.set_result)
+            self.discard(key, set_result)
         if isinstance(result, Exception):
             raise result
         return result
