@@ -47,6 +47,9 @@ _PAUSE = 2.0  # seconds between two rounds of the sweeps: twice as long makes a 
 _COMPACT = 500  # rows of omni_totals that are replaced by their sums
 _CHILDREN = 1000  # parents that are looked at in one sweep
 _FIRST_CHECK, _LONGEST_CHECK = 5.0, 300.0  # seconds between two checks of one task for fresh links
+# Checks for fresh links in one round of the sweeps, all at the same time. At half, many expired links take twice as long
+# to be replaced; at double, these checks compete with those of running tasks. Chosen, not measured.
+_CHECKS = 16
 _ACTIVE = "status IN ('submitting', 'running', 'downloading', 'timed_out', 'download_failed')"
 
 _log = get_logger(__name__)
@@ -91,12 +94,14 @@ class JobFeed:
         self._ahead = ahead
         self._cursor: tuple[int, int] = _BEGINNING
         self._began_at = float("-inf")
+        self._outdated: set[str] = set()  # keys whose rows have changed since they were read
 
     async def take_up_active(self, *, with_ended: bool = False) -> None:
         """Continue what an earlier leader has left in flight; `with_ended`, also what timed out or was not stored."""
         statuses = ["submitting", "running", *(["timed_out"] if with_ended else [])]
         after, account = 0, self._store.account
         while True:
+            self._outdated.clear()
             found = await self.select(
                 f"{SELECT_WITH_ID} WHERE account = %s AND {_ACTIVE} AND status = ANY(%s) AND id > %s ORDER BY id"
                 f" LIMIT {_PAGE}",
@@ -125,11 +130,16 @@ class JobFeed:
             self._cursor, self._began_at = _BEGINNING, now
             local = self._store.local_requests
             self._store.local_requests = {key: local[key] for key in local if self._client.live(key) is not None}
+        self._outdated.clear()
         found = await self.select(FEED, (self._store.account, *self._cursor, self._ahead))
         if found:
             self._cursor = found[-1][:2]
         for row in found:
             await self._take_up(row[2:])
+
+    def discard(self, keys: Sequence[str]) -> None:
+        """Do not take up these jobs by what was read of them before this call: they are about to be cancelled."""
+        self._outdated.update(keys)
 
     async def take_up_forgotten(self) -> None:
         """Follow `running` rows that are not followed: another leader has learned late that they were accepted."""
@@ -172,7 +182,8 @@ class JobFeed:
                 _log.warning("job %r waits for its local files: %s", record.key, error)
                 return
             self._store.local_requests[record.key] = record.request
-        self._client.take_up(record)
+        if record.key not in self._outdated:
+            self._client.take_up(record)
 
     async def _download_again(self, db: PostgresConnection) -> None:
         """Give clips that could not be stored to the workers again."""
@@ -269,6 +280,7 @@ class Sweeps:
             await db.execute("SELECT omni_release(%s, %s)", (account, keys))
 
         if keys:
+            self._feed.discard(keys)
             await self._store.fenced(finish)
 
     # Links
@@ -284,10 +296,10 @@ class Sweeps:
         self._refreshes = {
             record.key: self._refreshes.get(record.key) or _Refresh(since=now, due=now) for record in records
         } | {key: each for key, each in self._refreshes.items() if now - each.since < self._client.patience}
+        due = [record for record in records if self._refreshes[record.key].due <= now]
         async with anyio.create_task_group() as group:
-            for record in records[:16]:
-                if self._refreshes[record.key].due <= now:
-                    group.start_soon(self._refresh, record, self._refreshes[record.key])
+            for record in due[:_CHECKS]:
+                group.start_soon(self._refresh, record, self._refreshes[record.key])
 
     async def _refresh(self, record: JobRecord, refresh: _Refresh) -> None:
         assert record.task_id is not None
