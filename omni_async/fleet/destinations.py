@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 import time
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +21,12 @@ import anyio
 import anyio.to_thread
 
 from ..downloads.partfile import is_complete, prepare_folder
-from ..files import NameTaken, has_content_of, link, open_regular, publish, temporary_path
+from ..files import NameTaken, has_content_of, is_regular, link, open_regular, publish, temporary_path
 from ..jobs.clip_paths import clip_path
 from ..plain_text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import AsyncGenerator, Iterator
 
 
 _PIECE = 1024 * 1024  # bytes that are copied at a time; chosen, not measured
@@ -133,6 +133,21 @@ def _copy(source: Path, path: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def _has_size(path: Path, size: int) -> bool:
+    """Return whether a path is a regular file of this size."""
+    return is_regular(path) and path.stat().st_size == size
+
+
+def _publish_copy(temporary: Path, path: Path, size: int) -> None:
+    """Give the copy of an object its name. Raise `NameTaken` if there is another file, unless it has its size."""
+    try:
+        publish(temporary, path)
+    except NameTaken:
+        if not _has_size(path, size):  # else it was copied twice at the same time
+            raise
+    _sync_folder(path.parent)
+
+
 def _sync_folder(folder: Path) -> None:
     """Make the names of a folder survive a power cut, where the system can do that."""
     with suppress(OSError):
@@ -204,7 +219,7 @@ class ObjectDestination:
             return False
         if size == (await anyio.Path(source).stat()).st_size:
             digest = hashlib.sha256()
-            async for chunk in (await self._obstore.get_async(self._store, name)).stream():
+            async for chunk in self._chunks(name):
                 digest.update(chunk)
             if digest.digest() == await anyio.to_thread.run_sync(_digest, source):
                 return True
@@ -223,24 +238,35 @@ class ObjectDestination:
             return await self._size(name) is not None
 
     async def copy_to(self, name: str, path: Path) -> bool:
-        """Download an object."""
-        target = anyio.Path(path)
-        temporary = anyio.Path(temporary_path(path))
+        """Download an object, unless there is a file of its size already. Raise `NameTaken` if there is any other."""
         with _as_os_error(self.location(name)):
+            size = await self._size(name)
+        if size is None:
+            return False
+        if not await anyio.to_thread.run_sync(_has_size, path, size):
+            temporary = anyio.Path(temporary_path(path))
             try:
-                response = await self._obstore.get_async(self._store, name)
-            except FileNotFoundError:
-                return False
-            await target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                async with await anyio.open_file(temporary, "xb") as file:
-                    async for chunk in response.stream():
-                        await file.write(chunk)
-                await temporary.replace(target)
+                await self._download(name, temporary)
+                await anyio.to_thread.run_sync(_publish_copy, Path(temporary), path, size)
             finally:
                 with anyio.CancelScope(shield=True):
                     await temporary.unlink(missing_ok=True)
         return True
+
+    async def _download(self, name: str, path: anyio.Path) -> None:
+        """Write an object to a new file, and flush it to the disk."""
+        await path.parent.mkdir(parents=True, exist_ok=True)
+        async with await anyio.open_file(path, "xb") as file, aclosing(self._chunks(name)) as chunks:
+            async for chunk in chunks:
+                await file.write(chunk)
+            await file.flush()
+            await anyio.to_thread.run_sync(os.fsync, file.wrapped.fileno())
+
+    async def _chunks(self, name: str) -> AsyncGenerator[bytes, None]:
+        """Yield the content of an object."""
+        with _as_os_error(self.location(name)):
+            async for chunk in (await self._obstore.get_async(self._store, name)).stream():
+                yield chunk
 
     async def remove(self, name: str) -> None:
         """Delete an object."""

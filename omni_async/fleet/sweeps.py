@@ -47,8 +47,8 @@ _PAUSE = 2.0  # seconds between two rounds of the sweeps: twice as long makes a 
 _COMPACT = 500  # rows of omni_totals that are replaced by their sums
 _CHILDREN = 1000  # parents that are looked at in one sweep
 _FIRST_CHECK, _LONGEST_CHECK = 5.0, 300.0  # seconds between two checks of one task for fresh links
-# Checks for fresh links in one round of the sweeps, all at the same time. At half, many expired links take twice as long
-# to be replaced; at double, these checks compete with those of running tasks. Chosen, not measured.
+# Checks for fresh links in one round of the sweeps, all at the same time. At half, many expired links take twice as
+# long to be replaced; at double, these checks compete with those of running tasks. Chosen, not measured.
 _CHECKS = 16
 _ACTIVE = "status IN ('submitting', 'running', 'downloading', 'timed_out', 'download_failed')"
 

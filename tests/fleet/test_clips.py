@@ -175,6 +175,32 @@ async def test_inputs_are_kept_below_a_folder_of_their_own(store: SpooledClipSto
     assert await content(store, "inputs/abc.png", tmp_path) == b"picture"
 
 
+async def test_a_copy_is_on_disk_and_replaces_nothing(
+    store: SpooledClipStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy of a clip is flushed before it has its name, is kept when it is asked for again, and spares others."""
+    assert await put(store, CLIP) is None
+    target, synced = tmp_path / "here" / NAME, list[bool]()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(target.exists())
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert await store.destination.copy_to(NAME, target)
+    assert False in synced
+    number = target.stat().st_ino
+    assert await store.destination.copy_to(NAME, target)
+    assert (target.read_bytes(), target.stat().st_ino) == (CLIP, number)
+    target.write_bytes(b"mine")
+    with pytest.raises(NameTaken):
+        await store.destination.copy_to(NAME, target)
+    assert target.read_bytes() == b"mine"
+    assert not await store.destination.copy_to("missing.mp4", target)
+    assert [path.name for path in target.parent.iterdir()] == [NAME]
+
+
 async def test_a_source_that_breaks_leaves_nothing(store: SpooledClipStore, tmp_path: Path) -> None:
     """If the local file cannot be read, there is an error and no clip, not even a part of one."""
     with pytest.raises(OSError, match=r"."):
