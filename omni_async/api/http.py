@@ -75,10 +75,11 @@ _REST_WAIT = 1.0
 # larger one more memory for each download and longer stretches without other work in the event loop.
 _CHUNK_BYTES = 256 * 1024
 
-# Many servers close an idle connection after five seconds (Node.js by default). A submit that is sent while its
-# connection is being closed is ambiguous, so connections are dropped before that. Double would meet such servers, half
-# would open more connections than needed.
-_KEEP_ALIVE_SECONDS = 4.0
+# Servers close idle connections after five seconds (Node.js, Uvicorn and Apache by default) or two (Gunicorn). A submit
+# that is sent while its connection is being closed is ambiguous, so connections are dropped before that. At 4, half of
+# the submits to a server with two seconds became `unknown` at 30 a minute; double would meet such servers where the
+# latency is high, half would open more connections than needed.
+_KEEP_ALIVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

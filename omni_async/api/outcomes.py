@@ -14,7 +14,7 @@ none; no byte was sent (DNS, connect, TLS, proxy)        NOT_SENT       no      
 none; a response came that is not readable as HTTP       UNREADABLE     unknown resends once at most
 none; timeout or disconnect after the first byte         AMBIGUOUS      unknown decided by `Retry.ambiguous`
 a task id where a submit response has it, any status     ACCEPTED       yes     follows the task
-401, 402, 3xx; words that mean "no credit", any status   STOP_ALL       no      stops all submits; jobs stay waiting
+401, 402, 407, 3xx; words for "no credit", any status    STOP_ALL       no      stops all submits; jobs stay waiting
 `model_not_found`, "no available channel", any status    NO_MODEL       no      confirms it, stops this model's jobs
 `get_channel_failed`, any status                         NO_CHANNEL     no      pauses this model's jobs, then resends
 403, 404, 405 without JSON (a gateway, a wrong address)  STOP_ALL       no      stops all submits; jobs stay waiting
@@ -23,7 +23,7 @@ a task id where a submit response has it, any status     ACCEPTED       yes     
 409 `idempotency_result_indeterminate`                   INDETERMINATE  unknown never resends; the job is `unknown`
 500 that names a parameter                               REJECTED       no      the job fails
 2xx without a task id, a status that does not exist      UNREADABLE     unknown resends once at most
-408, other 5xx                                           AMBIGUOUS      unknown decided by `Retry.ambiguous`
+408, 424, 444, 460, 499, other 5xx                       AMBIGUOUS      unknown decided by `Retry.ambiguous`
 any other 4xx                                            REJECTED       no      the job fails
 ======================================================== ============== ======= ========================================
 
@@ -97,6 +97,10 @@ _BAD_PARAMETER = re.compile(
     r"image_urls|video_urls|aspect_ratio|resolution|extend_from_task_id)\b",
     re.IGNORECASE,
 )
+
+# 4xx of gateways that may come after the request has reached the model: the upstream failed (424), or the connection
+# from or to the gateway was closed before the response (444 and 499 of nginx, 499 of gRPC gateways, 460 of AWS).
+_MAYBE_EXECUTED = frozenset({408, 424, 444, 460, 499})
 
 # When a 404 for a task is final: the task is older than this many seconds, and this many checks in a row said so. A
 # server with several nodes may not know a task that it has just accepted. Too low gives up a paid job that is still
@@ -193,7 +197,7 @@ def _classify_refusal(response: Response, *, now: float, operation: str) -> tupl
 def _classify_error(error: APIError, *, is_json: bool) -> SubmitOutcome:
     """Return the outcome of a request that the server did not accept, by the lower half of the table above."""
     status = error.status
-    if status in {401, 402} or 300 <= status < 400 or _is_out_of_credit(error):
+    if status in {401, 402, 407} or 300 <= status < 400 or _is_out_of_credit(error):
         return SubmitOutcome.STOP_ALL
     if (named := _named_outcome(status, f"{error.code} {error.type} {error.message}")) is not None:
         return named
@@ -203,7 +207,7 @@ def _classify_error(error: APIError, *, is_json: bool) -> SubmitOutcome:
         return SubmitOutcome.RETRY_LATER
     if not 400 <= status < 600:
         return SubmitOutcome.UNREADABLE
-    return SubmitOutcome.AMBIGUOUS if status == 408 or status >= 500 else SubmitOutcome.REJECTED
+    return SubmitOutcome.AMBIGUOUS if status in _MAYBE_EXECUTED or status >= 500 else SubmitOutcome.REJECTED
 
 
 def _named_outcome(status: int, text: str) -> SubmitOutcome | None:

@@ -156,8 +156,8 @@ def parse_upload(response: Response) -> str | None:
 
 
 def is_not_json(response: Response) -> bool:
-    """Return whether a response has a body that is not a JSON object: the page of a gateway or of another server."""
-    return bool(response.body.strip()) and json_object(response) is None
+    """Return whether the body of a response is no JSON object: it is empty, or of a gateway or of another server."""
+    return json_object(response) is None
 
 
 def json_object(response: Response) -> dict[str, Any] | None:

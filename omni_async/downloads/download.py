@@ -18,7 +18,7 @@ from ..jobs.records import PartialDownload
 from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
 from .evidence import BodyDigest
-from .links import AttemptFailure, UrlRefresher, size_failure, status_failure, transport_failure
+from .links import AttemptFailure, UrlRefresher, misfit_failure, size_failure, status_failure, transport_failure
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, encoding_of, request_headers
 from .reports import DownloadReports
 
@@ -280,14 +280,12 @@ class ClipDownload:
                 return status_failure(response.status, parse_retry_after(head, self._context.clock.wall()))
             case TransferStep.RESTART:
                 await self._restart()
-                return AttemptFailure(
-                    f"the rest does not fit what was received before (HTTP {response.status})", kind="changed"
-                )
+                return misfit_failure(response.status)
             case TransferStep.FULL if part.offset:
                 await self._restart()
         self._has_length = "content-length" in response.headers
         self._encoding = encoding_of(response.headers)
-        part.total, part.validator, part.etag = decision.total, decision.validator, decision.etag
+        part.expect(decision)
         if part.total is not None and part.total > MAX_CLIP_BYTES:
             return size_failure(part.total)
         return await self._stream_to_store(response)
@@ -305,6 +303,9 @@ class ClipDownload:
                 size = self._part.offset + len(self._unwritten)
                 if size > MAX_CLIP_BYTES:
                     return size_failure(size)
+                if self._part.end is not None and size > self._part.end:
+                    await self._restart()
+                    return misfit_failure(response.status)
                 if len(self._unwritten) >= _WRITE_SIZE or now() - self._written_at >= _CHECKPOINT_INTERVAL:
                     await self._write()
                     await self._checkpoint()

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Hashable
 
 
-# Statuses of the host that may pass: the URL has expired, or the host is busy. Any other 4xx, or a redirect that leads
-# nowhere, is given again.
-_MAY_PASS = frozenset({401, 403, 404, 408, 410, 416, 425, 429})
+# Statuses of the host that may pass: the URL has expired, the host is busy or the file locked, or a gateway lost its
+# connection. Any other 4xx, or a redirect that leads nowhere, is given again.
+_MAY_PASS = frozenset({401, 403, 404, 408, 410, 416, 423, 424, 425, 429, 444, 460, 499})
 
 LINK_REFUSED = "the link can never be fetched"
 

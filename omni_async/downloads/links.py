@@ -81,6 +81,11 @@ def size_failure(size: int) -> AttemptFailure:
     return AttemptFailure(f"it has {size} bytes or more, above the limit of {MAX_CLIP_BYTES}", is_final=True)
 
 
+def misfit_failure(status: int) -> AttemptFailure:
+    """Return the failure that a body is which does not continue what was received before."""
+    return AttemptFailure(f"the rest does not fit what was received before (HTTP {status})", kind="changed")
+
+
 def restore_links(job: JobState, registry: JobRegistry) -> None:
     """Use the links that the job's row has, if it has any. One that has expired is refreshed before its use."""
     if job.record.videos:

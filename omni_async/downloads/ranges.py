@@ -35,12 +35,16 @@ class TransferStep(Enum):
 
 @dataclass(frozen=True, slots=True)
 class TransferDecision:
-    """What to do, with the total size in bytes (None: not announced) and the validator for the next `If-Range`."""
+    """What to do, with the total size in bytes (None: not announced) and the validator for the next `If-Range`.
+
+    `end` is the size that the clip has after this body, as far as the headers say.
+    """
 
     step: TransferStep
     total: int | None = None
     validator: str = ""
     etag: str = ""
+    end: int | None = None
 
 
 @dataclass(slots=True)
@@ -52,10 +56,16 @@ class PartState:
     validator: str = ""
     etag: str = ""  # also a weak one: it cannot validate a range, but it tells two versions apart
     furthest: int = 0
+    end: int | None = None  # the size after the body that is being received, as far as its headers say
+
+    def expect(self, decision: TransferDecision) -> None:
+        """Take over what the headers of a response say about the clip and about the body that follows."""
+        self.total, self.end = decision.total, decision.end
+        self.validator, self.etag = decision.validator, decision.etag
 
     def reset(self) -> None:
         """Begin again. `furthest` is kept, so that receiving the same bytes again does not count as progress."""
-        self.offset, self.total, self.validator, self.etag = 0, None, "", ""
+        self.offset, self.total, self.validator, self.etag, self.end = 0, None, "", "", None
 
     def grew(self, count: int) -> bool:
         """Count written bytes. Return whether the clip has more bytes than ever before."""
@@ -84,7 +94,8 @@ def request_headers(part: PartState) -> dict[str, str]:
 def classify_transfer(status: int, headers: Mapping[str, str], part: PartState) -> TransferDecision:
     """Decide what to do with a response, from its status and headers (names in lower case)."""
     if status == 200:
-        return TransferDecision(TransferStep.FULL, _announced_size(headers), _validator(headers), _etag(headers))
+        size = _announced_size(headers)
+        return TransferDecision(TransferStep.FULL, size, _validator(headers), _etag(headers), size)
     if status == 206:
         return _classify_range(headers, part)
     if status == 416 and part.offset:
@@ -94,18 +105,23 @@ def classify_transfer(status: int, headers: Mapping[str, str], part: PartState) 
 
 def _classify_range(headers: Mapping[str, str], part: PartState) -> TransferDecision:
     content_range = _RANGE.match(headers.get("content-range", "").strip())
-    if content_range is None or encoding_of(headers) or int(content_range.group(1)) != part.offset:
+    if content_range is None or encoding_of(headers):
         return TransferDecision(TransferStep.RESTART)
+    start, end = int(content_range.group(1)), int(content_range.group(2)) + 1
     total = None if content_range.group(3) == "*" else int(content_range.group(3))
+    # A host that sends another number of bytes than it says sends other bytes than it says, often all of the clip.
+    is_contradictory = end <= start or (total is not None and end > total)
+    is_contradictory |= _announced_size(headers) not in {None, end - start}
+    if start != part.offset or is_contradictory:
+        return TransferDecision(TransferStep.RESTART)
     etag, validator = _etag(headers), _validator(headers)
     has_other_etag = bool(part.etag and etag and part.etag != etag)
     has_other_validator = bool(part.validator and validator and part.validator != validator)
     has_other_size = part.total is not None and total is not None and total != part.total
     if has_other_etag or has_other_validator or has_other_size:
         return TransferDecision(TransferStep.RESTART)
-    return TransferDecision(
-        TransferStep.CONTINUE, part.total if total is None else total, validator or part.validator, etag or part.etag
-    )
+    known = part.total if total is None else total
+    return TransferDecision(TransferStep.CONTINUE, known, validator or part.validator, etag or part.etag, end)
 
 
 def _announced_size(headers: Mapping[str, str]) -> int | None:

@@ -94,7 +94,9 @@ async def test_a_status_that_will_come_again_ends_the_download(tmp_path: Path, s
         assert host.checks == 2
 
 
-@pytest.mark.parametrize("status", slow_after(3, [403, 429, 503, 401, 404, 408, 410, 416, 425, 500, 502, 504]))
+@pytest.mark.parametrize(
+    "status", slow_after(4, [403, 429, 499, 503, 401, 404, 408, 410, 416, 423, 424, 425, 444, 460, 500, 502, 504])
+)
 async def test_a_status_that_may_pass_is_waited_out(tmp_path: Path, status: int) -> None:
     """Expired URLs and busy hosts are tried again and again."""
     async with hosting() as host:
