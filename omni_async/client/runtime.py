@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -179,6 +180,7 @@ class ClientRuntime:
         self.resumed: list[ResumeIterator] = []  # those of `OmniClient.resume`
         self._opened = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._is_hurried = False
         self._group: TaskGroup | None = None
         self._supervisor = asyncio.create_task(self._run(), name="omni_async client")
 
@@ -241,7 +243,7 @@ class ClientRuntime:
         try:
             await self._opened.wait()
         except BaseException:
-            self._supervisor.cancel()  # it may be waiting for a store that does not answer
+            self._hurry()  # it may be waiting for a store that does not answer
             await self.close()
             raise
         if self.failure is not None:
@@ -273,15 +275,28 @@ class ClientRuntime:
         return forecast_of(*stages, limits=self._configured, upcoming=upcoming)
 
     async def close(self) -> None:
-        """Stop now: outstanding POSTs get a few seconds, all else is cancelled, and every waiter gets an outcome."""
+        """Stop now: outstanding POSTs get a few seconds, all else is cancelled, and every waiter gets an outcome.
+
+        Cancellation, however often, is raised at the end: the store is closed when this returns.
+        """
         self._leaving.set()
+        cancelled, until = None, math.inf
         with anyio.CancelScope(shield=True):
-            try:
-                await asyncio.wait({self._supervisor})
-            except asyncio.CancelledError:  # the caller is in a hurry: outstanding POSTs get their grace and no more
-                self._supervisor.cancel()
-                await asyncio.wait({self._supervisor}, timeout=GRACE + 1)
-                raise
+            while not self._supervisor.done() and (left := until - self.registry.clock.now()) > 0:
+                try:
+                    await asyncio.wait({self._supervisor}, timeout=None if left == math.inf else left)
+                except asyncio.CancelledError as error:
+                    # The caller is in a hurry: outstanding POSTs get their grace and no more.
+                    cancelled, until = error, min(until, self.registry.clock.now() + GRACE + 1)
+                    self._hurry()
+        if cancelled is not None:
+            raise cancelled
+
+    def _hurry(self) -> None:
+        """Cancel what still runs, but never the shutting down, which the second of two cancellations would meet."""
+        if not self._is_hurried and not self.is_closed:
+            self._is_hurried = True
+            self._supervisor.cancel()
 
     async def _run(self) -> None:
         try:
@@ -327,14 +342,19 @@ class ClientRuntime:
         with _logged_failure():
             self._saved_limits.save(at_last=True)
         with anyio.move_on_after(10, shield=True):
-            with _logged_failure():
-                await self._webhook.aclose()
-            with _logged_failure():
-                await self._transport.aclose()
             try:
-                await self._ledger.aclose()
-            except Exception as error:  # noqa: BLE001 - mostly `LedgerError`; whatever it is, the block raises it
-                self.failure = self.failure or error
+                with _logged_failure():
+                    await self._webhook.aclose()
+                with _logged_failure():
+                    await self._transport.aclose()
+            finally:  # also if the program cancels every asyncio task of the loop now
+                await self._close_store()
+
+    async def _close_store(self) -> None:
+        try:
+            await self._ledger.aclose()
+        except Exception as error:  # noqa: BLE001 - mostly `LedgerError`; whatever it is, the block raises it
+            self.failure = self.failure or error
 
     # What passes between the stages
 
