@@ -15,7 +15,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.statistics import LedgerTotals
 from ..jobs.store import LIMITS, OUTPUT_DIR
 from . import rows
-from .row_format import PLAUSIBLE, from_row, parse_json
+from .row_format import PLAUSIBLE_TOTALS, from_row, parse_json
 from .schema import SELECT, cannot_open, open_to_read
 from .sql_reader import SqlReader
 
@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 
 LEDGER_NAME = "ledger.db"  # the file name of a ledger within its folder of clips
+
+# One pass over the rows. A condition costs less than a value that is computed for each row: .33 s for 1,000,000 jobs,
+# where three queries with computed values took .51 s.
+_TOTALS = (
+    "SELECT count(*), count(*) FILTER (WHERE status <> 'completed'), total(submits),"
+    " total(ambiguous_submits) FILTER (WHERE ambiguous_submits),"
+    " count(*) FILTER (WHERE ambiguous_submits AND ambiguous_submits + (task_id IS NOT NULL) > 1),"
+    f" {PLAUSIBLE_TOTALS['cost']} + {PLAUSIBLE_TOTALS['previous_cost']}, {PLAUSIBLE_TOTALS['credits']}"
+    " FROM jobs"
+)
 
 
 class LedgerReader(SqlReader):
@@ -68,12 +78,8 @@ class LedgerReader(SqlReader):
     def totals(self) -> LedgerTotals:
         """Return the sums over all jobs."""
         with self._reading(), self._snapshot():
-            sums = self._db.execute(
-                "SELECT total(submits), total(ambiguous_submits), total(ambiguous_submits + (task_id IS NOT NULL) > 1),"
-                f" total({PLAUSIBLE['cost']}) + total({PLAUSIBLE['previous_cost']}), total({PLAUSIBLE['credits']})"
-                " FROM jobs"
-            ).fetchone()
-            return LedgerTotals.of(self._count_by_status(), sums)
+            jobs, incomplete, *sums = self._db.execute(_TOTALS).fetchone()
+            return LedgerTotals.of(self._count_by_status(jobs, incomplete), sums)
 
     def learned_limits(self) -> dict[str, object]:
         """Return what the last client learned of the account's limits, and of which server; {} if nothing.
@@ -98,12 +104,13 @@ class LedgerReader(SqlReader):
                 raise ValueError("the output folder is not text")
             return folder
 
-    def _count_by_status(self) -> dict[JobStatus, int]:
-        """Return the number of jobs of each status. Counting all and grouping the few others is the fastest way."""
-        (jobs,) = self._db.execute("SELECT count(*) FROM jobs").fetchone()
+    def _count_by_status(self, jobs: int, incomplete: int) -> dict[JobStatus, int]:
+        """Return the number of jobs of each status. To group all of them would take three times as long."""
+        if not incomplete:
+            return {JobStatus.COMPLETED: jobs}
         others = self._db.execute("SELECT status, count(*) FROM jobs WHERE status <> 'completed' GROUP BY status")
         counts = {JobStatus(status): count for status, count in others}
-        return counts | {JobStatus.COMPLETED: jobs - sum(counts.values())}
+        return counts | {JobStatus.COMPLETED: jobs - incomplete}
 
     def _find(self, column: str, value: str) -> JobRecord | None:
         with self._reading():

@@ -51,9 +51,10 @@ COLUMNS = (
 
 
 # The same for sums in SQL: only amounts that can be true count. SQLite sorts text and blobs after every number.
-PLAUSIBLE = {
-    name: f"CASE WHEN {name} BETWEEN 0 AND {limit} THEN {name} END"
-    for name, limit in (("cost", MAX_USD), ("previous_cost", MAX_USD), ("credits", MAX_USD * CREDITS_PER_USD))
+_LARGEST = {"cost": MAX_USD, "previous_cost": MAX_USD, "credits": MAX_USD * CREDITS_PER_USD}
+PLAUSIBLE = {name: f"CASE WHEN {name} BETWEEN 0 AND {limit} THEN {name} END" for name, limit in _LARGEST.items()}
+PLAUSIBLE_TOTALS = {
+    name: f"total({name}) FILTER (WHERE {name} > 0 AND {name} <= {limit})" for name, limit in _LARGEST.items()
 }
 
 
