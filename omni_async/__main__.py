@@ -11,6 +11,9 @@ def main() -> None:
     if not (find_spec("typer") and find_spec("rich")):
         sys.stderr.write("the command line needs: pip install 'omni-async[cli]'\n")
         sys.exit(2)
+    from .cli.garbage import begin_start  # noqa: PLC0415 - before the rest is imported
+
+    begin_start()
     from .cli.app import run  # noqa: PLC0415 - it cannot be imported without the extra
 
     run()

@@ -19,6 +19,7 @@ from typer.main import get_command
 from ..plain_text import one_line
 from .examples import examples_of
 from .exit_status import ExitStatus, UsageError
+from .garbage import end_start
 from .interrupt import INTERRUPTS
 from .options import FLAG, expand_option_groups
 from .serve_option import add_missing_port
@@ -143,6 +144,7 @@ class _FleetGroup(_Group):
 def _load(name: str, module: str, command_class: type[_Command]) -> Any:
     """Import a command and return it."""
     function = getattr(import_module(f"{__package__}.commands.{module}"), name)
+    end_start()
     single = typer.Typer(add_completion=False, pretty_exceptions_enable=False, context_settings=_CONTEXT)
     single.command(name, cls=command_class)(expand_option_groups(function))
     return get_command(single)

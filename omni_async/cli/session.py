@@ -16,6 +16,7 @@ import anyio.to_thread
 from omni_async import AuthenticationError, InvalidRequest, LedgerError, NotFound, OmniClient, OmniError, TransportError
 
 from .exit_status import ExitStatus, UsageError
+from .garbage import leave_out_imported
 from .interrupt import INTERRUPTS
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ async def open_client(
             if ledger is not None:
                 await anyio.to_thread.run_sync(_check_writable, ledger.parent)
             await stack.enter_async_context(client)
+            leave_out_imported()
         except AuthenticationError as error:
             raise UsageError(str(error), *_ways_to_a_key()) from None
         except (ValueError, OSError, LedgerError) as error:
