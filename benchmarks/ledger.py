@@ -133,7 +133,8 @@ async def _measure_share(figures: Figures, folder: Path, jobs: int, rounds: int)
 # Large ledgers
 
 
-async def _fill(path: Path, jobs: int, unfinished: int) -> None:
+async def fill(path: Path, jobs: int, unfinished: int) -> None:
+    """Make a ledger with this many jobs, the last of which are unfinished."""
     store = SqliteJobStore(path)
     await store.open()
     now = time.time()
@@ -149,7 +150,7 @@ async def _fill(path: Path, jobs: int, unfinished: int) -> None:
     await store.aclose()
 
 
-def _resident() -> float:
+def resident() -> float:
     """Return the memory that this process uses now, in MB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
@@ -170,14 +171,14 @@ def _timed(function: Callable[[], Any]) -> tuple[float, Any]:
 async def _open_and_resume(path: Path) -> dict[str, Any]:
     """Open a client with the ledger and resume every job, as a run after a crash does. Nothing is sent."""
     client = OmniClient("sk-bench", base_url="http://127.0.0.1:9", output_dir=path.parent, ledger=path)
-    before, start = _resident(), time.perf_counter()
+    before, start = resident(), time.perf_counter()
     await client.__aenter__()
     opened = time.perf_counter() - start
     start = time.perf_counter()
     # More than the ledger contains, so that all jobs are resumed: none of them ever finishes here.
     jobs = [job async for job in client.resume(max_pending=1_000_000)]
     seconds = time.perf_counter() - start
-    after = _resident()
+    after = resident()
     try:
         raise KeyboardInterrupt
     except KeyboardInterrupt as error:
@@ -210,7 +211,7 @@ def _measure_large(figures: Figures, folder: Path, jobs: int) -> None:
     for name, unfinished in (("all finished", 0), ("none finished", jobs)):
         path = folder / name.replace(" ", "-") / "ledger.db"
         start = time.perf_counter()
-        asyncio.run(_fill(path, jobs, unfinished))
+        asyncio.run(fill(path, jobs, unfinished))
         row: dict[str, Any] = {"what": f"{jobs:,} jobs, {name}", "fill s": time.perf_counter() - start}
         row["file MB"] = path.stat().st_size / 1e6
         for child in _CHILDREN:

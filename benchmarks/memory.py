@@ -1,7 +1,11 @@
-"""Memory per job in flight: many jobs of one client in one process, accepted and not finished.
+"""Memory per job in flight: many jobs of one client in one process, accepted and not finished. And of finished jobs.
 
 The client, its poller, rate limiter and SQLite ledger are real. The server is in memory and responds immediately, so
 that the client is what is measured. Each figure is measured in its own process.
+
+The memory of finished jobs: `as_completed(max_pending=1000)` over many requests, whose jobs are not kept. Counted is
+what there is after 15/16 of them in excess of what there was after half: of Python objects (tracemalloc), and of memory
+of the process, which also grows as free memory between its objects becomes scattered. The server forgets its tasks.
 """
 
 from __future__ import annotations
@@ -19,21 +23,24 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.figures import Figures, Target, by_size, run
 from benchmarks.policies import POLICIES
-from benchmarks.virtual import Account, memory_folder
-from omni_async import OmniClient
+from benchmarks.virtual import Account, TaskTimes, memory_folder
+from omni_async import Limits, OmniClient, Polling
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from omni_async.api.parsing import Response
 
 _ROOT = Path(__file__).parent.parent
 _NEVER = 1e9  # seconds; a duration after which no run is still going
+_FINISHED_JOBS = "finished jobs"
 _BATCH = 1000  # jobs submitted before the first of them is accepted, so that the queue of the client stays short
 
 
 class _Client(OmniClient):
-    def __init__(self, account: Account, folder: Path) -> None:
+    def __init__(self, account: Account, folder: Path, **settings: Any) -> None:
         self._account = account
-        super().__init__("sk-memory", output_dir=folder)
+        super().__init__("sk-memory", output_dir=folder, **settings)
 
     def _make_transport(self, base_url: str, api_key: str) -> Any:
         return self._account
@@ -115,6 +122,33 @@ async def _measure_memory(program: Callable[..., Awaitable[None]], jobs: int, *,
     return {"bytes": per_job, "by_line": top, "cpu": time.process_time() - start}
 
 
+class _ForgetfulAccount(Account):
+    """An account that keeps nothing of a task once it was reported as completed."""
+
+    async def check(self, task_id: str) -> Response:
+        response = await super().check(task_id)
+        if self.tasks[int(task_id)].noticed is not None:
+            self.tasks[int(task_id)] = _FINISHED
+        return response
+
+
+_FINISHED = TaskTimes(0.0, 0.0, 0.0, 0.0)
+
+
+async def _measure_finished(folder: Path, jobs: int, *, traced: bool) -> float:
+    """Return the bytes for each job that finished between a half and 15/16 of the run, while 1000 are pending."""
+    samples, finished, steps = [0], 0, (jobs // 2, jobs * 15 // 16)
+    settings: dict[str, Any] = {"limits": Limits(max_in_flight=1000), "polling": Polling(min_interval=0.02, max_interval=0.1)}
+    async with _Client(_ForgetfulAccount(lambda: 0.05, latency=0.0), folder, **settings) as client:
+        prompts: Iterator[str] = (f"a clip of its own, number {number}" for number in range(jobs))
+        async for _ in client.as_completed(prompts, max_pending=1000):
+            finished += 1
+            if finished in steps:
+                gc.collect()
+                samples.append(tracemalloc.get_traced_memory()[0] if traced else _resident())
+    return (samples[-1] - samples[-2]) / (steps[1] - steps[0])
+
+
 def _short(name: str) -> str:
     for mark in ("site-packages/", "omni_async/", "benchmarks/", "lib/python3"):
         if mark in name:
@@ -151,11 +185,19 @@ def measure(figures: Figures) -> None:
     for name, size in measured["by_line"].items():
         figures.rows.append({"program": "omni_async, of which", "where": name, "bytes": round(size)})
     figures.notes.append(f"Python objects alone, by tracemalloc: {measured['bytes'] / 1024:.2f} KB per job.")
+    jobs = by_size(figures, 2000, 24_000, 64_000)
+    for kind, traced, most in (("Python objects", True, 0.05), ("memory of the process", False, 0.5)):
+        kept = _measure_in_process(_FINISHED_JOBS, jobs, traced=traced)["bytes"] / 1024
+        figures.targets.append(Target(f"KB kept per finished job ({kind}; {jobs:,} jobs)", most, (kept,)))
 
 
 def _measure_and_print(name: str, jobs: int, traced: bool) -> None:
     if traced:
         tracemalloc.start()
+    if name == _FINISHED_JOBS:
+        with memory_folder() as folder:
+            print(json.dumps({"bytes": asyncio.run(_measure_finished(Path(folder), jobs, traced=traced))}))
+        return
     print(json.dumps(asyncio.run(_measure_memory(_PROGRAMS[name], jobs, traced=traced))))
 
 

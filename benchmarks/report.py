@@ -25,7 +25,7 @@ from matplotlib import pyplot as plt
 _ROOT = Path(__file__).parent.parent
 _NAMES = (
     *("imports", "download", "cpu", "makespan", "checks", "hours", "memory", "ledger", "chains"),
-    *("webhooks", "gallery", "fleet"),
+    *("webhooks", "gallery", "fleet", "command", "large_ledger"),
 )
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

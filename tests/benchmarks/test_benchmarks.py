@@ -16,6 +16,8 @@ from tests.support.postgres import missing_reason
 ROOT = Path(__file__).resolve().parents[2]
 NEEDS = {
     "imports": (),
+    "command": ("av", "typer", "rich"),
+    "large_ledger": ("typer", "rich"),
     "download": (),
     "cpu": ("av",),
     "makespan": ("av",),
@@ -28,7 +30,17 @@ NEEDS = {
     "fleet": ("av", "psycopg", "procrastinate"),
     "capacity": (),
 }
-LONG = {"gallery", "fleet", "makespan", "chains", "checks", "ledger", "capacity"}  # over ten seconds each
+LONG = {
+    "gallery",
+    "fleet",
+    "makespan",
+    "chains",
+    "checks",
+    "ledger",
+    "capacity",
+    "command",
+    "large_ledger",
+}  # over ten seconds each
 
 
 @pytest.mark.slow
