@@ -138,8 +138,8 @@ _FINISHED = TaskTimes(0.0, 0.0, 0.0, 0.0)
 async def _measure_finished(folder: Path, jobs: int, *, traced: bool) -> float:
     """Return the bytes for each job that finished between a half and 15/16 of the run, while 1000 are pending."""
     samples, finished, steps = [0], 0, (jobs // 2, jobs * 15 // 16)
-    settings: dict[str, Any] = {"limits": Limits(max_in_flight=1000), "polling": Polling(min_interval=0.02, max_interval=0.1)}
-    async with _Client(_ForgetfulAccount(lambda: 0.05, latency=0.0), folder, **settings) as client:
+    account, polling = _ForgetfulAccount(lambda: 0.05, latency=0.0), Polling(min_interval=0.02, max_interval=0.1)
+    async with _Client(account, folder, limits=Limits(max_in_flight=1000), polling=polling) as client:
         prompts: Iterator[str] = (f"a clip of its own, number {number}" for number in range(jobs))
         async for _ in client.as_completed(prompts, max_pending=1000):
             finished += 1
