@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .reading import Reading
 
 # The first line of a file that is no list of prompts, whatever its name says.
-_JSON = re.compile(r"""[\[{]$|\[\s*[{"]|\{\s*"prompt"\s*:""")
+_JSON = re.compile(r"""[\[{]$|\[\s*[{"]|\{\s*"\w+"\s*:""")
 _HTML = re.compile(r"<(!doctype|html|\?xml)\b", re.IGNORECASE)
 
 

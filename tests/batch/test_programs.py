@@ -235,6 +235,7 @@ REFUSED: list[tuple[str, str, bytes, int, str]] = [
     ("TextEdit: formatted text", "p.txt", b"{\\rtf1\\ansi an apple}", 1, "save it as plain text"),
     ("Word", "p.docx", b"PK\x03\x04", 0, "save it as plain text, one prompt per line"),
     ("A web page", "p.txt", b"<!DOCTYPE html>\n<html>", 1, "a web page"),
+    ("JSON lines with an id first", "p.txt", b'{"id": "a", "prompt": "x"}\n', 1, "hold JSON"),
     ("JSON named .txt", "p.txt", b'{"prompt": "an apple"}\n', 1, "name it .json, or add --format txt"),
     ("JSON of several lines named .txt", "p.txt", b'{\n  "prompt": "an apple"\n}\n', 1, "name it .json, or add --format txt"),
     ("An array named .txt", "p.txt", b'["an apple",\n"a pear"]', 1, "name it .json, or add --format txt"),
