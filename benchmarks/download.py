@@ -1,7 +1,8 @@
 """The download of one clip of 64 MB, verified and fsynced, beside `curl` to the same disk; in real time.
 
 The time is measured from the request for the clip until it has its final name. `curl` neither verifies nor fsyncs; the
-row "curl, then fsync" adds the fsync.
+row "curl, then fsync" adds the fsync. The library and `curl` alternate more often than the others: the median of the
+ratios of these pairs counts, because other programs that use the disk or the cores disturb either.
 """
 
 from __future__ import annotations
@@ -102,7 +103,8 @@ class _Methods:
         return time.monotonic() - start
 
 
-async def _measure(rounds: int, size: int) -> dict[str, list[float]]:
+async def _measure(rounds: int, pairs: int, size: int) -> dict[str, list[float]]:
+    """Return the durations of each method, in rounds of all of them; then pairs of the library and curl."""
     times: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory(prefix="omni-benchmark-") as temporary:
         folder = Path(temporary)
@@ -118,17 +120,30 @@ async def _measure(rounds: int, size: int) -> dict[str, list[float]]:
             async with OmniClient("sk-benchmark", base_url=address, output_dir=folder, on_event=note) as client:
                 methods = _Methods(address, folder, client, started).all_available()
                 for number in range(rounds + 1):
-                    for name, download in methods.items():
-                        path = folder / f"{number}-{list(methods).index(name)}.mp4"
-                        seconds = await download(path)
-                        assert path.stat().st_size == size
-                        path.unlink()
-                        await asyncio.to_thread(
-                            os.sync
-                        )  # so that no method pays for data that an earlier one left to be written
+                    for name in methods:
+                        seconds = await _timed(
+                            methods, name, folder / f"{number}-{list(methods).index(name)}.mp4", size
+                        )
                         if number:
                             times[name].append(seconds)
+                for number in range(pairs if _CURL in methods else 0):
+                    for name in (_OURS, _CURL) if number % 2 else (_CURL, _OURS):
+                        path = folder / f"pair-{number}-{list(methods).index(name)}.mp4"
+                        times[name].append(await _timed(methods, name, path, size))
     return times
+
+
+async def _timed(methods: dict[str, Callable[[Path], Awaitable[float]]], name: str, path: Path, size: int) -> float:
+    """Download the clip with one method, and remove it. Return the duration."""
+    seconds = await methods[name](path)
+    await asyncio.to_thread(_remove, path, size)
+    return seconds
+
+
+def _remove(path: Path, size: int) -> None:
+    assert path.stat().st_size == size
+    path.unlink()
+    os.sync()  # so that no method pays for data that an earlier one left to be written
 
 
 async def _many(clips: int, size: int, limits: Limits) -> tuple[float, int | None]:
@@ -158,17 +173,23 @@ def _measure_many(figures: Figures) -> None:
     figures.targets.append(Target("clips/s, downloads at once as learned / at most 8", 0.95, ratios, at_least=True))
 
 
+def _quartiles(ratios: tuple[float, ...]) -> str:
+    ordered = sorted(ratios)
+    return f"{ordered[len(ordered) // 4]:.2f} to {ordered[3 * len(ordered) // 4]:.2f}"
+
+
 def measure(figures: Figures) -> None:
     """Download the clip with each method in turn, in several rounds."""
     size = by_size(figures, 1, 64, 64) << 20
-    times = asyncio.run(_measure(by_size(figures, 1, 5, 11), size))
+    times = asyncio.run(_measure(by_size(figures, 1, 5, 11), by_size(figures, 1, 20, 40), size))
     for name, seconds in times.items():
         rates = [size / each / 1e6 for each in seconds]
         figures.rows.append({"method": name, "MB/s": median(rates), "from": min(rates), "to": max(rates)})
-    for peer in (_CURL, _CURL_SAFE):
+    for peer, required in ((_CURL, 1.1), (_CURL_SAFE, 0.9)):
         if peer in times:
-            ratios = tuple(theirs / ours for theirs, ours in zip(times[peer], times[_OURS], strict=True))
-            figures.targets.append(Target(f"throughput / {peer}", 0.9, ratios, at_least=True))
+            ratios = tuple(theirs / ours for theirs, ours in zip(times[peer], times[_OURS], strict=False))
+            figures.targets.append(Target(f"throughput / {peer}", required, ratios, at_least=True))
+            figures.notes.append(f"throughput / {peer}: half of the {len(ratios)} ratios from {_quartiles(ratios)}.")
     _measure_many(figures)
     figures.notes.append(f"One clip of {size >> 20} MiB, from a server that uses sendfile.")
 
