@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Record = tuple[int, dict[str, Any]]
 
-# A line that ends in one of these holds the beginning of a value and not all of it, however the value goes on.
+# A line that ends in one of these holds the beginning of a value and not all of it, however the value continues.
 _IS_UNFINISHED = re.compile(r"[\[{,:]$")
 _BETWEEN = re.compile(r"\s*")
 _COMMENT = re.compile(r"#[^\n]*\n?")
@@ -26,7 +26,7 @@ _COMMENT = re.compile(r"#[^\n]*\n?")
 def read_json(lines: Iterator[tuple[int, str]], reading: Reading) -> Iterator[Record | Problem]:
     """Yield the records of a JSON file.
 
-    The first line that is not blank decides how the file is read. If it begins an array, or a value that goes on in
+    The first line that is not blank decides how the file is read. If it begins an array, or a value that continues in
     the next line, the file is one text; else it has a value on each line, and a bad line spoils no other.
     """
     reading.layout = "JSON lines"

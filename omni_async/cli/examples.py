@@ -100,9 +100,9 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("The same for one of several accounts", "fleet pause --account second"),
     ),
     "fleet resume": (
-        ("Go on after a pause, or after topping up the account", "fleet resume"),
+        ("Continue after a pause, or after topping up the account", "fleet resume"),
         ("Submit again what has failed", "fleet resume --retry-failed"),
-        ("Go on after a failover of the database that lost nothing", "fleet resume --confirm-failover"),
+        ("Continue after a failover of the database that lost nothing", "fleet resume --confirm-failover"),
     ),
     "fleet drain": (
         ("Finish what is accepted, and submit nothing more", "fleet drain"),

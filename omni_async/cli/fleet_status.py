@@ -95,7 +95,7 @@ def _account_lines(account: AccountStatus) -> Iterator[Text]:
     if account.stopped:
         yield Text(f"nothing is submitted: {one_line(account.stopped)}", style="yellow")
     elif account.state != "running":
-        yield Text(f"{account.state}: nothing is submitted. To go on: {_command(account, 'resume')}", style="yellow")
+        yield Text(f"{account.state}: nothing is submitted. To continue: {_command(account, 'resume')}", style="yellow")
     yield from (Text(line) for line in next_steps(account))
 
 
@@ -132,7 +132,7 @@ def next_steps(account: AccountStatus) -> list[str]:
     """Return what can be done about jobs without a clip, each with its command."""
     by_status = account.totals.by_status
     ended = by_status.get(JobStatus.FAILED, 0) + by_status.get(JobStatus.CANCELLED, 0)
-    resting = by_status.get(JobStatus.TIMED_OUT, 0) + by_status.get(JobStatus.DOWNLOAD_FAILED, 0)
+    resumable = by_status.get(JobStatus.TIMED_OUT, 0) + by_status.get(JobStatus.DOWNLOAD_FAILED, 0)
     steps = [
         (ended, "failed or cancelled. To submit them again:", ["--retry-failed"]),
         (
@@ -140,7 +140,7 @@ def next_steps(account: AccountStatus) -> list[str]:
             "unknown (fleet status --status unknown). To submit them again, at the risk of paying twice:",
             ["--retry-unknown"],
         ),
-        (resting, "timed out or not downloaded. To take them up again, without paying:", []),
+        (resumable, "timed out or not downloaded. To take them up again, without paying:", []),
     ]
     lines = []
     for number, text, options in steps:

@@ -27,8 +27,8 @@ SKEW = 300.0
 INCOMPLETE = 120.0
 
 # How much longer than the longest known task an unclear one may take before it counts as ended: it is billed when it
-# ends. At one, the next task that takes a little longer would be called not billed; at four, people wait in vain.
-_PATIENCE = 2.0
+# ends. At one, the next task that takes a little longer would be called not billed; at four, the answer comes late.
+_DURATION_FACTOR = 2.0
 
 # Seconds without any job after which the period asked for is split: what other programs did meanwhile is left out.
 _GAP = 86_400.0
@@ -114,7 +114,7 @@ class LedgerSums:
 
     def settle(self) -> float:
         """Return how many seconds after its last submit a task has ended and been billed, by all that is known."""
-        return _PATIENCE * (self._longest or Polling().timeout / _PATIENCE) + INCOMPLETE
+        return _DURATION_FACTOR * (self._longest or Polling().timeout / _DURATION_FACTOR) + INCOMPLETE
 
     def periods(self, now: float) -> list[tuple[float, float]]:
         """Return from when to when tasks of the ledgers may have been billed, in Unix seconds, in order."""

@@ -101,7 +101,7 @@ def _ways_to_a_key() -> list[str]:
 
 
 def _check_writable(folder: Path) -> None:
-    """Create the folder and raise `UsageError` unless files can be written there: no clip is paid for in vain."""
+    """Create the folder. Raise `UsageError` unless files can be written there: no clip is paid for and then lost."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):

@@ -1,4 +1,4 @@
-"""`status --watch`: looks at the ledger again and again, until nothing in it is left to happen."""
+"""`status --watch`: shows the ledger again and again, until no job in it is waiting or running."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from .output import Output
 
-# Seconds between two looks, as soon as a job's next step can be seen. Twice as often shows little more: a clip takes
+# Seconds between two readings of the ledger. Twice as often shows little more: a clip takes
 # minutes. Half as often makes the screen seem frozen. Chosen, not measured.
 _INTERVAL = 1.0
 
-# A look at a ledger of a million jobs takes half a second: no more than this share of a core goes into looking.
+# To read the sums of a million jobs takes half a second: no more than this share of a core is used for it.
 _MAX_SHARE = 0.1
 
 
 class View(Protocol):
-    """What one look has found. Two views that are equal show the same."""
+    """What one reading of the ledger has found. Two views that are equal show the same."""
 
     def content(self) -> RenderableType:
         """Return what a terminal shows."""
@@ -43,8 +43,8 @@ class View(Protocol):
         """Whether no job is waiting or running."""
 
 
-async def watch(output: Output, look: Callable[[], View]) -> ExitStatus:
-    """Show what `look` finds, which runs in a thread, until it is final or stdout accepts no more."""
+async def watch(output: Output, read: Callable[[], View]) -> ExitStatus:
+    """Show what `read` returns, which runs in a thread, until it is final or stdout accepts no more."""
     live = None
     if output.is_live:
         live = Live(console=output.terminal, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
@@ -52,7 +52,7 @@ async def watch(output: Output, look: Callable[[], View]) -> ExitStatus:
     with live or nullcontext():
         while True:
             started = time.monotonic()
-            view = await anyio.to_thread.run_sync(look, abandon_on_cancel=True)
+            view = await anyio.to_thread.run_sync(read, abandon_on_cancel=True)
             if live is not None:
                 # Drawn again without a change too: the size of the terminal may have changed.
                 footer = Text("" if view.is_final else "watching; Ctrl-C ends it", style="dim")

@@ -43,7 +43,7 @@ _ABANDONED = 24 * 3600.0
 # Seconds for which publishing a verified clip is repeated before its task goes back to the queue, where it begins again
 # with the download. At half, an outage of the store causes more downloads; at double, a worker that alone has no way
 # to the store holds its tasks longer. Chosen, not measured.
-_PATIENCE = 30.0
+_GIVE_UP_AFTER = 30.0
 _FIRST_WAIT, _LONGEST_WAIT = 0.5, 5.0  # seconds between two attempts
 
 
@@ -85,7 +85,7 @@ class SpooledClipStore:
 
     ``spool`` is the folder in which the worker makes its spool; the system's folder for temporary files by default. It
     must have room for as many clips as are downloaded at the same time. ``max_threads`` is how many threads write at
-    the same time, ``patience`` for how many seconds publishing a clip is repeated while the destination fails.
+    the same time, ``give_up_after`` for how many seconds publishing a clip is repeated while the destination fails.
     """
 
     def __init__(
@@ -94,12 +94,12 @@ class SpooledClipStore:
         *,
         spool: str | os.PathLike[str] | None = None,
         max_threads: int = MAX_THREADS,
-        patience: float = _PATIENCE,
+        give_up_after: float = _GIVE_UP_AFTER,
     ) -> None:
         self.destination = destination
         self._spool_parent = Path(spool or tempfile.gettempdir()).absolute()
         self._spool: Path | None = None
-        self._patience = patience
+        self._give_up_after = give_up_after
         self._max_threads = max_threads
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop
         self._is_failing = False
@@ -155,7 +155,7 @@ class SpooledClipStore:
 
     async def publish(self, source: Path, name: str) -> None:
         """Publish a verified file, patiently: a destination that is away for a moment is waited for."""
-        give_up_at = time.monotonic() + self._patience
+        give_up_at = time.monotonic() + self._give_up_after
         wait = _FIRST_WAIT
         while True:
             try:
@@ -261,7 +261,7 @@ def clip_store(
     spool: str | os.PathLike[str] | None = None,
     *,
     max_threads: int = MAX_THREADS,
-    patience: float = _PATIENCE,
+    give_up_after: float = _GIVE_UP_AFTER,
 ) -> SpooledClipStore:
     """Return the clip store of a worker for a folder, or for a URL such as ``s3://bucket/prefix``.
 
@@ -271,7 +271,7 @@ def clip_store(
     """
     text = str(destination)
     place: Destination = ObjectDestination(text) if "://" in text else FolderDestination(Path(destination))
-    return SpooledClipStore(place, spool=spool, max_threads=max_threads, patience=patience)
+    return SpooledClipStore(place, spool=spool, max_threads=max_threads, give_up_after=give_up_after)
 
 
 def _make_spool(parent: Path) -> Path:

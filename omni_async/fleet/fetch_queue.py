@@ -39,18 +39,19 @@ _T = TypeVar("_T")
 
 _log = get_logger(__name__)
 
-# Seconds between two looks for a task while there is none. At half, twice as many queries of each idle worker; at
+# Seconds between two queries for a task while there is none. At half, twice as many queries of each idle worker; at
 # double, a clip comes half a second later. Chosen, not measured.
-_POLL_SECONDS = 0.5
-_AGAIN = 0.5  # seconds before a query is repeated, and before the engine is started again: then twice as many, ...
-_LONGEST_WAIT = 10.0  # ... up to so many, if it stops each time
+_POLL_INTERVAL = 0.5
+# Seconds before a query is repeated, and before the engine is started again: twice as many each time that it stops, up
+# to the longest wait.
+_RETRY_INTERVAL, _LONGEST_WAIT = 0.5, 10.0
 # Seconds until a failed task is tried again: 5, 10, 20, ..., at most 300.
 _FIRST_RETRY, _LONGEST_RETRY = 5, 300
 
 
 def retry_seconds(error: BaseException, attempts: int) -> int:
     """Return after how many seconds a task that has failed is tried again, `attempts` times having failed before."""
-    if isinstance(error, asyncio.CancelledError):  # its worker ends: others take it at once
+    if isinstance(error, asyncio.CancelledError):  # its worker ends: others take it immediately
         return 0
     return int(min(_FIRST_RETRY * 2 ** min(attempts, 16), _LONGEST_RETRY))
 
@@ -89,13 +90,13 @@ class FetchQueue:
         self.app: App = App(connector=self._connector)
 
     async def run(self, fetcher: Fetcher, *, concurrency: int, heartbeat: float) -> None:
-        """Do tasks until cancelled. Then those that are not finished are given back, for other workers to take at once.
+        """Do tasks until cancelled. Unfinished ones are then given back, for other workers to take immediately.
 
         `heartbeat` is the number of seconds after which others may take the tasks of a worker that has gone silent.
         """
         register(self.app, fetcher)
         await self.app.open_async(self._pool)
-        wait = _AGAIN
+        wait = _RETRY_INTERVAL
         while True:
             engine = asyncio.create_task(self._run_engine(concurrency, heartbeat), name="omni_async fetch queue")
             try:
@@ -113,7 +114,7 @@ class FetchQueue:
         await self.app.run_worker_async(
             queues=[QUEUE],
             concurrency=concurrency,
-            fetch_job_polling_interval=_POLL_SECONDS,
+            fetch_job_polling_interval=_POLL_INTERVAL,
             listen_notify=False,  # polling is enough, and needs no connection of its own beside a pooler
             install_signal_handlers=False,
             shutdown_graceful_timeout=0,
@@ -174,7 +175,7 @@ class _PatientConnector(PsycopgConnector):
                 if self.is_closing or error.__cause__ is None or not is_transient(error.__cause__):
                     raise
                 _log.info("the queue of downloads waits for the database: %s", error.__cause__)
-            await anyio.sleep(_AGAIN)
+            await anyio.sleep(_RETRY_INTERVAL)
 
 
 # What it says about each task at the level of information is said by events and rows already.

@@ -60,11 +60,11 @@ UPDATE omni_jobs SET status = 'download_failed', error = %s, videos = NULL, link
 """
 _WANT_LINKS = f"UPDATE omni_jobs SET links_wanted = true, error = %s, changed_at = now() {_STILL_WANTED}"
 # How often a job's task may fail for reasons of this worker or of the clip store (no space, no permission) before the
-# job is `download_failed`. With the waits of the queue (`retry_seconds`) and the patience of the store, that takes
-# about five minutes.
+# job is `download_failed`. The waits of the queue (`retry_seconds`) and the attempts of the store take five minutes
+# until then.
 _ATTEMPTS = 6
-_PATIENCE = 15.0  # seconds that a statement may take before its connection is cut
-_AGAIN = 0.5  # seconds until a statement is repeated while the database is away
+_STATEMENT_TIMEOUT = 15.0  # seconds that a statement may take before its connection is cut
+_RETRY_INTERVAL = 0.5  # seconds until a statement is repeated while the database is away
 _NOTIFY_INTERVAL = 0.1  # seconds: each commit with a notification takes a lock of the whole Postgres
 
 
@@ -148,7 +148,7 @@ class Fetcher:
         await self._record(account, job, attempt)
 
     async def _download(self, account: str, record: JobRecord) -> JobState:
-        """Return the job with its outcome. Whatever is cancelled or fails here, no transfer goes on afterwards."""
+        """Return the job with its outcome. Whatever is cancelled or fails here, no transfer continues afterwards."""
         names = _ClaimedNames(self, account)
         registry = JobRegistry(names, self._on_event, self._clock, partial(clip_path, self.clips.root))
         # What another worker has recorded of its disk says nothing about this one.
@@ -214,13 +214,13 @@ class Fetcher:
         while True:
             try:
                 async with self.pool.connection() as db:
-                    with cut_after(_PATIENCE, db):
+                    with cut_after(_STATEMENT_TIMEOUT, db):
                         return await work(db)
             except DATABASE_ERRORS as error:
                 if not is_transient(error):
                     raise describe(error, self._database) from error
                 _log.info("downloads wait for the database: %s", error)
-            await anyio.sleep(_AGAIN)
+            await anyio.sleep(_RETRY_INTERVAL)
 
 
 async def _read_job(db: PostgresConnection, account: str, key: str) -> JobRecord | None:

@@ -19,7 +19,7 @@ from ..jobs.store import OUTPUT_DIR
 from .clips import clip_store
 from .postgres import rows
 from .postgres.database import as_database, check, described, statement
-from .postgres.enqueue import FOLLOW, LOOK_AGAIN, RELEASE_WAITING, RETRY, enqueue
+from .postgres.enqueue import FOLLOW, RELEASE_WAITING, RESUME_LEADER, RETRY, enqueue
 from .postgres.reader import (
     DEFAULT_ACCOUNT,
     FleetReader,
@@ -130,7 +130,7 @@ class Fleet:
 
     async def __aenter__(self) -> Self:
         self._is_open = True
-        async with self._statements() as connection:  # says at once what is wrong with the database
+        async with self._statements() as connection:  # raises here what is wrong with the database
             await check(connection, self.database)
         self._watcher = Watcher(self.database, self.account, self._find_all)
         self._watcher.start()
@@ -142,7 +142,7 @@ class Fleet:
         self._is_open = False
         assert self._watcher is not None
         with anyio.CancelScope(shield=True):
-            closed = ClientClosed("the fleet was closed before the job had ended; it goes on elsewhere")
+            closed = ClientClosed("the fleet was closed before the job had ended; it continues elsewhere")
             await self._watcher.stop(closed)
             if self._connection is not None:
                 await self._connection.close()
@@ -219,10 +219,10 @@ class Fleet:
         """Let jobs that ended without a clip be submitted again, and return how many.
 
         `failed` ones were refused, failed or cancelled. `unknown` ones may have been accepted (and billed) by the
-        server: they may be paid twice. Task ids and costs of before are kept.
+        server: they may be paid twice. Previous task ids and costs are kept.
         """
         statuses = [*(["failed", "cancelled"] if failed else []), *(["unknown"] if unknown else [])]
-        return await self._change(FOLLOW, RETRY, statuses=statuses, again=True)
+        return await self._change(FOLLOW, RETRY, statuses=statuses, is_resumed=True)
 
     # The fleet
 
@@ -245,7 +245,7 @@ class Fleet:
         Jobs that timed out, or whose clip could not be stored, are taken up again. `max_cost` is a new limit in USD on
         what all jobs of the account may cost; by default it stays as it is.
         """
-        await self._set_state("running", again=True, max_cost=max_cost)
+        await self._set_state("running", is_resumed=True, max_cost=max_cost)
 
     async def set_max_cost(self, usd: float) -> None:
         """Set the limit of what all jobs of the account may cost, in USD. The leader stops before it is passed."""
@@ -263,7 +263,7 @@ class Fleet:
         await self._change("UPDATE omni_accounts SET key_check = NULL WHERE account = %(account)s")
 
     async def confirm_failover(self) -> None:
-        """Submit again although the database is not the one of before: after a failover to a replica, or a restore.
+        """Submit again although the database is another one than before: after a failover to a replica, or a restore.
 
         Call it once you know that nothing committed was lost. Otherwise jobs may be paid twice.
         """
@@ -338,28 +338,28 @@ class Fleet:
         async with self._statements() as connection:
             return await rows.find_all(connection, self.account, keys, only_ended=only_ended)
 
-    async def _set_state(self, state: str, *, again: bool = False, max_cost: float | None = None) -> None:
+    async def _set_state(self, state: str, *, is_resumed: bool = False, max_cost: float | None = None) -> None:
         changed = await self._change(
             "UPDATE omni_accounts SET state = %(state)s, max_cost = coalesce(%(max_cost)s, max_cost)"
             " WHERE account = %(account)s",
             state=state,
             max_cost=max_cost,
-            again=again,
+            is_resumed=is_resumed,
         )
         if not changed:
             raise LedgerError(f"there is no account {self.account!r} in this database yet", permanent=True)
 
-    async def _change(self, *statements: str, again: bool = False, **values: Any) -> int:
+    async def _change(self, *statements: str, is_resumed: bool = False, **values: Any) -> int:
         """Run statements in one transaction, tell the leader, and return how many rows they have changed.
 
-        With `again`, the leader looks at all jobs anew and submits again.
+        With `is_resumed`, the leader reads all jobs again and submits again.
         """
         values["account"] = self.account
         async with self._statements() as connection, connection.transaction():
             changed = sum([(await connection.execute(statement(each), values)).rowcount for each in statements])
-            if again:
+            if is_resumed:
                 await connection.execute(RELEASE_WAITING, values)
-                await connection.execute(LOOK_AGAIN, values)
+                await connection.execute(RESUME_LEADER, values)
             await connection.execute("SELECT pg_notify('omni_jobs', %(account)s)", values)
         return changed
 

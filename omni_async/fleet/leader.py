@@ -45,19 +45,19 @@ if TYPE_CHECKING:
     from .postgres.database import Database
 
 
-# Seconds between two looks at the lease, the row of the account and the queue. Each costs microseconds, and a query
+# Seconds between two checks of the lease, the row of the account and the queue. Each costs microseconds, and a query
 # where there is room for more jobs.
 _TICK = 0.25
 # Jobs that wait in the leader's memory: enough for a few seconds of the fastest account. More makes a takeover read
 # more rows again; less leaves a fast account waiting for the next query.
 _AHEAD = 400
 # Seconds after which submits that an outage has stopped are tried again. A person is not asked: nothing was refused.
-_OUTAGE = 30.0
-_AGAIN = 1.0  # seconds before a client that has failed is replaced
-_HAND_OVER = 2.0  # seconds that handing over may take when the worker ends
+_OUTAGE_PAUSE = 30.0
+_REPLACE_AFTER = 1.0  # seconds before a client that has failed is replaced
+_HAND_OVER_TIMEOUT = 2.0  # seconds that handing over may take when the worker ends
 
 # The fact that holds the whole state of the rate limiter, as of the last group of changes.
-_LIMITER = "limiter"
+_LIMITER_FACT = "limiter"
 
 _log = get_logger(__name__)
 
@@ -66,12 +66,12 @@ class SubmissionsHeld(OmniError):
     """Submits of an account are held back, because a person said so or has to say something."""
 
 
-class _Left(Exception):
-    """Leaves the block of a client, which then stops within seconds."""
+class _LeaveClient(Exception):
+    """Leave the block of a client, which then stops within seconds."""
 
 
 class Leader:
-    """Leads one account in turn with the other workers. `run` never ends by itself.
+    """Leads one account in turn with the other workers. `run` works until cancelled.
 
     `turn` is shared by the leaders of one worker. `clips` is where local files of requests are; `queue` is swept for
     tasks of workers that have gone silent.
@@ -123,7 +123,7 @@ class Leader:
         return self._client.statistics() if self._client is not None else None
 
     async def run(self) -> None:
-        """Lead the account whenever no other worker does, until cancelled. Then hand over at once.
+        """Lead the account whenever no other worker does, until cancelled. Then hand over immediately.
 
         Raise `LedgerError` if this worker never can: see `Lease.acquire`.
         """
@@ -137,7 +137,7 @@ class Leader:
                 _log.info("another worker leads the account %s now", self.account)
             finally:
                 self._lease, self._client, self.stopped = None, None, ""
-                with anyio.move_on_after(_HAND_OVER, shield=True):
+                with anyio.move_on_after(_HAND_OVER_TIMEOUT, shield=True):
                     await lease.release()
 
     async def _lead(self, lease: Lease) -> None:
@@ -152,7 +152,7 @@ class Leader:
                         if lease.stopped != str(error):
                             _log.error("the account %s: %s", self.account, error)
                         self.stopped = lease.stopped = str(error)
-                        await anyio.sleep(_AGAIN)
+                        await anyio.sleep(_REPLACE_AFTER)
             group.cancel_scope.cancel()
 
     async def _run_client(self, lease: Lease) -> None:
@@ -164,8 +164,8 @@ class Leader:
             async with client:
                 self._client = client
                 await self._work(client, lease)
-                raise _Left
-        except _Left:
+                raise _LeaveClient
+        except _LeaveClient:
             pass
 
     async def _work(self, client: LeaderClient, lease: Lease) -> None:
@@ -204,7 +204,7 @@ class Leader:
             elif isinstance(error, SubmitWithheld) or (outage_ends is not None and now >= outage_ends):
                 client.submit_again()
                 await feed.restart()
-            outage_ends = (outage_ends or now + _OUTAGE) if is_outage(client.stop_error) else None
+            outage_ends = (outage_ends or now + _OUTAGE_PAUSE) if is_outage(client.stop_error) else None
             self.stopped = lease.stopped = str(client.stop_error or "")
             if client.stop_error is None:
                 await feed.fill()
@@ -221,7 +221,7 @@ class Leader:
 
 
 def is_outage(error: OmniError | None) -> bool:
-    """Return whether submits have stopped for a reason that passes without anybody's doing."""
+    """Return whether submits have stopped for a reason that may pass without intervention."""
     if isinstance(error, TransportError):
         return not error.permanent
     return isinstance(error, (RateLimited, ServerError))
@@ -278,14 +278,14 @@ class LeaderClient(OmniClient):
         """Record the present state of the rate limiter, with the rows that are about to be written."""
         snapshot = self._runtime.submitter.limiter.snapshot(self._clock.now())
         fact = {"server": self._server, "at": self._clock.wall(), "snapshot": snapshot}
-        self.store.set_fact(_LIMITER, json.dumps(fact))
+        self.store.set_fact(_LIMITER_FACT, json.dumps(fact))
 
     async def restore_limiter(self) -> None:
         """Continue with the rate limiter of the leader before, as if that had been this one. Call it before any submit.
 
         Raise `LedgerError` if the store cannot be read.
         """
-        text = await self.store.get_fact(_LIMITER)
+        text = await self.store.get_fact(_LIMITER_FACT)
         try:
             fact = json.loads(text or "{}")
             if fact.get("server") == self._server:
@@ -329,7 +329,7 @@ class LeaderClient(OmniClient):
         self._runtime.submitter.resume()
 
     @property
-    def patience(self) -> float:
+    def retry_timeout(self) -> float:
         """For how many seconds a failing request is repeated."""
         return self._retry.timeout
 

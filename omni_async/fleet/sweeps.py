@@ -38,14 +38,16 @@ FEED = (
 _BEGINNING = (-(2**31), 0)
 # Seconds after which the queue is read from its beginning again: for jobs of a higher priority, those that were
 # enqueued by a slower transaction, and those that came back. More often reads more dead entries of the index.
-_RESCAN = 5.0
+_RESCAN_INTERVAL = 5.0
 _PAGE = 1000
-_NEW = 2.0  # seconds after which a `running` row without a live job has been forgotten, and is not just being written
+_FORGOTTEN_AFTER = (
+    2.0  # seconds after which a `running` row without a live job has been forgotten, and is not just being written
+)
 # Seconds after which a `downloading` row without a task has lost it.
-_LOST = 5.0
-_PAUSE = 2.0  # seconds between two rounds of the sweeps: twice as long makes a lost download wait longer
-_COMPACT = 500  # rows of omni_totals that are replaced by their sums
-_CHILDREN = 1000  # parents that are looked at in one sweep
+_LOST_AFTER = 5.0
+_ROUND_INTERVAL = 2.0  # seconds between two rounds of the sweeps: twice as long makes a lost download wait longer
+_MAX_TOTALS_ROWS = 500  # rows of omni_totals that are replaced by their sums
+_CHILDREN = 1000  # parents that are checked in one round
 _FIRST_CHECK, _LONGEST_CHECK = 5.0, 300.0  # seconds between two checks of one task for fresh links
 # Checks for fresh links in one round of the sweeps, all at the same time. At half, many expired links take twice as
 # long to be replaced; at double, these checks compete with those of running tasks. Chosen, not measured.
@@ -63,7 +65,7 @@ class SubmittingClient(Protocol):
         """How many jobs wait for a submit, or are being submitted."""
 
     @property
-    def patience(self) -> float:
+    def retry_timeout(self) -> float:
         """For how many seconds a failing request is repeated."""
 
     def wall(self) -> float:
@@ -126,7 +128,7 @@ class JobFeed:
         if room < self._ahead // 2:
             return
         now = anyio.current_time()
-        if now - self._began_at >= _RESCAN:
+        if now - self._began_at >= _RESCAN_INTERVAL:
             self._cursor, self._began_at = _BEGINNING, now
             local = self._store.local_requests
             self._store.local_requests = {key: local[key] for key in local if self._client.live(key) is not None}
@@ -145,7 +147,7 @@ class JobFeed:
         """Follow `running` rows that are not followed: another leader has learned late that they were accepted."""
         keys = await self.select(
             f"SELECT key FROM omni_jobs WHERE account = %s AND {_ACTIVE} AND status = 'running'"
-            f" AND changed_at < now() - {_NEW} * interval '1 s'",
+            f" AND changed_at < now() - {_FORGOTTEN_AFTER} * interval '1 s'",
             (self._store.account,),
         )
         forgotten = [key for (key,) in keys if self._client.live(key) is None]
@@ -232,12 +234,12 @@ class Sweeps:
     async def run(self) -> None:
         """Make round after round until cancelled, or until the store fails: `failure` then says why.
 
-        It is no part of the feed, because the engine has a connection of its own, which may hang while submits go on.
+        It is separate from the feed: the engine has a connection of its own, which may hang while submits continue.
         """
         try:
             while True:
                 await self._make_round()
-                await anyio.sleep(_PAUSE)
+                await anyio.sleep(_ROUND_INTERVAL)
         except LedgerError as error:
             self.failure = error
 
@@ -295,7 +297,7 @@ class Sweeps:
         now = anyio.current_time()
         self._refreshes = {
             record.key: self._refreshes.get(record.key) or _Refresh(since=now, due=now) for record in records
-        } | {key: each for key, each in self._refreshes.items() if now - each.since < self._client.patience}
+        } | {key: each for key, each in self._refreshes.items() if now - each.since < self._client.retry_timeout}
         due = [record for record in records if self._refreshes[record.key].due <= now]
         async with anyio.create_task_group() as group:
             for record in due[:_CHECKS]:
@@ -316,7 +318,7 @@ class Sweeps:
             said = result.error or (result.task and result.task.error) or result.outcome.name
             reason = f"there is no working download URL ({record.error}), and a check gave no other: {said}"
         is_final = result is not None and result.outcome in {CheckOutcome.FAILED, CheckOutcome.DENIED}
-        is_late = now - refresh.since > self._client.patience
+        is_late = now - refresh.since > self._client.retry_timeout
         task = result.task if result is not None and result.outcome is CheckOutcome.FINISHED else None
         if task is not None and not is_late:
             await self._store.fenced(lambda db: self._give_links(db, record, task.videos))
@@ -348,13 +350,13 @@ class Sweeps:
     async def _defer_lost(self, db: PostgresConnection) -> None:
         """Give jobs to the workers again whose task is gone, for example because the engine's tables were emptied."""
         account = self._store.account
-        keys = [key for (key,) in await (await db.execute(LOST, (account, _LOST))).fetchall()]
+        keys = [key for (key,) in await (await db.execute(LOST, (account, _LOST_AFTER))).fetchall()]
         if keys:
             _log.warning("%d download(s) had lost their task; given to the workers again", len(keys))
             await db.execute(DEFER, (account, keys))
 
     async def _release_children(self, db: PostgresConnection) -> None:
-        """Look at some parents of waiting jobs again: the parent may have ended in the moment of the enqueue."""
+        """Check some parents of waiting jobs again: the parent may have ended in the moment of the enqueue."""
         account = self._store.account
         cursor = await db.execute(
             "SELECT DISTINCT parent FROM omni_jobs WHERE account = %s AND parent > %s AND status = 'waiting'"
@@ -370,7 +372,8 @@ class Sweeps:
         """Replace many rows of sums by one for each status."""
         account = self._store.account
         cursor = await db.execute(
-            f"SELECT count(*) > {_COMPACT} FROM (SELECT FROM omni_totals WHERE account = %s LIMIT {_COMPACT + 1}) AS t",
+            f"SELECT count(*) > {_MAX_TOTALS_ROWS} FROM"
+            f" (SELECT FROM omni_totals WHERE account = %s LIMIT {_MAX_TOTALS_ROWS + 1}) AS t",
             (account,),
         )
         if await cursor.fetchone() == (True,):

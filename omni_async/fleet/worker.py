@@ -42,26 +42,26 @@ _log = get_logger(__name__)
 Role: TypeAlias = Literal["all", "submit", "download"]
 
 # Seconds between two updates of this worker's row. Twice as long shows others what it did a while ago.
-_ANNOUNCE = 2.0
-_LATEST = 5.0  # seconds that such an update may take
-_LEAVE = 2.0  # seconds for taking the row away at the end
-_LOOK = 0.5  # seconds between two looks whether everything is done
-_VERSION_CHECK = 5  # every so many updates: another version of the tables ends this worker
+_ANNOUNCE_INTERVAL = 2.0
+_STATEMENT_TIMEOUT = 5.0  # seconds that such an update may take
+_LEAVE_TIMEOUT = 2.0  # seconds for taking the row away at the end
+_DONE_CHECK_INTERVAL = 0.5  # seconds between two checks whether everything is done
+_VERSION_CHECK = 5  # updates between two checks: another version of the tables ends this worker
 
-_ANNOUNCED = """
+_UPDATE_WORKER = """
 INSERT INTO omni_workers (worker, host, pid, role, version, started_at, seen_at, leads, fetching, fetched, bytes)
 VALUES (%s, %s, %s, %s, %s, now(), now(), %s, %s, %s, %s)
 ON CONFLICT (worker) DO UPDATE SET seen_at = now(), leads = excluded.leads, fetching = excluded.fetching,
     fetched = excluded.fetched, bytes = excluded.bytes
 """
-_FORGET_KILLED = "DELETE FROM omni_workers WHERE seen_at < now() - interval '1 day'"
-_FORGET = "DELETE FROM omni_workers WHERE worker = %s"
+_DELETE_KILLED_WORKERS = "DELETE FROM omni_workers WHERE seen_at < now() - interval '1 day'"
+_DELETE_WORKER = "DELETE FROM omni_workers WHERE worker = %s"
 # Where the clips are, for those who only read: what the worker has said that was started last.
-_SAY_WHERE = f"""
+_RECORD_STORE = f"""
 INSERT INTO omni_facts (account, name, value) SELECT account, '{OUTPUT_DIR}', %s FROM omni_accounts
 ON CONFLICT (account, name) DO UPDATE SET value = excluded.value WHERE %s AND omni_facts.value <> excluded.value
 """
-_WHERE = f"SELECT value FROM omni_facts WHERE name = '{OUTPUT_DIR}' LIMIT 1"
+_SELECT_STORE = f"SELECT value FROM omni_facts WHERE name = '{OUTPUT_DIR}' LIMIT 1"
 _SUMS = """
 SELECT account.account, account.state, CASE WHEN expires_at > now() THEN coalesce(stopped, '') ELSE '' END,
     coalesce(sum(jobs) FILTER (WHERE status = 'waiting'), 0),
@@ -91,8 +91,8 @@ class Remaining:
     in_flight: int
     downloading: int
 
-    def can_go_on(self, role: Role) -> bool:
-        """Return whether workers of a role, with the others, have something left to do."""
+    def has_work(self, role: Role) -> bool:
+        """Return whether workers of a role, with the others, have work left."""
         may_submit = not self.stopped and self.state != "draining"
         return bool(self.in_flight or (self.waiting and may_submit) or (self.downloading and role != "submit"))
 
@@ -169,9 +169,9 @@ class FleetWorker:
         return WorkerStatistics(self.leads, totals.fetching, totals.fetched, totals.bytes)
 
     async def run(self, *, until_done: bool = False) -> None:
-        """Work until cancelled, or with `until_done` until no job of its accounts is left that can go on.
+        """Work until cancelled, or with `until_done` until no job of its accounts is left to be done.
 
-        When it ends, whatever the reason, its leases and unfinished downloads go to other workers at once. Raise
+        When it ends, whatever the reason, its leases and unfinished downloads go to other workers immediately. Raise
         `LedgerError` if the database cannot be used, `OSError` if the clip store cannot, and `OmniError` if none of its
         accounts can be led.
         """
@@ -197,12 +197,12 @@ class FleetWorker:
                 raise _first_of(group_of_errors) from None
             finally:
                 self._leaders.clear()
-                with anyio.move_on_after(_LEAVE, shield=True), suppress(*DATABASE_ERRORS):
-                    await self._execute(_FORGET, self.name)
+                with anyio.move_on_after(_LEAVE_TIMEOUT, shield=True), suppress(*DATABASE_ERRORS):
+                    await self._execute(_DELETE_WORKER, self.name)
 
     async def _open_inputs(self, stack: AsyncExitStack) -> None:
         """Open the clip store although nothing is downloaded here: it holds local files that requests name."""
-        if self._clips is None and (found := await self._execute(_WHERE)):
+        if self._clips is None and (found := await self._execute(_SELECT_STORE)):
             self._clips = clip_store(json.loads(found[0][0]))
         if self._clips is not None:
             stack.push_async_callback(self._clips.aclose)
@@ -248,21 +248,21 @@ class FleetWorker:
     async def _announce(self) -> None:
         """Keep the row of this worker up to date. Raise `LedgerError` if the tables become those of another version."""
         count = 0
-        await self._try(_FORGET_KILLED)
+        await self._try(_DELETE_KILLED_WORKERS)
         while True:
             now, host = self.statistics(), socket.gethostname()
             program = (self.name, host, os.getpid(), self._role, _version())
-            await self._try(_ANNOUNCED, *program, list(now.leads), now.fetching, now.fetched, now.bytes)
+            await self._try(_UPDATE_WORKER, *program, list(now.leads), now.fetching, now.fetched, now.bytes)
             if self._fetcher is not None:
-                await self._try(_SAY_WHERE, json.dumps(self._fetcher.clips.address), count == 0)
+                await self._try(_RECORD_STORE, json.dumps(self._fetcher.clips.address), count == 0)
             count += 1
             if count % _VERSION_CHECK == 0 and not self._is_away:
                 await self._check_version()
-            await anyio.sleep(_ANNOUNCE)
+            await anyio.sleep(_ANNOUNCE_INTERVAL)
 
     async def _check_version(self) -> None:
         try:
-            async with self._pool.connection(timeout=_LATEST) as db:
+            async with self._pool.connection(timeout=_STATEMENT_TIMEOUT) as db:
                 await check(db, self._database)
         except (*DATABASE_ERRORS, LedgerError) as error:
             failure = describe(error, self._database)
@@ -276,26 +276,26 @@ class FleetWorker:
         except DATABASE_ERRORS as error:
             if not is_transient(error):
                 raise describe(error, self._database) from error
-            self._say_away(describe(error, self._database))
+            self._report_database(describe(error, self._database))
         else:
-            self._say_away(None)
+            self._report_database(None)
 
-    def _say_away(self, failure: LedgerError | None) -> None:
+    def _report_database(self, failure: LedgerError | None) -> None:
         """Tell the user once that the database is away, and once that it is back, unless a candidate or leader does."""
         if self._is_away != (failure is not None) and not self._leaders:
-            text = f"{failure}. Downloads in progress go on" if failure else "the database answers again"
+            text = f"{failure}. Downloads in progress continue" if failure else "the database answers again"
             _log.warning("%s", text)
         self._is_away = failure is not None
 
     async def _execute(self, text: str, *values: object) -> list[tuple[Any, ...]]:
-        async with self._pool.connection(timeout=_LATEST) as db:
+        async with self._pool.connection(timeout=_STATEMENT_TIMEOUT) as db:
             return await _rows(db, text, values)
 
     # The end
 
     async def _wait_until_done(self) -> None:
         while True:
-            await anyio.sleep(_LOOK)
+            await anyio.sleep(_DONE_CHECK_INTERVAL)
             try:
                 sums = await self._execute(_SUMS)
             except DATABASE_ERRORS as error:
@@ -304,13 +304,13 @@ class FleetWorker:
                 continue
             left = {account: Remaining(*rest) for account, *rest in sums}
             mine = {account: left[account] for account in left if account in self._api_keys or self._role == "download"}
-            if not any(remaining.can_go_on(self._role) for remaining in mine.values()):
+            if not any(remaining.has_work(self._role) for remaining in mine.values()):
                 self.stop_errors |= {account: mine[account].stopped for account in mine if mine[account].waiting}
                 return
 
 
 async def _rows(db: PostgresConnection, text: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-    with cut_after(_LATEST, db):
+    with cut_after(_STATEMENT_TIMEOUT, db):
         cursor = await db.execute(statement(text), values)
         return await cursor.fetchall() if cursor.description else []
 

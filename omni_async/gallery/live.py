@@ -67,7 +67,7 @@ _FEED_LIFETIME = 30.0
 # Seconds for which a request waits for the ledger to be read. Ten thousand jobs take about one. At half, the page of a
 # huge ledger opens empty and fills later; at double, a request waits longer for a disk that does not answer.
 _LOAD_TIMEOUT = 20.0
-# Changed jobs whose rows are read at once. Trades the number of times the ledger is opened for how long one reading
+# Changed jobs whose rows are read together. Trades the number of times the ledger is opened for how long one reading
 # holds a thread. Chosen, not measured.
 _ROWS_AT_ONCE = 500
 # Seconds at the end of a run for late rows and for subscribers to receive the last messages. Trades a complete last

@@ -39,7 +39,7 @@ _LONG_SIDE = 640
 # card does not show.
 _QUALITY = 80
 # Mean brightness, 0 to 255, below which a frame counts as dark: a clip that fades in begins below it. At half, nearly
-# black posters pass; at double, frames of night scenes are rejected and `_MAX_DARK_FRAMES` frames are decoded in vain.
+# black posters pass; at double, frames of night scenes are rejected after `_MAX_DARK_FRAMES` frames.
 _DARK = 24
 # Frames to decode in search of a bright one: 1.5 s at 24 frames per second, to get past a fade. Trades time per poster:
 # a clip that is dark throughout costs all of them. At half, slow fades give dark posters; at double, dark clips take

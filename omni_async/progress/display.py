@@ -104,7 +104,7 @@ class ProgressDisplay:
         self._run, self._place = _Run(loop, self._client), view.place()
 
     def _move(self, loop: asyncio.AbstractEventLoop, view: ProgressView) -> None:
-        """Go on in another cell, with a run of its own unless jobs of an earlier cell are unfinished."""
+        """Continue in another cell, with a run of its own unless jobs of an earlier cell are unfinished."""
         run = self._run
         if run is not None and run.is_active:
             view.finish(self._last_snapshot(run))

@@ -61,7 +61,7 @@ def event_news(event: JobEvent) -> tuple[str, str]:
 
 
 def _limits(snapshot: RunSnapshot) -> Iterator[str]:
-    """Yield the limits that were learned; that of downloads if more than so many are left."""
+    """Yield the limits that were learned; that of downloads only if more than that are left."""
     if rate := snapshot.learned_submits_per_minute:
         yield f"max {_rate(rate)}"
     if snapshot.learned_max_in_flight:

@@ -29,7 +29,7 @@ class RunSnapshot:
 
     `per_minute` is how many clips a minute were completed so far. `seconds_left` and `projected_cost` are estimates of
     the time until the end and of the cost at the end. `learned_submits_per_minute` and `learned_max_in_flight` are the
-    limits that the account has shown, `learned_max_downloads` is how many downloads at once are worth having. With
+    limits that the account has shown, `learned_max_downloads` is how many concurrent downloads add throughput. With
     `is_ended`, nothing more happens.
     """
 

@@ -271,7 +271,7 @@ async def test_a_store_that_is_away_for_ten_seconds_is_waited_for(
     async with tcp_proxy(s3_server.port) as proxy:
         for name, value in s3_server.variables(proxy.port).items():
             monkeypatch.setenv(name, value)
-        store = clip_store(f"s3://{s3_server.bucket}/{harm}", tmp_path / "spool", patience=60)
+        store = clip_store(f"s3://{s3_server.bucket}/{harm}", tmp_path / "spool", give_up_after=60)
         await store.prepare()
         getattr(proxy, harm)()
         puts = [asyncio.create_task(put(store, CLIP, f"{number}.mp4")) for number in range(5)]
@@ -291,7 +291,7 @@ async def test_a_store_that_is_away_for_ten_seconds_is_waited_for(
 
 async def test_a_folder_that_vanishes_is_not_created_again(tmp_path: Path) -> None:
     """A network folder that is away is waited for: nothing is written to the disk below it. Then the clip is there."""
-    store = clip_store(tmp_path / "clips", tmp_path / "spool", patience=30)
+    store = clip_store(tmp_path / "clips", tmp_path / "spool", give_up_after=30)
     await store.prepare()
     (tmp_path / "clips").rename(tmp_path / "away")
     waiting = asyncio.create_task(put(store, CLIP))
@@ -309,7 +309,7 @@ async def test_another_file_system_under_the_folder_is_not_written_to(tmp_path: 
     import subprocess
 
     folder = tmp_path / "disk"  # what `small_disk` has mounted
-    store = clip_store(folder, tmp_path / "spool", patience=0)
+    store = clip_store(folder, tmp_path / "spool", give_up_after=0)
     await store.prepare()
     subprocess.run(["umount", "-l", str(folder)], check=True, timeout=10)
     try:
@@ -325,7 +325,7 @@ async def test_a_full_folder_keeps_no_part_of_a_clip(small_disk: Path, tmp_path:
     """The error names the cause; when there is room again, the same clip is stored."""
     filler = small_disk / "filler"
     filler.write_bytes(bytes(8 * 1024**2 - 64 * 1024))
-    store = clip_store(small_disk, tmp_path / "spool", patience=0)
+    store = clip_store(small_disk, tmp_path / "spool", give_up_after=0)
     clip = mp4("a clip that does not fit", size=10_000)
     await store.prepare()
     with pytest.raises(OSError, match="No space left"):

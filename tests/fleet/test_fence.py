@@ -6,7 +6,6 @@ import asyncio
 from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -21,7 +20,7 @@ from omni_async.models.responses import Video  # noqa: E402
 from tests.support.fleets import ACCOUNT, new_store, opened_fleet, take_over  # noqa: E402
 from tests.support.ledgers import record_of  # noqa: E402
 from tests.support.postgres import needs_postgres  # noqa: E402
-from tests.support.tcp_proxy import TcpProxy, tcp_proxy  # noqa: E402
+from tests.support.tcp_proxy import TcpProxy, proxy_before  # noqa: E402
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -129,9 +128,7 @@ def test_no_write_of_an_older_epoch_commits_after_a_newer_one(fleet_url: str, ac
 @pytest.fixture
 async def proxied(fleet_url: str) -> AsyncIterator[tuple[TcpProxy, PostgresJobStore]]:
     """Open the store of a leader behind a proxy."""
-    parts = urlsplit(fleet_url)
-    async with tcp_proxy(parts.port or 0) as proxy:
-        through = fleet_url.replace(f":{parts.port}/", f":{proxy.port}/")
+    async with proxy_before(fleet_url) as (proxy, through):
         store = await new_store(fleet_url, through=through)
         await store.open()
         await store.insert(record_of("k"))
@@ -195,9 +192,8 @@ async def test_a_store_is_closed_although_nothing_answers(proxied: tuple[TcpProx
 @pytest.mark.slow
 async def test_opening_may_be_cancelled_although_nothing_answers(fleet_url: str) -> None:
     """A worker that is ended while its database is away does not wait for it."""
-    port = urlsplit(fleet_url).port or 0
-    async with tcp_proxy(port) as proxy:
-        store = await new_store(fleet_url, through=fleet_url.replace(f":{port}/", f":{proxy.port}/"))
+    async with proxy_before(fleet_url) as (proxy, through):
+        store = await new_store(fleet_url, through=through)
         proxy.black_hole()
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.2):

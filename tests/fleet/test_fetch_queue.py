@@ -19,20 +19,14 @@ from tests.support import fetch_worker
 from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
 from tests.support.markers import long_run
 from tests.support.postgres import needs_postgres, own_postgres
-from tests.support.tcp_proxy import tcp_proxy
+from tests.support.tcp_proxy import proxy_before
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
+    from subprocess import Popen
 
 pytestmark = needs_postgres
-
-
-@pytest.fixture
-async def rows(fleet_url: str) -> AsyncIterator[FleetRows]:
-    """Yield an account with a host of clips."""
-    async with fleet_rows(fleet_url) as rows:
-        yield rows
 
 
 @asynccontextmanager
@@ -47,6 +41,27 @@ async def working(rows: FleetRows, folder: Path, *names: str, **settings: Any) -
         finally:
             for task in tasks:
                 task.cancel()
+
+
+@asynccontextmanager
+async def downloading(rows: FleetRows, folder: Path, name: str, *keys: str) -> AsyncIterator[Popen[bytes]]:
+    """Run a worker process that downloads four of these jobs when the block begins. It is killed at the end."""
+    await rows.add(*keys)
+    process = fetch_worker.start(rows.url, folder / "clips", folder / "spool", name)
+    try:
+        await rows.host.wait_for_transfers(4)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+async def start_downloading(rows: FleetRows, folder: Path, *keys: str, url: str = "") -> asyncio.Task[None]:
+    """Return a worker in this process that downloads four of these jobs, with the database at `url`."""
+    await rows.add(*keys)
+    worker = asyncio.create_task(fetch_worker.work(url or rows.url, folder / "clips", folder / "spool", "one"))
+    await rows.host.wait_for_transfers(4)
+    return worker
 
 
 def assert_whole(rows: FleetRows, folder: Path, keys: list[str]) -> None:
@@ -119,15 +134,8 @@ async def test_the_tasks_of_a_killed_worker_go_to_others(rows: FleetRows, tmp_pa
     """SIGKILL in the middle of its downloads: after the heartbeat's end another worker does them, each clip whole."""
     keys = [f"job-{number}" for number in range(4)]
     rows.host.seconds = 3.0
-    await rows.add(*keys)
-    process = fetch_worker.start(rows.url, tmp_path / "clips", tmp_path / "spool", "killed")
-    try:
-        async with asyncio.timeout(30):
-            while rows.host.transferring < 4:
-                await asyncio.sleep(0.05)
-    finally:
-        process.kill()
-        process.wait()
+    async with downloading(rows, tmp_path, "killed", *keys):
+        pass
     since = time.monotonic()
     rows.host.seconds = 0.0
     async with working(rows, tmp_path, "other"):
@@ -142,12 +150,7 @@ async def test_a_suspended_worker_goes_on_when_it_wakes_up(rows: FleetRows, tmp_
     """Stopped for longer than the heartbeat, and forgotten by the engine: others do its tasks, it takes new ones."""
     keys = [f"job-{number}" for number in range(4)]
     rows.host.seconds = 2.0
-    await rows.add(*keys)
-    process = fetch_worker.start(rows.url, tmp_path / "clips", tmp_path / "spool", "suspended")
-    try:
-        async with asyncio.timeout(30):
-            while rows.host.transferring < 4:
-                await asyncio.sleep(0.05)
+    async with downloading(rows, tmp_path, "suspended", *keys) as process:
         process.send_signal(signal.SIGSTOP)
         async with working(rows, tmp_path, "other"):
             await rows.wait_for("completed", 4)
@@ -157,9 +160,6 @@ async def test_a_suspended_worker_goes_on_when_it_wakes_up(rows: FleetRows, tmp_
         await rows.wait_for("completed", 6)
         assert (await rows.job("late-1"))["fetched_by"] == "suspended"
         assert {(await rows.job(key))["fetched_by"] for key in keys} == {"other"}
-    finally:
-        process.kill()
-        process.wait()
     assert_whole(rows, tmp_path, [*keys, "late-1", "late-2"])
 
 
@@ -168,14 +168,10 @@ async def test_a_worker_that_ends_gives_its_tasks_back_at_once(rows: FleetRows, 
     """Ctrl-C in the middle of downloads: within a second or two they wait for others, and nothing is left of it."""
     keys = [f"job-{number}" for number in range(6)]
     rows.host.seconds = 20.0
-    await rows.add(*keys)
-    process = fetch_worker.start(rows.url, tmp_path / "clips", tmp_path / "spool", "leaving")
-    async with asyncio.timeout(30):
-        while rows.host.transferring < 4:
-            await asyncio.sleep(0.05)
-    since = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    await asyncio.to_thread(process.wait)
+    async with downloading(rows, tmp_path, "leaving", *keys) as process:
+        since = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        await asyncio.to_thread(process.wait)
     assert time.monotonic() - since < 3
     assert await rows.tasks() == ["todo"] * 6
     assert (await rows.execute("SELECT count(*) FROM procrastinate_workers"))[0][0] == 0
@@ -263,12 +259,7 @@ async def test_a_worker_without_a_database_ends_when_it_is_told_to(tmp_path: Pat
     with own_postgres() as server:
         async with fleet_rows(server.url(server.create_database())) as rows:
             rows.host.seconds = 30.0
-            await rows.add(*(f"job-{number}" for number in range(6)))
-            url = rows.url
-            worker = asyncio.create_task(fetch_worker.work(url, tmp_path / "clips", tmp_path / "spool", "one"))
-            async with asyncio.timeout(20):
-                while rows.host.transferring < 4:
-                    await asyncio.sleep(0.05)
+            worker = await start_downloading(rows, tmp_path, *(f"job-{number}" for number in range(6)))
             await rows.aclose()
             await asyncio.to_thread(server.stop, "immediate")
             await asyncio.sleep(1)
@@ -291,8 +282,7 @@ async def test_a_cable_that_swallows_everything_is_given_up(rows: FleetRows, tmp
     keys = [f"job-{number}" for number in range(12)]
     rows.host.seconds = 1.0
     await rows.add(*keys)
-    async with tcp_proxy(int(rows.url.rpartition(":")[2].partition("/")[0])) as proxy:
-        url = f"postgresql://omni@127.0.0.1:{proxy.port}/{rows.url.rpartition('/')[2]}"
+    async with proxy_before(rows.url) as (proxy, url):
         worker = asyncio.create_task(fetch_worker.work(url, tmp_path / "clips", tmp_path / "spool", "one"))
         await rows.wait_for("completed", 2)
         proxy.black_hole()
@@ -310,13 +300,9 @@ async def test_a_cable_that_swallows_everything_is_given_up(rows: FleetRows, tmp
 async def test_a_worker_that_is_cut_off_ends_when_it_is_told_to(rows: FleetRows, tmp_path: Path) -> None:
     """Although its database never answers, it is gone within seconds, and nothing is left of it."""
     rows.host.seconds = 30.0
-    await rows.add(*(f"job-{number}" for number in range(4)))
-    async with tcp_proxy(int(rows.url.rpartition(":")[2].partition("/")[0])) as proxy:
-        url = f"postgresql://omni@127.0.0.1:{proxy.port}/{rows.url.rpartition('/')[2]}"
-        worker = asyncio.create_task(fetch_worker.work(url, tmp_path / "clips", tmp_path / "spool", "one"))
-        async with asyncio.timeout(20):
-            while rows.host.transferring < 4:
-                await asyncio.sleep(0.05)
+    keys = [f"job-{number}" for number in range(4)]
+    async with proxy_before(rows.url) as (proxy, url):
+        worker = await start_downloading(rows, tmp_path, *keys, url=url)
         proxy.black_hole()
         await asyncio.sleep(3)
         since = time.monotonic()
@@ -336,7 +322,9 @@ async def test_a_full_store_is_tried_again_by_the_queue(
     filler = small_disk / "filler"
     filler.write_bytes(bytes(8 * 1024**2 - 16 * 1024))
     await rows.add("fox")
-    async with Fetcher(rows.database, clip_store(small_disk, tmp_path / "spool", patience=0), worker="one") as fetcher:
+    async with Fetcher(
+        rows.database, clip_store(small_disk, tmp_path / "spool", give_up_after=0), worker="one"
+    ) as fetcher:
         queue = FetchQueue(fetcher.pool)
         task = asyncio.create_task(queue.run(fetcher, concurrency=2, heartbeat=fetch_worker.HEARTBEAT))
         try:

@@ -12,13 +12,12 @@ import pytest
 from omni_async import DownloadError, Retry
 from omni_async.fleet.clips import SpooledClipStore, clip_store
 from omni_async.fleet.fetcher import Fetcher
-from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
+from tests.support.fleet_clips import ACCOUNT, FleetRows
 from tests.support.markers import long_run
 from tests.support.other_videos import OTHER_VIDEOS
 from tests.support.postgres import needs_postgres
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from omni_async import JobEvent
@@ -26,16 +25,9 @@ if TYPE_CHECKING:
 pytestmark = needs_postgres
 
 
-@pytest.fixture
-async def rows(fleet_url: str) -> AsyncIterator[FleetRows]:
-    """Yield an account with a host of clips."""
-    async with fleet_rows(fleet_url) as rows:
-        yield rows
-
-
 def fetcher(rows: FleetRows, clips: SpooledClipStore | Path, worker: str = "worker-1", **settings: Any) -> Fetcher:
     """Return the fetcher of a worker, over a folder or another store."""
-    store = clips if isinstance(clips, SpooledClipStore) else clip_store(clips, clips.parent / "spool", patience=0)
+    store = clips if isinstance(clips, SpooledClipStore) else clip_store(clips, clips.parent / "spool", give_up_after=0)
     return Fetcher(rows.database, store, worker=worker, **settings)
 
 
@@ -166,7 +158,7 @@ async def test_a_full_store_is_another_task_later_and_in_the_end_a_failed_downlo
     filler = small_disk / "filler"
     filler.write_bytes(bytes(8 * 1024**2 - 16 * 1024))
     await rows.add("fox")
-    async with fetcher(rows, clip_store(small_disk, tmp_path / "spool", patience=0)) as worker:
+    async with fetcher(rows, clip_store(small_disk, tmp_path / "spool", give_up_after=0)) as worker:
         for attempt in range(5):
             with pytest.raises(DownloadError, match="No space left"):
                 await worker.fetch(ACCOUNT, "fox", attempt=attempt)

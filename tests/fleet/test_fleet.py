@@ -142,7 +142,7 @@ async def test_closing_wakes_everyone_who_waits(fleet_url: str) -> None:
         await fleet.enqueue({"fox": "a fox"})
         waiter = asyncio.ensure_future(_await(fleet.job("fox")))
         await asyncio.sleep(0.2)
-    with pytest.raises(ClientClosed, match="goes on elsewhere"):
+    with pytest.raises(ClientClosed, match="continues elsewhere"):
         await waiter
     with pytest.raises(ClientClosed, match="not open"):
         await fleet.enqueue(["another"])

@@ -332,7 +332,7 @@ async def test_higher_priorities_come_first(rows: Rows) -> None:
 
 async def test_sums_are_compacted_and_stay_true(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
     """The leader replaces many small rows by one for each status."""
-    monkeypatch.setattr("omni_async.fleet.sweeps._COMPACT", 5)
+    monkeypatch.setattr("omni_async.fleet.sweeps._MAX_TOTALS_ROWS", 5)
     async with quick() as sandbox:
         await rows.enqueue(10)
         async with leading(rows, sandbox):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 import anyio
 import pytest
@@ -20,7 +19,7 @@ from omni_async.fleet.postgres.database import Database
 from omni_async.fleet.postgres.lease import MARGIN, Lease, LeaseTimer, WatchedLease, boottime, can_lead, fingerprint
 from tests.support.fleets import ACCOUNT
 from tests.support.postgres import needs_postgres
-from tests.support.tcp_proxy import tcp_proxy
+from tests.support.tcp_proxy import proxy_before
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -190,9 +189,8 @@ async def test_missing_tables_are_said_at_once(postgres_url: str) -> None:
 @pytest.mark.slow
 async def test_a_black_hole_ends_it_here_and_an_answer_brings_it_back(fleet_url: str) -> None:
     """Without answers it is held no longer than it lasts; if no other worker has taken over meanwhile, it goes on."""
-    port = urlsplit(fleet_url).port or 0
-    async with tcp_proxy(port) as proxy:
-        lease = lease_of(fleet_url.replace(f":{port}/", f":{proxy.port}/"), seconds=1.0)
+    async with proxy_before(fleet_url) as (proxy, through):
+        lease = lease_of(through, seconds=1.0)
         await lease.acquire()
         async with anyio.create_task_group() as group:
             group.start_soon(lease.keep)

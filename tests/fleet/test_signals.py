@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omni_async.cli.exit_status import ExitStatus
-from tests.support.fleet_clips import fleet_rows
 from tests.support.fleet_run import fleet_run
 from tests.support.markers import long_run
 from tests.support.postgres import needs_postgres
@@ -18,6 +17,7 @@ from tests.support.shell import Shell, wait_for_exit
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.fleet_clips import FleetRows
     from tests.support.fleet_run import FleetRun
     from tests.support.postgres import PostgresServer
 
@@ -64,29 +64,26 @@ async def test_a_second_sigterm_ends_a_leader_immediately(postgres: PostgresServ
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, long_run(signal.SIGHUP)], ids=lambda each: each.name)
 async def test_a_downloading_worker_gives_its_clips_to_others(
-    fleet_url: str, tmp_path: Path, number: signal.Signals
+    rows: FleetRows, tmp_path: Path, number: signal.Signals
 ) -> None:
     """In the middle of downloads: the status is 130, and another worker starts them without waiting for the lease."""
-    shell = Shell(tmp_path, {"OMNI_DATABASE_URL": fleet_url})
+    shell = Shell(tmp_path, {"OMNI_DATABASE_URL": rows.url})
     arguments = ("fleet", "worker", "--role", "download", "--store", "clips", "--lease", "600")
-    async with fleet_rows(fleet_url) as rows:
-        keys = [f"job-{number}" for number in range(3)]
-        rows.host.seconds = 60.0
-        await rows.add(*keys)
-        first = await shell.start(*arguments, "--spool", "spool")
-        async with asyncio.timeout(30):
-            while rows.host.transferring < len(keys):
-                await asyncio.sleep(0.05)
-        first.send_signal(number)
-        result = await wait_for_exit(first)
-        assert result.status == ExitStatus.INTERRUPTED, result.err
-        assert await rows.tasks() == ["todo"] * len(keys)
-        assert await rows.execute("SELECT * FROM omni_workers") == []
-        assert list((tmp_path / "spool").iterdir()) == []
+    keys = [f"job-{number}" for number in range(3)]
+    rows.host.seconds = 60.0
+    await rows.add(*keys)
+    first = await shell.start(*arguments, "--spool", "spool")
+    await rows.host.wait_for_transfers(len(keys))
+    first.send_signal(number)
+    result = await wait_for_exit(first)
+    assert result.status == ExitStatus.INTERRUPTED, result.err
+    assert await rows.tasks() == ["todo"] * len(keys)
+    assert await rows.execute("SELECT * FROM omni_workers") == []
+    assert list((tmp_path / "spool").iterdir()) == []
 
-        rows.host.seconds = 0.0
-        result = await shell.omni_process(*arguments, "--spool", "another", "--until-done")
-        assert result.status == 0, result.err
-        assert {name: (tmp_path / "clips" / name).read_bytes() for name in shell.clips()} == {
-            f"{key}.mp4": rows.host.clip(key) for key in keys
-        }
+    rows.host.seconds = 0.0
+    result = await shell.omni_process(*arguments, "--spool", "another", "--until-done")
+    assert result.status == 0, result.err
+    assert {name: (tmp_path / "clips" / name).read_bytes() for name in shell.clips()} == {
+        f"{key}.mp4": rows.host.clip(key) for key in keys
+    }

@@ -46,7 +46,7 @@ class RecordingClient:
     cancelled: list[str] = field(default_factory=list)
     checks: list[str] = field(default_factory=list)
     waiting: int = 0
-    patience: float = 60.0
+    retry_timeout: float = 60.0
 
     def wall(self) -> float:
         """Return a fixed time."""

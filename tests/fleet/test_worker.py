@@ -17,7 +17,7 @@ from omni_async.fleet.clips import clip_store
 from omni_async.fleet.postgres.database import Database
 from omni_async.fleet.worker import FleetWorker, Remaining
 from omni_async.sandbox import Sandbox
-from tests.support.fleet_clips import ACCOUNT, FleetRows, fleet_rows
+from tests.support.fleet_clips import ACCOUNT, FleetRows
 from tests.support.markers import long_run
 from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
 from tests.support.postgres import PostgresServer, free_port, needs_postgres
@@ -31,13 +31,6 @@ if TYPE_CHECKING:
 
 pytestmark = needs_postgres
 KEY = "sk-sandbox"
-
-
-@pytest.fixture
-async def rows(fleet_url: str) -> AsyncIterator[FleetRows]:
-    """Yield an account with a host of clips."""
-    async with fleet_rows(fleet_url) as rows:
-        yield rows
 
 
 @pytest.fixture
@@ -130,9 +123,9 @@ def test_neither_key_nor_password_is_shown() -> None:
 )
 def test_what_counts_as_left(remaining: Remaining, all_roles: bool, submit_role: bool) -> None:
     """Jobs that wait count while somebody may submit them, those in progress always, downloads for who downloads."""
-    assert remaining.can_go_on("all") is all_roles
-    assert remaining.can_go_on("download") is all_roles
-    assert remaining.can_go_on("submit") is submit_role
+    assert remaining.has_work("all") is all_roles
+    assert remaining.has_work("download") is all_roles
+    assert remaining.has_work("submit") is submit_role
 
 
 # A worker that only downloads

@@ -35,6 +35,12 @@ class ClipHost:
         """Return the clip of a name."""
         return mp4(f"the clip {name}", size=3000)
 
+    async def wait_for_transfers(self, number: int, seconds: float = 30.0) -> None:
+        """Wait until this many clips are being transferred."""
+        async with asyncio.timeout(seconds):
+            while self.transferring < number:
+                await asyncio.sleep(0.05)
+
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Send a clip in ten pieces."""
         name = request.match_info["name"]
@@ -126,7 +132,7 @@ class FleetRows:
         return [str(row[0]) for row in await self.execute("SELECT status::text FROM procrastinate_jobs ORDER BY id")]
 
     async def wait_for(self, status: str, number: int, seconds: float = 30.0) -> None:
-        """Wait until so many jobs have a status."""
+        """Wait until this many jobs have a status."""
         async with asyncio.timeout(seconds):
             while await self.count(status) < number:
                 await asyncio.sleep(0.05)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -89,3 +90,11 @@ async def tcp_proxy(target_port: int) -> AsyncIterator[TcpProxy]:
     finally:
         server.close()
         await proxy.aclose()
+
+
+@asynccontextmanager
+async def proxy_before(url: str) -> AsyncIterator[tuple[TcpProxy, str]]:
+    """Run a proxy before the server of a URL; yield it, and the URL that leads through it."""
+    port = urlsplit(url).port or 0
+    async with tcp_proxy(port) as proxy:
+        yield proxy, url.replace(f":{port}/", f":{proxy.port}/")

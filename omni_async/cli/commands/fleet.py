@@ -46,7 +46,7 @@ Store = Annotated[
 
 # Clips that an error names, and jobs that --status lists where --json does not list all.
 _LISTED, _LISTED_JOBS = 10, 50
-# Seconds between two looks of `status --watch`.
+# Seconds between two updates of `status --watch`.
 _WATCH_INTERVAL = 1.0
 # The same where its output is no terminal, for logs.
 _LOG_INTERVAL = 10.0
@@ -227,7 +227,7 @@ class ResumeOptions:
         typer.Option(
             "--confirm-failover",
             metavar=FLAG,
-            help="Go on although a replica was promoted, or a backup restored. "
+            help="Continue although a replica was promoted, or a backup restored. "
             "If it lost committed rows, jobs may be paid twice.",
         ),
     ] = False
@@ -257,7 +257,7 @@ def resume(
 ) -> ExitStatus:
     """Submit again, after `pause`, `drain` or a stop.
 
-    After a stop for want of credit, top up the account first. Downloads
+    After a stop because there was no credit, top up the account first. Downloads
     that had failed and jobs that had timed out are taken up again, without
     paying.
     """

@@ -42,8 +42,8 @@ WORKERS = 3
 LEASE = 4.0  # seconds: shorter than the default, so that the takeover comes soon
 _PER_MINUTE = 300  # submits that the sandbox accepts; the workers have to find that out
 _KILL_AT = 0.4  # share of the clips that are accepted when the leader is killed
-_LOOK = 0.5  # seconds between two looks
-_NOTE = 2.0  # seconds between two lines
+_CHECK_INTERVAL = 0.5  # seconds between two checks
+_NOTE_INTERVAL = 2.0  # seconds between two lines
 _TIMEOUT = 120.0  # seconds without a newly completed clip after which something must be wrong
 _PROMPTS = ("a paper boat on a pond", "a lighthouse at dusk", "a fox in the snow", "a kite over the dunes")
 
@@ -157,7 +157,7 @@ class _Demo:
     # What happens
 
     async def _watch(self, fleet: Fleet) -> FleetStatistics:
-        """Look at the fleet until every job has ended; on the way, kill the leader."""
+        """Follow the fleet until every job has ended; in the middle, kill the leader."""
         noted = progressed = time.monotonic()
         completed = -1
         while True:
@@ -175,10 +175,10 @@ class _Demo:
                 raise OmniError(
                     f"no clip was completed for {_TIMEOUT:.0f} s. {await anyio.to_thread.run_sync(self._logs)}"
                 )
-            if now - noted >= _NOTE:
+            if now - noted >= _NOTE_INTERVAL:
                 noted = now
                 self._note_state(account, statistics)
-            await anyio.sleep(_LOOK)
+            await anyio.sleep(_CHECK_INTERVAL)
 
     async def _interfere(self, statistics: FleetStatistics, account: AccountStatus, *, accepted: int) -> None:
         """Kill the leader in the middle, and note who takes over."""

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 # Seconds between two lines about the progress: few enough for a log file, and a worker never seems to hang.
 _NOTE_INTERVAL = 10.0
-_LOOK_INTERVAL = 0.5  # seconds between two looks whether it leads
+_LEAD_CHECK_INTERVAL = 0.5  # seconds between two checks whether it leads
 _NO_KEY = (
     "no API key found: export APIMART_API_KEY=..., or name a file with --accounts. "
     "A worker with --role download needs none"
@@ -106,7 +106,7 @@ def worker(
 
     Run the same command on every machine. One worker at a time submits and
     polls, whichever holds the lease of the account; all download. Whatever
-    ends a worker, the others go on with its work.
+    ends a worker, the others continue its work.
 
     A folder as --store is usually one that all machines mount. --max-cost
     is kept in the database and limits all jobs of the account. Each worker
@@ -137,7 +137,7 @@ def worker(
 
 
 async def _run(worker: FleetWorker, database: DatabaseOptions, out: Output, *, until_done: bool) -> ExitStatus:
-    out.note(f"worker {worker.name} (Ctrl-C hands over at once)")
+    out.note(f"worker {worker.name} (Ctrl-C hands over immediately)")
     progress = asyncio.create_task(_show_progress(worker, database, out))
     try:
         await worker.run(until_done=until_done)
@@ -151,11 +151,11 @@ async def _run(worker: FleetWorker, database: DatabaseOptions, out: Output, *, u
 
 
 async def _show_progress(worker: FleetWorker, database: DatabaseOptions, out: Output) -> None:
-    """Print a line now and then, and when it begins or ceases to lead. What keeps it from that ends no worker."""
+    """Print a line now and then, and when it begins or stops to lead. An error here ends no worker."""
     led: set[str] = set()
     noted_at = time.monotonic()
     while True:
-        await anyio.sleep(_LOOK_INTERVAL)
+        await anyio.sleep(_LEAD_CHECK_INTERVAL)
         leads = set(worker.leads)
         for account in sorted(leads ^ led):
             out.note(f"{'leads' if account in leads else 'leads no longer'}: {account}")

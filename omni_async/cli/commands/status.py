@@ -83,11 +83,11 @@ def status(
     unknown, timed_out, download_failed, cancelled or possibly-paid-twice.
     """
     ledger, out = existing_ledger(folder), Output(output)
-    look = partial(_look, ledger, status, out, shows_all=show_all)
+    read = partial(_read_view, ledger, status, out, shows_all=show_all)
     if watch:
-        return run_command(partial(watching.watch, out, look), out)
+        return run_command(partial(watching.watch, out, read), out)
     if not output.json:
-        look().print()
+        read().print()
         return ExitStatus.DONE
     with read_ledger(ledger) as reader:
         totals = reader.totals()
@@ -101,7 +101,7 @@ def status(
 
 @dataclass(frozen=True)
 class _View:
-    """What one look at a ledger has found: its totals, and the jobs to show (all of them for --json)."""
+    """What one reading of a ledger has found: its totals, and the jobs to show (all of them for --json)."""
 
     ledger: Path
     totals: LedgerTotals
@@ -142,7 +142,7 @@ class _View:
         self.output.json_line({"summary": summary(self.totals, self.ledger)})
 
 
-def _look(ledger: Path, status: StatusFilter | None, output: Output, *, shows_all: bool) -> _View:
+def _read_view(ledger: Path, status: StatusFilter | None, output: Output, *, shows_all: bool) -> _View:
     """Read the ledger as it is now."""
     is_json = output.options.json
     with read_ledger(ledger) as reader:

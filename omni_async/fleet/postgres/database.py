@@ -157,7 +157,7 @@ class Database:
             yield pool
 
     async def confirm_timeline(self, connection: PostgresConnection, account: str) -> None:
-        """Record that an account may go on in this database, although a replica was promoted, or a backup restored."""
+        """Record that an account may be used in this database after a replica was promoted, or a backup restored."""
         await connection.execute("SELECT omni_confirm(%s)", (account,))
 
     def _settings(self, place: dict[str, Any], name: str) -> dict[str, Any]:
@@ -229,7 +229,7 @@ def statement(text: str) -> LiteralString:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether the same work may succeed later without anybody's doing."""
+    """Return whether the same work may succeed later without intervention."""
     if isinstance(error, (OSError, TimeoutError)):
         return True
     if not isinstance(error, psycopg.Error):
@@ -293,7 +293,7 @@ SCHEMA_VERSION = 1
 async def install(database: Database | str | None = None, *, dry_run: bool = False) -> list[str]:
     """Create or update the tables of a fleet, and those of procrastinate. Return what was done, or would be.
 
-    It may be called at any time, also by several processes at once: nothing is done twice. Raise `LedgerError`: no
+    It may be called at any time, also by several processes concurrently: nothing is done twice. Raise `LedgerError`: no
     Postgres, no permission, or the tables of a newer version.
     """
     found = as_database(database)

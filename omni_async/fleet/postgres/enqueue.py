@@ -1,4 +1,4 @@
-"""Adds jobs to the database: all of one call, or none. Its other statements let jobs that ended go on.
+"""Adds jobs to the database: all of one call, or none. Its other statements let jobs that ended continue.
 
 The rows are copied into a temporary table first. Then a few statements, in the same transaction, add what is new, and
 compare the rest with the jobs that exist. So a file of any size can be enqueued again: nothing is added twice.
@@ -145,7 +145,7 @@ def _refuse_reused(rows: list[Any]) -> None:
         )
 
 
-# Jobs that go on after they have ended. Parameters: account, statuses.
+# Statements that let jobs continue after they have ended. Parameters: account, statuses.
 
 # A cancelled job that the server had accepted is followed again, without paying.
 FOLLOW = """UPDATE omni_jobs SET status = 'running', error = '', finished_at = NULL, cancel_wanted = false,
@@ -162,4 +162,4 @@ RETRY = """UPDATE omni_jobs SET status = 'waiting', error = '', paths = NULL, se
 # Those of them that extend another job may be submitted if that has finished already.
 RELEASE_WAITING = """SELECT omni_release(%(account)s, ARRAY(SELECT DISTINCT parent FROM omni_jobs
     WHERE account = %(account)s AND status = 'waiting' AND parent IS NOT NULL AND parent_task_id IS NULL))"""
-LOOK_AGAIN = "UPDATE omni_accounts SET resumes = resumes + 1 WHERE account = %(account)s"
+RESUME_LEADER = "UPDATE omni_accounts SET resumes = resumes + 1 WHERE account = %(account)s"

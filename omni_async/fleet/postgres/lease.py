@@ -1,8 +1,8 @@
 """`Lease`: which worker leads an account, until when, and under which epoch.
 
-A lease is a row, not an advisory lock: it ends by itself, and its epoch fences what an earlier holder still writes. It
-ends by the database's clock. The holder counts from before it sent the renewal, on a clock that also runs while the
-machine sleeps, so it stops using the lease before anybody else can have it, whatever delayed the answer.
+A lease is a row, not an advisory lock: it ends without its holder, and its epoch fences what an earlier holder still
+writes. It ends by the database's clock. The holder counts from before it sent the renewal, on a clock that also runs
+while the machine sleeps, so it stops using the lease before another worker can have it, whatever delayed the answer.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 # Seconds before the end of a lease in which nothing is sent any more: the clocks of two machines may run at different
 # speeds, and a byte needs time to leave. 10 s at 5 % difference; clocks are a thousand times better.
 MARGIN = 0.5
-# A lease is renewed four times before it ends, and at least every so many seconds: a leader notices that soon what is
+# A lease is renewed four times before it ends, and at least once in this many seconds: so soon a leader notices what is
 # asked of its account (pause, resume). Chosen, not measured; each renewal is one small commit.
 _RENEWALS, _LONGEST_GAP = 4, 1.0
 _ATTEMPTS = 6  # of a candidate within the length of a lease
@@ -52,7 +52,7 @@ def can_lead() -> bool:
 
 
 class LeaseTimer:
-    """Until when a lease of so many seconds surely lasts. Pure: times are those of a clock that never stands still."""
+    """Until when a lease of `seconds` surely lasts. Pure: times are those of a clock that never stands still."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -73,7 +73,7 @@ class LeaseTimer:
         return min(self.seconds / _RENEWALS, _LONGEST_GAP)
 
     @property
-    def patience(self) -> float:
+    def statement_timeout(self) -> float:
         """How many seconds a renewal may take before another connection is tried."""
         return self.seconds / 2
 
@@ -182,9 +182,9 @@ class Lease:
         self._timer = LeaseTimer(seconds)
         self._connection: PostgresConnection | None = None
         self._changed = asyncio.Event()
-        self._is_waiting_said = False
+        self._is_outage_reported = False
         self._watched = WatchedLease()
-        self._ends_in = 0.0  # seconds until the lease of the present holder ends, as of the last look
+        self._ends_in = 0.0  # seconds until the lease of the present holder ends, as of the last query
         self._may_be_granted = False  # the row may say that this worker leads
 
     @property
@@ -229,7 +229,7 @@ class Lease:
             raise
 
     async def _wait_for_others(self) -> None:
-        """Wait for the end of the present lease, and look now and then whether it was handed over before."""
+        """Wait for the end of the present lease, or until it may have been handed over before."""
         gap = self._timer.seconds / _ATTEMPTS * random.uniform(0.75, 1.25)
         await anyio.sleep(min(gap, self._ends_in + random.uniform(0.0, _SPREAD)) if self._ends_in > 0 else gap)
 
@@ -263,13 +263,13 @@ class Lease:
             failure = describe(error, self._database)
             if failure.permanent:
                 raise failure from error
-            if not self._is_waiting_said:
+            if not self._is_outage_reported:
                 _log.warning("%s; waiting for it", failure)
-            self._is_waiting_said = True
+            self._is_outage_reported = True
             return False
-        if self._is_waiting_said:
+        if self._is_outage_reported:
             _log.warning("the database answers again")
-        self._is_waiting_said = False
+        self._is_outage_reported = False
         if granted is None:
             return False
         self.epoch, self.row = granted[0], Account(*granted[1:])
@@ -308,9 +308,9 @@ class Lease:
             renewed = await self._one(_RENEW, self._timer.seconds, self.stopped or None, self.account, self.epoch)
         except (psycopg.Error, OSError, TimeoutError) as error:
             await self._disconnect()
-            if not is_transient(error) and not self._is_waiting_said:
+            if not is_transient(error) and not self._is_outage_reported:
                 _log.error("the lease of %s cannot be renewed: %s", self.account, describe(error, self._database))
-                self._is_waiting_said = True
+                self._is_outage_reported = True
             return
         row = None if renewed is None else Account(*renewed)
         before = (self.row.present_system_id, self.row.present_timeline)
@@ -322,20 +322,20 @@ class Lease:
             self._changed.set()
 
     async def release(self) -> None:
-        """Hand over at once: the next candidate need not wait for the end of the lease. Never raises an error."""
+        """Hand over immediately: the next candidate need not wait for the end of the lease. Never raises an error."""
         was_lost = self.is_lost
         self.lose()
         try:
             if not was_lost and self._may_be_granted:
                 await self._one(_RELEASE, self.account, self._holder)
         except (psycopg.Error, OSError, TimeoutError) as error:
-            _log.info("the lease of %s ends by itself: %s", self.account, error)
+            _log.info("the lease of %s was not handed over, and ends later: %s", self.account, error)
         finally:
             await self._disconnect()
 
     async def _one(self, sql: str, *values: object) -> tuple[Any, ...] | None:
-        """Return the first row of a statement on a connection of the lease's own, within its patience."""
-        seconds = self._timer.patience
+        """Return the first row of a statement on a connection of the lease's own, within its time limit."""
+        seconds = self._timer.statement_timeout
         if self._connection is None or self._connection.closed:
             async with asyncio.timeout(seconds):
                 self._connection = await self._database.connect(f"lease of {self.account}")

@@ -207,10 +207,10 @@ def _make_folder(folder: Path) -> Path:
 async def _copy_clips(names: list[str], folder: Path, copy: Callable[[str, Path], Awaitable[bool]]) -> dict[str, bool]:
     """Copy clips, several at the same time, and return which of them were in the store."""
     copied: dict[str, bool] = {}
-    places = anyio.Semaphore(_COPIES)
+    slots = anyio.Semaphore(_COPIES)
 
     async def copy_one(name: str) -> None:
-        async with places:
+        async with slots:
             is_name = name == PurePath(name).name
             copied[name] = is_name and await copy(name, clip_path(folder, name))
 

@@ -123,7 +123,7 @@ async def merge_not_executed(db: PostgresConnection, account: str, record: JobRe
 async def claim_filename(db: PostgresConnection, account: str, key: str, index: int, taken: str = "") -> str:
     """Return the file name of video number `index` of a key: always the same name, and no other key's.
 
-    `taken` is a name of before, under which somebody else's file was found: it is given away for good.
+    `taken` is a previous name, under which another file was found: it belongs to no job from then on.
     """
     if taken:
         await db.execute(

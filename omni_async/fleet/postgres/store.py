@@ -52,9 +52,10 @@ _T = TypeVar("_T")
 
 # Seconds that a group may take before its connection is cut and it is sent again. Longer than `lock_timeout`, so that a
 # lock is reported as one.
-_PATIENCE = 15.0
+_GROUP_TIMEOUT = 15.0
 # Seconds between two attempts while the database is away: half the time that a submit waits longer than it must.
-_AGAIN = 0.25
+_RETRY_INTERVAL = 0.25
+_CUT_TIMEOUT = 0.25  # seconds in which what waits for a connection that was cut raises its error
 
 _log = get_logger(__name__)
 
@@ -168,7 +169,7 @@ class PostgresJobStore:
                 await self._connection.close()
 
     async def _finish(self, task: asyncio.Task[None]) -> None:
-        """Wait until every group was carried out; if the caller cannot wait any longer, give up at once."""
+        """Wait until every group was carried out; if the caller cannot wait any longer, give up immediately."""
         try:
             await asyncio.wait({task})
         except asyncio.CancelledError:
@@ -180,7 +181,7 @@ class PostgresJobStore:
     async def _give_up(self, task: asyncio.Task[None]) -> None:
         if self._connection is not None:  # else psycopg would wait for a server that does not answer
             cut(self._connection)
-            await asyncio.wait({task}, timeout=_AGAIN)
+            await asyncio.wait({task}, timeout=_CUT_TIMEOUT)
         await cancel_and_wait([task])
 
     # What the leader needs besides
@@ -256,7 +257,7 @@ class PostgresJobStore:
             else:
                 for operation in batch:
                     operation.fault = None if operation.fault is UNRECORDED else operation.fault
-                self._tell_that_it_answers()
+                self._report_recovery()
                 return
 
     async def _try_to_carry_out(self, batch: Sequence[Operation[Any]]) -> None:
@@ -264,7 +265,7 @@ class PostgresJobStore:
             await self._merge_facts(batch)
             return
         connection = await self._connected()
-        with cut_after(_PATIENCE, connection):
+        with cut_after(_GROUP_TIMEOUT, connection):
             match batch[0]:
                 case Find():
                     finds = [each for each in batch if isinstance(each, Find)]
@@ -319,13 +320,13 @@ class PostgresJobStore:
         for operation in batch:
             if isinstance(operation, Acceptance):
                 connection = await self._connected()
-                with cut_after(_PATIENCE, connection):
+                with cut_after(_GROUP_TIMEOUT, connection):
                     async with connection.transaction():
                         await rows.merge_accepted_row(connection, self.account, operation.record)
                 _log.warning("job %r was accepted as %s; recorded late", operation.key, operation.record.task_id)
             elif isinstance(operation, Save) and operation.record.status is JobStatus.WAITING:
                 connection = await self._connected()
-                with cut_after(_PATIENCE, connection):
+                with cut_after(_GROUP_TIMEOUT, connection):
                     await rows.merge_not_executed(connection, self.account, operation.record)
                 operation.fault = self._fenced
             else:
@@ -355,9 +356,9 @@ class PostgresJobStore:
         if not self._is_away:
             _log.warning("submits wait until the database answers again: %s", describe(error, self._database))
             self._is_away = True
-        await anyio.sleep(_AGAIN)
+        await anyio.sleep(_RETRY_INTERVAL)
 
-    def _tell_that_it_answers(self) -> None:
+    def _report_recovery(self) -> None:
         if self._is_away:
             _log.warning("the database answers again")
             self._is_away = False

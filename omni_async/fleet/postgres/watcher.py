@@ -1,4 +1,4 @@
-"""`Watcher`: waits for jobs to end, by notifications of the database and by looking now and then. Used by `Fleet`."""
+"""`Watcher`: waits for jobs to end, by notifications of the database, and by checking now and then. Used by `Fleet`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from ...jobs.records import JobRecord
     from .database import Database
 
-# Seconds after which jobs are looked at although nothing was notified, and the least between two looks: a busy fleet
+# Seconds after which jobs are checked although nothing was notified, and the least between two checks: a busy fleet
 # notifies ten times a second. Half asks the database twice as often; double lets a waiter learn of a clip later.
-_INTERVAL, _PAUSE = 2.0, 0.1
+_INTERVAL, _MIN_INTERVAL = 2.0, 0.1
 # Jobs that one statement asks for.
 _PAGE = 1000
 
@@ -34,7 +34,7 @@ class Watcher:
     `find(keys)` returns the records of those keys that exist, `find(keys, only_ended=True)` of jobs that have ended.
 
     The database says that something has changed in an account (LISTEN), and then the jobs that are waited for are
-    looked at. They are also looked at every few seconds: notifications get lost with a connection, and do not pass a
+    checked. They are also checked every few seconds: notifications get lost with a connection, and do not pass a
     pooler at all.
     """
 
@@ -50,9 +50,9 @@ class Watcher:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Begin to look at the jobs that are waited for. An outage of the database is waited out."""
+        """Begin to check the jobs that are waited for. An outage of the database is waited out."""
         self._tasks = [
-            asyncio.create_task(self._look_again(), name="omni_async fleet watcher"),
+            asyncio.create_task(self._check_repeatedly(), name="omni_async fleet watcher"),
             asyncio.create_task(self._listen(), name="omni_async fleet listener"),
         ]
 
@@ -94,27 +94,27 @@ class Watcher:
             raise result
         return result
 
-    async def _look_again(self) -> None:
+    async def _check_repeatedly(self) -> None:
         while True:
             await self._wake.wait(_INTERVAL if self._callbacks else None)
             try:
-                await self._look()
+                await self._check()
             except Exception as error:  # noqa: BLE001 - those who wait must be told
                 if not isinstance(error, LedgerError) or error.permanent:
                     self._close(error)
                 elif not self._is_away:
-                    _log.warning("%s. Those who wait for jobs go on waiting", error)
+                    _log.warning("%s. Those who wait for jobs continue to wait", error)
                     self._is_away = True
             else:
                 self._is_away = False
-            await anyio.sleep(_PAUSE)
+            await anyio.sleep(_MIN_INTERVAL)
 
     def _close(self, error: Exception) -> None:
         self._failure = error
         while self._callbacks:
             self._call(next(iter(self._callbacks)), error)
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         keys = list(self._callbacks)
         for start in range(0, len(keys), _PAGE):
             page = keys[start : start + _PAGE]
@@ -139,7 +139,9 @@ class Watcher:
         while True:
             try:
                 async with await self._database.connect("listener", direct=True) as connection:
-                    if not self._database.notifies:  # a session of the pooler would listen from now on, for anybody
+                    if (
+                        not self._database.notifies
+                    ):  # a session of the pooler would listen from now on, for whoever uses it next
                         _log.debug("no notifications through a pooler: set OMNI_DIRECT_DATABASE_URL to get them")
                         return
                     await connection.execute(statement(f"LISTEN {CHANNEL}"))
