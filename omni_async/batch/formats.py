@@ -6,7 +6,7 @@ import re
 from contextlib import closing
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .json_records import read_json
 from .plain_lines import content_lines, read_txt, refuse_other_content
@@ -18,10 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from .line import Record
     from .reading import Reading
-
-Record = tuple[int, dict[str, Any]]
-"""A line number and the fields found there."""
 
 _SPREADSHEETS = re.compile(r"\.(xlsx?|xlsm|xlsb|ods|numbers|gsheet)", re.IGNORECASE)
 _DOCUMENTS = re.compile(r"\.(docx?|odt|rtf|pages|pdf|html?|md)", re.IGNORECASE)

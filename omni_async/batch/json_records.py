@@ -13,9 +13,8 @@ from .problems import Problem, UnreadableFile, describe_type
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .line import Record
     from .reading import Reading
-
-Record = tuple[int, dict[str, Any]]
 
 # A line that ends in one of these holds the beginning of a value and not all of it, however the value continues.
 _IS_UNFINISHED = re.compile(r"[\[{,:]$")

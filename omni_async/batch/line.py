@@ -1,12 +1,16 @@
-"""`Line`: one request of a prompt file, checked, with the key of its job."""
+"""`Record`: what a line of a prompt file says; `Line`: the same, checked, with the key of its job."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from omni_async import VideoRequest
+
+
+Record: TypeAlias = tuple[int, dict[str, Any]]
+"""A line number and the fields found there."""
 
 
 @dataclass(frozen=True, slots=True)

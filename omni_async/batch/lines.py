@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from .line import Record
+
 
 # Characters of an id. It is shown in tables and starts a file name. The client accepts keys of up to 1,000 characters,
 # but a very long id in a file is most likely a prompt in the wrong column, and is better reported. With half of this,
@@ -182,7 +184,7 @@ class _Checker:
         # Lines that inherit their model. The line that names it may come later, so they are checked at the end.
         self._inheriting: list[_Draft] = []
 
-    def add(self, record: tuple[int, dict[str, Any]] | Problem) -> None:
+    def add(self, record: Record | Problem) -> None:
         """Turn a record into a line or into its problems."""
         if isinstance(record, Problem):
             self.problems.append(record)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omni_async.models.characters import control_character_in
 
@@ -12,6 +12,7 @@ from .problems import Problem, UnreadableFile
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .line import Record
     from .reading import Reading
 
 # The first line of a file that is no list of prompts, whatever its name says.
@@ -32,7 +33,7 @@ def content_lines(lines: Iterator[tuple[int, str]], reading: Reading) -> Iterato
             yield number, stripped
 
 
-def read_txt(lines: Iterator[tuple[int, str]], reading: Reading) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
+def read_txt(lines: Iterator[tuple[int, str]], reading: Reading) -> Iterator[Record | Problem]:
     """Yield each line as a prompt."""
     reading.layout = "one prompt per line"
     for line in content_lines(lines, reading):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from omni_async.formatting import format_count
+
 _DELIMITER_NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 
 
@@ -40,7 +42,7 @@ class Reading:
             "gzip" if self.is_compressed else "",
             f"{name}-separated" if self.layout == "table" else self.layout,
             self.encoding,
-            f"{self.requests:,} request{'' if self.requests == 1 else 's'}",
+            format_count(self.requests, "request"),
             f"columns {', '.join(self.columns)}" if self.columns else "",
             *self.remarks,
             self._skipped(),
@@ -61,7 +63,7 @@ class Reading:
 
     def _skipped(self) -> str:
         parts = [
-            f"{number:,} {kind}{'' if number == 1 else 's'}"
+            format_count(number, kind)
             for number, kind in ((self.comments, "comment line"), (self.blank_lines, "blank line"))
             if number
         ]

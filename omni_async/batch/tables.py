@@ -9,6 +9,7 @@ from collections import Counter
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from omni_async.formatting import format_count
 from omni_async.models.characters import control_character_in
 
 from .json_records import as_object, parse
@@ -17,6 +18,7 @@ from .problems import FIELDS, Problem, UnreadableFile, describe_unknown_name
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from .line import Record
     from .reading import Reading
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -36,7 +38,7 @@ _TIME = re.compile(r"0?(\d{1,2}):0?(\d{1,2})(:00)?")
 
 def read_table(
     lines: Iterator[tuple[int, str]], reading: Reading, *, preferred: str = ","
-) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
+) -> Iterator[Record | Problem]:
     """Yield the rows of a table. The first row names the columns, and shows how they are separated.
 
     `preferred` is the delimiter where that is open: in a table of one column.
@@ -126,7 +128,7 @@ class _Table:
         self._reading = reading
         self._columns: list[str] = []
 
-    def records(self) -> Iterator[tuple[int, dict[str, Any]] | Problem]:
+    def records(self) -> Iterator[Record | Problem]:
         """Yield the rows as records, and a problem for each that is not one."""
         while True:
             number = self._before + self._rows.line_num + 1  # where it begins: a quoted cell may span several lines
@@ -185,7 +187,8 @@ class _Table:
         while len(cells) > len(self._columns) and not cells[-1]:  # a delimiter at the end of each row
             cells.pop()
         if len(cells) > len(self._columns):
-            counts = f"the row has {len(cells)} cells, but there are {_format_columns(len(self._columns))}"
+            columns = format_count(len(self._columns), "column")
+            counts = f"the row has {len(cells)} cells, but there are {columns}"
             mark = _DELIMITER_WORDS.get(self._reading.delimiter, repr(self._reading.delimiter))
             raise ValueError(f"{counts}; put text that contains {mark} in quotes")
         self._check_unnamed(number, cells)
@@ -217,10 +220,6 @@ class _Table:
             self._reading.remarks += [] if remark in self._reading.remarks else [remark]
             return ratio
         return cell
-
-
-def _format_columns(count: int) -> str:
-    return "1 column" if count == 1 else f"{count} columns"
 
 
 def _describe_csv_error(error: csv.Error) -> str:

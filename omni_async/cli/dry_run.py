@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from omni_async import (
-    DEFAULT_BASE_URL,
     PRICES_DATE,
     PRICES_SOURCE,
     Estimate,
@@ -16,14 +15,13 @@ from omni_async import (
     LedgerError,
     LedgerReader,
     OmniError,
-    Retry,
     estimate,
 )
 
 from .. import batch as requests
 from ..formatting import format_count, format_estimated_duration, format_usd
 from .exit_status import ExitStatus
-from .session import describe, open_client, run_command
+from .session import INTERACTIVE_RETRY, TOP_UP, describe, open_client, run_command
 
 if TYPE_CHECKING:
     from omni_async import Balance, LedgerTotals, Limits, OmniClient
@@ -33,7 +31,6 @@ if TYPE_CHECKING:
     from .output import Output
     from .prompt_file import PromptFile
 
-_INTERACTIVE_RETRY = Retry(timeout=8.0)  # seconds; a person waits, as in `check`
 _CREDITS_PER_USD = 10.0
 _LABEL_WIDTH = 10  # columns of the longest label
 
@@ -56,7 +53,7 @@ class DryRun:
 
         async def work() -> ExitStatus:
             try:
-                async with open_client(self.server, retry=_INTERACTIVE_RETRY) as client:
+                async with open_client(self.server, retry=INTERACTIVE_RETRY) as client:
                     plan.balance = await _lowest_balance(client)
             except OmniError as error:
                 plan.balance_error = describe(error)
@@ -88,8 +85,7 @@ class DryRun:
         return key in self.resubmit or not any(key in keys for keys in known)
 
     def _address(self) -> str:
-        given = self.server.base_url or os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL
-        return given.rstrip("/").removesuffix("/v1")
+        return self.server.address.rstrip("/").removesuffix("/v1")
 
     def _print(self, plan: _Plan) -> ExitStatus:
         if self.output.options.json:
@@ -206,7 +202,7 @@ class _Plan:
             case True:
                 return f"{left}: enough"
             case False:
-                return f"{left}: not enough; top up the account at https://apimart.ai"
+                return f"{left}: not enough; {TOP_UP}"
             case None:
                 return f"{left}: may not be enough"
 

@@ -29,6 +29,12 @@ _REFUSED = (
 )
 
 
+Store = Annotated[
+    str | None,
+    typer.Option("--store", metavar="DIR|URL", help="Where the clips are kept: a folder, or s3://, gs://, az://."),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class DatabaseOptions:
     """Which fleet: its database, and the account in it. A password comes only from the environment or .pgpass."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import ssl
 from dataclasses import dataclass, fields, is_dataclass
 from enum import StrEnum
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Never, get_type_hints
 
 import typer
 
-from omni_async import LANGUAGES, Connection, Limits, Polling, Retry
+from omni_async import DEFAULT_BASE_URL, LANGUAGES, Connection, Limits, Polling, Retry
 
 from .exit_status import UsageError
 
@@ -79,6 +80,11 @@ class ConnectionOptions:
             rich_help_panel=_SERVER,
         ),
     ] = False
+
+    @property
+    def address(self) -> str:
+        """The address of the API: the option, else that of the environment, else the service's own."""
+        return self.base_url or os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL
 
     def connection(self) -> Connection:
         """Return the connection settings. Raise `UsageError` for certificates that cannot be read."""
@@ -237,7 +243,7 @@ class OutputOptions:
         typer.Option(
             "--json",
             metavar=FLAG,
-            help="Print JSON lines on stdout: one per job, then a summary.",
+            help="Print results as JSON lines on stdout, for programs.",
             rich_help_panel=_OUTPUT,
         ),
     ] = False
@@ -278,7 +284,7 @@ class ViewOptions:
     ] = None
 
 
-RetryFailed = Annotated[bool, typer.Option("--retry-failed", metavar=FLAG, help="Resubmit failed jobs.")]
+RetryFailed = Annotated[bool, typer.Option("--retry-failed", metavar=FLAG, help="Resubmit failed and cancelled jobs.")]
 RetryUnknown = Annotated[
     bool,
     typer.Option(

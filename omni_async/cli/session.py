@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import anyio.to_thread
 
-from omni_async import AuthenticationError, InvalidRequest, LedgerError, NotFound, OmniClient, OmniError, TransportError
+from omni_async import (
+    AuthenticationError,
+    InvalidRequest,
+    LedgerError,
+    NotFound,
+    OmniClient,
+    OmniError,
+    Retry,
+    TransportError,
+)
 
 from .exit_status import ExitStatus, UsageError
 from .garbage import leave_out_imported
@@ -32,6 +41,13 @@ _NO_KEY = (
     "(to try it without a key, add --sandbox)",
 )
 _NOT_READ = "The file .env names one, but it is not read. To use it: set -a; . ./.env; set +a"
+
+
+# A person waits for the answer: give up sooner than a batch does (300 s). 8 s still cover a dropped connection and
+# four retries with backoff; 4 s would report a slow network as broken. Chosen, not measured.
+INTERACTIVE_RETRY = Retry(timeout=8.0)
+
+TOP_UP = "top up the account at https://apimart.ai"
 
 
 def run_command(work: Callable[[], Awaitable[ExitStatus]], output: Output) -> ExitStatus:

@@ -26,12 +26,11 @@ from ..jobs.job import JobState
 from ..jobs.lifecycle import JobStatus
 from ..jobs.registry import JobRegistry
 from ..ledger import MemoryJobStore
-from ..ledger.row_format import COLUMNS, to_row
 from ..logs import get_logger
 from ..settings import Limits, Retry
 from ..timing import Clock
 from .postgres import rows
-from .postgres.database import CHANNEL, DATABASE_ERRORS, cut_after, describe, is_transient, statement
+from .postgres.database import DATABASE_ERRORS, NOTIFY, cut_after, describe, is_transient, statement
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -49,16 +48,15 @@ _T = TypeVar("_T")
 
 _log = get_logger(__name__)
 
-_STILL_WANTED = "WHERE account = %s AND key = %s AND task_id = %s AND status = 'downloading'"
 _COMPLETE = f"""
 UPDATE omni_jobs SET status = 'completed', paths = %s, finished_at = %s, fetched_by = %s, error = '', videos = NULL,
-    links_wanted = false, changed_at = now() {_STILL_WANTED}
+    links_wanted = false, changed_at = now() {rows.STILL_DOWNLOADING}
 """
 _FAIL = f"""
 UPDATE omni_jobs SET status = 'download_failed', error = %s, videos = NULL, links_wanted = false, changed_at = now()
-{_STILL_WANTED}
+{rows.STILL_DOWNLOADING}
 """
-_WANT_LINKS = f"UPDATE omni_jobs SET links_wanted = true, error = %s, changed_at = now() {_STILL_WANTED}"
+_WANT_LINKS = f"UPDATE omni_jobs SET links_wanted = true, error = %s, changed_at = now() {rows.STILL_DOWNLOADING}"
 # How often a job's task may fail for reasons of this worker or of the clip store (no space, no permission) before the
 # job is `download_failed`. The waits of the queue (`retry_seconds`) and the attempts of the store take five minutes
 # until then.
@@ -179,7 +177,7 @@ class Fetcher:
         if isinstance(outcome, LinksWanted):
             await self._update(account, _WANT_LINKS, str(outcome), *which)
         elif not isinstance(outcome, BaseException):
-            paths = to_row(job.record)[COLUMNS.index("paths")]
+            paths = rows.column_of(job.record, "paths")
             is_first = await self._update(account, _COMPLETE, paths, self._clock.wall(), self._worker, *which)
             self.totals.fetched += is_first
         elif attempt + 1 < _ATTEMPTS and _is_worth_retrying(outcome):
@@ -206,7 +204,7 @@ class Fetcher:
         now = time.monotonic()
         if changed and now - self._notified.get(account, -_NOTIFY_INTERVAL) >= _NOTIFY_INTERVAL:
             self._notified[account] = now
-            await self._transact(lambda db: db.execute("SELECT pg_notify(%s, %s)", (CHANNEL, account)))
+            await self._transact(lambda db: db.execute(NOTIFY, (account,)))
         return changed
 
     async def _transact(self, work: Callable[[PostgresConnection], Awaitable[_T]]) -> _T:

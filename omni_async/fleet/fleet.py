@@ -18,7 +18,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.store import OUTPUT_DIR
 from .clips import clip_store
 from .postgres import rows
-from .postgres.database import as_database, check, described, statement
+from .postgres.database import NOTIFY, as_database, check, described, statement
 from .postgres.enqueue import FOLLOW, RELEASE_WAITING, RESUME_LEADER, RETRY, enqueue
 from .postgres.reader import (
     DEFAULT_ACCOUNT,
@@ -360,7 +360,7 @@ class Fleet:
             if is_resumed:
                 await connection.execute(RELEASE_WAITING, values)
                 await connection.execute(RESUME_LEADER, values)
-            await connection.execute("SELECT pg_notify('omni_jobs', %(account)s)", values)
+            await connection.execute(NOTIFY, (self.account,))
         return changed
 
     @asynccontextmanager

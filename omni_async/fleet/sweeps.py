@@ -12,10 +12,10 @@ import anyio
 
 from ..api.outcomes import CheckOutcome, classify_check
 from ..errors import LedgerError, TransportError
-from ..ledger.row_format import COLUMNS, from_row, to_row
+from ..ledger.row_format import from_row
 from ..logs import get_logger
 from .postgres.database import statement
-from .postgres.rows import DEFER, LOST, SELECT, SELECT_WITH_ID
+from .postgres.rows import DEFER, LOST, SELECT, SELECT_WITH_ID, STILL_DOWNLOADING, column_of
 from .requests import has_local_files, with_local_inputs
 
 if TYPE_CHECKING:
@@ -327,10 +327,10 @@ class Sweeps:
             self._refreshes.pop(record.key, None)
 
     async def _give_links(self, db: PostgresConnection, record: JobRecord, videos: tuple[Video, ...]) -> None:
-        text = dict(zip(COLUMNS, to_row(replace(record, videos=videos)), strict=True))["videos"]
+        text = column_of(replace(record, videos=videos), "videos")
         cursor = await db.execute(
             "UPDATE omni_jobs SET videos = %s, links_wanted = false, error = '', changed_at = clock_timestamp()"
-            " WHERE account = %s AND key = %s AND task_id = %s AND status = 'downloading'",
+            f" {STILL_DOWNLOADING}",
             (text, self._store.account, record.key, record.task_id),
         )
         if cursor.rowcount:
@@ -340,8 +340,7 @@ class Sweeps:
         text = f"job {record.key!r} (task {record.task_id}) is finished and paid, but its clip was not stored: {reason}"
         await db.execute(
             "UPDATE omni_jobs SET status = 'download_failed', links_wanted = false, videos = NULL, error = %s,"
-            " changed_at = clock_timestamp()"
-            " WHERE account = %s AND key = %s AND task_id = %s AND status = 'downloading'",
+            f" changed_at = clock_timestamp() {STILL_DOWNLOADING}",
             (text, self._store.account, record.key, record.task_id),
         )
 

@@ -43,7 +43,7 @@ LAYERS = [  # top to bottom
 ]
 
 TOOLS = {  # what a tool may import besides itself; "" is the public API
-    "batch": {"", "plain_text", "logs", "models.characters", "jobs.filenames"},
+    "batch": {"", "plain_text", "formatting", "logs", "models.characters", "jobs.filenames"},
     "dataset": {"", "files"},
     "gallery": {"", "exhaustion", "files", "listening", "logs"},
     "otel": {""},

@@ -123,7 +123,7 @@ def _as_process(folder: Path, arguments: Sequence[str], environment: Mapping[str
         warnings.simplefilter("default", UnknownModelWarning)
         patch.setattr(options, "Limits", _fast_limits)
         patch.setattr(options, "Retry", functools.partial(Retry, wait_initial=0.05))
-        patch.setattr(account, "_INTERACTIVE_RETRY", Retry(timeout=0.5, wait_initial=0.05))
+        patch.setattr(account, "INTERACTIVE_RETRY", Retry(timeout=0.5, wait_initial=0.05))
         patch.setattr(options, "Polling", functools.partial(Polling, min_interval=0.02, max_interval=0.05))
         patch.chdir(folder)
         patch.setattr(sys, "argv", [PROGRAM, *arguments])

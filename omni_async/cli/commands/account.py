@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -10,7 +9,6 @@ from urllib.parse import urlsplit
 import typer
 
 from omni_async import (
-    DEFAULT_BASE_URL,
     DEFAULT_MODEL,
     MODELS,
     APIError,
@@ -19,24 +17,17 @@ from omni_async import (
     OmniError,
     PaymentRequired,
     PermissionDenied,
-    Retry,
     TransportError,
 )
 
 from ..exit_status import ExitStatus
 from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..session import open_client, run_command
+from ..session import INTERACTIVE_RETRY, TOP_UP, open_client, run_command
 
 if TYPE_CHECKING:
     from omni_async import Balance, OmniClient
 
-
-# A person waits for the answer: give up sooner than a batch does (300 s). 8 s still cover a dropped connection and
-# four retries with backoff; 4 s would report a slow network as broken. Chosen, not measured.
-_INTERACTIVE_RETRY = Retry(timeout=8.0)
-
-_TOP_UP = "top up the account at https://apimart.ai"
 
 # The vendor offers the same API at a second host, for networks from which the main one cannot be reached. Nothing here
 # connects to it: the key goes only to the address that the user has chosen.
@@ -54,7 +45,7 @@ def balance(*, server: ServerOptions, output: OutputOptions) -> ExitStatus:
     out = Output(output)
 
     async def work() -> ExitStatus:
-        async with open_client(server, retry=_INTERACTIVE_RETRY) as client:
+        async with open_client(server, retry=INTERACTIVE_RETRY) as client:
             key = await client.balance()
             account = await _account_balance(client, out)
         if output.json:
@@ -87,7 +78,7 @@ def check(
     out = Output(output)
 
     async def work() -> ExitStatus:
-        async with open_client(server, retry=_INTERACTIVE_RETRY) as client:
+        async with open_client(server, retry=INTERACTIVE_RETRY) as client:
             return await AccountCheck(client, server, out).run(model)
 
     return run_command(work, out)
@@ -98,7 +89,7 @@ class AccountCheck:
 
     def __init__(self, client: OmniClient, server: ServerOptions, output: Output) -> None:
         self._client = client
-        self._address = "a private sandbox" if server.sandbox else server.base_url or _default_address()
+        self._address = "a private sandbox" if server.sandbox else server.address
         self._output = output
         self._is_ok = True
 
@@ -111,7 +102,7 @@ class AccountCheck:
             return ExitStatus.STOPPED
         self._report("address", self._address)
         self._report("key", "accepted")
-        self._report("credit", format_balance(key), _TOP_UP if _is_empty(key) else "")
+        self._report("credit", format_balance(key), TOP_UP if _is_empty(key) else "")
         await self._check_account()
         await self._check_model(model)
         return ExitStatus.DONE if self._is_ok else ExitStatus.STOPPED
@@ -121,11 +112,11 @@ class AccountCheck:
         try:
             account = await self._client.balance("account")
         except PaymentRequired as error:
-            self._report("account", f"HTTP {error.status}: {error.message}", _TOP_UP)
+            self._report("account", f"HTTP {error.status}: {error.message}", TOP_UP)
         except OmniError:
             return  # some servers do not answer this
         else:
-            self._report("account", format_balance(account), _TOP_UP if _is_empty(account) else "")
+            self._report("account", format_balance(account), TOP_UP if _is_empty(account) else "")
 
     async def _check_model(self, model: str) -> None:
         """Check that the server lists or describes the model: its list may be incomplete."""
@@ -133,7 +124,7 @@ class AccountCheck:
             models, (schema, is_refused) = await self._models(), await self._schema(model)
         except PaymentRequired as error:
             finding = f"HTTP {error.status}: {error.message} (without credit, the server does not list its models)"
-            self._report("model", finding, _TOP_UP)
+            self._report("model", finding, TOP_UP)
         except OmniError as error:
             self._report("model", f"{model} cannot be looked up: {error}", "try again")
         else:
@@ -171,7 +162,7 @@ class AccountCheck:
             case PaymentRequired():
                 self._report("address", self._address)
                 self._report("key", "known to the server")
-                self._report("credit", f"HTTP {error.status}: {error.message}", _TOP_UP)
+                self._report("credit", f"HTTP {error.status}: {error.message}", TOP_UP)
             case APIError() if error.status < 300:
                 self._report("address", self._address)
                 self._report("key", f"the server reports: {error.message}", "is this the right key for this address?")
@@ -251,7 +242,3 @@ def _describe_resends(schema: dict[str, Any] | None) -> str:
         f"the server {says} {_KEY_HEADER}: an unclear submit is not sent again, its job becomes unknown and you decide "
         "(--on-ambiguous)"
     )
-
-
-def _default_address() -> str:
-    return os.environ.get("APIMART_BASE_URL") or DEFAULT_BASE_URL

@@ -19,7 +19,7 @@ from ... import batch
 from ...formatting import format_count, format_duration
 from ..exit_status import ExitStatus, UsageError
 from ..file_options import DefaultOptions, FileOptions  # noqa: TC001 - typer evaluates the annotations
-from ..fleet_session import DatabaseOptions, find_database, fleet_package, run_with_fleet, usage_errors
+from ..fleet_session import DatabaseOptions, Store, find_database, fleet_package, run_with_fleet, usage_errors
 from ..fleet_status import FleetView, JobList, as_json
 from ..gallery_page import write_page
 from ..options import (
@@ -38,11 +38,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ...fleet import Fleet, FleetReader
-
-Store = Annotated[
-    str | None,
-    typer.Option("--store", metavar="DIR|URL", help="Where the clips are kept: a folder, or s3://, gs://, az://."),
-]
 
 # Clips that an error names, and jobs that --status lists where --json does not list all.
 _LISTED, _LISTED_JOBS = 10, 50
@@ -257,9 +252,9 @@ def resume(
 ) -> ExitStatus:
     """Submit again, after `pause`, `drain` or a stop.
 
-    After a stop because there was no credit, top up the account first. Downloads
-    that had failed and jobs that had timed out are taken up again, without
-    paying.
+    After a stop because there was no credit, top up the account first.
+    Downloads that had failed and jobs that had timed out are taken up
+    again, without paying.
     """
     if options.max_cost is not None and not options.max_cost >= 0:
         raise UsageError("--max-cost must be 0 or more")

@@ -22,7 +22,15 @@ from omni_async import EventKind, JobStatus, OmniError
 from ...formatting import format_count, format_usd
 from ...timing import cancel_and_wait
 from ..exit_status import ExitStatus, UsageError
-from ..fleet_session import DatabaseOptions, find_database, fleet_package, open_fleet, quiet_libraries, usage_errors
+from ..fleet_session import (
+    DatabaseOptions,
+    Store,
+    find_database,
+    fleet_package,
+    open_fleet,
+    quiet_libraries,
+    usage_errors,
+)
 from ..fleet_status import next_steps
 from ..ledger import totals_json
 from ..options import (
@@ -62,10 +70,7 @@ class Role(StrEnum):
 class WorkerOptions:
     """What a worker does, and how."""
 
-    store: Annotated[
-        str | None,
-        typer.Option(metavar="DIR|URL", help="Where clips are kept: a folder, or s3://, gs://, az://."),
-    ] = None
+    store: Store = None
     until_done: Annotated[bool, typer.Option("--until-done", metavar=FLAG, help="End when nothing is left to do.")] = (
         False
     )

@@ -10,18 +10,16 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from omni_async import DEFAULT_MODEL, MODELS, PRICES, PRICES_DATE, PRICES_SOURCE, ModelRules, OmniError, Retry
+from omni_async import DEFAULT_MODEL, MODELS, PRICES, PRICES_DATE, PRICES_SOURCE, ModelRules, OmniError
 
 from ..exit_status import ExitStatus
 from ..options import OutputOptions, ServerOptions  # noqa: TC001 - typer evaluates the annotations
 from ..output import Output
-from ..session import describe, open_client, run_command
+from ..session import INTERACTIVE_RETRY, describe, open_client, run_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-
-_INTERACTIVE_RETRY = Retry(timeout=8.0)  # seconds; a person waits, as in `check`
 
 # Other ids of the server that the table names. A gateway may list hundreds; --json prints them all.
 _LISTED_MODELS = 20
@@ -41,7 +39,7 @@ def models(*, server: ServerOptions, output: OutputOptions) -> ExitStatus:
 
     async def work() -> ExitStatus:
         try:
-            async with open_client(server, retry=_INTERACTIVE_RETRY) as client:
+            async with open_client(server, retry=INTERACTIVE_RETRY) as client:
                 served = await client.models()
         except OmniError as error:
             _print_models(out, None)

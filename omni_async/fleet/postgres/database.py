@@ -35,6 +35,7 @@ PostgresPool: TypeAlias = AsyncConnectionPool[Any]
 DATABASE_ERRORS = (psycopg.Error, OSError)  # what any use of a connection may raise
 
 CHANNEL = "omni_jobs"  # notified with the name of an account when its jobs have changed
+NOTIFY = "SELECT pg_notify('omni_jobs', %s)"  # parameter: account
 
 # Seconds, or counts. A connection is given up when nothing has been acknowledged for 10 s: more would let a leader that
 # is cut off wait longer than its lease, less would give up on a network that loses a few packets.

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ...errors import KeyReused
 from ...jobs.filenames import stem, stem_of_name
 from ...jobs.keys import new_idempotency_key
+from .database import NOTIFY
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -114,12 +115,13 @@ async def enqueue(
         [(new,)] = await _all(connection, _INSERT, values)
         # What exists is compared after the insert: only then no other call can add another request in between.
         _refuse_reused(await _all(connection, _OTHERS, values))
-        for key, parent in await _all(connection, _ORPHANS, values):
+        if orphans := await _all(connection, _ORPHANS, values):
+            key, parent = orphans[0]
             raise ValueError(f"job {key!r} extends {parent!r}, but there is no such job; nothing was added")
         await connection.execute(_RELEASE, values)
         [(total,)] = await _all(connection, _COUNT, {})
         if new:
-            await connection.execute("SELECT pg_notify('omni_jobs', %s)", (account,))
+            await connection.execute(NOTIFY, (account,))
     return EnqueueResult(new=new, existing=total - new)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...jobs.filenames import NOT_OURS, claim, claimed_name
-from ...jobs.lifecycle import JobStatus
+from ...jobs.lifecycle import NOT_RESUMABLE, JobStatus
 from ...jobs.spending import Spending
 from ...jobs.store import RecordPage, merge_accepted
 from ...ledger.row_format import COLUMNS, from_row, to_row
@@ -32,7 +32,11 @@ _INSERT = (
     " ON CONFLICT DO NOTHING RETURNING id"
 )
 _UPDATE = f"UPDATE omni_jobs SET {', '.join(f'{name} = %s' for name in COLUMNS)}, changed_at = clock_timestamp()"
+# Lists of statuses for `IN`: jobs that have not ended, and ended ones with nothing left to do.
 NOT_ENDED = ", ".join(repr(str(status)) for status in JobStatus if not status.is_final)
+_DONE = ", ".join(repr(str(status)) for status in JobStatus if status in NOT_RESUMABLE)
+# A job whose clips are still to be downloaded, by this task. Parameters: account, key, task id.
+STILL_DOWNLOADING = "WHERE account = %s AND key = %s AND task_id = %s AND status = 'downloading'"
 # Facts, given as a JSON object. Parameters: account, object.
 SET_FACTS = (
     "INSERT INTO omni_facts SELECT %s, key, value FROM json_each_text(%s) ON CONFLICT (account, name)"
@@ -111,12 +115,14 @@ async def merge_accepted_row(db: PostgresConnection, account: str, record: JobRe
 
 async def merge_not_executed(db: PostgresConnection, account: str, record: JobRecord) -> None:
     """Record that the server did not execute the only submit of a job, if its row says that it may have."""
+    if record.ambiguous_submits:
+        return
     await db.execute(
         "UPDATE omni_jobs SET status = 'waiting', error = '', finished_at = NULL, ambiguous_submits = 0,"
         " changed_at = clock_timestamp()"
         " WHERE account = %s AND key = %s AND idempotency_key = %s AND status IN ('submitting', 'unknown')"
-        " AND task_id IS NULL AND submits <= 1 AND %s",
-        (account, record.key, record.idempotency_key, record.ambiguous_submits == 0),
+        " AND task_id IS NULL AND submits <= 1",
+        (account, record.key, record.idempotency_key),
     )
 
 
@@ -147,13 +153,15 @@ async def claim_filename(db: PostgresConnection, account: str, key: str, index: 
         owners[name] = (owner[0], owner[1])
 
 
+def column_of(record: JobRecord, name: str) -> object:
+    """Return the value of one column of a record, as its row has it."""
+    return to_row(record)[COLUMNS.index(name)]
+
+
 async def unfinished(db: PostgresConnection, account: str, after: int, limit: int) -> RecordPage:
     """Return the next unfinished jobs whose row id is above `after`, oldest first."""
     cursor = await db.execute(
-        statement(
-            f"{SELECT_WITH_ID} WHERE account = %s AND status NOT IN ('completed', 'failed', 'cancelled', 'unknown')"
-            " AND id > %s ORDER BY id LIMIT %s"
-        ),
+        statement(f"{SELECT_WITH_ID} WHERE account = %s AND status NOT IN ({_DONE}) AND id > %s ORDER BY id LIMIT %s"),
         (account, after, limit),
     )
     found = await cursor.fetchall()

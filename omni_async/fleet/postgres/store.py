@@ -26,7 +26,7 @@ from ...ledger.commit_group import UNRECORDED, CommitGroup, Operation, Operation
 from ...logs import get_logger
 from ...timing import cancel_and_wait
 from . import rows
-from .database import CHANNEL, FENCED, OTHER_TIMELINE, cut, cut_after, describe, is_transient, statement
+from .database import FENCED, NOTIFY, OTHER_TIMELINE, cut, cut_after, describe, is_transient, statement
 from .operations import (
     Acceptance,
     FactWrite,
@@ -56,6 +56,8 @@ _GROUP_TIMEOUT = 15.0
 # Seconds between two attempts while the database is away: half the time that a submit waits longer than it must.
 _RETRY_INTERVAL = 0.25
 _CUT_TIMEOUT = 0.25  # seconds in which what waits for a connection that was cut raises its error
+
+_CHECK_FENCE = "SELECT omni_fence(%s, %s, %s)"  # parameters: account, epoch, timeline
 
 _log = get_logger(__name__)
 
@@ -274,7 +276,7 @@ class PostgresJobStore:
                         find.value = self._localized(found.get(find.key))
                 case Work() as work if work.is_fenced:
                     async with connection.transaction():
-                        await connection.execute("SELECT omni_fence(%s, %s, %s)", self._fence)
+                        await connection.execute(_CHECK_FENCE, self._fence)
                         work.value = await work.work(connection)
                 case Work() as work:
                     work.value = await work.work(connection)
@@ -289,7 +291,7 @@ class PostgresJobStore:
         downloading = [key for key, each in saves.items() if each.record.status is JobStatus.DOWNLOADING]
         ended = [key for key, each in saves.items() if each.record.status in NOT_RESUMABLE]
         message: list[tuple[str, tuple[object, ...]]] = [
-            ("SELECT omni_fence(%s, %s, %s)", self._fence),
+            (_CHECK_FENCE, self._fence),
             ("SELECT omni_save(%s, %s, false)", (self.account, as_list(saves))),
             ("SELECT omni_save(%s, %s, true)", (self.account, as_list(accepted))),
         ]
@@ -300,7 +302,7 @@ class PostgresJobStore:
         if downloading or ended:
             message.append(("SELECT omni_release(%s, %s)", (self.account, downloading + ended)))
         if ended:
-            message.append((f"SELECT pg_notify('{CHANNEL}', %s)", (self.account,)))
+            message.append((NOTIFY, (self.account,)))
         cursor = psycopg.AsyncClientCursor(connection)
         text = "; ".join(sql for sql, _ in message)
         await cursor.execute(statement(text), [value for _, values in message for value in values])
@@ -311,7 +313,7 @@ class PostgresJobStore:
         for key in (*unwritten, *elsewhere):
             record = (accepted if key in elsewhere else saves)[key].record
             async with connection.transaction():
-                await connection.execute("SELECT omni_fence(%s, %s, %s)", self._fence)
+                await connection.execute(_CHECK_FENCE, self._fence)
                 merge = rows.merge_accepted_row if key in elsewhere else rows.insert_missing
                 await merge(connection, self.account, record)
 
