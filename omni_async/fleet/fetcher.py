@@ -125,9 +125,8 @@ class Fetcher:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._transports.clear()
         with anyio.CancelScope(shield=True):
-            while self._transports:
-                await self._transports.popitem()[1].aclose()
             await self._exit.aclose()
 
     async def fetch(self, account: str, key: str, *, attempt: int = 0) -> None:
@@ -195,7 +194,9 @@ class Fetcher:
         """Return the connections for links that the API of an account has given. They carry no API key."""
         if account not in self._transports:
             server = await self._transact(lambda db: _read_server(db, account))
-            self._transports.setdefault(account, HttpTransport(server, "", connection=self._connection))
+            if account not in self._transports:  # another download of the account may have been faster
+                transport = self._transports[account] = HttpTransport(server, "", connection=self._connection)
+                self._exit.push_async_callback(transport.aclose)
         return self._transports[account]
 
     async def _update(self, account: str, text: str, *values: object) -> bool:

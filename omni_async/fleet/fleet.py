@@ -130,8 +130,12 @@ class Fleet:
 
     async def __aenter__(self) -> Self:
         self._is_open = True
-        async with self._statements() as connection:  # raises here what is wrong with the database
-            await check(connection, self.database)
+        try:
+            async with self._statements() as connection:  # raises here what is wrong with the database
+                await check(connection, self.database)
+        except BaseException:
+            self._is_open = False
+            raise
         self._watcher = Watcher(self.database, self.account, self._find_all)
         self._watcher.start()
         return self
@@ -268,7 +272,7 @@ class Fleet:
         Call it once you know that nothing committed was lost. Otherwise jobs may be paid twice.
         """
         async with self._statements() as connection:
-            await self.database.confirm_timeline(connection, self.account)
+            await connection.execute("SELECT omni_confirm(%s)", (self.account,))
 
     @property
     async def output_dir(self) -> str | None:

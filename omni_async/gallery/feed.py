@@ -88,9 +88,8 @@ class Changes:
 
     def _keys_since(self, number: int) -> list[str]:
         if number == 0:
-            return list(
-                self._values
-            )  # the page numbers jobs as they come, so a new one begins in the order of the ledger
+            # The page numbers jobs as they come, so a new one begins in the order of the ledger.
+            return list(self._values)
         changed = takewhile(lambda item: item[1] > number, reversed(self._numbers.items()))
         return [key for key, _ in changed][::-1]
 

@@ -143,12 +143,7 @@ class Posters:
         try:
             entries = json.loads((self._folder / _INDEX).read_text("utf-8"))
             known = [Poster(**entry) for entry in entries]
-        except (
-            OSError,
-            ValueError,
-            TypeError,
-            RecursionError,
-        ):  # missing, damaged or of another version: make all posters again
+        except (OSError, ValueError, TypeError, RecursionError):  # missing, damaged or of another version: made again
             return {}
         return {poster.name: poster for poster in known if self.path(poster.name).is_file()}
 

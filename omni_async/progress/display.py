@@ -72,7 +72,7 @@ class ProgressDisplay:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def __call__(self, event: JobEvent) -> object:
-        """Take note of an event."""
+        """Record an event."""
         if self._view is not None:
             self._take(event, self._view)
         return self._on_event(event) if self._on_event is not None else None

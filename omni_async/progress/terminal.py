@@ -61,9 +61,8 @@ class _Drawing:
             if name := before.get(id(handler.stream)):
                 replaced = getattr(sys, name)
                 self._handlers.append((handler, handler.setStream(replaced), replaced))
-        atexit.register(
-            self.stop
-        )  # the cursor is hidden until then, and the program may end without closing its client
+        # The cursor is hidden until then, and the program may end without closing its client.
+        atexit.register(self.stop)
 
     def stop(self) -> None:
         """Leave the block on the screen and restore what was redirected."""

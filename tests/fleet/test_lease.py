@@ -221,7 +221,7 @@ async def test_a_promoted_replica_is_noticed_and_must_be_confirmed(fleet_url: st
         other = lease_of(fleet_url)
         await other.acquire()
         assert "--confirm-failover" in reason_to_hold(other.row)
-        await database.confirm_timeline(connection, ACCOUNT)
+        await connection.execute("SELECT omni_confirm(%s)", (ACCOUNT,))
         await other.renew()
         assert reason_to_hold(other.row) == ""
         await other.release()

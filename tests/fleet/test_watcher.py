@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
-from omni_async import ClientClosed, JobStatus
+from omni_async import ClientClosed, JobStatus, LedgerError
 from omni_async.fleet import Fleet
 from omni_async.fleet.postgres.watcher import Watcher
-from tests.support.fleet_rows import complete
+from tests.support.fleet_rows import complete, execute
 from tests.support.postgres import needs_postgres
 
 if TYPE_CHECKING:
@@ -54,3 +54,17 @@ async def test_jobs_are_yielded_within_the_block_only(fleet_url: str) -> None:
     fleet = Fleet(fleet_url)
     with pytest.raises(ClientClosed, match="within `async with"):
         await anext(fleet.as_completed(["a fox"]))
+    await execute(fleet_url, "UPDATE omni_schema SET version = 99")
+    with pytest.raises(LedgerError, match="version 99"):
+        await fleet.__aenter__()
+    with pytest.raises(ClientClosed, match="within `async with"):
+        await anext(fleet.as_completed(["a fox"]))
+
+
+@pytest.mark.parametrize("fact", ['{"per_second": "x", "max_in_flight": []}', "[", "[]", '"x"', "null"])
+async def test_limits_that_another_version_has_written_are_unknown(fleet_url: str, fact: str) -> None:
+    """Whatever the fact holds, the state of the fleet can be read."""
+    await execute(fleet_url, "INSERT INTO omni_facts VALUES ('default', 'limits', %s)", fact)
+    async with Fleet(fleet_url) as fleet:
+        [account] = (await fleet.statistics()).accounts
+    assert (account.submits_per_minute, account.max_in_flight) == (None, None)

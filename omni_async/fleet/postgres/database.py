@@ -157,10 +157,6 @@ class Database:
         async with pool:
             yield pool
 
-    async def confirm_timeline(self, connection: PostgresConnection, account: str) -> None:
-        """Record that an account may be used in this database after a replica was promoted, or a backup restored."""
-        await connection.execute("SELECT omni_confirm(%s)", (account,))
-
     def _settings(self, place: dict[str, Any], name: str) -> dict[str, Any]:
         settings = _CLIENT_SETTINGS | place | {"application_name": f"omni {name}"}
         if id(place) not in self._poolers:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...jobs.lifecycle import JobStatus
 from ...jobs.statistics import LedgerTotals
+from ...jobs.store import LIMITS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ SELECT_TOTALS = (
 _ACCOUNTS = (
     "SELECT a.account, a.server, a.epoch, CASE WHEN a.expires_at > now() THEN a.holder END,"
     " extract(epoch FROM greatest(a.expires_at, now()) - now())::float8, a.state, a.stopped, a.max_cost, f.value"
-    " FROM omni_accounts a LEFT JOIN omni_facts f ON f.account = a.account AND f.name = 'limits'"
+    f" FROM omni_accounts a LEFT JOIN omni_facts f ON f.account = a.account AND f.name = '{LIMITS}'"
     " WHERE %s::text IS NULL OR a.account = %s ORDER BY a.account"
 )
 _WORKERS = (
@@ -110,11 +111,7 @@ def totals_from(rows: Sequence[Sequence[Any]]) -> LedgerTotals:
 def _account_from(row: Sequence[Any], totals: LedgerTotals) -> AccountStatus:
     """Return the status of an account from its row of `_ACCOUNTS`."""
     account, server, epoch, leader, lease_seconds, state, stopped, max_cost, fact = row
-    try:
-        learned = json.loads(fact or "{}")
-        per_second, max_in_flight = learned.get("per_second"), learned.get("max_in_flight")
-    except (ValueError, AttributeError):  # written by another version
-        per_second = max_in_flight = None
+    submits_per_minute, max_in_flight = _limits_from(fact)
     return AccountStatus(
         account=account,
         server=server or "",
@@ -124,9 +121,22 @@ def _account_from(row: Sequence[Any], totals: LedgerTotals) -> AccountStatus:
         state=state,
         stopped=stopped or "",
         max_cost=max_cost,
-        submits_per_minute=None if per_second is None else round(60 * per_second, 3),
+        submits_per_minute=submits_per_minute,
         max_in_flight=max_in_flight,
         totals=totals,
+    )
+
+
+def _limits_from(fact: str | None) -> tuple[float | None, int | None]:
+    """Return submits per minute and tasks at the same time, as learned; None for what is unknown or no number."""
+    try:
+        learned = json.loads(fact or "{}")
+        per_second, max_in_flight = learned.get("per_second"), learned.get("max_in_flight")
+    except (ValueError, AttributeError, RecursionError):  # written by another version
+        return None, None
+    return (
+        round(60 * per_second, 3) if isinstance(per_second, (int, float)) else None,
+        max_in_flight if isinstance(max_in_flight, int) else None,
     )
 
 

@@ -74,7 +74,9 @@ class Jobs {
     const children = new Map();
     for (const job of this.list) {
       const parent = this.parentOf(job);
-      if (parent) children.set(parent.key, [...(children.get(parent.key) ?? []), job]);
+      if (!parent) continue;
+      if (!children.has(parent.key)) children.set(parent.key, []);
+      children.get(parent.key).push(job);
     }
     return children;
   }
