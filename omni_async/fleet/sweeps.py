@@ -40,11 +40,13 @@ _BEGINNING = (-(2**31), 0)
 # enqueued by a slower transaction, and those that came back. More often reads more dead entries of the index.
 _RESCAN_INTERVAL = 5.0
 _PAGE = 1000
-_FORGOTTEN_AFTER = (
-    2.0  # seconds after which a `running` row without a live job has been forgotten, and is not just being written
-)
+# Seconds after which a `running` row without a live job has been forgotten, and is not just being written.
+_FORGOTTEN_AFTER = 2.0
 # Seconds after which a `downloading` row without a task has lost it.
 _LOST_AFTER = 5.0
+# The share of the time for which lost downloads are searched. Submits wait for it, 0.3 s if 100,000 downloads wait. At
+# half, a lost one is found later; at double, submits lose twice as much time. Chosen, not measured.
+_MAX_SHARE = 0.05
 _ROUND_INTERVAL = 2.0  # seconds between two rounds of the sweeps: twice as long makes a lost download wait longer
 _MAX_TOTALS_ROWS = 500  # rows of omni_totals that are replaced by their sums
 _CHILDREN = 1000  # parents that are checked in one round
@@ -229,6 +231,7 @@ class Sweeps:
         self._lease_seconds = lease_seconds
         self._refreshes: dict[str, _Refresh] = {}
         self._last_parent = ""
+        self._lost_due = float("-inf")  # when lost downloads are searched for again
         self.failure: LedgerError | None = None
 
     async def run(self) -> None:
@@ -247,7 +250,8 @@ class Sweeps:
         await self._cancel_wanted()
         await self._feed.take_up_forgotten()
         await self._refresh_links()
-        await self._store.fenced(self._defer_lost)
+        if anyio.current_time() >= self._lost_due:
+            await self._store.fenced(self._defer_lost)
         await self._store.fenced(self._release_children)
         await self._store.fenced(self._compact_totals)
         if self._queue is not None:
@@ -348,8 +352,10 @@ class Sweeps:
 
     async def _defer_lost(self, db: PostgresConnection) -> None:
         """Give jobs to the workers again whose task is gone, for example because the engine's tables were emptied."""
-        account = self._store.account
+        account, since = self._store.account, anyio.current_time()
         keys = [key for (key,) in await (await db.execute(LOST, (account, _LOST_AFTER))).fetchall()]
+        now = anyio.current_time()
+        self._lost_due = now + (now - since) / _MAX_SHARE
         if keys:
             _log.warning("%d download(s) had lost their task; given to the workers again", len(keys))
             await db.execute(DEFER, (account, keys))

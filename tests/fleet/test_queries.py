@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async.fleet.postgres.database import Database
-from omni_async.fleet.postgres.rows import SELECT
+from omni_async.fleet.postgres.rows import DEFER, LOST, SELECT
 from omni_async.fleet.sweeps import FEED
 from tests.support.fleets import ACCOUNT
 from tests.support.postgres import needs_postgres
@@ -80,6 +80,23 @@ async def test_each_repeated_query_uses_its_index(db: AsyncConnection[Any]) -> N
         plan = "\n".join(line for (line,) in await cursor.fetchall())
         assert index in plan, plan
         assert "Seq Scan on omni_jobs" not in plan, plan
+
+
+async def test_lost_downloads_are_searched_for_in_linear_time(fleet_url: str) -> None:
+    """Also while Postgres has no statistics of the new rows: each job is never compared with each task."""
+    async with await Database(fleet_url).connect("test") as connection:
+        await connection.execute("ANALYZE")
+        await connection.execute(
+            "INSERT INTO omni_jobs (account, key, idempotency_key, status, task_id, created_at, submits,"
+            " ambiguous_submits, error, previous_cost, changed_at) SELECT %s, 'k' || n, 'i', 'downloading', 't' || n,"
+            " 0, 1, 0, '', 0, now() - interval '1 hour' FROM generate_series(1, 1000) AS n",
+            (ACCOUNT,),
+        )
+        await connection.execute(DEFER.encode(), (ACCOUNT, [f"k{number}" for number in range(1, 1000)]))
+        cursor = await connection.execute(f"EXPLAIN {LOST}".encode(), (ACCOUNT, 5))
+        assert "Nested Loop" not in str(await cursor.fetchall())
+        cursor = await connection.execute(LOST.encode(), (ACCOUNT, 5))
+        assert await cursor.fetchall() == [("k1000",)]
 
 
 async def _read_the_queue(db: AsyncConnection[Any]) -> None:

@@ -180,7 +180,7 @@ def as_database(database: Database | str | None) -> Database:
         return database
     url = database or os.environ.get("OMNI_DATABASE_URL", "").strip()
     if not url:
-        raise ValueError("there is no database: pass its URL, or set OMNI_DATABASE_URL=postgresql://...")
+        raise ValueError("there is no database: set OMNI_DATABASE_URL=postgresql://..., or pass its URL (--database)")
     return Database(url, direct_url=os.environ.get("OMNI_DIRECT_DATABASE_URL", "").strip() or None)
 
 

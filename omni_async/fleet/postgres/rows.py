@@ -59,15 +59,17 @@ SELECT procrastinate_defer_jobs_v1(ARRAY(
            ::procrastinate_job_to_defer_v1
     FROM unnest(%s::text[]) AS key))
 """
-# Finds jobs whose download was deferred and has no task any more, unless they have changed in the last seconds.
-# Parameters: account, seconds.
+# Finds jobs whose download was deferred and has no task any more, unless they have changed in the last seconds. By
+# EXCEPT, which sorts or hashes both sides: without current statistics, Postgres would compare each job with each task
+# for NOT EXISTS (15 s for 6,000 of both, where this takes 0.02 s). Parameters: account, seconds.
 LOST = f"""
-SELECT key FROM omni_jobs
-WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_at < now() - %s * interval '1 s'
-  AND NOT EXISTS (
-    SELECT FROM procrastinate_jobs AS task
-    WHERE task.queue_name = '{QUEUE}' AND task.status IN ('todo', 'doing')
-      AND task.args->>'key' = omni_jobs.key AND task.args->>'account' = omni_jobs.account)
+SELECT key FROM (
+    SELECT account, key FROM omni_jobs
+    WHERE account = %s AND status = 'downloading' AND NOT links_wanted AND changed_at < now() - %s * interval '1 s'
+    EXCEPT
+    SELECT args->>'account', args->>'key' FROM procrastinate_jobs
+    WHERE queue_name = '{QUEUE}' AND status IN ('todo', 'doing')
+) AS lost
 """
 
 
