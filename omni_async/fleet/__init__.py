@@ -23,9 +23,10 @@ from .clips import clip_store
 from .fetch_queue import register
 from .fetcher import Fetcher
 from .fleet import Fleet, FleetJob
-from .postgres.database import Database, install
+from .postgres.database import Database
 from .postgres.enqueue import EnqueueResult
 from .postgres.reader import DownloadResult, FleetReader
+from .postgres.schema import install
 from .postgres.statistics import AccountStatus, FleetStatistics, WorkerStatus
 from .worker import FleetWorker, WorkerStatistics
 

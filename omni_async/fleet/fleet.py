@@ -18,7 +18,7 @@ from ..jobs.lifecycle import JobStatus
 from ..jobs.store import OUTPUT_DIR
 from .clips import clip_store
 from .postgres import rows
-from .postgres.database import NOTIFY, as_database, check, described, statement
+from .postgres.database import NOTIFY, as_database, described, statement
 from .postgres.enqueue import FOLLOW, RELEASE_WAITING, RESUME_LEADER, RETRY, enqueue
 from .postgres.reader import (
     DEFAULT_ACCOUNT,
@@ -26,6 +26,7 @@ from .postgres.reader import (
     copy_to_folder,
     output_dir_from,
 )
+from .postgres.schema import check
 from .postgres.statistics import read_statistics
 from .postgres.watcher import Watcher
 from .requests import RecordFactory, iterate, take

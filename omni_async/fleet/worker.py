@@ -25,8 +25,9 @@ from .clips import SpooledClipStore, clip_store
 from .fetch_queue import FetchQueue
 from .fetcher import Fetcher, FetchTotals
 from .leader import Leader
-from .postgres.database import DATABASE_ERRORS, Database, check, cut_after, describe, is_transient, statement
+from .postgres.database import DATABASE_ERRORS, Database, cut_after, describe, is_transient, statement
 from .postgres.lease import Turn, can_lead
+from .postgres.schema import check
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async import LedgerError
-from omni_async.fleet.postgres import database as schema
+from omni_async.fleet.postgres import schema
 from omni_async.fleet.postgres.database import Database
 from omni_async.jobs.lifecycle import JobStatus
 from omni_async.jobs.spending import Spending

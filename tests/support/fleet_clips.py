@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from omni_async.fleet.postgres.database import Database, install, statement
+from omni_async.fleet.postgres.database import Database, statement
 from omni_async.fleet.postgres.rows import DEFER
+from omni_async.fleet.postgres.schema import install
 from omni_async.testing.fake_clips import mp4
 
 if TYPE_CHECKING:

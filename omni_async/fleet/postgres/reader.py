@@ -23,8 +23,9 @@ from ...jobs.store import OUTPUT_DIR
 from ...ledger import LEDGER_NAME, SqliteJobStore
 from ...ledger.row_format import from_row
 from ...ledger.sql_reader import SqlReader
-from .database import as_database, describe, statement, version_error
+from .database import as_database, describe, statement
 from .rows import SELECT, SELECT_FACT, SELECT_WITH_ID
+from .schema import version_error
 from .statistics import SELECT_TOTALS, totals_from
 
 if TYPE_CHECKING:
