@@ -141,7 +141,7 @@ class Watcher:
                 async with await self._database.connect("listener", direct=True) as connection:
                     if (
                         not self._database.notifies
-                    ):  # a session of the pooler would listen from now on, for whoever uses it next
+                    ):  # a session of the pooler would listen from now on, for its next user
                         _log.debug("no notifications through a pooler: set OMNI_DIRECT_DATABASE_URL to get them")
                         return
                     await connection.execute(statement(f"LISTEN {CHANNEL}"))
