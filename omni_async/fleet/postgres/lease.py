@@ -208,12 +208,6 @@ class Lease:
             await self._changed.wait()
         return not self.is_lost
 
-    async def wait_until_lost(self) -> None:
-        """Wait until the lease is lost."""
-        while not self.is_lost:
-            self._changed.clear()
-            await self._changed.wait()
-
     async def acquire(self, turn: Turn | None = None) -> None:
         """Wait until this worker leads. The candidates of one worker take turns.
 
