@@ -228,30 +228,9 @@ class Lease:
         await anyio.sleep(min(gap, self._ends_in + random.uniform(0.0, _SPREAD)) if self._ends_in > 0 else gap)
 
     async def _try_to_acquire(self) -> bool:
+        """Return whether this worker leads now. Tell the user once that the database is away, and that it is back."""
         try:
-            known = await self._one(_READ, self.account)
-            if known is None:
-                await self._one(_CREATE, self.account)
-                return await self._try_to_acquire()
-            key_check, server, ends_in, expires_at, lease_seconds = known
-            check = self._checked(key_check, server)
-            self._ends_in = float(ends_in)
-            asked_at, granted = self._clock(), None
-            is_abandoned = self._watched.is_abandoned(expires_at, lease_seconds, asked_at)
-            if self._ends_in <= 0 or is_abandoned:
-                known_end = expires_at if is_abandoned else None
-                values = (
-                    self._holder,
-                    *[self._timer.seconds] * 2,
-                    check,
-                    self._server,
-                    self.account,
-                    known_end,
-                    key_check,
-                )
-                self._may_be_granted = True  # also if this is cancelled before the answer arrives
-                granted = await self._one(_ACQUIRE, *values)
-                self._may_be_granted = granted is not None
+            is_granted = await self._ask()
         except (psycopg.Error, OSError, TimeoutError) as error:
             await self._disconnect()
             failure = describe(error, self._database)
@@ -264,6 +243,23 @@ class Lease:
         if self._is_outage_reported:
             _log.warning("the database answers again")
         self._is_outage_reported = False
+        return is_granted
+
+    async def _ask(self) -> bool:
+        """Take the lease if it has ended, or was not renewed for as long as it lasts. Return whether that succeeded."""
+        while (known := await self._one(_READ, self.account)) is None:
+            await self._one(_CREATE, self.account)
+        key_check, server, ends_in, expires_at, lease_seconds = known
+        check = self._checked(key_check, server)
+        self._ends_in, asked_at = float(ends_in), self._clock()
+        is_abandoned = self._watched.is_abandoned(expires_at, lease_seconds, asked_at)
+        if self._ends_in > 0 and not is_abandoned:
+            return False
+        seconds, known_end = self._timer.seconds, expires_at if is_abandoned else None
+        values = (self._holder, seconds, seconds, check, self._server, self.account, known_end, key_check)
+        self._may_be_granted = True  # also if this is cancelled before the answer arrives
+        granted = await self._one(_ACQUIRE, *values)
+        self._may_be_granted = granted is not None
         if granted is None:
             return False
         self.epoch, self.row = granted[0], Account(*granted[1:])
