@@ -234,7 +234,8 @@ async def test_a_ledger_that_cannot_grow_stops_all_submits(
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "omni_async", "batch", file, "--quiet"),
         cwd=shell.folder,
-        env=shell.environment,
+        # Python 3.11 would keep what the limit leaves of a compiled module, and later processes could not import it.
+        env={**shell.environment, "PYTHONDONTWRITEBYTECODE": "1"},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size)),
