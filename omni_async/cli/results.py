@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from omni_async import ClientClosed, JobStatus, KeyReused, NotFound, OmniError
+from omni_async import ClientClosed, InvalidRequest, JobStatus, KeyReused, NotFound, OmniError
 
 from .exit_status import ExitStatus
 
@@ -66,8 +66,9 @@ async def wait_for_result(job: Job, folder: Path, line: int = 0) -> JobResult:
         await job
     except (OmniError, ClientClosed) as job_error:
         error = job_error
-    # Without a task, "not found" is about the model, which may be offered again.
-    is_gone = isinstance(error, NotFound) and job.task_id is not None
+    # The server calls a task unknown (404) or its id invalid (400). Without a task, "not found" is about the model,
+    # which may be offered again.
+    is_gone = isinstance(error, (NotFound, InvalidRequest)) and job.task_id is not None
     is_final = error is None or is_gone or isinstance(error, KeyReused)
     return JobResult(
         key=job.key,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -66,6 +67,16 @@ async def test_fetch_restores_the_clip_of_a_recorded_job(shell: Shell, sandbox: 
     assert [(job["key"], job["path"]) for job in fetched.records[:-1]] == [(made["key"], made["path"])]
     assert shell.clips() == [f"{made['key']}.mp4"]
     assert sandbox.record.accepted == 1
+
+
+@pytest.mark.parametrize("task_id", ["t1", "task_01JZX5T2K8QVZ3X4M6N7P8R9SA"])
+async def test_a_task_that_does_not_exist_is_a_failure(shell: Shell, task_id: str) -> None:
+    """Whether the server calls the id unknown or invalid: nothing is left to continue."""
+    result = await shell.omni("fetch", task_id, "--json")
+    assert result.status == 1
+    assert (result.records[-1]["summary"]["failed"], result.records[-1]["summary"]["unfinished"]) == (1, 0)
+    assert f"the server does not know task {task_id}" in result.err
+    assert "To continue" not in result.err
 
 
 async def test_a_failed_clip_ends_with_status_1(shell: Shell, sandbox: SandboxThread) -> None:
