@@ -18,7 +18,7 @@ a task id where a submit response has it, any status     ACCEPTED       yes     
 `model_not_found`, "no available channel", any status    NO_MODEL       no      confirms it, stops this model's jobs
 `get_channel_failed`, any status                         NO_CHANNEL     no      pauses this model's jobs, then resends
 403, 404, 405 without JSON (a gateway, a wrong address)  STOP_ALL       no      stops all submits; jobs stay waiting
-425, 429; 503 `idempotency_unavailable`                  RETRY_LATER    no      pauses all submits, then resends
+425, 429; 503 `idempotency_unavailable`                  RETRY_LATER    no      pauses all submits, then resends (1)
 409 `idempotency_in_progress`                            RETRY_LATER    no      waits for the job's earlier request
 409 `idempotency_result_indeterminate`                   INDETERMINATE  unknown never resends; the job is `unknown`
 500 that names a parameter                               REJECTED       no      the job fails
@@ -26,6 +26,8 @@ a task id where a submit response has it, any status     ACCEPTED       yes     
 408, 424, 444, 460, 499, other 5xx                       AMBIGUOUS      unknown decided by `Retry.ambiguous`
 any other 4xx                                            REJECTED       no      the job fails
 ======================================================== ============== ======= ========================================
+
+(1) Limits are learned from a 429, unless it says that the upstream is saturated.
 
 Every resend carries the idempotency key and the bytes of the first submit. APIMart documents 400, 401, 402, 403, 429
 and the named idempotency errors as "not executed". The gateway's source shows the same for a model without a channel
@@ -88,6 +90,10 @@ _NO_CREDIT_WORDS = re.compile(
 # A gateway found no upstream for a model, so nothing was sent to it: for good (a retired model), or just now.
 _NO_MODEL = re.compile(r"\bmodel_not_found\b|no available channel|无可用渠道|無可用渠道", re.IGNORECASE)
 _NO_CHANNEL = re.compile(r"\bget_channel_failed\b", re.IGNORECASE)
+
+# The gateway puts these words under every 429 of an upstream, which other accounts fill as well: it is no limit of this
+# account. Its own limits have other words.
+_SATURATED = re.compile(r"\bsaturated\b|饱和|飽和", re.IGNORECASE)
 
 # The API sends some parameter errors as a 500 ("build_request_failed: invalid size: ..."). Resending cannot help. The
 # names of fields keep out errors such as "invalid response from upstream model", after which the task may be running.
@@ -330,6 +336,11 @@ def classify_check(
 def is_rate_limit(error: OmniError | None) -> bool:
     """Return whether an error is a rate limit, which concerns all requests of its kind."""
     return isinstance(error, RateLimited) and not isinstance(error, PaymentRequired)
+
+
+def is_account_limit(error: OmniError | None) -> bool:
+    """Return whether a refusal shows a limit of this account, and not that the service has no room for anybody."""
+    return is_rate_limit(error) and not (isinstance(error, APIError) and _SATURATED.search(error.message))
 
 
 def is_not_found_final(consecutive: int, age: float) -> bool:

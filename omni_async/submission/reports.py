@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..api.outcomes import SubmitOutcome, SubmitResult, is_rate_limit
+from ..api.outcomes import SubmitOutcome, SubmitResult, is_account_limit, is_rate_limit
 from ..logs import get_logger
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ _WHAT_HAPPENS = {
     SubmitOutcome.NO_CHANNEL: f"the server has no channel for a model just now, {_RETRYING}",
     SubmitOutcome.AMBIGUOUS: "submits fail, and each may have been accepted",
 }
+_UNAVAILABLE = "the server takes no submits just now; they are sent again until it does"
 _WHAT_HAPPENS_NEXT = {
     "auto": "each is resent for {timeout:g} s if the server honours idempotency keys, else its job becomes unknown",
     "retry": "each is resent for {timeout:g} s",
@@ -68,13 +69,15 @@ class SubmitReports:
                 self._limiter.on_unreachable(permit, now, jitter=self._jitter())
             case SubmitResult(outcome=SubmitOutcome.AMBIGUOUS | SubmitOutcome.UNREADABLE):
                 self._limiter.on_ambiguous(permit, now, jitter=self._jitter())
+            case SubmitResult() if _is_unavailable(result):
+                self._limiter.on_unavailable(permit, now, retry_after=result.retry_after, jitter=self._jitter())
             case SubmitResult(outcome=SubmitOutcome.RETRY_LATER, applies_to_all=True):
                 self._limiter.on_rate_limited(permit, now, retry_after=result.retry_after, jitter=self._jitter())
             case _:
                 self._limiter.on_success(permit, now, accepted=result.outcome is SubmitOutcome.ACCEPTED)
 
     def _tell_user(self, result: SubmitResult, now: float) -> None:
-        text = _WHAT_HAPPENS.get(result.outcome)
+        text = _UNAVAILABLE if _is_unavailable(result) else _WHAT_HAPPENS.get(result.outcome)
         if text is None or result.error is None:
             self._on_understood(now)
             return
@@ -95,3 +98,9 @@ class SubmitReports:
             _log.warning("the server responds to submits again, after %.0f s", now - self._since)
         self._failures = 0
         self._announced.clear()
+
+
+def _is_unavailable(result: SubmitResult) -> bool:
+    """Return whether a submit was refused for now, but for no limit of the account."""
+    is_refused = result.outcome is SubmitOutcome.RETRY_LATER and result.applies_to_all
+    return is_refused and not is_account_limit(result.error)

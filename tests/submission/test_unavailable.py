@@ -1,0 +1,68 @@
+"""Refusals that are no limit of the account: submits pause, and nothing is learned from them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.support import replies
+from tests.support.fakes import FakeClient, Server, refusal, response
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omni_async.api.parsing import Response
+
+pytestmark = pytest.mark.timeout(60)
+
+_JOBS = 150
+# What the gateway says in place of any 429 of an upstream, and what others say.
+_SATURATED = {"code": "do_response_failed", "message": "当前分组上游负载已饱和，请稍后再试", "data": None}
+
+UNAVAILABLE = [
+    pytest.param(response(503, replies.UNAVAILABLE_503), id="503"),
+    pytest.param(response(429, _SATURATED), id="429 of the upstream"),
+    pytest.param(refusal(429, message="The upstream is saturated, try again later"), id="the same in English"),
+    pytest.param(response(425, b""), id="425"),
+]
+
+
+@pytest.mark.parametrize("answer", UNAVAILABLE)
+async def test_a_service_that_is_often_unavailable_is_used_while_it_is_not(tmp_path: Path, answer: Response) -> None:
+    """It refuses everything for two of every four seconds. As a limit, that would be one submit a minute."""
+    server = Server(duration=5.0, latency=0.05)
+    began = server.now()
+    server.on_submit = lambda _: answer if 0.3 < (server.now() - began) % 4 < 2.3 else None
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(_JOBS)))
+        assert server.now() - began < 45
+        learned = client.statistics()
+    assert (learned.learned_submits_per_minute, learned.learned_max_in_flight) == (None, None)
+    assert len(server.posts) < _JOBS * 1.5
+    server.assert_paid_once()
+
+
+async def test_its_retry_after_is_kept(tmp_path: Path) -> None:
+    """No POST leaves before it has passed, whichever of the refusals named it."""
+    server = Server(duration=5000, latency=1.0)
+    busy = response(503, replies.UNAVAILABLE_503, retry_after="40")
+    server.on_submit = lambda post: busy if post.number == 30 else None
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}").accepted() for number in range(60)))
+        refused = next(post for post in server.posts if post.outcome is busy)
+        later = [post.at for post in server.posts if post.at > refused.at + 1.0]
+        assert min(later) >= refused.at + 41.0
+        server.finish()
+
+
+async def test_the_user_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """One warning while it lasts, and one when it is over."""
+    server = Server(duration=5.0)
+    server.on_submit = lambda post: response(429, _SATURATED) if post.number < 5 else None
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(10)))
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in warnings if "takes no submits just now" in text] == warnings[:1]
+    assert "responds to submits again" in warnings[1]
