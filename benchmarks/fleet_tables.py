@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from omni_async import JobStatus, VideoRequest
 from omni_async.fleet import Database, Fleet
+from omni_async.fleet.job_feed import FEED
 from omni_async.fleet.postgres.store import PostgresJobStore
-from omni_async.fleet.sweeps import FEED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@
 Needs the extra `fleet`, and the extra `s3` for clips in an object store. The README of this package says what is
 guaranteed, and how to size and operate a fleet.
 
-How to read it: `fleet` and `worker` are the two ends. A worker has a leader for each account (`leader`, `sweeps`), and
-a fetcher that downloads what the queue gives it (`fetcher`, `fetch_queue`) into the clip store (`clips`,
+How to read it: `fleet` and `worker` are the two ends. A worker has a leader for each account (`leader`, `job_feed`,
+`sweeps`), and a fetcher that downloads what the queue gives it (`fetcher`, `fetch_queue`) into the clip store (`clips`,
 `destinations`). Connections, tables, rows and the lease are in the package `postgres`.
 """
 

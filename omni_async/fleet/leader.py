@@ -23,9 +23,10 @@ from ..jobs.job import Job, JobState
 from ..jobs.lifecycle import JobStatus
 from ..logs import get_logger
 from ..settings import Limits
+from .job_feed import JobFeed
 from .postgres.lease import Account, Lease, Turn
 from .postgres.store import PostgresJobStore
-from .sweeps import JobFeed, Sweeps
+from .sweeps import Sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable

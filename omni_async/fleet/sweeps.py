@@ -1,12 +1,12 @@
-"""What a leader does besides submitting and polling: it feeds its client from the table, and sweeps up what got lost.
+"""`Sweeps`: finds in the table what a leader has to do besides submitting and polling, and what got lost.
 
-Each of these queries reads a partial index that holds little: what is ready, in flight, or wanted.
+Each of these queries reads a partial index that holds little: what is in flight, or wanted.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -14,34 +14,17 @@ from ..api.outcomes import CheckOutcome, classify_check
 from ..errors import LedgerError, TransportError
 from ..ledger.row_format import from_row
 from ..logs import get_logger
-from .postgres.database import statement
-from .postgres.rows import DEFER, LOST, SELECT, SELECT_WITH_ID, STILL_DOWNLOADING, column_of
-from .requests import has_local_files, with_local_inputs
+from .postgres.rows import DEFER, LOST, SELECT, STILL_DOWNLOADING, column_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from ..api.parsing import Response
-    from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from ..models.responses import Video
-    from .clips import SpooledClipStore
     from .fetch_queue import FetchQueue
+    from .job_feed import JobFeed, SubmittingClient
     from .postgres.database import PostgresConnection
     from .postgres.store import PostgresJobStore
 
-# The queue of submits, in the order of its index. Parameters: account, the last one read (twice), how many.
-FEED = (
-    f"{SELECT_WITH_ID.replace('SELECT id', 'SELECT -priority, id')} WHERE account = %s AND status = 'waiting'"
-    " AND (parent IS NULL OR parent_task_id IS NOT NULL) AND (-priority, id) > (%s, %s) ORDER BY -priority, id LIMIT %s"
-)
-_BEGINNING = (-(2**31), 0)
-# Seconds after which the queue is read from its beginning again: for jobs of a higher priority, those that were
-# enqueued by a slower transaction, and those that came back. More often reads more dead entries of the index.
-_RESCAN_INTERVAL = 5.0
 _PAGE = 1000
-# Seconds after which a `running` row without a live job has been forgotten, and is not just being written.
-_FORGOTTEN_AFTER = 2.0
 # Seconds after which a `downloading` row without a task has lost it.
 _LOST_AFTER = 5.0
 # The share of the time for which lost downloads are searched. Submits wait for it, 0.3 s if 100,000 downloads wait. At
@@ -54,153 +37,8 @@ _FIRST_CHECK, _LONGEST_CHECK = 5.0, 300.0  # seconds between two checks of one t
 # Checks for fresh links in one round of the sweeps, all at the same time. At half, many expired links take twice as
 # long to be replaced; at double, these checks compete with those of running tasks. Chosen, not measured.
 _CHECKS = 16
-_ACTIVE = "status IN ('submitting', 'running', 'downloading', 'timed_out', 'download_failed')"
 
 _log = get_logger(__name__)
-
-
-class SubmittingClient(Protocol):
-    """What is asked of the client of the leader."""
-
-    @property
-    def waiting(self) -> int:
-        """How many jobs wait for a submit, or are being submitted."""
-
-    @property
-    def retry_timeout(self) -> float:
-        """For how many seconds a failing request is repeated."""
-
-    def wall(self) -> float:
-        """Return the wall-clock time in unix seconds."""
-
-    def live(self, key: str) -> JobState | None:
-        """Return the live job of a key."""
-
-    def take_up(self, record: JobRecord) -> None:
-        """Continue a job where its row says."""
-
-    def cancel(self, state: JobState) -> bool:
-        """Cancel a live job."""
-
-    async def check(self, task_id: str) -> Response:
-        """Return the reply to one check of a task. Raise `TransportError`."""
-
-
-class JobFeed:
-    """Takes jobs from the table into a client, as many as it has room for. `ahead` may wait there at a time."""
-
-    def __init__(
-        self, client: SubmittingClient, store: PostgresJobStore, clips: SpooledClipStore | None, *, ahead: int
-    ) -> None:
-        self._client = client
-        self._store = store
-        self._clips = clips
-        self._ahead = ahead
-        self._cursor: tuple[int, int] = _BEGINNING
-        self._began_at = float("-inf")
-        self._outdated: set[str] = set()  # keys whose rows have changed since they were read
-
-    async def take_up_active(self, *, with_ended: bool = False) -> None:
-        """Continue what an earlier leader has left in flight; `with_ended`, also what timed out or was not stored."""
-        statuses = ["submitting", "running", *(["timed_out"] if with_ended else [])]
-        after, account = 0, self._store.account
-        while True:
-            self._outdated.clear()
-            found = await self.select(
-                f"{SELECT_WITH_ID} WHERE account = %s AND {_ACTIVE} AND status = ANY(%s) AND id > %s ORDER BY id"
-                f" LIMIT {_PAGE}",
-                (account, statuses, after),
-            )
-            for row in found:
-                await self._take_up(row[1:])
-            if len(found) < _PAGE:
-                break
-            after = found[-1][0]
-        if with_ended:
-            await self._store.fenced(self._download_again)
-
-    async def restart(self, *, with_ended: bool = False) -> None:
-        """Read everything again: after a stop, jobs that waited in the client are in the table only."""
-        self._cursor = _BEGINNING
-        await self.take_up_active(with_ended=with_ended)
-
-    async def fill(self) -> None:
-        """Take jobs from the queue if the client has room for more."""
-        room = self._ahead - self._client.waiting
-        if room < self._ahead // 2:
-            return
-        now = anyio.current_time()
-        if now - self._began_at >= _RESCAN_INTERVAL:
-            self._cursor, self._began_at = _BEGINNING, now
-            local = self._store.local_requests
-            self._store.local_requests = {key: local[key] for key in local if self._client.live(key) is not None}
-        self._outdated.clear()
-        found = await self.select(FEED, (self._store.account, *self._cursor, self._ahead))
-        if found:
-            self._cursor = found[-1][:2]
-        for row in found:
-            await self._take_up(row[2:])
-
-    def discard(self, keys: Sequence[str]) -> None:
-        """Do not take up these jobs by what was read of them before this call: they are about to be cancelled."""
-        self._outdated.update(keys)
-
-    async def take_up_forgotten(self) -> None:
-        """Follow `running` rows that are not followed: another leader has learned late that they were accepted."""
-        keys = await self.select(
-            f"SELECT key FROM omni_jobs WHERE account = %s AND {_ACTIVE} AND status = 'running'"
-            f" AND changed_at < now() - {_FORGOTTEN_AFTER} * interval '1 s'",
-            (self._store.account,),
-        )
-        forgotten = [key for (key,) in keys if self._client.live(key) is None]
-        if forgotten:
-            _log.info("%d accepted job(s) were not followed", len(forgotten))
-            found = await self.select(
-                f"{SELECT} WHERE account = %s AND key = ANY(%s)", (self._store.account, forgotten[:_PAGE])
-            )
-            for row in found:
-                await self._take_up(row)
-
-    async def select(self, question: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        """Return the rows of a query, after everything that was written before."""
-
-        async def work(db: PostgresConnection) -> list[tuple[Any, ...]]:
-            return await (await db.execute(statement(question), values)).fetchall()
-
-        return await self._store.read(work)
-
-    async def _take_up(self, row: Sequence[Any]) -> None:
-        try:
-            record = from_row(row)
-        except ValueError as error:  # a row that no version of ours has written keeps no other from its turn
-            _log.error("a row cannot be read: %s", error)
-            return
-        if self._client.live(record.key) is not None:
-            return
-        if has_local_files(record) and self._clips is not None:
-            try:
-                record = await with_local_inputs(record, self._clips)
-            except ValueError:  # a request that cannot be read: its job says so
-                _log.debug("job %r has a request that cannot be read", record.key)
-            except OSError as error:
-                _log.warning("job %r waits for its local files: %s", record.key, error)
-                return
-            self._store.local_requests[record.key] = record.request
-        if record.key not in self._outdated:
-            self._client.take_up(record)
-
-    async def _download_again(self, db: PostgresConnection) -> None:
-        """Give clips that could not be stored to the workers again."""
-        account = self._store.account
-        cursor = await db.execute(
-            "UPDATE omni_jobs SET status = 'downloading', error = '', links_wanted = videos IS NULL,"
-            f" changed_at = clock_timestamp() WHERE account = %s AND {_ACTIVE} AND status = 'download_failed'"
-            " AND task_id IS NOT NULL RETURNING key, links_wanted",
-            (account,),
-        )
-        keys = [key for key, links_wanted in await cursor.fetchall() if not links_wanted]
-        if keys:
-            await db.execute(DEFER, (account, keys))
 
 
 @dataclass

@@ -9,9 +9,9 @@ import pytest
 
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
+from omni_async.fleet.job_feed import FEED
 from omni_async.fleet.postgres.database import Database
 from omni_async.fleet.postgres.rows import DEFER, LOST, SELECT
-from omni_async.fleet.sweeps import FEED
 from tests.support.fleets import ACCOUNT
 from tests.support.postgres import needs_postgres
 

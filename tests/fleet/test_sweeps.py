@@ -18,7 +18,8 @@ from omni_async.api.parsing import Response
 from omni_async.fleet import Fleet
 from omni_async.fleet.clips import SpooledClipStore
 from omni_async.fleet.destinations import FolderDestination
-from omni_async.fleet.sweeps import JobFeed, Sweeps
+from omni_async.fleet.job_feed import JobFeed
+from omni_async.fleet.sweeps import Sweeps
 from omni_async.jobs.job import JobState
 from tests.support.fleet_rows import execute
 from tests.support.fleets import opened_fleet
@@ -94,6 +95,20 @@ class SlowDestination(FolderDestination):
         return await super().copy_to(name, path)
 
 
+class AwayDestination(SlowDestination):
+    """An object store that cannot be reached while `is_away` is set."""
+
+    is_away = True
+    attempts = 0
+
+    async def copy_to(self, name: str, path: Path) -> bool:
+        """Raise `OSError` while it is away."""
+        self.attempts += 1
+        if self.is_away:
+            raise OSError("no way to the bucket")
+        return await FolderDestination.copy_to(self, name, path)
+
+
 @asynccontextmanager
 async def leader_parts(
     url: str, client: RecordingClient, clips: SpooledClipStore | None = None
@@ -125,6 +140,37 @@ async def test_a_job_cancelled_while_its_files_are_copied_is_not_submitted(fleet
             destination.is_open.set()
             await filling
             assert set(client.jobs) == {"hare"}
+    await clips.aclose()
+
+
+async def test_a_clip_store_that_is_away_holds_up_no_job_without_files(
+    fleet_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One attempt shows that it is away, and the user is told once; jobs with files follow when it is back."""
+    monkeypatch.setattr("omni_async.fleet.job_feed._FILES_PAUSE", 0.2)
+    monkeypatch.setattr("omni_async.fleet.job_feed._RESCAN_INTERVAL", 0.0)
+    (tmp_path / "fox.png").write_bytes(PNG)
+    client, destination = RecordingClient(), AwayDestination(tmp_path / "clips")
+    clips = SpooledClipStore(destination, spool=tmp_path / "spool")
+    await clips.prepare()
+    keys = [f"fox-{number:02}" for number in range(20)]
+    async with Fleet(fleet_url, store=tmp_path / "clips") as fleet:
+        await fleet.enqueue({key: VideoRequest(prompt=key, images=[tmp_path / "fox.png"]) for key in keys})
+        await fleet.enqueue({"hare": "a hare"})
+    async with leader_parts(fleet_url, client, clips) as (feed, _):
+        await feed.fill()
+        assert (set(client.jobs), destination.attempts) == ({"hare"}, 1)
+        await asyncio.sleep(0.3)
+        await feed.fill()
+        assert destination.attempts == 2
+        destination.is_away = False
+        await asyncio.sleep(0.3)
+        await feed.fill()
+        assert set(client.jobs) == {"hare", *keys}
+    assert [record.message.partition(":")[0] for record in caplog.records if record.levelname == "WARNING"] == [
+        "jobs wait for their local files",
+        "local files are read again",
+    ]
     await clips.aclose()
 
 
