@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 _SQUID_REFUSES = frozenset({"ERR_ACCESS_DENIED", "ERR_CACHE_ACCESS_DENIED", "ERR_FORWARDING_DENIED"})
 _SQUID_CANNOT_CONNECT = frozenset({"ERR_DNS_FAIL", "ERR_CONNECT_FAIL", "ERR_CANNOT_FORWARD"})
 
+# The statuses with which a proxy says of a CONNECT that it could not reach the server: an outage, which ends by itself.
+_CANNOT_CONNECT = frozenset({502, 503, 504})
+
 
 class ProxyRefused(ValueError):
     """A proxy refused a request, so the server has not received it; or the proxy cannot be used.
@@ -100,11 +103,14 @@ class ProxyResolver:
     def refusal_error(self, target: URL, status: int) -> ProxyRefused:
         """Return the error for a proxy that refused a request to `target`, with what to do. It shows no password."""
         proxy = without_password(self.proxy_for(target) or "")
+        phrase = next((each.phrase for each in HTTPStatus if each == status), "")
+        if status in _CANNOT_CONNECT:
+            text = f"the proxy {proxy} cannot reach {target.host}: {status} {phrase}"
+            return ProxyRefused(text, permanent=False)
         if status == 407:
             remedy = "put user and password into its URL: http://user:password@host:port"
         else:
             remedy = "let it allow this address, log in to it, or name the address in NO_PROXY"
-        phrase = next((each.phrase for each in HTTPStatus if each == status), "")
         return ProxyRefused(f"the proxy {proxy} refused a request to {target.host}: {status} {phrase}; {remedy}")
 
 

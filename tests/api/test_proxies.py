@@ -68,6 +68,19 @@ async def test_a_refused_tunnel_is_not_sent(monkeypatch: pytest.MonkeyPatch, res
     assert KEY.encode() not in b"".join(proxy.requests)
 
 
+@pytest.mark.parametrize(("status", "permanent"), [(502, False), (503, False), (504, False), (403, True), (407, True)])
+async def test_a_proxy_that_cannot_reach_the_server_is_an_outage(
+    monkeypatch: pytest.MonkeyPatch, status: int, permanent: bool
+) -> None:
+    """It may reach it a moment later; a refusal is for the user to fix."""
+    async with raw_server(respond(b"HTTP/1.1 %d no\r\nContent-Length: 0\r\n\r\n" % status)) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        async with open_transport("https://api.invalid") as transport:
+            error = await error_of(transport.submit(b"{}", "k"))
+    assert (error.sent, error.permanent) == (False, permanent)
+    assert ("cannot reach api.invalid" in str(error)) is not permanent
+
+
 async def test_a_proxy_that_is_down_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxy listens on the port, so no byte was sent."""
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
