@@ -49,8 +49,9 @@ class DatasetFile:
 def write(ledger: str | os.PathLike[str], format: Format = "jsonl") -> DatasetFile:  # noqa: A002 - as pandas calls it
     """Write `metadata.jsonl` (or `metadata.csv`) beside a ledger; `ledger` is the file or its folder. It blocks.
 
-    Raise `LedgerError` if the ledger cannot be read, `OSError` if the table cannot be written, `FileExistsError` if a
-    table of the other format is there that this function has not written: the library reads only one.
+    Raise `ValueError` for another format, `LedgerError` if the ledger cannot be read, `OSError` if the table cannot be
+    written, `FileExistsError` if a table of the other format is there that this function has not written: the library
+    reads only one.
     """
     if format not in FORMATS:
         raise ValueError(f"format={format!r}: must be one of {', '.join(FORMATS)}")

@@ -174,7 +174,11 @@ class Fleet:
         return FleetJob(key, self._wait)
 
     async def as_completed(self, requests: Requests, *, max_pending: int = 1000) -> AsyncIterator[FleetJob]:
-        """Enqueue requests and yield their jobs as they end. At most `max_pending` unfinished ones are on hand."""
+        """Enqueue requests and yield their jobs as they end. At most `max_pending` of them are unfinished at a time.
+
+        Requests are taken as there is room for them. Raise what `enqueue` raises, and `ValueError` for
+        a `max_pending` below 1.
+        """
         if max_pending < 1:
             raise ValueError(f"as_completed(max_pending={max_pending}): max_pending must be at least 1")
         self._check_open()
@@ -287,7 +291,8 @@ class Fleet:
         """Copy the clips of all jobs that have ended into a folder, and their records into an ordinary ledger there.
 
         Called again, it adds what has ended since. `on_progress` is called now and then with the number of clips.
-        Raise `OSError` if the folder or the clip store cannot be used.
+        Raise `OSError` if the folder or the clip store cannot be used, `ValueError` if it is not known where the clips
+        are: before any worker, without `store`.
         """
         store = await self._find_store()
         if store is None:
