@@ -7,6 +7,7 @@ is left out.
 from __future__ import annotations
 
 import json
+from math import isfinite
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -32,7 +33,7 @@ def rows_of(record: JobRecord, clips: Sequence[tuple[str, float | None]]) -> lis
     The cost of a job with several clips is divided among them, so that sums are right.
     """
     cost = record.total_cost / len(clips) if record.cost is not None or record.previous_cost else None
-    request: Row = json.loads(record.request) if record.request else {}
+    request = _request_of(record)
     fields = _request_fields(request)
     return [
         {
@@ -63,14 +64,35 @@ def table(rows: Sequence[Row]) -> list[Row]:
     return [{name: columns[name][number] for name in kept} for number in range(len(rows))]
 
 
+def _request_of(record: JobRecord) -> Row:
+    """Return the fields of a recorded request. Those of other versions or people: as far as possible."""
+    try:
+        request = json.loads(record.request or "{}", parse_float=_finite, parse_constant=lambda _: None)
+    except (ValueError, RecursionError):
+        return {}
+    return request if isinstance(request, dict) else {}
+
+
+def _finite(text: str) -> float | None:
+    """Return a number; None for one that JSON cannot hold once it was read, such as 1e999."""
+    number = float(text)
+    return number if isfinite(number) else None
+
+
 def _request_fields(request: Row) -> Row:
     """Return the fields of a request beside prompt and model; those in `extra`, such as a seed, are like the others."""
     fields = {name: value for name, value in request.items() if name not in _SPECIAL}
-    images = [*request.get("images", ()), *request.get("image_urls", ())]
-    videos = [*filter(None, [request.get("video")]), *request.get("video_urls", ())]
+    images = [*_listed(request.get("images")), *_listed(request.get("image_urls"))]
+    videos = [*_listed(request.get("video")), *_listed(request.get("video_urls"))]
     fields |= {"reference_images": _references(images), "reference_video": _references(videos)}
-    extra = {_column(str(name), fields): value for name, value in (request.get("extra") or {}).items()}
-    return {**fields, **extra}
+    extra = request.get("extra")
+    others = extra.items() if isinstance(extra, dict) else ()
+    return {**fields, **{_column(str(name), fields): value for name, value in others}}
+
+
+def _listed(value: object) -> list[str]:
+    """Return references as texts: those of a list, or a single one."""
+    return [str(each) for each in (value if isinstance(value, list) else [value]) if each]
 
 
 def _column(name: str, taken: Row) -> str:
@@ -90,12 +112,17 @@ def _reference(text: str) -> str:
     return text if "://" in text else PurePath(text).name
 
 
+def _is_number(value: object) -> bool:
+    """Return whether a value is a number that a reader can hold in 64 bits."""
+    return isinstance(value, float) or (isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63)
+
+
 def _one_type(values: list[Any]) -> list[Any]:
     """Return values that are all text, all numbers, or all booleans; None stands for a missing number."""
     known = [value for value in values if value is not None]
     if all(isinstance(value, bool) for value in known) and known:
         return values
-    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known):
+    if all(_is_number(value) for value in known):
         is_whole = all(isinstance(value, int) for value in known)
         return [value if value is None or is_whole else float(value) for value in values]
     return ["" if value is None else value if isinstance(value, str) else json.dumps(value) for value in values]

@@ -98,3 +98,25 @@ def test_a_field_never_takes_a_name_that_means_something_else(name: str) -> None
 def test_no_jobs_make_no_rows() -> None:
     """An empty folder has an empty table."""
     assert table([]) == []
+
+
+@pytest.mark.parametrize(
+    "request_text",
+    [
+        "[]",
+        "{",
+        '"x"',
+        "[" * 100_000,
+        '{"prompt": 5, "images": 3, "video": {"a": 1}, "extra": "q", "model": []}',
+        '{"prompt": "a", "images": [1, null], "extra": {"seed": NaN, "big": 1e999, "deep": {"x": Infinity}}}',
+        '{"prompt": "a", "extra": {"seed": 1' + "0" * 400 + "}}",
+    ],
+)
+def test_a_request_that_no_version_has_written_keeps_no_clip_from_the_table(request_text: str) -> None:
+    """A ledger may come from another version or another person: what cannot be read is left out, or is text."""
+    found = rows(
+        JobRecord(key="odd", request=request_text, status=JobStatus.COMPLETED), job(request={"extra": {"seed": 0.5}})
+    )
+    assert [row["file_name"] for row in found] == ["odd.mp4", "a.mp4"]
+    assert len({type(row.get("seed")) for row in found} - {type(None)}) == 1
+    json.dumps(found, allow_nan=False)
