@@ -1,4 +1,4 @@
-"""Money, counts, durations and statuses as people read them: used wherever the command line prints a value."""
+"""Money, counts, durations, statuses and errors as people read them, on the command line and on pages."""
 
 from __future__ import annotations
 
@@ -41,3 +41,11 @@ def format_estimated_duration(seconds: float) -> str:
 def format_status(name: str) -> str:
     """Return the name of a status or of an event kind in words: "timed out" for timed_out."""
     return name.replace("_", " ")
+
+
+def error_without_job(error: str, key: str, task_id: str | None) -> str:
+    """Return the error of a job without the key and the task id that it begins with, where those are shown, too."""
+    text = error.removeprefix(f"job {key!r}")
+    if task_id:
+        text = text.removeprefix(f" (task {task_id})")
+    return text.removeprefix(":").strip()

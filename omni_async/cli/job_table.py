@@ -12,7 +12,7 @@ from rich.text import Text
 
 from omni_async import JobStatus
 
-from ..formatting import format_count, format_status, format_usd
+from ..formatting import error_without_job, format_count, format_status, format_usd
 from ..plain_text import one_line
 from .ledger import UNFINISHED
 from .summary import shell_command
@@ -81,7 +81,8 @@ class JobTable:
             lines += self._indented(console, Text(", ").join(fact for fact in facts if fact.plain))
         if len(self._columns) < len(_HEADER) and clip.plain not in {"", f"{key.plain}.mp4"}:
             lines += self._indented(console, clip)
-        return lines + self._indented(console, Text(_error(record), style=STYLES.get(record.status, "")))
+        error = one_line(error_without_job(record.error, record.key, record.task_id))
+        return lines + self._indented(console, Text(error, style=STYLES.get(record.status, "")))
 
     def _align(self, row: Sequence[Text]) -> Text:
         line = Text(no_wrap=True)
@@ -109,14 +110,6 @@ def _cells(record: JobRecord) -> tuple[Text, ...]:
         Text(cost),
         Text(", ".join(one_line(Path(path).name) for path in record.paths)),
     )
-
-
-def _error(record: JobRecord) -> str:
-    """Return the error without the name of the job, which is shown above it."""
-    text = record.error.removeprefix(f"job {record.key!r}")
-    if record.task_id:
-        text = text.removeprefix(f" (task {record.task_id})")
-    return one_line(text.removeprefix(":").strip())
 
 
 # Jobs shown however small the screen is: the ones that need attention come first, and fewer would hide them.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from omni_async import DEFAULT_MODEL, JobStatus
+from omni_async.formatting import error_without_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -57,7 +58,7 @@ def job_entry(record: JobRecord, find_poster: Callable[[str], Poster | None]) ->
         "ambiguous_submits": record.ambiguous_submits,
         "possibly_paid_twice": record.possibly_paid_twice,
         "previous_task_ids": list(record.previous_task_ids),
-        "error": _error_without_job(record),
+        "error": error_without_job(record.error, record.key, record.task_id),
         "clips": [quote(os.fsencode(name)) for name in names],
         **(poster.to_json() if poster else {}),
     }
@@ -112,11 +113,3 @@ def _server_seconds(record: JobRecord) -> float | None:
     if seconds is None and is_finished_there and record.finished_at is not None and record.accepted_at is not None:
         seconds = record.finished_at - record.accepted_at
     return None if seconds is None else round(seconds, 2)
-
-
-def _error_without_job(record: JobRecord) -> str:
-    """Return the error of a job without its key and task_id, which the page shows beside it."""
-    text = record.error.removeprefix(f"job {record.key!r}")
-    if record.task_id:
-        text = text.removeprefix(f" (task {record.task_id})")
-    return text.removeprefix(":").strip()

@@ -45,7 +45,7 @@ LAYERS = [  # top to bottom
 TOOLS = {  # what a tool may import besides itself; "" is the public API
     "batch": {"", "plain_text", "formatting", "logs", "models.characters", "jobs.filenames"},
     "dataset": {"", "files"},
-    "gallery": {"", "exhaustion", "files", "listening", "logs"},
+    "gallery": {"", "exhaustion", "files", "formatting", "listening", "logs"},
     "otel": {""},
     "fleet": {
         *("", "client", "submission", "polling", "downloads", "ledger", "jobs", "api", "ratelimit"),
