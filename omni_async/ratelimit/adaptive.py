@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 from .backoff import RETRY_AFTER_JITTER, doubled
 from .concurrency import ConcurrencyLimit
 from .limiter import LimiterState, PauseCause, Permit, RateLimiter
-from .rate import MARGIN, RELIABLE_COUNT, RateEstimator
+from .rate import RateEstimator
 from .submit_log import Explanation, Submit, SubmitLog
 from .throughput import Throughput
+from .tuning import MARGIN, RELIABLE_COUNT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -74,7 +75,7 @@ _MIN_SHARE, _MAX_SHARE = 4, 12
 _SLOWEST = 1 / 4
 
 # The format of snapshots. Increase it whenever a key is added, renamed or removed, or changes its meaning.
-_SNAPSHOT_VERSION = 2
+_SNAPSHOT_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,6 +163,7 @@ class AdaptiveRateLimiter(RateLimiter):
         if snapshot.get("version") != _SNAPSHOT_VERSION:
             return
         self.load(LearnedLimits())
+        self._log = SubmitLog(is_whole=False)
         if not self._configured_rate:
             self._rate.restore(snapshot["rate"], now)
             self._is_rate_certain = self._rate.limit is not None
@@ -233,7 +235,8 @@ class AdaptiveRateLimiter(RateLimiter):
             self._rate.on_accepted_late(submit.sent_at)
         elif permit.is_probe and self._rate.is_paused:
             at_least = self._log.accepted_per_second(now) * _SLOWEST
-            self._rate.on_resumed(submit.sent_at, at_least=at_least, measured=self._measured_rate())
+            measured, history = self._measured_rate(), self._log.history()
+            self._rate.on_resumed(submit.sent_at, at_least=at_least, measured=measured, history=history)
         else:
             if submit.is_extra and self._concurrency.limit is not None:
                 self._concurrency.on_extra_accepted(now, submit.most)

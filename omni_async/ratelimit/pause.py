@@ -37,3 +37,8 @@ class Pause:
     def is_rest_of_window(self) -> bool:
         """Whether the last Retry-After is so long that it tells when a window ends."""
         return (self.retry_at or 0.0) - self.refused_at > _WINDOW_WAIT
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the last Retry-After is too short for a window: then single requests become possible one by one."""
+        return self.retry_at is not None and not self.is_rest_of_window

@@ -7,23 +7,17 @@ rate is a bracket: `lower`, a rate that has held, and `upper`, a rate that was r
 - *Ramp*: until the first refusal, the pace rises with each accepted request (slow start, Jacobson 1988).
 - *Search*: then the pace moves up the bracket until both ends are close together.
 - *Cruise*: then the pace is the lower end.
-- *Growth*: limits may be raised, so a slightly higher pace is tried from time to time, each time after a longer wait.
-  While that holds, the steps become larger. The increase is multiplicative, as in Scalable TCP (Kelly 2003): it takes
-  as many steps at a low rate as at a high one. Where an account that saves up a burst refuses a much higher pace, those
-  between are tried next.
+- *Growth*: from time to time a slightly higher pace is tried, each time after a longer wait. While that holds, the
+  steps become larger (Scalable TCP, Kelly 2003). Where an account that saves up a burst refuses a much higher pace,
+  those between are tried next.
 
-The bracket has two sources. *Gaps*: a request refused x seconds after the last accepted one shows that a token takes
-longer than x; a request accepted at the pace shows that the pace holds. *Cycles*: from the end of one pause to the end
-of the next, the number accepted divided by the time is N / P, whatever N is. Gaps are quick but hold for N = 1
-only. Where a saved-up burst or a window was used up, they contradict each other: `upper` falls far below `lower`. Then
-the account counts as bursty and cycles are used instead. This is the two-429 estimator, measured between ends of
-pauses: a bucket then holds exactly one token, and a window has just begun.
+The bracket has three sources. *Gaps*: a request refused x seconds after the last accepted one shows that a token takes
+longer than x; one accepted at the pace shows that the pace holds. That is so for N = 1. Where a saved-up burst or a
+window was used up, these contradict each other: `upper` falls far below `lower`, and the account counts as bursty.
+*Cycles*: from the end of one pause to the end of the next, the number accepted divided by the time is N / P, whatever
+N is. *Buckets*: where Retry-After says that no window was used up, see `fit_bucket`.
 
 All times are sending times. Every request takes about the same time to arrive, so the latency cancels out.
-
-The figures beside the constants come from the simulated accounts of tests/ratelimit/test_adaptive.py with 32 seeds.
-"Makespan" is relative to the least possible, "refused" is per accepted job, "moving" is a limit that falls to a third
-and rises again. A figure "a -> b" compares the present value (a) with the one named (b).
 """
 
 from __future__ import annotations
@@ -31,86 +25,20 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from . import tuning
 from .backoff import doubled
+from .burst import fit_bucket
 from .pause import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..settings import Retry
-
-
-# Each interval of the ramp relative to the one before. The first refused pace is at most 1/0.7 of the limit. A smaller
-# ratio finds the limit in fewer steps but overshoots it further. Half the step (0.85): makespan 1.03 -> 1.29 for 4/s
-# with 10 saved up, without Retry-After. Double (0.49): refused .074 -> .125 for sliding windows without Retry-After.
-_RAMP_RATIO = 0.7
-
-# The share of the bracket (as a ratio) that the search moves up with each step. A small step loses less than a refusal
-# costs. Half: makespan 1.13 -> 1.21 at a configured rate 5 % too high. Double: worst 1.16 -> 3.17 at twice the rate.
-_SEARCH_SHARE = 1 / 3
-
-# A bracket this narrow is not searched. Half (1.04): 25 -> 36 refusals an hour for a moving rate. Double (1.16): 19 an
-# hour, and up to 16 % of the rate unused.
-_NARROW = 1.08
-
-# The relative step of growth above a pace that has held for long. Half: makespan 1.90 -> 2.02 after a wrong learned
-# rate. Double: 25 -> 33 refusals an hour for a moving rate.
-_GROWTH_STEP = 0.05
-
-# A step of growth above this ratio needs twice as many accepted requests for an account that saves up a burst, because
-# the burst may have paid for them. Without it the learned rate is up to 40 % too high for 4/s with 10 saved up.
-_FAST_GROWTH = 1.25
-
-# The part of a computed (not tried) rate that is used, because clocks and networks are uneven. Half the margin (0.985):
-# 25 -> 31 refusals an hour for a moving rate. Double (0.94): 21 an hour, and another 3 % of the rate unused.
-MARGIN = 0.97
-
-# A pace that has held but is refused at less than 1/1.1 of itself was paid for by a burst. Half (1.05): an uneven
-# network passes for a burst; worst makespan 1.93 -> 3.08 for 4/s with answers after 1 s. Double (1.2): 2.35.
-_BURST_RATIO = 1.1
-
-# Two rates closer than this count as equal, so that an `upper` just above `lower` lowers `lower` too. It has to exceed
-# rounding errors: without it (1.0) a moving rate is refused 138 times an hour instead of 25.
-_EQUAL = 1.01
-
-# A request sent up to this many intervals after the last one was on time: it shows that the pace holds. After a longer
-# gap no request was waiting. It has to exceed the jitter of timers and stay far below 2, where an interval was skipped.
-_ON_TIME = 1.1
-
-# Requests accepted at a pace before it counts as holding. Half: 25 -> 48 refusals an hour for a moving rate. Double:
-# makespan 1.13 -> 1.17 at a configured rate 5 % too high.
-_MIN_HELD = 2
-
-# Accepted requests that make a result reliable: a pace held this often was refused by bad luck, and a cycle of this
-# length can be measured. Half (2 or 3): 29 -> 77 to 91 refusals an hour for a moving rate with 10 saved up. Double
-# (10): makespan 1.04 -> 1.15 for a fixed window of 5, which never gets that far.
-RELIABLE_COUNT = 5
-
-# The least number of requests at a steady pace before growth. Half: refused .073 -> .086 at 5 a minute. Double: .051,
-# and makespan 1.40 -> 1.48 after a learned rate four times too low.
-_STEADY_COUNT = 20
-
-# A request that left at most this part of a round trip before another one may arrive after it, and be refused for it.
-# Without it, one seed of 16 loses the rate of 4/s with answers after .3 s: worst makespan 1.25 -> 1.64.
-_OVERTAKING = 0.2
-
-# The largest burst that is counted. As many requests must hold at a pace before it counts for a bursty account. Half
-# (50): up to 5 % more or less of a moving window of 60 is used. A fifth (20): 39 -> 828 refusals an hour there.
-_MAX_BURST = 100
-
-# Requests per second that the ramp may reach however long an answer takes. Half (2.5): makespan 2.30 -> 2.56 without
-# limits, answers after 1 s. Double (10): 2.03 there, and .033 -> .036 refused for 12 in flight.
-_RAMP_RATE = 5
-_MAX_PACE = 1e6  # submits per second: a finite number for a pace that is not limited
-
-# The end of a pause is known only roughly if the probe left later than it by more than this part of the cycle, 1/10.
-# Then a much higher pace is tried soon. 1/20: 19 -> 337 refusals an hour for a moving window. 1/5: makespan 1.90 ->
-# 2.32 after a learned rate ten times too high with a burst.
-_ROUGH_PART = 10
+    from .burst import Bucket, History
 
 # What a snapshot holds of a `RateEstimator`.
 _GROWTH = ("_is_growing", "_growth", "_growth_wait", "_refused_pace")
-_VALUES = ("lower", "upper", "burst", "is_ramping", "_pace", "_held", *_GROWTH)
+_VALUES = ("lower", "upper", "burst", "is_ramping", "_pace", "_held", "_saved_up", *_GROWTH)
 _TIMES = ("_sent_at", "_accepted_at", "_steady_since")
 
 
@@ -147,9 +75,10 @@ class RateEstimator:
         self._cycle_start: float | None = None
         self._cycle_count = 0  # accepted in this cycle
         self._held = 0  # accepted at the present pace
+        self._saved_up = 0.0  # by a token bucket, if the account is known to be one
         self._is_growing = False
         self._has_burst_in_cycle = False  # the rate was measured while a saved-up burst was used up
-        self._growth = _GROWTH_STEP
+        self._growth = tuning.GROWTH_STEP
         self._refused_pace = math.inf  # the pace that was refused last, until growth begins again
         self._growth_wait = retry.wait_max  # seconds at a steady pace before growth; doubles with each refused one
         self._steady_since = math.inf  # not since the last idle time
@@ -163,11 +92,11 @@ class RateEstimator:
         """Return whether a refusal of the request sent then can be due to this limit, by what is known of it."""
         if self.is_ramping or not self.lower or self.burst:
             return True
-        return sent_at - self._accepted_at <= _ON_TIME / self.lower and not self.has_held(pace)
+        return sent_at - self._accepted_at <= tuning.ON_TIME / self.lower and not self.has_held(pace)
 
     def has_held(self, pace: float) -> bool:
         """Return whether that pace has held for several requests."""
-        return 0 < pace <= self.lower and self._held >= RELIABLE_COUNT
+        return 0 < pace <= self.lower and self._held >= tuning.RELIABLE_COUNT
 
     @property
     def is_paused(self) -> bool:
@@ -186,8 +115,8 @@ class RateEstimator:
     def max_concurrent(self) -> int:
         """Return how many requests the pace needs to be outstanding, by Little's law."""
         if self.is_ramping:
-            return max(2, math.ceil(_RAMP_RATE * self.latency))
-        return max(2, math.ceil(min(self._pace, _MAX_PACE) * self.latency) + 1)
+            return max(2, math.ceil(tuning.RAMP_RATE * self.latency))
+        return max(2, math.ceil(min(self._pace, tuning.MAX_PACE) * self.latency) + 1)
 
     def pause_length(self, now: float, attempt: int, jitter: float) -> float:
         """Return the seconds until a token should be available. Without a known rate this doubles with each attempt."""
@@ -201,14 +130,16 @@ class RateEstimator:
 
     def on_send(self, now: float) -> float:
         """Record that a request leaves. Return the pace that it keeps, or 0 if it left later than the pace allowed."""
+        due, arrears = self._sent_at + 1 / self._pace, min(self._saved_up / 2 / self._pace, tuning.LATENESS)
         if self._cycle_start is None:
             self._cycle_start, self._steady_since = now, min(self._steady_since, now)
         is_cruising = self.lower and not (self.is_ramping or self._is_growing or self._pause)
-        if is_cruising and now - self._steady_since > max(self._growth_wait, _STEADY_COUNT / self.lower):
+        if is_cruising and now - self._steady_since > max(self._growth_wait, tuning.STEADY_COUNT / self.lower):
             self._start_growth()
         # Below a configured rate the pace is infinite: even two requests sent at the same instant do not prove it.
-        is_on_time = math.isfinite(self._pace) and now - self._sent_at <= _ON_TIME / self._pace
-        self._sent_at = now
+        late = now - self._sent_at - 1 / self._pace
+        is_on_time = math.isfinite(self._pace) and late <= max((tuning.ON_TIME - 1) / self._pace, arrears)
+        self._sent_at = min(now, max(due, now - arrears))
         return self._pace if is_on_time else 0.0
 
     def on_accepted(self, sent_at: float, pace: float) -> None:
@@ -217,15 +148,17 @@ class RateEstimator:
         if pace < self._pace:
             return
         if self.is_ramping:
-            self.lower, self._pace = pace, pace / _RAMP_RATIO
+            self.lower, self._pace = pace, pace / tuning.RAMP_RATIO
             return
         self._held += 1
-        needed = max(RELIABLE_COUNT, self.burst) if self.burst else _MIN_HELD
-        if self.burst and pace > _FAST_GROWTH * self.lower:  # a burst lends more to a large step
+        needed = max(tuning.RELIABLE_COUNT, self.burst) if self.burst else tuning.MIN_HELD
+        if self.burst and pace > tuning.FAST_GROWTH * self.lower:  # a burst lends more to a large step
             needed = int(1.5 * needed)
+        if self._saved_up and pace > self.lower:  # so many that what is saved up cannot have paid for the difference
+            needed = min(max(needed, math.ceil(self._saved_up / (1 - self.lower / pace))), tuning.MAX_BURST)
         if self._held == needed and pace > self.lower:
             self.lower, self._is_configured_retried, self._has_burst_in_cycle = pace, False, False
-            self._growth = min(self._growth * 2, 1 / _RAMP_RATIO - 1)
+            self._growth = min(self._growth * 2, 1 / tuning.RAMP_RATIO - 1)
             self._choose_pace(sent_at)
 
     def on_accepted_late(self, sent_at: float) -> None:
@@ -247,12 +180,12 @@ class RateEstimator:
         if not 0 < gap < math.inf:
             return
         self.upper = min(self.upper, 1 / gap)
-        if not self._detect_burst(pause) and self.upper < self.lower * _EQUAL:
+        if not self._detect_burst(pause) and self.upper < self.lower * tuning.EQUAL:
             # A probe leaves when a token should be there. If it is refused all the same, `lower` was wrong.
-            if is_probe or (self._is_configured_retried and pause.held < RELIABLE_COUNT):
+            if is_probe or (self._is_configured_retried and pause.held < tuning.RELIABLE_COUNT):
                 self.lower = 0.0
             else:
-                self.lower *= MARGIN if pause.held >= RELIABLE_COUNT else 1 / _BURST_RATIO
+                self.lower *= tuning.MARGIN if pause.held >= tuning.RELIABLE_COUNT else 1 / tuning.BURST_RATIO
         if self.burst:
             self.lower = 0.0
         if retry_after is not None:
@@ -263,38 +196,55 @@ class RateEstimator:
     def on_rate_limited_late(self, sent_at: float) -> None:
         """Record that a request was refused that left before the pause."""
         gap = sent_at - self._accepted_at
-        may_be_overtaken = 0 < self._sent_at - sent_at < _OVERTAKING * self.latency
+        may_be_overtaken = 0 < self._sent_at - sent_at < tuning.OVERTAKING * self.latency
         if self._pause and 0 < gap < math.inf and not may_be_overtaken:
             self.upper = min(self.upper, 1 / gap)
             self._detect_burst(self._pause)
 
-    def on_resumed(self, sent_at: float, *, at_least: float = 0.0, measured: float = 0.0) -> None:
+    def on_resumed(
+        self, sent_at: float, *, at_least: float = 0.0, measured: float = 0.0, history: History = ()
+    ) -> None:
         """Record that the probe sent at `sent_at` was accepted after refusals: the pause is over.
 
         No lower rate than `at_least` is estimated. `measured` is the rate accepted after the first refusal, or 0.
+        `history` is what `fit_bucket` needs.
         """
         assert self._pause is not None, "only a paused estimator can resume"
         if measured and self._pause.was_ramping:
             self.lower = 0.0  # something saved up has paid for the paces of the ramp
         resumed_at = self._pause.ended_at(sent_at)
-        is_rough = self._cycle_start is not None and sent_at - resumed_at > (sent_at - self._cycle_start) / _ROUGH_PART
-        if not self.lower:
-            self.lower = self._estimate_lower(self._pause, resumed_at, sent_at)
+        is_rough = (
+            self._cycle_start is not None and sent_at - resumed_at > (sent_at - self._cycle_start) / tuning.ROUGH_PART
+        )
+        # At least a millisecond, so that a cycle without any duration does not divide by zero.
+        cycle = 0.0 if self._cycle_start is None else self._cycle_count / max(resumed_at - self._cycle_start, 1e-3)
+        bucket, upper = self._fit_bucket(self._pause, cycle, history), math.inf
+        if bucket is not None:
+            self.lower, upper = bucket.bracket(tuning.NARROW)
+            self.burst, self._saved_up = self.burst or round(bucket.burst), bucket.burst
+            self._refused_pace = math.inf
+        elif not self.lower:
+            self.lower = self._estimate_lower(self._pause, cycle, sent_at)
             if 0 < self.lower < max(at_least, measured):
                 self.lower, self.upper = max(at_least, measured), math.inf
         if self.burst or self.upper <= self.lower:
-            self.upper = math.inf
-        if self._cycle_start is None or self._cycle_count >= RELIABLE_COUNT:
+            self.upper = upper
+        if self._cycle_start is None or self._cycle_count >= tuning.RELIABLE_COUNT:
             self._cycle_start, self._cycle_count = resumed_at, 0
         self._has_burst_in_cycle = self.burst > 0 and self._pause.was_ramping
         pause, self._pause = self._pause, None
+        self._sent_at = max(self._sent_at, sent_at)
         self.on_accepted_late(sent_at)
         self._choose_pace(sent_at)
         is_bounded = self.is_ramping or math.isfinite(self._refused_pace)
-        if self.burst and is_rough and not (is_bounded or (self._has_burst_in_cycle and pause.is_rest_of_window)):
-            steady = max(self._growth_wait, _STEADY_COUNT / self.lower)
-            self._steady_since = sent_at - steady + RELIABLE_COUNT / self.lower
-            self._growth = 1 / _RAMP_RATIO - 1
+        # A ramp that was slower than the account shows too low a rate. Without it, 20/s with 10 saved up and answers
+        # after .2 s: makespan 1.11 -> 1.37. A long one without Retry-After may have met a concurrency limit.
+        was_slow = pause.was_ramping and not measured and (pause.is_short or self.burst < tuning.MAX_BURST)
+        is_unknown = bucket is None and (is_rough or was_slow)
+        if self.burst and is_unknown and not (is_bounded or (self._has_burst_in_cycle and pause.is_rest_of_window)):
+            steady = max(self._growth_wait, tuning.STEADY_COUNT / self.lower)
+            self._steady_since = sent_at - steady + tuning.RELIABLE_COUNT / self.lower
+            self._growth = 1 / tuning.RAMP_RATIO - 1
 
     def on_restored(self, sent_at: float) -> None:
         """Record that this earlier state is valid again: the refusals since then had another cause.
@@ -313,7 +263,7 @@ class RateEstimator:
         """
         values = {name: getattr(self, name) for name in _VALUES} | {name: getattr(self, name) - now for name in _TIMES}
         if self._pause is not None:
-            lower = self.lower or max(self._pause.floor, self._pause.lower * _RAMP_RATIO)
+            lower = self.lower or max(self._pause.floor, self._pause.lower * tuning.RAMP_RATIO)
             values |= {"lower": lower, "_pace": 0}  # to be chosen anew
         return {name.lstrip("_"): value if math.isfinite(value) else None for name, value in values.items()}
 
@@ -345,31 +295,41 @@ class RateEstimator:
             longest = max(self._retry.timeout, self._retry.wait_max) * (2 if self.burst else 1)
             self._growth_wait = min(self._growth_wait * 2, longest)
         self.is_ramping = self._is_growing = False
-        self._growth, self._held = _GROWTH_STEP, 0
+        self._growth, self._held = tuning.GROWTH_STEP, 0
         return pause
 
     def _detect_burst(self, pause: Pause) -> bool:
         """Return whether the bracket contradicts itself. Then its lower end is void."""
-        if self.upper >= pause.best / _BURST_RATIO:
+        if self.upper >= pause.best / tuning.BURST_RATIO:
             return False
         if pause.was_ramping and not self.burst:
-            self.burst = min(max(1, self._cycle_count), _MAX_BURST)
+            self.burst = min(max(1, self._cycle_count), tuning.MAX_BURST)
         self.lower = 0.0
         return True
 
-    def _estimate_lower(self, pause: Pause, resumed_at: float, sent_at: float) -> float:
+    def _fit_bucket(self, pause: Pause, cycle: float, history: History) -> Bucket | None:
+        """Return the token buckets that explain all refusals, if the account seems to be one that saves up a burst."""
+        if (
+            not cycle
+            or self._configured
+            or not pause.is_short
+            or not (self.burst or pause.held >= tuning.RELIABLE_COUNT)
+        ):
+            return None
+        bucket = fit_bucket(history, cycle, self._saved_up)
+        return bucket if bucket is not None and (self.burst or bucket.burst >= tuning.RELIABLE_COUNT) else None
+
+    def _estimate_lower(self, pause: Pause, cycle: float, sent_at: float) -> float:
         """Return the rate that this cycle shows, or the last gap where the cycle shows nothing."""
         if self._configured:  # used once more: the first refusal may have been bad luck
             configured, self._configured, self._is_configured_retried = self._configured, None, True
-            return configured * MARGIN
-        # At least a millisecond, so that a cycle without any duration does not divide by zero.
-        cycle = 0.0 if self._cycle_start is None else self._cycle_count / max(resumed_at - self._cycle_start, 1e-3)
-        if self.burst and self._cycle_count < RELIABLE_COUNT:
-            has_held = pause.held >= max(RELIABLE_COUNT, self.burst)
-            part = MARGIN if has_held else _RAMP_RATIO
+            return configured * tuning.MARGIN
+        if self.burst and self._cycle_count < tuning.RELIABLE_COUNT:
+            has_held = pause.held >= max(tuning.RELIABLE_COUNT, self.burst)
+            part = tuning.MARGIN if has_held else tuning.RAMP_RATIO
             return max(pause.floor, pause.lower * part)  # too few to measure; 0 starts the ramp again
         if self.burst or 0 < cycle < self.upper:
-            return max(pause.floor, cycle * MARGIN)
+            return max(pause.floor, cycle * tuning.MARGIN)
         gap = sent_at - self._accepted_at
         return 1 / gap if 0 < gap < math.inf else 0.0
 
@@ -382,16 +342,16 @@ class RateEstimator:
             return
         slowest = 1 / max(self._retry.timeout, self._retry.wait_max)  # no request waits longer than that
         self.lower = max(self.lower, slowest)
-        if self.burst and _FAST_GROWTH < self._refused_pace / self.lower < math.inf:
+        if self.burst and tuning.FAST_GROWTH < self._refused_pace / self.lower < math.inf:
             # Without this, 30 in 10 s without Retry-After: makespan 1.15 -> 1.24, sliding 1.19 -> 1.31.
             self._is_growing = True
-            self._pace = self.lower * (self._refused_pace / self.lower) ** _SEARCH_SHARE
+            self._pace = self.lower * (self._refused_pace / self.lower) ** tuning.SEARCH_SHARE
         elif self._is_growing and self._refused_pace == math.inf:
             self._pace = self.lower * (1 + self._growth)
-        elif math.isinf(self.upper) or self.upper / self.lower <= _NARROW:
+        elif math.isinf(self.upper) or self.upper / self.lower <= tuning.NARROW:
             self._pace, self._is_growing = self.lower, False
         else:
-            self._pace = self.lower * (self.upper / self.lower) ** _SEARCH_SHARE
+            self._pace = self.lower * (self.upper / self.lower) ** tuning.SEARCH_SHARE
 
     def _start_growth(self) -> None:
         self._is_growing, self.upper, self._held, self._refused_pace = True, math.inf, 0, math.inf

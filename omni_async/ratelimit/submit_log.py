@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,9 +68,10 @@ class Explanation(NamedTuple):
 
 
 class SubmitLog:
-    """The latest submits, in order of leaving."""
+    """The latest submits, in order of leaving. `is_whole`: nobody has submitted anything for a while before."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_whole: bool = True) -> None:
+        self._is_whole = is_whole
         self._submits: deque[Submit] = deque(maxlen=_REMEMBERED)
         self._refused: deque[Submit] = deque()  # those of them whose refusal is not explained
         self._delay = 0.0  # the longest time for which an end went unnoticed, fading
@@ -219,6 +221,19 @@ class SubmitLog:
     def _jitter(self) -> float:
         """Return by how many seconds two round trips may differ, estimated as in RFC 6298 (four mean deviations)."""
         return 4 * self._deviation
+
+    def history(self) -> list[tuple[float, bool]]:
+        """Return when each accepted submit left, and the first refused one of each pause, and whether it was accepted.
+
+        Once submits were forgotten, it begins with a refusal: only then it is known how much was saved up.
+        """
+        history = [
+            (each.sent_at, not each.is_refused)
+            for each in self._submits
+            if each.is_refused is False or (each.rate_before is not None and not each.is_probe and not each.is_closed)
+        ]
+        is_whole = self._is_whole and len(self._submits) < _REMEMBERED
+        return history if is_whole else list(dropwhile(lambda event: event[1], history))
 
     def accepted_per_second(self, now: float) -> float:
         """Return the rate at which submits were accepted lately."""

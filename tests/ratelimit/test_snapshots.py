@@ -29,15 +29,15 @@ def handed_over(
     return other
 
 
-def test_the_format_of_version_2_is_fixed() -> None:
+def test_the_format_of_version_3_is_fixed() -> None:
     """A change of the keys needs a new version number."""
     limiter = adaptive_limiter()
     limiter.on_rate_limited(send(limiter, 0), 0, retry_after=10.0, jitter=0)
     snapshot = limiter.snapshot(0)
-    assert snapshot["version"] == 2
+    assert snapshot["version"] == 3
     assert {key: set(value) for key, value in snapshot.items() if isinstance(value, dict)} == {
         "rate": {
-            *("lower", "upper", "burst", "is_ramping", "pace", "held"),
+            *("lower", "upper", "burst", "is_ramping", "pace", "held", "saved_up"),
             *("is_growing", "growth", "growth_wait", "refused_pace"),
             *("sent_at", "accepted_at", "steady_since"),
         },
@@ -46,7 +46,7 @@ def test_the_format_of_version_2_is_fixed() -> None:
     }
 
 
-@pytest.mark.parametrize("snapshot", [{}, {"version": 3, "rate": 5}, {"version": "1"}])
+@pytest.mark.parametrize("snapshot", [{}, {"version": 4, "rate": 5}, {"version": "1"}])
 def test_an_unknown_version_is_ignored(snapshot: dict[str, object]) -> None:
     """The limits are then learned anew."""
     limiter, fresh = adaptive_limiter(), adaptive_limiter()

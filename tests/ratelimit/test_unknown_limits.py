@@ -28,6 +28,7 @@ class Kind(NamedTuple):
     makespan: float  # relative to the least possible
     refused: float  # per accepted job
     latency: float = 0.08  # of a POST, in seconds
+    lateness: float = 0.0  # of timers, in seconds
 
 
 _KINDS = {
@@ -36,6 +37,11 @@ _KINDS = {
     "12 in flight": Kind(lambda: [InFlightLimit(12)], 100, 8, 1.18, 0.09),
     "4/s": Kind(lambda: [TokenBucket(4)], 200, 8, 1.15, 0.04),
     "20/s, 10 saved up": Kind(lambda: [TokenBucket(20, 10)], 1000, 20, 1.15, 0.06),
+    "20/s, 10 saved up, answers after .2 s": Kind(lambda: [TokenBucket(20, 10)], 1000, 8, 1.18, 0.04, 0.2),
+    "20/s, 10 saved up, late timers": Kind(lambda: [TokenBucket(20, 10)], 1000, 8, 1.14, 0.03, 0.1, 0.006),
+    "20/s, 10 saved up, answers after .2 s, late timers": Kind(
+        lambda: [TokenBucket(20, 10)], 1000, 8, 1.18, 0.04, 0.2, 0.006
+    ),
     "4/s and 30 in flight": Kind(lambda: [TokenBucket(4), InFlightLimit(30)], 400, 20, 1.13, 0.08),
     "30 in 10 s": Kind(lambda: [FixedWindow(30, 10)], 200, 8, 1.30, 0.08),
     "4/s, answers after 1 s": Kind(lambda: [TokenBucket(4)], 200, 8, 1.60, 0.17, 1.0),
@@ -44,8 +50,16 @@ _KINDS = {
 }
 
 
-def _load(limits: list[Limit], retry_after: str, durations: list[float], seed: int, latency: float = 0.08) -> Load:
-    network = Network(latency=latency, detection_delay=1.0)
+def _load(
+    limits: list[Limit],
+    retry_after: str,
+    durations: list[float],
+    seed: int,
+    *,
+    latency: float = 0.08,
+    lateness: float = 0.0,
+) -> Load:
+    network = Network(latency=latency, detection_delay=1.0, lateness=lateness)
     account = Account(*limits, retry_after=retry_after)
     return Load(adaptive_limiter(max_concurrent=MAX_CONCURRENT), account, durations, seed=seed, network=network)
 
@@ -58,7 +72,8 @@ def test_an_unknown_limit_is_used_to_the_full(kind: str, retry_after: str) -> No
     for seed in SEEDS:
         draw = lognormal(random.Random(seed), bounds.median)
         durations = [draw() for _ in range(bounds.jobs)]
-        load = _load(bounds.limits(), retry_after, durations, seed, bounds.latency)
+        network = {"latency": bounds.latency, "lateness": bounds.lateness}
+        load = _load(bounds.limits(), retry_after, durations, seed, **network)
         load.run()
         assert load.finished_at <= bounds.makespan * least_makespan(bounds.limits(), durations)
         assert len(load.refused_at) <= bounds.refused * bounds.jobs

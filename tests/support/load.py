@@ -21,11 +21,13 @@ class Network:
     """The connection. `latency` and `detection_delay` are in seconds; `jitter` is a fraction of the latency.
 
     `latency` is the round trip; `detection_delay` is the mean delay until the client notices that a job finished.
+    `lateness` is by how many seconds timers are late, on average: those of a busy event loop.
     """
 
     latency: float = 0.1
     jitter: float = 0.1
     detection_delay: float = 0.0
+    lateness: float = 0.0
 
 
 class Load:
@@ -90,7 +92,8 @@ class Load:
             self._send(self.limiter.acquire(self.now))
 
     def _wake_in(self, delay: float) -> None:
-        wakes_at = self.now + max(delay, 1e-6)
+        late = self.rng.expovariate(1 / self.network.lateness) if self.network.lateness else 0.0
+        wakes_at = self.now + max(delay, 1e-6) + late
         if wakes_at < self._wakes_at or self._wakes_at <= self.now:
             self._wakes_at = wakes_at
             self.at(wakes_at, lambda: None)
