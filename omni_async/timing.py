@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 _CANCEL_AGAIN = 2.0  # seconds for the clean-up of a cancelled task, before it is cancelled again
 
@@ -20,12 +20,16 @@ _CANCEL_AGAIN = 2.0  # seconds for the clean-up of a cancelled task, before it i
 class Clock:
     """The two clocks of a client: the event loop's time for intervals, the wall-clock time for what is recorded.
 
-    The client passes one instance to every stage, so that tests can replace it.
+    The client passes one instance to every stage, so that tests can replace it. It is for one event loop.
     """
 
+    _loop_time: Callable[[], float] | None = None
+
     def now(self) -> float:
-        """Return the time of the running event loop in seconds. It only moves forward, from an arbitrary zero."""
-        return asyncio.get_running_loop().time()
+        """Return the time of the event loop in seconds. It only moves forward, from an arbitrary zero."""
+        if self._loop_time is None:  # kept: to ask for the running loop is a system call, and this is called often
+            self._loop_time = asyncio.get_running_loop().time
+        return self._loop_time()
 
     def wall(self) -> float:
         """Return the wall-clock time in unix seconds. It may jump, but it means the same in the next process."""

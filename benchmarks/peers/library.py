@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+import omni_async.api.http  # noqa: F401 - so that aiohttp is imported before the start, as it is for the other programs
 from omni_async import Limits, OmniClient
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 from urllib.parse import unquote
@@ -82,6 +83,7 @@ def parse_address(host: str) -> Address | None:
         return _parse_numbers(host)
 
 
+@lru_cache(maxsize=256)  # asked for each request, and nearly always for the same few hosts
 def kind_of_host(host: str) -> AddressKind | None:
     """Return the kind of a host that is an address, or a name for this machine; None for every other name."""
     name = host.lower().removesuffix(".")

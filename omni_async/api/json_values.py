@@ -28,7 +28,7 @@ def as_id(value: object) -> str:
 
 def as_number(value: object) -> float | None:
     """Return a finite number, also from a string; None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+    if value is None or isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         number = float(value)

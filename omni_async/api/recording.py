@@ -8,10 +8,9 @@ what it has. But a server that has accepted a paid task may have said so in thes
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -19,20 +18,34 @@ from aiohttp.client_proto import ResponseHandler
 from .reading import MAX_RESPONSE_BYTES, tidy_head
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextvars import Token
 
 _MAX_RECORDED = MAX_RESPONSE_BYTES + 1024 * 1024  # the largest body that is read, with its head and its framing
 
 
 class Recording:
-    """The bytes of the response to one request."""
+    """The bytes of the response to the one request that is made within it, as a context manager.
+
+    `has_connection` becomes true when there is a connection, and the request is about to be written to it.
+    """
+
+    __slots__ = ("_pieces", "_size", "_token", "has_connection")
 
     def __init__(self) -> None:
+        self.has_connection: bool = False
         self._pieces: list[bytes] = []
         self._size = 0
 
-    def clear(self) -> None:
-        """Begin again: what was recorded belongs to an earlier response, such as a proxy's to CONNECT."""
+    def __enter__(self) -> Self:
+        self._token: Token[Recording | None] = _current.set(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _current.reset(self._token)
+
+    def begin(self) -> None:
+        """Begin, or begin again: what was recorded belongs to an earlier response, such as a proxy's to CONNECT."""
+        self.has_connection = True
         self._pieces, self._size = [], 0
 
     def add(self, data: bytes) -> None:
@@ -49,19 +62,8 @@ class Recording:
 _current: ContextVar[Recording | None] = ContextVar("_current", default=None)
 
 
-@contextmanager
-def recorded() -> Iterator[Recording]:
-    """Record the response to the request that this block makes."""
-    recording = Recording()
-    token = _current.set(recording)
-    try:
-        yield recording
-    finally:
-        _current.reset(token)
-
-
 class RecordingConnector(aiohttp.TCPConnector):
-    """A connector whose connections record their responses within `recorded`."""
+    """A connector whose connections record the responses to requests that are made within a `Recording`."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
@@ -86,7 +88,7 @@ class _RecordingProtocol(ResponseHandler):
         self._recording = _current.get()
         self._untidy = b""
         if self._recording is not None:
-            self._recording.clear()
+            self._recording.begin()
         super().set_response_params(**settings)
 
     def feed_data(self, data: Any, size: int = 0) -> None:

@@ -27,8 +27,7 @@ class RedirectChain:
         self.link: Link = link
         self._api_origin = api_origin
         self._has_left_api = not self._is_at_api()
-        # "unsafe" means that a host that is an IP address may have cookies, too. No other host gets them.
-        self._jar: CookieJar = CookieJar(unsafe=True, quote_cookie=False)
+        self._jar: CookieJar | None = None  # made for the first cookie: few hosts set any
         self._as_sent: dict[tuple[str, str], str] = {}  # name and value of a cookie: how the server wrote the value
         self._seen: set[tuple[str, str]] = set()
 
@@ -56,7 +55,10 @@ class RedirectChain:
         location = response.headers.get("Location") or response.headers.get("URI")
         if response.status not in _STATUSES or not location:
             return False
-        if not self._is_at_api():
+        if response.cookies and not self._is_at_api():
+            if self._jar is None:
+                # "unsafe" means that a host that is an IP address may have cookies, too. No other host gets them.
+                self._jar = CookieJar(unsafe=True, quote_cookie=False)
             self._jar.update_cookies(response.cookies, self.link.url_without_query)
             self._as_sent |= {(name, each.value): each.coded_value for name, each in response.cookies.items()}
         self.link = follow(self.link, location)
@@ -67,7 +69,7 @@ class RedirectChain:
         return self.link.url.origin() == self._api_origin
 
     def _cookies(self) -> str:
-        if self._is_at_api():
+        if self._jar is None or self._is_at_api():
             return ""
         found = self._jar.filter_cookies(self.link.url_without_query)
         values = {name: self._as_sent.get((name, each.value), each.value) for name, each in found.items()}

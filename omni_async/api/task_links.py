@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..models.responses import Video
@@ -67,6 +68,7 @@ _LINKS = [
 _ORDER_AT_TOP = {name: place for place, name in enumerate([*_RESULTS, *_LINKS])}
 _ORDER_BELOW = {name: place for place, name in enumerate([*_LINKS, *_RESULTS])}
 _HOLD_LINKS = frozenset([*_LINKS, "video", "videos"])
+_LONGEST_NAME = 64  # characters of a field, "_" included; all of the above are shorter
 # A video is not searched for below this depth: a gateway nests two or three objects. Chosen, not measured.
 _MAX_DEPTH = 6
 
@@ -74,6 +76,7 @@ _LOOKS_LIKE_A_LINK = re.compile(
     r"[A-Za-z][A-Za-z0-9+.-]*://\S|/\S|\S+\.(?:mp4|mov|webm|m4v|mkv|avi)(?:[?#]\S*)?$", re.I
 )
 _OTHER_MEDIA = re.compile(r"\.(?:png|jpe?g|webp|avif|bmp|svg|heic|tiff?|mp3|wav|m4a|aac|flac|opus|srt|vtt)$", re.I)
+_TYPE_FIELDS = ("type", "mime_type", "mimeType", "content_type", "media_type", "kind")
 _OTHER_TYPES = re.compile(r"(?:image|audio|text|thumbnail|cover|subtitles?|poster)(?:_url)?(?:/.*)?$", re.I)
 # What continues a URL: the same text before it is then the start of a longer one, and not that link.
 _CONTINUES = r"(?![\w%&=/~+-]|[?#.:;,!@][\w%])"
@@ -112,7 +115,7 @@ class _Search(NamedTuple):
             return []
         expires_at = as_timestamp(holder.get("expires_at")) or expires_at
         order = _ORDER_BELOW if depth else _ORDER_AT_TOP
-        fields = {str(name).replace("_", "").lower(): value for name, value in holder.items()}
+        fields = {_plain(name): value for name, value in holder.items() if len(name) <= _LONGEST_NAME}
         for name in sorted(fields.keys() & order.keys(), key=order.__getitem__):
             if (value := fields[name]) and (
                 found := list(self._in_value(value, expires_at, depth + 1, is_link=name in _HOLD_LINKS))
@@ -140,6 +143,11 @@ class _Search(NamedTuple):
         return "" if is_requested or _is_media_file(link) or _is_self_link(link, self.task_id) else link
 
 
+@lru_cache(maxsize=1024)  # a server has a few dozen names
+def _plain(name: str) -> str:
+    return name.replace("_", "").lower()
+
+
 def _nested_json(text: str) -> object:
     """Return the object or list that a text is in JSON; the text itself if it is none."""
     if not text.lstrip().startswith(("{", "[")):
@@ -151,7 +159,7 @@ def _nested_json(text: str) -> object:
 
 
 def _is_other_media(holder: Mapping[str, Any]) -> bool:
-    types = (holder.get(name) for name in ("type", "mime_type", "mimeType", "content_type", "media_type", "kind"))
+    types = [holder[name] for name in _TYPE_FIELDS if name in holder]
     return any(isinstance(each, str) and _OTHER_TYPES.match(each) for each in types)
 
 

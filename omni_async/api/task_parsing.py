@@ -43,7 +43,9 @@ _FAILED = frozenset(
         "terminated",
     ]
 )
+_NO_LETTERS = re.compile(r"[\W_]+")
 _SHOWN = 40  # characters of an amount that cannot be true, in a warning
+_AMOUNTS = {"cost": plausible_usd, "credits_cost": plausible_credits}  # with what reads each
 _STATUS_FIELDS = ("status", "task_status", "state")
 
 
@@ -75,7 +77,10 @@ def _names(holder: Mapping[str, Any]) -> list[str]:
 
 
 def _status(holder: Mapping[str, Any]) -> str:
-    return next(filter(None, (as_text(holder.get(name)) for name in _STATUS_FIELDS)), "").lower()
+    for name in _STATUS_FIELDS:
+        if status := as_text(holder.get(name)):
+            return status.lower()
+    return ""
 
 
 def _videos(
@@ -93,9 +98,10 @@ def _task_object(content: Mapping[str, Any]) -> Mapping[str, Any]:
     inner = next(objects_in(content.get("data")), None)
     if inner is None:
         return content
-    is_described = _status(inner) or any(map(TASK_ID.fullmatch, _names(inner)))
+    if _status(inner) or any(map(TASK_ID.fullmatch, _names(inner))):
+        return inner
     is_around = any(map(TASK_ID.fullmatch, _names(content))) or _word(_status(content)) in _RUNNING | _FINISHED
-    return content if is_around and not is_described else inner
+    return content if is_around else inner
 
 
 def _is_about_the_task(
@@ -153,18 +159,16 @@ def _build_task(
 
 def _ignored_amounts(inner: Mapping[str, Any], redact: Callable[[str], str]) -> str:
     """Return the amounts that cannot be true, as they were sent: "cost: -1"."""
-    readers = {"cost": plausible_usd, "credits_cost": plausible_credits}
-    given = {name: inner.get(name) for name in readers}
     wrong = [
         f"{name}: {redact(str(value)[:_SHOWN])}"
-        for name, value in given.items()
-        if value not in (None, "") and readers[name](as_number(value)) is None
+        for name, read in _AMOUNTS.items()
+        if (value := inner.get(name)) not in (None, "") and read(as_number(value)) is None
     ]
     return ", ".join(wrong)
 
 
 def _word(status: str) -> str:
-    return re.sub(r"[\W_]+", "", status.lower())
+    return _NO_LETTERS.sub("", status.lower())
 
 
 def _task_state(status: str, *, has_link: bool, has_error: bool) -> TaskState:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -14,14 +13,10 @@ from aiohttp.http_exceptions import HttpProcessingError
 from ..errors import SubmitWithheld, TransportError, TransportTimeout
 from ..exhaustion import has_free_descriptor
 from ..plain_text import one_line
-from .proxies import ProxyRefused, ProxyResolver
+from .proxies import ProxyRefused
 from .urls import LinkRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from yarl import URL
-
     from .redaction import Redactor
 
 NETWORK_ERRORS: tuple[type[Exception], ...] = (
@@ -45,21 +40,12 @@ class ErrorTranslator:
     outage: the settings are right then. Before that, the user must fix them, and the error is permanent.
     """
 
-    def __init__(self, proxies: ProxyResolver, redact: Redactor) -> None:
+    def __init__(self, redact: Redactor) -> None:
         self.server_has_responded: bool = False
-        self._proxies = proxies
         self._redact = redact
 
     def _shown(self, text: str) -> str:
         return one_line(self._redact(text))
-
-    @contextmanager
-    def refusals_by_proxy(self, target: URL) -> Iterator[None]:
-        """Raise `ProxyRefused` if a proxy opens no tunnel to `target`. aiohttp's own error names only the proxy."""
-        try:
-            yield
-        except aiohttp.ClientHttpProxyError as error:
-            raise self._proxies.refusal_error(target, error.status) from None
 
     def translate(self, error: BaseException, *, sent: bool) -> TransportError:
         """Return the error for one of `NETWORK_ERRORS`, without the headers of the request."""

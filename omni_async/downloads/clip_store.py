@@ -141,7 +141,7 @@ class FolderClipStore:
     def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> FolderPartialClip:
         """Return the part file of a clip."""
         # Known from the beginning, so that the name is given up before anything can go wrong and be resumed.
-        if not is_resumed and part_of(self.root / name).name.casefold() in self._parts_before:
+        if not is_resumed and f"{name}.part".casefold() in self._parts_before:
             raise NameTaken(part_of(self.root / name))
         return FolderPartialClip(self, PartFile(clip_path(self.root, name), is_resumed=is_resumed, replace=replace))
 

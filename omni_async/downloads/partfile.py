@@ -173,10 +173,12 @@ class PartFile:
 
     def _remove_unverified(self, but: Path | None = None) -> None:
         """Remove what was kept of this clip before: one file for each clip is enough."""
-        for kept in {self._kept, *map(self._unverified_path, containers.SUFFIXES)} - {None, but}:
-            if kept is not None and self._is_own(kept):
-                with suppress(OSError):
-                    kept.unlink()
+        kept = {self._kept} if self._kept is not None else set()
+        if self._is_resumed or self._replace:  # also what an earlier run has kept
+            kept |= set(map(self._unverified_path, containers.SUFFIXES))
+        for path in kept - {but}:
+            with suppress(OSError):
+                path.unlink()
 
     def close(self) -> None:
         """Close the part file, and keep it: a later run may continue it."""

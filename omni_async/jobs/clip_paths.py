@@ -31,7 +31,7 @@ def clip_path(folder: Path, name: str) -> Path:
     mode, or Latin-1), the file is named in UTF-8 all the same: a clip that is paid for must be stored, and a run in
     another locale must find it.
     """
-    return ClipPath(folder / encodable(name))
+    return ClipPath(folder, encodable(name))
 
 
 def encodable(name: str) -> str:

@@ -9,7 +9,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 from ..plain_text import replace_harmful
 
@@ -65,16 +65,17 @@ def _cut(text: str, size: int) -> str:
     return text.encode()[:size].decode("utf-8", "ignore").rstrip(". ")
 
 
-def candidates(key: str, index: int = 0, name: str | None = None) -> tuple[str, ...]:
-    """Return the names (without ".mp4") that video number `index` (from 0) of a key may have, the best one first.
+def candidates(key: str, index: int = 0, name: str | None = None) -> Iterator[str]:
+    """Yield the names (without ".mp4") that video number `index` (from 0) of a key may have, the best one first.
 
     They are made from the key, or from the `name` that the user has chosen. The last two hold a hash of the key, so
     that at least one of them is free.
     """
     number = f"-{index + 1}" if index else ""
-    best = stem_of_name(name) if name else stem(key)
+    yield f"{stem_of_name(name) if name else stem(key)}{number}"
     unique = stem_with_hash(key, name=name)
-    return f"{best}{number}", f"{unique}{number}", f"{unique}.{index + 1}"
+    yield f"{unique}{number}"
+    yield f"{unique}.{index + 1}"
 
 
 # The owner of a name under which there is a file that no job of this store has written.

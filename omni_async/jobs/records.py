@@ -88,6 +88,8 @@ class JobRecord:
         return self.parent_task_id or self._requested("extend_from_task_id")
 
     def _requested(self, name: str) -> str | None:
+        if f'"{name}"' not in self.request:  # most requests leave these fields out, and are asked several times
+            return None
         value = _fields_of(self.request).get(name)
         return value if isinstance(value, str) else None
 

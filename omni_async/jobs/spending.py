@@ -49,8 +49,9 @@ class Spending:
     @classmethod
     def of(cls, record: JobRecord) -> Spending:
         """Return what one job adds to the sums."""
-        is_unpriced = plausible_usd(record.cost) is None and may_be_billed(record.status, record.task_id)
-        paid = record.total_cost
+        cost = plausible_usd(record.cost)
+        is_unpriced = cost is None and may_be_billed(record.status, record.task_id)
+        paid = (cost or 0.0) + (plausible_usd(record.previous_cost) or 0.0)
         return cls(paid, int(paid > 0), int(is_unpriced))
 
     def __add__(self, other: Spending) -> Spending:

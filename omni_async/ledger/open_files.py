@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from ..errors import LedgerError
@@ -18,26 +19,27 @@ class OpenFiles:
     """The identity of the database at `path` and of its companions, as far as they exist already."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._identities: dict[str, tuple[int, int]] = {}
+        self._paths = [f"{path}{suffix}" for suffix in _SUFFIXES]
+        self._identities: dict[str, tuple[int, int]] = {}  # by path
 
     def check(self) -> None:
         """Raise `LedgerError` if a file that was there before is not at its path now."""
-        for suffix in _SUFFIXES:
-            identity = self._identity(suffix)
-            if identity is not None and suffix not in self._identities:
-                self._identities[suffix] = identity  # SQLite makes the companions when it first needs them
-            elif identity != self._identities.get(suffix):
+        for path in self._paths:
+            identity = _identity(path)
+            if identity is not None and path not in self._identities:
+                self._identities[path] = identity  # SQLite makes the companions when it first needs them
+            elif identity != self._identities.get(path):
                 raise LedgerError(
-                    f"{self._path}{suffix} was removed, moved or replaced while the ledger was open. Nothing more is "
+                    f"{path} was removed, moved or replaced while the ledger was open. Nothing more is "
                     "submitted, because it could not be recorded. Put the file back and run the same command again. A "
                     "job that was accepted since then is not in the ledger: its task_id is in the log and the summary",
                     permanent=True,
                 )
 
-    def _identity(self, suffix: str) -> tuple[int, int] | None:
-        try:
-            status = self._path.with_name(self._path.name + suffix).stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - of a text: after each commit, and a `Path` would cost more than the call
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino

@@ -27,6 +27,7 @@ _RECENT_DURATIONS = 1000
 
 _INSERT = f"INSERT INTO jobs ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
 _UPDATE = f"UPDATE jobs SET {', '.join(f'{name} = ?' for name in COLUMNS)} WHERE key = ?"
+_UPDATE_SUBMITTING = f"{_UPDATE} AND status = '{JobStatus.SUBMITTING}' AND task_id IS NULL AND idempotency_key = ?"
 
 
 def insert(db: sqlite3.Connection, record: JobRecord) -> JobRecord | None:
@@ -49,6 +50,9 @@ def save(db: sqlite3.Connection, record: JobRecord) -> None:
 
 def record_accepted(db: sqlite3.Connection, record: JobRecord) -> None:
     """Record that the server accepted a job, whatever its row says by now."""
+    # As `merge_accepted` decides for a row that is as this client has left it: all but a few are.
+    if db.execute(_UPDATE_SUBMITTING, (*to_row(record), record.key, record.idempotency_key)).rowcount:
+        return
     stored = find(db, record.key)
     save(db, record if stored is None else merge_accepted(stored, record))
 

@@ -7,6 +7,7 @@ being fetched or end the checks of other jobs. The poller uses it.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from ..jobs.exception_log import ExceptionLog
@@ -39,43 +40,40 @@ class RobustPlanner(CheckPlanner):
 
     def seed(self, model: str, seconds: float) -> None:
         """Learn how long a job took in an earlier run."""
-        plan = super().seed
-        self._or_else(lambda: plan(model, seconds), lambda: None)
+        self._or_else(partial(super().seed, model, seconds), lambda: None)
 
     def begin(self, model: str, accepted_at: float, now: float, *, is_new: bool) -> CheckHistory:
         """Return the history of a job."""
-        plan = super().begin
         return self._or_else(
-            lambda: plan(model, accepted_at, now, is_new=is_new), lambda: CheckHistory(model, accepted_at, now)
+            partial(super().begin, model, accepted_at, now, is_new=is_new),
+            lambda: CheckHistory(model, accepted_at, now),
         )
 
     def observe_running(self, history: CheckHistory, task: Task, now: float) -> None:
         """Learn from a check that found a job unfinished."""
-        plan = super().observe_running
-        self._or_else(lambda: plan(history, task, now), lambda: None)
+        self._or_else(partial(super().observe_running, history, task, now), lambda: None)
         history.last_check = now
 
     def observe_finished(self, history: CheckHistory, task: Task, now: float) -> float | None:
         """Learn from a check that found a job finished. Return how long it took, None if unknown."""
-        plan = super().observe_finished
-        return self._or_else(lambda: plan(history, task, now), lambda: None)
+        return self._or_else(partial(super().observe_finished, history, task, now), lambda: None)
 
     def next_check(self, history: CheckHistory, *, cost_factor: float = 1.0) -> float:
         """Return the time of the next check."""
-        plan = super().next_check
         return self._finite_or_else(
-            lambda: plan(history, cost_factor=cost_factor), lambda: history.last_check + self._longest_gap
+            partial(super().next_check, history, cost_factor=cost_factor),
+            lambda: history.last_check + self._longest_gap,
         )
 
     def reevaluate_in(self, history: CheckHistory, now: float, *, tracked: int) -> float:
         """Return the seconds after which `next_check` should be evaluated again."""
-        plan = super().reevaluate_in
-        return self._finite_or_else(lambda: plan(history, now, tracked=tracked), lambda: self._longest_gap)
+        return self._finite_or_else(
+            partial(super().reevaluate_in, history, now, tracked=tracked), lambda: self._longest_gap
+        )
 
     def expected_delay(self, history: CheckHistory, now: float) -> float:
         """Return for how many seconds a job is expected to be finished without having been noticed."""
-        plan = super().expected_delay
-        return self._finite_or_else(lambda: plan(history, now), lambda: now - history.last_check)
+        return self._finite_or_else(partial(super().expected_delay, history, now), lambda: now - history.last_check)
 
     def _finite_or_else(self, plan: Callable[[], float], fallback: Callable[[], float]) -> float:
         seconds = self._or_else(plan, fallback)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import anyio
 
 from ..api.outcomes import SubmitOutcome, SubmitResult, classify_submit
 from ..api.parsing import encode_json
@@ -35,7 +33,7 @@ _log = get_logger(__name__)
 
 @dataclass(slots=True)
 class OutstandingSubmit:
-    """A POST that was started at the time `since`. Shielded from cancellation, because its outcome must be recorded.
+    """A POST that was started at the time `since`, and the asyncio task that makes it.
 
     `is_sent` becomes true directly before the first byte leaves.
     """
@@ -43,7 +41,7 @@ class OutstandingSubmit:
     since: float
     is_sent: bool = False
     result: SubmitResult | None = None  # None: it was not sent
-    scope: anyio.CancelScope = field(default_factory=lambda: anyio.CancelScope(shield=True))
+    task: asyncio.Task[None] | None = None
 
     def sent_callback(self, on_sent: Callable[[], object] | None) -> Callable[[], None]:
         """Return a function to call directly before the first byte leaves; it calls `on_sent()`."""

@@ -34,8 +34,6 @@ from .served_models import refusal_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
-    from anyio.abc import TaskGroup
-
     from ..jobs.job import JobState
     from ..jobs.registry import JobRegistry
     from ..ratelimit.limiter import Permit
@@ -145,13 +143,14 @@ class Submitter:
 
     async def run(self) -> None:
         """Submit as fast as limiter and pacer allow, until cancelled. Outstanding POSTs then get `GRACE` seconds."""
-        async with anyio.create_task_group() as group:
+        # Not anyio's task group: a cancellation of the stages must not reach the POSTs before `_drain` lets it.
+        async with asyncio.TaskGroup() as group:
             try:
                 while True:
                     await wait_for_turn(self._delay, self._wake, self._pacer)
                     self._start_next(group)
             finally:
-                self._drain()
+                await self._drain()
 
     # When the next one may be sent
 
@@ -187,12 +186,12 @@ class Submitter:
             self.stop(cost_limit_reached(totals.spending, self._max_cost))
         return not fits
 
-    def _start_next(self, group: TaskGroup) -> None:
+    def _start_next(self, group: asyncio.TaskGroup) -> None:
         job, now = self.queue.pop(), self._registry.clock.now()
-        self._outstanding[job] = OutstandingSubmit(now)
-        group.start_soon(self._send, job, self.limiter.acquire(now))
+        submit = self._outstanding[job] = OutstandingSubmit(now)
+        submit.task = group.create_task(self._send(job, submit, self.limiter.acquire(now)))
         if self._retry.ambiguous == "auto" and self._keys.must_ask(model := job.record.model):
-            group.start_soon(self._keys.ask, model)  # early: in an outage the server cannot be asked
+            group.create_task(self._keys.ask(model))  # early: in an outage the server cannot be asked
 
     def requeue(self, job: JobState) -> None:
         """Put a job into the queue, at its old position if it was there before."""
@@ -215,19 +214,19 @@ class Submitter:
             return self._models.stopped.get(job.record.model)
         return self.stop_error
 
-    def _drain(self) -> None:
+    async def _drain(self) -> None:
         """Start nothing more, and give outstanding POSTs a little time to be answered and recorded."""
         self._is_draining = True
         self.queue.clear()
-        for submit in self._outstanding.values():
-            submit.scope.deadline = min(submit.scope.deadline, anyio.current_time() + GRACE)
+        if tasks := {submit.task for submit in self._outstanding.values() if submit.task is not None}:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait(tasks, timeout=GRACE)
 
     # One POST
 
-    async def _send(self, job: JobState, permit: Permit) -> None:
+    async def _send(self, job: JobState, submit: OutstandingSubmit, permit: Permit) -> None:
         try:
-            with self._outstanding[job].scope:
-                await self._send_recorded(job, permit)
+            await self._send_recorded(job, submit, permit)
         except LedgerError as error:  # what cannot be recorded must not be submitted
             self.stop(error)
             self.resolve(job, error)
@@ -240,7 +239,7 @@ class Submitter:
             del self._outstanding[job]
             self._wake.set()
 
-    async def _send_recorded(self, job: JobState, permit: Permit) -> None:
+    async def _send_recorded(self, job: JobState, submit: OutstandingSubmit, permit: Permit) -> None:
         result: SubmitResult | None = None
         is_resend = job in self._ambiguous
         try:
@@ -254,13 +253,13 @@ class Submitter:
                 await self._sender.roll_back(job, is_resend=is_resend)
                 self.requeue(job)
                 return
-            result = await self._sender.send(job, self._outstanding[job], on_sent, is_resend=is_resend)
+            result = await self._sender.send(job, submit, on_sent, is_resend=is_resend)
         except TransportError as error:  # the server could not be asked whether it honours idempotency keys
             result = SubmitResult(SubmitOutcome.NOT_SENT, error=error, applies_to_all=True)
         finally:
-            if result is None and self._outstanding[job].is_sent:  # the POST was cut short, and may have arrived
+            if result is None and submit.is_sent:  # the POST was cut short, and may have arrived
                 result = SubmitResult(SubmitOutcome.AMBIGUOUS)
-            self._outstanding[job].result = result
+            submit.result = result
             self._report(permit, result)
         await self._apply(job, result)
         if job.cancel_requested and not job.done():
