@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -101,17 +100,14 @@ async def test_lost_downloads_are_searched_for_in_linear_time(fleet_url: str) ->
 
 async def _read_the_queue(db: AsyncConnection[Any]) -> None:
     cursor_at, order = (-(2**31), 0), []
-    since = time.perf_counter()
     for _ in range(3):
         cursor = await db.execute(FEED.encode(), (ACCOUNT, *cursor_at, 400))
         found = await cursor.fetchall()
         cursor_at = found[-1][:2]
         order += [row[:2] for row in found]
-    seconds = time.perf_counter() - since
     assert order == sorted(order)
     assert len(set(order)) == 1200
     cursor = await db.execute(
         "SELECT count(*) FROM omni_jobs WHERE id = ANY(%s) AND parent IS NOT NULL", ([number for _, number in order],)
     )
     assert await cursor.fetchone() == (0,)
-    assert seconds < 1.0  # three queries of a few milliseconds, on a busy machine
