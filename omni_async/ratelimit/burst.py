@@ -68,6 +68,11 @@ def fit_bucket(history: History, accepted_per_second: float, burst: float = 0.0)
     return Bucket(fitting[0], fitting[-1], sum(levels) / len(levels))
 
 
+def saved_up(history: History, rate: float) -> float:
+    """Return how much a bucket with this rate must save up at least to explain all refusals."""
+    return max(_levels(history, 0.0, rate), default=0.0)
+
+
 def _spreads(history: History, burst: float, rates: Iterable[float]) -> dict[float, float]:
     """Return by how much the readings of the meter at the refusals differ, for each rate."""
     readings = {rate: _levels(history, burst, rate) for rate in rates}
@@ -77,7 +82,7 @@ def _spreads(history: History, burst: float, rates: Iterable[float]) -> dict[flo
 def _levels(history: History, burst: float, rate: float) -> list[float]:
     """Return how high the meter stands at each refusal."""
     levels: list[float] = []
-    level, before = (0.0 if history[0][1] else burst), history[0][0]
+    level, before = (burst, history[0][0]) if history and not history[0][1] else (0.0, -math.inf)
     for sent_at, is_accepted in history:
         level = max(0.0, level - rate * (sent_at - before)) + is_accepted
         before = sent_at

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import tuning
 from .backoff import doubled
-from .burst import fit_bucket
+from .burst import fit_bucket, saved_up
 from .pause import Pause
 
 if TYPE_CHECKING:
@@ -223,7 +223,9 @@ class RateEstimator:
             self.lower, upper = bucket.bracket(tuning.NARROW)
             self.burst, self._saved_up = self.burst or round(bucket.burst), bucket.burst
             self._refused_pace = math.inf
-        elif not self.lower:
+        elif self.burst and self._pause.was_ramping and self._pause.is_short:
+            self._saved_up = saved_up(history, cycle)
+        if bucket is None and not self.lower:
             self.lower = self._estimate_lower(self._pause, cycle, sent_at)
             if 0 < self.lower < max(at_least, measured):
                 self.lower, self.upper = max(at_least, measured), math.inf
@@ -313,7 +315,7 @@ class RateEstimator:
             not cycle
             or self._configured
             or not pause.is_short
-            or not (self.burst or pause.held >= tuning.RELIABLE_COUNT)
+            or not (self.burst or not self.lower or pause.held >= tuning.RELIABLE_COUNT)
         ):
             return None
         bucket = fit_bucket(history, cycle, self._saved_up)
