@@ -89,6 +89,9 @@ ROWS = {
     "4/s, POST 1 s": Row(
         200, 8, {"per_second": 4.0, "submit_latency": 1.0}, partial(_rate, per_second=4.0), 1.10, 1.25
     ),
+    "20/s, bucket 10, POST .1 s": Row(
+        1000, 8, {"per_second": 20.0, "burst": 10, "submit_latency": 0.1}, _bucket, 1.075, 1.15, 0.04
+    ),
     "20/s, bucket 10, POST 1 s": Row(
         1000, 8, {"per_second": 20.0, "burst": 10, "submit_latency": 1.0}, _bucket, 1.12, 1.2
     ),

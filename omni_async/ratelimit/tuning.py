@@ -71,7 +71,7 @@ RAMP_RATE = 5
 
 # Seconds by which requests may leave late and the next ones earlier, which keeps the pace: timers are late. Only if a
 # token bucket was found, for half of its burst: others refuse requests that follow each other too soon. Chosen.
-LATENESS = 0.25
+LATENESS = 0.1
 
 MAX_PACE = 1e6  # submits per second: a finite number for a pace that is not limited
 
