@@ -6,6 +6,9 @@ from dataclasses import dataclass, replace
 
 # Seconds of Retry-After above which a first pause is the rest of a window, and not a second rounded up. Chosen.
 _WINDOW_WAIT = 2.0
+# Seconds after `Pause.retry_at` from which a refusal contradicts it: the half of a second that may be rounded, less the
+# inaccuracy of timers. Chosen.
+_ROUNDING = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +24,14 @@ class Pause:
     began_at: float  # the first refusal
     refused_at: float = 0.0  # the last one
     retry_at: float | None = None  # the end of the pause according to the last Retry-After
+    was_wrong: bool = False  # an earlier Retry-After of the pause named too early an end
 
     def with_refusal(self, sent_at: float, retry_after: float | None) -> Pause:
         """Return this pause after one more refusal."""
         # Retry-After is rounded up to whole seconds, so on average it is half a second too long.
         retry_at = None if retry_after is None else sent_at + retry_after - min(retry_after, 1) / 2
-        return replace(self, refused_at=sent_at, retry_at=retry_at)
+        was_wrong = self.was_wrong or (self.retry_at is not None and sent_at > self.retry_at + _ROUNDING)
+        return replace(self, refused_at=sent_at, retry_at=retry_at, was_wrong=was_wrong)
 
     def ended_at(self, sent_at: float) -> float:
         """Return the estimated end of the pause. The probe sent at `sent_at` was the first request accepted."""

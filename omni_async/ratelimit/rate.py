@@ -70,6 +70,7 @@ class RateEstimator:
         self._first_pace = math.inf if configured else max(first_pace, 1 / retry.wait_initial)
         self._pace = lower or self._first_pace
         self._pause: Pause | None = None
+        self._has_ramped_again = False
         self._sent_at = -math.inf  # the last request
         self._accepted_at = -math.inf  # the last accepted request, by its sending time
         self._cycle_start: float | None = None
@@ -219,13 +220,16 @@ class RateEstimator:
         # At least a millisecond, so that a cycle without any duration does not divide by zero.
         cycle = 0.0 if self._cycle_start is None else self._cycle_count / max(resumed_at - self._cycle_start, 1e-3)
         bucket, upper = self._fit_bucket(self._pause, cycle, history), math.inf
-        if bucket is not None:
+        is_unproven = self._is_unproven(self._pause)
+        if is_unproven:
+            self._has_ramped_again, self.lower, self.burst = True, 0.0, 0
+        elif bucket is not None:
             self.lower, upper = bucket.bracket(tuning.NARROW)
             self.burst, self._saved_up = self.burst or round(bucket.burst), bucket.burst
             self._refused_pace = math.inf
         elif self.burst and self._pause.was_ramping and self._pause.is_short:
             self._saved_up = saved_up(history, cycle)
-        if bucket is None and not self.lower:
+        if bucket is None and not self.lower and not is_unproven:
             self.lower = self._estimate_lower(self._pause, cycle, sent_at)
             if 0 < self.lower < max(at_least, measured):
                 self.lower, self.upper = max(at_least, measured), math.inf
@@ -308,6 +312,16 @@ class RateEstimator:
             self.burst = min(max(1, self._cycle_count), tuning.MAX_BURST)
         self.lower = 0.0
         return True
+
+    def _is_unproven(self, pause: Pause) -> bool:
+        """Return whether a pause shows no limit yet: the ramp met it before hardly anything was accepted.
+
+        The service may have been at fault, and not the account. So the ramp begins again, once. Otherwise an account
+        without limits, whose service refuses everything for the first minute, is used at one submit a minute for half
+        an hour. It costs one or two refusals where the limit is real. A Retry-After that was right is believed.
+        """
+        is_early = pause.was_ramping and self._cycle_count < tuning.RELIABLE_COUNT and not self._has_ramped_again
+        return is_early and (pause.retry_at is None or pause.was_wrong)
 
     def _fit_bucket(self, pause: Pause, cycle: float, history: History) -> Bucket | None:
         """Return the token buckets that explain all refusals, if the account seems to be one that saves up a burst."""

@@ -44,6 +44,28 @@ async def test_a_service_that_is_often_unavailable_is_used_while_it_is_not(tmp_p
     server.assert_paid_once()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "retry_after"), [(3.0, None), (15.0, None), (15.0, "2"), (60.0, None), (60.0, "2")]
+)
+@pytest.mark.parametrize("start", [0.25, 1.0])
+async def test_a_service_that_fails_at_the_start_is_used_fully_afterwards(
+    tmp_path: Path, start: float, seconds: float, retry_after: str | None
+) -> None:
+    """Its 429s look like any others. As a limit, one pause of a minute would be one submit a minute.
+
+    A Retry-After that it names, and does not keep, is no proof of a limit either.
+    """
+    server = Server(duration=2.0, latency=0.05)
+    began = server.now()
+    answer = refusal(429) if retry_after is None else refusal(429, retry_after=retry_after)
+    server.on_submit = lambda _: answer if start < server.now() - began < start + seconds else None
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(_JOBS)))
+    assert server.now() - began < 1.5 * seconds + 20
+    assert len(server.posts) < _JOBS + 12
+    server.assert_paid_once()
+
+
 async def test_its_retry_after_is_kept(tmp_path: Path) -> None:
     """No POST leaves before it has passed, whichever of the refusals named it."""
     server = Server(duration=5000, latency=1.0)
