@@ -222,7 +222,7 @@ async def test_one_process_owns_a_folder(shell: Shell, sandbox: SandboxThread) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("size", "status"), [(2_000, 2), (600_000, 3)])
+@pytest.mark.parametrize(("size", "status"), [(2_000, 2), (1_500_000, 3)])
 async def test_a_ledger_that_cannot_grow_stops_all_submits(
     shell: Shell, sandbox: SandboxThread, size: int, status: int
 ) -> None:
