@@ -68,7 +68,7 @@ class Explanation(NamedTuple):
 
 
 class SubmitLog:
-    """The latest submits, in order of leaving. `is_whole`: nobody has submitted anything for a while before."""
+    """The latest submits, in order of leaving. `is_whole`: no program has submitted anything for a while before."""
 
     def __init__(self, *, is_whole: bool = True) -> None:
         self._is_whole = is_whole
