@@ -82,7 +82,7 @@ def size_failure(size: int) -> AttemptFailure:
 
 
 def misfit_failure(status: int) -> AttemptFailure:
-    """Return the failure that a body is which does not continue what was received before."""
+    """Return the failure of a body that does not continue what was received before."""
     return AttemptFailure(f"the rest does not fit what was received before (HTTP {status})", kind="changed")
 
 

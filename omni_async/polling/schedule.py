@@ -38,9 +38,6 @@ _MAX_EVALUATIONS = 64
 # gaps shrink to a quarter at 16. Without a limit, a long queue would check every job at the minimum interval. Chosen,
 # not measured.
 _MAX_PRESSURE = 16.0
-# Steps of that factor for each doubling. Between them a plan stays as it is, and need not be computed again while the
-# queue becomes shorter. By the square-root rule, a step of a quarter changes a gap by 9 %.
-_PRESSURE_STEPS = 4
 
 
 class CheckSchedule:
@@ -116,7 +113,7 @@ class CheckSchedule:
         is_called = calls is not None and calls.is_check_due
         if tracked.has_probably_ended and not is_called:
             return tracked.not_before
-        cost_factor = self._cost_factor(tracked) / _in_steps(min(1 + self.pressure(), _MAX_PRESSURE))
+        cost_factor = self._cost_factor(tracked) / min(1 + self.pressure(), _MAX_PRESSURE)
         planned = self._planner.next_check(tracked.history, cost_factor=cost_factor)
         due = max(tracked.not_before, self._tick * round(planned / self._tick))
         deadline = tracked.accepted_at + self._polling.timeout
@@ -136,8 +133,3 @@ class CheckSchedule:
         if tracked.has_probably_ended:
             return float("inf")
         return self._planner.expected_delay(tracked.history, self._clock.now())
-
-
-def _in_steps(factor: float) -> float:
-    """Return a factor of 1 or more, rounded to one of `_PRESSURE_STEPS` steps for each doubling."""
-    return 1.0 if factor == 1 else 2 ** (round(_PRESSURE_STEPS * math.log2(factor)) / _PRESSURE_STEPS)

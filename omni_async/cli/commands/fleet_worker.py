@@ -156,7 +156,7 @@ async def _run(worker: FleetWorker, database: DatabaseOptions, out: Output, *, u
 
 
 async def _show_progress(worker: FleetWorker, database: DatabaseOptions, out: Output) -> None:
-    """Print a line now and then, and when it begins or stops to lead. An error here ends no worker."""
+    """Print a line now and then, and when it starts or stops leading. An error here ends no worker."""
     led: set[str] = set()
     noted_at = time.monotonic()
     while True:
