@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..plain_text import one_line
 from .server import Sandbox
@@ -94,7 +94,8 @@ def _stop_on_eof(stop: asyncio.Event) -> None:
         # os.read, not sys.stdin: a daemon thread must not hold a lock that the end of the interpreter needs.
         while os.read(0, 1024):
             pass
-        loop.call_soon_threadsafe(stop.set)
+        with suppress(RuntimeError):  # the loop is closed: the process is about to exit
+            loop.call_soon_threadsafe(stop.set)
         time.sleep(EXIT_TIMEOUT)
         os._exit(1)
 

@@ -157,8 +157,7 @@ class SandboxThread(PaymentAssertions):
             await self._stop.wait()
 
     def _shut_down(self) -> None:
-        if self._loop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        self._call_soon(self._stop.set)
         self._thread.join(_START_TIMEOUT)
         if self._thread.is_alive():
             raise RuntimeError(f"the sandbox thread did not end within {_START_TIMEOUT:g} s")
@@ -173,7 +172,16 @@ class SandboxThread(PaymentAssertions):
             except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
                 result.set_exception(error)
 
-        if self._loop is None or not self._thread.is_alive():
+        if not self._call_soon(run):
             raise RuntimeError("this sandbox is not running; use it inside its `with` block")
-        self._loop.call_soon_threadsafe(run)
         return result.result(_CALL_TIMEOUT)
+
+    def _call_soon(self, callback: Callable[[], object]) -> bool:
+        """Have the event loop call a function; return whether there is one that takes it."""
+        if self._loop is None:
+            return False
+        try:
+            self._loop.call_soon_threadsafe(callback)
+        except RuntimeError:  # the loop is closed, which happens a moment before its thread ends
+            return False
+        return True

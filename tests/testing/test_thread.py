@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -91,6 +92,33 @@ def test_the_thread_ends_with_its_block() -> None:
     assert not [thread for thread in new if thread.is_alive()]
     with pytest.raises(RuntimeError, match="inside its `with` block"):
         _ = sandbox.submits
+
+
+class _SlowToEnd(SandboxThread):
+    """A sandbox whose thread lives on for a moment after its event loop was closed."""
+
+    def _run(self) -> None:
+        try:
+            super()._run()
+        finally:
+            time.sleep(0.3)
+
+
+def test_a_closed_loop_whose_thread_still_runs_hides_no_error() -> None:
+    """Between the end of the event loop and that of its thread, the reason is raised, and calls say what is wrong."""
+    with SandboxThread() as sandbox:
+        port = int(sandbox.base_url.rsplit(":", 1)[1])
+        with pytest.raises(OSError, match=str(port)), _SlowToEnd(port=port):
+            pass
+    with _SlowToEnd() as slow:
+        loop = slow._loop
+        assert loop is not None
+        loop.call_soon_threadsafe(slow._stop.set)
+        while not loop.is_closed():
+            time.sleep(0.01)
+        assert slow._thread.is_alive()
+        with pytest.raises(RuntimeError, match="inside its `with` block"):
+            _ = slow.submits
 
 
 def test_a_sandbox_that_cannot_start_raises_the_reason() -> None:
