@@ -9,7 +9,7 @@
      |   +- AuthenticationError      401: check the API key
      |   +- PaymentRequired          402: top up the account, then run again
      |   +- PermissionDenied         403: this API key may not do that
-     |   +- NotFound                 404: wrong address, or an id unknown to the server
+     |   +- NotFound                 404: wrong address, or an id unknown to the server (also as 400)
      |   +- Conflict                 409: the idempotency key belongs to another request
      |   +- RateLimited              429: wait                             .retry_after
      |   +- ServerError              5xx: the server or a gateway failed

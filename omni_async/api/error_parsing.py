@@ -7,7 +7,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RATE_LIMIT_CODES, STATUS_BY_ERROR_TYPE, APIError, RateLimited, error_class
+from ..errors import RATE_LIMIT_CODES, STATUS_BY_ERROR_TYPE, APIError, NotFound, RateLimited, error_class
 from ..plain_text import one_line
 from .json_values import MAX_ID, as_number, as_text
 from .parsing import is_not_json, json_object
@@ -28,19 +28,25 @@ _HTML_TAGS = re.compile(r"<(?:script|style).*?</(?:script|style)>|<[^>]*>", re.D
 
 
 def parse_error(
-    response: Response, *, now: float, operation: str, redact: Callable[[str], str] | None = None
+    response: Response,
+    *,
+    now: float,
+    operation: str,
+    is_lookup: bool = False,
+    redact: Callable[[str], str] | None = None,
 ) -> APIError:
     """Return the error that a response stands for, with the server's message and with what to do.
 
     `operation` begins the text of the error, "submit" for example. `now` is the wall-clock time in unix seconds, for a
     Retry-After that is a date. `redact` removes the API key, by default with `Response.redact`. An error whose fields
-    are compared with words of the API must be made without it, because the key may be such a word.
+    are compared with words of the API must be made without it, because the key may be such a word. `is_lookup` is a
+    request for one object by its id: where that is refused as invalid, there is no such object.
     """
     redact = redact or response.redact
     content = json_object(response) or {}
     _, sent_code, sent_type = error_fields(content)
     status = _effective_status(response, content, sent_code, sent_type)
-    cls = error_class(status)
+    cls = NotFound if is_lookup and status == 400 else error_class(status)
     shown = redact_texts(content, redact)
     message, code, error_type = error_fields(shown)
     request_id = _request_id(response, shown, message, redact)

@@ -73,7 +73,10 @@ class ApiQueries:
     async def task(self, task_id: str) -> Task:
         """Return a task."""
         return await self._query(
-            f"task {task_id}", lambda: self._transport.check(task_id), lambda response: parse_task(response, task_id)
+            f"task {task_id}",
+            lambda: self._transport.check(task_id),
+            lambda response: parse_task(response, task_id),
+            is_lookup=True,
         )
 
     async def balance(self, scope: BalanceScope) -> Balance:
@@ -133,7 +136,12 @@ class ApiQueries:
         return KeySupport() if has_answered else None
 
     async def _query(
-        self, operation: str, send: Callable[[], Awaitable[Response]], parse: Callable[[Response], _T | None]
+        self,
+        operation: str,
+        send: Callable[[], Awaitable[Response]],
+        parse: Callable[[Response], _T | None],
+        *,
+        is_lookup: bool = False,
     ) -> _T:
         """Send a request until it has a result, is definitely refused, or time is up; then raise the last error."""
         gives_up_at = self._clock.now() + min(_MAX_RETRY_SECONDS, self._retry.timeout)
@@ -150,7 +158,7 @@ class ApiQueries:
                 result = parse(response)
                 if result is not None:
                     return result
-                refusal = parse_error(response, now=self._clock.wall(), operation=operation)
+                refusal = parse_error(response, now=self._clock.wall(), operation=operation, is_lookup=is_lookup)
                 if not isinstance(refusal, (ServerError, RateLimited)) and not _is_cut_short(response):
                     raise refusal
                 last_error, retry_after = refusal, parse_retry_after(response, self._clock.wall())

@@ -35,9 +35,12 @@ Store = Annotated[
 ]
 
 
+DEFAULT_ACCOUNT = "default"  # that of the package `fleet`, which needs the extra
+
+
 @dataclass(frozen=True, kw_only=True)
-class DatabaseOptions:
-    """Which fleet: its database, and the account in it. A password comes only from the environment or .pgpass."""
+class DatabaseOption:
+    """The database of a fleet. A password comes only from the environment or .pgpass."""
 
     database: Annotated[
         str | None,
@@ -47,9 +50,34 @@ class DatabaseOptions:
             rich_help_panel=_PANEL,
         ),
     ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatabaseOptions(DatabaseOption):
+    """Which fleet: its database, and the account in it."""
+
     account: Annotated[str, typer.Option(metavar="NAME", help="Account of the fleet.", rich_help_panel=_PANEL)] = (
-        "default"
+        DEFAULT_ACCOUNT
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccountFilterOptions(DatabaseOption):
+    """A database, and perhaps one of its accounts."""
+
+    account: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Only this account. By default all, and the jobs of '{DEFAULT_ACCOUNT}'.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+
+    @property
+    def one(self) -> DatabaseOptions:
+        """The account that is named, or the default one."""
+        return DatabaseOptions(database=self.database, account=self.account or DEFAULT_ACCOUNT)
 
 
 def fleet_package() -> ModuleType:
@@ -61,7 +89,7 @@ def fleet_package() -> ModuleType:
     return fleet
 
 
-def find_database(options: DatabaseOptions) -> Database:
+def find_database(options: DatabaseOption) -> Database:
     """Return the database that the options or the environment name. Raise `UsageError` if there is none."""
     fleet_package()
     from ..fleet.postgres.database import as_database, has_password  # noqa: PLC0415 - needs the extra

@@ -272,7 +272,10 @@ class OmniClient:
     # Single requests
 
     async def task(self, task_id: str) -> Task:
-        """Return the state of one task. Raise `APIError` or `TransportError`."""
+        """Return the state of one task. Raise `NotFound`, another `APIError`, or `TransportError`.
+
+        The service calls an id that cannot be one invalid (400). That is `NotFound` as well.
+        """
         return await self._lifetime.opened().queries.task(task_id)
 
     async def balance(self, scope: BalanceScope = "key") -> Balance:

@@ -16,6 +16,7 @@ from ..errors import ClientClosed, DownloadError, JobTimedOut, LedgerError
 from ..jobs.failures import error_from_record
 from ..jobs.lifecycle import JobStatus
 from ..jobs.store import OUTPUT_DIR
+from ..settings import Limits
 from .clips import clip_store
 from .postgres import rows
 from .postgres.database import NOTIFY, as_database, described, statement
@@ -27,9 +28,10 @@ from .postgres.reader import (
     output_dir_from,
 )
 from .postgres.schema import check
+from .postgres.shared_connection import SharedConnection
 from .postgres.statistics import read_statistics
 from .postgres.watcher import Watcher
-from .requests import RecordFactory, iterate, take
+from .requests import RecordFactory, iterate, take, validate_account
 
 if TYPE_CHECKING:
     import os
@@ -109,8 +111,8 @@ class Fleet:
             needed to enqueue requests with local files before there is a worker.
         account: The account whose jobs these are. A database may have jobs of several.
 
-    Entering it raises `LedgerError` if the database cannot be used, and so does every method. `LedgerError.permanent`
-    tells whether waiting is pointless.
+    Raise `ValueError` for an account that cannot be one. Entering it raises `LedgerError` if the database cannot be
+    used, and so does every method. `LedgerError.permanent` tells whether waiting is pointless.
     """
 
     def __init__(
@@ -121,11 +123,10 @@ class Fleet:
         account: str = DEFAULT_ACCOUNT,
     ) -> None:
         self.database: Database = as_database(database)
-        self.account: str = account
+        self.account: str = validate_account(account)
         self._store: SpooledClipStore | None = clip_store(store) if store is not None else None
         self._is_store_ready = False  # files were put into it
-        self._connection: PostgresConnection | None = None
-        self._lock: anyio.Lock = anyio.Lock()
+        self._connection = SharedConnection(self.database, "fleet")
         self._watcher: Watcher | None = None
         self._is_open = False
 
@@ -138,7 +139,6 @@ class Fleet:
             self._is_open = False
             raise
         self._watcher = Watcher(self.database, self.account, self._find_all)
-        self._watcher.start()
         return self
 
     async def __aexit__(
@@ -149,8 +149,7 @@ class Fleet:
         with anyio.CancelScope(shield=True):
             closed = ClientClosed("the fleet was closed before the job had ended; it continues elsewhere")
             await self._watcher.stop(closed)
-            if self._connection is not None:
-                await self._connection.close()
+            await self._connection.aclose()
             if self._store is not None:
                 await self._store.aclose()
 
@@ -164,7 +163,7 @@ class Fleet:
         `batch` is a name for your own statistics.
 
         Raise `KeyReused` if a key already names another request, `InvalidReference` for a bad local file, `ValueError`
-        or `TypeError` for what is no request.
+        or `TypeError` for what is no request, no priority (a whole number below 2**31) or no name.
         """
         records = RecordFactory(self._place, self.find).records(requests)
         return await self._enqueue(records, priority=priority, batch=batch)
@@ -216,7 +215,7 @@ class Fleet:
 
         If it was accepted, the server still renders and bills it.
         """
-        return bool(
+        return rows.is_storable(key) and bool(
             await self._change(
                 "UPDATE omni_jobs SET cancel_wanted = true, changed_at = now() WHERE account = %(account)s"
                 f" AND key = %(key)s AND status IN ({rows.NOT_ENDED})",
@@ -252,12 +251,17 @@ class Fleet:
         """Submit again: after `pause` and `drain`, and after a stop whose cause is gone (no credit, for example).
 
         Jobs that timed out, or whose clip could not be stored, are taken up again. `max_cost` is a new limit in USD on
-        what all jobs of the account may cost; by default it stays as it is.
+        what all jobs of the account may cost; by default it stays as it is. Raise `ValueError` for what is no amount.
         """
+        Limits(max_cost=max_cost)
         await self._set_state("running", is_resumed=True, max_cost=max_cost)
 
     async def set_max_cost(self, usd: float) -> None:
-        """Set the limit of what all jobs of the account may cost, in USD. The leader stops before it is passed."""
+        """Set the limit of what all jobs of the account may cost, in USD. The leader stops before it is passed.
+
+        Raise `ValueError` for what is no amount.
+        """
+        Limits(max_cost=usd)
         await self._change(
             "INSERT INTO omni_accounts (account, max_cost) VALUES (%(account)s, %(usd)s)"
             " ON CONFLICT (account) DO UPDATE SET max_cost = excluded.max_cost",
@@ -377,17 +381,8 @@ class Fleet:
     async def _statements(self) -> AsyncIterator[PostgresConnection]:
         """Lend the connection for short statements, one user at a time."""
         self._check_open()
-        async with self._lock:
-            with described(self.database):
-                if self._connection is None or self._connection.closed:
-                    self._connection = await self.database.connect("fleet")
-                try:
-                    yield self._connection
-                except BaseException:  # a cancelled statement leaves its connection in a state of its own
-                    connection, self._connection = self._connection, None
-                    with anyio.CancelScope(shield=True):
-                        await connection.close()
-                    raise
+        async with self._connection.lend() as connection:
+            yield connection
 
     def _check_open(self) -> None:
         if not self._is_open:

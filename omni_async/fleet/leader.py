@@ -158,7 +158,7 @@ class Leader:
 
     async def _run_client(self, lease: Lease) -> None:
         """Work with one client: until the lease is lost, the client fails, or its cost limit has changed."""
-        max_cost = lease.row.max_cost if lease.row.max_cost is not None else self._limits.max_cost
+        max_cost = lease.row.cost_limit if lease.row.cost_limit is not None else self._limits.max_cost
         limits = replace(self._limits, max_cost=max_cost)
         client = LeaderClient(lease, self._database, limits=limits, **self._settings)
         try:
@@ -192,7 +192,7 @@ class Leader:
     async def _feed(self, client: LeaderClient, lease: Lease, feed: JobFeed, sweeps: Sweeps) -> None:
         """Give the client what is to be submitted, until the lease is lost, or the client has to be replaced."""
         account, outage_ends = lease.row, None
-        while not (lease.is_lost or client.is_over or lease.row.max_cost != account.max_cost):
+        while not (lease.is_lost or client.is_over or lease.row.cost_limit != account.cost_limit):
             self._hold_or_submit(client, lease)
             now, error = anyio.current_time(), client.stop_error
             if isinstance(error, LedgerError) or sweeps.failure is not None:

@@ -21,6 +21,7 @@ from ..jobs.keys import validate_key
 from ..jobs.records import JobRecord
 from ..models.request import VideoRequest
 from ..submission.local_files import read_image, read_video
+from .postgres.rows import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -32,10 +33,19 @@ INPUTS = "inputs/"  # where local files are in the clip store
 _ENDING = re.compile(r"\.[A-Za-z0-9]{1,10}")
 _INPUT = re.compile(rf"{INPUTS}[0-9a-f]{{64}}(\.[A-Za-z0-9]{{1,10}})?")
 
+_MAX_ACCOUNT_LENGTH = 1000  # characters: a notification, which names the account, holds 8,000 bytes
+
 Enqueueable: TypeAlias = str | VideoRequest | JobRecord
 Requests: TypeAlias = Iterable[Enqueueable] | AsyncIterable[Enqueueable] | Mapping[str, str | VideoRequest]
 """What may be enqueued: prompts and requests, whose keys are made from their content; requests by key; or records of
 new jobs, such as those of `batch.new_records`."""
+
+
+def validate_account(name: str) -> str:
+    """Return the name of an account, or raise `ValueError` if it cannot be one."""
+    if not isinstance(name, str) or not name.strip() or not is_storable(name) or len(name) > _MAX_ACCOUNT_LENGTH:
+        raise ValueError(f"account={str(name)[:60]!r}: it must be a text of 1 to {_MAX_ACCOUNT_LENGTH:,} characters")
+    return name
 
 
 class RecordFactory:

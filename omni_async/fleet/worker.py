@@ -28,6 +28,7 @@ from .leader import Leader
 from .postgres.database import DATABASE_ERRORS, Database, cut_after, describe, is_transient, statement
 from .postgres.lease import Turn, can_lead
 from .postgres.schema import check
+from .requests import validate_account
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -323,6 +324,8 @@ def _validate(role: str, store: object, api_keys: Mapping[str, str] | None, leas
         raise ValueError("a worker that downloads needs a store: a folder, or a URL such as s3://bucket/prefix")
     if not api_keys and role != "download":
         raise ValueError("a worker that submits needs an API key (APIMART_API_KEY); role='download' needs none")
+    for account in api_keys or ():
+        validate_account(account)
     if not 1 <= lease <= 3600:
         raise ValueError(f"lease={lease!r}: it must be a number of seconds from 1 to 3600")
 

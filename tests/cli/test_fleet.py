@@ -224,6 +224,25 @@ async def test_status_for_people_and_for_programs(fleet_shell: Shell, fleet_url:
     assert (await fleet_shell.omni("fleet", "status", "--status", "nonsense")).status == 2
 
 
+async def test_status_shows_the_account_that_is_named(fleet_shell: Shell, fleet_url: str) -> None:
+    """Without one it shows all. `init` is about the whole database and has no such option."""
+    fleet_shell.write("a.txt", "a fox\na hare\n")
+    for account in ("one", "two"):
+        await fleet_shell.omni("fleet", "enqueue", "a.txt", "--account", account)
+    shown = (await fleet_shell.omni("fleet", "status")).out
+    assert "one: 2 jobs" in shown
+    assert "two: 2 jobs" in shown
+    shown = (await fleet_shell.omni("fleet", "status", "--account", "two")).out
+    assert "two: 2 jobs" in shown
+    assert "one: " not in shown
+    [fields] = (await fleet_shell.omni("fleet", "status", "--account", "one", "--json")).records
+    assert ([each["account"] for each in fields["accounts"]], fields["summary"]["total"]) == (["one"], 2)
+    listed = await fleet_shell.omni("fleet", "status", "--account", "one", "--status", "waiting", "--json")
+    assert len(listed.records) == 2
+    refused = await fleet_shell.omni("fleet", "init", "--account", "one")
+    assert (refused.status, "--account" in refused.err) == (2, True)
+
+
 async def test_the_fleet_is_steered(fleet_shell: Shell, fleet_url: str) -> None:
     """Pause, drain and resume are in the database, retried jobs are counted, and an unknown account is named."""
     fleet_shell.write("a.txt", "a fox\na hare\n")
@@ -446,6 +465,7 @@ async def test_what_a_worker_cannot_work_with(worker_shell: Shell, tmp_path: Pat
         (("--store", "clips", "--base-url", "http://example.com"), {}, "--allow-insecure"),
         (("--store", "clips", "--accounts", str(accounts)), {}, "chmod 600"),
         (("--store", "clips", "--accounts", "nowhere"), {}, "cannot be read"),
+        (("--store", "clips", "--accounts", str(accounts), "--account", "one"), {}, "leave out --account"),
     ]
     worker_shell.write("a.file", "no folder")
     for arguments, environment, text in cases:

@@ -32,6 +32,9 @@ async def test_task_and_balance_are_retried(tmp_path: Path) -> None:
         assert (await client.balance()).remaining == 12.5
         with pytest.raises(NotFound):
             await client.task("task_nonsense")
+        server.check_script.append(refusal(400, message="invalid task id"))
+        with pytest.raises(NotFound, match=r"HTTP 400: invalid task id\. Check the base URL and the id"):
+            await client.task("nonsense")
 
 
 async def test_a_query_raises_after_a_minute(tmp_path: Path) -> None:

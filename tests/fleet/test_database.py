@@ -19,6 +19,8 @@ from tests.support.processes import ROOT  # noqa: E402
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tests.support.postgres import PostgresServer
+
 
 async def _error(url: str) -> LedgerError:
     database = Database(url)
@@ -65,6 +67,18 @@ async def test_a_session_has_the_settings_of_a_fleet(postgres_url: str) -> None:
     await connection.close()
     assert found[1:] == [("10s",), ("3s",), ("on",)]
     assert found[0] == ("10000",)
+
+
+@needs_postgres
+async def test_settings_for_other_programs_do_not_hinder_a_fleet(postgres: PostgresServer, postgres_url: str) -> None:
+    """Time limits and an encoding that are set for every session of a database are not those of a fleet's."""
+    name = postgres_url.rpartition("/")[2]
+    for setting in ("statement_timeout = '1s'", "idle_session_timeout = '1s'", "client_encoding = 'LATIN1'"):
+        postgres.execute(f"ALTER DATABASE {name} SET {setting}")
+    async with await Database(postgres_url).connect("test") as connection:
+        await asyncio.sleep(1.1)
+        cursor = await connection.execute("SELECT pg_sleep(1.1), %s::text", ("狐",))
+        assert (await cursor.fetchone())[1] == "狐"
 
 
 @needs_postgres

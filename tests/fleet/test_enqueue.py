@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async import InvalidReference, JobRecord, JobStatus, KeyReused, VideoRequest, batch
-from omni_async.fleet import EnqueueResult, Fleet, FleetReader
+from omni_async.fleet import EnqueueResult, Fleet, FleetReader, FleetWorker
 from omni_async.fleet.clips import clip_store
 from omni_async.fleet.requests import with_local_inputs
 from tests.support.fleet_rows import execute, keys
@@ -82,6 +82,34 @@ async def test_one_bad_request_and_none_is_added(fleet_url: str) -> None:
 def batch_of(*names: str) -> list[JobRecord]:
     """Return a record for each key."""
     return [JobRecord(key=name, request=VideoRequest(prompt=name).to_json()) for name in names]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"priority": 2**31}, "priority"),
+        ({"priority": -(2**31)}, "priority"),
+        ({"priority": True}, "priority"),
+        ({"priority": 1.5}, "priority"),
+        ({"batch": "a\0b"}, "batch"),
+        ({"batch": "\ud800"}, "batch"),
+    ],
+)
+async def test_what_no_row_can_hold_is_refused(fleet_url: str, arguments: dict[str, Any], named: str) -> None:
+    """The error names the argument."""
+    async with Fleet(fleet_url) as fleet:
+        with pytest.raises(ValueError, match=named):
+            await fleet.enqueue(["a fox"], **arguments)
+    assert await keys(fleet_url) == []
+
+
+@pytest.mark.parametrize("account", ["", " ", "a\0b", "\ud800", "x" * 5000])
+def test_what_is_no_account_is_refused(account: str) -> None:
+    """Programs and workers say so at once."""
+    with pytest.raises(ValueError, match="account"):
+        Fleet("postgresql://localhost/x", account=account)
+    with pytest.raises(ValueError, match="account"):
+        FleetWorker("postgresql://localhost/x", store="clips", api_keys={account: "key"})
 
 
 async def test_many_at_the_same_time_add_each_job_once(fleet_url: str) -> None:

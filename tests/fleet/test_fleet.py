@@ -226,6 +226,32 @@ async def test_retried_jobs_are_new_ones_that_remember_the_old(fleet_url: str) -
     assert renewed == {"failed", "unknown", "cancelled"}
 
 
+@pytest.mark.parametrize("amount", [float("nan"), float("inf"), -1.0])
+async def test_a_cost_limit_is_an_amount(fleet_url: str, amount: float) -> None:
+    """Anything else is refused, and changes nothing."""
+    async with Fleet(fleet_url) as fleet:
+        await fleet.set_max_cost(3.0)
+        with pytest.raises(ValueError, match="max_cost"):
+            await fleet.set_max_cost(amount)
+        with pytest.raises(ValueError, match="max_cost"):
+            await fleet.resume(max_cost=amount)
+    assert await execute(fleet_url, "SELECT max_cost FROM omni_accounts") == [(3.0,)]
+
+
+@pytest.mark.slow
+async def test_a_connection_that_was_lost_in_between_is_replaced(fleet_url: str) -> None:
+    """A restart of the database, or a firewall, ends the connection of a program that does nothing for a while."""
+    async with Fleet(fleet_url) as fleet:
+        await fleet.enqueue({"fox": "a fox"})
+        assert await fleet.find("fox") is not None
+        await execute(
+            fleet_url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'omni fleet'"
+        )
+        await asyncio.sleep(1.1)
+        assert await fleet.find("fox") is not None
+        assert await fleet.cancel("fox")
+
+
 async def test_state_is_set_and_read(fleet_url: str) -> None:
     """Pause, drain, resume with a new limit, cancel: each is in the database, and `statistics` shows it."""
     async with Fleet(fleet_url) as fleet:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
+    from tests.support.postgres import PostgresServer
+
 pytestmark = needs_postgres
 
 
@@ -47,6 +49,18 @@ async def test_it_is_installed_once_by_any_number_of_processes(
     assert len(planned) == 2
     assert await schema.install(postgres_url) == []
     await schema.check(connection, database)
+
+
+async def test_a_database_that_does_not_hold_every_text_is_refused(postgres: PostgresServer) -> None:
+    """The error says which encoding is needed, before any table is made."""
+    name = "latin"
+    postgres.execute(f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    try:
+        with pytest.raises(LedgerError, match=r"LATIN1.*ENCODING 'UTF8'") as caught:
+            await schema.install(postgres.url(name))
+        assert caught.value.permanent
+    finally:
+        postgres.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.mark.parametrize("version", [schema.SCHEMA_VERSION + 1, 0])

@@ -339,6 +339,25 @@ async def test_without_credit_the_rest_waits_and_the_reason_is_said(fleet_url: s
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("limit", ["NaN", "-1", "Infinity"])
+async def test_a_cost_limit_that_is_no_amount_makes_no_room(
+    fleet_url: str, sandbox: Sandbox, tmp_path: Path, limit: str
+) -> None:
+    """Nothing is submitted while it is in the row, every worker stays, and a correct one is followed."""
+    async with Fleet(fleet_url, store=tmp_path / "clips") as fleet:
+        await fleet.enqueue([f"clip {number}" for number in range(3)])
+        await select(fleet_url, f"UPDATE omni_accounts SET max_cost = '{limit}' RETURNING 1")
+        async with running(worker(fleet_url, sandbox, tmp_path)) as tasks:
+            async with asyncio.timeout(15):
+                while not await select(fleet_url, "SELECT 1 FROM omni_accounts WHERE stopped LIKE '%cost limit%'"):
+                    await asyncio.sleep(0.1)
+            assert not tasks[0].done()
+            assert len(sandbox.record.tasks) == 0
+            await fleet.resume(max_cost=100.0)
+            await until(lambda: len(sandbox.record.tasks) == 3)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.02, 0.1, 0.3, 0.8, *map(long_run, (0.0, 0.05, 0.2, 0.5, 1.2, 2.0))])
 async def test_a_worker_may_be_cancelled_at_any_moment(
     fleet_url: str, sandbox: Sandbox, tmp_path: Path, seconds: float

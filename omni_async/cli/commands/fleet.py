@@ -19,7 +19,16 @@ from ... import batch
 from ...formatting import format_count, format_duration
 from ..exit_status import ExitStatus, UsageError
 from ..file_options import DefaultOptions, FileOptions  # noqa: TC001 - typer evaluates the annotations
-from ..fleet_session import DatabaseOptions, Store, find_database, fleet_package, run_with_fleet, usage_errors
+from ..fleet_session import (
+    AccountFilterOptions,
+    DatabaseOption,
+    DatabaseOptions,
+    Store,
+    find_database,
+    fleet_package,
+    run_with_fleet,
+    usage_errors,
+)
 from ..fleet_status import FleetView, JobList, as_json
 from ..gallery_page import write_page
 from ..options import (
@@ -50,7 +59,7 @@ _LOG_INTERVAL = 10.0
 def init(
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", metavar=FLAG, help="Only say what would be done.")] = False,
-    database: DatabaseOptions,
+    database: DatabaseOption,
     output: OutputOptions,
 ) -> ExitStatus:
     """Create or update the tables of a fleet in Postgres.
@@ -137,7 +146,7 @@ def status(
     status: Annotated[
         JobStatus | None, typer.Option("--status", metavar="STATUS", help="List the jobs with this status.")
     ] = None,
-    database: DatabaseOptions,
+    database: AccountFilterOptions,
     output: OutputOptions,
 ) -> ExitStatus:
     """Show what a fleet is doing.
@@ -148,14 +157,14 @@ def status(
     """
     out = Output(output)
     if status is not None:
-        return _with_reader(database, out, lambda reader: _list_jobs(reader, status, out))
+        return _with_reader(database.one, out, lambda reader: _list_jobs(reader, status, out))
 
     async def work(fleet: Fleet) -> ExitStatus:
         place, reported = fleet.database.safe_text, ""
         with FleetView(out, is_watched=watch) as view:
             while True:
                 try:
-                    statistics = await fleet.statistics(all_accounts=True)
+                    statistics = await fleet.statistics(all_accounts=database.account is None)
                 except LedgerError as error:
                     if not watch or error.permanent:
                         raise
@@ -171,7 +180,7 @@ def status(
                     return ExitStatus.DONE if not out.stdout_error else ExitStatus.STOPPED
                 await anyio.sleep(_WATCH_INTERVAL if out.is_live or output.json else _LOG_INTERVAL)
 
-    return run_with_fleet(database, work, out)
+    return run_with_fleet(database.one, work, out)
 
 
 def _with_reader(database: DatabaseOptions, out: Output, work: Callable[[FleetReader], ExitStatus]) -> ExitStatus:

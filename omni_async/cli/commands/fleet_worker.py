@@ -23,6 +23,7 @@ from ...formatting import format_count, format_usd
 from ...timing import cancel_and_wait
 from ..exit_status import ExitStatus, UsageError
 from ..fleet_session import (
+    DEFAULT_ACCOUNT,
     DatabaseOptions,
     Store,
     find_database,
@@ -123,6 +124,8 @@ def worker(
     async def work() -> ExitStatus:
         if options.store is None and options.role is not Role.SUBMIT:
             raise UsageError("--store is missing: name where the clips are kept, a folder or s3://bucket/prefix")
+        if options.accounts is not None and database.account != DEFAULT_ACCOUNT:
+            raise UsageError("--accounts names the accounts: leave out --account")
         keys = {} if options.role is Role.DOWNLOAD else _read_keys(options.accounts, database.account)
         store = options.store or await _find_store(database)
         await _set_max_cost(database, options.max_cost, keys or [database.account])

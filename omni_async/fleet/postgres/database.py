@@ -42,9 +42,12 @@ _CLIENT_SETTINGS: dict[str, Any] = {
     "tcp_user_timeout": 10_000,  # milliseconds
 }
 # The same for the server's side. A process that is stopped within a transaction must not keep others from the row of an
-# account for longer than `idle_in_transaction_session_timeout`.
+# account for longer than `idle_in_transaction_session_timeout`. What an administrator has set for all sessions does not
+# fit: connections are idle at times, a file is enqueued by one statement, and what takes too long is cut here.
 _SERVER_SETTINGS = {
     "idle_in_transaction_session_timeout": "3s",
+    "idle_session_timeout": "0",
+    "statement_timeout": "0",
     "lock_timeout": "10s",
     "synchronous_commit": "on",
     "tcp_keepalives_idle": "5",
@@ -152,7 +155,7 @@ class Database:
             yield pool
 
     def _settings(self, place: dict[str, Any], name: str) -> dict[str, Any]:
-        settings = _CLIENT_SETTINGS | place | {"application_name": f"omni {name}"}
+        settings = _CLIENT_SETTINGS | place | {"application_name": f"omni {name}", "client_encoding": "UTF8"}
         if id(place) not in self._poolers:
             settings["options"] = f"{place.get('options', '')} {_OPTIONS}".strip()
         return settings | {"autocommit": True, "prepare_threshold": None}

@@ -15,6 +15,7 @@ from ...errors import KeyReused
 from ...jobs.filenames import stem, stem_of_name
 from ...jobs.keys import new_idempotency_key
 from .database import NOTIFY
+from .rows import is_storable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 # Rows that are prepared before other asyncio tasks get a turn: 64 take 2 ms. Half costs switches, double holds the
 # event loop up for longer. As in `client/as_completed.py`.
 _ROWS_IN_A_ROW = 64
+_MAX_PRIORITY = 2**31 - 1  # of the column: its index holds the negative number
 # Jobs that an error names: enough to see what happened.
 _NAMED = 3
 
@@ -93,8 +95,13 @@ async def enqueue(
 ) -> EnqueueResult:
     """Add the records that are new as waiting jobs of an account, in one transaction, and tell its leader.
 
-    Raise `KeyReused` if a key already names another request, and `ValueError` for a parent that does not exist.
+    Raise `KeyReused` if a key already names another request, and `ValueError` for a parent that does not exist, and for
+    a priority or a batch that no row can hold.
     """
+    if isinstance(priority, bool) or not isinstance(priority, int) or abs(priority) > _MAX_PRIORITY:
+        raise ValueError(f"priority={priority!r}: it must be a whole number from -{_MAX_PRIORITY} to {_MAX_PRIORITY}")
+    if batch is not None and not is_storable(batch):
+        raise ValueError(f"batch={batch!r}: it must be a text without control characters")
     values = {"account": account, "now": time.time(), "priority": priority, "batch": batch}
     async with connection.transaction():
         await connection.execute(_CREATE)

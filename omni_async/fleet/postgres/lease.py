@@ -21,6 +21,7 @@ import psycopg
 
 from ...errors import LedgerError
 from ...logs import get_logger
+from ...settings import Limits
 from .database import cut_after, describe, is_transient, statement
 
 if TYPE_CHECKING:
@@ -126,6 +127,14 @@ class Account:
     timeline: int
     present_system_id: str
     present_timeline: int
+
+    @property
+    def cost_limit(self) -> float | None:
+        """The limit of what all jobs may cost, in USD; None for none. What is no amount counts as 0."""
+        try:
+            return Limits(max_cost=self.max_cost).max_cost
+        except ValueError:
+            return 0.0
 
     @property
     def is_elsewhere(self) -> bool:

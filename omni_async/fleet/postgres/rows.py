@@ -97,9 +97,15 @@ async def find_all(
     db: PostgresConnection, account: str, keys: list[str], *, only_ended: bool = False
 ) -> dict[str, JobRecord]:
     """Return the records of these keys, by key; with `only_ended`, of the jobs that have ended."""
+    keys = [key for key in keys if is_storable(key)]
     condition = f" AND status NOT IN ({NOT_ENDED})" if only_ended else ""
     found = await _select(db, f"{SELECT} WHERE account = %s AND key = ANY(%s){condition}", account, keys)
     return {record.key: record for record in found}
+
+
+def is_storable(text: object) -> bool:
+    """Return whether Postgres can hold a text: neither NUL nor a lone surrogate is in it."""
+    return isinstance(text, str) and "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 async def merge_accepted_row(db: PostgresConnection, account: str, record: JobRecord) -> None:

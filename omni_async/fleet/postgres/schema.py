@@ -29,7 +29,7 @@ async def install(database: Database | str | None = None, *, dry_run: bool = Fal
     """Create or update the tables of a fleet, and those of procrastinate. Return what was done, or would be.
 
     It may be called at any time, also by several processes concurrently: nothing is done twice. Raise `LedgerError`: no
-    Postgres, no permission, or the tables of a newer version.
+    Postgres, no permission, a database that does not hold every text, or the tables of a newer version.
     """
     found = as_database(database)
     with described(found):
@@ -39,6 +39,12 @@ async def install(database: Database | str | None = None, *, dry_run: bool = Fal
 
 async def _install(connection: PostgresConnection, *, dry_run: bool) -> list[str]:
     done: list[str] = []
+    if (encoding := connection.info.parameter_status("server_encoding")) != "UTF8":
+        raise LedgerError(
+            f"the database has the encoding {encoding}, and prompts and names may hold any character. Create one for"
+            " the fleet: CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0",
+            permanent=True,
+        )
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock(%s)", (_LOCK,))
         version = await _version(connection)

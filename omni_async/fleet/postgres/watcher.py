@@ -35,7 +35,7 @@ class Watcher:
 
     The database says that something has changed in an account (LISTEN), and then the jobs that are waited for are
     checked. They are also checked every few seconds: notifications get lost with a connection, and do not pass a
-    pooler at all.
+    pooler at all. Nothing of this begins before somebody waits. An outage of the database is waited out.
     """
 
     def __init__(self, database: Database, account: str, find: Callable[..., Awaitable[dict[str, JobRecord]]]) -> None:
@@ -49,13 +49,6 @@ class Watcher:
         self._is_away = False  # the database does not answer
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Begin to check the jobs that are waited for. An outage of the database is waited out."""
-        self._tasks = [
-            asyncio.create_task(self._check_repeatedly(), name="omni_async fleet watcher"),
-            asyncio.create_task(self._listen(), name="omni_async fleet listener"),
-        ]
-
     async def stop(self, reason: Exception) -> None:
         """End, and tell everyone who waits, or comes later, why nothing more will be known."""
         await cancel_and_wait(self._tasks)
@@ -65,6 +58,7 @@ class Watcher:
         """Call `callback` once with the record of a job when it has ended, or with why that cannot be known."""
         if self._failure is not None:
             raise self._failure
+        self._start()
         self._callbacks.setdefault(key, []).append(callback)
         self._wake.set()
 
@@ -94,15 +88,22 @@ class Watcher:
             raise result
         return result
 
+    def _start(self) -> None:
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._check_repeatedly(), name="omni_async fleet watcher"),
+                asyncio.create_task(self._listen(), name="omni_async fleet listener"),
+            ]
+
     async def _check_repeatedly(self) -> None:
         while True:
             await self._wake.wait(_INTERVAL if self._callbacks else None)
             try:
-                await self._check()
-            except Exception as error:  # noqa: BLE001 - those who wait must be told
-                if not isinstance(error, LedgerError) or error.permanent:
-                    self._close(error)
-                elif not self._is_away:
+                keys = list(self._callbacks)
+                for start in range(0, len(keys), _PAGE):
+                    await self._check(keys[start : start + _PAGE])
+            except LedgerError as error:
+                if not self._is_away:
                     _log.warning("%s. Those who wait for jobs continue to wait", error)
                     self._is_away = True
             else:
@@ -114,21 +115,32 @@ class Watcher:
         while self._callbacks:
             self._call(next(iter(self._callbacks)), error)
 
-    async def _check(self) -> None:
-        keys = list(self._callbacks)
-        for start in range(0, len(keys), _PAGE):
-            page = keys[start : start + _PAGE]
-            new = [key for key in page if key not in self._existing]
-            found = await self._find(new) if new else {}
-            for key in new:
-                if key not in found:
-                    self._call(key, JobError(f"there is no job {key!r} in this fleet", key=key))
-            self._existing |= found.keys() & self._callbacks.keys()
-            if old := list(set(page).difference(new)):
-                found |= await self._find(old, only_ended=True)
-            for key, record in found.items():
-                if record.status.is_final:
-                    self._call(key, record)
+    async def _check(self, keys: list[str]) -> None:
+        """Check some jobs. Raise `LedgerError` for an outage; what is wrong with one job only its waiters are told."""
+        try:
+            await self._check_together(keys)
+        except Exception as error:  # whatever it is, those who wait must be told
+            if isinstance(error, LedgerError) and not error.permanent:
+                raise
+            if len(keys) == 1:
+                self._call(keys[0], error)
+                return
+            middle = len(keys) // 2
+            await self._check(keys[:middle])
+            await self._check(keys[middle:])
+
+    async def _check_together(self, keys: list[str]) -> None:
+        new = [key for key in keys if key not in self._existing]
+        found = await self._find(new) if new else {}
+        for key in new:
+            if key not in found:
+                self._call(key, JobError(f"there is no job {key!r} in this fleet", key=key))
+        self._existing |= found.keys() & self._callbacks.keys()
+        if old := list(set(keys).difference(new)):
+            found |= await self._find(old, only_ended=True)
+        for key, record in found.items():
+            if record.status.is_final:
+                self._call(key, record)
 
     def _call(self, key: str, result: JobRecord | Exception) -> None:
         self._existing.discard(key)
