@@ -7,7 +7,6 @@ and every response brings along what removes it from its text.
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,19 +23,19 @@ from ..logs import get_logger
 from ..models.reference_files import HEADER_BYTES, image_media_type
 from ..plain_text import one_line
 from .connection import Connection
-from .json_bodies import whole_object
 from .link_guard import LinkGuard, open_socket
 from .parsing import Response
 from .proxies import ProxyResolver
-from .reading import MAX_RESPONSE_BYTES, TOO_LONG, RawResponse, begins_like_http, read_response, unpack
+from .reading import RawResponse, begins_like_http, read_response, unpack
 from .recording import Recording, RecordingConnector
 from .redaction import Redactor, Secret
 from .redirects import RedirectChain
+from .response_bodies import CHUNK_BYTES, HttpStreamingResponse, headers_of, read_body
 from .transport_errors import NETWORK_ERRORS, ErrorTranslator, SendWithheldError
 from .urls import Link, host_of, parse_link
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from pathlib import Path
     from types import SimpleNamespace
 
@@ -66,14 +65,6 @@ async def _track_sending(session: object, context: SimpleNamespace, params: obje
 # Bytes of the status line and of each header of a response. aiohttp's own limit is 8 KiB, which cookies and the headers
 # of a content security policy may exceed. A response that is refused for its head may have accepted a paid task.
 _MAX_HEADER_BYTES = 1024 * 1024
-
-# Seconds to wait for the announced rest of a body that already is a whole JSON object. Half might end a chunked
-# response before its last chunk, double would keep each job waiting longer for a server that announces too much.
-_REST_WAIT = 1.0
-
-# Bytes that are read, or sent, at a time. Chosen, not measured: a smaller value means more wake-ups for each clip, a
-# larger one more memory for each download and longer stretches without other work in the event loop.
-_CHUNK_BYTES = 256 * 1024
 
 # Servers close idle connections after five seconds (Node.js, Uvicorn and Apache by default) or two (Gunicorn). A submit
 # that is sent while its connection is being closed is ambiguous, so connections are dropped before that. At 4, half of
@@ -216,7 +207,7 @@ class HttpTransport:
             more_headers = chain.next_headers() | (self._api_headers() if chain.may_have_key else {})
             response = await self._get_link(target, headers | more_headers)
             try:
-                self._proxies.raise_if_refused(target, response.status, _headers(response), None)
+                self._proxies.raise_if_refused(target, response.status, headers_of(response), None)
                 if not chain.follows(response):
                     return response
             except BaseException:
@@ -271,7 +262,7 @@ class HttpTransport:
                     method,
                     target,
                     # aiohttp writes bytes in one piece, and a file in chunks. A local video makes a body of 27 MiB.
-                    data=BytesIO(body) if isinstance(body, bytes) and len(body) > _CHUNK_BYTES else body,
+                    data=BytesIO(body) if isinstance(body, bytes) and len(body) > CHUNK_BYTES else body,
                     headers={**(headers or {}), **self._api_headers()},
                     timeout=_client_timeout(timeout, self._timeouts.connect),
                     allow_redirects=False,
@@ -279,8 +270,8 @@ class HttpTransport:
                     proxy=self._proxies.proxy_for(target),
                     trace_request_ctx=tracker,
                 ) as response:
-                    content, problem = await _read_body(response)
-                    raw = RawResponse(response.status, _headers(response), content, is_complete=not problem)
+                    content, problem = await read_body(response)
+                    raw = RawResponse(response.status, headers_of(response), content, is_complete=not problem)
                 return self._build_response(target, raw, problem)
             except NETWORK_ERRORS as error:
                 is_sent = recording.has_connection if tracker is None else tracker.is_sent
@@ -327,27 +318,6 @@ class HttpTransport:
         return tracked if is_tracked else untracked
 
 
-class HttpStreamingResponse:
-    """A `StreamingResponse` over aiohttp."""
-
-    def __init__(self, response: aiohttp.ClientResponse, errors: ErrorTranslator) -> None:
-        self._response = response
-        self._errors = errors
-        self.status: int = response.status
-        self.headers: dict[str, str] = _headers(response)
-
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
-        """Yield the body in chunks, as it came. Raise `TransportError` if the connection fails before its end."""
-        failure: TransportError | None = None
-        try:
-            async for chunk in self._response.content.iter_chunked(_CHUNK_BYTES):
-                yield chunk
-        except NETWORK_ERRORS as error:
-            failure = self._errors.translate(error, sent=True)
-        if failure:
-            raise failure
-
-
 def _form_file_name(name: str) -> str:
     """Return the name of a file for the header of its part of a form, which has no room for control characters."""
     return "".join(char if char.isprintable() else "_" for char in name)
@@ -358,39 +328,3 @@ def _client_timeout(total: float | None, connect: float, idle: float | None = No
     return aiohttp.ClientTimeout(
         total=total, sock_connect=connect if total is None else min(total, connect), sock_read=idle
     )
-
-
-async def _read_body(response: aiohttp.ClientResponse) -> tuple[bytes, str]:
-    """Return the body of a response, and why it is not complete; "" if it is."""
-    body = bytearray()
-    seconds = None
-    while True:
-        chunk = await _next_chunk(response.content, seconds)
-        if chunk == b"":
-            return bytes(body), ""
-        if chunk is None and whole_object(bytes(body)) is not None:
-            return bytes(body), "the rest that it announces did not come"
-        body += chunk or b""
-        if len(body) > MAX_RESPONSE_BYTES:
-            return bytes(body[:MAX_RESPONSE_BYTES]), TOO_LONG
-        # What has arrived may be a whole JSON object, with an end that never comes.
-        may_be_whole = chunk and not response.content.at_eof() and body[-64:].rstrip().endswith(b"}")
-        seconds = _REST_WAIT if may_be_whole else None
-
-
-async def _next_chunk(stream: aiohttp.StreamReader, seconds: float | None) -> bytes | None:
-    """Return the next bytes of a body, b"" at its end; None if none came within `seconds`."""
-    if seconds is None:
-        return await stream.readany()
-    wait = asyncio.timeout(seconds)
-    try:
-        async with wait:
-            return await stream.readany()
-    except TimeoutError:
-        if not wait.expired():
-            raise
-        return None
-
-
-def _headers(response: aiohttp.ClientResponse) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}

@@ -18,7 +18,16 @@ from ..jobs.records import PartialDownload
 from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
 from .evidence import BodyDigest
-from .links import AttemptFailure, UrlRefresher, misfit_failure, size_failure, status_failure, transport_failure
+from .failures import (
+    AttemptCounter,
+    AttemptFailure,
+    download_failed,
+    misfit_failure,
+    size_failure,
+    status_failure,
+    transport_failure,
+)
+from .links import UrlRefresher
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, encoding_of, request_headers
 from .reports import DownloadReports
 
@@ -98,25 +107,6 @@ class DownloadContext:
         return name
 
 
-@dataclass(slots=True)
-class _AttemptCounter:
-    """What was tried since the clip last grew. Checks and transfers are counted apart: they fail independently."""
-
-    since: float  # time of the event loop
-    reached: int = 0  # bytes
-    checks: int = 0  # in a row that gave no URL
-    transfers: int = 0
-
-    def count(self, failure: AttemptFailure) -> int | None:
-        """Return how many failures of its kind came before this one; None if the next attempt need not wait."""
-        if failure.is_check:
-            self.checks += 1
-            return self.checks - 1
-        self.checks = 0
-        self.transfers += 1
-        return None if self.transfers == 1 and failure.needs_url else self.transfers - 1
-
-
 class ClipDownload:
     """Transfers video number `index` of a finished job into the clip store, as `name`."""
 
@@ -185,11 +175,11 @@ class ClipDownload:
         """Repeat attempts until the clip is complete. Give up when no new byte has arrived for the retry timeout."""
         context, part, job = self._context, self._part, self._job
         now = context.clock.now
-        attempts = _AttemptCounter(now())
+        attempts = AttemptCounter(now())
         failure = await self._first_attempt()
         while failure is not None:
             if part.furthest > attempts.reached:
-                attempts = _AttemptCounter(now(), part.furthest)
+                attempts = AttemptCounter(now(), part.furthest)
             has_come_again = failure.evidence is not None and failure.evidence == self._last_evidence
             is_final = has_come_again or failure.is_final_after(attempts.checks)
             if is_final or now() - attempts.since > context.retry.timeout:
@@ -387,14 +377,3 @@ class ClipDownload:
         if self._kept is not None:
             reason = f"{reason}. What came is kept as {self._kept}"
         return download_failed(self._job, self._path, reason, self._url)
-
-
-def download_failed(job: JobState, path: Path, reason: str, url: str = "") -> DownloadError:
-    """Return the error for a clip that is paid for and could not be stored."""
-    return DownloadError(
-        f"job {job.key!r} (task {job.task_id}) is finished and paid, but {path} could not be stored: {reason}. Fix the "
-        f"problem and run the same command again, or download it with omni-async fetch {job.task_id}. You are not "
-        "charged again",
-        path=str(path),
-        url=url,
-    )

@@ -14,7 +14,7 @@ from .links import host_of
 
 if TYPE_CHECKING:
     from ..settings import Retry
-    from .links import AttemptFailure
+    from .failures import AttemptFailure
 
 
 _log = get_logger(__name__)

@@ -20,7 +20,7 @@ from .concurrency import MAX_DOWNLOADS, START, DownloadConcurrency, HostLimit
 
 if TYPE_CHECKING:
     from ..timing import Clock
-    from .links import AttemptFailure
+    from .failures import AttemptFailure
 
 # Transfers that may back off without a slot. Each keeps its part file open, and a process commonly has 1024 files: 64
 # leave most of them to others. At half, a slot is blocked sooner when one host of clips fails for many jobs; at double,

@@ -18,7 +18,7 @@ import anyio
 from ..api.http import HttpTransport
 from ..client.credentials import DEFAULT_BASE_URL
 from ..downloads.downloader import Downloader
-from ..downloads.links import UNREACHABLE, AttemptFailure
+from ..downloads.failures import UNREACHABLE, AttemptFailure
 from ..downloads.reports import DownloadReports
 from ..errors import DownloadError, JobError
 from ..jobs.clip_paths import clip_path

@@ -59,7 +59,7 @@ TOOLS = {  # what a tool may import besides itself; "" is the public API
 
 ONLY_IN = {  # third-party and stdlib modules that have one home
     "aiohttp": {
-        *("api.http", "api.recording", "api.redirects", "api.transport_errors"),
+        *("api.http", "api.recording", "api.redirects", "api.response_bodies", "api.transport_errors"),
         *("sandbox", "gallery", "listening", "polling.webhook_server"),  # the last inside functions
     },
     "sqlite3": {"ledger"},
@@ -126,6 +126,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "downloads.mp4",
     "downloads.containers",
     "downloads.evidence",
+    "downloads.failures",
     "client.forecast",
     "gallery.feed",
     "dataset.rows",

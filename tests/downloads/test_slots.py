@@ -10,7 +10,7 @@ import pytest
 
 from omni_async import DownloadError, Limits, Retry
 from omni_async.downloads.concurrency import DownloadConcurrency
-from omni_async.downloads.links import AttemptFailure
+from omni_async.downloads.failures import AttemptFailure
 from omni_async.downloads.slots import MAX_BACKING_OFF, DownloadSlot, DownloadSlots, max_downloads
 from omni_async.timing import Clock
 from tests.support.fakes import FakeClient, Server, left_by_error, response

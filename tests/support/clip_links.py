@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from omni_async.downloads.concurrency import DownloadConcurrency
-from omni_async.downloads.links import AttemptFailure
+from omni_async.downloads.failures import AttemptFailure
 from omni_async.downloads.slots import DownloadSlots
 from omni_async.timing import Clock
 
