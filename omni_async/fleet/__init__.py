@@ -11,9 +11,9 @@
 Needs the extra `fleet`, and the extra `s3` for clips in an object store. The README of this package says what is
 guaranteed, and how to size and operate a fleet.
 
-How to read it: `fleet` and `worker` are the two ends. A worker has a leader for each account (`leader`, `job_feed`,
-`sweeps`), and a fetcher that downloads what the queue gives it (`fetcher`, `fetch_queue`) into the clip store (`clips`,
-`destinations`). Connections, tables, rows and the lease are in the package `postgres`.
+How to read it: `fleet` and `worker` are the two ends. A worker has a leader for each account (`leader`,
+`leader_client`, `job_feed`, `sweeps`), and a fetcher that downloads what the queue gives it (`fetcher`, `fetch_queue`)
+into the clip store (`clips`, `destinations`). Connections, tables, rows and the lease are in the package `postgres`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from . import postgres as _postgres  # noqa: F401 - first: it says which library
 from .clips import clip_store
 from .fetch_queue import register
 from .fetcher import Fetcher
-from .fleet import Fleet, FleetJob
+from .fleet import Fleet
+from .fleet_job import FleetJob
 from .postgres.database import Database
 from .postgres.enqueue import EnqueueResult
 from .postgres.reader import DownloadResult, FleetReader

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
 from omni_async import LedgerError, SubmitWithheld
-from omni_async.fleet.leader import LeasedTransport, reason_to_hold
+from omni_async.fleet.leader import reason_to_hold
+from omni_async.fleet.leader_client import LeasedTransport
 from omni_async.fleet.postgres.database import Database
 from omni_async.fleet.postgres.lease import MARGIN, Lease, LeaseTimer, WatchedLease, boottime, can_lead, fingerprint
 from tests.support.fleets import ACCOUNT
