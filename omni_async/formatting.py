@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 
 def format_count(number: int, singular: str, plural: str = "") -> str:
     """Return "1 clip" or "1,200 clips"; the plural is `singular` with an s unless it is given."""
     return f"{number:,} {singular if number == 1 else plural or f'{singular}s'}"
+
+
+def join_with_or(names: Iterable[str]) -> str:
+    """Return "a", "a or b", or "a, b or c"."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def format_usd(usd: float) -> str:

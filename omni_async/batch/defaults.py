@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omni_async import VideoRequest
 from omni_async.models.characters import control_character_in
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # A prompt that ends in one of these ends a sentence: the style is then one of its own.
 _SENTENCE_ENDS = tuple(".!?:;,…。！？：；，、")
@@ -36,7 +39,7 @@ class Defaults:
     aspect_ratio: str | None = None
     resolution: str | None = None
     duration: int | None = None
-    images: tuple[str | Path, ...] = ()
+    images: Sequence[str | Path] = ()
     style: str = ""
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from ..formatting import join_with_or
 from .json_records import read_json
 from .plain_lines import content_lines, read_txt, refuse_other_content
 from .problems import Problem, UnreadableFile
@@ -44,8 +45,7 @@ def read_records(path: Path, reading: Reading, *, file_format: str | None = None
 
 def _format_of(path: Path) -> str:
     """Return the format that a file name says. Raise `UnreadableFile` if it says none."""
-    *others, last = (f".{name}" for name in FORMATS)
-    listed = f"{', '.join(others)} or {last}"
+    listed = join_with_or(f".{name}" for name in FORMATS)
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes[-1:] == [".gz"]:
         suffixes.pop()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omni_async import VideoRequest
 from omni_async.jobs.filenames import stem_of_name
 
+from ..formatting import join_with_or
 from .problems import Problem
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class NamePattern:
         used = [name for _, name, _, _ in parts if name is not None]
         for _, name, _, conversion in parts:
             if name is not None and (name not in _FIELDS or conversion):
-                raise ValueError(f"name {self.pattern!r}: {{{name}}} is unknown; use {_list_fields()}")
+                listed = join_with_or(f"{{{field}}}" for field in _FIELDS)
+                raise ValueError(f"name {self.pattern!r}: {{{name}}} is unknown; use {listed}")
         if not self.pattern.strip():
             raise ValueError("name must not be empty")
         if self.samples > 1 and not {"n", "index"} & {*used}:
@@ -104,8 +106,3 @@ def _values(line: Line, key: str) -> dict[str, Any]:
     fields = {name: getattr(line.request, name) for name in _REQUEST_FIELDS}
     texts = {name: "" if value is None else value for name, value in fields.items()}
     return {**texts, "id": key, "n": line.sample, "index": line.sample - 1}
-
-
-def _list_fields() -> str:
-    *others, last = (f"{{{name}}}" for name in _FIELDS)
-    return f"{', '.join(others)} or {last}"

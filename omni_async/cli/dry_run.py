@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from .output import Output
     from .prompt_file import PromptFile
 
-_CREDITS_PER_USD = 10.0
 _LABEL_WIDTH = 10  # columns of the longest label
 
 
@@ -100,17 +99,8 @@ async def _lowest_balance(client: OmniClient) -> Balance | None:
     found = [await client.balance()]
     with suppress(OmniError):  # some servers do not answer this
         found.append(await client.balance("account"))
-    limited = [(usd, number) for number, each in enumerate(found) if (usd := _usd_left(each)) is not None]
+    limited = [(usd, number) for number, each in enumerate(found) if (usd := each.remaining_usd) is not None]
     return found[min(limited)[1]] if limited else None
-
-
-def _usd_left(balance: Balance) -> float | None:
-    """Return what is left in USD; None if there is no limit, or none is known."""
-    if balance.unlimited:
-        return None
-    if balance.remaining_credits is not None:
-        return balance.remaining_credits / _CREDITS_PER_USD
-    return balance.remaining
 
 
 @dataclass(slots=True)
@@ -185,7 +175,7 @@ class _Plan:
 
     def covers(self) -> bool | None:
         """Return whether the balance covers the highest estimate; None if one of the two is unknown."""
-        left = _usd_left(self.balance) if self.balance else None
+        left = self.balance.remaining_usd if self.balance else None
         if left is None or self.estimate.cost is None:
             return None
         if left < self.estimate.cost.low:
@@ -197,7 +187,7 @@ class _Plan:
             return f"unknown: {self.balance_error}"
         if self.balance is None:
             return ""
-        left = f"{format_usd(_usd_left(self.balance) or 0.0)} left"
+        left = f"{format_usd(self.balance.remaining_usd or 0.0)} left"
         match self.covers():
             case True:
                 return f"{left}: enough"
@@ -229,7 +219,7 @@ class _Plan:
             "prices_source": PRICES_SOURCE,
             "spent": self.totals.cost if self.totals else 0.0,
             "seconds": found.seconds_left,
-            "balance": _usd_left(self.balance) if self.balance else None,
+            "balance": self.balance.remaining_usd if self.balance else None,
             "balance_covers": self.covers(),
         }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from pydantic import ValidationError
@@ -14,8 +14,14 @@ from .exit_status import UsageError
 
 _FILE, _DEFAULTS = "File", "Defaults for lines that do not say otherwise"  # titles of the panels in --help
 
-# Python knows no literal type made from a tuple, and typer shows the values of an enumeration.
-FileFormat = StrEnum("FileFormat", list(FORMATS))  # type: ignore[misc]
+# As in `options.py`: typer lists the values, and type checkers cannot evaluate them.
+if TYPE_CHECKING:
+
+    class FileFormat(StrEnum):
+        """Format of a prompt file."""
+
+else:
+    FileFormat = StrEnum("FileFormat", list(FORMATS))
 
 
 class AspectRatio(StrEnum):

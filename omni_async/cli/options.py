@@ -42,8 +42,14 @@ class OnAmbiguous(StrEnum):
     HOLD = "hold"
 
 
-# Python knows no literal type made from a tuple, and typer shows the values of an enumeration.
-Language = StrEnum("Language", list(LANGUAGES))  # type: ignore[misc]
+# typer lists the values of an enumeration. Type checkers cannot evaluate one that is made from a tuple.
+if TYPE_CHECKING:
+
+    class Language(StrEnum):
+        """Language of the server's messages."""
+
+else:
+    Language = StrEnum("Language", list(LANGUAGES))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,21 +61,25 @@ class Estimate:
 
 
 def estimate(
-    requests: Iterable[VideoRequest],
+    requests: Iterable[VideoRequest | str],
     ledger: LedgerReader | None = None,
     *,
     limits: Limits | None = None,
     server: str | None = None,
     in_flight: int = 0,
 ) -> Estimate:
-    """Return what requests will cost and how long they will take. Nothing is sent.
+    """Return what requests will cost and how long they will take. A string is a prompt. Nothing is sent.
 
-    `ledger` is that of the folder, if it exists, `limits` are the ceilings that the client will get, and `in_flight` is
-    how many jobs run already. `server` is the address of the API: limits that were learned of another one do not count.
-    By default any do. It blocks while it reads the ledger. Raise `LedgerError` if that cannot be read.
+    `ledger` is the ledger of the folder, if it has one. `limits` are the ceilings that the client will get, and
+    `in_flight` is how many jobs are running already. `server` is the address of the API: limits learned from another
+    server are ignored. By default all are used. The call blocks while it reads the ledger. Raise `LedgerError` if the
+    ledger cannot be read, `TypeError` for a single prompt, and `ValueError` for a prompt that cannot be used.
     """
+    if isinstance(requests, (str, VideoRequest)):
+        raise TypeError(f"estimate takes an iterable of prompts and VideoRequests, not one {type(requests).__name__}")
     classes, by_model = Counter[PriceClass](), Counter[str]()
-    for request in requests:
+    for item in requests:
+        request = VideoRequest(prompt=item) if isinstance(item, str) else item
         classes[PriceClass.of(request)] += 1
         by_model[request.model] += 1
     history = _History.read(ledger) if ledger is not None else _History()

@@ -137,7 +137,7 @@ class FleetWorker:
         on_event: Callable[[JobEvent], object] | None = None,
     ) -> None:
         _validate(role, store, api_keys, lease)
-        self.name = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
+        self.name: str = name or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
         # Why this worker could not lead accounts, and why `run` has ended although jobs of theirs wait.
         self.stop_errors: dict[str, str] = {}
         self._database = Database(database) if isinstance(database, str) else database

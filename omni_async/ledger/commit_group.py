@@ -24,7 +24,7 @@ class CommitGroup(Generic[OperationT]):
     def __init__(self, error: Exception | None = None, *, is_done: bool = False) -> None:
         self.operations: list[OperationT] = []
         self.error = error
-        self.is_done = is_done  # changed in the event loop only
+        self.is_done: bool = is_done  # changed in the event loop only
         self._done: asyncio.Event | None = None
 
     def finish(self) -> None:

@@ -239,6 +239,9 @@ class _Operation(Operation[_T]):
 
     __slots__ = ("_is_of_one_job", "_work")
 
+    value: _T | None
+    fault: Exception | None
+
     def __init__(self, work: Callable[[sqlite3.Connection], _T], *, is_of_one_job: bool = False) -> None:
         super().__init__()
         self._work = work

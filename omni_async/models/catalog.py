@@ -12,6 +12,8 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ..formatting import join_with_or
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -209,7 +211,7 @@ def _image_conflicts(rules: ModelRules, fields: Mapping[str, Any]) -> Iterator[s
         yield f"{name}, frames and image_with_roles together take at most {rules.max_images}, not {total}"
     counts = (rules.generation_types or {}).get(generation_type or "")
     if counts is not None and images not in counts:
-        yield f"{name} must be {_join_with_or(counts)} with generation_type {generation_type!r}, not {images}"
+        yield f"{name} must be {join_with_or(map(repr, counts))} with generation_type {generation_type!r}, not {images}"
 
 
 def _count_images(fields: Mapping[str, Any]) -> tuple[str, int]:
@@ -239,7 +241,7 @@ def _choice_error(name: str, value: object, allowed: Sequence[object] | None, *,
         return ""
     if not allowed:
         return f"{name} cannot be set{f': {instead}' if instead else ''}"
-    return f"{name} must be {_join_with_or(allowed)}, not {value!r}"
+    return f"{name} must be {join_with_or(map(repr, allowed))}, not {value!r}"
 
 
 def _count_error(name: str, count: int, allowed: Sequence[int] | None) -> str:
@@ -247,9 +249,4 @@ def _count_error(name: str, count: int, allowed: Sequence[int] | None) -> str:
         return ""
     if count > allowed[-1]:
         return f"{name} takes at most {allowed[-1]}, not {count}"
-    return f"{name} takes {_join_with_or(allowed)}, not {count}"
-
-
-def _join_with_or(values: Sequence[object]) -> str:
-    *others, last = (repr(value) for value in values)
-    return f"{', '.join(others)} or {last}" if others else last
+    return f"{name} takes {join_with_or(map(repr, allowed))}, not {count}"

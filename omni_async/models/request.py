@@ -28,7 +28,7 @@ from .catalog import DEFAULT_MODEL, field_error, find_conflicts
 from .characters import control_character_in, texts_in
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 # Bytes. The start of a prompt is recognisable at this length, and a list of keys still fits a terminal of 80 columns.
 # Half makes keys hard to tell apart, double wraps the table of `omni-async status`.
@@ -174,6 +174,28 @@ class VideoRequest(BaseModel):
     extra: dict[str, Any] = Field(default_factory=dict)
     images: ImageReferences = ()
     video: VideoReference = None
+
+    if TYPE_CHECKING:  # A request takes any list of files or URLs, or a single one, and keeps a tuple.
+
+        def __init__(
+            self,
+            *,
+            model: str = DEFAULT_MODEL,
+            prompt: str | None = None,
+            image_urls: Sequence[str] = (),
+            video_urls: Sequence[str] = (),
+            aspect_ratio: str | None = None,
+            resolution: str | None = None,
+            duration: int | None = None,
+            first_frame_image: str | None = None,
+            last_frame_image: str | None = None,
+            generation_type: str | None = None,
+            extend_from_task_id: str | None = None,
+            nsfw_check: bool | None = None,
+            extra: Mapping[str, Any] = {},
+            images: Sequence[Path | str] | Path = (),
+            video: Path | str | None = None,
+        ) -> None: ...
 
     @field_validator("image_urls", "video_urls", mode="before")
     @classmethod

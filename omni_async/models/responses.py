@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from .amounts import CREDITS_PER_USD
+
 
 class TaskState(Enum):
     """What the status string of a task means."""
@@ -67,6 +69,13 @@ class Balance:
     remaining_credits: float | None = None
     used_credits: float | None = None
     unlimited: bool = False
+
+    @property
+    def remaining_usd(self) -> float | None:
+        """What is left in USD, if the amounts are in USD; None if that is unlimited or unknown."""
+        if self.unlimited:
+            return None
+        return self.remaining if self.remaining_credits is None else self.remaining_credits / CREDITS_PER_USD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,7 +26,8 @@ def _shell() -> Any:
 class NotebookView:
     """One output that changes, in the cell that was running when it was shown first."""
 
-    interval = 0.5  # seconds between two changes; each is a message to the browser, and the facts change every second
+    # Seconds between two changes. Each is a message to the browser, and the facts change every second.
+    interval: float = 0.5
 
     def __init__(self) -> None:
         self._handle: Any = None

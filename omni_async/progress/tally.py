@@ -10,7 +10,6 @@ from omni_async import EventKind, JobStatus
 if TYPE_CHECKING:
     from omni_async import JobEvent
 
-_ACTIVE = frozenset({JobStatus.WAITING, JobStatus.SUBMITTING, JobStatus.RUNNING, JobStatus.DOWNLOADING})
 _ENDED_WITHOUT_CLIP = frozenset(
     {JobStatus.FAILED, JobStatus.UNKNOWN, JobStatus.TIMED_OUT, JobStatus.DOWNLOAD_FAILED, JobStatus.CANCELLED}
 )
@@ -83,4 +82,4 @@ class EventTally:
     @property
     def is_active(self) -> bool:
         """Whether more events are to come."""
-        return sum(self._counts[status] for status in _ACTIVE) > len(self._abandoned)
+        return sum(number for status, number in self._counts.items() if not status.is_final) > len(self._abandoned)

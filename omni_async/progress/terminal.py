@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class TerminalView:
     """A block of lines on stderr that changes. What the program prints or logs meanwhile appears above it."""
 
-    interval = 0.25  # seconds between two redraws, as on the command line
+    interval: float = 0.25  # seconds between two redraws, as on the command line
 
     def __init__(self) -> None:
         self._drawing: _Drawing | None = None

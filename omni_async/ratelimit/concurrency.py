@@ -41,9 +41,9 @@ class ConcurrencyLimit:
 
     def __init__(self, retry: Retry, *, limit: int | None = None) -> None:
         self.limit: int | None = limit
-        self.found = limit or 0  # the limit when it was found, or last lowered
-        self.sure = limit or 0  # the limit before refusals of jobs that met fewer others have lowered it
-        self.since = -math.inf  # when that was
+        self.found: int = limit or 0  # the limit when it was found, or last lowered
+        self.sure: int = limit or 0  # the limit before refusals of jobs that met fewer others have lowered it
+        self.since: float = -math.inf  # when that was
         self.spare: int = 0  # jobs beyond the limit that were accepted all the same
         self._retry = retry
         self._growth_wait = _GROWTH_WAIT * retry.wait_initial  # seconds

@@ -42,6 +42,39 @@ def test_everything_is_typed() -> None:
     _run("mypy", "--strict", *folders)
 
 
+_USERS_PROGRAM = """
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from omni_async import OmniClient, VideoRequest, batch, estimate
+from omni_async.progress import ProgressDisplay
+
+async def prompts() -> AsyncIterator[str]:
+    yield "a fox"
+
+async def main() -> Path:
+    cat = VideoRequest(prompt="a cat", images=["cat.jpg", Path("yarn.png")], image_urls=["https://example.com/a.png"])
+    VideoRequest(prompt="a cat", images=Path("cat.jpg"), extra={"seed": 1})
+    print(estimate(["a fox", cat]).cost)
+    batch.Defaults(images=["cat.jpg"])
+    async with OmniClient(on_event=ProgressDisplay()) as client:
+        async for job in client.as_completed(prompts()):
+            print(job.cost, await job)
+        async for job in client.as_completed(client.resume()):
+            print(job.key)
+        return await client.submit(cat).extend("it sleeps")
+"""
+
+
+def test_a_users_program_is_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the documentation shows passes mypy in strict mode, without pydantic's plugin, which few programs use."""
+    program = tmp_path / "program.py"
+    program.write_text(_USERS_PROGRAM)
+    monkeypatch.setenv("MYPYPATH", str(ROOT))
+    options = ("--strict", "--config-file", os.devnull, "--cache-dir", str(tmp_path), "--follow-imports", "silent")
+    _run("mypy", *options, str(program))
+
+
 def test_every_public_type_is_known() -> None:
     """A type checker knows the type of every public name, parameter and attribute."""
     version = (sys.executable, "-m", "pyright", "--version")  # its first run installs it, which needs a network

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -46,6 +46,16 @@ def test_nothing_to_do_costs_nothing() -> None:
     """No requests have no cost and no unknown price, and take no time."""
     found = estimate([])
     assert (found.jobs, found.cost, found.unpriced, found.seconds_left) == (0, None, 0, 0.0)
+
+
+def test_prompts_are_estimated_like_requests() -> None:
+    """A string is the prompt of a request; a single one, whose letters would be counted, is refused."""
+    assert estimate(["a fox", VideoRequest(prompt="b")]) == estimate(
+        [VideoRequest(prompt="a"), VideoRequest(prompt="b")]
+    )
+    for single in ("a fox", VideoRequest(prompt="a fox")):
+        with pytest.raises(TypeError, match="estimate takes an iterable of prompts and VideoRequests, not one"):
+            estimate(single)  # type: ignore[arg-type]
 
 
 def test_what_was_paid_narrows_the_range() -> None:
@@ -100,7 +110,7 @@ async def _ledger(tmp_path: Path, records: Iterable[JobRecord], **limits: object
     return tmp_path / "ledger.db"
 
 
-def _record(number: int, cost: float | None, status: JobStatus = JobStatus.COMPLETED, **fields: object) -> JobRecord:
+def _record(number: int, cost: float | None, status: JobStatus = JobStatus.COMPLETED, **fields: Any) -> JobRecord:
     request = VideoRequest(prompt=f"p{number}", **fields).to_json()
     return JobRecord(
         key=f"k{number}", request=request, status=status, task_id=f"t{number}", cost=cost, server_seconds=60.0

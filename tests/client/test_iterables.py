@@ -165,7 +165,7 @@ def test_one_reference_may_stand_for_a_list_of_one(fields: dict[str, Any]) -> No
 
 @pytest.mark.parametrize("name", ["image_urls", "video_urls", "images"])
 @pytest.mark.parametrize("value", [b"https://h/a.png", {"https://h/a.png": 1}, 7, VideoRequest(prompt="x")], ids=str)
-def test_what_is_no_list_of_references_is_refused(name: str, value: object) -> None:
+def test_what_is_no_list_of_references_is_refused(name: str, value: Any) -> None:
     """Nor are bytes, keys and numbers taken for references."""
     with pytest.raises(ValueError, match=name):
         VideoRequest(prompt="a", **{name: value})

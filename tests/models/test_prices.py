@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from omni_async import MODELS, PRICES, VideoRequest
@@ -34,15 +36,19 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case[1:]}" for case in CASES])
-def test_a_request_costs_what_the_sandbox_charges(case: tuple[object, ...]) -> None:
+def test_a_request_costs_what_the_sandbox_charges(case: tuple[Any, ...]) -> None:
     """The lowest and the highest estimate are the sandbox's prices of the shortest and the longest clip."""
     spec, name, resolution, duration, has_video = case
-    fields = {"resolution": resolution, "duration": duration, "video_urls": [VIDEO] if has_video else None}
-    given = {field: value for field, value in fields.items() if value is not None}
+    fields: dict[str, Any] = {
+        "resolution": resolution,
+        "duration": duration,
+        "video_urls": [VIDEO] if has_video else None,
+    }
+    given: dict[str, Any] = {field: value for field, value in fields.items() if value is not None}
     request = VideoRequest(prompt="a", model=name, **given)
     body = request.to_payload()
-    lengths = [spec.seconds(body)] if spec.durations else [3, 10]  # type: ignore[attr-defined]
-    prices = [spec.price(body, seconds) for seconds in lengths]  # type: ignore[attr-defined]
+    lengths = [spec.seconds(body)] if spec.durations else [3, 10]
+    prices = [spec.price(body, seconds) for seconds in lengths]
     cost = PriceClass.of(request).cost()
     assert cost is not None
     assert [cost.low, cost.high] == pytest.approx([min(prices), max(prices)])
@@ -62,7 +68,7 @@ def test_a_request_costs_what_the_sandbox_charges(case: tuple[object, ...]) -> N
     ],
 )
 def test_what_is_not_in_the_table_is_unknown(
-    fields: dict[str, object], cost: tuple[float, float] | None, seconds: tuple[float, float] | None
+    fields: dict[str, Any], cost: tuple[float, float] | None, seconds: tuple[float, float] | None
 ) -> None:
     """A price or a length that is not known is never zero."""
     found = PriceClass.of(VideoRequest(prompt="a", **fields))

@@ -179,10 +179,10 @@ class Lease:
         seconds: float = 10.0,
         clock: Callable[[], float] = boottime,
     ) -> None:
-        self.account = account
-        self.epoch = 0
+        self.account: str = account
+        self.epoch: int = 0
         self.row: Account  # from the first grant on
-        self.stopped = ""  # why nothing is submitted: told to the others with each renewal
+        self.stopped: str = ""  # why nothing is submitted: told to the others with each renewal
         self._database = database
         self._holder = holder
         self._server = server

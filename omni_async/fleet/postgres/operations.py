@@ -26,10 +26,10 @@ class RowWrite(Operation[None]):
 
     def __init__(self, record: JobRecord) -> None:
         super().__init__()
-        self.key = record.key
-        self.record = record
+        self.key: str = record.key
+        self.record: JobRecord = record
         row = {name: _storable(value) for name, value in zip(COLUMNS, to_row(record), strict=True)}
-        self.text = json.dumps(row, allow_nan=False)
+        self.text: str = json.dumps(row, allow_nan=False)
 
 
 class Save(RowWrite):
@@ -51,7 +51,8 @@ class FactWrite(Operation[None]):
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__()
-        self.name, self.text = name, _storable(text)
+        self.name: str = name
+        self.text: str = _storable(text)
 
 
 class Find(Operation["JobRecord | None"]):
@@ -61,7 +62,7 @@ class Find(Operation["JobRecord | None"]):
 
     def __init__(self, key: str) -> None:
         super().__init__()
-        self.key = key
+        self.key: str = key
 
 
 class Work(Operation[_T]):
@@ -71,8 +72,8 @@ class Work(Operation[_T]):
 
     def __init__(self, work: Callable[[PostgresConnection], Awaitable[_T]], *, is_fenced: bool) -> None:
         super().__init__()
-        self.work = work
-        self.is_fenced = is_fenced
+        self.work: Callable[[PostgresConnection], Awaitable[_T]] = work
+        self.is_fenced: bool = is_fenced
 
 
 def batches(operations: Sequence[Operation[Any]]) -> list[list[Operation[Any]]]:
