@@ -8,6 +8,7 @@ what it has. But a server that has accepted a paid task may have said so in thes
 
 from __future__ import annotations
 
+import select
 from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -18,6 +19,7 @@ from aiohttp.client_proto import ResponseHandler
 from .reading import MAX_RESPONSE_BYTES, tidy_head
 
 if TYPE_CHECKING:
+    import asyncio
     from contextvars import Token
 
 _MAX_RECORDED = MAX_RESPONSE_BYTES + 1024 * 1024  # the largest body that is read, with its head and its framing
@@ -82,6 +84,14 @@ class _RecordingProtocol(ResponseHandler):
         self._untidy: bytes | None = None  # the head of the response as far as it has arrived; None afterwards
         self._answer: Any = None  # the body of the response to the present request, once its head has arrived
 
+    def is_connected(self) -> bool:
+        """Return whether the next request may be sent on this idle connection; aiohttp asks before it uses one again.
+
+        It may not if anything has arrived that a busy event loop has not read yet: bytes that would pass for the
+        response to that request, or the end of the connection, after which nobody knows whether a submit was accepted.
+        """
+        return super().is_connected() and self.transport is not None and not _has_input(self.transport)
+
     def set_response_params(self, **settings: Any) -> None:
         """Prepare for the response to a new request; aiohttp calls this before it sends one."""
         self._answer = None
@@ -115,3 +125,13 @@ class _RecordingProtocol(ResponseHandler):
                 return
             data, self._untidy = tidy, None
         super().data_received(data)
+
+
+def _has_input(transport: asyncio.Transport) -> bool:
+    """Return whether bytes, the end or an error wait to be read from the socket of a connection."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    if not hasattr(select, "poll"):  # on Windows
+        return bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))

@@ -10,7 +10,7 @@ import pytest
 from omni_async.api.http import Timeouts
 from omni_async.api.outcomes import SubmitOutcome, classify_submit
 from omni_async.api.parsing import parse_task_id
-from tests.support.http_servers import error_of, open_transport, raw_server, respond
+from tests.support.http_servers import SHORT, error_of, open_transport, raw_server, respond
 from tests.support.markers import slow_after
 from tests.support.odd_replies import (
     ACCEPTED,
@@ -97,7 +97,7 @@ async def test_what_arrived_before_a_reset_or_a_timeout_counts(ending: str, size
         await asyncio.sleep(0.1 if ending == "reset" else 1.0)
         writer.transport.abort()
 
-    async with raw_server(act) as server, open_transport(server.url) as transport:
+    async with raw_server(act) as server, open_transport(server.url, SHORT) as transport:
         reply = await transport.submit(b"{}", "k")
     assert parse_task_id(reply) == "task_01ABC"
     assert ("in time" in reply.cut_short) == (ending == "timeout")

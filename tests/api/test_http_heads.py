@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -115,6 +116,29 @@ async def test_bytes_after_a_response_do_not_reach_the_next_request() -> None:
                 assert parse_task_id(await transport.submit(b"{}", "k")) == "task_01ABC"
                 await asyncio.sleep(pause * 2)
         assert connections == 3
+
+
+@pytest.mark.parametrize("extra", [sends(LENGTH.strip()), b"junk", None], ids=["response", "junk", "end"])
+@pytest.mark.parametrize("call", ["submit", "check"])
+async def test_what_is_not_read_yet_when_a_request_begins_is_not_its_response(call: str, extra: bytes | None) -> None:
+    """Bytes, or the end of the connection, may be there while a busy event loop has not read them yet."""
+    responded, sent = asyncio.Event(), asyncio.Event()
+
+    async def act(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(sends(LENGTH.strip(), body=ACCEPTED.replace(b"01ABC", b"%05d" % len(server.requests))))
+        await responded.wait()
+        if extra is None:
+            writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        else:
+            writer.write(extra)
+        sent.set()
+
+    async with raw_server(act) as server, open_transport(server.url) as transport:
+        requests = [transport.submit(b"{}", "k") if call == "submit" else transport.check("t") for _ in range(2)]
+        assert parse_task_id(await requests[0]) == "task_00001"
+        responded.set()
+        await sent.wait()  # its task is the next to run, before anything is read
+        assert parse_task_id(await requests[1]) == "task_00002"
 
 
 async def test_a_connection_is_kept_after_a_plain_response() -> None:

@@ -17,7 +17,7 @@ from omni_async.api.http import HttpTransport
 from omni_async.api.redaction import Secret
 from tests.support.http_servers import (
     KEY,
-    SHORT,
+    PATIENT,
     TwoOrigins,
     all_text,
     closed_port,
@@ -79,7 +79,7 @@ async def test_extra_headers_go_where_the_key_goes() -> None:
 
     async with web_server(handle) as api, web_server(handle) as cdn:
         targets |= {"/one": "/two", "/two": f"{cdn}/three", "/three": f"{api}/four"}
-        transport = HttpTransport(api, KEY, timeouts=SHORT, connection=Connection(headers={"X-Gateway": "secret"}))
+        transport = HttpTransport(api, KEY, timeouts=PATIENT, connection=Connection(headers={"X-Gateway": "secret"}))
         assert await fetch(transport, f"{api}/one") == b"clip"
         await transport.aclose()
     assert seen == [("/one", "secret"), ("/two", "secret"), ("/three", None), ("/four", None)]

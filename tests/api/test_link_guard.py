@@ -15,7 +15,7 @@ from omni_async import Connection, TransportError
 from omni_async.api import link_guard
 from omni_async.api.addresses import AddressKind, kind_of
 from omni_async.api.http import HttpTransport
-from tests.support.http_servers import KEY, SHORT, fetch, raw_server, respond
+from tests.support.http_servers import KEY, PATIENT, fetch, raw_server, respond
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -56,7 +56,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
 @asynccontextmanager
 async def transport_of(api: str, **settings: Any) -> AsyncIterator[HttpTransport]:
     """Open a transport for an API."""
-    transport = HttpTransport(api, KEY, timeouts=SHORT, connection=Connection(**settings))
+    transport = HttpTransport(api, KEY, timeouts=PATIENT, connection=Connection(**settings))
     try:
         yield transport
     finally:

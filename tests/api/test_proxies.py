@@ -14,7 +14,7 @@ from omni_async.api.error_parsing import parse_error
 from omni_async.api.http import HttpTransport
 from tests.support.http_servers import (
     KEY,
-    SHORT,
+    PATIENT,
     all_text,
     closed_port,
     error_of,
@@ -145,7 +145,7 @@ async def test_the_password_of_a_proxy_is_shown_nowhere(
         if how == "environment":
             monkeypatch.setenv(f"{scheme}_proxy", url)
         connection = Connection() if how == "environment" else Connection(proxy=url)
-        transport = HttpTransport(f"{scheme}://api.invalid", KEY, timeouts=SHORT, connection=connection)
+        transport = HttpTransport(f"{scheme}://api.invalid", KEY, timeouts=PATIENT, connection=connection)
         texts = [repr(connection), repr(transport), repr(vars(transport))]
         for operation in ("submit", "check"):
             try:

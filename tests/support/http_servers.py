@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
 KEY = "sk-s3cr3t-0123456789abcdef"
+# SHORT is for tests that wait for a timeout. A busy machine may take as long for what is to succeed.
 SHORT = Timeouts(connect=1.0, submit=0.4, check=0.4, upload=1.0, idle=0.4)
+PATIENT = Timeouts(connect=10, submit=10, check=10, upload=10, idle=10)
 
 
 class RawServer:
@@ -87,8 +89,8 @@ async def web_server(handler: Any, tls: ssl.SSLContext | None = None) -> AsyncIt
 
 
 @asynccontextmanager
-async def open_transport(url: str, timeouts: Timeouts = SHORT) -> AsyncIterator[HttpTransport]:
-    """Open a transport with short timeouts."""
+async def open_transport(url: str, timeouts: Timeouts = PATIENT) -> AsyncIterator[HttpTransport]:
+    """Open a transport."""
     transport = HttpTransport(url, KEY, timeouts=timeouts)
     try:
         yield transport
