@@ -102,7 +102,7 @@ class SpooledClipStore:
         self._give_up_after = give_up_after
         self._max_threads = max_threads
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop
-        self._is_failing = False
+        self.is_failing = False  # the destination takes no clip, and the user knows it
 
     def __repr__(self) -> str:
         return f"<SpooledClipStore {self.location('')}>"
@@ -179,12 +179,12 @@ class SpooledClipStore:
 
     def _report(self, error: OSError | None) -> None:
         """Tell the user once that clips cannot be stored, however many wait, and once that they can be again."""
-        if error is not None and not self._is_failing:
+        if error is not None and not self.is_failing:
             reason = error.strerror or error
             _log.warning("clips cannot be stored in %s: %s. They are kept and tried again", self.address, reason)
-        elif error is None and self._is_failing:
+        elif error is None and self.is_failing:
             _log.warning("clips are stored in %s again", self.address)
-        self._is_failing = error is not None
+        self.is_failing = error is not None
 
 
 class SpooledClip:

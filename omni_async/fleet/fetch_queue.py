@@ -20,6 +20,7 @@ import anyio
 import procrastinate
 from procrastinate import App, BaseRetryStrategy, JobContext, PsycopgConnector, RetryDecision
 from procrastinate.exceptions import ConnectorException
+from procrastinate.manager import JobManager
 
 from ..logs import get_logger
 from ..timing import cancel_and_wait
@@ -27,12 +28,13 @@ from .postgres.database import RAISED, is_transient
 from .postgres.rows import QUEUE, TASK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from procrastinate.jobs import Job as EngineJob
 
     from .fetcher import Fetcher
     from .postgres.database import PostgresPool
+    from .storage_pause import StoragePause
 
 
 _T = TypeVar("_T")
@@ -88,6 +90,8 @@ class FetchQueue:
         self._pool = pool
         self._connector = _PatientConnector()
         self.app: App = App(connector=self._connector)
+        self._manager = _PausingJobManager(self._connector)
+        self.app.job_manager = self._manager
 
     async def run(self, fetcher: Fetcher, *, concurrency: int, heartbeat: float) -> None:
         """Do tasks until cancelled. Unfinished ones are then given back, for other workers to take immediately.
@@ -95,6 +99,7 @@ class FetchQueue:
         `heartbeat` is the number of seconds after which others may take the tasks of a worker that has gone silent.
         """
         register(self.app, fetcher)
+        self._manager.pause = fetcher.pause
         await self.app.open_async(self._pool)
         wait = _RETRY_INTERVAL
         while True:
@@ -139,6 +144,21 @@ class FetchQueue:
             with suppress(ConnectorException):  # it is finished by now, or another sweep was faster
                 await manager.retry_job(job)
         return len(stalled)
+
+
+class _PausingJobManager(JobManager):
+    """Takes no task while the worker cannot keep clips. Those in progress continue."""
+
+    pause: StoragePause | None = None
+
+    async def fetch_job(self, queues: Iterable[str] | None, worker_id: int) -> EngineJob | None:
+        """Take a task if there is one, and this worker is not pausing."""
+        if self.pause is not None and not self.pause.take(asyncio.get_running_loop().time()):
+            return None
+        job = await super().fetch_job(queues, worker_id)
+        if self.pause is not None and job is None:
+            self.pause.on_ended()
+        return job
 
 
 class _PatientConnector(PsycopgConnector):

@@ -11,6 +11,7 @@ import time
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Self, TypeVar
 
 import anyio
@@ -31,6 +32,7 @@ from ..settings import Limits, Retry
 from ..timing import Clock
 from .postgres import rows
 from .postgres.database import DATABASE_ERRORS, NOTIFY, cut_after, describe, is_transient, statement
+from .storage_pause import StoragePause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -111,6 +113,7 @@ class Fetcher:
         self._reports = DownloadReports(self._retry)
         self._transports: dict[str, Transport] = {}
         self._notified: dict[str, float] = {}
+        self.pause = StoragePause()
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -142,6 +145,8 @@ class Fetcher:
             job = await self._download(account, record)
         finally:
             self.totals.fetching -= 1
+            self.pause.on_ended()
+        self._note_storage(job.outcome)
         await self._record(account, job, attempt)
 
     async def _download(self, account: str, record: JobRecord) -> JobState:
@@ -169,6 +174,18 @@ class Fetcher:
         finally:
             self.totals.bytes += registry.totals.bytes_downloaded
         return job
+
+    def _note_storage(self, outcome: object) -> None:
+        """Pause if this worker could not keep a clip. Tell the user once, and once that it can again."""
+        was_failing = self.pause.is_failing
+        if isinstance(outcome, DownloadError) and isinstance(outcome.__cause__, OSError):
+            self.pause.on_failed(self._clock.now())
+            if not (was_failing or self.clips.is_failing):  # the store has said the same
+                _log.warning("%s. This worker pauses before it tries again; others may store the clip", outcome)
+        elif isinstance(outcome, Path):
+            self.pause.on_kept()
+            if was_failing:
+                _log.warning("clips are stored by this worker again")
 
     async def _record(self, account: str, job: JobState, attempt: int) -> None:
         """Change the row to what has become of a job, unless somebody else has changed it meanwhile."""

@@ -319,6 +319,7 @@ async def test_a_full_store_is_tried_again_by_the_queue(
 ) -> None:
     """The task waits in the queue with the error, and completes the job when there is room again."""
     monkeypatch.setattr("omni_async.fleet.fetch_queue._FIRST_RETRY", 1)
+    monkeypatch.setattr("omni_async.fleet.storage_pause.FIRST_PAUSE", 1.0)
     filler = small_disk / "filler"
     filler.write_bytes(bytes(8 * 1024**2 - 16 * 1024))
     await rows.add("fox")

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import pytest
 
-from omni_async import DownloadError, Retry
+from omni_async import DownloadError, Limits, Retry
+from omni_async.fleet import FleetWorker
 from omni_async.fleet.clips import SpooledClipStore, clip_store
 from omni_async.fleet.fetcher import Fetcher
 from tests.support.fleet_clips import ACCOUNT, FleetRows
@@ -168,6 +170,30 @@ async def test_a_full_store_is_another_task_later_and_in_the_end_a_failed_downlo
     assert job["status"] == "download_failed"
     assert "No space left" in job["error"]
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
+
+
+@pytest.mark.slow
+async def test_a_worker_with_a_full_disk_leaves_the_clips_to_others(
+    rows: FleetRows, small_disk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It fails faster than others succeed. No job fails although tasks are repeated at once, and it says why."""
+    monkeypatch.setattr("omni_async.fleet.fetch_queue._LONGEST_RETRY", 0)
+    with suppress(OSError):
+        (small_disk / "filler").write_bytes(bytes(9 * 1024**2))
+    rows.host.seconds = 0.3
+    await rows.add(*(f"k{number}" for number in range(25)))
+    common: dict[str, Any] = {"role": "download", "store": tmp_path / "clips"}
+    full = FleetWorker(rows.url, **common, spool=small_disk)
+    other = FleetWorker(rows.url, **common, spool=tmp_path / "spool", limits=Limits(max_downloads=1))
+    async with asyncio.timeout(60), anyio.create_task_group() as group:
+        group.start_soon(full.run)
+        group.start_soon(other.run)
+        await rows.wait_for("completed", 25, seconds=60)
+        group.cancel_scope.cancel()
+    assert sum(rows.host.requests.values()) <= 25 + 8 * 6
+    assert [
+        each.message for each in caplog.records if "No space left" in each.message and "pauses" in each.message
+    ] != []
 
 
 async def test_a_host_that_is_away_fails_the_download_after_the_retry_timeout(rows: FleetRows, tmp_path: Path) -> None:
