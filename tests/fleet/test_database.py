@@ -56,6 +56,30 @@ async def test_what_only_a_person_can_mend_is_permanent(
     assert advice in str(error)
 
 
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("the database system is starting up", "It is starting"),
+        ("the database system is shutting down", "It is starting, stopping"),
+        ("the database system is not yet accepting connections", "It is starting"),
+        ('database "clips" is not currently accepting connections', "not open for connections"),
+        ('too many connections for role "omni"', "no connection left"),
+        ('too many connections for database "clips"', "no connection left"),
+        ("sorry, too many clients already", "no connection left"),
+        ("remaining connection slots are reserved for non-replication superuser connections", "no connection left"),
+        ("no more connections allowed (max_client_conn)", "no connection left"),
+    ],
+)
+def test_what_may_pass_is_not_called_a_mistake_of_the_url(said: str, advice: str) -> None:
+    """A restart and a lack of connections are named as what they are, and may be waited for."""
+    error = psycopg.OperationalError(
+        f'connection failed: connection to server at "::1", port 5432 failed: FATAL:  {said}'
+    )
+    described = describe(error, Database("postgresql://me@db/clips"))
+    assert advice in str(described)
+    assert not described.permanent
+
+
 @needs_postgres
 async def test_a_session_has_the_settings_of_a_fleet(postgres_url: str) -> None:
     """A dead peer, a lock and an idle transaction are given up by the server, and commits are durable."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import socket
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, LiteralString, TypeAlias, cast
@@ -78,6 +79,18 @@ _WHAT_TO_DO = {
     "42703": "The tables are of another version: run `omni-async fleet init` with the newest omni_async",
     "25006": "It is a standby, or set to be read-only: name the primary in the URL",
     "53100": "Its disk is full: free some space",
+    "53300": "It has no connection left: raise max_connections, or put a pooler before it",
+    "57P03": "It is starting, stopping, or not open for connections",
+}
+
+# What a server that does not let us in says, and the SQLSTATE of that.
+_WORDS = {
+    "authentication failed|no password supplied": "28P01",
+    "pg_hba.conf|not permitted to log in|role .* does not exist": "28000",
+    "database .* does not exist": "3D000",
+    "permission denied for database": "42501",
+    "too many c|connection slots are reserved|no more connections allowed": "53300",
+    "database system is|not currently accepting connections": "57P03",
 }
 
 
@@ -265,11 +278,4 @@ def described(database: Database) -> Iterator[None]:
 
 def _code_in(text: str) -> str:
     """Return the SQLSTATE that an error of connecting stands for: libpq gives only the server's words."""
-    words = {
-        "password authentication failed": "28P01",
-        "no password supplied": "28P01",
-        "no pg_hba.conf entry": "28000",
-        "role ": "28000",
-        "database ": "3D000",
-    }
-    return next((code for word, code in words.items() if word in text and "FATAL" in text), "")
+    return next((code for words, code in _WORDS.items() if re.search(words, text)), "")
