@@ -103,7 +103,9 @@ class OutcomeRecorder:
     async def stop_tracking(self, job: JobState, error: OmniError) -> None:
         """Record that a job is no longer tracked although its task may still be running."""
         self._on_slot_freed(None, 0.0)
-        await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
+        task = job.task
+        figures = {"cost": task.cost, "credits": task.credits_cost} if task is not None and task.cost is not None else {}
+        await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error), **figures))
         self._registry.resolve(job, error)
 
     def end_unexpectedly(self, job: JobState, error: BaseException) -> None:
@@ -138,3 +140,9 @@ class OutcomeRecorder:
 def timeout_error(job: JobState, reason: str) -> JobTimedOut:
     """Return the error of a job that is no longer tracked for this reason."""
     return JobTimedOut(f"job {job.key!r}: {reason}; {resume_hint(job)}", key=job.key, task_id=job.task_id)
+
+
+def missing_url_error(job: JobState, reason: str) -> JobTimedOut:
+    """Return the error of a job whose task is finished and perhaps paid for, but names no video."""
+    remedy = f"It may be charged. resume or attach checks task {job.task_id} again, without paying"
+    return JobTimedOut(f"job {job.key!r}: {reason}. {remedy}", key=job.key, task_id=job.task_id)

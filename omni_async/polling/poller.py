@@ -32,7 +32,7 @@ from ..logs import get_logger
 from ..ratelimit.backoff import retry_delay
 from ..ratelimit.limiter import Permit, RateLimiter
 from ..timing import WakeEvent, raise_if_cancelled
-from .outcomes import OutcomeRecorder, timeout_error
+from .outcomes import OutcomeRecorder, missing_url_error, timeout_error
 from .robust_planner import RobustPlanner
 from .schedule import CheckSchedule
 from .tracked_job import TrackedJob, resume_hint
@@ -59,10 +59,10 @@ MAX_CONCURRENT = 64
 # ordinary request would hold up all jobs. Half could be too short for a slow server, double holds them up for longer.
 # Chosen, not measured.
 PROBE_TIMEOUT = 5.0
-# Further checks of a task that is finished, but shows no URL yet. The gap doubles from `Polling.min_interval`: five
-# take half a minute. More would hide for longer that a paid task has no clip; fewer might miss a URL that comes late.
-# Chosen, not measured.
-_MAX_CHECKS_WITHOUT_URL = 5
+# Further checks, at least, of a task that is finished, but shows no URL yet. The gap doubles from `Polling.min_interval`:
+# five take half a minute. They are all if the task gives a reason; without one, the URL of a paid clip may come late, and
+# the checks go on for `Retry.timeout`. More would hide for longer that a clip was filtered. Chosen, not measured.
+_MIN_CHECKS_WITHOUT_URL = 5
 
 _log = get_logger(__name__)
 
@@ -250,13 +250,23 @@ class Poller:
                 await self._handle_inconclusive(tracked, result)
 
     async def _handle_missing_url(self, tracked: TrackedJob) -> None:
-        tracked.checks_without_url += 1
-        if tracked.checks_without_url > _MAX_CHECKS_WITHOUT_URL:
-            reason = f"the server reports it as finished, but {tracked.checks_without_url} checks showed no video URL"
-            await self._outcomes.record_failed(tracked, reason, self._clock.now())
-        else:
-            tracked.not_before = self._clock.now() + self._polling.min_interval * 2 ** (tracked.checks_without_url - 1)
+        """Check again later. Only a task that says why it has no video is a failed one: any other may be paid for."""
+        job, now = tracked.job, self._clock.now()
+        tracked.record_missing_url(now)
+        has_reason = job.task is not None and bool(job.task.error or job.task.error_code)
+        patience = 0.0 if has_reason else self._retry.timeout
+        reason = f"the server reports it as finished, but {tracked.checks_without_url} checks showed no video URL"
+        if tracked.checks_without_url <= _MIN_CHECKS_WITHOUT_URL or now - tracked.without_url_since < patience:
+            tracked.not_before = now + self._gap_without_url(tracked.checks_without_url)
             self.schedule.add(tracked)
+        elif has_reason:
+            await self._outcomes.record_failed(tracked, reason, now)
+        else:
+            await self._outcomes.stop_tracking(job, missing_url_error(job, reason))
+
+    def _gap_without_url(self, checks: int) -> float:
+        polling = self._polling
+        return min(polling.min_interval * 2 ** min(checks - 1, 30), max(polling.max_interval, 16 * polling.min_interval))
 
     async def _handle_inconclusive(self, tracked: TrackedJob, result: CheckResult) -> None:
         """Check again later; stop tracking the job after many inconclusive checks in a row over a long time."""

@@ -24,6 +24,7 @@ class TrackedJob:
     inconclusive_checks: int = 0  # in a row
     not_found_checks: int = 0  # in a row
     checks_without_url: int = 0  # that showed the task finished, but no URL
+    without_url_since: float = 0.0  # the first of these
     webhook_calls: WebhookCalls | None = None  # None if no call is expected and none was received
     cost_factor: float = 1.0  # `WebhookReliability.cost_factor` at the last check
     is_being_checked: bool = False  # then it is not in the queue
@@ -44,6 +45,11 @@ class TrackedJob:
         self.inconclusive_checks += 1
         self.inconclusive_since = now if self.inconclusive_checks == 1 else self.inconclusive_since
         self.not_found_checks = self.not_found_checks + 1 if is_not_found else 0
+
+    def record_missing_url(self, now: float) -> None:
+        """Record a check that showed the task finished, but no URL."""
+        self.checks_without_url += 1
+        self.without_url_since = now if self.checks_without_url == 1 else self.without_url_since
 
     def age(self, now: float) -> float:
         """Return the seconds since the server accepted it."""

@@ -193,17 +193,45 @@ async def test_a_finished_task_without_a_url_is_checked_again(tmp_path: Path) ->
         assert (await client.submit("p")).is_file()
 
 
-async def test_a_finished_task_that_never_has_a_url_fails(tmp_path: Path) -> None:
-    """A finished task that never shows a URL fails after a few checks, not after half an hour."""
+async def test_a_finished_task_that_says_why_it_has_no_url_fails(tmp_path: Path) -> None:
+    """A finished task that gives a reason for having no URL fails after a few checks, not after half an hour."""
     server = Server(duration=1)
-    server.on_check = lambda task_id: shown(server, task_id, result=None)
+    server.on_check = lambda task_id: shown(server, task_id, result=None, error={"message": "filtered"})
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
-        with pytest.raises(JobFailed, match="no video"):
+        with pytest.raises(JobFailed, match="no video URL.*filtered"):
             await job
         assert client.statistics().cost == 0.5
     assert 3 <= len(server.checks) < 12
     assert server.now() < 1120
+
+
+@pytest.mark.parametrize("seconds", [100, 280])
+async def test_a_url_that_comes_minutes_after_the_end_is_waited_for(tmp_path: Path, seconds: float) -> None:
+    """A paid task may name its video late: within `Retry.timeout` it is downloaded in the same run."""
+    server = Server(duration=1)
+    server.on_check = lambda task_id: shown(server, task_id, result=None) if server.now() < 1000 + seconds else None
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+    assert server.now() < 1000 + seconds + 20
+    assert len(server.checks) < 30
+
+
+async def test_a_finished_task_that_never_names_its_video_can_be_resumed(tmp_path: Path) -> None:
+    """After `Retry.timeout` it is timed_out, not failed: it was paid for, so a later check must still get its clip."""
+    server = Server(duration=1)
+    server.on_check = lambda task_id: shown(server, task_id, result=None)
+    async with FakeClient(server, tmp_path, retry=Retry(timeout=60)) as client:
+        job = client.submit("p")
+        with pytest.raises(JobTimedOut, match=r"no video URL\. It may be charged.*without paying"):
+            await job
+        assert job.status is JobStatus.TIMED_OUT
+        assert client.statistics().cost == 0.5
+        assert 1060 < server.now() < 1090
+        server.on_check = None
+        assert (await (await resumed(client))[0]).is_file()
+        assert client.statistics().cost == 0.5
+    assert len(server.posts) == 1
 
 
 async def test_a_job_that_never_ends_times_out_after_one_last_check(tmp_path: Path) -> None:
