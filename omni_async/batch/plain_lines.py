@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from omni_async.models.characters import control_character_in
+from omni_async.models.characters import control_character_in, is_blank
 
 from .problems import Problem, UnreadableFile
 
@@ -25,9 +25,9 @@ def content_lines(lines: Iterator[tuple[int, str]], reading: Reading) -> Iterato
     for number, text in lines:
         if wrong := control_character_in(text):
             yield Problem(number, f"{wrong}; remove it")
-        elif not (stripped := text.strip()):
+        elif is_blank(text):
             reading.blank_lines += 1
-        elif stripped.startswith("#"):
+        elif (stripped := text.strip()).startswith("#"):
             reading.comments += 1
         else:
             yield number, stripped

@@ -42,6 +42,7 @@ _BYTES_OF_OTHERS = {
     b"\xfd7zXZ": "compressed with xz; decompress it, or use gzip",
 }
 _MAX_MAGIC_BYTES = 8
+_MARK = "\ufeff"
 _UTF_16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 # In UTF-16 a Latin letter has a NUL beside it. Letters without it are text of another program that was appended in
 # UTF-8, and would be read as Chinese. By chance, 12 such bytes in a row occur once in 10 ** 7 characters of Chinese.
@@ -159,4 +160,7 @@ def _checked_lines(lines: Iterable[str], reading: Reading) -> Iterator[tuple[int
             is_decoded = reading.encoding == "UTF-16"
             remedy = "remove it" if is_decoded else f"the file seems to be in UTF-16; {_SAVE_AS_UTF_8}"
             raise UnreadableFile(number, f"{position}: {remedy}")
-        yield number, text
+        if (place := text.find(_MARK, 1)) > 0:
+            reason = f"a byte order mark at column {place + 1}: another file was joined here; begin a new line there"
+            raise UnreadableFile(number, reason)
+        yield number, text.removeprefix(_MARK) if number > 1 else text  # joined where a line begins

@@ -156,7 +156,15 @@ class _Table:
         if not self._columns:
             self._columns = self._read_header(number, cells)
             return None
+        if self._is_header(cells):
+            raise ValueError("the row names the columns again, as where files were joined; remove it")
         return self._convert(number, cells)
+
+    def _is_header(self, cells: Sequence[str]) -> bool:
+        """Return whether a row is the header of another file: its prompt would be "prompt", and be paid for."""
+        named = [(_field_of(cell), column) for cell, column in zip(cells, self._columns, strict=False) if cell]
+        is_own = all(field == column for field, column in named)
+        return all(field for field, _ in named) and (is_own or len(named) > 1)
 
     def _read_header(self, number: int, cells: list[str]) -> list[str]:
         named = {cell: _field_of(cell) for cell in cells if cell and not _UNNAMED.fullmatch(cell)}

@@ -13,6 +13,16 @@ from collections.abc import Iterator, Mapping
 # C0 without tab, line feed and carriage return; DEL; C1.
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
+# What shows nothing: spaces, joiners, direction and byte order marks, selectors, tags.
+_VISIBLE = re.compile(
+    r"[^\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff\ufff9-\ufffb\U000e0000-\U000e0fff]"
+)
+
+
+def is_blank(text: str) -> bool:
+    """Return whether a text shows nothing. Copied from a web page, such text looks like an empty line."""
+    return _VISIBLE.search(text) is None
+
 
 def control_character_in(text: str) -> str:
     """Return the first control character of a text and where it is, for a message; an empty string if it has none."""

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from .catalog import DEFAULT_MODEL, field_error, find_conflicts
-from .characters import control_character_in, texts_in
+from .characters import control_character_in, is_blank, texts_in
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -260,7 +260,9 @@ class VideoRequest(BaseModel):
 
     @model_validator(mode="after")
     def _check_content(self, info: ValidationInfo) -> Self:
-        if not (self.prompt and self.prompt.strip()) and not self._has_references():
+        prompt = self.prompt or ""
+        is_empty = is_blank(prompt) if info.context is not _STORED else not prompt.strip()
+        if is_empty and not self._has_references():
             raise ValueError("give a prompt, images or a video; at least one of them is needed")
         twice = [name for name in sorted(_PAYLOAD_FIELDS) if name in self.extra and self._is_set(name)]
         if twice and info.context is not _STORED:

@@ -103,9 +103,9 @@ class OutcomeRecorder:
     async def stop_tracking(self, job: JobState, error: OmniError) -> None:
         """Record that a job is no longer tracked although its task may still be running."""
         self._on_slot_freed(None, 0.0)
-        task = job.task
-        figures = {"cost": task.cost, "credits": task.credits_cost} if task is not None and task.cost is not None else {}
-        await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error), **figures))
+        if job.task is not None and job.task.cost is not None:  # finished and charged, but without a URL
+            self._registry.update(job, cost=job.task.cost, credits=job.task.credits_cost)
+        await self._registry.persist(self._registry.transition(job, JobStatus.TIMED_OUT, error=str(error)))
         self._registry.resolve(job, error)
 
     def end_unexpectedly(self, job: JobState, error: BaseException) -> None:

@@ -59,9 +59,10 @@ MAX_CONCURRENT = 64
 # ordinary request would hold up all jobs. Half could be too short for a slow server, double holds them up for longer.
 # Chosen, not measured.
 PROBE_TIMEOUT = 5.0
-# Further checks, at least, of a task that is finished, but shows no URL yet. The gap doubles from `Polling.min_interval`:
-# five take half a minute. They are all if the task gives a reason; without one, the URL of a paid clip may come late, and
-# the checks go on for `Retry.timeout`. More would hide for longer that a clip was filtered. Chosen, not measured.
+# Further checks, at least, of a task that is finished, but shows no URL yet. The gap doubles from
+# `Polling.min_interval`: five take half a minute. They are all if the task gives a reason. Without one, the URL of a
+# paid clip may come late, and the checks go on for `Retry.timeout`. More would hide for longer that a clip was
+# filtered. Chosen, not measured.
 _MIN_CHECKS_WITHOUT_URL = 5
 
 _log = get_logger(__name__)
@@ -265,8 +266,8 @@ class Poller:
             await self._outcomes.stop_tracking(job, missing_url_error(job, reason))
 
     def _gap_without_url(self, checks: int) -> float:
-        polling = self._polling
-        return min(polling.min_interval * 2 ** min(checks - 1, 30), max(polling.max_interval, 16 * polling.min_interval))
+        shortest, longest = self._polling.min_interval, self._polling.max_interval
+        return min(shortest * 2.0 ** min(checks - 1, 30), max(longest, 16 * shortest))
 
     async def _handle_inconclusive(self, tracked: TrackedJob, result: CheckResult) -> None:
         """Check again later; stop tracking the job after many inconclusive checks in a row over a long time."""

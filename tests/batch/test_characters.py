@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from pydantic import ValidationError
 
 from omni_async import VideoRequest, batch
 from tests.support.prompt_files import problems, read, write
@@ -131,3 +132,18 @@ def test_a_stored_request_with_a_control_character_can_be_read() -> None:
 def test_a_prompt_may_have_several_lines() -> None:
     """Tabs and line ends are no mistake."""
     assert VideoRequest(prompt="a\n\tb\r\nc").prompt == "a\n\tb\r\nc"
+
+
+INVISIBLE = ["\u200b", "\u00a0\u200b \u2060", "\u200d\u200b", "\u202e", "\ufe0f", "\u00ad"]
+
+
+@pytest.mark.parametrize("prompt", INVISIBLE, ids=ascii)
+def test_a_prompt_that_shows_nothing_is_none(tmp_path: Path, prompt: str) -> None:
+    """Text copied from a web page has lines that look empty: they are blank lines, and no clip is paid for."""
+    assert [line.request.prompt for line in read(tmp_path, "a.txt", f"a fox\n{prompt}\n")] == ["a fox"]
+    for name, content in (("a.csv", f"id,prompt\n1,{prompt}\n"), ("a.jsonl", json.dumps({"prompt": prompt}))):
+        [(_, reason)] = problems(tmp_path, name, content)
+        assert "give a prompt" in reason
+    with pytest.raises(ValidationError, match="give a prompt"):
+        VideoRequest(prompt=prompt)
+    assert VideoRequest.from_json(json.dumps({"prompt": prompt})).prompt == prompt  # of a ledger

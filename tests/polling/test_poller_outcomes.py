@@ -199,7 +199,7 @@ async def test_a_finished_task_that_says_why_it_has_no_url_fails(tmp_path: Path)
     server.on_check = lambda task_id: shown(server, task_id, result=None, error={"message": "filtered"})
     async with FakeClient(server, tmp_path) as client:
         job = client.submit("p")
-        with pytest.raises(JobFailed, match="no video URL.*filtered"):
+        with pytest.raises(JobFailed, match=r"no video URL.*filtered"):
             await job
         assert client.statistics().cost == 0.5
     assert 3 <= len(server.checks) < 12
