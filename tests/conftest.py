@@ -9,7 +9,9 @@ from __future__ import annotations
 import gc
 import os
 import random
+import shutil
 import signal
+import tempfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,10 +59,20 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(signal, "SIGHUP"):  # and under nohup
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    if _has_room(MEMORY):
-        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY if _has_room(MEMORY) else tempfile.gettempdir())
+    _use_temporary_folder(config)
     if "not slow" in config.option.markexpr:
         settings.load_profile("inner loop")
+
+
+def _use_temporary_folder(config: pytest.Config) -> None:
+    """Have this process and its children put temporary files into a folder that is removed at the end.
+
+    Some tests kill processes, which leave files behind.
+    """
+    folder = tempfile.mkdtemp(prefix="omni-async-tests-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
+    os.environ["TMPDIR"] = tempfile.tempdir = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_collection_finish() -> None:

@@ -129,14 +129,24 @@ class SpooledClipStore:
 
     async def prepare(self) -> None:
         """Make the spool, and check that clips can be kept."""
-        self._spool = self._spool or await self.in_thread(_make_spool, self._spool_parent)
+        # Its name is known before it is made: it is removed even if this is cancelled.
+        self._spool = self._spool or self._spool_parent / f"{_SPOOL_PREFIX}{secrets.token_hex(8)}"
+        await self.in_thread(self._make_spool, self._spool)
         await self.destination.prepare()
 
     async def aclose(self) -> None:
-        """Remove the spool. Never raises."""
+        """Remove the spool, also if the caller was cancelled. Never raises."""
         spool, self._spool = self._spool, None
         if spool is not None:
-            await anyio.to_thread.run_sync(partial(shutil.rmtree, spool, ignore_errors=True))
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(partial(shutil.rmtree, spool, ignore_errors=True))
+
+    def _make_spool(self, spool: Path) -> None:
+        """Make a spool that other users cannot look into, unless the store has been closed meanwhile."""
+        _remove_abandoned(spool.parent)
+        spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._spool != spool:
+            shutil.rmtree(spool, ignore_errors=True)
 
     def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> SpooledClip:
         """Return a clip to be downloaded into the spool. It always begins empty."""
@@ -274,11 +284,9 @@ def clip_store(
     return SpooledClipStore(place, spool=spool, max_threads=max_threads, give_up_after=give_up_after)
 
 
-def _make_spool(parent: Path) -> Path:
-    """Make a spool that other users cannot look into, and remove those of workers that were killed long ago."""
-    parent.mkdir(parents=True, exist_ok=True)
+def _remove_abandoned(parent: Path) -> None:
+    """Remove the spools of workers that were killed long ago."""
     for path in parent.glob(f"{_SPOOL_PREFIX}*"):
         with suppress(OSError):
             if time.time() - path.lstat().st_mtime > _ABANDONED and path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-    return Path(tempfile.mkdtemp(prefix=_SPOOL_PREFIX, dir=parent))

@@ -484,8 +484,12 @@ async def test_what_a_worker_cannot_work_with(worker_shell: Shell, tmp_path: Pat
 @pytest.mark.slow
 async def test_the_demo_does_what_the_readme_says(bare_shell: Shell) -> None:
     """Three workers, one killed: each clip is there once and paid once; nothing that was started is left."""
-    result = await bare_shell.omni_process("fleet", "demo", "--clips", "24", "--json", "--output", "kept")
+    temporary = bare_shell.folder / "temporary"
+    temporary.mkdir()
+    arguments = ("fleet", "demo", "--clips", "24", "--json", "--output", "kept")
+    result = await bare_shell.omni_process(*arguments, TMPDIR=str(temporary))
     assert result.status == 0, result.err
+    assert list(temporary.iterdir()) == []
     [sums] = result.records
     assert (sums["jobs"], sums["clips"], sums["files"], sums["tasks"], sums["paid_twice"]) == (24, 24, 24, 24, 0)
     assert sums["took_over_after"] is not None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -345,26 +344,6 @@ async def test_a_folder_on_the_same_disk_needs_no_copy(tmp_path: Path) -> None:
     assert (tmp_path / "clips" / NAME).stat().st_nlink == 1
     assert [path.name for path in (tmp_path / "clips").iterdir()] == [NAME]
     await store.aclose()
-
-
-async def test_what_killed_workers_have_left_is_removed_after_a_day(tmp_path: Path) -> None:
-    """Spools and temporary copies that nothing was written to for a day are deleted, younger ones and others stay."""
-    spool, clips = tmp_path / "spool", tmp_path / "clips"
-    old, young = spool / "omni-async-spool-old", spool / "omni-async-spool-young"
-    mine = spool / "mine"
-    for folder in (old, young, mine, clips):
-        folder.mkdir(parents=True)
-        (folder / "a.part").write_bytes(b"x")
-    (clips / ".fox.mp4.0123456789ab.part").write_bytes(b"x")
-    (clips / ".hen.mp4.0123456789ab.part").write_bytes(b"x")
-    yesterday = time.time() - 25 * 3600
-    for path in (old, mine, clips / ".fox.mp4.0123456789ab.part", clips / "a.part"):
-        os.utime(path, (yesterday, yesterday))
-    store = clip_store(clips, spool)
-    await store.prepare()
-    await store.aclose()
-    assert {path.name for path in spool.iterdir()} == {"mine", "omni-async-spool-young"}
-    assert {path.name for path in clips.iterdir()} == {"a.part", ".hen.mp4.0123456789ab.part"}
 
 
 @pytest.mark.parametrize(

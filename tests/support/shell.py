@@ -54,7 +54,8 @@ class Shell:
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "SYSTEMROOT", "LANG") if name in os.environ}
+        names = ("PATH", "HOME", "TMPDIR", "SYSTEMROOT", "LANG")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         self.environment = kept | {"PYTHONPATH": PACKAGES} | dict(environment)
 
     def write(self, name: str, content: str) -> str:

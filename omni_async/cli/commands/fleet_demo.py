@@ -149,7 +149,8 @@ class _Demo:
 
     def _worker(self, number: int, url: str, sandbox: SandboxProcess) -> Any:
         command = [sys.executable, "-m", "omni_async", "fleet", "worker", "--store", str(self.store)]
-        command += ["--lease", str(LEASE), "--name", f"worker-{number}"]
+        # The one that is killed leaves its spool, which is removed with everything else.
+        command += ["--spool", str(self.home), "--lease", str(LEASE), "--name", f"worker-{number}"]
         own = {"OMNI_DATABASE_URL": url, "APIMART_API_KEY": sandbox.api_key, "APIMART_BASE_URL": sandbox.base_url}
         path = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
         return guarded(command, self.home / f"worker-{number}.log", env={**os.environ, **own, "PYTHONPATH": path})
