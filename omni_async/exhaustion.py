@@ -1,7 +1,7 @@
-"""Waiting for what this machine has too little of at the moment: file descriptors, memory, threads.
+"""Waits while this machine is short of file descriptors, memory or threads.
 
 Such a shortage says nothing about the server, the job or the file, and ends when something else is closed. So it is
-never final: a caller that meets it waits here and tries again.
+never final: a caller that meets one waits here and tries again.
 """
 
 from __future__ import annotations

@@ -33,10 +33,10 @@ _PIECE = 1024 * 1024
 
 
 class NameTaken(FileExistsError):
-    """There is something of this name already, which stays. The file that was to have the name needs another."""
+    """Something of this name exists already, and stays. The file that was to have the name needs another one."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(errno.EEXIST, "there is another file of this name", str(path))
+        super().__init__(errno.EEXIST, "another file has this name", str(path))
 
 
 def open_regular(path: Path, *, exclusive: bool = False, mode: int = 0o666) -> int:
@@ -46,7 +46,7 @@ def open_regular(path: Path, *, exclusive: bool = False, mode: int = 0o666) -> i
     is that of a new file, before the umask.
     """
     with suppress(FileNotFoundError):
-        if not exclusive:  # looked at first: to open a device may have effects, and some systems lack O_NOFOLLOW
+        if not exclusive:  # looked at first: opening a device may have effects, and some systems lack O_NOFOLLOW
             _check_regular(path, path.lstat())
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _SAFE | (os.O_EXCL if exclusive else 0), mode)
@@ -65,7 +65,7 @@ def open_regular(path: Path, *, exclusive: bool = False, mode: int = 0o666) -> i
 
 
 def is_regular(path: Path, *, with_one_name: bool = False) -> bool:
-    """Return whether there is a regular file of this name, which is no link; if asked, one with no other name."""
+    """Return whether there is a regular file of this name, not a link; if asked, one without other names."""
     try:
         status = path.lstat()
     except OSError:
@@ -74,7 +74,7 @@ def is_regular(path: Path, *, with_one_name: bool = False) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder inside of another if it is missing. Raise `OSError` if it is a link or no folder."""
+    """Create a folder inside of another if it is missing. Raise `OSError` if it is a link or not a folder."""
     with suppress(FileExistsError):
         path.mkdir()
     mode = path.lstat().st_mode
@@ -116,7 +116,7 @@ def publish(source: Path, path: Path) -> None:
 
 
 def link(source: Path, path: Path) -> bool:
-    """Let a file have a second name. Return False if that is impossible: on FAT, some network folders, another disk.
+    """Give a file a second name. Return False if that is impossible: on FAT, some network folders, another disk.
 
     Raise `NameTaken` if there is anything of this name already.
     """

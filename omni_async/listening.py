@@ -1,4 +1,4 @@
-"""An HTTP server that a crowd can make slow, but that never takes the file descriptors of the run beside it.
+"""An HTTP server that many connections can slow down, but that never takes the file descriptors of the run beside it.
 
 `BoundedServer` is behind the live page and `OmniClient.serve_webhook`. The sandbox has servers of its own, which accept
 and refuse connections in the same way.
@@ -111,7 +111,7 @@ class _Connection(web.RequestHandler):
         _log.debug("request from %s refused with %d: %s", request.remote, status, type(exc).__name__)
         if request.writer.output_size > 0:
             raise ConnectionError("a response has begun already")
-        response = web.Response(status=status, text="this is no request that a browser would send\n")
+        response = web.Response(status=status, text="this is not a request that a browser would send\n")
         response.force_close()
         return response
 
@@ -142,7 +142,7 @@ class BoundedServer(web.Server):
         self._wait_for_request(handler)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        """Count it no more."""
+        """Stop counting it."""
         super().connection_lost(handler, exc)
         self._open.pop(handler, None)
         self._stop_waiting(handler)

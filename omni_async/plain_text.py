@@ -1,4 +1,4 @@
-"""Text that is not ours, made harmless for a terminal, a log and a file: `one_line`.
+"""Makes text from elsewhere harmless for a terminal, a log and a file: `one_line`.
 
 A server, a prompt file, a ledger, a file name or another library may hold characters that move the cursor, set colors,
 reverse the direction of the text, are invisible, or begin a new line, which then looks like one of ours.

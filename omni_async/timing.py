@@ -50,8 +50,8 @@ def raise_if_cancelled(error: BaseException) -> None:
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel asyncio tasks until all of them have ended, however often that takes. Their results are not looked at.
 
-    To cancel once is not enough where a task calls libraries. On Python 3.11, `asyncio.wait_for` swallows a
-    cancellation that arrives together with the result: the task goes on, and a wait for its end never ends.
+    Cancelling once is not enough where a task calls libraries. On Python 3.11, `asyncio.wait_for` swallows a
+    cancellation that arrives together with the result: the task continues, and waiting for its end would never end.
     """
     pending = set(tasks)
     with anyio.CancelScope(shield=True):

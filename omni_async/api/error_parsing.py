@@ -82,7 +82,7 @@ def _remedy(response: Response, cls: type[APIError], status: int) -> str:
 
 def _redirect_message(response: Response) -> str:
     location = one_line(_without_secrets(response.headers.get("location", "").strip()))
-    return f"it redirects to {location}" if location else "it redirects, and does not say where to"
+    return f"it redirects to {location}" if location else "it redirects without saying where to"
 
 
 def _without_secrets(url: str) -> str:
@@ -107,7 +107,7 @@ def unreadable_error(response: Response, *, operation: str) -> APIError:
 
 
 def _cut_short(response: Response) -> str:
-    """Return why a response is not complete, to be put behind what came; "" if it is."""
+    """Return why a response is not complete, to be appended to what was received; "" if it is."""
     return f" (the response is not complete: {_prose(response.cut_short, limit=200)})" if response.cut_short else ""
 
 
@@ -187,5 +187,5 @@ def _excerpt(response: Response, redact: Callable[[str], str]) -> str:
 
 
 def _prose(text: str, *, limit: int) -> str:
-    """Return words of the server for a message: without line breaks and gaps, behind which words may pass for ours."""
+    """Return the server's words for a message, without line breaks and gaps, after which they could pass for ours."""
     return one_line(" ".join(text[: 4 * limit].split()), limit=limit)

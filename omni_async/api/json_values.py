@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-# Characters of an id. Those of the API have 31. A longer one is no id, and would be part of URLs, rows and messages.
+# Characters of an id. Those of the API have 31. A longer one is not an id, and would become part of URLs, rows and
+# messages.
 MAX_ID = 200
 
 

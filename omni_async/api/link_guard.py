@@ -31,7 +31,7 @@ class _Attempt:
         self.refused: dict[str, AddressKind] = {}
 
     def check(self, address: str) -> None:
-        """Raise `OSError` if there may be no connection to an address."""
+        """Raise `OSError` if no connection to an address is allowed."""
         kind = kind_of(ip_address(address.partition("%")[0]))
         if kind not in self._allowed:
             self.refused[address] = kind
@@ -56,7 +56,7 @@ def open_socket(address_info: tuple[Any, ...]) -> socket.socket:
 class LinkGuard:
     """Sends requests for links, unless they lead to an address that is not public.
 
-    Where the API itself is, links may lead, too: those of a server on this machine to this machine, and those of a
+    Links may also lead to where the API itself is: those of a server on this machine to this machine, and those of a
     server in a private network to private addresses. `allow_private` allows every address. Through a proxy, the proxy
     looks names up. Then only addresses that are spelled out in the link are checked.
     """

@@ -76,7 +76,7 @@ _NO_CREDIT_CODES = frozenset(
         "payment_required",
     }
 )
-# The same in a message. "Quota exceeded" is not among them: it is also said of a rate limit.
+# The same in a message. "Quota exceeded" is not among them: it is also used for rate limits.
 _NO_CREDIT_WORDS = re.compile(
     r"not[ _]enough[ _](?:balance|credits?|quota|funds)|"
     r"insufficient[ _](?:\w+[ _]){0,2}(?:balance|credits?|quota|funds)|"
@@ -91,8 +91,8 @@ _NO_CREDIT_WORDS = re.compile(
 _NO_MODEL = re.compile(r"\bmodel_not_found\b|no available channel|无可用渠道|無可用渠道", re.IGNORECASE)
 _NO_CHANNEL = re.compile(r"\bget_channel_failed\b", re.IGNORECASE)
 
-# The gateway puts these words under every 429 of an upstream, which other accounts fill as well: it is no limit of this
-# account. Its own limits have other words.
+# The gateway uses these words for every 429 of an upstream, which other accounts share: it is not a limit of this
+# account. Limits of the account are worded differently.
 _SATURATED = re.compile(r"\bsaturated\b|饱和|飽和", re.IGNORECASE)
 
 # The API sends some parameter errors as a 500 ("build_request_failed: invalid size: ..."). Resending cannot help. The
@@ -311,7 +311,7 @@ def classify_check(
 ) -> CheckResult:
     """Return the outcome of a check of a task. `now` is the wall-clock time in unix seconds.
 
-    `requested` are texts of the request: a link that they contain is no video of the task.
+    `requested` are texts of the request: a link that they contain is not a video of the task.
 
     A failed check is not a failed task: only a response about this task can say that it failed.
     """
@@ -339,7 +339,7 @@ def is_rate_limit(error: OmniError | None) -> bool:
 
 
 def is_account_limit(error: OmniError | None) -> bool:
-    """Return whether a refusal shows a limit of this account, and not that the service has no room for anybody."""
+    """Return whether a refusal shows a limit of this account, and not that the service is full for everybody."""
     return is_rate_limit(error) and not (isinstance(error, APIError) and _SATURATED.search(error.message))
 
 

@@ -156,7 +156,7 @@ def parse_upload(response: Response) -> str | None:
 
 
 def is_not_json(response: Response) -> bool:
-    """Return whether the body of a response is no JSON object: it is empty, or of a gateway or of another server."""
+    """Return whether a body is not a JSON object: it is empty, or comes from a gateway or another server."""
     return json_object(response) is None
 
 

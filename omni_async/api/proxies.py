@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 _SQUID_REFUSES = frozenset({"ERR_ACCESS_DENIED", "ERR_CACHE_ACCESS_DENIED", "ERR_FORWARDING_DENIED"})
 _SQUID_CANNOT_CONNECT = frozenset({"ERR_DNS_FAIL", "ERR_CONNECT_FAIL", "ERR_CANNOT_FORWARD"})
 
-# The statuses with which a proxy says of a CONNECT that it could not reach the server: an outage, which ends by itself.
+# The statuses with which a proxy says of a CONNECT that it could not reach the server: an outage, which is temporary.
 _CANNOT_CONNECT = frozenset({502, 503, 504})
 
 
 class ProxyRefused(ValueError):
     """A proxy refused a request, so the server has not received it; or the proxy cannot be used.
 
-    `permanent` is False if that is an outage, which ends by itself.
+    `permanent` is False if that is an outage, which is temporary.
     """
 
     def __init__(self, text: str, *, permanent: bool = True) -> None:
@@ -73,7 +73,7 @@ class ProxyResolver:
         return self._cache[origin]
 
     def _hide_password(self, proxy: str | None) -> None:
-        """Let no text show the password of a proxy, which may quote it in its responses."""
+        """Redact the password of a proxy in all texts: the proxy may quote it in its responses."""
         url = URL(proxy or "")
         if url.password:
             self._redact.add(url.password)

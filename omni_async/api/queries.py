@@ -89,7 +89,8 @@ class ApiQueries:
     async def usage(self, start: float, end: float, scope: BalanceScope, time_zone: str) -> Usage:
         """Return what was billed from `start` to `end` (Unix seconds), each day in that time zone.
 
-        The server takes 31 days at a time. Raise `ValueError` for another scope, and for a period that is none.
+        The server takes 31 days at a time. Raise `ValueError` for another scope, and for an end that is not after the
+        start.
         """
         if scope not in _BALANCE_PATHS:
             raise ValueError(f"usage(scope={scope!r}): scope must be 'key' or 'account'")

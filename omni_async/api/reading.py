@@ -1,7 +1,7 @@
-"""Read a response from the bytes that arrived, however damaged: what aiohttp refuses, what is cut off, what is packed.
+"""Read a response from the bytes that arrived, even if aiohttp refuses it, or it is cut off or wrongly compressed.
 
-Pure functions. `tidy_head` is for all that aiohttp reads, `read_response` for what it could not read all the same, and
-`unpack` for every body of the API.
+Pure functions. `tidy_head` is applied to everything that aiohttp reads, `read_response` to what it still cannot read,
+and `unpack` to every body of the API.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 # Bytes of a body that are read, after decompression. A status response has a few hundred. Chosen, not measured: the
-# limit only keeps a server from filling the memory. Of a longer body, the beginning says what there is to say.
+# limit only keeps a server from filling the memory. The beginning of a longer body says enough.
 MAX_RESPONSE_BYTES = 8 * 1024 * 1024
 
 TOO_LONG = f"it has more than {MAX_RESPONSE_BYTES} bytes"
@@ -80,7 +80,7 @@ def begins_like_http(raw: bytes) -> bool:
 
 
 def _parse_headers(lines: list[bytes]) -> dict[str, list[str]]:
-    """Return the values of each header, by its name in lower case. A line that is no header is left out."""
+    """Return the values of each header, by its name in lower case. A line that is not a header is left out."""
     headers: dict[str, list[str]] = {}
     last: list[str] = []
     for line in (each.rstrip(b"\r").decode("utf-8", "surrogateescape") for each in lines):
@@ -96,7 +96,7 @@ def _parse_headers(lines: list[bytes]) -> dict[str, list[str]]:
 def tidy_head(raw: bytes) -> bytes | None:
     """Return the beginning of a response as aiohttp accepts it; None if its head has not arrived completely.
 
-    What aiohttp would refuse is left out of the head: lines that are no headers, and lengths that contradict each
+    What aiohttp would refuse is left out of the head: lines that are not headers, and lengths that contradict each
     other. Then the body ends with the connection. What is not HTTP at all is returned as it is.
     """
     if _is_ordinary(raw):

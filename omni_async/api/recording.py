@@ -1,8 +1,8 @@
 """A connector of aiohttp that tidies the heads of responses, and keeps the bytes of a response as they arrive.
 
 aiohttp closes a connection as soon as a head is not quite HTTP, before the body has arrived. So `reading.tidy_head`
-makes it HTTP before. When a response breaks off, or is not valid HTTP all the same, aiohttp raises an error and drops
-what it has. But a server that has accepted a paid task may have said so in these bytes. So they are recorded, for
+corrects the head first. When a response breaks off, or is still not valid HTTP, aiohttp raises an error and drops what
+it has. But a server that has accepted a paid task may have said so in these bytes. So they are recorded, for
 `reading.read_response`.
 """
 
@@ -69,8 +69,8 @@ class RecordingConnector(aiohttp.TCPConnector):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        # aiohttp has no public way to give connections another protocol. Should this attribute go, responses are still
-        # read, but no longer recorded; a test would show it.
+        # aiohttp has no public way to give connections another protocol. If it were removed, responses would still be
+        # read, but no longer recorded; a test would notice.
         make: type[ResponseHandler] = _RecordingProtocol
         self._factory = partial(make, loop=self._loop)
 

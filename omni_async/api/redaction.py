@@ -1,4 +1,4 @@
-"""The API key as a secret, and its removal and that of other secrets from text that is shown or stored.
+"""The API key as a secret, and the removal of secrets from text that is shown or stored.
 
 Only text is redacted: messages of errors, log lines, what goes into events and into the ledger. What is parsed, and
 what is sent, is never changed: a key may be a word that a response needs.

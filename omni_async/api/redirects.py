@@ -19,7 +19,7 @@ _MAX_REDIRECTS = 10  # of one download; the limit that aiohttp and browsers use 
 class RedirectChain:
     """Follows the redirects of one download, which begins at `link`.
 
-    A host may set a cookie together with a redirect, and want it back. The cookies end with the chain: each download
+    A host may set a cookie together with a redirect, and expect it back. The cookies end with the chain: each download
     has its own. The origin of the API, `api_origin`, sets and gets none.
     """
 
@@ -51,7 +51,7 @@ class RedirectChain:
         return {"Cookie": cookies} if cookies else {}
 
     def follows(self, response: ClientResponse) -> bool:
-        """Return whether the response is a redirect, and go on to its target. Raise `LinkRefused` if that is none."""
+        """Return whether the response is a redirect, and follow it. Raise `LinkRefused` if its target is invalid."""
         location = response.headers.get("Location") or response.headers.get("URI")
         if response.status not in _STATUSES or not location:
             return False

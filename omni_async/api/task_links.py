@@ -87,7 +87,7 @@ def find_videos(
 ) -> tuple[Video, ...]:
     """Return the videos of a task, without any link that the request contained.
 
-    `requested` are texts of the request: what it links to is no result, even if the response repeats it. A relative
+    `requested` are texts of the request: what it links to is not a result, even if the response repeats it. A relative
     link is resolved against `base_url`; an absolute one stays as it is, byte for byte.
     """
     search = _Search(task_id, tuple(filter(None, requested)), base_url)
@@ -137,7 +137,7 @@ class _Search(NamedTuple):
                 yield from self._in_value(content, expires_at, depth + 1, is_link=is_link)
 
     def _accepted(self, text: str) -> str:
-        """Return the absolute link that a text stands for; "" if it can be no video of the task."""
+        """Return the absolute link that a text stands for; "" if it cannot be a video of the task."""
         link = _absolute(text, self.base_url)
         is_requested = any(_contains(each, link, text) for each in self.requested)
         return "" if is_requested or _is_media_file(link) or _is_self_link(link, self.task_id) else link
@@ -149,7 +149,7 @@ def _plain(name: str) -> str:
 
 
 def _nested_json(text: str) -> object:
-    """Return the object or list that a text is in JSON; the text itself if it is none."""
+    """Return the object or list that a text is in JSON; the text itself if it is neither."""
     if not text.lstrip().startswith(("{", "[")):
         return text
     try:

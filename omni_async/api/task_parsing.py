@@ -52,7 +52,7 @@ _STATUS_FIELDS = ("status", "task_status", "state")
 def parse_task(response: Response, task_id: str, requested: Iterable[str] = ()) -> Task | None:
     """Return the task of a status response; None if it shows none, or another task than `task_id`.
 
-    `requested` are texts of the request, as far as they are known: a link that they contain is no video of the task.
+    `requested` are texts of the request, as far as they are known: a link that they contain is not a video of the task.
     """
     content = complete_object(response)  # half a task might be a finished one without its link
     if content is None or not 200 <= response.status < 300:
@@ -94,7 +94,7 @@ def _videos(
 
 
 def _task_object(content: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the object that describes the task: `data`, or the body itself if that has the status and `data` not."""
+    """Return the object that describes the task: `data`, or the body itself if only that has the status."""
     inner = next(objects_in(content.get("data")), None)
     if inner is None:
         return content
@@ -107,7 +107,7 @@ def _task_object(content: Mapping[str, Any]) -> Mapping[str, Any]:
 def _is_about_the_task(
     content: Mapping[str, Any], inner: Mapping[str, Any], status: str, state: TaskState, *, has_link: bool
 ) -> bool:
-    """Return whether a response without the id of the task is about it all the same.
+    """Return whether a response without the id of the task is nevertheless about it.
 
     A gateway's {"status": "error"} must not count as a failed task: its job would be given up although it is paid.
     """

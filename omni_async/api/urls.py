@@ -54,7 +54,7 @@ def parse_link(text: str) -> Link:
         raise _refused(text, "it holds a control character")
     scheme = _SCHEME.match(text)
     if scheme is None:
-        raise _refused(text, "it is no http or https URL")
+        raise _refused(text, "it is not an http or https URL")
     if scheme.group().lower() not in {"http", "https"}:
         raise _refused(text, f"its scheme is {scheme.group()}, not http or https")
     rest = text[scheme.end() + 1 :].partition("#")[0]  # a fragment is never sent

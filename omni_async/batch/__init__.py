@@ -23,8 +23,9 @@ can be run again: finished lines are not submitted a second time.
 
 Each may be in UTF-8 or, with a byte order mark, in UTF-16, and compressed with gzip (``.csv.gz``). ``-`` is standard
 input. Blank lines are skipped, and so are lines of JSON and text files that begin with ``#``: comments. The key of a
-line does not depend on how the file writes it. What was understood is said in a `Reading`; what cannot be meant is
-refused. Control characters other than tabs and line ends are refused, wherever they are and however they are written.
+line does not depend on how the file writes it. A `Reading` says how the file was understood; content that cannot be
+intended is refused. Control characters other than tabs and line ends are refused, wherever they are and however they
+are written.
 
 **Fields** are those of `VideoRequest`, plus two:
 

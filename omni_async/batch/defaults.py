@@ -12,13 +12,13 @@ from omni_async.models.characters import control_character_in
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-# A prompt that ends in one of these ends a sentence: the style is then one of its own.
+# A prompt that ends in one of these ends a sentence: the style is then a sentence of its own.
 _SENTENCE_ENDS = tuple(".!?:;,…。！？：；，、")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Defaults:
-    """What lines of a prompt file get that do not say otherwise.
+    """Fields for the lines of a prompt file that do not set them.
 
     - ``model``, ``aspect_ratio``, ``resolution``, ``duration``: for lines without this field.
     - ``images``: reference images, as files or http(s) URLs, for lines with neither ``images`` nor ``image_urls``.
@@ -26,8 +26,8 @@ class Defaults:
     - ``style``: added to every prompt after a comma, or after a space if the prompt ends a sentence; it is the prompt
       of a line that has none. It is part of the request, and recorded with it.
 
-    A line with ``extend_from`` continues another clip. It takes over model, aspect ratio and resolution of that one,
-    and of these settings gets only the style.
+    A line with ``extend_from`` continues another clip. It takes over model, aspect ratio and resolution from that one,
+    and only the style from these settings.
 
     A default is part of the requests that it completes. So a line without an ``id`` has another key, and is another
     job, than without it.

@@ -75,12 +75,12 @@ class _JsonText:
         self._counted, self._number = 0, number  # the number of the line in which a place is
 
     def records(self) -> Iterator[Record | Problem]:
-        """Yield the records. Raise `UnreadableFile` where the text is not JSON: nothing is certain behind that."""
+        """Yield the records. Raise `UnreadableFile` where the text is not JSON: nothing is certain after that."""
         if self._reading.layout == "JSON array":
             yield from self._array()
         while self._skip(comments=True) < len(self._text):
             if self._reading.layout == "JSON array":
-                raise UnreadableFile(self._line(self._at), "there is text behind the array; remove it")
+                raise UnreadableFile(self._line(self._at), "there is text after the array; remove it")
             yield self._value("the object")
 
     def _array(self) -> Iterator[Record | Problem]:
@@ -178,7 +178,7 @@ def _checked(value: Any, wrong: list[str], text: str, what: str) -> Any:
 
 
 def _decoder(wrong: list[str]) -> json.JSONDecoder:
-    """Return a decoder that adds to `wrong` what is no JSON, or ambiguous, and reads on: the place is not lost."""
+    """Return a decoder that adds to `wrong` what is not JSON, or ambiguous, and continues, so as to keep its place."""
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
         record = dict(found)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .line import Record
     from .reading import Reading
 
-# The first line of a file that is no list of prompts, whatever its name says.
+# The first line of a file that is not a list of prompts, whatever its name says.
 _JSON = re.compile(r"""[\[{]$|\[\s*[{"]|\{\s*"\w+"\s*:""")
 _HTML = re.compile(r"<(!doctype|html|\?xml)\b", re.IGNORECASE)
 
@@ -41,7 +41,7 @@ def read_txt(lines: Iterator[tuple[int, str]], reading: Reading) -> Iterator[Rec
 
 
 def refuse_other_content(number: int, text: str) -> None:
-    """Raise `UnreadableFile` if the first line of a .txt file shows that its lines are no prompts."""
+    """Raise `UnreadableFile` if the first line of a .txt file shows that its lines are not prompts."""
     if _HTML.match(text):
         raise UnreadableFile(number, "the file is a web page; save it as plain text")
     if text.casefold() in {"prompt", "prompts"}:

@@ -1,4 +1,4 @@
-"""`Reading`: what was understood of a prompt file, in words, so that nothing that costs money is guessed silently."""
+"""`Reading`: how a prompt file was understood, in words, so that nothing that costs money is guessed silently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Reading:
     - ``layout``: ``"JSON lines"``, ``"JSON objects"``, ``"JSON array"``, ``"table"`` or ``"one prompt per line"``.
     - ``encoding``: ``"UTF-8"`` or ``"UTF-16"``; ``is_compressed``: whether it was compressed with gzip.
     - ``delimiter``: what separates the columns of a table.
-    - ``is_usual``: whether the file was read as any program would that knows the ending of its name.
+    - ``is_usual``: whether any program that knows the ending of its name would have read the file in the same way.
     - ``columns``: the fields that the columns of a table are, in their order.
     - ``remarks``: what else was understood: a column that is ignored, for example.
     - ``requests``: the number of requests in the file.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .line import Line
 
-# Fields of a request that a name may contain: those with one value. A name of URLs or of a JSON object is none.
+# Fields of a request that a name may contain: those with one value. URLs and JSON objects make no usable names.
 _REQUEST_FIELDS = tuple(
     name
     for name in VideoRequest.model_fields

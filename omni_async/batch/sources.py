@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from .reading import Reading
 
 STDIN = "-"
-# Paths that are no files of a folder: what they give can be read once, and paths in it begin in the working directory.
+# Paths that are not files in a folder: their content can be read once, and paths in it begin in the working directory.
 _STREAM = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 
 _SAVE_AS_UTF_8 = "save the file as UTF-8"
 
 # Characters of a whole file after decompression, and bytes of one in UTF-16: a thousand times the longest real prompt
-# file. It ends /dev/zero and archives that were made to exhaust the memory. At half, nothing real would be refused; at
-# double, neither.
+# file. It stops /dev/zero, and archives that were made to exhaust the memory. At half, nothing real would be refused;
+# at double, neither.
 _MAX_SIZE = 1 << 29
 
 _GZIP = b"\x1f\x8b"
@@ -69,8 +69,7 @@ def numbered_lines(path: Path, reading: Reading) -> Generator[tuple[int, str], N
     """Yield the lines of a file, numbered from 1, while it is read. Each has its line end, except perhaps the last.
 
     Raises:
-        UnreadableFile: where it is no text, or in an encoding that is not supported.
-        OSError: from the file system.
+        UnreadableFile: where it is not text, or in an encoding that is not supported. OSError: from the file system.
     """
     try:
         with _opened(path) as file:

@@ -55,7 +55,7 @@ def read_table(
 
 
 def delimiter_of(header: str, preferred: str = ",") -> str | None:
-    """Return the delimiter with which all names in a line are columns; None if it is no header of a table."""
+    """Return the delimiter with which all names in a line are columns; None if it is not the header of a table."""
     for delimiter in _by_preference(preferred):
         names = [name for name in _split(header, delimiter) if name and not _UNNAMED.fullmatch(name)]
         if names and all(_field_of(name) for name in names):

@@ -63,7 +63,7 @@ _CONTEXT = {"help_option_names": ["--help", "-h"]}
 
 
 class _Command(TyperCommand):
-    """A command whose help shows no type at --help, as at the other flags, and ends with examples."""
+    """A command whose help ends with examples, and shows no type for --help, as for the other flags."""
 
     group = ""  # in front of its name
 
@@ -256,7 +256,7 @@ def run() -> NoReturn:
 
 
 def run_arguments(arguments: Iterable[str]) -> NoReturn:
-    """Run the command that these arguments name, without any show the help; raise `SystemExit` with the status."""
+    """Run the command that these arguments name, or show the help if there are none. Raise `SystemExit`."""
     try:
         app(add_missing_port(arguments) or ["--help"])
     except UsageError as error:

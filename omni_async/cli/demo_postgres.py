@@ -66,8 +66,8 @@ async def demo_postgres(folder: Path) -> AsyncIterator[str]:
     command = [str(programs / "initdb"), "-D", "data", "-U", "omni", "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
     done = await anyio.run_process(command, cwd=folder, check=False, **identity)
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"]
-        raise UsageError(f"initdb has failed: {said[-1]}")
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no output"]
+        raise UsageError(f"initdb failed: {said[-1]}")
     settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "log_min_messages=fatal"]
     server = [str(programs / "postgres"), "-D", str(folder / "data"), *settings]
     async with guarded(server, folder / "postgres.log", end="INT", cwd=folder, **identity) as process:
@@ -83,7 +83,7 @@ async def _wait_for(folder: Path, programs: Path, process: Process) -> None:
                 return
             await anyio.sleep(0.1)
     log = await anyio.Path(folder / "postgres.log").read_text(errors="replace")
-    raise UsageError(f"Postgres does not start: {(log.strip().splitlines() or ['it said nothing'])[-1]}")
+    raise UsageError(f"Postgres does not start: {(log.strip().splitlines() or ['no output'])[-1]}")
 
 
 def _identity(folder: Path) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _identity(folder: Path) -> dict[str, Any]:
 async def guarded(
     command: list[str], log: Path, *, end: str = "TERM", env: dict[str, str] | None = None, **options: Any
 ) -> AsyncIterator[Process]:
-    """Run a program that ends with this block, or with this process, whatever ends that. Its output goes to `log`.
+    """Run a program that ends with this block, or with this process, however that ends. Its output goes to `log`.
 
     `end` is the signal that asks it to. A shell lets its background processes ignore INT, unless they handle it.
     """

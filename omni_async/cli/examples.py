@@ -7,7 +7,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     "generate": (
         ("Make one clip in the folder clips", "generate 'a red apple on a wooden table'"),
         (
-            "Begin with a picture, upright, in a folder of your own",
+            "Start from an image, in portrait format, in another folder",
             "generate 'it sails' --image boat.jpg --aspect-ratio 9:16 -o boat",
         ),
         ("Try it without a key, at no cost", "generate 'a harbour at dawn' --sandbox"),
@@ -19,7 +19,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "status": (
         ("Show what needs attention, and the totals", "status clips"),
-        ("Follow a run that works elsewhere", "status clips --watch"),
+        ("Follow a run of another process", "status clips --watch"),
         ("List the failed jobs for a program", "status clips --status failed --json"),
     ),
     "resume": (
@@ -34,12 +34,12 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ),
     ),
     "reconcile": (
-        ("Was everything billed once, and nothing else?", "reconcile clips"),
+        ("Check that everything was billed once, and nothing else", "reconcile clips"),
         (
             "Several folders that use the same key, days as in Paris",
             "reconcile clips more-clips --time-zone Europe/Paris",
         ),
-        ("With everything that the account was billed, for a program", "reconcile clips --account --json"),
+        ("Compare with everything billed to the account, for a program", "reconcile clips --account --json"),
     ),
     "gallery": (
         ("Write clips/gallery.html", "gallery clips"),
@@ -58,13 +58,13 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("Ask another server of the same API", "balance --base-url https://api.apib.ai"),
     ),
     "check": (
-        ("Is everything set up?", "check"),
-        ("Does the server offer this model?", "check --model gemini-omni-1.1-flash"),
+        ("Check that everything is set up", "check"),
+        ("Check that the server offers this model", "check --model gemini-omni-1.1-flash"),
     ),
     "sandbox": (
         ("Serve on a free port, and print the two variables that lead clients there", "sandbox"),
         ("An account that is limited by rate and by credit", "sandbox --per-minute 30 --credits 50"),
-        ("Lose the answer of every fifth submit", "sandbox --port 8080 --fault drop_after=0.2"),
+        ("Lose the response to every fifth submit", "sandbox --port 8080 --fault drop_after=0.2"),
     ),
     "fleet": (
         ("See it at work on this machine, without a key and at no cost", "fleet demo"),
@@ -76,17 +76,17 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
         ("See what that would do", "fleet init --dry-run"),
     ),
     "fleet enqueue": (
-        ("Add a job for every line; the same again adds nothing", "fleet enqueue prompts.jsonl"),
+        ("Add a job for every line; running it again adds only new lines", "fleet enqueue prompts.jsonl"),
         ("Its local images are put where every worker finds them", "fleet enqueue cats.csv --store s3://bucket/clips"),
     ),
     "fleet worker": (
-        ("Work on everything, on every machine alike", "fleet worker --store /mnt/clips"),
+        ("Submit and download: the same command on every machine", "fleet worker --store /mnt/clips"),
         (
             "Only download, without an API key",
             "fleet worker --store s3://bucket/clips --role download",
         ),
         (
-            "Finish what there is, spending at most 100 USD in all",
+            "Finish all jobs, then end; spend at most 100 USD in total",
             "fleet worker --store /mnt/clips --until-done --max-cost 100",
         ),
     ),
@@ -114,7 +114,7 @@ EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
     ),
     "fleet download": (
         ("Get all clips and a ledger.db", "fleet download clips"),
-        ("From a store that is named otherwise here", "fleet download clips --store /mnt/clips"),
+        ("From a store that has another path on this machine", "fleet download clips --store /mnt/clips"),
     ),
     "fleet demo": (
         ("Watch 60 clips being made by three workers, one of them killed", "fleet demo"),

@@ -1,4 +1,4 @@
-"""The options of `batch` about its prompt file: how it is read, and what lines get that do not say otherwise."""
+"""The options of `batch` about its prompt file: how it is read, and the defaults of its lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from ..batch import FORMATS, Defaults
 from .exit_status import UsageError
 
-_FILE, _DEFAULTS = "File", "Defaults for lines that do not say otherwise"  # titles of the panels in --help
+_FILE, _DEFAULTS = "File", "Defaults for lines without these fields"  # titles of the panels in --help
 
 # As in `options.py`: typer lists the values, and type checkers cannot evaluate them.
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class FileOptions:
 
     format: Annotated[
         FileFormat | None,
-        typer.Option(help="Format of FILE, if its name does not say it.", rich_help_panel=_FILE),
+        typer.Option(help="Format of FILE, if its name does not tell.", rich_help_panel=_FILE),
     ] = None
     samples: Annotated[
         int,

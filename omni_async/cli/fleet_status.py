@@ -140,7 +140,7 @@ def next_steps(account: AccountStatus) -> list[str]:
             "unknown (fleet status --status unknown). To submit them again, at the risk of paying twice:",
             ["--retry-unknown"],
         ),
-        (resumable, "timed out or not downloaded. To take them up again, without paying:", []),
+        (resumable, "timed out or not downloaded. To continue them without paying again:", []),
     ]
     lines = []
     for number, text, options in steps:

@@ -39,7 +39,7 @@ def ledger_for_run(folder: Path, *, sandbox: bool, trust: TrustOptions | None = 
     if not sandbox and is_file(folder / SANDBOX_LEDGER):
         raise UsageError(
             f"{folder} contains sandbox clips ({SANDBOX_LEDGER}), not real ones; "
-            "choose another folder, or delete this one"
+            "choose another folder, add --sandbox, or delete this one"
         )
     ledger = folder / (SANDBOX_LEDGER if sandbox else LEDGER_NAME)
     if is_file(ledger):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-# Words that other programs use for the same. Likeness does not find them.
+# Words that other programs use for the same. Similarity does not find them.
 _COMMANDS = {
     **dict.fromkeys(("create", "make", "new", "prompt"), "generate"),
     **dict.fromkeys(("run", "submit", "bulk"), "batch"),
@@ -43,7 +43,7 @@ _OPTIONS = {
     **dict.fromkeys(("--seconds", "--length"), "--duration"),
 }
 
-# How like an option must be to be suggested. At 0.6, the default of difflib, --json suggests --version.
+# How similar an option must be to be suggested. At 0.6, the default of difflib, --json suggests --version.
 _LIKENESS = 0.7
 
 _KEY_OPTIONS = {"--api-key", "--key", "--token", "--apikey"}

@@ -1,6 +1,6 @@
 """Iterators over jobs, fed lazily: `AsCompletedIterator` behind `as_completed`, `ResumeIterator` behind `resume`.
 
-Neither has more than `max_pending` jobs on hand, so that what feeds them may be endless, or a ledger of any size.
+Neither holds more than `max_pending` jobs, so the iterable may be endless and the ledger of any size.
 """
 
 from __future__ import annotations

@@ -57,27 +57,29 @@ class OmniClient:
         api_key: Default: the environment variable `APIMART_API_KEY`. Never logged, printed or written to a file.
         base_url: The API's address. Default: the environment variable `APIMART_BASE_URL`, else
             `https://api.apimart.ai`. It may have a path.
-        output_dir: The folder for clips. It is made when the first job is submitted. A relative path is that of the
-            working directory now, and stays it. Files in it that the ledger does not know are never changed.
-        ledger: The file that records every job and its cost. Default: `ledger.db` in `output_dir`. One process may
-            have it open at a time. None keeps the record in memory, so that it is lost when the client is closed.
-        limits: Ceilings on rate, concurrency and cost. Default: none but those of the account, which are learned.
-        retry: How long and how often failed requests are repeated.
+        output_dir: The folder for clips. It is created when the first job is submitted. A relative path is resolved
+            against the working directory when the client is made. Files in it that the ledger does not know are never
+            changed.
+        ledger: The file that records every job and its cost. Default: `ledger.db` in `output_dir`. One process may have
+            it open at a time. None keeps the record in memory only, and loses it when the client is closed.
+        limits: Ceilings on rate, concurrency and cost. Default: only the account's own limits, which are learned.
+        retry: How long and how often failed requests are retried.
         polling: When accepted tasks are checked.
         connection: Extra headers, certificates and proxy.
         clip_store: Where clips are kept, if not in the folder `output_dir`.
         on_event: Called with a `JobEvent` for everything that happens to a job, in the event loop. It must be a plain
-            function and return quickly. What it raises is logged and changes nothing. It may submit and cancel.
-            `omni_async.progress.ProgressDisplay()` shows the progress on a terminal and in a notebook.
+            function and return quickly. An exception that it raises is logged and changes nothing. It may submit and
+            cancel jobs. `omni_async.progress.ProgressDisplay()` shows the progress on a terminal and in a notebook.
 
-    With a ledger no job is lost and none is paid twice, whatever happens to the process: `submit` the same key again,
-    or call `resume`. Leaving the block normally waits for every unfinished job. Leaving it by an exception or a
-    cancellation stops within seconds, and everyone who still waits for a job gets `ClientClosed`. Where no block spans
-    its use, as in a web service or a notebook, there are `open` and `aclose`.
+    With a ledger no job is lost and none is paid for twice, whatever happens to the process: `submit` the same key
+    again, or call `resume`. Leaving the block normally waits for every unfinished job. Leaving it by an exception or a
+    cancellation stops within seconds, and everyone who still waits for a job gets `ClientClosed`. Where no block can
+    span its use, as in a web service or a notebook, call `open` and `aclose`.
 
-    Raise `AuthenticationError` without an API key, `ValueError` if `base_url` is no https URL (plain http is accepted
-    for this machine, or with `Connection(allow_insecure=True)`), and `TypeError` if `on_event` is no plain function.
-    Entering the client raises `LedgerError` if the ledger cannot be used: `LedgerLocked` if a process has it open.
+    Raise `AuthenticationError` without an API key, `ValueError` if `base_url` is not an https URL (plain http is
+    accepted for this machine, or with `Connection(allow_insecure=True)`), and `TypeError` if `on_event` is not a plain
+    function. Entering the client raises `LedgerError` if the ledger cannot be used: `LedgerLocked` if another client
+    has it open.
     """
 
     def __init__(
@@ -159,11 +161,11 @@ class OmniClient:
         return self
 
     async def aclose(self) -> None:
-        """Stop within seconds, without waiting for clips. Closing twice does no harm.
+        """Stop within seconds, without waiting for clips. Calling it twice is harmless.
 
         Everyone who still waits for a job gets `ClientClosed`. Nothing is lost: the ledger has what `resume`, or the
         same `submit`, continues later without paying again. To wait for every clip, leave ``async with`` normally, or
-        await the jobs first. Raise what made the client fail, if anything did.
+        await the jobs first. If the client has failed, raise the cause.
         """
         await self._lifetime.close()
 
@@ -183,13 +185,13 @@ class OmniClient:
         """Submit a request and return its job immediately. A string is the prompt, `fields` those of `VideoRequest`.
 
         `key` names the job, and its file unless `name` does. Without one, a key is made from the prompt, and each call
-        is a new job. The same key with the same request is the same job, in this run and in later ones, and never paid
-        twice. Awaiting a job whose key belongs to another request raises `KeyReused`, and nothing is sent.
+        is a new job. The same key with the same request is the same job, in this run and in later ones, and is never
+        paid for twice. Awaiting a job whose key belongs to another request raises `KeyReused`, and nothing is sent.
 
         Raise `pydantic.ValidationError` or `ValueError` for a bad request or key, `InvalidReference` (a `ValueError`)
         for a local file that cannot be sent, and `ClientClosed` outside of ``async with``: all of them before anything
-        is recorded or sent. If a file is missing but a key is given, the job itself raises the error when awaited, and
-        only if its clip is not there yet.
+        is recorded or sent. If a file is missing but a key is given, awaiting the job raises the error instead, and
+        only if its clip does not exist yet.
         """
         return self._open_jobs().submit(build_request(request, fields), key, name)
 
@@ -200,9 +202,9 @@ class OmniClient:
 
             path = await asyncio.to_thread(lambda: client.submit_threadsafe("a red apple").result())
 
-        Its attribute `key` names the job. Its result, or exception, is what awaiting the job gives. Cancelling it
-        before the client has received it cancels the submit; later, nothing. Raise as `submit` does, and `RuntimeError`
-        in the event loop of the client, where waiting for the future would stop everything.
+        Its attribute `key` names the job. It has the result, or the exception, of awaiting the job. Cancelling it has
+        an effect only until the client has received the request: then nothing is submitted. Raise as `submit` does, and
+        `RuntimeError` in the event loop of the client, where waiting for the future would block everything.
         """
         loop = self._lifetime.unclosed().loop
         return submit_from_thread(loop, self._open_jobs, build_request(request, fields), key, name)
@@ -210,7 +212,7 @@ class OmniClient:
     def find(self, key: str) -> Job | None:
         """Return the unfinished job of a key that this client follows; None if there is none.
 
-        `LedgerReader.find` has the records of all jobs, also of finished ones.
+        `LedgerReader.find` returns the record of any job, finished ones included.
         """
         return self._open_jobs().find(key)
 
@@ -223,14 +225,15 @@ class OmniClient:
                 print(job.key, await job)
 
         A failed job is yielded too, and raises when it is awaited. `requests` may be asynchronous and endless. Its
-        items are `VideoRequest`, prompts, or jobs that it submits itself. An item is taken only when fewer than
-        `max_pending` jobs are unfinished or not yet yielded. Raise `TypeError` for a single prompt, a dict or a file.
+        items are prompts, `VideoRequest` objects, or jobs that it has submitted itself. An item is taken only when
+        fewer than `max_pending` jobs are unfinished or not yet yielded. Raise `TypeError` for a single prompt, a dict
+        or a file.
         """
         runtime = self._lifetime.opened()
         return AsCompletedIterator(requests, max_pending=max_pending, submit=self.submit, spawn=runtime.spawn)
 
     def attach(self, task_id: str, *, key: str | None = None) -> Job:
-        """Follow a task that was submitted elsewhere, or earlier, and download its clip. Nothing is paid.
+        """Follow a task that was submitted elsewhere, or earlier, and download its clip. It costs nothing.
 
         `key` names the clip; by default the `task_id` does. Raise `ValueError` for an unusable `task_id` or key.
         """
@@ -244,13 +247,13 @@ class OmniClient:
 
         Jobs are taken up from the oldest to the newest, whether or not the result is iterated, and yielded in that
         order while they run. To get them as they finish, pass the result to `as_completed`. The next job is taken up
-        only when fewer than `max_pending` jobs are unfinished, and as few have not been yielded. A job that is live
-        already is yielded too. Iterating raises `LedgerError` if the ledger cannot be read, and `ClientClosed` if
+        only when fewer than `max_pending` jobs are unfinished, and fewer than that have not been yielded. A job that is
+        live already is yielded too. Iterating raises `LedgerError` if the ledger cannot be read, and `ClientClosed` if
         the client is closed before the end.
 
-        The jobs of the ledger are taken for your own: they are submitted and paid, their local files are uploaded, and
-        the server reports to their webhooks. Look at a ledger of somebody else with `LedgerReader` first, or let the
-        command line continue it, which refuses what leads outside of its folder.
+        The jobs of the ledger are treated as your own: they are submitted at your cost, their local files are uploaded,
+        and the server reports to their webhooks. If a ledger comes from somebody else, read it with `LedgerReader`
+        first, or continue it on the command line, which refuses webhooks and files outside its folder.
         """
         runtime = self._lifetime.opened()
         runtime.submitter.resume()
@@ -259,11 +262,12 @@ class OmniClient:
         return jobs
 
     def resubmit(self, key: str) -> Job:
-        """Submit a job of the ledger again that failed, or whose outcome is unknown. It may be paid a second time.
+        """Submit a job again that failed, or whose outcome is unknown. It may be paid for a second time.
 
         This never happens automatically. An `unknown` job is sent under its old idempotency key for as long as the
-        server keeps that (24 hours), so that it is not billed again if the server accepted it before. A completed job
-        returns its clip as ever. A job that is merely unfinished is abandoned for a new one; use `resume` for those.
+        server remembers that key (24 hours), so that it is not billed again if the server accepted it before. A
+        completed job returns its clip as usual. A job that is merely unfinished is abandoned and a new one is
+        submitted; use `resume` to continue it instead.
 
         Awaiting the job raises `JobError` if the ledger has no such key.
         """
@@ -279,7 +283,7 @@ class OmniClient:
         return await self._lifetime.opened().queries.task(task_id)
 
     async def balance(self, scope: BalanceScope = "key") -> Balance:
-        """Return what is left for the API key, or for the whole account ("account"), in the account's own unit.
+        """Return the balance of the API key, or of the whole account ("account"), in the account's own unit.
 
         Raise `APIError` or `TransportError`.
         """
@@ -291,7 +295,7 @@ class OmniClient:
         """Return what was billed to the API key, or to the whole account, from `start` to `end` (Unix seconds).
 
         Days begin in `time_zone`; the service's own is the default. A task is billed when it ends, and the last minute
-        may be incomplete. Raise `APIError` or `TransportError`: an answer that is missing never counts as zero.
+        may be incomplete. Raise `APIError` or `TransportError`: a missing answer is never treated as zero.
         """
         return await self._lifetime.opened().queries.usage(start, end, scope, time_zone)
 
@@ -324,7 +328,8 @@ class OmniClient:
         rare; when they stop arriving, checks return to their normal rate. Call this before you enter the client if the
         server starts first.
 
-        Your server limits the connections, as far as it does. `serve_webhook` needs no server of yours.
+        The number of connections is limited only if your server limits it. `serve_webhook` comes with a server of its
+        own.
 
         Raise `ValueError` for a URL that the API would not call.
         """
@@ -332,12 +337,13 @@ class OmniClient:
         return create_application(self._webhook)
 
     async def serve_webhook(self, public_url: str, *, host: str = "127.0.0.1", port: int = 8080) -> int:
-        """Receive webhooks as `webhook` does, with a server that listens on `host` and `port` until the client is left.
+        """Receive webhooks as `webhook` does, with a server that listens on `host` and `port` until the client closes.
 
-        `public_url` must lead there, through a proxy or a tunnel; its path may be passed on or removed. Crowds and
-        broken requests cannot hold up the client: connections have a ceiling, and requests and bodies a time limit.
+        `public_url` must lead there, through a proxy or a tunnel; its path may be passed on or removed. Many
+        connections or broken requests cannot block the client: the number of connections is limited, and so is the time
+        for each request and body.
 
-        Return the port, which is a free one for 0. Raise `ValueError` for a URL that the API would not call, and
+        Return the port; for 0 that is any free one. Raise `ValueError` for a URL that the API would not call, and
         `OSError` if the address is not available.
         """
         self._lifetime.opened()
@@ -351,7 +357,7 @@ class OmniClient:
         return self._lifetime.entered().statistics()
 
     def forecast(self, upcoming: int = 0) -> Forecast:
-        """Return when all jobs will be done, and for how much, with `upcoming` jobs that are not submitted yet."""
+        """Return when all jobs will be done and what they will cost, with `upcoming` jobs not submitted yet."""
         return self._lifetime.entered().forecast(upcoming)
 
     @property

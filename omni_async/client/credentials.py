@@ -1,9 +1,9 @@
 """Validates the API key and the base URL, and recognises what people put there by mistake.
 
 A wrong key or address costs a request and a 401 or a 404 that blames something else. Sometimes it costs the secret,
-which is sent to the wrong place. Most mistakes are visible: quotes that the shell did not remove, the header instead
-of the key, the placeholder of a documentation, the address of one endpoint. No message shows the key, nor an address
-that may be one.
+which is sent to the wrong place. Most mistakes are visible: quotes that the shell did not remove, the header instead of
+the key, the placeholder of a documentation, the address of one endpoint. No message shows the key, or an address that
+may be a key.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _PLACEHOLDERS = (
     r"(?:apimart[-_ ]?)?api[-_ ]?(?:key|token)(?:[-_ ]?here)?|none|null|undefined|todo",
 )
 
-# What a text is that is no key, and what to do about it. The first that fits is said.
+# What a text is if it is not a key, and what to do about it. The first match is reported.
 _MISTAKES = [
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), explanation)
     for pattern, explanation in (
         (
             f"[{_QUOTES}].*|.*[{_QUOTES}]",
-            "it is in quotes, which are no part of a key. Remove them (files for `docker --env-file` take none)",
+            "it is in quotes, which are not part of a key. Remove them (files for `docker --env-file` have none)",
         ),
         (r'[{\[].*".*[}\]]', "it is JSON. Give only the value of the key"),
         (
@@ -99,12 +99,12 @@ def validate_api_key(api_key: str | None, server: str = DEFAULT_BASE_URL) -> str
     if _PLACEHOLDER.fullmatch(key) and not _is_this_machine(URL(server).host or ""):
         mistake = "it is a placeholder. Get a key at https://apimart.ai/keys"
     if mistake:
-        raise AuthenticationError(f"{source} is no API key: {mistake}")
+        raise AuthenticationError(f"{source} is not an API key: {mistake}")
     return key
 
 
 def explain_key(key: str) -> str:
-    """Return what was pasted in place of an API key, and what to do; "" if nothing shows that it is none."""
+    """Return what was pasted in place of an API key, and what to do; "" if it may be a key."""
     assigned = _ASSIGNMENT.fullmatch(key)
     if assigned and assigned[2] and _KEY_NAME.search(assigned[1]):
         return f"the whole assignment was pasted ({assigned[1]}=...). Give only what follows the equals sign"
@@ -121,7 +121,7 @@ def _explain_characters(key: str) -> str:
     if not key.isascii():
         return "it holds characters that no key has (non-ASCII). Was it copied from a formatted text?"
     if key[-1] in ",;":
-        return f"it ends with {key[-1]!r}, which is no part of a key"
+        return f"it ends with {key[-1]!r}, which is not part of a key"
     if "," in key or ";" in key:
         return "it seems to be several keys. Give one"
     return ""
@@ -163,7 +163,7 @@ def explain_address(text: str) -> str:
         return f" looks like an API key. The key is api_key, or {KEY_VARIABLE}; the address is {DEFAULT_BASE_URL}"
     shown = f"={text!r}"
     if text and (text[0] in _QUOTES + "<" or text[-1] in _QUOTES + ">"):
-        return f"{shown} is in quotes or brackets, which are no part of an address. Remove them"
+        return f"{shown} is in quotes or brackets, which are not part of an address. Remove them"
     assigned = _ASSIGNMENT.fullmatch(text)
     if assigned and "://" in assigned[2] and assigned[1].lower() not in {"http", "https"}:
         return f"{shown} is a whole assignment. Give only the address that follows {assigned[1]}"

@@ -1,7 +1,7 @@
 """`Dispatcher`: admits jobs and routes each to the stage that its status names.
 
 A new job goes to the submitter. A job that the store knows continues where it was. The dispatcher waits for the store,
-so that `OmniClient.submit` need not.
+so that `OmniClient.submit` does not have to.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Dispatcher:
         self._enqueue_admission(_Admission(job, queued(self._registry.store.find, job.key), is_resumed=True))
 
     def resubmit(self, job: JobState, idempotency_key: str) -> None:
-        """Submit a job of the store again, of which only the key is known here."""
+        """Submit a job of the store again. Only its key is known here."""
         row = queued(self._registry.store.find, job.key)
         self._enqueue_admission(_Admission(job, row, new_idempotency_key=idempotency_key))
 
@@ -116,7 +116,7 @@ class Dispatcher:
         """Stop submissions if clips cannot be stored, before the first of them is paid."""
         try:
             await self._delivery.prepare()
-        except Exception as error:  # noqa: BLE001 - mostly OSError, but a path may also be no text: ValueError
+        except Exception as error:  # noqa: BLE001 - mostly OSError; ValueError for a path that is not valid text
             path = str(getattr(error, "filename", None) or "")
             reason = getattr(error, "strerror", None) or error
             text = f"clips cannot be stored: {reason} ({path}). Nothing was sent; choose another folder"

@@ -44,10 +44,10 @@ class Estimate:
     """What requests will cost, and how long they will take. Money is in USD, times are in seconds.
 
     - ``jobs``: how many requests there are, and ``by_model`` of each model.
-    - ``cost``: of the requests whose price is known; None if it is known of none. ``unpriced`` is how many others there
-      are: their cost is unknown, not zero. It is assumed that every job succeeds; failed ones are not charged.
+    - ``cost``: of the requests whose price is known; None if no price is known. ``unpriced`` is the number of the
+      others: their cost is unknown, not zero. It is assumed that every job succeeds; failed ones are not charged.
     - ``priced_by_ledger``: how many of the prices come from what the server charged in this folder.
-    - ``video_seconds``: how long all clips together are; None if that is known of none.
+    - ``video_seconds``: the total length of all clips; None if no length is known.
     - ``seconds_left``: until everything is done; None as long as no limit and no duration has been recorded.
     """
 

@@ -1,4 +1,4 @@
-"""When all jobs will be done, and for how much: computed from limits, durations and the work that is left."""
+"""When all jobs will be done and what they will cost, computed from limits, durations and the work that is left."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_SECONDS = 86_400.0  # after the last submit: the latest end that a forecast
 class Forecast:
     """What to expect, from what was learned so far.
 
-    `seconds_left` is None as long as nothing is known about limits or durations, or if jobs wait because submissions
+    `seconds_left` is None while nothing is known about limits or durations, or if jobs wait because submissions
     stopped. `per_minute` is how many jobs are submitted per minute. `cost` is what all jobs will have cost in the end,
     in USD; None before the server has reported a price.
     """

@@ -1,4 +1,4 @@
-"""Refuses what can be iterated over but was not meant to be: one text in place of many, for example.
+"""Refuses iterables that were passed by mistake: one text in place of many, for example.
 
 Each item of an iterable of requests is paid for, so that a mistake of this kind would be expensive: "fox" is three
 prompts, and a dict is its keys.

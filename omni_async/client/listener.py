@@ -14,7 +14,7 @@ _log = get_logger(__name__)
 class ListenerHooks:
     """Calls `on_open(client)` and `on_close()` of a listener, if it has these methods.
 
-    A display needs both: the client, to ask for its forecast, and the moment when nothing more will come.
+    A display needs both: the client, to ask for its forecast, and the moment after which nothing more happens.
     """
 
     def __init__(self, listener: object) -> None:

@@ -1,6 +1,6 @@
 """`ClientRuntime`: builds, runs and stops the stages of one open client, in one task group.
 
-`OmniClient` makes it when it is entered. What passes from one stage to another passes through the callbacks here.
+`OmniClient` makes it when it is entered. The stages pass jobs to each other through the callbacks here.
 """
 
 from __future__ import annotations
@@ -221,7 +221,7 @@ class ClientRuntime:
     async def close(self) -> None:
         """Stop now: outstanding POSTs get a few seconds, all else is cancelled, and every waiter gets an outcome.
 
-        Cancellation, however often, is raised at the end: the store is closed when this returns.
+        If this is cancelled, even repeatedly, that is raised at the end: the store is closed when this returns.
         """
         self._leaving.set()
         cancelled, until = None, math.inf
@@ -237,7 +237,7 @@ class ClientRuntime:
             raise cancelled
 
     def _hurry(self) -> None:
-        """Cancel what still runs, but never the shutting down, which the second of two cancellations would meet."""
+        """Cancel what still runs, at most once and never during the shutdown."""
         if not self._is_hurried and not self.is_closed:
             self._is_hurried = True
             self._supervisor.cancel()
@@ -278,7 +278,7 @@ class ClientRuntime:
         self.is_closed = True
         _log.debug("closing, with %d job(s) unfinished", len(self.registry.live()))
         reason = "the client failed" if self.failure else "the client was closed"
-        # Each step is taken although another one failed: no waiter may hang, and what is recorded must get to disk.
+        # Each step is taken even if another one failed: no waiter may hang, and what is recorded must get to disk.
         with _logged_failure():
             self._webhook.close()
         with _logged_failure():

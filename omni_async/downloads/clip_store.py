@@ -3,7 +3,7 @@
 The download stage keeps clips in a clip store and nowhere else. To keep them elsewhere (an object store, a database),
 implement `ClipStore` and `PartialClip` in one module, and pass an instance as ``OmniClient(clip_store=...)``.
 
-Every method may raise `OSError` if a clip cannot be kept: the job is then `download_failed`, paid and resumable.
+Every method may raise `OSError` if a clip cannot be stored: the job is then `download_failed`, paid and resumable.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class PartialClip(Protocol):
         """Continue a clip of an earlier run: keep its first `offset` bytes. Return how many bytes are kept.
 
         That is `offset` or 0: 0 if the store has nothing of the clip, or less than `offset` bytes. Only bytes that
-        `sync` has made durable are asked for. Without a call of `open`, a clip begins empty.
+        `sync` has made durable are asked for. If `open` is not called, the clip begins empty.
         """
 
     async def append(self, data: bytes | bytearray) -> None:
         """Add bytes at the end."""
 
     async def sync(self) -> None:
-        """Make the bytes so far durable, so that a later run can continue with them after a power cut."""
+        """Make the bytes so far durable, so that a later run can continue from them even after a power cut."""
 
     async def truncate(self) -> None:
         """Delete the bytes so far: the clip begins again."""
@@ -62,20 +62,21 @@ class PartialClip(Protocol):
         """
 
     async def keep_unverified(self) -> str | None:
-        """Keep the bytes so far if they are a whole video of another kind than MP4; the clip then begins empty.
+        """Keep the bytes so far if they are a complete video in another format than MP4; the clip then begins empty.
 
         Called after `commit` has found a defect. Return the name that says what they are, such as
-        ``<stem>.unverified.webm``, or None if they are no video (`omni_async.downloads.containers.identify`) or
-        nothing but clips is kept. One such file of a clip replaces the one before, and a complete clip replaces both.
+        ``<stem>.unverified.webm``, or None if they are not a video (`omni_async.downloads.containers.identify`) or the
+        store keeps nothing but clips. A later such file of the same clip replaces the earlier one, and the complete
+        clip replaces both.
         """
 
     async def discard(self) -> None:
         """Delete the partial clip; its job was cancelled. Never raises."""
 
     def rename(self, name: str) -> None:
-        """Let the clip have another name, because a method has raised `NameTaken`. That method is repeated then.
+        """Give the clip another name because a method has raised `NameTaken`. That method is then called again.
 
-        A store in which there is nothing but clips of this program never raises it.
+        A store that holds nothing but clips of this program never raises it.
         """
 
     def close(self) -> None:
@@ -96,24 +97,24 @@ class ClipStore(Protocol):
         """
 
     async def prepare(self) -> None:
-        """Check that clips can be kept. Called before the first job of a client is submitted, and so paid."""
+        """Check that clips can be stored. Called before the first job of a client is submitted and paid for."""
 
     def partial(self, name: str, *, is_resumed: bool = True, replace: bool = False) -> PartialClip:
         """Return the clip of this name, to be transferred. `name` is safe as a file name and ends in ``.mp4``.
 
-        Nothing of others is ever changed. A partial clip of this name that is there already is this job's own if
-        `is_resumed` is true, a complete one if `replace` is true or it has the same content. Otherwise methods raise
-        `omni_async.files.NameTaken`; this one does if that is known without a look.
+        Files of others are never changed. An existing partial clip of this name belongs to this job if `is_resumed` is
+        true. An existing complete clip does if `replace` is true, or if its content is the same. Otherwise methods
+        raise `omni_async.files.NameTaken`, and this one does if the name is known to be taken.
         """
 
     async def has(self, name: str) -> bool:
-        """Return whether a complete clip is kept under this name. Never raises."""
+        """Return whether a complete clip is kept under this name. Never raise."""
 
     async def take(self, name: str, source: Path) -> bool:
-        """Keep a clip of a folder that was the store before under a name. Return whether it was complete there.
+        """Take over a clip from the folder that was the store before. Return whether a complete clip was there.
 
-        Raise `NameTaken` if something else is kept under the name, which stays. A store that is no folder may
-        return False: then the clip is downloaded.
+        Raise `NameTaken` if the name belongs to something else, which stays as it is. A store that is not a folder may
+        return False: the clip is then downloaded.
         """
 
 
@@ -121,7 +122,7 @@ class FolderClipStore:
     """Clips as files of one folder.
 
     A clip is written to `<name>.mp4.part` in the same folder. It is verified, synced and renamed, and the folder is
-    synced, so that `<name>.mp4` is a complete clip or does not exist, also after a power cut. A lock keeps two clients
+    synced, so that `<name>.mp4` is a complete clip or does not exist, even after a power cut. A lock keeps two clients
     from writing one part file. Files and links that others have put into the folder are never written to or replaced.
 
     ``folder`` is created when it is needed; a relative one is made absolute here. ``max_threads`` is how many threads
@@ -227,6 +228,6 @@ class FolderPartialClip:
 
 
 def _retrieve(flush: asyncio.Future[None]) -> None:
-    """Take note of the failure of a flush that no one awaits any more, so that it is not logged."""
+    """Retrieve the exception of a flush that is no longer awaited, so that asyncio does not log it."""
     if not flush.cancelled():
         flush.exception()

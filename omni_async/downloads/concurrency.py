@@ -10,7 +10,8 @@ threshold, so that they cannot go on disagreeing, and small losses cannot add up
 A host of clips that refuses downloads says nothing about the others. So it gets a limit of its own: as many as it had
 accepted when it refused. The limit is raised again while the host accepts that.
 
-Both are fed with events and times. They never wait and read no clock. A new run begins anew: it learns in seconds.
+Both are fed with events and times. They never wait and read no clock. A new run starts from scratch: it learns within
+seconds.
 """
 
 from __future__ import annotations
@@ -29,9 +30,9 @@ START = 8
 # all others. Each one takes up to 2 MiB of memory, so the largest takes a quarter of a gigabyte. Chosen, not measured.
 _LEAST, MAX_DOWNLOADS = 4, 128
 
-# The part of the gain that is possible at best (as many times the throughput as downloads) from which on more downloads
-# are worth it. On a link of 50 MB/s, 5 downloads use .973 of it; with half, 8 use .997, but on a busy machine that is
-# less than what a measurement is uncertain by: the number drifts; with .15, 4 use .966.
+# More downloads are worth it from this share of the best possible gain (throughput in proportion to their number). On a
+# link of 50 MB/s, 5 downloads use .973 of it; with half, 8 use .997, but on a busy machine that is less than what a
+# measurement is uncertain by: the number drifts; with .15, 4 use .966.
 _WORTHWHILE = 0.1
 _NEARLY_ALL = 0.6  # the part from which on the next step is a large one: latency is all that matters then
 

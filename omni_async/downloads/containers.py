@@ -1,4 +1,4 @@
-"""Whether a file that is no MP4 is a whole video of another kind, by its structure. Nothing is decoded.
+"""Whether a file that is not an MP4 is a complete video in another format, by its structure. Nothing is decoded.
 
 Used by clip stores: bytes that were paid for are kept under a name that says what they are.
 """
@@ -19,8 +19,8 @@ SUFFIXES: tuple[str, ...] = ("webm", "mkv", "mov", "m4s", "avi", "ts", "m2ts", "
 # Parts of a file (elements, boxes, chunks, pages) read before it is rejected: an hour of video has some ten thousand.
 # At double, a file made of empty parts costs twice the reads. Chosen, not measured.
 _MAX_PARTS = 100_000
-# Packets of a transport stream that are looked at: a file has millions. Half would do, each of them fits by chance in
-# one of 256 files that are none.
+# Packets of a transport stream that are looked at: a file has millions. Half would do: in other files, each looks right
+# by chance in one of 256 cases.
 _SAMPLES = 64
 
 _ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
@@ -28,7 +28,7 @@ _EBML, _SEGMENT = bytes.fromhex("1a45dfa3"), bytes.fromhex("18538067")
 
 
 def identify(read: Read, size: int) -> str:
-    """Return the suffix of the kind of video that a file of `size` bytes is; "" if it is no whole one that is known.
+    """Return the suffix for the format of a complete video of `size` bytes; "" if the format is not known.
 
     `read(offset, length)` returns bytes of the file.
     """

@@ -1,4 +1,4 @@
-"""The `Delivery` port: who brings the clips of finished jobs to where they are kept. `Downloader` implements it.
+"""The `Delivery` port: brings the clips of finished jobs to where they are kept. `Downloader` implements it.
 
 A client whose jobs are downloaded by other processes has another one, which hands each job over to them.
 """
@@ -20,7 +20,7 @@ class Delivery(Protocol):
 
     @property
     def concurrency(self) -> int:
-        """How many jobs are delivered at the same time at present, if so many wait."""
+        """How many jobs are delivered concurrently at present, if that many are waiting."""
 
     @property
     def learned_concurrency(self) -> int | None:
@@ -30,7 +30,7 @@ class Delivery(Protocol):
         """Get ready when the client is opened. Raise `LedgerError`."""
 
     async def prepare(self) -> None:
-        """Check that clips can be kept, before the first job of a client is submitted, and so paid. Raise `OSError`."""
+        """Check that clips can be stored, before the first job is submitted and paid for. Raise `OSError`."""
 
     def add(self, job: JobState) -> None:
         """Take a job that is `downloading`, or `completed`: then only clips that are missing are delivered.

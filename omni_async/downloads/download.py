@@ -1,4 +1,4 @@
-"""The transfer of one clip: request after request, each continuing where the one before broke off.
+"""The transfer of one clip: request after request, each continuing where the previous one broke off.
 
 Used by `Downloader`, which makes one `ClipDownload` for each video of a finished task.
 """
@@ -100,9 +100,9 @@ class DownloadContext:
         return await slot.back_off(retry_delay(failure.retry_after, attempts, self.retry, self.jitter()))
 
     async def claim_other_name(self, job: JobState, index: int, taken: str, found: str) -> str:
-        """Return the name that a video has from now on, because a file of others has the name that it had."""
+        """Return a new name for a video, because somebody else's file has its name."""
         name = await self.registry.store.claim_filename(job.key, index, taken=taken)
-        text = "job %r: %s is there already and is not this job's. It stays as it is, and the clip is %s"
+        text = "job %r: %s already exists and does not belong to this job. It stays, and the clip is stored as %s"
         _log.warning(text, job.key, found, clip_path(self.clips.root, name))
         return name
 
@@ -150,7 +150,7 @@ class ClipDownload:
         return self._path.name
 
     async def _begin(self) -> PartialClip:
-        """Return the clip to be transferred, under a name that is free as far as the store knows without a look."""
+        """Return the clip to be transferred, under a name that the store does not know to be taken."""
         own = self._own
         while True:
             name = self._path.name
@@ -249,7 +249,7 @@ class ClipDownload:
         return await self._reject(defect)
 
     async def _reject(self, defect: str) -> AttemptFailure:
-        """Begin again after a body that is no MP4, and keep it if it is another kind of video: it was paid for."""
+        """Start over after a body that is not an MP4. Keep it if it is another kind of video: it was paid for."""
         kept = await self._store(self._clip.keep_unverified)
         evidence = self._digest.evidence(is_whole=kept is not None or self._has_length)
         if kept is not None:
@@ -356,7 +356,7 @@ class ClipDownload:
         self._path = self._path.with_name(name)
 
     async def _clear_checkpoint(self) -> None:
-        """Record that no later run may continue: it would take the bytes of another version for those it knows."""
+        """Record that no later run may continue this clip: it would append to the bytes of another version."""
         if self._has_checkpoint:
             self._has_checkpoint = False
             registry = self._context.registry
@@ -375,5 +375,5 @@ class ClipDownload:
 
     def _failed(self, reason: str) -> DownloadError:
         if self._kept is not None:
-            reason = f"{reason}. What came is kept as {self._kept}"
+            reason = f"{reason}. What was received is kept as {self._kept}"
         return download_failed(self._job, self._path, reason, self._url)

@@ -86,7 +86,7 @@ class Downloader:
 
     @property
     def concurrency(self) -> int:
-        """How many jobs are downloaded at once at present, if so many wait."""
+        """How many jobs are downloaded concurrently at present, if that many are waiting."""
         return self._concurrency.limit
 
     @property

@@ -1,4 +1,4 @@
-"""What shows that a download can never work: the same that has failed before comes again.
+"""Evidence that a download can never work: the same failure comes again.
 
 One failure may be an accident: a broken cache, a page of a host that is being restarted. The same failure from a fresh
 URL is final, so the job does not wait for the retry timeout. Used by `ClipDownload`.
@@ -25,12 +25,12 @@ def status_evidence(status: int) -> Hashable | None:
     return ("status", status) if 300 <= status < 500 and status not in _MAY_PASS else None
 
 
-# Of each block of a body, its first bytes are compared. To read all of every clip took a sixth of the CPU of a job.
+# Of each block of a body, its first bytes are compared. Reading all of every clip took a sixth of the CPU of a job.
 _BLOCK, _SAMPLE = 65536, 1024
 
 
 class BodyDigest:
-    """What tells two bodies apart, of a transfer that may come in several pieces."""
+    """A digest that tells bodies apart, of a transfer that may come in several pieces."""
 
     def __init__(self) -> None:
         self._size = 0
@@ -39,7 +39,7 @@ class BodyDigest:
         self._is_known = True
 
     def skip(self, count: int) -> None:
-        """Take note of bytes of an earlier run, which are not known here."""
+        """Record bytes of an earlier run, whose content is not known here."""
         self._is_known = self._is_known and not count
 
     def add(self, chunk: bytes) -> None:
@@ -54,7 +54,7 @@ class BodyDigest:
     def evidence(self, *, is_whole: bool) -> Hashable | None:
         """Return what is the same if this body comes again; None if it may have been cut short, so not `is_whole`.
 
-        A page of HTML or JSON is no clip, however much of it has come.
+        A page of HTML or JSON is not a clip, however much of it has arrived.
         """
         is_page = self._head.lstrip()[:1] in {b"<", b"{", b"["}
         return ("body", self._size, self._checksum) if self._is_known and (is_whole or is_page) else None

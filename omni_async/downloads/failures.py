@@ -39,20 +39,20 @@ class AttemptFailure:
     is_not_found: bool = False  # the server says that there is no such task: final if repeated
     retry_after: float | None = None  # seconds to wait, as the server asked
     is_check: bool = False  # the check for a fresh URL failed: that says nothing about the host of the clip
-    kind: str = ""  # in a word, for those who wait for the same
-    evidence: Hashable | None = None  # what would be the same if it came again: then no attempt can succeed
+    kind: str = ""  # one word: reports group failures by it
+    evidence: Hashable | None = None  # if the next failure has the same, no attempt can succeed
 
     def may_be_overload(self, received: int) -> bool:
         """Return whether the host may have too many downloads to serve, after so many bytes of this attempt."""
         return self.kind in _OVERLOADED or (self.kind == _BROKEN_OFF and not received)
 
     def is_final_after(self, checks: int) -> bool:
-        """Return whether to give up now, whatever time is left. `checks` failed in a row before this failure."""
+        """Return whether to give up now, regardless of the time left. `checks` failed in a row before this failure."""
         return self.is_final or (self.is_not_found and checks >= _NOT_FOUND_BEFORE)
 
 
 def transport_failure(error: TransportError) -> AttemptFailure:
-    """Return the failure that an error of the connection to the host of a clip is."""
+    """Return the failure for an error of the connection to a clip's host."""
     if error.permanent:
         return AttemptFailure(str(error), needs_url=True, kind="refused", evidence=LINK_REFUSED)
     kind = UNREACHABLE if not error.sent else "silent" if isinstance(error, TransportTimeout) else _BROKEN_OFF
@@ -60,7 +60,7 @@ def transport_failure(error: TransportError) -> AttemptFailure:
 
 
 def status_failure(status: int, retry_after: float | None) -> AttemptFailure:
-    """Return the failure that a response of the host of a clip is by its status alone."""
+    """Return the failure for a response of a clip's host, judged by its status alone."""
     evidence = status_evidence(status)
     reason, kind = f"the download URL gives HTTP {status}", f"HTTP {status}"
     needs_url = status in URL_EXPIRED or evidence is not None
@@ -70,12 +70,12 @@ def status_failure(status: int, retry_after: float | None) -> AttemptFailure:
 
 
 def size_failure(size: int) -> AttemptFailure:
-    """Return the failure that a clip of this size, which is too large, is."""
+    """Return the failure for a clip of this size, which is too large."""
     return AttemptFailure(f"it has {size} bytes or more, above the limit of {MAX_CLIP_BYTES}", is_final=True)
 
 
 def misfit_failure(status: int) -> AttemptFailure:
-    """Return the failure of a body that does not continue what was received before."""
+    """Return the failure for a body that does not continue what was received before."""
     return AttemptFailure(f"the rest does not fit what was received before (HTTP {status})", kind="changed")
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def restore_links(job: JobState, registry: JobRegistry) -> None:
-    """Use the links that the job's row has, if it has any. One that has expired is refreshed before its use."""
+    """Use the links in the job's row, if it has any. One that has expired is refreshed before its use."""
     if job.record.videos:
         assert job.task_id is not None
         task = Task(id=job.task_id, status="completed", state=TaskState.DONE, videos=job.record.videos)

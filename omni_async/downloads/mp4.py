@@ -25,9 +25,9 @@ _MAX_BRANDS = 128
 def find_defect(read: Callable[[int, int], bytes], size: int) -> str | None:
     """Return what is wrong with a file of `size` bytes, or None if it is a complete MP4.
 
-    Complete means: an `ftyp` box first, a `moov` box, and top-level boxes that end exactly at the end of the file.
-    A file of the QuickTime brand alone is none, although it has these boxes. `read(offset, length)` returns bytes of
-    the file; at most 16 bytes are read for each box.
+    Complete means: an `ftyp` box first, a `moov` box, and top-level boxes that end exactly at the end of the file. A
+    file with only the QuickTime brand is not an MP4, although it has these boxes. `read(offset, length)` returns bytes
+    of the file; at most 16 bytes are read for each box.
     """
     offset, kinds = 0, set[bytes]()
     for _ in range(_MAX_BOXES):

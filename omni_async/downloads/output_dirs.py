@@ -24,7 +24,7 @@ _MAX_EARLIER = 20
 async def record_output_dir(store: JobStore, root: Path) -> tuple[bool, list[Path]]:
     """Record where the clips are, for readers and later runs.
 
-    Return whether the last run had another folder that is still there, and all folders before this one that are, the
+    Return whether the last run had another folder that still exists, and all earlier folders that still exist, the
     latest first. Warn in the first case: the old folder may hold clips.
     """
     folder, before = str(root), await _folders(store, OUTPUT_DIR)

@@ -1,7 +1,7 @@
 """A clip on its way to disk: a part file that is written, verified, synced and only then given its name.
 
-Plain blocking code. `FolderClipStore` runs it in threads. Files of others in the folder stay as they are: which ones
-those are is decided here.
+Plain blocking code. `FolderClipStore` runs it in threads. This module decides which files in the folder belong to
+others. Those are left as they are.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _PIECE = 1024 * 1024  # bytes that are copied at a time; chosen, not measured
 class PartFile:
     """`<name>.mp4.part`, beside the `<name>.mp4` that it becomes. Every method but `discard` may raise `OSError`.
 
-    That is `NameTaken`, with nothing changed, if somebody else's file has one of these names. With `is_resumed`, a
-    part file that is there already is taken for that of an earlier run; with `replace`, a file of the final name, too.
+    It is `NameTaken`, and nothing is changed, if somebody else's file has one of these names. With `is_resumed`, an
+    existing part file counts as that of an earlier run; with `replace`, so does a file of the final name.
     """
 
     def __init__(self, path: Path, *, is_resumed: bool = True, replace: bool = False) -> None:
@@ -46,7 +46,7 @@ class PartFile:
         self._kept: Path | None = None  # what `keep_unverified` has kept
 
     def rename(self, name: str) -> None:
-        """Let the clip have another name. What was written so far stays in its part file."""
+        """Give the clip another name. What was written so far stays in its part file."""
         self.path = self.path.with_name(name)
         if self._file is None:
             self._part = part_of(self.path)
@@ -85,7 +85,7 @@ class PartFile:
         os.fsync(self._opened.fileno())
 
     def flusher(self) -> Callable[[], None]:
-        """Return work for another thread that makes durable what was written so far, while more is being written."""
+        """Return a function for another thread that makes durable what was written so far, while more is written."""
         descriptor = os.dup(self._opened.fileno())  # the file may be closed before the work is done
 
         def flush() -> None:
@@ -130,7 +130,7 @@ class PartFile:
         """Give the clip its name. Replace what is there only if it is known to be this clip."""
         if _IS_WINDOWS:  # Windows cannot rename an open file; it is opened again if the name is taken
             self.close()
-        # An earlier run may have come as far as here, and not to recording it. Then the file is the clip already.
+        # An earlier run may have published the clip without recording it. Then the file is the clip already.
         if has_content_of(self.path, self._part):
             self._part.unlink()
         elif self._replace and is_regular(self.path):
@@ -140,7 +140,7 @@ class PartFile:
         self._remove_unverified()
 
     def keep_unverified(self) -> str | None:
-        """Rename the part file if it is a whole video of another kind. Return its name; None if it is none."""
+        """Rename the part file if it is a complete video in another format. Return its name; None if it is not."""
         file = self._opened
         suffix = containers.identify(_reader(file), file.seek(0, os.SEEK_END))
         if not suffix:
@@ -198,7 +198,7 @@ class PartFile:
         self.close()
 
     def _is_anothers(self) -> bool:
-        """Return whether the part file is nothing that this client may have written: a link, a pipe, a linked file."""
+        """Return whether this client cannot have written the part file: it is a link, a pipe, or has a second name."""
         try:
             status = self._part.lstat()
         except FileNotFoundError:
@@ -307,9 +307,9 @@ def is_complete(path: Path) -> bool:
 
 
 def take_clip(source: Path, path: Path) -> bool:
-    """Let a complete clip of another folder be in this one, too. Return False if there is no such clip.
+    """Link or copy a complete clip of another folder into this one. Return False if there is no such clip.
 
-    Raise `NameTaken` if there is anything else of the name, and `OSError` if the clip cannot be copied.
+    Raise `NameTaken` if anything else has the name, and `OSError` if the clip cannot be copied.
     """
     if not is_regular(source) or not is_complete(source):
         return False

@@ -109,7 +109,8 @@ def _classify_range(headers: Mapping[str, str], part: PartState) -> TransferDeci
         return TransferDecision(TransferStep.RESTART)
     start, end = int(content_range.group(1)), int(content_range.group(2)) + 1
     total = None if content_range.group(3) == "*" else int(content_range.group(3))
-    # A host that sends another number of bytes than it says sends other bytes than it says, often all of the clip.
+    # A host that sends a different number of bytes than it announces usually sends different bytes, often the whole
+    # clip.
     is_contradictory = end <= start or (total is not None and end > total)
     is_contradictory |= _announced_size(headers) not in {None, end - start}
     if start != part.offset or is_contradictory:

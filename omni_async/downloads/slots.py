@@ -176,7 +176,7 @@ class DownloadSlot:
         self._job_done = asyncio.Event()
 
     def job_done(self) -> None:
-        """End a back-off early: the job that holds the slot needs none any more."""
+        """End a back-off early: the job that holds the slot no longer needs it."""
         self._job_done.set()
 
     def received(self, size: int) -> None:
@@ -196,7 +196,7 @@ class DownloadSlot:
             self._was_refused = True
 
     def release(self) -> None:
-        """Give the slot back at the end of the job, unless that was done already."""
+        """Give the slot back at the end of the job, unless that has happened already."""
         if self._is_held:
             self._is_held = False
             self._slots.observe(ended=1)
@@ -205,7 +205,7 @@ class DownloadSlot:
     async def back_off(self, seconds: float) -> float:
         """Leave the slot to others for that long, then wait for one again. Return the seconds of that second wait.
 
-        That time is no failure of the transfer, so it must not count towards its timeout.
+        The transfer is not at fault for that time, so it must not count towards its timeout.
         """
         if not self._slots.begin_back_off():
             await self._sleep(seconds)

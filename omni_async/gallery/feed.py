@@ -1,8 +1,8 @@
 """What a live page shows at the moment, encoded once for all browsers.
 
 Theory of operation. Each job is kept once, as JSON, with the number of its last change. A browser needs only to
-remember the number up to which it has read: later changes are what it lacks, whether that is everything or one job. A
-slow one skips what is outdated meanwhile. So neither a snapshot nor a queue exists for each browser.
+remember the number up to which it has read: it lacks the later changes, whether that is everything or one job. A slow
+browser skips what has become outdated. So neither a snapshot nor a queue exists for each browser.
 """
 
 from __future__ import annotations

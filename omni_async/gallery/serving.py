@@ -1,4 +1,4 @@
-"""Who may load what of the live page: its address, the host names it answers to, and the sites it answers.
+"""Who may load the live page: its address, the host names under which it answers, and the sites that it answers.
 
 There is no password. So a request must name a host that no other party can own, and must not come from a page of
 another site: such pages could not read what they load, but could make this process work, or play the clips.
@@ -46,7 +46,7 @@ SECURITY_HEADERS = {
 
 
 def refusal(status: int, text: str, **headers: str) -> web.Response:
-    """Return a response that says why there is no other."""
+    """Return a response that says why a request was refused."""
     return web.Response(status=status, text=f"{text}\n", headers=SECURITY_HEADERS | headers)
 
 

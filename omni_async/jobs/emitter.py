@@ -53,7 +53,7 @@ class EventEmitter:
         self._raised = ExceptionLog(_log, "on_event")
 
     def close(self) -> None:
-        """Log how often the listener raised, unless that was said already."""
+        """Log how often the listener raised, unless that was logged already."""
         self._raised.close()
 
     # Jobs

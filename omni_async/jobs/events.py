@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class EventKind(StrEnum):
-    """What has happened to a job. Only with `STATUS` is its status another one than before."""
+    """What has happened to a job. Its status differs from the one before only with `STATUS`."""
 
     STATUS = "status"  # it is new to this client (`previous` is None), or its status has changed
     PROGRESS = "progress"  # the server reports another percentage

@@ -75,7 +75,7 @@ class JobState:
         self.is_announced: bool = False  # the listener was told of it
         self.is_recorded: bool = False  # its row is durable
         self.cancel_requested: bool = False
-        # An event is a quarter of what a job weighs, so it is made when somebody waits.
+        # An event takes a quarter of the memory of a job, so it is made only when somebody waits.
         self._advanced: asyncio.Event | None = None  # for those who wait until it is recorded, or accepted
         self._ended: asyncio.Event | None = None
         self._callbacks: list[Callable[[JobState], None]] | None = None

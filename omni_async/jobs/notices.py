@@ -1,8 +1,7 @@
-"""Which of many equal faults are to be said. The first is, and then only how many there were.
+"""Which of many equal faults are reported: the first one, and then only how many there were.
 
-`Notices` counts faults by their cause, `Outages` knows who waits for a place that fails, and says when that is over.
-
-A fault that concerns every job would otherwise be said once for each, and hide everything else.
+`Notices` counts faults by their cause. `Outages` knows what waits for a place that fails, and reports when it works
+again. Otherwise a fault that affects every job would be reported once for each, and hide everything else.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator
 
-# Causes that are counted apart; any further ones are said every time. A program has a handful: the limit only bounds
-# the memory, should causes hold text that is never the same.
+# Causes that are counted apart; any further ones are reported every time. A program has a handful: the limit only
+# bounds the memory, should causes hold text that is never the same.
 _MAX_CAUSES = 1000
 
 
@@ -27,7 +26,7 @@ class Notices:
         self._said: dict[Hashable, int] = {}
 
     def count(self, cause: Hashable) -> int:
-        """Count a cause. Return how often it has occurred if that is to be said now: at 1, 10, 100...; else 0."""
+        """Count a cause. Return how often it has occurred if that is to be reported now: at 1, 10, 100...; else 0."""
         if cause not in self._counts and len(self._counts) >= _MAX_CAUSES:
             return 1
         self._counts[cause] = number = self._counts[cause] + 1
@@ -46,7 +45,7 @@ class Notices:
         return total
 
     def unsaid(self) -> Iterator[tuple[Hashable, int]]:
-        """Yield each cause whose last count was not said yet, with that count: to be said at the end."""
+        """Yield each cause whose last count was not reported yet, with that count: to be reported at the end."""
         for cause, number in self._counts.items():
             if number != self._said[cause]:
                 self._said[cause] = number
@@ -54,7 +53,7 @@ class Notices:
 
 
 class Recovery(NamedTuple):
-    """The end of an outage that was said: of which place, after how many seconds, and how many had waited."""
+    """The end of an outage that was reported: which place, after how many seconds, and how many had waited."""
 
     place: str
     seconds: float
@@ -71,9 +70,9 @@ class _Outage:
 
 
 class Outages:
-    """Which waits are to be said: once for each place and kind of fault, however many wait there, and its end.
+    """Which waits are reported: once for each place and kind of fault, however many wait there, and its end.
 
-    A place that fails again and again is said at its 1st, 10th, 100th... outage. Times are seconds of one clock.
+    A place that fails again and again is reported at its 1st, 10th, 100th... outage. Times are seconds of one clock.
     """
 
     def __init__(self) -> None:
@@ -82,7 +81,7 @@ class Outages:
         self._place_of: dict[Hashable, str] = {}
 
     def failed(self, waiter: Hashable, place: str, kind: str, now: float) -> bool:
-        """Take note that something waits for a place. Return whether that is to be said."""
+        """Record that something waits for a place. Return whether that is to be reported."""
         if self._place_of.get(waiter, place) != place:
             self.gave_up(waiter)
         self._place_of[waiter] = place
@@ -98,7 +97,7 @@ class Outages:
         return is_to_be_said
 
     def recovered(self, waiter: Hashable, now: float) -> Recovery | None:
-        """Take note that a place works again for one of those that waited. Return what is to be said, if anything."""
+        """Record that a place works again for one of those that waited. Return what is to be reported, if anything."""
         place, outage = self._leave(waiter)
         if outage is None or not outage.is_said:
             return None
@@ -109,7 +108,7 @@ class Outages:
         return self._place_of.get(waiter)
 
     def gave_up(self, waiter: Hashable) -> None:
-        """Take note that something waits no more, for another reason."""
+        """Record that something no longer waits, for another reason."""
         self._leave(waiter)
 
     def _leave(self, waiter: Hashable) -> tuple[str, _Outage | None]:

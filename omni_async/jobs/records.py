@@ -41,14 +41,14 @@ class JobRecord:
     became of it. `submitted_at` is when it was first sent under this key. `submits` counts POSTs, `ambiguous_submits`
     those of which it is unknown whether the server accepted them. `sent_references` says what the body contained for
     each local file: the URL of an image, ``sha256:...`` for a video. `webhook` is the URL that the submits name. Both
-    are kept so that a resend is equal to the byte.
+    are kept so that a resend is byte-identical.
 
     Results: `server_seconds` is how long the server worked. `cost` and `credits` are None until they are reported.
     `paths` are the file names of its clips in the output folder; `LedgerReader` gives absolute paths instead. `error`
     says why there is none. `partial_download` is how far an incomplete clip has come. `videos` are the links of a
     finished task while its clips are being transferred: a later run, or another machine, need not ask for them again.
 
-    After `OmniClient.resubmit`, `previous_task_ids` and `previous_cost` hold what was known of the times before.
+    After `OmniClient.resubmit`, `previous_task_ids` and `previous_cost` hold what is known of the earlier attempts.
     """
 
     key: str

@@ -247,7 +247,7 @@ class JobRegistry:
         return JobCancelled(f"job {job.key!r} was cancelled here{bill}", key=job.key, task_id=job.task_id)
 
     async def mark_unknown(self, job: JobState, reason: str, *, is_key_spent: bool = False) -> None:
-        """Resolve a job whose submit stays ambiguous. With `is_key_spent`, resending the same key tells no more."""
+        """Resolve a job whose submit stays ambiguous. With `is_key_spent`, its key cannot settle that either."""
         text = (
             f"job {job.key!r}: it is unknown whether the server accepted (and billed) it: {reason}. It was sent "
             f"{job.record.submits} time(s) and is not sent again automatically. Check the account's usage, then use "

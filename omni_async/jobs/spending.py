@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from .records import JobRecord
 
 # USD that a clip is assumed to cost before the server has priced one. Documented prices go from $0.08 to $0.88 a clip
-# (10 s at $0.088), so this is the safe side: half of it could exceed the limit with the dearest clips, double would
-# stop a run under a limit of $1.99 before its first submit.
+# (10 s at $0.088), so this is the safe side: half of it could exceed the limit with the most expensive clips, double
+# would stop a run under a limit of $1.99 before its first submit.
 DEFAULT_COST = 1.0
 
 # What a sum of dollars may differ from the limit and still count as equal: floats, not money.

@@ -34,7 +34,7 @@ class StoreFailures:
     def recover(self) -> None:
         """Note that a change was recorded. The store repeats the earlier ones with it."""
         if (failed := self._notices.clear()) > 0:
-            text = "changes are recorded again, also those of before (%d could not be recorded at first)"
+            text = "changes are recorded again, including %d that could not be recorded at first"
             self._log.warning(text, failed)
 
     def close(self) -> None:

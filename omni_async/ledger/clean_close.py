@@ -1,7 +1,8 @@
-"""The note that a ledger was closed in good order: the next process may open it without a check of its whole content.
+"""The note that a ledger was closed properly: the next process may open it without checking its whole content.
 
 The note says which file it was (inode), how large, and when it was changed last. A copy, a restored backup, or a file
-that another program has written to is another one, and is checked. Used by `SqliteJobStore`, kept in the lock file.
+that another program has written to does not match the note, and is checked. Used by `SqliteJobStore`, kept in the lock
+file.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _SECOND = 1_000_000_000  # in ns
 
 
 def clean_close_note(path: Path) -> str:
-    """Return the note about a ledger that was closed just now; "" if it cannot be told from a changed one later."""
+    """Return the note about a ledger that was closed just now; "" if a later change could not be noticed."""
     try:
         status = path.stat()
     except OSError:

@@ -10,8 +10,8 @@ from ..errors import LedgerError
 if TYPE_CHECKING:
     from pathlib import Path
 
-# SQLite keeps the files open. If one is removed, moved or replaced, it goes on writing to what no path leads to any
-# more, without an error: what is recorded there is lost with the process, and the next run submits it again.
+# SQLite keeps the files open. If one is removed, moved or replaced, SQLite continues to write to the old file, without
+# an error. What it records there is lost with the process, and the next run submits those jobs again.
 _SUFFIXES = ("", "-wal", "-shm")
 
 

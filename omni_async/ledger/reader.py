@@ -48,10 +48,10 @@ class LedgerReader(SqlReader):
             for job in reader.jobs("completed"):
                 print(job.key, job.paths[0], job.cost)
 
-    Each call reads the present state; a client may be writing meanwhile. Only of a ledger that an older version wrote
-    is it the state when the reader was made. `JobRecord.paths` are absolute paths here.
-    Creating a reader raises `LedgerError` if there is no ledger, or one that this version cannot read. Every method
-    raises it if the file is damaged.
+    Each call reads the present state; a client may be writing meanwhile. Only a ledger that an older version wrote is
+    read once, when the reader is made. `JobRecord.paths` are absolute paths here. Creating a reader raises
+    `LedgerError` if there is no ledger, or one that this version cannot read. Every method raises it if the file is
+    damaged.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -105,7 +105,7 @@ class LedgerReader(SqlReader):
             return folder
 
     def _count_by_status(self, jobs: int, incomplete: int) -> dict[JobStatus, int]:
-        """Return the number of jobs of each status. To group all of them would take three times as long."""
+        """Return the number of jobs of each status. Grouping all of them would take three times as long."""
         if not incomplete:
             return {JobStatus.COMPLETED: jobs}
         others = self._db.execute("SELECT status, count(*) FROM jobs WHERE status <> 'completed' GROUP BY status")

@@ -113,7 +113,7 @@ def from_row(row: Sequence[Any], folder: str = "") -> JobRecord:
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text of a ledger. Raise `ValueError` for what is none, and for one nested too deep."""
+    """Return the value of a JSON text of a ledger. Raise `ValueError` if it is invalid or nested too deep."""
     try:
         return json.loads(text)
     except RecursionError:

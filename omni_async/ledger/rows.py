@@ -66,7 +66,7 @@ def find(db: sqlite3.Connection, key: str) -> JobRecord | None:
 def claim_filename(db: sqlite3.Connection, key: str, index: int, taken: str = "") -> str:
     """Return the file name of video number `index` of a key: always the same name, and no other key's.
 
-    `taken` is a name of before, under which somebody else's file was found: it is given away for good.
+    `taken` is the previous name, under which somebody else's file was found: it is never used again.
     """
     if taken:
         update = "UPDATE files SET key = ?, video = ? WHERE (name, key, video) = (?, ?, ?)"

@@ -110,9 +110,9 @@ _COMPANIONS = ("-wal", "-shm", "-journal")  # SQLite writes them beside the file
 def open_to_write(path: Path, *, is_clean: bool = False) -> sqlite3.Connection:
     """Open a ledger, or create it, and migrate it to the present version. Raise `LedgerError`.
 
-    The caller holds its lock. Every commit is on disk when it returns (`synchronous=FULL`): after a power cut, a
-    submit whose record was lost could be sent and paid again. With `is_clean`, which says that nothing has changed the
-    file since it was closed in good order, its whole content is not checked (1.3 s for 1,000,000 jobs).
+    The caller holds its lock. Every commit is on disk when it returns (`synchronous=FULL`): after a power cut, a submit
+    whose record was lost could be sent and paid again. With `is_clean` (nothing has changed the file since it was
+    closed properly), its content is not checked in full (1.3 s for 1,000,000 jobs).
     """
     try:
         _check_files(path, ("", *_COMPANIONS))
@@ -132,7 +132,7 @@ def open_to_write(path: Path, *, is_clean: bool = False) -> sqlite3.Connection:
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Open a ledger for reading, without disturbing the process that writes it. Raise `LedgerError`.
 
-    Of a ledger of an older version this is a migrated copy in memory: only a client may change the file.
+    For a ledger of an older version, this is a migrated copy in memory: only a client may change the file.
     """
     try:
         is_there = path.is_file()
@@ -223,15 +223,15 @@ def is_ledger(path: Path) -> bool:
 
 
 def _check_files(path: Path, suffixes: tuple[str, ...] = _COMPANIONS) -> None:
-    """Raise `LedgerError` if the file, or one of the companions that SQLite writes, is a link or no regular file.
+    """Raise `LedgerError` if the file, or one of the companions that SQLite writes, is a link or not a regular file.
 
-    None of them is opened here: to close it would release the locks that a reader in this process holds on it.
+    None of them is opened here: closing it would release the locks that a reader in this process holds on it.
     """
     for suffix in suffixes:
         file = path.with_name(path.name + suffix)
-        # The ledger itself may have other names, as backups make them; a companion is written under all that it has.
+        # The ledger itself may have other names, as backups make them; a companion is written under all of its names.
         if os.path.lexists(file) and not is_regular(file, with_one_name=bool(suffix)):
-            reason = "folder" if file.is_dir() and not file.is_symlink() else "link or no regular file"
+            reason = "folder" if file.is_dir() and not file.is_symlink() else "link, or not a regular file"
             text = f"the ledger {path} cannot be opened: {file} is a {reason}. {_REMEDY}"
             raise LedgerError(text, permanent=True)
 

@@ -1,4 +1,4 @@
-"""`check_schema`: refuses a ledger that holds more than a ledger holds. Used when one is opened.
+"""`check_schema`: refuses a ledger with anything but the tables and indexes of its version. Used when one is opened.
 
 A database is also a program: a trigger, a view, a generated column or a default may run with every row that is written,
 and a ledger may come from somebody else. One that turns jobs back to `waiting` would have each of them paid again.
@@ -38,8 +38,8 @@ def check_schema(
             kind = "lacks" if name not in found else "holds" if name not in expected else "has another"
             raise LedgerError(
                 f"{path} is not a ledger that omni_async has made: it {kind} the {name[0]} {name[1]!r}. It was left "
-                "unchanged, and nothing was sent. Do not use it if it comes from somebody else; else move it away, or "
-                "use another folder or ledger",
+                "unchanged, and nothing was sent. Do not use it if it comes from somebody else; otherwise move it "
+                "away, or use another folder or ledger",
                 permanent=True,
             )
 

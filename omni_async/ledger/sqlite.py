@@ -46,7 +46,7 @@ _ROW_FAULTS = (
     TypeError,
     ArithmeticError,
     LookupError,
-    RuntimeError,  # also `RecursionError`, and a file name that is not to be had
+    RuntimeError,  # also `RecursionError`, and no file name being free
     sqlite3.InterfaceError,
     sqlite3.DataError,
     sqlite3.IntegrityError,
@@ -210,14 +210,14 @@ class SqliteJobStore:
             _log.debug("%s was written after its event loop had closed", self.path)
 
     def _commit(self, group: CommitGroup[_Operation[Any]]) -> None:
-        """Commit a group, and the saves that failed before. What is wrong with one row keeps no other from the disk."""
+        """Commit a group, and the saves that failed before. A faulty row does not keep others from the disk."""
         operations = [*self._unsaved.values(), *group.operations]
         while (faulty := self._try_to_commit(operations)) is not None:
             operations.remove(faulty)
         self._unsaved.clear()
 
     def _try_to_commit(self, operations: list[_Operation[Any]]) -> _Operation[Any] | None:
-        """Commit all, or nothing: then return the operation whose own fault that is. Any other fault is raised."""
+        """Commit all or nothing. If a single operation is at fault, return it. Raise any other fault."""
         db = self._db
         db.execute("BEGIN IMMEDIATE")
         try:
@@ -290,7 +290,7 @@ def _prepare_path(path: Path) -> Path:
         raise LedgerError(f"the ledger {path}: {error}. Remove it, or name another", permanent=True) from error
     except OSError as error:
         raise cannot_open(path, f"{error.strerror} ({error.filename})") from error
-    if leads_nowhere:  # no file is made where somebody else's link leads, not even a lock
-        text = f"the ledger {path} is a symbolic link to {resolved}, which is no ledger. Remove it, or name another"
+    if leads_nowhere:  # create no file where somebody else's link leads, not even a lock
+        text = f"the ledger {path} is a symbolic link to {resolved}, which is not a ledger. Remove it, or name another"
         raise LedgerError(text, permanent=True)
     return resolved

@@ -1,4 +1,4 @@
-"""Which figures of a server, or of an old ledger, can be true. Only they count: pure functions.
+"""Which amounts from a server, or from an old ledger, are plausible. Only those count. Pure functions.
 
 A negative price would lower the total and make room under a cost limit, and one that is not finite would make sums
 meaningless. Such a figure is treated as if the server had not said anything: the job counts as not priced yet.
@@ -6,12 +6,12 @@ meaningless. Such a figure is treated as if the server had not said anything: th
 
 from __future__ import annotations
 
-# USD for one job. Documented prices end at $0.88 a clip; this is a million times as much and can only be a mistake of
-# units or a joke. It also keeps sums exact: a float holds cents up to 9e13, so up to 90 million jobs of this price.
+# USD for one job. Documented prices end at $0.88 a clip; this is a million times as much, and can only be a mistake of
+# units or nonsense. It also keeps sums exact: a float holds cents up to 9e13, so up to 90 million jobs of this price.
 MAX_USD = 1e6
 CREDITS_PER_USD = 10.0
-# Seconds that a task may take, as far as a server is believed: 30 days. Longer is a mistake of units, milliseconds for
-# one. At half, nothing would be lost; at double, neither.
+# Seconds that a task may take, as far as a server is believed: 30 days. Longer is a mistake of units, such as
+# milliseconds. At half, nothing would be lost; at double, neither.
 MAX_SECONDS = 30 * 86_400.0
 
 

@@ -1,8 +1,8 @@
 """Which characters a request or a key may hold: pure functions.
 
 Control characters mean nothing in a prompt. They come from files in another encoding or from copied terminal output,
-and what a server makes of them is anybody's guess. Tabs and line ends are allowed. So are invisible characters such as
-joiners and direction marks, because emoji and many scripts need them.
+and each server treats them differently. Tabs and line ends are allowed. So are invisible characters such as joiners and
+direction marks, because emoji and many scripts need them.
 """
 
 from __future__ import annotations

@@ -109,7 +109,7 @@ class OutcomeRecorder:
         self._registry.resolve(job, error)
 
     def end_unexpectedly(self, job: JobState, error: BaseException) -> None:
-        """End a job after an exception that nothing else handles; in the store it stays as it is, to be resumed."""
+        """End a job after an exception that nothing else handles. Its row stays as it is, to be resumed."""
         if job.status is JobStatus.RUNNING:
             self._on_slot_freed(None, 0.0)
         self._registry.fail_unexpectedly(job, error, "followed")

@@ -3,7 +3,7 @@
 Theory of operation. The gap that balances the cost c of a check against noticing the end late is ``sqrt(2 * c / h)``,
 where h is the hazard of finishing now (inspection policies: Keller 1974). The hazard comes from the durations of jobs
 of the same model, finished and unfinished ones. What is known changes while a job waits for its check: others like it
-finish, or are found unfinished. So a planned check is evaluated again when its time has come, and now and then before.
+finish, or are found unfinished. So a planned check is evaluated again when its time has come, and occasionally before.
 
 Plain code over values and times; the schedule and the poller call it. Figures in comments are costs per job, checks
 plus seconds of detection delay, from simulations like those in tests/polling; see `durations`.

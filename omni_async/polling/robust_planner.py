@@ -1,4 +1,4 @@
-"""`RobustPlanner`: a `CheckPlanner` whose failure for one job costs checks at plain intervals, and nothing else.
+"""`RobustPlanner`: a `CheckPlanner` that, if planning fails for a job, checks that job at plain intervals.
 
 When to check is statistics. No figure that a server reports, and no bug in the statistics, may keep a paid clip from
 being fetched or end the checks of other jobs. The poller uses it.

@@ -18,7 +18,7 @@ class TrackedJob:
     job: JobState
     accepted_at: float
     history: CheckHistory  # what the planner has learned about it
-    had_timed_out: bool  # when tracking began; it gets one conclusive check nevertheless
+    had_timed_out: bool  # when tracking began; it still gets one conclusive check
     not_before: float = 0.0  # no routine check before this time; a webhook call may come first
     inconclusive_since: float = 0.0  # the first of the inconclusive checks in a row
     inconclusive_checks: int = 0  # in a row
@@ -37,7 +37,7 @@ class TrackedJob:
 
     @property
     def has_probably_ended(self) -> bool:
-        """Whether the last check or a webhook call says that it has ended, though there is no URL of a video yet."""
+        """Whether the last check or a webhook call says that it has ended, although there is no URL of a video yet."""
         return self.checks_without_url > 0 or (self.webhook_calls is not None and self.webhook_calls.is_reported)
 
     def record_inconclusive(self, now: float, *, is_not_found: bool) -> None:

@@ -1,7 +1,7 @@
 """`WebhookReceiver`: receives webhook calls, which `webhook_server` reads from HTTP connections.
 
-`OmniClient.webhook` and `OmniClient.serve_webhook` enable it. A call is a hint and no more: it carries no signature, so
-the receiver passes on the task id, and the poller checks that task.
+`OmniClient.webhook` and `OmniClient.serve_webhook` enable it. A call is only a hint: it carries no signature, so the
+receiver passes on the task id, and the poller checks that task.
 """
 
 from __future__ import annotations
@@ -79,14 +79,14 @@ class WebhookReceiver:
         self._store = self._on_call = None
 
     def add_server(self, server: BoundedServer) -> bool:
-        """Own a server that passes calls on, so that `aclose` stops it. Return False, and do not, if closed already."""
+        """Take ownership of a server that passes calls on: `aclose` stops it. Return False if already closed."""
         if self._on_call is None:
             return False
         self._servers.append(server)
         return True
 
     async def aclose(self) -> None:
-        """Answer no call from now on: stop the servers that were added."""
+        """Stop the servers that were added: no call is answered any more."""
         self.close()
         while self._servers:
             await self._servers.pop().aclose(_SHUTDOWN_TIMEOUT)

@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 # longer prompts and more videos. More would only let a forged call use more memory.
 MAX_BODY_BYTES = 64 * 1024
 
-_MAX_ID_LENGTH = 200  # characters; known task ids have about 30. A longer one is no task id, and is not remembered
+_MAX_ID_LENGTH = 200  # characters; known task ids have about 30. A longer one is not a task id, and is not remembered
 _PORTS = {"http": 80, "https": 443}
 _APIMART_HOSTS = ("apimart.ai", "apib.ai", "aiuxu.com", "aishuch.com")  # the service, and its other names
 
@@ -28,7 +28,7 @@ def validate_callback_url(public_url: str, server: str) -> str:
     """
     parts = _parts(public_url)
     if parts is None or parts.scheme not in _PORTS or not parts.hostname:
-        raise _invalid(public_url, "it is no http(s) URL such as https://example.com/omni")
+        raise _invalid(public_url, "it is not an http(s) URL such as https://example.com/omni")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError("webhook(public_url): the URL must contain no user, password, query or fragment")
     if any(character.isspace() for character in public_url) or not public_url.isascii():
@@ -39,7 +39,7 @@ def validate_callback_url(public_url: str, server: str) -> str:
 
 
 def _check_reachable(public_url: str, parts: SplitResult, server: str) -> None:
-    """Raise `ValueError` for a URL that the API never calls: nothing else would say so, the calls just never come."""
+    """Raise `ValueError` for a URL that the API never calls: otherwise calls would silently never arrive."""
     host = (parts.hostname or "").rstrip(".")
     if parts.port not in {None, *_PORTS.values()}:
         raise _invalid(
@@ -82,7 +82,7 @@ def parse_call(body: bytes) -> str | None:
 def _parts(url: str) -> SplitResult | None:
     try:
         parts = urlsplit(url)
-        is_valid = parts.port != 0  # reading it raises if it is no number
+        is_valid = parts.port != 0  # reading it raises if it is not a number
     except (ValueError, TypeError, AttributeError):
         return None
     return parts if is_valid else None

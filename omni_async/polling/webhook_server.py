@@ -146,7 +146,8 @@ async def _send_and_close(request: web.BaseRequest, response: web.Response) -> N
     """Answer a call whose body was not read to its end, and close its connection.
 
     The server around the application would read the rest for as long as it likes, and log one that it cannot decode as
-    a fault of the program. Some is read here, because a caller may miss an answer that comes while it sends.
+    a fault of the program. Some of it is read here, because a caller may miss an answer that arrives while it is
+    sending.
     """
     response.force_close()
     with suppress(Exception):  # the caller is gone, or the rest cannot be decoded: no answer would arrive

@@ -1,4 +1,4 @@
-"""`ProgressDisplay`: a listener for `OmniClient(on_event=...)` that shows the progress where somebody can see it."""
+"""`ProgressDisplay`: an `on_event` listener that shows the progress on a terminal or in a notebook."""
 
 from __future__ import annotations
 

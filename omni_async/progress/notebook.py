@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def in_notebook() -> bool:
-    """Return whether this process is the kernel of a notebook. IPython in a terminal is none."""
+    """Return whether this process is the kernel of a notebook. IPython in a terminal is not."""
     return getattr(_shell(), "kernel", None) is not None
 
 

@@ -16,7 +16,7 @@ _ENDED_WITHOUT_CLIP = frozenset(
 
 
 class EventTally:
-    """The jobs of which events told since it was made, each key counted once."""
+    """The jobs that events were about since it was made, each key counted once."""
 
     def __init__(self) -> None:
         self.cost: float = 0.0  # USD, charged since the first event
@@ -76,7 +76,7 @@ class EventTally:
 
     @property
     def has_abandoned(self) -> bool:
-        """Whether the client does no more for some of the jobs."""
+        """Whether the client has abandoned some of the jobs."""
         return bool(self._abandoned)
 
     @property

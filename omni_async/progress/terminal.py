@@ -28,7 +28,7 @@ class TerminalView:
         self._drawing: _Drawing | None = None
 
     def place(self) -> object:
-        """Return the same always: there is one terminal."""
+        """Return a constant: there is one terminal."""
         return None
 
     def show(self, snapshot: RunSnapshot) -> None:

@@ -1,7 +1,7 @@
 """`AmbiguousSubmits`: the jobs that the server may have accepted, and whether and when each of them is resent.
 
-Used by the submitter. The decisions are in `api.idempotency.reason_not_to_resend` and here; only the question what the
-server declares about idempotency keys is awaited.
+Used by the submitter. The decisions are in `api.idempotency.reason_not_to_resend` and here; only asking the server what
+it declares about idempotency keys is awaited.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Checks, reads and hashes the local files of requests. `check_references` and `resolve_references` are public.
 
-Everything here waits for the disk: `first_reference_error` a moment, the rest longer, so the stages call it in a
+Everything here blocks on the disk: `first_reference_error` briefly, the rest for longer, so the stages call it in a
 thread.
 """
 

@@ -1,7 +1,7 @@
 """`SubmitReports`: passes the outcome of each POST on to the rate limiter, the totals and the user.
 
-The user is told once for each cause that submits keep failing, and when they succeed again. Without it, a server that
-answers 502, or not at all, would be silence for as long as submits are retried.
+The user is told once for each cause that submits keep failing, and when they succeed again. Otherwise a server that
+answers 502, or not at all, would go unnoticed for as long as submits are retried.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _log = get_logger(__name__)
 
 
 class SubmitReports:
-    """Takes note of every POST that has ended. Times are seconds of one monotonic clock; `jitter()` is in [0, 1)."""
+    """Records every POST that has ended. Times are seconds of one monotonic clock; `jitter()` is in [0, 1)."""
 
     def __init__(
         self, limiter: AdaptiveRateLimiter, totals: JobTotals, retry: Retry, jitter: Callable[[], float]
@@ -53,7 +53,7 @@ class SubmitReports:
         self._announced: set[object] = set()
 
     def add(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
-        """Take note of the outcome of one POST; None if it was not sent after all."""
+        """Record the outcome of one POST; None if it was not sent after all."""
         self._tell_limiter(permit, result, now)
         if result is not None and result.outcome is not SubmitOutcome.WITHHELD:
             self._totals.count("rate_limited", result.applies_to_all and is_rate_limit(result.error))

@@ -75,7 +75,7 @@ class Sender:
         return self._references.must_wait(job)
 
     async def record_submitting(self, job: JobState) -> None:
-        """Make durable that this job is now being sent. Raise `LedgerError` or `FilesChanged`: then it must not be."""
+        """Record durably that this job is being sent. If `LedgerError` or `FilesChanged` is raised, it must not be."""
         prepared, webhook = None, self._webhook_url_of(job)
         if self._references.is_ready(job):
             prepared = await self._references.build_body(job, _added_fields(job.record, webhook))
@@ -139,7 +139,7 @@ class Sender:
     async def _post(
         self, job: JobState, submit: OutstandingSubmit, on_sent: Callable[[], object] | None
     ) -> SubmitResult:
-        """Make the POST. An exception that is no `TransportError` becomes an outcome of this job, and of no other."""
+        """Make the POST. Any exception other than `TransportError` becomes an outcome of this job only."""
         clock, response = self._registry.clock, None
         try:
             body, extended = self._body_of(job), job.record.extended_task_id
@@ -165,7 +165,7 @@ class Sender:
         return encode_json(request.to_payload() | _added_fields(job.record, job.record.webhook))
 
     async def keep_outcome(self, job: JobState, result: SubmitResult | None, *, is_resend: bool) -> None:
-        """Record what is known of a POST whose job ends unexpectedly. None of it may raise.
+        """Record what is known of a POST whose job ends unexpectedly. Never raise.
 
         A POST that was not sent is rolled back, a task that was accepted is recorded, anything else stays `submitting`:
         a later run treats it as ambiguous.

@@ -23,7 +23,7 @@ _PATIENCE = 10.0
 async def refusal_of(
     model: str, result: SubmitResult, list_models: Callable[[], Awaitable[list[str]]] | None
 ) -> OmniError:
-    """Return the error for a model, of which `result` is the last refusal. The list of models is free."""
+    """Return the error for a model; `result` is its last refusal. Listing the models is free."""
     served: list[str] = []
     with suppress(OmniError), anyio.move_on_after(_PATIENCE):
         served = await list_models() if list_models is not None else []

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from ..settings import Limits, Retry
     from .key_support import ServerKeySupport
 
-# The ceiling of outstanding POSTs; the rate limiter derives the number from latency and pace. So many may be refused
-# when the credit ends, or become ambiguous in a crash, at worst. Half: 64 submits/s at a latency of 1 s. Double: risk.
+# The ceiling of outstanding POSTs; the rate limiter derives the number from latency and pace. At worst that many are
+# refused when the credit ends, or become ambiguous in a crash. Half: 64 submits/s at a latency of 1 s. Double: risk.
 MAX_CONCURRENT = 128
 # Seconds for outstanding POSTs when the client is left in a hurry: shorter makes more ambiguous, longer delays Ctrl-C.
 GRACE = 3.0
@@ -113,7 +113,7 @@ class Submitter:
         self._wake.set()
 
     def stop(self, error: OmniError) -> None:
-        """Stop submitting. Who waits for an unsent job gets the error; in the store the jobs stay as they are."""
+        """Stop submitting. Everyone who waits for an unsent job gets the error; its row stays as it is."""
         if self.stop_error is not None:
             return
         self.stop_error = error
@@ -382,7 +382,7 @@ class Submitter:
         self._registry.cancel(job)
 
     def resolve(self, job: JobState, error: OmniError) -> None:
-        """Give everyone who waits for a job an error. In the store the job stays as it is."""
+        """Give everyone who waits for a job an error. Its row in the store stays as it is."""
         self._discard(job)
         self._registry.resolve(job, error)
 

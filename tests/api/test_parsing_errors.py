@@ -223,7 +223,7 @@ def test_a_text_that_is_too_long_is_no_task_id(content: dict[str, object]) -> No
         ),
         ("https://me:secret@new.test/relay/v1/tasks/t", "https://new.test/relay/v1/tasks/t.", "https://new.test/relay"),
         ("/login?secret", "/login.", ""),
-        ("", "does not say where to.", ""),
+        ("", "it redirects without saying where to.", ""),
     ],
 )
 def test_a_redirect_names_its_target_and_the_remedy(status: int, location: str, named: str, base_url: str) -> None:

@@ -225,7 +225,7 @@ REFUSED: list[tuple[str, str, bytes, int, str]] = [
     ("jq: an object that is cut off", "p.json", b'{\n "prompt": "a"\n}\n{\n "prompt": "b"\n', 6, "is not valid JSON"),
     ("jq: an array that is cut off", "p.json", b'[\n{"prompt": "a"},\n{"prompt": "b"', 3, "is not valid JSON"),
     ("jq --seq", "p.json", b'\x1e{"prompt": "a"}\n', 1, "control character U+001E"),
-    ("Two arrays", "p.json", b'[{"prompt": "a"}]\n[{"prompt": "b"}]\n', 2, "there is text behind the array"),
+    ("Two arrays", "p.json", b'[{"prompt": "a"}]\n[{"prompt": "b"}]\n', 2, "there is text after the array"),
     ("An array with a number", "p.json", b'["a",\n 5]', 2, "the item must be a JSON object, not the number 5"),
     ("An array with a comma too many", "p.json", b'["a",\n"b",\n]', 3, "is not valid JSON"),
     ("An array without a comma", "p.json", b'[{"prompt": "a"}\n{"prompt": "b"}]', 2, "',' or ']' expected"),

@@ -147,7 +147,7 @@ async def test_a_wrong_environment_is_recognised_before_anything_is_sent(
     bare_shell.write("p.txt", "a")
     address = f"http://127.0.0.1:{server.getsockname()[1]}"
     wrong = {
-        "APIMART_API_KEY is no API key: it is in quotes": {"APIMART_API_KEY": '"sk-good"'},
+        "APIMART_API_KEY is not an API key: it is in quotes": {"APIMART_API_KEY": '"sk-good"'},
         "is one endpoint": {"APIMART_BASE_URL": f"{address}/v1/videos/generations"},
     }
     for message, environment in wrong.items():

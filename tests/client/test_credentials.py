@@ -130,11 +130,11 @@ def test_a_key_is_taken_as_it_is(key: str) -> None:
 @pytest.mark.parametrize(("pasted", "finding"), MISTAKES)
 def test_what_is_no_key_is_recognised(pasted: str, finding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each mistake is named, in Python and in the environment, and no part of the key is shown."""
-    with pytest.raises(AuthenticationError, match="api_key is no API key") as from_argument:
+    with pytest.raises(AuthenticationError, match="api_key is not an API key") as from_argument:
         OmniClient(pasted)
     if "\x00" not in pasted:
         monkeypatch.setenv("APIMART_API_KEY", pasted)
-        with pytest.raises(AuthenticationError, match="APIMART_API_KEY is no API key") as from_environment:
+        with pytest.raises(AuthenticationError, match="APIMART_API_KEY is not an API key") as from_environment:
             OmniClient()
         assert finding in str(from_environment.value)
     assert finding in str(from_argument.value)

@@ -52,7 +52,7 @@ def with_link(host: Host, *links: str) -> None:
         ("http://127.0.0.1:1/a\nb.mp4", "control character"),
         ("http:///a.mp4", "no host"),
         ("http://127.0.0.1:99999/a.mp4", "port is invalid"),
-        ("not a link", "no http or https URL"),
+        ("not a link", "not an http or https URL"),
         ("http://169.254.169.254/latest/meta-data/", "a link-local address"),
         ("http://10.1/a.mp4", "a private address"),
     ],

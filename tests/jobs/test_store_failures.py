@@ -84,7 +84,7 @@ def test_each_cause_is_said_once_and_counted(caplog: pytest.LogCaptureFixture) -
         "a change of a job could not be recorded: full. Make room",
         "10 changes of jobs could not be recorded so far: full",
         "a change of a job could not be recorded: read-only. Make it writable",
-        "changes are recorded again, also those of before (13 could not be recorded at first)",
+        "changes are recorded again, including 13 that could not be recorded at first",
         "a change of a job could not be recorded: full. Make room",
         "2 changes of jobs could not be recorded so far: full",
     ]

@@ -61,7 +61,7 @@ def export(
         out.note(f"{format_count(written.jobs_without_clip, 'job')} without a clip left out")
     if written.split_folder:
         out.note(
-            f"names of files look like those of splits: {written.split_folder} has links to all clips, for the loader"
+            f"some file names look like dataset splits, so {written.split_folder} links to all clips, for the loader"
         )
     out.note(f'to load it: datasets.load_dataset("videofolder", data_dir={str(folder)!r})')
     return ExitStatus.DONE

@@ -138,7 +138,7 @@ class _Demo:
         except (RuntimeError, OSError) as error:
             raise UsageError(*f"the sandbox could not be started: {error}".splitlines()) from None
         rate = f"{_PER_MINUTE / 60:g} submits per second"
-        self._say(f"sandbox at {sandbox.base_url}: accepts {rate}, which the workers are not told")
+        self._say(f"sandbox at {sandbox.base_url}: accepts {rate}, unknown to the workers")
         return sandbox
 
     async def _end_workers(self) -> None:
@@ -242,10 +242,10 @@ class _Demo:
         self.out.result(
             "",
             f"jobs                       {totals.jobs:,}",
-            f"clips, whole and once      {len(files):,} ({sum(path.stat().st_size for path in files) / 1e6:,.1f} MB)",
+            f"complete clips             {len(files):,} ({sum(path.stat().st_size for path in files) / 1e6:,.1f} MB)",
             f"tasks paid at the server   {len(tasks):,} ({format_usd(totals.cost)}), {paid_twice:,} of them twice",
             f"submits refused with 429   {record['refused'].get('429', 0):,}",
-            f"longest time without a submit accepted  {format_duration(silence)} (lease {LEASE:g} s)",
+            f"longest time without an accepted submit {format_duration(silence)} (lease {LEASE:g} s)",
         )
         return ExitStatus.DONE if is_good else ExitStatus.FAILED
 

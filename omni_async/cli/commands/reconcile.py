@@ -64,8 +64,8 @@ def reconcile(
     whether they were billed, and when --retry-unknown is safe. Costs
     nothing and changes nothing.
 
-    Name all folders that use the same key. The exit status is 0 if
-    everything agrees, 1 if not, and 3 if the bill cannot be had.
+    Name all folders that use the same key. The exit status is 0 if everything agrees, 1 if not, and 3 if the bill is
+    not available.
     """
     if server.sandbox:
         raise UsageError("--sandbox: a private sandbox keeps no bill; start one with omni-async sandbox")
