@@ -74,7 +74,7 @@ class LinksWanted(JobError):
 
 @dataclass(slots=True)
 class FetchTotals:
-    """What a worker does and has done: downloads in progress, clips' jobs completed, bytes received."""
+    """What a worker does and has done: downloads in progress, jobs completed, bytes received."""
 
     fetching: int = 0
     fetched: int = 0

@@ -74,7 +74,13 @@ class Fleet:
         self._watcher: Watcher | None = None
         self._is_open = False
 
-    async def __aenter__(self) -> Self:
+    async def open(self) -> Self:
+        """Open the fleet and return it: for a web service or a notebook, where no `async with` spans its use.
+
+        Raise `LedgerError` if the database cannot be used.
+        """
+        if self._is_open:
+            raise RuntimeError("this fleet is open already; to open it again, first `await fleet.aclose()`")
         self._is_open = True
         try:
             async with self._statements() as connection:  # raises here what is wrong with the database
@@ -85,17 +91,28 @@ class Fleet:
         self._watcher = Watcher(self.database, self.account, self._find_all)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def aclose(self) -> None:
+        """Close the connections. Everyone who still waits for a job gets `ClientClosed`; the jobs continue elsewhere.
+
+        Calling it twice is harmless.
+        """
+        if not self._is_open or self._watcher is None:
+            return
         self._is_open = False
-        assert self._watcher is not None
         with anyio.CancelScope(shield=True):
             closed = ClientClosed("the fleet was closed before the job had ended; it continues elsewhere")
             await self._watcher.stop(closed)
             await self._connection.aclose()
             if self._store is not None:
                 await self._store.aclose()
+
+    async def __aenter__(self) -> Self:
+        return await self.open()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     # Jobs
 
@@ -213,7 +230,7 @@ class Fleet:
         )
 
     async def forget_key(self) -> None:
-        """Let the account be used with another API key, because it was replaced. The next worker's key is taken.
+        """Accept another API key for the account, because the old one was replaced: that of the next worker.
 
         The key must belong to the same account: tasks can only be followed with their own account's key.
         """
@@ -330,4 +347,6 @@ class Fleet:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise ClientClosed("the fleet is not open: use it within `async with Fleet(...) as fleet:`")
+            raise ClientClosed(
+                "the fleet is not open: use it within `async with Fleet(...) as fleet:`, or first `await fleet.open()`"
+            )

@@ -36,7 +36,7 @@ class FleetJob:
         return f"<FleetJob {self.key!r} {self.record.status if self.record else 'not awaited yet'}>"
 
     def __await__(self) -> Generator[Any, None, Path | str]:
-        return self._clip().__await__()
+        return self.wait().__await__()
 
     @property
     def status(self) -> JobStatus | None:
@@ -48,14 +48,15 @@ class FleetJob:
         """What it has cost in USD; None until it ended, or if the server has not reported it."""
         return self.record.cost if self.record else None
 
-    async def wait(self) -> JobRecord:
-        """Wait until the job has ended, whether well or not, and return its record. Raise `LedgerError`."""
+    async def ended(self) -> JobRecord:
+        """Wait until the job has ended, successfully or not, and return its record. Raise `LedgerError`."""
         if self.record is None:
             self.record, self.paths = await self._wait(self.key)
         return self.record
 
-    async def _clip(self) -> Path | str:
-        record = await self.wait()
+    async def wait(self) -> Path | str:
+        """Return what awaiting the job returns, as a coroutine: for `asyncio.create_task` and `asyncio.wait`."""
+        record = await self.ended()
         if record.status is JobStatus.COMPLETED and self.paths:
             return self.paths[0]
         facts: dict[str, Any] = {"key": record.key, "task_id": record.task_id}

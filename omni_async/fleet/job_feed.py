@@ -109,7 +109,7 @@ class JobFeed:
             await self._store.fenced(self._download_again)
 
     async def restart(self, *, with_ended: bool = False) -> None:
-        """Read everything again: after a stop, jobs that waited in the client are in the table only."""
+        """Read everything again: after a stop, jobs that waited in the client are only in the table."""
         self._cursor = _BEGINNING
         await self.take_up_active(with_ended=with_ended)
 

@@ -125,7 +125,8 @@ class CheckSchedule:
         try:
             return self.hints.cost_factor(tracked)
         except Exception as error:  # noqa: BLE001 - a hint must not end the checks
-            self._failures.report(error, "webhook hints failed for job %r; it is checked as without webhooks", tracked.job.key)
+            text = "webhook hints failed for job %r; it is checked as without webhooks"
+            self._failures.report(error, text, tracked.job.key)
             return 1.0
 
     def _priority(self, tracked: TrackedJob) -> float:

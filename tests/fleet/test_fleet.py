@@ -40,6 +40,25 @@ if TYPE_CHECKING:
 pytestmark = needs_postgres
 
 
+async def test_a_fleet_is_opened_and_closed_without_a_block(fleet_url: str) -> None:
+    """As a client: a web service or a notebook opens it, closes it as often as it likes, and may open it again."""
+    fleet = Fleet(fleet_url)
+    await fleet.aclose()
+    for _ in range(2):
+        assert await fleet.open() is fleet
+        with pytest.raises(RuntimeError, match="open already"):
+            await fleet.open()
+        await fleet.enqueue({"fox": "a fox"})
+        waiter = asyncio.create_task(fleet.job("fox").wait())
+        await asyncio.sleep(0.2)
+        await fleet.aclose()
+        await fleet.aclose()
+        with pytest.raises(ClientClosed, match="it continues elsewhere"):
+            await waiter
+        with pytest.raises(ClientClosed, match=r"await fleet\.open"):
+            await fleet.find("fox")
+
+
 async def test_a_job_is_awaited_for_its_clip(fleet_url: str) -> None:
     """Any number of waiters get its path as soon as the database says so, and later ones at once."""
     await set_output_dir_of_new_account(fleet_url)

@@ -53,7 +53,7 @@ async def test_a_key_that_cannot_be_one_disturbs_no_other_waiter(fleet_url: str,
     """Such a job does not exist. Those who wait for others continue to wait, and later ones may come."""
     async with Fleet(fleet_url) as fleet:
         await fleet.enqueue({"fox": "a fox"})
-        fox = asyncio.create_task(fleet.job("fox").wait())
+        fox = asyncio.create_task(fleet.job("fox").ended())
         with pytest.raises(JobError, match="there is no job"):
             await fleet.job(key)
         assert await fleet.find(key) is None
@@ -61,14 +61,14 @@ async def test_a_key_that_cannot_be_one_disturbs_no_other_waiter(fleet_url: str,
         await complete(fleet_url, "fox", "fox.mp4")
         async with asyncio.timeout(10):
             assert (await fox).status is JobStatus.COMPLETED
-            assert (await fleet.job("fox").wait()).status is JobStatus.COMPLETED
+            assert (await fleet.job("fox").ended()).status is JobStatus.COMPLETED
 
 
 async def test_a_row_that_cannot_be_read_fails_its_waiter_only(fleet_url: str) -> None:
     """Another version or a person may have written it. Of many jobs that are checked together, the others are read."""
     async with Fleet(fleet_url) as fleet:
         await fleet.enqueue({str(number): f"fox {number}" for number in range(20)})
-        waiters = {number: asyncio.create_task(fleet.job(str(number)).wait()) for number in range(20)}
+        waiters = {number: asyncio.create_task(fleet.job(str(number)).ended()) for number in range(20)}
         await asyncio.sleep(0.2)
         await execute(fleet_url, "UPDATE omni_jobs SET status = 'completed', paths = '[]' WHERE key <> '7'")
         await execute(fleet_url, "UPDATE omni_jobs SET status = 'imagined' WHERE key = '7'")

@@ -172,7 +172,7 @@ async def copy_to_folder(
 ) -> DownloadResult:
     """Copy the clips of all jobs that have ended into a folder, and their records into its ledger.
 
-    `copy(name, path)` copies a clip, and returns whether there is one. What is in the folder already is kept. Raise
+    `copy(name, path)` copies a clip, and returns whether there is one. What the folder already contains is kept. Raise
     `LedgerError`, or `OSError` for the folder or the clip store.
     """
     folder = await anyio.to_thread.run_sync(_make_folder, folder)

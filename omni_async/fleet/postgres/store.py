@@ -249,7 +249,7 @@ class PostgresJobStore:
                     if self._is_closing and not any(isinstance(each, RowWrite) for each in batch):
                         return  # nothing would be lost
                     await self._wait_for_database(error)
-                elif len(batch) > 1:  # what is wrong with one row keeps no other from the database
+                elif len(batch) > 1:  # a faulty row keeps no other from the database
                     for operation in batch:
                         await self._carry_out([operation])
                     return

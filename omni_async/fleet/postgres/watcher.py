@@ -50,7 +50,7 @@ class Watcher:
         self._tasks: list[asyncio.Task[None]] = []
 
     async def stop(self, reason: Exception) -> None:
-        """End, and tell everyone who waits, or comes later, why nothing more will be known."""
+        """Stop, and tell everyone who waits, now or later, why there will be no more results."""
         await cancel_and_wait(self._tasks)
         self._close(reason)
 
