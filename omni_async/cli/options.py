@@ -188,8 +188,6 @@ class LimitOptions:
     max_downloads: Annotated[
         int | None,
         typer.Option(
-            "--max-downloads",
-            "--downloads",
             metavar="N",
             help="Maximum clips downloaded at the same time; by default as many as bring more throughput.",
             rich_help_panel=_LIMITS,
