@@ -195,6 +195,7 @@ def _explain_path(url: URL) -> str:
 
 
 def _is_this_machine(host: str) -> bool:
+    """Return whether a host is certainly this machine. `api.addresses` counts more names, which a resolver may not."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

@@ -6,10 +6,11 @@ both.
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from typing import Any
 from urllib.parse import SplitResult, urlsplit
+
+from ..api.addresses import AddressKind, is_this_machine, kind_of_host
 
 # Larger bodies of webhook calls are rejected unread. A call about a task has about 1,000 bytes; the rest is room for
 # longer prompts and more videos. More would only let a forged call use more memory.
@@ -47,18 +48,10 @@ def _check_reachable(public_url: str, parts: SplitResult, server: str) -> None:
         )
     if host == server or any(f".{host}".endswith(f".{name}") for name in _APIMART_HOSTS):
         raise _invalid(public_url, "APIMart does not call its own hosts; give the URL of your own server")
-    if is_this_machine(host) or not _is_public(host):
+    if not _is_public(host):
         raise _invalid(
             public_url, f"{host} cannot be reached from outside; give the URL that the public internet reaches"
         )
-
-
-def is_this_machine(host: str) -> bool:
-    """Return whether a host name or IP address is this machine."""
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    address = _ip(host)
-    return address is not None and address.is_loopback
 
 
 def parse_call(body: bytes) -> str | None:
@@ -93,16 +86,11 @@ def _host(url: str) -> str:
     return (parts.hostname or "") if parts else ""
 
 
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
 def _is_public(host: str) -> bool:
-    address = _ip(host)
-    return address.is_global if address is not None else "." in host and not host.endswith((".local", ".internal"))
+    kind = kind_of_host(host)
+    if kind is not None:
+        return kind is AddressKind.PUBLIC
+    return "." in host and not host.endswith((".local", ".internal"))
 
 
 def _invalid(public_url: object, reason: str) -> ValueError:
