@@ -264,8 +264,9 @@ class OmniClient:
     def resubmit(self, key: str) -> Job:
         """Submit a job again that failed, or whose outcome is unknown. It may be paid for a second time.
 
-        This never happens automatically. An `unknown` job is sent under its old idempotency key for as long as the
-        server remembers that key (24 hours), so that it is not billed again if the server accepted it before. A
+        This never happens automatically. An `unknown` job, and one that was cancelled while its submit was
+        ambiguous, is sent under its old idempotency key for as long as the server remembers that key (24 hours), so
+        that it is not billed again if the server accepted it before. A
         completed job returns its clip as usual. A job that is merely unfinished is abandoned and a new one is
         submitted; use `resume` to continue it instead.
 

@@ -192,7 +192,10 @@ class Dispatcher:
         if existing.status is not JobStatus.COMPLETED and (error := unreadable_request_error(job)) is not None:
             self._registry.resolve(job, error)
             return
-        if existing.status is JobStatus.UNKNOWN and existing.idempotency_key and self._is_key_valid(existing):
+        may_be_accepted = existing.status is JobStatus.UNKNOWN or (
+            existing.status is JobStatus.CANCELLED and existing.ambiguous_submits > 0 and existing.task_id is None
+        )
+        if may_be_accepted and existing.idempotency_key and self._is_key_valid(existing):
             # Under its old key the server recognizes the request, if it has accepted it.
             self._registry.transition_on_request(job, JobStatus.SUBMITTING, error="", finished_at=None)
             self._enqueue(job)

@@ -188,7 +188,8 @@ class Fleet:
         """Let jobs that ended without a clip be submitted again, and return how many.
 
         `failed` ones were refused, failed or cancelled. `unknown` ones may have been accepted (and billed) by the
-        server: they may be paid twice. Previous task ids and costs are kept.
+        server. Within a day they are sent under their old idempotency key, so that a server that honours it does not
+        bill them again; otherwise they may be paid twice. Previous task ids and costs are kept.
         """
         statuses = [*(["failed", "cancelled"] if failed else []), *(["unknown"] if unknown else [])]
         return await self._change(FOLLOW, RETRY, statuses=statuses, is_resumed=True)

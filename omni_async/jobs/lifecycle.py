@@ -49,11 +49,12 @@ TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     _S.CANCELLED: frozenset({_S.RUNNING}),  # attach
 }
 
-# What `OmniClient.resubmit` adds. Every job but a completed one may be sent again under a new idempotency key. An
-# unknown one may also be sent under its old key, which the server may still recognize.
+# What `OmniClient.resubmit` adds. Every job but a completed one may be sent again under a new idempotency key. One that
+# the server may have accepted may also be sent under its old key, which the server may still recognize.
 ON_REQUEST: dict[JobStatus, frozenset[JobStatus]] = {
     **{status: frozenset({_S.WAITING}) for status in JobStatus},
     _S.UNKNOWN: frozenset({_S.WAITING, _S.SUBMITTING}),
+    _S.CANCELLED: frozenset({_S.WAITING, _S.SUBMITTING}),
     _S.COMPLETED: frozenset(),
 }
 

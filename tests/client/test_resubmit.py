@@ -67,6 +67,23 @@ async def test_resubmit_sends_an_unknown_job_under_its_old_key_for_a_day(service
         assert (service.row(key).idempotency_key == before.idempotency_key) is (paid == 1)
 
 
+async def test_resubmit_sends_a_job_cancelled_while_ambiguous_under_its_old_key(service: Service) -> None:
+    """The server had accepted it, and the reply was lost: it gives the same task again."""
+    service.sandbox.script("submit", ["drop_after"])
+    async with service.client(retry=Retry(wait_initial=30.0, ambiguous="retry")) as client:
+        job = client.submit("a fox", key="fox")
+        async with asyncio.timeout(10):
+            while not service.sandbox.record.tasks or service.row("fox").ambiguous_submits == 0:
+                await asyncio.sleep(0.02)
+        assert job.cancel()
+        with pytest.raises(JobCancelled, match="unknown whether the server accepted it"):
+            await job
+    assert service.row("fox").status is JobStatus.CANCELLED
+    async with service.client() as client:
+        assert await client.resubmit("fox") == service.folder / "fox.mp4"
+    assert len(service.sandbox.record.tasks) == 1
+
+
 async def test_resubmit_sends_a_cancelled_job(service: Service) -> None:
     """A job cancelled before it was sent stays cancelled until it is resubmitted."""
     async with service.client() as client:

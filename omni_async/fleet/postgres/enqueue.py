@@ -160,13 +160,21 @@ def _refuse_reused(rows: list[Any]) -> None:
 FOLLOW = """UPDATE omni_jobs SET status = 'running', error = '', finished_at = NULL, cancel_wanted = false,
     changed_at = now() WHERE account = %(account)s AND status = ANY(%(statuses)s) AND status = 'cancelled'
     AND task_id IS NOT NULL"""
-# What `JobRegistry.reset_for_resubmit` does to a record.
-RETRY = """UPDATE omni_jobs SET status = 'waiting', error = '', paths = NULL, sent_references = NULL, webhook = NULL,
-    idempotency_key = 'omni-' || replace(gen_random_uuid()::text, '-', ''), partial_download = NULL, videos = NULL,
-    previous_cost = previous_cost + coalesce(cost, 0), cost = NULL, submitted_at = NULL, accepted_at = NULL,
-    finished_at = NULL, server_seconds = NULL, cancel_wanted = false, changed_at = now(), task_id = NULL,
-    parent_task_id = CASE WHEN parent IS NULL THEN parent_task_id END, previous_task_ids = CASE WHEN task_id IS NULL
-        THEN previous_task_ids ELSE (coalesce(previous_task_ids, '[]')::jsonb || to_jsonb(task_id))::text END
+# The server may have accepted these jobs, and still remembers the idempotency key, for 24 h: sent under it again, they
+# are not billed again. The last hour is left for resends.
+_IS_KEY_VALID = """(status = 'unknown' OR status = 'cancelled' AND ambiguous_submits > 0) AND task_id IS NULL
+    AND idempotency_key <> '' AND submitted_at > extract(epoch FROM now()) - 82800"""
+# What `JobRegistry.reset_for_resubmit` does to a record. Under the same key, a body must be the same as before.
+_OF_ONE_KEY = ("sent_references", "webhook", "submitted_at")
+RETRY = f"""UPDATE omni_jobs SET status = 'waiting', error = '', paths = NULL,
+    idempotency_key = CASE WHEN {_IS_KEY_VALID} THEN idempotency_key
+        ELSE 'omni-' || replace(gen_random_uuid()::text, '-', '') END,
+    {", ".join(f"{name} = CASE WHEN {_IS_KEY_VALID} THEN {name} END" for name in _OF_ONE_KEY)},
+    parent_task_id = CASE WHEN parent IS NULL OR {_IS_KEY_VALID} THEN parent_task_id END,
+    partial_download = NULL, videos = NULL, previous_cost = previous_cost + coalesce(cost, 0), cost = NULL,
+    accepted_at = NULL, finished_at = NULL, server_seconds = NULL, cancel_wanted = false, changed_at = now(),
+    task_id = NULL, previous_task_ids = CASE WHEN task_id IS NULL THEN previous_task_ids
+        ELSE (coalesce(previous_task_ids, '[]')::jsonb || to_jsonb(task_id))::text END
     WHERE account = %(account)s AND status = ANY(%(statuses)s)"""
 # Those of them that extend another job may be submitted if that has finished already.
 RELEASE_WAITING = """SELECT omni_release(%(account)s, ARRAY(SELECT DISTINCT parent FROM omni_jobs
