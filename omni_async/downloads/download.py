@@ -30,6 +30,7 @@ from .failures import (
 from .links import UrlRefresher
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, encoding_of, request_headers
 from .reports import DownloadReports
+from .unpacking import Unpacker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
@@ -127,6 +128,7 @@ class ClipDownload:
         self._received = 0  # bytes, over all requests
         self._digest = BodyDigest()
         self._has_length, self._encoding = False, ""  # of the last response: does it announce how many bytes it has?
+        self._unpacker = Unpacker("")  # of the last response
         self._last_evidence: Hashable | None = None  # of the last attempt
         self._kept: Path | None = None  # a video of another kind
 
@@ -238,6 +240,8 @@ class ClipDownload:
             return transport_failure(error)
         if failure is not None:
             return failure
+        if not self._unpacker.is_whole:
+            return await self._reject(f"it came compressed ({self._encoding or 'gzip'}), and is damaged or cut short")
         last, self._unwritten = self._unwritten, bytearray()
         self._count_received(len(last))
         if part.is_short:
@@ -255,7 +259,7 @@ class ClipDownload:
         if kept is not None:
             self._kept = self._path.with_name(kept)
             defect = f"it is another kind of video, {self._kept.suffix.removeprefix('.')}"
-        elif self._encoding:
+        elif self._encoding and not self._unpacker.is_packed:
             defect = f"it came compressed ({self._encoding}), although no compression was accepted"
         await self._restart()
         reason = f"the download URL gives no complete MP4: {defect}"
@@ -275,6 +279,7 @@ class ClipDownload:
                 await self._restart()
         self._has_length = "content-length" in response.headers
         self._encoding = encoding_of(response.headers)
+        self._unpacker = Unpacker(self._encoding)
         part.expect(decision)
         if part.total is not None and part.total > MAX_CLIP_BYTES:
             return size_failure(part.total)
@@ -282,23 +287,33 @@ class ClipDownload:
 
     async def _stream_to_store(self, response: StreamingResponse) -> AttemptFailure | None:
         """Write the body into the store, except for the last bytes, which `commit` writes."""
-        now = self._context.clock.now
-        self._written_at = self._checkpoint_at = now()
+        self._written_at = self._checkpoint_at = self._context.clock.now()
         async with aclosing(response.chunks()) as chunks:
             async for chunk in chunks:
-                if self._job.done():
-                    raise DownloadCancelled
-                self._unwritten += chunk
                 self._digest.add(chunk)
-                size = self._part.offset + len(self._unwritten)
-                if size > MAX_CLIP_BYTES:
-                    return size_failure(size)
-                if self._part.end is not None and size > self._part.end:
-                    await self._restart()
-                    return misfit_failure(response.status)
-                if len(self._unwritten) >= _WRITE_SIZE or now() - self._written_at >= _CHECKPOINT_INTERVAL:
-                    await self._write()
-                    await self._checkpoint()
+                for piece in self._unpacker.pieces(chunk):
+                    if (failure := await self._take(piece, response.status)) is not None:
+                        return failure
+        return None
+
+    async def _take(self, piece: bytes, status: int) -> AttemptFailure | None:
+        """Add a piece to the clip. Return why it cannot be, if so."""
+        part = self._part
+        if self._job.done():
+            raise DownloadCancelled
+        if self._unpacker.is_packed:
+            part.forget_size()
+        self._unwritten += piece
+        size = part.offset + len(self._unwritten)
+        if size > MAX_CLIP_BYTES:
+            return size_failure(size)
+        if part.end is not None and size > part.end:
+            await self._restart()
+            return misfit_failure(status)
+        now = self._context.clock.now()
+        if len(self._unwritten) >= _WRITE_SIZE or now - self._written_at >= _CHECKPOINT_INTERVAL:
+            await self._write()
+            await self._checkpoint()
         return None
 
     async def _write(self) -> None:

@@ -63,6 +63,10 @@ class PartState:
         self.total, self.end = decision.total, decision.end
         self.validator, self.etag = decision.validator, decision.etag
 
+    def forget_size(self) -> None:
+        """Forget what the headers say of a body that is compressed: its size is another, and it cannot be continued."""
+        self.total, self.end, self.validator = None, None, ""
+
     def reset(self) -> None:
         """Begin again. `furthest` is kept, so that receiving the same bytes again does not count as progress."""
         self.offset, self.total, self.validator, self.etag, self.end = 0, None, "", "", None

@@ -126,6 +126,7 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "downloads.mp4",
     "downloads.containers",
     "downloads.evidence",
+    "downloads.unpacking",
     "downloads.failures",
     "client.forecast",
     "gallery.feed",

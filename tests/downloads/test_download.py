@@ -38,12 +38,33 @@ async def test_a_clip_arrives_complete_under_its_name(tmp_path: Path) -> None:
         assert "range" not in host.requests[0]
 
 
-async def test_a_compressed_body_is_refused_and_requested_again(tmp_path: Path) -> None:
-    """No compression was accepted: what a proxy compresses all the same may unpack to anything."""
+@pytest.mark.parametrize("headers", [{"content_encoding": "gzip", "etag": '"gz"'}, {"content_type": "video/mp4"}])
+async def test_a_compressed_body_is_unpacked(tmp_path: Path, headers: dict[str, str]) -> None:
+    """No compression was accepted, but a store that keeps its files compressed sends them so, labelled or not."""
     async with hosting() as host:
-        host.answers = [replying(200, gzip.compress(CLIP), content_encoding="gzip", etag='"gz"')]
+        host.always = replying(200, gzip.compress(CLIP), **headers)
         assert (await download(host, tmp_path)).read_bytes() == CLIP
-        assert len(host.requests) == 2
+        assert len(host.requests) == 1
+
+
+async def test_a_compressed_body_that_breaks_off_begins_again(tmp_path: Path) -> None:
+    """Its bytes are not those of the clip: no range of it is asked for."""
+    async with hosting() as host:
+        packed = gzip.compress(CLIP)
+
+        async def broken(request: web.BaseRequest) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Encoding": "gzip", "ETag": '"gz"'})
+            response.content_length = len(packed)
+            await response.prepare(request)
+            await response.write(packed[:-30])
+            assert request.transport is not None
+            request.transport.close()
+            return response
+
+        host.answers = [broken]
+        host.always = replying(200, packed, content_encoding="gzip", etag='"gz"')
+        assert (await download(host, tmp_path)).read_bytes() == CLIP
+        assert ["range" in each for each in host.requests] == [False, False]
 
 
 async def test_a_slow_transfer_has_no_total_timeout(tmp_path: Path) -> None:

@@ -235,17 +235,28 @@ async def test_a_clip_that_is_only_said_to_be_compressed_is_stored(tmp_path: Pat
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("gzip", gzip.compress(CLIP)),
         ("gzip", gzip.compress(CLIP)[:-100]),
-        ("deflate", zlib.compress(CLIP)),
+        ("gzip", gzip.compress(CLIP)[:-6]),
+        ("gzip", gzip.compress(CLIP)[:-8] + bytes(8)),
+        ("deflate", zlib.compress(CLIP)[:-1]),
         ("br", b"\x8b\x03\x80brotli" * 100),
         ("zstd", b"\x28\xb5\x2f\xfd" * 100),
     ],
-    ids=["gzip", "cut gzip", "deflate", "br", "zstd"],
+    ids=["cut gzip", "gzip cut in its checksum", "gzip with a wrong checksum", "cut deflate", "br", "zstd"],
 )
-async def test_a_compressed_clip_ends_the_download(tmp_path: Path, encoding: str, body: bytes) -> None:
-    """A host that compresses against the request does it again: two looks are enough. Nothing is unpacked."""
+async def test_a_clip_whose_compression_cannot_be_undone_ends_the_download(
+    tmp_path: Path, encoding: str, body: bytes
+) -> None:
+    """A host that compresses against the request does it again: two looks are enough."""
     async with hosting() as host:
         host.always = replying(200, body, content_encoding=encoding)
         await download_error(host, tmp_path, f"compressed .{encoding}.", retry=PATIENT)
+        assert len(host.requests) == 2
+
+
+async def test_a_page_that_is_compressed_is_no_clip(tmp_path: Path) -> None:
+    """What it unpacks to is verified like any other body."""
+    async with hosting() as host:
+        host.always = replying(200, gzip.compress(b"<html>gone</html>"), content_encoding="gzip")
+        await download_error(host, tmp_path, "does not begin like an MP4 but with b'<html>gone", retry=PATIENT)
         assert len(host.requests) == 2
