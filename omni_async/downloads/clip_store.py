@@ -62,7 +62,7 @@ class PartialClip(Protocol):
         """
 
     async def keep_unverified(self) -> str | None:
-        """Keep the bytes so far if they are a complete video in another format than MP4; the clip then begins empty.
+        """Keep the bytes so far if they are a complete video, but not a plain MP4; the clip then begins empty.
 
         Called after `commit` has found a defect. Return the name that says what they are, such as
         ``<stem>.unverified.webm``, or None if they are not a video (`omni_async.downloads.containers.identify`) or the

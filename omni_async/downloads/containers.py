@@ -1,4 +1,4 @@
-"""Whether a file that is not an MP4 is a complete video in another format, by its structure. Nothing is decoded.
+"""Whether a file that is not an MP4, or more than one, is a complete video, by its structure. Nothing is decoded.
 
 Used by clip stores: bytes that were paid for are kept under a name that says what they are.
 """
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     Read: TypeAlias = Callable[[int, int], bytes]
 
 
-SUFFIXES: tuple[str, ...] = ("webm", "mkv", "mov", "m4s", "avi", "ts", "m2ts", "gif", "flv", "ogv", "asf", "mpg")
+SUFFIXES: tuple[str, ...] = ("m4v", "webm", "mkv", "mov", "m4s", "avi", "ts", "m2ts", "gif", "flv", "ogv", "asf", "mpg")
 """What `identify` returns, each a suffix for a file name."""
 
 # Parts of a file (elements, boxes, chunks, pages) read before it is rejected: an hour of video has some ten thousand.
@@ -96,6 +96,22 @@ def _is_fragment(read: Read, size: int, head: bytes) -> bool:
     return {b"moof", b"mdat"} <= set(_box_kinds(read, size))
 
 
+def _is_mp4_and_more(read: Read, size: int, head: bytes) -> bool:
+    """Return whether other bytes follow a whole MP4: padding, or a label. A box that is cut off at the end is none."""
+    offset, kinds = 0, set[bytes]()
+    while offset < size and len(kinds) < _MAX_PARTS and head[4:8] == b"ftyp":
+        header = read(offset, 16)
+        length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+        length = int.from_bytes(header[8:16], "big") if length == 1 else length
+        if len(header) < 8 and any(header):
+            return False
+        if length < 8 or not kind.isalnum():
+            return {b"moov", b"mdat"} <= kinds
+        kinds.add(kind)
+        offset += length
+    return False
+
+
 def _is_avi(read: Read, size: int, head: bytes) -> bool:
     offset, count, padding = 0, 0, 0
     while offset < size and count < _MAX_PARTS and head.startswith(b"RIFF") and head[8:12] == b"AVI ":
@@ -154,6 +170,7 @@ def _is_program_stream(read: Read, size: int, head: bytes) -> bool:
 
 
 _KINDS: tuple[tuple[str, Callable[[Read, int, bytes], bool]], ...] = (
+    ("m4v", _is_mp4_and_more),  # what ends in .mp4 is a complete clip
     ("webm", _is_webm),
     ("mkv", _is_ebml),
     ("mov", _is_quicktime),

@@ -253,12 +253,13 @@ class ClipDownload:
         return await self._reject(defect)
 
     async def _reject(self, defect: str) -> AttemptFailure:
-        """Start over after a body that is not an MP4. Keep it if it is another kind of video: it was paid for."""
+        """Start over after a body that is not an MP4. Keep it if it is a video all the same: it was paid for."""
         kept = await self._store(self._clip.keep_unverified)
         evidence = self._digest.evidence(is_whole=kept is not None or self._has_length)
         if kept is not None:
             self._kept = self._path.with_name(kept)
-            defect = f"it is another kind of video, {self._kept.suffix.removeprefix('.')}"
+            is_mp4 = self._kept.suffix == ".m4v"
+            defect = defect if is_mp4 else f"it is another kind of video, {self._kept.suffix.removeprefix('.')}"
         elif self._encoding and not self._unpacker.is_packed:
             defect = f"it came compressed ({self._encoding}), although no compression was accepted"
         await self._restart()

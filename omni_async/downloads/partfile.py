@@ -140,7 +140,7 @@ class PartFile:
         self._remove_unverified()
 
     def keep_unverified(self) -> str | None:
-        """Rename the part file if it is a complete video in another format. Return its name; None if it is not."""
+        """Rename the part file if it is a complete video, but not a plain MP4. Return its name; None if it is not."""
         file = self._opened
         suffix = containers.identify(_reader(file), file.seek(0, os.SEEK_END))
         if not suffix:

@@ -58,3 +58,20 @@ def test_a_quicktime_file_that_is_also_an_mp4_is_an_mp4() -> None:
     """Cameras name both brands: players take it for either."""
     both = box(b"ftyp", b"qt  \0\0\0\0qt  isom") + box(b"moov", b"x" * 20) + box(b"mdat", b"y" * 20)
     assert find_defect_in(both) is None
+
+
+@pytest.mark.parametrize("more", [bytes(4), bytes(7), b"\xff" * 40, b"{aigc: true}"], ids=repr)
+def test_an_mp4_that_other_bytes_follow_is_a_video(more: bytes) -> None:
+    """Padding, or a label that was appended: players show it, although it is no MP4 by structure."""
+    assert find_defect_in(mp4("a clip") + more) is not None
+    assert kind_of(mp4("a clip") + more) == "m4v"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [mp4("a clip") + box(b"free", b"x" * 50)[:-1], mp4("a clip") + box(b"moof", b"")[:6], bytes(9) + mp4("a clip"),
+     box(b"ftyp", b"isom") + box(b"mdat", b"x" * 50) + bytes(9), box(b"ftyp", b"isom") + box(b"moov", b"") + bytes(9)],
+)  # fmt: skip
+def test_an_mp4_that_is_cut_off_is_none(data: bytes) -> None:
+    """A box that has begun and does not end, or one that is missing: more may come in the next attempt."""
+    assert kind_of(data) == ""

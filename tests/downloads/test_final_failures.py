@@ -113,7 +113,7 @@ _BODIES = {
     "a picture": b"\x89PNG\r\n\x1a\n" + bytes(3000),
     "no moov": box(b"ftyp", b"isom") + box(b"mdat", b"x" * 500),
     "a cut clip": CLIP[:-1],
-    "a long body": CLIP[:-1] + b"\xff" * 3_000_000,
+    "a long body": CLIP[1:] + b"\xff" * 3_000_000,
 }
 
 
@@ -187,6 +187,16 @@ async def test_a_video_of_another_kind_is_kept_under_a_name_that_says_so(
         assert kept.read_bytes() == OTHER_VIDEOS[suffix]
         assert [path.name for path in tmp_path.iterdir()] == [kept.name]
         assert len(host.requests) == 2
+
+
+async def test_an_mp4_that_other_bytes_follow_is_kept(tmp_path: Path) -> None:
+    """It was paid for and can be played: the error says what is wrong with it, and where it is."""
+    async with hosting() as host:
+        host.clip = CLIP + bytes(4)
+        error = await download_error(host, tmp_path, "does not end within", retry=PATIENT)
+        kept = tmp_path / "k.unverified.m4v"
+        assert str(kept) in str(error)
+        assert kept.read_bytes() == CLIP + bytes(4)
 
 
 async def test_only_one_video_of_another_kind_is_kept(tmp_path: Path) -> None:
