@@ -124,7 +124,7 @@ def link(source: Path, path: Path) -> bool:
         os.link(source, path, follow_symlinks=False)
     except FileExistsError as error:
         raise NameTaken(path) from error
-    except (NotImplementedError, OSError):  # they say so with many different codes
+    except (NotImplementedError, OSError):  # systems report this with many different codes
         return False
     return True
 

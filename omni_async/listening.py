@@ -121,7 +121,7 @@ class BoundedServer(web.Server):
 
     def __init__(self, handler: Handler) -> None:
         options: dict[str, Any] = {"access_log": None, "lingering_time": _LINGERING_TIME}
-        # With `handler_cancellation`, a response ends with its connection, and its place is free at once.
+        # With `handler_cancellation`, a response ends with its connection, and its place is free immediately.
         super().__init__(handler, handler_cancellation=True, **options)
         self._options = options
         self._limit = max_connections()

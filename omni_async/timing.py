@@ -39,8 +39,8 @@ class Clock:
 def raise_if_cancelled(error: BaseException) -> None:
     """Raise an error if it cancels the running asyncio task.
 
-    A `CancelledError` may also come out of what the task has called, without anybody having cancelled the task: a
-    library that cancels a task of its own leaks it. That is a fault like any other.
+    A `CancelledError` may also come out of what the task has called, although the task was not cancelled: a library
+    that cancels a task of its own leaks it. That is a fault like any other.
     """
     task = asyncio.current_task()
     if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():

@@ -1,7 +1,7 @@
 """Read the JSON object in a body that may be damaged: cut off, followed by something else, or oddly encoded.
 
-A server that has accepted a paid task may say so in a body that is not perfect JSON. What it has said counts. Nothing
-is guessed: a string, number or word that the end of the body has cut is dropped. None of these functions raises.
+A server that has accepted a paid task may report it in a body that is not perfect JSON. That report counts. Nothing is
+guessed: a string, number or word that the end of the body has cut is dropped. None of these functions raises.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ _BAD_PARAMETER = re.compile(
 # from or to the gateway was closed before the response (444 and 499 of nginx, 499 of gRPC gateways, 460 of AWS).
 _MAYBE_EXECUTED = frozenset({408, 424, 444, 460, 499})
 
-# When a 404 for a task is final: the task is older than this many seconds, and this many checks in a row said so. A
+# When a 404 for a task is final: the task is older than this many seconds, and this many checks in a row returned it. A
 # server with several nodes may not know a task that it has just accepted. Too low gives up a paid job that is still
 # running, too high follows a job that does not exist. Both were chosen, not measured.
 _NEW_TASK_GRACE = 60.0

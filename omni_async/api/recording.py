@@ -2,8 +2,7 @@
 
 aiohttp closes a connection as soon as a head is not quite HTTP, before the body has arrived. So `reading.tidy_head`
 corrects the head first. When a response breaks off, or is still not valid HTTP, aiohttp raises an error and drops what
-it has. But a server that has accepted a paid task may have said so in these bytes. So they are recorded, for
-`reading.read_response`.
+it has. But these bytes may report that a paid task was accepted. So they are recorded, for `reading.read_response`.
 """
 
 from __future__ import annotations
@@ -88,7 +87,7 @@ class _RecordingProtocol(ResponseHandler):
         """Return whether the next request may be sent on this idle connection; aiohttp asks before it uses one again.
 
         It may not if anything has arrived that a busy event loop has not read yet: bytes that would pass for the
-        response to that request, or the end of the connection, after which nobody knows whether a submit was accepted.
+        response to that request, or the end of the connection, after which it is unknown whether a submit was accepted.
         """
         return super().is_connected() and self.transport is not None and not _has_input(self.transport)
 

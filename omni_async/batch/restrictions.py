@@ -89,7 +89,7 @@ def target_outside(folder: Path, path: Path) -> Path | None:
         return whole  # not resolved: Windows would log in to that server with the user's name and password hash
     try:
         home, target = Path(os.path.realpath(folder)), Path(os.path.realpath(whole))
-    except ValueError:  # a null character: no file has this name, and the check of the files says so
+    except ValueError:  # a null character: no file has this name, and the check of the files reports it
         return None
     if target.is_relative_to(home) or any(_is_same_folder(home, parent) for parent in target.parents):
         return None

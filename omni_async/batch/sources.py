@@ -56,7 +56,7 @@ def is_stream(path: str | Path) -> bool:
         return True
     try:
         return Path(text).is_fifo()
-    except OSError:  # a name that is too long, for example: opening the file says so
+    except OSError:  # a name that is too long, for example: opening the file reports it
         return False
 
 

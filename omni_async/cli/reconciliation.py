@@ -113,7 +113,7 @@ class LedgerSums:
             model.resent[record.key] = record.ambiguous_submits
 
     def settle(self) -> float:
-        """Return how many seconds after its last submit a task has ended and been billed, by all that is known."""
+        """Return how many seconds after its last submit a task has certainly ended and been billed."""
         return _DURATION_FACTOR * (self._longest or Polling().timeout / _DURATION_FACTOR) + INCOMPLETE
 
     def periods(self, now: float) -> list[tuple[float, float]]:
@@ -153,7 +153,7 @@ class ModelVerdict:
     """What the bill says about one model in the whole period.
 
     `more_tasks` and `more_cost` are what was billed beyond the ledger; below zero, what the ledger has and the bill has
-    not. `safe` are the unknown jobs that were not billed, `undecided` those of which that is not known, and
+    not. `safe` are the unknown jobs that were not billed, `undecided` those for which that is not known, and
     `ask_again_at` (Unix seconds) is when it can be, if only time is missing. `is_key_confirmed` is whether the bill has
     tasks of the ledgers: the bill of another key would show nothing, too.
     """

@@ -36,9 +36,9 @@ _LEAST, MAX_DOWNLOADS = 4, 128
 _WORTHWHILE = 0.1
 _NEARLY_ALL = 0.6  # the part from which on the next step is a large one: latency is all that matters then
 
-# A round is measured until each of the downloads at once has ended about so many times: while large steps are taken,
-# and afterwards. Long downloads need no end: their bytes are counted as they arrive, for so many seconds. At half, more
-# tries are judged wrongly; at double, changes are followed more slowly. Chosen, not measured.
+# A round is measured until each of the concurrent downloads has ended about this many times: while large steps are
+# taken, and afterwards. Long downloads need not end: their bytes are counted as they arrive, for this many seconds. At
+# half, more tries are judged wrongly; at double, changes are followed more slowly. Chosen, not measured.
 _COARSE, _EXACT = 2, 6
 _LEAST_SECONDS, _MOST_SECONDS = 0.1, 10.0
 
@@ -76,7 +76,7 @@ class _Round:
             self.began_at, self.unmeasured = now, 0
 
     def is_over(self, ended: int, now: float) -> bool:
-        """Return whether enough was measured: so many ended downloads, or for long enough."""
+        """Return whether enough was measured: enough downloads have ended, or enough time has passed."""
         seconds = now - self.began_at
         if self.unmeasured or seconds < _LEAST_SECONDS:
             return False
@@ -224,11 +224,11 @@ class HostLimit:
         self._refused_raises = 0  # in a row
 
     def allows(self, active: int) -> bool:
-        """Return whether one more may begin while so many are in progress."""
+        """Return whether one more may begin while this many are in progress."""
         return self.limit is None or active < self.limit
 
     def refused(self, active: int) -> None:
-        """Record that the host has refused one of so many downloads in progress."""
+        """Record that the host has refused one of this many downloads in progress."""
         others = max(1, active - 1)
         self.limit = others if self.limit is None else min(self.limit, others)
         if self._is_raised:
@@ -236,7 +236,7 @@ class HostLimit:
         self._succeeded, self._step, self._is_raised = 0, 1, False
 
     def succeeded(self, active: int, most: int) -> None:
-        """Record that one of so many downloads has ended well. A limit above `most` is no limit any more."""
+        """Record that one of this many downloads has succeeded. A limit above `most` is dropped."""
         if self.limit is None or active < self.limit:
             return
         self._succeeded += 1

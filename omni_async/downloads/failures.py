@@ -43,7 +43,7 @@ class AttemptFailure:
     evidence: Hashable | None = None  # if the next failure has the same, no attempt can succeed
 
     def may_be_overload(self, received: int) -> bool:
-        """Return whether the host may have too many downloads to serve, after so many bytes of this attempt."""
+        """Return whether the host may have too many downloads to serve, after this many bytes of this attempt."""
         return self.kind in _OVERLOADED or (self.kind == _BROKEN_OFF and not received)
 
     def is_final_after(self, checks: int) -> bool:

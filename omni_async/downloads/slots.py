@@ -120,7 +120,7 @@ class DownloadSlots(Generic[_Item]):
 
     def observe(self, *, size: int = 0, ended: int = 0) -> None:
         """Record bytes that have arrived, or that a transfer that still holds its slot has ended."""
-        is_full = self._next_host() is not None  # a free slot is handed out at once, so none is free if one is wanted
+        is_full = self._next_host() is not None  # free slots are handed out immediately: none is free now
         limit = self.concurrency.limit
         self.concurrency.observe(self.clock.now(), is_full=is_full, size=size, ended=ended)
         if self.concurrency.limit > limit:
@@ -180,11 +180,11 @@ class DownloadSlot:
         self._job_done.set()
 
     def received(self, size: int) -> None:
-        """Record that so many bytes have arrived."""
+        """Record that this many bytes have arrived."""
         self._slots.observe(size=size)
 
     def record_attempt(self, failure: AttemptFailure | None, received: int) -> None:
-        """Record what has become of a request for the clip that brought so many bytes.
+        """Record the outcome of a request for the clip that brought this many bytes.
 
         Of refusals in a row only the first counts for the host: the fault may be that of this clip alone.
         """

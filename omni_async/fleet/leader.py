@@ -47,7 +47,7 @@ _log = get_logger(__name__)
 
 
 class SubmissionsHeld(OmniError):
-    """Submits of an account are held back, because a person said so or has to say something."""
+    """Submits of an account are held back because a person has asked for it, or has to decide something."""
 
 
 class _LeaveClient(Exception):

@@ -75,7 +75,7 @@ class EventEmitter:
             self._emit(job, EventKind.PROGRESS)
 
     def abandoned(self, job: JobState, reason: BaseException) -> None:
-        """Emit that nothing more is done for a job here, unless its status says so already."""
+        """Emit that nothing more is done for a job here, unless that follows from its status."""
         if self._listener is not None and job.is_announced and not job.status.is_final:
             self._emit(job, EventKind.ABANDONED, **_error_facts(reason))
 

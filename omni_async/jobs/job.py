@@ -230,7 +230,7 @@ class Job:
 
     @property
     def cost(self) -> float | None:
-        """What the server charged, in USD; None until the server says so."""
+        """What the server charged, in USD; None until the server has reported it."""
         return self._state.record.cost
 
     @property

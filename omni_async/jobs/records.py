@@ -39,9 +39,9 @@ class JobRecord:
 
     Submits: `idempotency_key` is the same on every resend, and "" once the server has said that it cannot tell what
     became of it. `submitted_at` is when it was first sent under this key. `submits` counts POSTs, `ambiguous_submits`
-    those of which it is unknown whether the server accepted them. `sent_references` says what the body contained for
-    each local file: the URL of an image, ``sha256:...`` for a video. `webhook` is the URL that the submits name. Both
-    are kept so that a resend is byte-identical.
+    those that the server may or may not have accepted. `sent_references` says what the body contained for each local
+    file: the URL of an image, ``sha256:...`` for a video. `webhook` is the URL that the submits name. Both are kept so
+    that a resend is byte-identical.
 
     Results: `server_seconds` is how long the server worked. `cost` and `credits` are None until they are reported.
     `paths` are the file names of its clips in the output folder; `LedgerReader` gives absolute paths instead. `error`

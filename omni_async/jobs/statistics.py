@@ -26,8 +26,8 @@ class Statistics:
     Jobs, each key counted once: `waiting` (recorded, not accepted yet), `in_flight` (accepted, not finished on the
     server), `downloading`, `completed`, `failed`, `unresolved` (unknown, timed out, download failed or cancelled).
 
-    Requests: `submits` (POSTs), `rate_limited` (POSTs answered with 429), `ambiguous_submits` (POSTs of which it is
-    unknown whether the server accepted them), `checks`, `bytes_downloaded` (of clips).
+    Requests: `submits` (POSTs), `rate_limited` (POSTs answered with 429), `ambiguous_submits` (POSTs that the server
+    may or may not have accepted), `checks`, `bytes_downloaded` (of clips).
 
     Money: `cost` in USD and `credits`, as the server reported them.
 
@@ -59,8 +59,8 @@ class Statistics:
 class LedgerTotals:
     """The totals over all jobs of a ledger.
 
-    `jobs` is their number, `by_status` counts them by status. `submits` counts POSTs, `ambiguous_submits` those of
-    which it is unknown whether the server accepted them, and `possibly_paid_twice` the jobs for which
+    `jobs` is their number, `by_status` counts them by status. `submits` counts POSTs, `ambiguous_submits` those that
+    the server may or may not have accepted, and `possibly_paid_twice` the jobs for which
     `JobRecord.possibly_paid_twice` is true. `cost` is in USD, `credits` as the server reported them.
     """
 

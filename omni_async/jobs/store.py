@@ -90,7 +90,7 @@ class JobStore(Protocol):
         """Return what all jobs in the store have cost, every change queued before this call included."""
 
     def durations(self) -> Awaitable[list[JobRecord]]:
-        """Return the latest jobs of which it is known how long the server took, oldest first."""
+        """Return the latest jobs whose duration on the server is known, oldest first."""
 
     def find_upload(self, server: str, digest: str) -> Awaitable[Upload | None]:
         """Return the last upload of a content (SHA-256) to a server."""

@@ -78,7 +78,7 @@ class MemoryJobStore:
         return _Completed(sum((Spending.of(record) for record in self._records.values()), Spending()))
 
     def durations(self) -> _Completed[list[JobRecord]]:
-        """Return the jobs of which it is known how long the server took, oldest first."""
+        """Return the jobs whose duration on the server is known, oldest first."""
         return _Completed([record for record in self._records.values() if record.server_seconds is not None])
 
     def find_upload(self, server: str, digest: str) -> _Completed[Upload | None]:

@@ -89,7 +89,7 @@ def unfinished(db: sqlite3.Connection, after: int, limit: int) -> RecordPage:
 
 
 def durations(db: sqlite3.Connection) -> list[JobRecord]:
-    """Return the latest jobs of which it is known how long the server took, oldest first."""
+    """Return the latest jobs whose duration on the server is known, oldest first."""
     question = f"{SELECT} WHERE server_seconds IS NOT NULL ORDER BY id DESC LIMIT {_RECENT_DURATIONS}"
     return [from_row(row) for row in reversed(db.execute(question).fetchall())]
 

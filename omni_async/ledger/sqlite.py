@@ -105,7 +105,7 @@ class SqliteJobStore:
         return self._add(_Operation(rows.spending))
 
     def durations(self) -> _Operation[list[JobRecord]]:
-        """Return the latest jobs of which it is known how long the server took, oldest first."""
+        """Return the latest jobs whose duration on the server is known, oldest first."""
         return self._add(_Operation(rows.durations))
 
     def find_upload(self, server: str, digest: str) -> _Operation[Upload | None]:

@@ -35,7 +35,7 @@ class EstimateRange:
 
     @classmethod
     def between(cls, low: float, high: float) -> EstimateRange:
-        """Return the range of an amount of which nothing else is known."""
+        """Return the range of an amount about which nothing else is known."""
         return cls(low, (low + high) / 2, high)
 
     def __add__(self, other: EstimateRange) -> EstimateRange:

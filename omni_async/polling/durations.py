@@ -276,7 +276,7 @@ def _prior_hazards(median: float | None, spread: float) -> tuple[float, ...]:
     """Return the chance to end at each point of the grid, of a job that has not ended before.
 
     The logarithm of its duration is normally distributed. With no median, the hazard is ``h(t) = 2 / t``, that of a
-    duration of which nothing is known but that it exceeds t.
+    duration about which only one thing is known: it exceeds t.
     """
     if median is None:
         return (2 * _LOG_STEP,) * _POINTS

@@ -35,7 +35,7 @@ class ServerKeySupport:
         self._server = server
         self._ask_server = ask_server
         self._models: dict[str, KeySupport] = {}
-        self._answered: set[str] = set()  # models of which the server has said in this run what it declares
+        self._answered: set[str] = set()  # models for which the server has declared its support in this run
         self._queries: dict[str, anyio.Event] = {}  # queries in progress
         self.unreachable: TransportError | None = None  # why the last query did not reach the server
 

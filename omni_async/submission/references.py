@@ -296,6 +296,6 @@ def _may_refer(job: JobState) -> bool:
 
 def _refers(job: JobState) -> bool:
     request = None
-    with suppress(Exception):  # if it cannot be read, sending the job says so
+    with suppress(Exception):  # if it cannot be read, sending the job fails with the reason
         request = job.request
     return request is not None and bool(request.image_files or request.video_file)

@@ -1,6 +1,6 @@
 """`Submitter`: sends waiting jobs, one queue for all, when the rate limiter allows it.
 
-Theory of operation. One coroutine takes the next job when the limiter says so and starts its POST; at most
+Theory of operation. One coroutine takes the next job when the limiter allows it and starts its POST; at most
 `MAX_CONCURRENT` are outstanding. A job that is refused for now returns to the head of the queue. A job whose outcome is
 ambiguous becomes `unknown`, or waits for a backoff of its own and is resent under the same idempotency key: see
 `Retry.ambiguous`. Until then its status is `submitting`, because the server may have accepted it.

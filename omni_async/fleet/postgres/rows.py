@@ -177,7 +177,7 @@ async def unfinished(db: PostgresConnection, account: str, after: int, limit: in
 
 
 async def durations(db: PostgresConnection, account: str) -> list[JobRecord]:
-    """Return the latest jobs of which it is known how long the server took, oldest first."""
+    """Return the latest jobs whose duration on the server is known, oldest first."""
     question = f"{SELECT} WHERE account = %s AND server_seconds IS NOT NULL ORDER BY accepted_at DESC, id DESC"
     question = f"{question} LIMIT {_RECENT_DURATIONS}"
     return (await _select(db, question, account))[::-1]

@@ -132,7 +132,7 @@ class PostgresJobStore:
         return self.read(lambda db: rows.spending(db, self.account))
 
     def durations(self) -> Operation[list[JobRecord]]:
-        """Return the latest jobs of which it is known how long the server took, oldest first."""
+        """Return the latest jobs whose duration on the server is known, oldest first."""
         return self.read(lambda db: rows.durations(db, self.account))
 
     def find_upload(self, server: str, digest: str) -> Operation[Upload | None]:
