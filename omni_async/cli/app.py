@@ -180,7 +180,7 @@ def _message(error: Any) -> str:
     """Return the message of an error about arguments. For an option that does not exist it names what was meant."""
     option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
     if option is None or context is None or not str(option).startswith("-"):
-        return str(error.format_message())
+        return str(error.format_message()).replace(": Value error, ", ": ")  # some versions of typer use pydantic
     known = {name for parameter in context.command.get_params(context) for name in parameter.opts}
     hint = suggest_option(option, known)
     if isinstance(context.command, _Group) and not hint:

@@ -35,7 +35,7 @@ WRONG: list[tuple[list[str], str]] = [
     (["generate", "a", "--video", "huge.mp4"], "--video: huge.mp4 has 20971521 bytes"),
     (["generate", "a", "--video", "data:text/plain,x"], "is neither a file nor an http(s) URL"),
     (["generate", "a", "--extend-from", ""], "extend_from_task_id"),
-    (["generate", "a", "--aspect-ratio", "4:3"], "--aspect-ratio"),
+    (["generate", "a", "--aspect-ratio", "4:3"], "'--aspect-ratio': '4:3' is not one of"),
     (["generate", "a", "--api-key", "sk-good"], "No such option"),
     (["generate", "a", "-o", "note.txt"], "-o note.txt: cannot store clips there: File exists"),
     (["generate", "a", "--base-url", "nonsense"], "'nonsense' is not an http(s) URL"),
