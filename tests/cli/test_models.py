@@ -22,8 +22,10 @@ async def test_the_table_needs_no_key_and_no_network(bare_shell: Shell) -> None:
     assert "4, 6, 8, 10" in ext
     assert "0, 1, 3" in ext
     assert lines[4] == ""
-    assert lines[5].startswith("gemini-omni-flash-preview: the default; 3 to 10 s")
-    assert lines[7].startswith("gemini-omni-1.1-flash-ext: also called Omni-Flash-Ext")
+    assert lines[5] == "gemini-omni-flash-preview (the default)"
+    assert "  3 to 10 s, chosen by the model" in lines[6:]
+    assert "gemini-omni-1.1-flash-ext (Omni-Flash-Ext)" in lines[6:]
+    assert any(line.startswith("  price per second: 720p $") for line in lines[6:])
 
 
 async def test_json_prints_every_rule(bare_shell: Shell) -> None:

@@ -18,7 +18,7 @@ from ..output import Output
 from ..session import INTERACTIVE_RETRY, describe, open_client, run_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 # Other ids of the server that the table names. A gateway may list hundreds; --json prints them all.
@@ -91,7 +91,7 @@ def _table(served: Sequence[str] | None) -> Group:
     for rules in MODELS.values():
         server = [] if not served else ["available" if _is_served(rules, served) else "not listed"]
         table.add_row(*_row(rules), *server)
-    notes = (Text(f"{rules.id}: {_note(rules)}") for rules in MODELS.values())
+    notes = (Text(line) for rules in MODELS.values() for line in _notes(rules))
     return Group(table, "", *notes, Text(f"Prices in USD, {PRICES_DATE}, from {PRICES_SOURCE}"))
 
 
@@ -107,24 +107,26 @@ def _row(rules: ModelRules) -> tuple[str, ...]:
     )
 
 
-def _note(rules: ModelRules) -> str:
-    aliases = f"also called {', '.join(rules.aliases)}" if rules.aliases else ""
-    default = "the default" if rules.id == DEFAULT_MODEL else ""
-    return "; ".join(filter(None, [default, aliases, rules.default_length, rules.note, _format_prices(rules)]))
+def _notes(rules: ModelRules) -> Iterator[str]:
+    """Yield the name of a model, and what the table has no column for."""
+    remarks = [*rules.aliases, *(["the default"] if rules.id == DEFAULT_MODEL else [])]
+    yield f"{rules.id} ({', '.join(remarks)})" if remarks else rules.id
+    for note in filter(None, [rules.default_length, *rules.note.split("; "), *_format_prices(rules)]):
+        yield f"  {note}"
 
 
-def _format_prices(rules: ModelRules) -> str:
+def _format_prices(rules: ModelRules) -> list[str]:
     """Return what a clip of a model costs, by resolution."""
     prices = PRICES.get(rules.id)
     if prices is None:
-        return "price unknown"
+        return ["price unknown"]
     if prices.per_second:
         listed = ", ".join(f"{resolution} ${price:g}" for resolution, price in prices.per_second.items())
-        return f"a second costs: {listed}"
+        return [f"price per second: {listed}"]
     ranges = {resolution: sorted(by_length.values()) for resolution, by_length in prices.per_clip.items()}
     listed = ", ".join(f"{resolution} ${each[0]:g} to ${each[-1]:g}" for resolution, each in ranges.items())
     with_video = ", ".join(f"{resolution} ${price:g}" for resolution, price in prices.per_clip_with_video.items())
-    return f"a clip costs: {listed}; with a video: {with_video}"
+    return [f"price per clip: {listed}", f"price per clip with a reference video: {with_video}"]
 
 
 def _format_counts(counts: Sequence[int]) -> str:
