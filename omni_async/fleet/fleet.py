@@ -245,9 +245,8 @@ class Fleet:
         async with self._statements() as connection:
             await connection.execute("SELECT omni_confirm(%s)", (self.account,))
 
-    @property
     async def output_dir(self) -> str | None:
-        """The folder or the address of the clips; None before any worker."""
+        """Return the folder or the address of the clips; None before any worker."""
         async with self._statements() as connection:
             return output_dir_from(await rows.get_fact(connection, self.account, OUTPUT_DIR))
 
@@ -291,7 +290,7 @@ class Fleet:
 
     async def _find_store(self) -> SpooledClipStore | None:
         """Return the clip store: the one given, else that of the workers; None before any worker."""
-        if self._store is None and (address := await self.output_dir) is not None:
+        if self._store is None and (address := await self.output_dir()) is not None:
             self._store = clip_store(address)
         return self._store
 

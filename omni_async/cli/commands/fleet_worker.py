@@ -222,7 +222,7 @@ def _show_event(out: Output, event: JobEvent) -> None:
 async def _find_store(database: DatabaseOptions) -> str | None:
     """Return where the other workers keep the clips: a worker that only submits takes local files from there."""
     async with open_fleet(database) as fleet:
-        return await fleet.output_dir
+        return await fleet.output_dir()
 
 
 async def _set_max_cost(database: DatabaseOptions, max_cost: float | None, accounts: Iterable[str]) -> None:
