@@ -47,9 +47,7 @@ async def test_no_postgres_is_said_and_may_be_waited_for(tmp_path: Path) -> None
         ("//omni@", "//nobody@", "user or the password is wrong"),
     ],
 )
-async def test_what_only_a_person_can_fix_is_permanent(
-    postgres_url: str, before: str, after: str, advice: str
-) -> None:
+async def test_what_only_a_person_can_fix_is_permanent(postgres_url: str, before: str, after: str, advice: str) -> None:
     """A database or a user that does not exist is said at once, and what to do."""
     error = await _error(postgres_url.replace(before, after))
     assert error.permanent
