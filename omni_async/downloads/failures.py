@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from ..jobs.job import JobState
 
-# Replies in a row before this one that must have said "no such task" too. A server may lose sight of a task for a
-# moment (behind a load balancer, say), so the first reply is not final. At half, a short lapse makes a paid clip
-# `download_failed`; at double, a task that is gone is checked a few times more, for nothing. Chosen, not measured.
-_NOT_FOUND_BEFORE = 3
+# Replies in a row before this one that must have refused the task too. A server may lose sight of a task, or call a
+# good key invalid, for a moment (behind a load balancer, say), so the first reply is not final. At half, a short lapse
+# makes a paid clip `download_failed`; at double, a task that is gone is checked a few times more, for nothing. Chosen,
+# not measured.
+_REFUSED_BEFORE = 3
 
 UNREACHABLE = "unreachable"  # the kind of failure of a host to which no connection can be made
 _BROKEN_OFF = "broken off"
@@ -36,7 +37,7 @@ class AttemptFailure:
     reason: str
     needs_url: bool = False  # the next attempt needs a fresh URL
     is_final: bool = False  # no attempt can succeed
-    is_not_found: bool = False  # the server says that there is no such task: final if repeated
+    is_refused: bool = False  # no such task, or not for this API key, says the server: final if repeated
     retry_after: float | None = None  # seconds to wait, as the server asked
     is_check: bool = False  # the check for a fresh URL failed: that says nothing about the host of the clip
     kind: str = ""  # one word: reports group failures by it
@@ -48,7 +49,7 @@ class AttemptFailure:
 
     def is_final_after(self, checks: int) -> bool:
         """Return whether to give up now, regardless of the time left. `checks` failed in a row before this failure."""
-        return self.is_final or (self.is_not_found and checks >= _NOT_FOUND_BEFORE)
+        return self.is_final or (self.is_refused and checks >= _REFUSED_BEFORE)
 
 
 def transport_failure(error: TransportError) -> AttemptFailure:

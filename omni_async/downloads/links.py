@@ -84,20 +84,20 @@ class UrlRefresher:
                 return None
             case CheckOutcome.FAILED | CheckOutcome.DENIED | CheckOutcome.NOT_FOUND as outcome:
                 said = result.error or (result.task and result.task.error) or "the task has failed"
-                is_not_found = outcome is CheckOutcome.NOT_FOUND
+                is_final = outcome is CheckOutcome.FAILED
                 reason = f"there is no working download URL, and a check gave no other: {said}"
-                return _check_failed(reason, is_not_found=is_not_found, is_final=not is_not_found)
+                return _check_failed(reason, is_refused=not is_final, is_final=is_final)
         reason = f"the task names no download URL: {result.error or result.outcome.name}"
         return _check_failed(reason, retry_after=result.retry_after)
 
 
 def _check_failed(
-    reason: str, *, is_not_found: bool = False, is_final: bool = False, retry_after: float | None = None
+    reason: str, *, is_refused: bool = False, is_final: bool = False, retry_after: float | None = None
 ) -> AttemptFailure:
     return AttemptFailure(
         reason,
         needs_url=True,
-        is_not_found=is_not_found,
+        is_refused=is_refused,
         is_final=is_final,
         retry_after=retry_after,
         is_check=True,

@@ -37,6 +37,9 @@ _FIRST_CHECK, _LONGEST_CHECK = 5.0, 300.0  # seconds between two checks of one t
 # Checks for fresh links in one round of the sweeps, all at the same time. At half, many expired links take twice as
 # long to be replaced; at double, these checks compete with those of running tasks. Chosen, not measured.
 _CHECKS = 16
+# Checks of one task before a denied one that is final: a gateway whose database is away calls a good key invalid. At
+# half, that ends downloads; at double, a key that was revoked is tried for minutes more. Chosen, not measured.
+_DENIED_BEFORE = 3
 
 _log = get_logger(__name__)
 
@@ -159,7 +162,9 @@ class Sweeps:
             result = classify_check(response, record.task_id, now=wall, requested=record.sent_texts)
             said = result.error or (result.task and result.task.error) or result.outcome.name
             reason = f"there is no working download URL ({record.error}), and a check gave no other: {said}"
-        is_final = result is not None and result.outcome in {CheckOutcome.FAILED, CheckOutcome.DENIED}
+        outcome = result.outcome if result is not None else CheckOutcome.INCONCLUSIVE
+        is_denied = outcome is CheckOutcome.DENIED and refresh.checks > _DENIED_BEFORE
+        is_final = outcome is CheckOutcome.FAILED or is_denied
         is_late = now - refresh.since > self._client.retry_timeout
         task = result.task if result is not None and result.outcome is CheckOutcome.FINISHED else None
         if task is not None and not is_late:

@@ -65,6 +65,11 @@ PROBE_TIMEOUT = 5.0
 # filtered. Chosen, not measured.
 _MIN_CHECKS_WITHOUT_URL = 5
 
+# Checks of a job in a row, before this one, that the server must have denied too. A gateway whose database is away for
+# a moment calls a good key invalid. At half, that stops the polling of paid tasks; at double, a key that was revoked
+# is tried a few times more. Chosen, not measured.
+_DENIED_BEFORE = 3
+
 _log = get_logger(__name__)
 
 
@@ -231,6 +236,7 @@ class Poller:
         if result.task is not None:
             self._registry.record_check(tracked.job, result.task)
             tracked.inconclusive_checks = tracked.not_found_checks = 0
+        tracked.denied_checks = tracked.denied_checks + 1 if result.outcome is CheckOutcome.DENIED else 0
         match result.outcome:
             case CheckOutcome.FINISHED:
                 self._outcomes.record_finished(tracked, self._clock.now())
@@ -243,7 +249,7 @@ class Poller:
                     self._planner.observe_running(tracked.history, result.task, self._clock.now())
                 self.schedule.hints.observe_unfinished(tracked)
                 await self._check_again(tracked, self._polling.min_interval)
-            case CheckOutcome.DENIED if result.error is not None:
+            case CheckOutcome.DENIED if result.error is not None and tracked.denied_checks > _DENIED_BEFORE:
                 await self._outcomes.stop_tracking(
                     tracked.job, with_prefix(f"job {tracked.job.key!r}: {resume_hint(tracked.job)}", result.error)
                 )

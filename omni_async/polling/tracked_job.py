@@ -23,6 +23,7 @@ class TrackedJob:
     inconclusive_since: float = 0.0  # the first of the inconclusive checks in a row
     inconclusive_checks: int = 0  # in a row
     not_found_checks: int = 0  # in a row
+    denied_checks: int = 0  # in a row
     checks_without_url: int = 0  # that showed the task finished, but no URL
     without_url_since: float = 0.0  # the first of these
     webhook_calls: WebhookCalls | None = None  # None if no call is expected and none was received

@@ -36,6 +36,19 @@ async def test_an_expired_url_is_refreshed(tmp_path: Path, status: int) -> None:
         assert "range" in host.requests[2]
 
 
+@pytest.mark.parametrize(("denials", "is_stored"), [(3, True), (4, False)])
+async def test_a_check_for_a_url_may_be_denied_for_a_moment(tmp_path: Path, denials: int, is_stored: bool) -> None:
+    """A gateway whose database is away calls a good key invalid. Four times in a row are believed."""
+    async with hosting() as host:
+        host.answers = [replying(403, b"<Error>expired</Error>")]
+        host.denials = denials
+        if is_stored:
+            assert (await download(host, tmp_path)).read_bytes() == CLIP
+        else:
+            await download_error(host, tmp_path, "a check gave no other: .*invalid API key")
+        assert len(host.requests) == 1 + is_stored
+
+
 async def test_a_url_that_says_it_has_expired_is_refreshed_before_use(tmp_path: Path) -> None:
     """If `expires_at` has passed, the task is checked for a fresh URL first."""
     async with hosting(expires_in=-10) as host:

@@ -180,6 +180,30 @@ async def test_a_key_that_may_not_read_the_task_stops_the_polling(
     assert len(server.posts) == 1
 
 
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_that_is_denied_for_a_moment_is_asked_again(tmp_path: Path, status: int) -> None:
+    """A gateway whose database is away calls a good key invalid: paid tasks are followed all the same."""
+    server, checks = Server(), Counter[str]()
+
+    def on_check(task_id: str) -> Fault:
+        checks[task_id] += 1
+        return refusal(status) if checks[task_id] <= 3 or 5 <= checks[task_id] <= 7 else None
+
+    server.on_check = on_check
+    async with FakeClient(server, tmp_path) as client:
+        assert (await client.submit("p")).is_file()
+
+
+async def test_a_key_that_stays_denied_is_not_tried_for_long(tmp_path: Path) -> None:
+    """The error comes after four checks, not after `Retry.timeout`."""
+    server = Server(on_check=lambda _: refusal(401))
+    async with FakeClient(server, tmp_path) as client:
+        with pytest.raises(AuthenticationError):
+            await client.submit("p")
+    assert len(server.checks) == 4
+    assert server.now() < 1060
+
+
 async def test_a_finished_task_without_a_url_is_checked_again(tmp_path: Path) -> None:
     """A finished task whose URL appears a few checks later is downloaded."""
     server, checks = Server(duration=1), Counter[str]()

@@ -58,6 +58,7 @@ class Host:
     answers: list[Handler | None] = field(default_factory=list)
     always: Handler | None = None
     task_fails: bool = False
+    denials: int = 0  # how many of the next checks are refused, as with a wrong key
 
     async def api(self, request: web.BaseRequest) -> web.StreamResponse:
         """Handle a request to the API."""
@@ -67,6 +68,9 @@ class Host:
             self.posts += 1
             return web.json_response({"code": 200, "data": [{"task_id": f"task_{self.posts}"}]})
         if request.path.startswith("/v1/tasks/"):
+            if self.denials and self.requests:
+                self.denials -= 1
+                return web.json_response({"error": {"message": "invalid API key", "type": "apimart_error"}}, status=401)
             return web.json_response({"code": 200, "data": self.view(request.path.rsplit("/", 1)[1])})
         return await self.serve(request)
 
