@@ -168,7 +168,7 @@ class TransportTimeout(TransportError):
 
 
 class SubmitWithheld(TransportError):
-    """A submit was withheld directly before its first byte, because this process may not submit any more.
+    """A submit was withheld directly before its first byte, because this process may no longer submit.
 
     Raised only where several processes share an account. Nothing was sent, and submissions stop here.
     """

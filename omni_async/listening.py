@@ -49,8 +49,8 @@ _LINGERING_TIME = 1.0
 # closed with an unread request may lose its 503. More, or longer, would give a crowd more descriptors.
 _MAX_REFUSALS = 8
 _REFUSAL_TIME = 1.0
-# Seconds between two attempts to accept while there is no file descriptor. At half, more attempts in vain; at double, a
-# browser waits longer than it must.
+# Seconds between two attempts to accept while there is no file descriptor. At half, more attempts for nothing; at
+# double, a browser waits longer than it must.
 _ACCEPT_INTERVAL = 1.0
 # Connections that are accepted before other asyncio tasks get a turn. At half, a burst of a thousand takes longer to
 # accept; at double, it holds up the event loop for twice as long (about 1 ms).

@@ -155,7 +155,7 @@ def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         full = URL(url)
-        # An "@" behind the host belongs to a password with a "/" in it. The host would be the user then.
+        # An "@" after the host belongs to a password with a "/" in it. The host would be the user then.
         is_cut = "@" in f"{parts.path}{parts.query}{parts.fragment}"
         f"{full.user}{full.password}".encode("latin-1")  # as aiohttp sends them
         is_one_line = re.search(r"[\x00-\x20\x7f]", url) is None

@@ -56,7 +56,7 @@ async def _track_sending(session: object, context: SimpleNamespace, params: obje
     tracker: SendTracker | None = context.trace_request_ctx
     if tracker is not None and not tracker.is_sent:
         if tracker.may_send is not None and not tracker.may_send():
-            raise SendWithheldError("the submit was withheld: this process may not submit any more")
+            raise SendWithheldError("the submit was withheld: this process may no longer submit")
         tracker.is_sent = True
         if tracker.on_sent is not None:
             tracker.on_sent()

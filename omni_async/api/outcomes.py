@@ -128,7 +128,7 @@ class SubmitOutcome(Enum):
     RETRY_LATER = auto()  # refused for now: wait, then resend with the same idempotency key
     REJECTED = auto()  # refused for good: the job fails
     STOP_ALL = auto()  # no submit can succeed now: stop all of them
-    WITHHELD = auto()  # not sent, because this process may not submit any more: stop all of them
+    WITHHELD = auto()  # not sent, because this process may no longer submit: stop all of them
     NO_MODEL = auto()  # the server has no upstream for the model: no job of this model can be accepted
     NO_CHANNEL = auto()  # the server has no upstream for the model just now: wait, then resend
     AMBIGUOUS = auto()  # the server may or may not have accepted it

@@ -37,7 +37,7 @@ _FRAMING = {"content-length", "transfer-encoding"}
 _MAX_HEADERS = 100  # aiohttp refuses more than 128
 _MAX_HEAD = 1024 * 1024  # bytes of a head: the largest are said to have some ten thousand. aiohttp allows 8190 a line
 _PACKED_PIECE = 16 * 1024  # bytes that are unpacked at a time; one that is damaged is unpacked byte by byte
-_MAX_LAYERS = 3  # of compression, one within the other: a server and a gateway may both have compressed
+_MAX_LAYERS = 3  # of compression, one inside the other: a server and a gateway may both have compressed
 
 
 @dataclass(frozen=True, slots=True)

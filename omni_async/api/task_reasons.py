@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 
-# Where a reason may be, compared without case, "_" and "-". That of a content filter often stands beside a general
+# Where a reason may be, compared without case, "_" and "-". That of a content filter often appears beside a general
 # `error`, so all of them are shown.
 _FIELDS = [
     "error",

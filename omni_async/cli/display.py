@@ -45,7 +45,7 @@ async def _show(output: Output, snapshot: Callable[[], RunSnapshot]) -> None:
     try:
         await (_redraw_block if output.is_live else _print_lines)(output, snapshot)
     except Exception as error:  # noqa: BLE001 - a display must never end a run that costs money
-        output.error(f"the progress cannot be shown any more, the run continues: {type(error).__name__}: {error}")
+        output.error(f"the progress can no longer be shown, the run continues: {type(error).__name__}: {error}")
 
 
 async def _redraw_block(output: Output, snapshot: Callable[[], RunSnapshot]) -> None:

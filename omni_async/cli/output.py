@@ -49,7 +49,7 @@ class Output:
         terminal = sys.stderr if is_terminal(sys.stderr) else sys.stdout
         self.terminal: Console = self._console(cast("TextIO", LenientStream(terminal)))
         self._has_live_display = False
-        self.stdout_error: str = ""  # why stdout accepts no more results; "" while it does
+        self.stdout_error: str = ""  # why stdout no longer accepts results; "" while it does
 
     def result(self, *lines: str) -> None:
         """Print lines of a result on stdout. If that fails, `stdout_error` says why from then on."""

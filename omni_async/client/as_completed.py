@@ -182,7 +182,7 @@ class ResumeIterator(AsyncIterator[Job]):
         return self._exhausted.is_set()
 
     async def drain(self) -> None:
-        """Take up the remaining jobs although nothing may iterate any more, and wait until that is done.
+        """Take up the remaining jobs, even if nothing iterates, and wait until that is done.
 
         The runtime calls it when the client is left normally. Unfinished jobs are still limited to `max_pending`.
         """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LAST_JOBS = 64
 _HALVINGS = 24  # of the interval that holds the end: from a day to 5 ms
 _MIN_PROBABILITY = 1e-12  # keeps the logarithm finite
-# Share of all jobs that take longer than a running one. Below it, its duration says nothing about its end any more.
+# Share of all jobs that take longer than a running one. Below it, its duration no longer says anything about its end.
 _MIN_SHARE = 1e-6
 _MAX_SECONDS = 86_400.0  # after the last submit: the latest end that a forecast names
 

@@ -140,7 +140,7 @@ def _is_gif(read: Read, size: int, head: bytes) -> bool:
 def _is_flv(read: Read, size: int, head: bytes) -> bool:
     if not head.startswith(b"FLV\x01") or size < 32:
         return False
-    last = int.from_bytes(read(size - 4, 4), "big")  # the size of the last tag stands after it
+    last = int.from_bytes(read(size - 4, 4), "big")  # the size of the last tag follows it
     start = size - 4 - last
     return start >= 13 and read(start, 1) in {b"\x08", b"\x09", b"\x12"}
 

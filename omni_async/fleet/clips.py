@@ -36,9 +36,9 @@ _T = TypeVar("_T")
 _log = get_logger(__name__)
 
 _SPOOL_PREFIX = "omni-async-spool-"
-# Seconds after which a spool of another process that nothing was written to belongs to no process any more. Twice as
-# long keeps the remains of killed workers longer; a shorter time might remove the spool of a worker that is idle, which
-# then makes another. Chosen, not measured.
+# Seconds without a write after which a spool of another process no longer belongs to a process. Twice as long keeps the
+# remains of killed workers longer; a shorter time might remove the spool of a worker that is idle, which then makes
+# another. Chosen, not measured.
 _ABANDONED = 24 * 3600.0
 # Seconds for which publishing a verified clip is repeated before its task goes back to the queue, where it begins again
 # with the download. At half, an outage of the store causes more downloads; at double, a worker that alone has no way

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 _PIECE = 1024 * 1024  # bytes that are copied at a time; chosen, not measured
-# What a worker that was killed may leave of a copy, and the seconds after which it is not being written any more.
+# What a worker that was killed may leave of a copy, and the seconds after which it is no longer being written.
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{12}\.part")
 _ABANDONED = 24 * 3600.0
 
@@ -95,7 +95,7 @@ class FolderDestination:
         """Raise `OSError` if this is not the folder that was there at the beginning."""
         device = self.root.stat().st_dev
         if self._device is not None and device != self._device:
-            raise OSError(errno.ESTALE, "its file system is not mounted any more", str(self.root))
+            raise OSError(errno.ESTALE, "its file system is no longer mounted", str(self.root))
 
     async def has(self, name: str) -> bool:
         """Return whether there is a file of this name that is a complete MP4."""

@@ -102,7 +102,7 @@ class LeaderClient(OmniClient):
 
     @property
     def is_over(self) -> bool:
-        """Whether the client has failed and does nothing any more."""
+        """Whether the client has failed and no longer does anything."""
         return self._runtime.is_closed
 
     @property
@@ -159,7 +159,7 @@ class LeasedTransport(HttpTransport):
         on_sent: Callable[[], object] | None = None,
         may_send: Callable[[], bool] | None = None,
     ) -> Response:
-        """POST a request for a new task, if this worker leads. Raise `SubmitWithheld` if it does not any more."""
+        """POST a request for a new task, if this worker leads. Raise `SubmitWithheld` if it no longer does."""
         if not await self._lease.wait_until_held():
             raise SubmitWithheld("the submit was withheld: another worker leads the account now")
         return await super().submit(body, idempotency_key, on_sent=on_sent, may_send=self._lease.is_held)

@@ -104,7 +104,7 @@ class LivePage:
         self._used_at = float("-inf")  # when the feed was last asked for
         self._wanted = asyncio.Event()  # set when it is asked for while it is empty
         self._has_updated = asyncio.Event()  # set, and replaced, after each update
-        self._has_stopped = False  # no update will come any more
+        self._has_stopped = False  # no further update will come
         self._changed: dict[str, JobEvent] = {}  # the last change of status of each job, oldest first
         self._stale: set[str] = set()  # jobs whose poster was made: their rows are as before, what is shown is not
         self._progress: dict[str, float] = {}  # in percent

@@ -24,7 +24,7 @@ class EventKind(StrEnum):
     CHECK = "check"  # a status request has ended, with or without an answer
     DOWNLOAD_PROGRESS = "download_progress"  # more of its clip was received
     DOWNLOAD = "download"  # a request for its clip has ended or broken off; the clip may still be incomplete
-    ABANDONED = "abandoned"  # this client does no more for it: submissions stopped, or the client was closed
+    ABANDONED = "abandoned"  # this client has given it up: submissions stopped, or the client was closed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

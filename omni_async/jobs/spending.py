@@ -75,7 +75,7 @@ class Spending:
 
 
 def cost_limit_reached(spending: Spending, limit: float) -> CostLimitReached:
-    """Return the error for a limit under which no job fits any more."""
+    """Return the error for a limit under which no further job fits."""
     unpriced = f" and {spending.unpriced_jobs} job(s) are not priced yet" if spending.unpriced_jobs else ""
     return CostLimitReached(
         f"the cost limit of ${limit:.2f} leaves no room: ${spending.paid:.2f} is paid{unpriced}, and one more job is "

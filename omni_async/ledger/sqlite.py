@@ -177,7 +177,7 @@ class SqliteJobStore:
             self._call_in_loop(self._closed.set)
 
     def _fail(self, error: Exception) -> None:
-        """Make every operation, present and future, raise: there is no ledger (any more)."""
+        """Make every operation, present and future, raise: the ledger does not exist, or no longer."""
         with self._condition:
             self._is_closing = True
             group, self._current = self._current, CommitGroup()
@@ -206,7 +206,7 @@ class SqliteJobStore:
     def _call_in_loop(self, callback: Callable[[], None]) -> None:
         try:
             self._loop.call_soon_threadsafe(callback)
-        except RuntimeError:  # the loop is closed, so no task awaits the operations any more
+        except RuntimeError:  # the loop is closed, so no task is awaiting the operations
             _log.debug("%s was written after its event loop had closed", self.path)
 
     def _commit(self, group: CommitGroup[_Operation[Any]]) -> None:

@@ -86,7 +86,7 @@ class WebhookReceiver:
         return True
 
     async def aclose(self) -> None:
-        """Stop the servers that were added: no call is answered any more."""
+        """Stop the servers that were added; no further call is answered."""
         self.close()
         while self._servers:
             await self._servers.pop().aclose(_SHUTDOWN_TIMEOUT)

@@ -131,7 +131,7 @@ class ProgressDisplay:
                 view.show(run.snapshot(self._expected))
                 self._redraw_later(view)
         except Exception:  # noqa: BLE001 - a display must never end a run that costs money
-            _log.exception("the progress cannot be shown any more; the jobs continue")
+            _log.exception("the progress can no longer be shown; the jobs continue")
             self._run = self._view = None
 
     def _finish(self) -> None:
@@ -147,7 +147,7 @@ class ProgressDisplay:
 
 
 class _Run:
-    """The jobs from the first event until none is unfinished any more."""
+    """The jobs from the first event until all of them are finished."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, client: OmniClient | None) -> None:
         self._clock = loop.time

@@ -24,7 +24,7 @@ class EventTally:
         self._statuses: dict[str, JobStatus] = {}
         self._counts: Counter[JobStatus] = Counter()
         self._charged: dict[str, float] = {}
-        self._abandoned: set[str] = set()  # keys: this client does no more for them
+        self._abandoned: set[str] = set()  # keys: this client has given them up
 
     def add(self, event: JobEvent) -> None:
         """Count an event."""

@@ -1,6 +1,6 @@
 """The second server of a sandbox: clips with Range, ETag and expiring URLs, and uploaded images.
 
-It stands on an origin of its own, as the file hosts of the service do, so that a client that sends its API key along is
+It has an origin of its own, as the file hosts of the service do, so that a client that sends its API key along is
 noticed. Its second port is a third origin, the target of redirects.
 """
 

@@ -1,7 +1,7 @@
 """The settings of a sandbox: one frozen object, checked on creation.
 
-`Sandbox`, `SandboxProcess` and `omni_async.testing.SandboxThread` take them as keyword arguments. The command line
-has an option for each, with the help text that stands beside the default here.
+`Sandbox`, `SandboxProcess` and `omni_async.testing.SandboxThread` take them as keyword arguments. The command line has
+an option for each, with the help text that follows the default here.
 """
 
 from __future__ import annotations

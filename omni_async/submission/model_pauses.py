@@ -111,7 +111,7 @@ class ModelPauses(Generic[T]):
         return pause.held if pause else []
 
     def release_probe(self, item: T, model: str) -> list[T]:
-        """Return the items that were held behind a probe that is not sent any more. The first of them probes next."""
+        """Return the items that were held behind a probe that is no longer sent. The first of them probes next."""
         pause = self._pauses.get(model)
         if pause is None or pause.probe is not item:
             return []

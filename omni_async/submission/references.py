@@ -42,7 +42,7 @@ AHEAD = 16
 # Of them, jobs with a local video: it is in memory up to three times (file, base64, body) while it is sent, 20 MiB
 # each.
 VIDEOS = 2
-_VIDEO_PREFIX = "sha256:"  # in `sent_references`, a video stands by its hash
+_VIDEO_PREFIX = "sha256:"  # in `sent_references`, a video is represented by its hash
 
 _log = get_logger(__name__)
 

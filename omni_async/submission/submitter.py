@@ -371,7 +371,7 @@ class Submitter:
         """End one job after an exception that nothing else handles. What is known of its POST is kept."""
         result = self._outstanding[job].result
         if result is not None and result.task_id is not None:
-            self.job_finished()  # it is not followed any more
+            self.job_finished()  # it is no longer followed
         await self._sender.keep_outcome(job, result, is_resend=job in self._ambiguous)
         self.resolve(job, self._registry.log_unexpected(job, error, "submitted"))
 
@@ -391,7 +391,7 @@ class Submitter:
             self.queue.prioritize(job)  # others may wait for the slot that it may hold on the server
 
     def _discard(self, job: JobState) -> None:
-        """Forget a job that is not submitted any more. If it was the probe of its model, another job becomes that."""
+        """Forget a job that is no longer submitted. If it was the probe of its model, another job becomes the probe."""
         self.queue.discard(job)
         self._ambiguous.discard(job)
         if self._models:

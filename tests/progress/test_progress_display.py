@@ -170,7 +170,7 @@ async def test_a_broken_display_affects_no_job(
     caplog.set_level(logging.ERROR)
     async with FakeClient(Server(duration=30), tmp_path, on_event=ProgressDisplay()) as client:
         assert (await client.submit("p")).is_file()
-    assert [record.message for record in caplog.records] == ["the progress cannot be shown any more; the jobs continue"]
+    assert [record.message for record in caplog.records] == ["the progress can no longer be shown; the jobs continue"]
 
 
 def test_html_shows_foreign_text_as_text() -> None:

@@ -18,7 +18,7 @@ from ..options import FLAG
 if TYPE_CHECKING:
     from dataclasses import Field
 
-# The panels of --help, and what belongs into each. A setting without a panel stands under "Options".
+# The panels of --help, and what belongs in each. A setting without a panel is listed under "Options".
 _PANELS = {
     "Server": ("host", "port", "cdn_port", "cert", "key", "api_key", "latency"),
     "Limits": ("per_minute", "burst", "window", "max_in_flight", "checks_per_second", "retry_after"),

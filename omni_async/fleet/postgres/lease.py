@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .database import Database, PostgresConnection
 
 
-# Seconds before the end of a lease in which nothing is sent any more: the clocks of two machines may run at different
+# Seconds before the end of a lease in which nothing more is sent: the clocks of two machines may run at different
 # speeds, and a byte needs time to leave. 10 s at 5 % difference; clocks are a thousand times better.
 MARGIN = 0.5
 # A lease is renewed four times before it ends, and at least once in this many seconds: so soon a leader notices what is

@@ -51,15 +51,15 @@ _RECENT_DURATIONS = 1000
 QUEUE = "omni_fetch"
 TASK = "omni_async.fetch"
 
-# Defers the downloads of jobs. It belongs into the transaction that records them as `downloading`: then neither is
-# there without the other. Parameters: account, keys.
+# Defers the downloads of jobs. It belongs in the transaction that records them as `downloading`: then neither exists
+# without the other. Parameters: account, keys.
 DEFER = f"""
 SELECT procrastinate_defer_jobs_v1(ARRAY(
     SELECT ROW('{QUEUE}', '{TASK}', 0, NULL, NULL, jsonb_build_object('account', %s::text, 'key', key), NULL)
            ::procrastinate_job_to_defer_v1
     FROM unnest(%s::text[]) AS key))
 """
-# Finds jobs whose download was deferred and has no task any more, unless they have changed in the last seconds. By
+# Finds jobs whose download was deferred and no longer has a task, unless they have changed in the last seconds. By
 # EXCEPT, which sorts or hashes both sides: without current statistics, Postgres would compare each job with each task
 # for NOT EXISTS (15 s for 6,000 of both, where this takes 0.02 s). Parameters: account, seconds.
 LOST = f"""
