@@ -123,7 +123,7 @@ async def open_fleet(options: DatabaseOptions, store: str | Path | None = None) 
 
 
 def quiet_libraries(output: Output) -> None:
-    """Leave to --verbose what libraries log of each attempt to reach a database: we say once that it is away."""
+    """Show what libraries log of each attempt to reach a database with --verbose only: an outage is reported once."""
     if not output.options.verbose:
         for name in ("psycopg", "psycopg.pool", "procrastinate"):
             logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -164,7 +164,7 @@ class SpooledClipStore:
         return False
 
     async def publish(self, source: Path, name: str) -> None:
-        """Publish a verified file, patiently: a destination that is away for a moment is waited for."""
+        """Publish a verified file, patiently: wait for a destination that is unreachable for a moment."""
         give_up_at = time.monotonic() + self._give_up_after
         wait = _FIRST_WAIT
         while True:

@@ -64,7 +64,7 @@ _WANT_LINKS = f"UPDATE omni_jobs SET links_wanted = true, error = %s, changed_at
 # until then.
 _ATTEMPTS = 6
 _STATEMENT_TIMEOUT = 15.0  # seconds that a statement may take before its connection is cut
-_RETRY_INTERVAL = 0.5  # seconds until a statement is repeated while the database is away
+_RETRY_INTERVAL = 0.5  # seconds until a statement is repeated while the database is unreachable
 _NOTIFY_INTERVAL = 0.1  # seconds: each commit with a notification takes a lock of the whole Postgres
 
 

@@ -272,7 +272,7 @@ class FleetWorker:
                 raise failure from None
 
     async def _try(self, text: str, *values: object) -> None:
-        """Execute a statement that may also be left out. Tell the user once that the database is away, and is back."""
+        """Execute a statement that may also be left out. Report an outage of the database once, and its end."""
         try:
             await self._execute(text, *values)
         except DATABASE_ERRORS as error:
@@ -283,7 +283,7 @@ class FleetWorker:
             self._report_database(None)
 
     def _report_database(self, failure: LedgerError | None) -> None:
-        """Tell the user once that the database is away, and once that it is back, unless a candidate or leader does."""
+        """Report an outage of the database once, and its end, unless a candidate or leader does."""
         if self._is_away != (failure is not None) and not self._leaders:
             text = f"{failure}. Downloads in progress continue" if failure else "the database answers again"
             _log.warning("%s", text)

@@ -149,7 +149,7 @@ class Database:
 
     @asynccontextmanager
     async def pool(self, name: str, *, max_size: int = 4) -> AsyncIterator[PostgresPool]:
-        """Open a pool of such connections for this block. Raise `psycopg.Error` if there is no Postgres."""
+        """Open a pool of such connections for this block. Raise `psycopg.Error` if Postgres cannot be reached."""
         await (await self.connect(name)).close()
         settings = self._settings(self._parameters, name)
         pool: PostgresPool = AsyncConnectionPool(

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 # Seconds before the end of a lease in which nothing more is sent: the clocks of two machines may run at different
 # speeds, and a byte needs time to leave. 10 s at 5 % difference; clocks are a thousand times better.
 MARGIN = 0.5
-# A lease is renewed four times before it ends, and at least once in this many seconds: so soon a leader notices what is
-# asked of its account (pause, resume). Chosen, not measured; each renewal is one small commit.
+# A lease is renewed four times before it ends, and at least once in this many seconds, within which a leader notices
+# requests for its account (pause, resume). Chosen, not measured; each renewal is one small commit.
 _RENEWALS, _LONGEST_GAP = 4, 1.0
 _ATTEMPTS = 6  # of a candidate within the length of a lease
 _SPREAD = 0.1  # seconds within which the candidates try when a lease ends: one gets it, the others ask again
@@ -211,7 +211,7 @@ class Lease:
         self._changed.set()
 
     async def wait_until_held(self) -> bool:
-        """Wait until the lease is held, after a time in which the database was away. Return False if it is lost."""
+        """Wait until the lease is held, after an outage of the database. Return False if it is lost."""
         while not self.is_held() and not self.is_lost:
             self._changed.clear()
             await self._changed.wait()
@@ -237,7 +237,7 @@ class Lease:
         await anyio.sleep(min(gap, self._ends_in + random.uniform(0.0, _SPREAD)) if self._ends_in > 0 else gap)
 
     async def _try_to_acquire(self) -> bool:
-        """Return whether this worker leads now. Tell the user once that the database is away, and that it is back."""
+        """Return whether this worker leads now. Report an outage of the database once, and its end."""
         try:
             is_granted = await self._ask()
         except (psycopg.Error, OSError, TimeoutError) as error:

@@ -6,8 +6,8 @@ stopped or cut off never holds a transaction open, and 200 concurrent writers co
 
 The fence makes every decision of a past leader void: it raises `LedgerFenced`, and nothing more is written. What the
 server has told that leader stays true, though. A task id is written where the row has none; that a submit was not
-executed, where its row still says that it may have been. If the database is away, a group is repeated until it answers:
-meanwhile nothing is submitted, because nothing can be recorded.
+executed, where its row still says that it may have been. If the database is unreachable, a group is repeated until it
+answers: meanwhile nothing is submitted, because nothing can be recorded.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 # Seconds that a group may take before its connection is cut and it is sent again. Longer than `lock_timeout`, so that a
 # lock is reported as one.
 _GROUP_TIMEOUT = 15.0
-# Seconds between two attempts while the database is away: half the time that a submit waits longer than it must.
+# Seconds between two attempts while the database is unreachable: half the time that a submit waits longer than it must.
 _RETRY_INTERVAL = 0.25
 _CUT_TIMEOUT = 0.25  # seconds in which what waits for a connection that was cut raises its error
 
@@ -158,7 +158,7 @@ class PostgresJobStore:
     async def aclose(self) -> None:
         """Make every change durable, and close. Raise `LedgerError` if that is impossible.
 
-        While the database is away it waits: the caller limits for how long.
+        While the database is unreachable it waits: the caller limits for how long.
         """
         self._is_closing = True
         self._wake.set()
@@ -237,7 +237,7 @@ class PostgresJobStore:
             _log.exception("the facts beside the rows of %s could not be made", self.account)
 
     async def _carry_out(self, batch: Sequence[Operation[Any]]) -> None:
-        """Carry out some operations together, again and again while the database is away."""
+        """Carry out some operations together, repeatedly while the database is unreachable."""
         while True:
             try:
                 await self._try_to_carry_out(batch)
