@@ -104,13 +104,14 @@ async def test_a_row_that_wants_no_download_is_left_alone(rows: FleetRows, tmp_p
 @pytest.mark.parametrize("change", ["status = 'cancelled'", "task_id = 'another task'"])
 async def test_what_is_decided_during_a_download_stays(rows: FleetRows, tmp_path: Path, change: str) -> None:
     """A job that is cancelled, or submitted again, while its clip arrives is not completed by that clip."""
-    rows.host.seconds = 0.3
+    rows.host.seconds = 5.0
     await rows.add("fox")
     async with fetcher(rows, tmp_path / "clips") as worker, asyncio.TaskGroup() as group:
         group.create_task(worker.fetch(ACCOUNT, "fox"))
-        await asyncio.sleep(0.15)
+        await rows.host.wait_for_transfers(1)
         await rows.execute(f"UPDATE omni_jobs SET {change}")
         before = await rows.job("fox")
+        rows.host.seconds = 0.0
     assert await rows.job("fox") == before
     assert worker.totals.fetched == 0
 

@@ -59,8 +59,9 @@ async def test_a_fleet_is_opened_and_closed_without_a_block(fleet_url: str) -> N
             await fleet.find("fox")
 
 
-async def test_a_job_is_awaited_for_its_clip(fleet_url: str) -> None:
+async def test_a_job_is_awaited_for_its_clip(fleet_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any number of waiters get its path as soon as the database says so, and later ones at once."""
+    monkeypatch.setattr("omni_async.fleet.postgres.watcher._INTERVAL", 3600.0)  # only notifications lead to a look
     await set_output_dir_of_new_account(fleet_url)
     async with Fleet(fleet_url) as fleet:
         await fleet.enqueue({"fox": "a fox"})
@@ -71,7 +72,7 @@ async def test_a_job_is_awaited_for_its_clip(fleet_url: str) -> None:
             await asyncio.sleep(0.3)
             cancelled.cancel()
             await complete(fleet_url, "fox", "fox.mp4", "fox-2.mp4")
-            with anyio.fail_after(1.5):  # sooner than the next look without a notification
+            with anyio.fail_after(20):
                 assert [await waiter for waiter in waiters] == [Path("/mnt/clips/fox.mp4")] * 2
         assert job.paths == (Path("/mnt/clips/fox.mp4"), Path("/mnt/clips/fox-2.mp4"))
         assert (job.status, job.cost) == (JobStatus.COMPLETED, 1.0)
