@@ -20,13 +20,13 @@ from tests.support.http_servers import (
     PATIENT,
     TwoOrigins,
     all_text,
-    closed_port,
     error_of,
     fetch,
     open_transport,
     two_origins,
     web_server,
 )
+from tests.support.ports import free_port
 from tests.support.proxies import certificate
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ async def test_https_is_not_redirected_to_http(tmp_path: Path, monkeypatch: pyte
 
 async def test_no_error_shows_the_signature_of_a_url() -> None:
     """The query of a URL may grant access, so no error shows it."""
-    for url in (f"http://127.0.0.1:{closed_port()}/c?sig=topsecret", "ftp://x/c?sig=topsecret"):
+    for url in (f"http://127.0.0.1:{free_port()}/c?sig=topsecret", "ftp://x/c?sig=topsecret"):
         async with open_transport("http://127.0.0.1:1") as transport:
             with pytest.raises(TransportError) as caught:
                 await fetch(transport, url)

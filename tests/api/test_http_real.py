@@ -12,7 +12,8 @@ from aiohttp import ClientSession, web
 from omni_async import Connection, OmniClient, OmniError, Polling, Retry, TransportError
 from omni_async.api.http import HttpTransport
 from omni_async.sandbox import Sandbox
-from tests.support.proxies import certificate, free_port, tinyproxy
+from tests.support.ports import free_port
+from tests.support.proxies import certificate, tinyproxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -13,13 +13,13 @@ from omni_async.api.http import Timeouts
 from tests.support.http_servers import (
     KEY,
     SHORT,
-    closed_port,
     error_of,
     open_transport,
     raw_server,
     respond,
     web_server,
 )
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.timeout(30), pytest.mark.usefixtures("no_proxy")]
 
@@ -32,7 +32,7 @@ def anyio_backend() -> str:
 
 async def test_a_refused_connection_is_not_sent() -> None:
     """No server listens on the port, so no byte was sent."""
-    async with open_transport(f"http://127.0.0.1:{closed_port()}") as transport:
+    async with open_transport(f"http://127.0.0.1:{free_port()}") as transport:
         assert not (await error_of(transport.submit(b"{}", "k"))).sent
 
 

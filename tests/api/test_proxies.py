@@ -16,7 +16,6 @@ from tests.support.http_servers import (
     KEY,
     PATIENT,
     all_text,
-    closed_port,
     error_of,
     fetch,
     open_transport,
@@ -24,6 +23,7 @@ from tests.support.http_servers import (
     respond,
     two_origins,
 )
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,7 +83,7 @@ async def test_a_proxy_that_cannot_reach_the_server_is_an_outage(
 
 async def test_a_proxy_that_is_down_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """No proxy listens on the port, so no byte was sent."""
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     async with open_transport("http://api.invalid") as transport:
         assert not (await error_of(transport.submit(b"{}", "k"))).sent
 
@@ -140,7 +140,7 @@ async def test_the_password_of_a_proxy_is_shown_nowhere(
         writer.write(REPLIES[reply].replace(b"ECHO", request))
 
     async with raw_server(act) as proxy:
-        address = {"down": f"127.0.0.1:{closed_port()}", "unknown": "proxy.invalid:3128"}.get(reply, proxy.url[7:])
+        address = {"down": f"127.0.0.1:{free_port()}", "unknown": "proxy.invalid:3128"}.get(reply, proxy.url[7:])
         url = f"http://me:{PASSWORD_FORMS[0]}@{address}"
         if how == "environment":
             monkeypatch.setenv(f"{scheme}_proxy", url)

@@ -13,7 +13,8 @@ from yarl import URL
 from omni_async.api.idempotency import declared_support
 from omni_async.testing import SandboxThread
 from tests.support.markers import slow_after
-from tests.support.proxies import certificate, free_port
+from tests.support.ports import free_port
+from tests.support.proxies import certificate
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.support.proxies import certificate, free_port
+from tests.support.ports import free_port
+from tests.support.proxies import certificate
 
 if TYPE_CHECKING:
     from pathlib import Path

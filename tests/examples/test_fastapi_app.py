@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from omni_async.sandbox import SandboxProcess
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, assert_plays, clips_in, finish, start_python, task_of
-from tests.support.web import free_port
 
 pytest.importorskip("fastapi", reason="the service needs fastapi (the extra `dev`)")
 pytest.importorskip("uvicorn", reason="the service is run by uvicorn (the extra `dev`)")

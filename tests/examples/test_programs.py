@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from omni_async.sandbox import SandboxProcess
+from tests.support.ports import free_port
 from tests.support.processes import ROOT, assert_plays, clips_in, finish, start_python, task_of
-from tests.support.web import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

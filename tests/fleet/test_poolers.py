@@ -13,7 +13,8 @@ pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 from omni_async.fleet import Database, Fleet
 from tests.support.fleet_rows import complete, execute, keys, set_output_dir
 from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
-from tests.support.postgres import free_port, needs_postgres
+from tests.support.ports import free_port
+from tests.support.postgres import needs_postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -56,6 +57,7 @@ async def wait_for_clip(fleet: Fleet, key: str) -> Path | str:
     return await fleet.job(key)
 
 
+@pytest.mark.slow
 async def test_without_a_direct_way_the_database_is_asked(fleet_url: str, pooled_url: str) -> None:
     """Waiters learn of the end of their jobs by polling, and no session of the pooler is left listening."""
     async with Fleet(pooled_url) as fleet:
@@ -76,6 +78,7 @@ async def test_a_direct_way_brings_notifications(
         await enqueue_and_complete(fleet, fleet_url)
 
 
+@pytest.mark.slow
 async def test_a_direct_way_that_is_blocked_is_no_harm(fleet_url: str, pooled_url: str) -> None:
     """Where nothing answers at the direct URL, waiters learn of the end of their jobs by polling."""
     blocked = f"postgresql://omni@127.0.0.1:{free_port()}/x"

@@ -20,7 +20,8 @@ from omni_async.sandbox import Sandbox
 from tests.support.fleet_clips import ACCOUNT, FleetRows
 from tests.support.markers import long_run
 from tests.support.pgbouncer import needs_pgbouncer, pgbouncer
-from tests.support.postgres import PostgresServer, free_port, needs_postgres
+from tests.support.ports import free_port
+from tests.support.postgres import PostgresServer, needs_postgres
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -147,6 +148,7 @@ async def test_a_worker_that_only_downloads_needs_no_key(rows: FleetRows, tmp_pa
     assert await rows.count("completed") == 4
 
 
+@pytest.mark.slow
 async def test_others_see_what_a_worker_does(rows: FleetRows, tmp_path: Path) -> None:
     """While it runs it has a row, which says who and where it is; afterwards it has none. The store's place is said."""
     rows.host.seconds = 30.0

@@ -17,6 +17,7 @@ from omni_async.cli.options import OutputOptions, ViewOptions
 from omni_async.cli.output import Output
 from omni_async.cli.serve_option import add_missing_port
 from omni_async.testing import SandboxThread
+from tests.support.ports import free_port
 from tests.support.shell import Shell, wait_for_exit, wait_for_output
 
 if TYPE_CHECKING:
@@ -100,8 +101,7 @@ async def test_the_live_page_follows_a_run_to_its_end(shell: Shell, browser: Bro
 @watchable
 async def test_the_live_page_says_that_the_process_has_stopped(shell: Shell, browser: Browser) -> None:
     """After SIGKILL it says so and keeps the last state. The same command with the same port continues it."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     command = ("batch", prompts(shell, 12), "--serve", port, "--max-in-flight", "2")
     process = await shell.start(*command)
     address = await address_of(process)

@@ -15,6 +15,7 @@ from yarl import URL
 
 from omni_async import ClientClosed, OmniClient, Polling
 from omni_async.sandbox import Sandbox
+from tests.support.ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -203,8 +204,7 @@ async def test_a_client_serves_its_webhook_itself(tmp_path: Path) -> None:
     """One check per job is enough; the port is free again when the client is left."""
     async with Sandbox(prerendered=True, median=0.5) as sandbox:
         client = OmniClient(sandbox.api_key, base_url=sandbox.base_url, output_dir=tmp_path, ledger=None, polling=RARE)
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            port = probe.getsockname()[1]
+        port = free_port()
         async with client:
             assert await client.serve_webhook(f"http://127.0.0.1:{port}/omni", port=port) == port
             with pytest.raises(OSError, match="cannot listen"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import socket
 import traceback
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -96,13 +95,6 @@ async def open_transport(url: str, timeouts: Timeouts = PATIENT) -> AsyncIterato
         yield transport
     finally:
         await transport.aclose()
-
-
-def closed_port() -> int:
-    """Return a port on which no server listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def all_text(error: BaseException) -> str:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from .postgres import free_port, unprivileged_user
+from .ports import free_port
+from .postgres import unprivileged_user
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

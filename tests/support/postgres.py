@@ -11,7 +11,6 @@ import json
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -74,6 +73,8 @@ class PostgresServer:
     @classmethod
     def create(cls, owner_pid: int) -> PostgresServer:
         """Make and start a server that ends, and whose folder is removed, when the process `owner_pid` has ended."""
+        from .ports import free_port  # not in the process that watches, which runs this file alone
+
         # In memory where there is room (tests/conftest.py): to make and drop a database waits for the disk for seconds.
         folder = Path(tempfile.mkdtemp(prefix="omni-postgres-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")))
         server = cls(str(folder), free_port())
@@ -158,13 +159,6 @@ def unprivileged_user() -> pwd.struct_passwd | None:
         with suppress(KeyError):
             return pwd.getpwnam(name)
     raise RuntimeError("root cannot run Postgres, and there is no user postgres or nobody")
-
-
-def free_port() -> int:
-    """Return a port of this machine on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import socket
 import subprocess
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+
+from .ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,13 +69,6 @@ async def _wait_until_listening(proxy: Proxy, process: asyncio.subprocess.Proces
             else:
                 writer.close()
                 return
-
-
-def free_port() -> int:
-    """Return a port on which no server listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def certificate(folder: Path) -> tuple[str, str]:

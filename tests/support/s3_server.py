@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .postgres import free_port
+from .ports import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
