@@ -58,8 +58,7 @@ class OmniClient:
         base_url: The API's address. Default: the environment variable `APIMART_BASE_URL`, else
             `https://api.apimart.ai`. It may have a path.
         output_dir: The folder for clips. It is created when the first job is submitted. A relative path is resolved
-            against the working directory when the client is made. Files in it that the ledger does not know are never
-            changed.
+            when the client is made. Files in it that the ledger does not know are never changed.
         ledger: The file that records every job and its cost. Default: `ledger.db` in `output_dir`. One process may have
             it open at a time. None keeps the record in memory only, and loses it when the client is closed.
         limits: Ceilings on rate, concurrency and cost. Default: only the account's own limits, which are learned.
@@ -226,8 +225,8 @@ class OmniClient:
 
         A failed job is yielded too, and raises when it is awaited. `requests` may be asynchronous and endless. Its
         items are prompts, `VideoRequest` objects, or jobs that it has submitted itself. An item is taken only when
-        fewer than `max_pending` jobs are unfinished or not yet yielded. Raise `TypeError` for a single prompt, a dict
-        or a file.
+        fewer than `max_pending` jobs are unfinished or not yet yielded. Raise `TypeError` for one prompt, a dict or a
+        file.
         """
         runtime = self._lifetime.opened()
         return AsCompletedIterator(requests, max_pending=max_pending, submit=self.submit, spawn=runtime.spawn)
@@ -264,11 +263,10 @@ class OmniClient:
     def resubmit(self, key: str) -> Job:
         """Submit a job again that failed, or whose outcome is unknown. It may be paid for a second time.
 
-        This never happens automatically. An `unknown` job, and one that was cancelled while its submit was
-        ambiguous, is sent under its old idempotency key for as long as the server remembers that key (24 hours), so
-        that it is not billed again if the server accepted it before. A
-        completed job returns its clip as usual. A job that is merely unfinished is abandoned and a new one is
-        submitted; use `resume` to continue it instead.
+        This never happens automatically. An `unknown` job, and one that was cancelled while its submit was ambiguous,
+        is sent under its old idempotency key for as long as the server remembers that key (24 hours), so that it is not
+        billed again if the server accepted it before. A completed job returns its clip. An unfinished one is abandoned
+        for a new one; use `resume` to continue it.
 
         Awaiting the job raises `JobError` if the ledger has no such key.
         """
@@ -329,8 +327,7 @@ class OmniClient:
         rare; when they stop arriving, checks return to their normal rate. Call this before you enter the client if the
         server starts first.
 
-        The number of connections is limited only if your server limits it. `serve_webhook` comes with a server of its
-        own.
+        Only your server limits the number of connections. `serve_webhook` has a server of its own.
 
         Raise `ValueError` for a URL that the API would not call.
         """
@@ -340,9 +337,8 @@ class OmniClient:
     async def serve_webhook(self, public_url: str, *, host: str = "127.0.0.1", port: int = 8080) -> int:
         """Receive webhooks as `webhook` does, with a server that listens on `host` and `port` until the client closes.
 
-        `public_url` must lead there, through a proxy or a tunnel; its path may be passed on or removed. Many
-        connections or broken requests cannot block the client: the number of connections is limited, and so is the time
-        for each request and body.
+        `public_url` must lead there, through a proxy or a tunnel; its path may be passed on or removed. The number of
+        connections, and the time for each request, are limited, so that they cannot block the client.
 
         Return the port; for 0 that is any free one. Raise `ValueError` for a URL that the API would not call, and
         `OSError` if the address is not available.

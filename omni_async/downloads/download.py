@@ -16,7 +16,6 @@ from ..files import NameTaken
 from ..jobs.clip_paths import clip_path
 from ..jobs.records import PartialDownload
 from ..logs import get_logger
-from ..ratelimit.backoff import retry_delay
 from .evidence import BodyDigest
 from .failures import (
     AttemptCounter,
@@ -27,23 +26,18 @@ from .failures import (
     status_failure,
     transport_failure,
 )
-from .links import UrlRefresher
 from .ranges import MAX_CLIP_BYTES, PartState, TransferStep, classify_transfer, encoding_of, request_headers
-from .reports import DownloadReports
 from .unpacking import Unpacker
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Hashable
     from pathlib import Path
 
-    from ..api.transport import StreamingResponse, Transport
+    from ..api.transport import StreamingResponse
     from ..jobs.job import JobState
-    from ..jobs.registry import JobRegistry
     from ..models.responses import Video
-    from ..settings import Retry
-    from ..timing import Clock
-    from .clip_store import ClipStore, PartialClip
-    from .links import UrlSource
+    from .clip_store import PartialClip
+    from .context import DownloadContext
     from .slots import DownloadSlot
 
 
@@ -71,41 +65,6 @@ class OwnFiles:
 
     is_resumed: bool
     replaceable: frozenset[str] = frozenset()
-
-
-class DownloadContext:
-    """What every transfer of one client needs."""
-
-    def __init__(
-        self,
-        transport: Transport,
-        registry: JobRegistry,
-        clips: ClipStore,
-        *,
-        retry: Retry,
-        jitter: Callable[[], float],
-        urls: UrlSource | None,
-        reports: DownloadReports | None,
-    ) -> None:
-        self.transport = transport
-        self.registry = registry
-        self.clock: Clock = registry.clock
-        self.clips = clips
-        self.urls: UrlSource = urls or UrlRefresher(transport, registry)
-        self.retry = retry
-        self.jitter = jitter
-        self.reports: DownloadReports = reports or DownloadReports(retry)
-
-    async def back_off(self, slot: DownloadSlot, failure: AttemptFailure, attempts: int) -> float:
-        """Wait before the next attempt. Return the seconds that were then spent waiting for a slot."""
-        return await slot.back_off(retry_delay(failure.retry_after, attempts, self.retry, self.jitter()))
-
-    async def claim_other_name(self, job: JobState, index: int, taken: str, found: str) -> str:
-        """Return a new name for a video, because somebody else's file has its name."""
-        name = await self.registry.store.claim_filename(job.key, index, taken=taken)
-        text = "job %r: %s already exists and does not belong to this job. It stays, and the clip is stored as %s"
-        _log.warning(text, job.key, found, clip_path(self.clips.root, name))
-        return name
 
 
 class ClipDownload:

@@ -19,7 +19,8 @@ from ..jobs.lifecycle import JobStatus
 from ..logs import get_logger
 from ..timing import raise_if_cancelled
 from .concurrency import DownloadConcurrency
-from .download import ClipDownload, DownloadCancelled, DownloadContext, OwnFiles
+from .context import DownloadContext
+from .download import ClipDownload, DownloadCancelled, OwnFiles
 from .failures import download_failed
 from .links import host_of, restore_links
 from .output_dirs import record_output_dir
