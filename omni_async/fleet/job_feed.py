@@ -13,12 +13,14 @@ from ..ledger.row_format import from_row
 from ..logs import get_logger
 from .postgres.database import statement
 from .postgres.rows import DEFER, SELECT, SELECT_WITH_ID
+from .queue_cursor import QueueCursor
 from .requests import has_local_files, with_local_inputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ..api.parsing import Response
+    from ..errors import OmniError
     from ..jobs.job import JobState
     from ..jobs.records import JobRecord
     from .clips import SpooledClipStore
@@ -30,10 +32,6 @@ FEED = (
     f"{SELECT_WITH_ID.replace('SELECT id', 'SELECT -priority, id')} WHERE account = %s AND status = 'waiting'"
     " AND (parent IS NULL OR parent_task_id IS NOT NULL) AND (-priority, id) > (%s, %s) ORDER BY -priority, id LIMIT %s"
 )
-_BEGINNING = (-(2**31), 0)
-# Seconds after which the queue is read from its beginning again: for jobs of a higher priority, those that were
-# enqueued by a slower transaction, and those that came back. More often reads more dead entries of the index.
-_RESCAN_INTERVAL = 5.0
 _PAGE = 1000
 # Seconds until local files are read again from a clip store that has failed, which may take 15 s to say so. Jobs
 # without files are taken up meanwhile. At half, they wait more often; at double, jobs with files begin later. Chosen,
@@ -66,6 +64,10 @@ class SubmittingClient(Protocol):
     def take_up(self, record: JobRecord) -> None:
         """Continue a job where its row says."""
 
+    @property
+    def stopped_models(self) -> Mapping[str, OmniError]:
+        """The models whose jobs are not submitted, and why."""
+
     def cancel(self, state: JobState) -> bool:
         """Cancel a live job."""
 
@@ -83,8 +85,9 @@ class JobFeed:
         self._store = store
         self._clips = clips
         self._ahead = ahead
-        self._cursor: tuple[int, int] = _BEGINNING
-        self._began_at = float("-inf")
+        self._cursor = QueueCursor()
+        self._stopped_models: set[str] = set()
+        self._skipped = ""  # why a job of the queue was not taken up
         self._outdated: set[str] = set()  # keys whose rows have changed since they were read
         self._files_due = float("-inf")  # when local files are read again
         self._are_files_away = False  # the user knows that they cannot be read
@@ -110,7 +113,7 @@ class JobFeed:
 
     async def restart(self, *, with_ended: bool = False) -> None:
         """Read everything again: after a stop, jobs that waited in the client are only in the table."""
-        self._cursor = _BEGINNING
+        self._read_anew()
         await self.take_up_active(with_ended=with_ended)
 
     async def fill(self) -> None:
@@ -118,17 +121,26 @@ class JobFeed:
         room = self._ahead - self._client.waiting
         if room < self._ahead // 2:
             return
-        now = anyio.current_time()
-        if now - self._began_at >= _RESCAN_INTERVAL:
-            self._cursor, self._began_at = _BEGINNING, now
+        if self._stopped_models != self._client.stopped_models.keys():
+            self._read_anew()
+        if self._cursor.begin(anyio.current_time()):
             local = self._store.local_requests
             self._store.local_requests = {key: local[key] for key in local if self._client.live(key) is not None}
         self._outdated.clear()
-        found = await self.select(FEED, (self._store.account, *self._cursor, self._ahead))
-        if found:
-            self._cursor = found[-1][:2]
-        for row in found:
-            await self._take_up(row[2:])
+        found = await self.select(FEED, (self._store.account, *self._cursor.position, self._ahead))
+        taken = [await self._take_up(row[2:], is_new=True) for row in found]
+        last = found[-1][:2] if found else None
+        self._cursor.on_read(last, is_end=len(found) < self._ahead, has_found=any(taken))
+
+    @property
+    def stopped(self) -> str:
+        """Why no job of the queue can be submitted, "" if one can, or may be submitted later without intervention."""
+        is_stopped = self._cursor.is_complete and not self._cursor.has_found and self._client.waiting == 0
+        return self._skipped if is_stopped else ""
+
+    def _read_anew(self) -> None:
+        self._cursor, self._skipped = QueueCursor(), ""
+        self._stopped_models = set(self._client.stopped_models)
 
     def discard(self, keys: Sequence[str]) -> None:
         """Do not take up these jobs by what was read of them before this call: they are about to be cancelled."""
@@ -158,21 +170,27 @@ class JobFeed:
 
         return await self._store.read(work)
 
-    async def _take_up(self, row: Sequence[Any]) -> None:
+    async def _take_up(self, row: Sequence[Any], *, is_new: bool = False) -> bool:
+        """Continue a job, and return whether that was possible. `is_new`: it waits in the queue."""
         try:
             record = from_row(row)
         except ValueError as error:  # a row that no version of ours has written keeps no other from its turn
             _log.error("a row cannot be read: %s", error)
-            return
+            return False
         if self._client.live(record.key) is not None:
-            return
+            return False
+        if is_new and self._stopped_models and record.model in self._stopped_models:
+            self._skipped = str(self._client.stopped_models.get(record.model, ""))
+            return False
         if has_local_files(record) and self._clips is not None:
             if (placed := await self._with_local_files(record, self._clips)) is None:
-                return
+                return False
             record = placed
             self._store.local_requests[record.key] = record.request
-        if record.key not in self._outdated:
-            self._client.take_up(record)
+        if record.key in self._outdated:
+            return False
+        self._client.take_up(record)
+        return True
 
     async def _with_local_files(self, record: JobRecord, clips: SpooledClipStore) -> JobRecord | None:
         """Return a record with its files on this machine; None while the clip store does not give them."""

@@ -189,7 +189,7 @@ class Leader:
                 client.submit_again()
                 await feed.restart()
             outage_ends = (outage_ends or now + _OUTAGE_PAUSE) if is_outage(client.stop_error) else None
-            self.stopped = lease.stopped = str(client.stop_error or "")
+            self.stopped = lease.stopped = str(client.stop_error or feed.stopped)
             if client.stop_error is None:
                 await feed.fill()
             await anyio.sleep(_TICK)

@@ -22,7 +22,7 @@ from ..logs import get_logger
 from .postgres.store import PostgresJobStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from ..api.connection import Connection
     from ..api.parsing import Response
@@ -120,6 +120,11 @@ class LeaderClient(OmniClient):
     def live(self, key: str) -> JobState | None:
         """Return the live job of a key."""
         return self._runtime.registry.find(key)
+
+    @property
+    def stopped_models(self) -> Mapping[str, OmniError]:
+        """The models whose jobs are not submitted, because the server does not serve them, and why."""
+        return self._runtime.submitter.models.stopped
 
     def hold(self, reason: OmniError) -> None:
         """Stop submitting."""

@@ -88,7 +88,7 @@ class Submitter:
         self._jitter = jitter
         self._pacer = Pacer(per_minute) if per_minute else None
         self._ambiguous = AmbiguousSubmits(retry, keys, sender.key_age)
-        self._models: ModelPauses[JobState] = ModelPauses(retry)
+        self.models: ModelPauses[JobState] = ModelPauses(retry)
         self._reports = SubmitReports(self.limiter, registry.totals, retry, jitter)
         self._outstanding: dict[JobState, OutstandingSubmit] = {}
         self._max_cost = limits.max_cost
@@ -129,7 +129,7 @@ class Submitter:
 
     def _stop_model(self, model: str, error: OmniError) -> None:
         """Stop submitting the jobs of one model, which the server does not serve. Jobs of other models continue."""
-        self._models.stop(model, error)
+        self.models.stop(model, error)
         _log.warning("submissions of one model stopped: %s", error)
         for job in [job for job in self._unsent() if job.record.model == model]:
             self.resolve(job, error)
@@ -139,7 +139,7 @@ class Submitter:
         self.stop_error = None
         self._ambiguous.on_accepted()
         self.limiter.on_idle()
-        self._requeue_all(self._models.clear())
+        self._requeue_all(self.models.clear())
 
     async def run(self) -> None:
         """Submit as fast as limiter and pacer allow, until cancelled. Outstanding POSTs then get `GRACE` seconds."""
@@ -171,7 +171,7 @@ class Submitter:
 
     def _must_skip(self, job: JobState) -> bool:
         """Return whether a job leaves the queue unsent. If it is not done, it returns when it may be sent."""
-        if job.done() or (self._models and self._models.must_hold(job, job.record.model)):
+        if job.done() or (self.models and self.models.must_hold(job, job.record.model)):
             return True
         return self._sender.must_wait_for_files(job)
 
@@ -210,8 +210,8 @@ class Submitter:
 
     def _stop_error_of(self, job: JobState) -> OmniError | None:
         """Return why this job is not submitted; None if nothing has stopped it."""
-        if self.stop_error is None and self._models:
-            return self._models.stopped.get(job.record.model)
+        if self.stop_error is None and self.models:
+            return self.models.stopped.get(job.record.model)
         return self.stop_error
 
     async def _drain(self) -> None:
@@ -275,8 +275,8 @@ class Submitter:
     # What an outcome means for the job
 
     async def _apply(self, job: JobState, result: SubmitResult) -> None:
-        if self._models and result.outcome not in KEEPS_PAUSED:
-            self._requeue_all(self._models.release(job.record.model))
+        if self.models and result.outcome not in KEEPS_PAUSED:
+            self._requeue_all(self.models.release(job.record.model))
         match result.outcome:
             case SubmitOutcome.ACCEPTED:
                 await self._accept(job, result)
@@ -313,10 +313,10 @@ class Submitter:
     async def _pause_model(self, job: JobState, result: SubmitResult) -> None:
         """Let a job wait for its model, or stop the model. `result` says that the server does not serve it."""
         model, now = job.record.model, self._registry.clock.now()
-        pause = self._models.on_refused(job, model, result, now=now, jitter=self._jitter())
-        if self._models.should_stop(model, now):
+        pause = self.models.on_refused(job, model, result, now=now, jitter=self._jitter())
+        if self.models.should_stop(model, now):
             error = await refusal_of(model, result, self._list_models)
-            if self._models.should_stop(model, now):  # `resume` may have been called meanwhile
+            if self.models.should_stop(model, now):  # `resume` may have been called meanwhile
                 self._stop_model(model, error)
         if job.cancel_requested or self._stop_error_of(job) is not None:
             self.requeue(job)
@@ -394,5 +394,5 @@ class Submitter:
         """Forget a job that is no longer submitted. If it was the probe of its model, another job becomes the probe."""
         self.queue.discard(job)
         self._ambiguous.discard(job)
-        if self._models:
-            self._requeue_all(self._models.release_probe(job, job.record.model))
+        if self.models:
+            self._requeue_all(self.models.release_probe(job, job.record.model))

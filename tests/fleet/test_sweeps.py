@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("psycopg", reason="needs the extra `fleet`")
 
-from omni_async import TransportError, VideoRequest
+from omni_async import MODELS, NotFound, OmniError, TransportError, VideoRequest
 from omni_async.api.parsing import Response
 from omni_async.fleet import Fleet
 from omni_async.fleet.clips import SpooledClipStore
@@ -38,6 +38,9 @@ PNG = bytes.fromhex(
 )
 
 
+OTHER_MODEL = next(model for model in MODELS if model != VideoRequest(prompt="a fox").model)
+
+
 @dataclass
 class RecordingClient:
     """The client of a leader, which submits nothing. Tasks in `links` have links, all others no working server."""
@@ -48,6 +51,7 @@ class RecordingClient:
     checks: list[str] = field(default_factory=list)
     waiting: int = 0
     retry_timeout: float = 60.0
+    stopped_models: dict[str, OmniError] = field(default_factory=dict)
 
     def wall(self) -> float:
         """Return a fixed time."""
@@ -148,7 +152,7 @@ async def test_a_clip_store_that_is_away_holds_up_no_job_without_files(
 ) -> None:
     """One attempt shows that it is away, and the user is told once; jobs with files follow when it is back."""
     monkeypatch.setattr("omni_async.fleet.job_feed._FILES_PAUSE", 0.2)
-    monkeypatch.setattr("omni_async.fleet.job_feed._RESCAN_INTERVAL", 0.0)
+    monkeypatch.setattr("omni_async.fleet.queue_cursor.RESCAN_INTERVAL", 0.0)
     (tmp_path / "fox.png").write_bytes(PNG)
     client, destination = RecordingClient(), AwayDestination(tmp_path / "clips")
     clips = SpooledClipStore(destination, spool=tmp_path / "spool")
@@ -172,6 +176,31 @@ async def test_a_clip_store_that_is_away_holds_up_no_job_without_files(
         "local files are read again",
     ]
     await clips.aclose()
+
+
+async def test_jobs_of_a_model_that_is_not_served_keep_no_others_from_their_turn(fleet_url: str) -> None:
+    """However many they are. Once nothing else waits, the reason is known; a restart reads them again."""
+    refusal = NotFound("the server does not serve the model")
+    client = RecordingClient(stopped_models={OTHER_MODEL: refusal}, waiting=1)
+    async with Fleet(fleet_url) as fleet:
+        requests = {f"other-{number:04}": VideoRequest(prompt="a fox", model=OTHER_MODEL) for number in range(1000)}
+        await fleet.enqueue(requests | {"hare": VideoRequest(prompt="a hare")})
+    async with leader_parts(fleet_url, client) as (feed, _):
+
+        async def fill() -> str:
+            for _ in range(3):
+                await feed.fill()
+            return feed.stopped
+
+        assert (await fill(), set(client.jobs)) == ("", {"hare"})
+        await execute(fleet_url, "UPDATE omni_jobs SET status = 'running' WHERE key = 'hare'")
+        await feed.restart()
+        assert await fill() == ""  # a job is being submitted
+        client.waiting = 0
+        assert await fill() == str(refusal)
+        client.stopped_models.clear()
+        assert await fill() == ""
+        assert len(client.jobs) == 1001
 
 
 async def _until(url: str, question: str, expected: object, seconds: float = 15.0) -> None:
