@@ -39,6 +39,14 @@ class NameTaken(FileExistsError):
         super().__init__(errno.EEXIST, "another file has this name", str(path))
 
 
+def make_folders(path: Path) -> None:
+    """Create a folder and those above it, unless it is there. Raise `OSError`."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:  # a message would say "File exists", and not what is wrong with that
+        raise NotADirectoryError(errno.ENOTDIR, "it is a file or a broken link, not a folder", str(path)) from error
+
+
 def open_regular(path: Path, *, exclusive: bool = False, mode: int = 0o666) -> int:
     """Open or create a regular file for reading and writing. Return its descriptor; nothing is truncated.
 

@@ -123,7 +123,9 @@ def _check_writable(folder: Path) -> None:
         with TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UsageError(f"-o {folder}: cannot store clips there: {error.strerror or error}") from None
+        is_taken = isinstance(error, FileExistsError)
+        reason = "it is a file or a broken link, not a folder" if is_taken else error.strerror or str(error)
+        raise UsageError(f"-o {folder}: cannot store clips there: {reason}") from None
 
 
 @asynccontextmanager

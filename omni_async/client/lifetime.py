@@ -28,6 +28,8 @@ class Lifetime:
 
     async def open(self, client: object, make_runtime: Callable[[], ClientRuntime]) -> None:
         """Make the runtime of a client and wait until its stages run."""
+        if running_loop() is None:  # a coroutine, but of Trio, for example
+            raise RuntimeError("OmniClient needs the event loop of asyncio, and none is running here: use asyncio.run")
         await preload_backend()
         if self._is_closed:
             raise ClientClosed("this client is closed, and a client is opened once; make another OmniClient")

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..exhaustion import is_out_of_resources
-from ..files import NameTaken, has_content_of, is_regular, link, open_regular, publish, temporary_path
+from ..files import NameTaken, has_content_of, is_regular, link, make_folders, open_regular, publish, temporary_path
 from . import containers, mp4
 
 if TYPE_CHECKING:
@@ -282,7 +282,7 @@ def prepare_folder(folder: Path) -> frozenset[str]:
 
     Return the names of the part files in it, without case.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folders(folder)
     probe = temporary_path(folder / "omni-async")
     try:
         with os.fdopen(open_regular(probe, exclusive=True), "wb") as file:

@@ -19,6 +19,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import LedgerError
+from ..files import make_folders
 from ..logs import get_logger
 from . import rows
 from .clean_close import clean_close_note, is_unchanged
@@ -283,7 +284,7 @@ def _prepare_path(path: Path) -> Path:
     Raise `LedgerError`.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         resolved = path.resolve()
         leads_nowhere = path.is_symlink() and not is_ledger(resolved)
     except RuntimeError as error:  # Python 3.11 and 3.12 raise it for a link to itself

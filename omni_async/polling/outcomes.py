@@ -117,12 +117,14 @@ class OutcomeRecorder:
     def _report_ignored_figures(self, job: JobState, task: Task) -> None:
         number = self._notices.count("figures") if task.ignored_figures else 0
         if number == 1:
+            counts = "as not priced" if task.cost is None else f"with ${task.cost:.2f}"
             _log.warning(
-                "job %r (task %s): the server reports %s, which cannot be true and is ignored: the job counts as not "
-                "priced. Check the account's usage for what it was charged",
+                "job %r (task %s): the server reports %s, which cannot be true and is ignored: the job counts %s. "
+                "Check the account's usage for what it was charged",
                 job.key,
                 job.task_id,
                 task.ignored_figures,
+                counts,
             )
         elif number:
             _log.warning("%d jobs so far with amounts that cannot be true, all ignored", number)

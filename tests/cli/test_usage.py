@@ -37,7 +37,10 @@ WRONG: list[tuple[list[str], str]] = [
     (["generate", "a", "--extend-from", ""], "extend_from_task_id"),
     (["generate", "a", "--aspect-ratio", "4:3"], "'--aspect-ratio': '4:3' is not one of"),
     (["generate", "a", "--api-key", "sk-good"], "No such option"),
-    (["generate", "a", "-o", "note.txt"], "-o note.txt: cannot store clips there: File exists"),
+    (
+        ["generate", "a", "-o", "note.txt"],
+        "-o note.txt: cannot store clips there: it is a file or a broken link, not a folder",
+    ),
     (["generate", "a", "--base-url", "nonsense"], "'nonsense' is not an http(s) URL"),
     (["batch"], "Missing argument"),
     (["batch", "none.txt"], "none.txt: the file cannot be read: No such file or directory"),

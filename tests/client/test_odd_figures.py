@@ -76,6 +76,16 @@ async def test_an_amount_that_cannot_be_true_makes_no_room(
     assert "counts as not priced" in warnings[0]
 
 
+async def test_a_job_of_which_one_amount_is_true_is_priced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The warning says with how much it counts."""
+    async with FakeClient(_server({"cost": "1.5", "credits_cost": '"many"'}), tmp_path) as client:
+        await client.submit("p")
+        assert client.statistics().cost == 1.5
+    [warning] = [text for record in caplog.records if "cannot be true" in (text := record.getMessage())]
+    assert "credits_cost: many" in warning
+    assert "counts with $1.50" in warning
+
+
 async def test_credits_give_the_price_where_the_cost_cannot_be_true(tmp_path: Path) -> None:
     """Ten credits are one dollar."""
     server = _server({"cost": "-1", "credits_cost": "2.6"})

@@ -61,9 +61,13 @@ async def test_a_folder_that_cannot_be_created_stops_submits() -> None:
 async def test_a_folder_that_is_a_file_stops_submits(tmp_path: Path) -> None:
     """An output folder whose name is a file is an error that names it."""
     (tmp_path / "file").write_text("x")
-    async with hosting() as host, client_of(host, tmp_path / "file") as client:
-        with pytest.raises(DownloadError, match="file"):
-            await client.submit("p", key="k")
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    for name in ("file", "link"):
+        async with hosting() as host, client_of(host, tmp_path / name) as client:
+            with pytest.raises(DownloadError, match="it is a file or a broken link, not a folder") as caught:
+                await client.submit("p", key="k")
+            assert str(tmp_path / name) in str(caught.value)
+            assert host.posts == 0
 
 
 async def test_a_folder_removed_during_a_transfer_is_created_again(tmp_path: Path) -> None:

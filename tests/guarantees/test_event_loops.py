@@ -45,6 +45,12 @@ async def test_a_client_can_be_entered_once(tmp_path: Path) -> None:
     assert client.statistics().completed == 0
 
 
+def test_another_kind_of_event_loop_raises(tmp_path: Path) -> None:
+    """Under Trio, for example, no event loop of asyncio is running: the error says what is needed."""
+    with pytest.raises(RuntimeError, match="needs the event loop of asyncio"):
+        FakeClient(Server(), tmp_path).open().send(None)  # as another library would run it
+
+
 def test_a_second_event_loop_raises(tmp_path: Path) -> None:
     """Using a client or a job in another event loop raises a clear error instead of hanging."""
     clients: list[OmniClient] = []
