@@ -102,7 +102,7 @@ class SpooledClipStore:
         self._give_up_after = give_up_after
         self._max_threads = max_threads
         self._limiter: anyio.CapacityLimiter | None = None  # made in the event loop
-        self.is_failing = False  # the destination takes no clip, and the user knows it
+        self.is_failing: bool = False  # the destination takes no clip, and the user knows it
 
     def __repr__(self) -> str:
         return f"<SpooledClipStore {self.location('')}>"

@@ -113,7 +113,7 @@ class Fetcher:
         self._reports = DownloadReports(self._retry)
         self._transports: dict[str, Transport] = {}
         self._notified: dict[str, float] = {}
-        self.pause = StoragePause()
+        self.pause: StoragePause = StoragePause()
         self._exit = AsyncExitStack()
 
     async def __aenter__(self) -> Self:

@@ -16,7 +16,7 @@ class StoragePause:
     """
 
     def __init__(self) -> None:
-        self.is_failing = False  # the last clip could not be kept
+        self.is_failing: bool = False  # the last clip could not be kept
         self._is_trying = False
         self._seconds = FIRST_PAUSE
         self._ends_at = float("-inf")
