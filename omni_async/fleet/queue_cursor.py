@@ -13,21 +13,21 @@ _FULL_INTERVAL = 60.0
 
 
 class QueueCursor:
-    """Where to read next. Reading begins anew every few seconds, and goes on where it was if that gives nothing.
+    """Where to read next. Reading starts over every few seconds, and continues where it was if that finds nothing.
 
-    Any number of rows at the beginning may be such that cannot be submitted now, because the server does not serve
-    their model, for example. They must not keep those behind them from their turn.
+    Any number of rows at the beginning may not be submittable now, because the server does not serve their model, for
+    example. They must not hold up the rows after them.
     """
 
     def __init__(self) -> None:
         self.position: tuple[int, int] = BEGINNING  # of the last row that was read
-        self.is_complete = False  # every row was read since the last full pass began
-        self.has_found = False  # and one of them was taken up
-        self._reached = BEGINNING  # where reading goes on
+        self.is_complete: bool = False  # every row was read since the last full pass began
+        self.has_found: bool = False  # and one of them was taken up
+        self._reached = BEGINNING  # where reading continues
         self._began_at = self._full_since = float("-inf")
 
     def begin(self, now: float) -> bool:
-        """Return whether reading begins anew now."""
+        """Return whether reading starts over now."""
         if now - self._began_at < RESCAN_INTERVAL:
             return False
         self._began_at = now
