@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from omni_async import OmniClient
 from omni_async.settings import Limits, Polling, Retry
 
 _NO_NUMBERS: list[Any] = [float("nan"), float("inf"), float("-inf"), -1, "5", True, [], b"1"]
@@ -71,3 +72,11 @@ def test_settings_are_frozen_and_keyword_only(cls: type) -> None:
         setattr(cls(), fields(cls)[0].name, 1)
     with pytest.raises(TypeError):
         cls(1)
+
+
+@pytest.mark.parametrize("name", ["limits", "retry", "polling", "connection"])
+@pytest.mark.parametrize("value", [{"max_cost": 5}, {}, 0, 5, "fast", Limits], ids=repr)
+def test_a_setting_of_another_class_is_refused(name: str, value: Any) -> None:
+    """A dictionary, for example, raises when the client is made: the error names the class that is wanted."""
+    with pytest.raises(TypeError, match=rf"^{name} must be omni_async\.{name.capitalize()}\("):
+        OmniClient("sk-settings-test", **{name: value})

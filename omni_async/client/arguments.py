@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import UnknownModelWarning
 from ..models.catalog import unknown_model_warning
 from ..models.request import VideoRequest
 from ..submission.local_files import resolve_references
+
+_T = TypeVar("_T")
+
+
+def setting(name: str, value: _T | None, kind: type[_T]) -> _T:
+    """Return the value of a setting, or the default of its kind for None. Raise `TypeError` for another kind."""
+    if value is None:
+        return kind()
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be omni_async.{kind.__name__}(...), not {type(value).__name__}")
+    return value
 
 
 def validate_task_id(task_id: str) -> None:

@@ -15,7 +15,7 @@ from ..polling.webhook import WebhookReceiver
 from ..polling.webhook_server import create_application, serve
 from ..settings import Limits, Polling, Retry
 from ..timing import Clock
-from .arguments import build_request
+from .arguments import build_request, setting
 from .as_completed import AsCompletedIterator
 from .credentials import validate_api_key, validate_base_url
 from .job_factory import JobFactory
@@ -77,8 +77,8 @@ class OmniClient:
 
     Raise `AuthenticationError` without an API key, `ValueError` if `base_url` is not an https URL (plain http is
     accepted for this machine, or with `Connection(allow_insecure=True)`), and `TypeError` if `on_event` is not a plain
-    function. Entering the client raises `LedgerError` if the ledger cannot be used: `LedgerLocked` if another client
-    has it open.
+    function or a setting is of another class. Entering the client raises `LedgerError` if the ledger cannot be used:
+    `LedgerLocked` if another client has it open.
     """
 
     def __init__(
@@ -95,17 +95,17 @@ class OmniClient:
         clip_store: ClipStore | None = None,
         on_event: Callable[[JobEvent], object] | None = None,
     ) -> None:
-        self._connection = connection or Connection()
+        self._connection = setting("connection", connection, Connection)
         self._server = validate_base_url(base_url, allow_insecure=self._connection.allow_insecure)
         self._transport = self._make_transport(self._server, validate_api_key(api_key, self._server))
-        self._limits = limits or Limits()
+        self._limits = setting("limits", limits, Limits)
         # Absolute from here on: a program that changes its working directory must not split its clips and its ledger.
         folder = Path(output_dir).absolute()
         ledger = folder / LEDGER_NAME if ledger is ... else ledger
         self._ledger_path = None if ledger is None else Path(ledger).absolute()
         self._clip_store = clip_store or FolderClipStore(folder)
-        self._retry = retry or Retry()
-        self._polling = polling or Polling()
+        self._retry = setting("retry", retry, Retry)
+        self._polling = setting("polling", polling, Polling)
         self._on_event = validate_listener(on_event)
         self._clock = self._make_clock()
         self._webhook = WebhookReceiver(self._server)
