@@ -132,10 +132,11 @@ async def test_malformed_requests_are_quiet(
     assert (await client.call("GET", "/v1/balance")).status == 200
 
 
+@pytest.mark.slow
 async def test_connections_have_a_ceiling(monkeypatch: pytest.MonkeyPatch) -> None:
     """While all connections are being answered, another one gets a 503 at once, which says that nothing was done."""
     monkeypatch.setattr(listening, "MAX_CONNECTIONS", 3)
-    async with open_sandbox(latency=0.5) as client:
+    async with open_sandbox(latency=1.5) as client:
         answered = [asyncio.create_task(client.call("GET", "/v1/balance")) for _ in range(3)]
         await asyncio.sleep(0.2)
         refused = await client.call("GET", "/v1/balance")
