@@ -325,6 +325,51 @@ async def test_an_async_source_is_closed_with_the_client(tmp_path: Path) -> None
     assert source.is_closed
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["between two items", "for an item"])
+async def test_an_async_source_may_clean_up_when_the_client_is_closed(tmp_path: Path, waits: bool) -> None:
+    """A generator that holds a connection, for example, can await its end: it is cancelled once."""
+    steps: list[str] = []
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            for number in range(9):
+                yield f"p{number}"
+                if waits:
+                    await asyncio.sleep(1e6)
+        finally:
+            steps.append("closing")
+            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)
+            steps.append("closed")
+
+    async with FakeClient(Server(), tmp_path) as client:
+        async for _ in client.as_completed(source(), max_pending=2):
+            break
+    assert steps == ["closing", "closed"]
+    assert not left_over()
+
+
+async def test_an_async_source_that_hangs_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    """Its cleanup has two seconds."""
+    server = Server()
+
+    async def source() -> AsyncIterator[str]:
+        try:
+            yield "p"
+            await asyncio.sleep(1e6)
+        finally:
+            await asyncio.sleep(1e6)
+
+    client = await FakeClient(server, tmp_path).open()
+    async for _ in client.as_completed(source()):
+        break
+    began = server.now()
+    await client.aclose()
+    assert 2 <= server.now() - began < 4
+    await asyncio.sleep(0)
+    assert not left_over()
+
+
 async def test_every_job_after_a_402_raises_payment_required(tmp_path: Path) -> None:
     """Each further item is yielded as a job that raises, without another POST."""
     server = Server(latency=0.01)
