@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..api.outcomes import SubmitOutcome, SubmitResult, is_account_limit, is_rate_limit
 from ..logs import get_logger
+from ..ratelimit.backoff import give_up_after
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 # Failures in a row before the user is told. One is common, and is over before anyone would have read about it.
 _FAILURES = 2
+
+# Seconds for which a rate limit refuses everything, while no task is running, before the user is told. Half is an
+# ordinary pause of a busy account; at double, a limit for the day goes unnoticed for a minute. Chosen, not measured.
+_REFUSED_FOR = 30.0
 
 _RETRYING = "retrying for {timeout:g} s"
 _WHAT_HAPPENS = {
@@ -51,6 +56,8 @@ class SubmitReports:
         self._failures = 0  # in a row
         self._since = 0.0
         self._announced: set[object] = set()
+        self._refused_since: float | None = None  # by rate limits, with nothing accepted since
+        self._has_told_refusals = False
 
     def add(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
         """Record the outcome of one POST; None if it was not sent after all."""
@@ -58,6 +65,7 @@ class SubmitReports:
         if result is not None and result.outcome is not SubmitOutcome.WITHHELD:
             self._totals.count("rate_limited", result.applies_to_all and is_rate_limit(result.error))
             self._tell_user(result, now)
+            self._tell_of_refusals(result, now)
 
     def _tell_limiter(self, permit: Permit, result: SubmitResult | None, now: float) -> None:
         match result:
@@ -92,6 +100,23 @@ class SubmitReports:
             if result.outcome is SubmitOutcome.AMBIGUOUS:
                 text = f"{text}; {_WHAT_HAPPENS_NEXT[self._retry.ambiguous]}"
             _log.warning("%s: %s", text.format(timeout=self._retry.timeout), result.error)
+
+    def _tell_of_refusals(self, result: SubmitResult, now: float) -> None:
+        """Tell of a rate limit that lasts. While tasks are running, it may be that of tasks at once, which passes."""
+        is_refused = result.applies_to_all and is_rate_limit(result.error)
+        if not is_refused or self._limiter.in_flight:
+            if self._has_told_refusals and result.outcome is SubmitOutcome.ACCEPTED and self._refused_since is not None:
+                _log.warning("the server accepts submits again, after %.0f s", now - self._refused_since)
+            if is_refused or result.outcome is SubmitOutcome.ACCEPTED:
+                self._refused_since, self._has_told_refusals = None, False
+            return
+        self._refused_since = now if self._refused_since is None else self._refused_since
+        asked = result.retry_after or 0.0
+        if not self._has_told_refusals and max(now - self._refused_since, asked) >= _REFUSED_FOR:
+            self._has_told_refusals = True
+            wish = f", and asks to wait {asked:.0f} s" if asked else ""
+            text = "the server refuses every submit, although no task is running%s; retrying for up to %.0f s: %s"
+            _log.warning(text, wish, give_up_after(self._retry), result.error)
 
     def _on_understood(self, now: float) -> None:
         if self._announced:

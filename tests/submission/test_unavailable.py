@@ -88,3 +88,31 @@ async def test_the_user_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture
     warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [text for text in warnings if "takes no submits just now" in text] == warnings[:1]
     assert "responds to submits again" in warnings[1]
+
+
+@pytest.mark.parametrize("retry_after", [None, "86400"])
+async def test_the_user_is_told_of_a_rate_limit_that_lasts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, retry_after: str | None
+) -> None:
+    """A limit for the day refuses everything: one warning says so, and one when it has ended."""
+    server = Server(duration=5.0)
+    begin = server.now()
+    answer = refusal(429) if retry_after is None else refusal(429, retry_after=retry_after)
+    server.on_submit = lambda _: answer if server.now() < begin + 200 else None
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(10)))
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warnings) == 2
+    assert "refuses every submit, although no task is running" in warnings[0]
+    assert ("asks to wait 86400 s" in warnings[0]) is (retry_after is not None)
+    assert "retrying for up to 3600 s: submit: HTTP 429" in warnings[0]
+    assert "accepts submits again" in warnings[1]
+
+
+async def test_a_limit_of_tasks_at_once_is_no_news(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It refuses for as long as a task takes: that is no reason for a warning."""
+    server = Server(duration=300.0, capacity=2)
+    async with FakeClient(server, tmp_path) as client:
+        await asyncio.gather(*(client.submit(f"p{number}") for number in range(8)))
+    assert any(getattr(post.outcome, "status", 0) == 429 for post in server.posts)
+    assert not [record for record in caplog.records if record.levelname == "WARNING"]
