@@ -115,7 +115,7 @@ class Sweeps:
                 "UPDATE omni_jobs SET status = 'cancelled', finished_at = extract(epoch FROM now())::float8,"
                 " error = format('job ''%%s'' was cancelled%%s', key, CASE WHEN task_id IS NULL THEN '' ELSE"
                 " '; the server continues with its task and bills it' END), changed_at = clock_timestamp()"
-                " WHERE account = %s AND key = ANY(%s)"
+                " WHERE account = %s AND key = ANY(%s) AND cancel_wanted"  # it may be retried by now
                 " AND status IN ('waiting', 'running', 'timed_out', 'downloading', 'download_failed')",
                 (account, keys),
             )
