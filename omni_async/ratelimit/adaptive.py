@@ -12,16 +12,19 @@ both. A 429 does not say which, so each refusal is explained by the simplest lim
   since the last accepted submit alone tells the refused ones from the others, it is the rate (`fits_plain_rate`).
 - For a while this is a trial. If far more jobs turn out to be in flight, it was the rate after all, and what the rate
   estimator had made of those refusals is valid again.
+- Refusals that come by chance, whatever this client does, show no limit (`judge`). The first of them in a row is no
+  reason to pause, unless it has a Retry-After.
 """
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .backoff import RETRY_AFTER_JITTER, doubled
+from .backoff import RETRY_AFTER_JITTER, doubled, retry_delay
+from .chance import judge
 from .concurrency import ConcurrencyLimit
+from .learned import LearnedLimits
 from .limiter import LimiterState, PauseCause, Permit, RateLimiter
 from .rate import RateEstimator
 from .submit_log import Explanation, Submit, SubmitLog
@@ -78,22 +81,6 @@ _SLOWEST = 1 / 4
 _SNAPSHOT_VERSION = 3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LearnedLimits:
-    """The limits found so far, for statistics and for the next run. None where no limit was met.
-
-    `per_second` is in submits per second. `burst` is how many were accepted before the rate limit took effect: 0 if
-    hardly any. Where no limit was met at all, `free_per_second` is the highest pace that was tried, and `free_jobs` the
-    number of submits that were accepted.
-    """
-
-    per_second: float | None = None
-    max_in_flight: int | None = None
-    burst: int = 0
-    free_per_second: float = 0.0
-    free_jobs: int = 0
-
-
 class AdaptiveRateLimiter(RateLimiter):
     """A rate limiter that finds the limits of one account and stays just below them.
 
@@ -113,6 +100,8 @@ class AdaptiveRateLimiter(RateLimiter):
         self._is_explained = False  # the last refusal may be due to a concurrency limit
         self._is_rate_certain = False  # no concurrency limit explains all refusals
         self._was_early_refused = False  # a probe after a finished job was refused since the last limit was found
+        self._is_by_chance = False  # refusals come by chance, and teach no limit
+        self._chance_in_a_row = 0  # such refusals since the last accepted submit
         self._before_pause: RateEstimator  # before the first refusal in a row
         self._rate_otherwise: RateEstimator | None = None  # what the rate is if the concurrency limit does not exist
         self._found_at = 0.0  # when that was found
@@ -231,6 +220,7 @@ class AdaptiveRateLimiter(RateLimiter):
         self._rate.latency = now - submit.sent_at
         self._concurrency.on_accepted()
         self._accepted += 1
+        self._chance_in_a_row = 0
         if self._is_late(permit):
             self._rate.on_accepted_late(submit.sent_at)
         elif permit.is_probe and self._rate.is_paused:
@@ -270,6 +260,9 @@ class AdaptiveRateLimiter(RateLimiter):
 
     def _reassign_refusals(self, now: float) -> None:
         """Attribute the recent refusals to the concurrency limit if that is the simplest explanation of them."""
+        if self._is_by_chance and not self._log.has_refusals:
+            self._is_explained = False  # a finished job changes nothing
+            return
         found, last = self._log.explain(now), self._last_refused
         self._is_explained = last is not None and (last.is_closed or self._is_worth_a_probe(last, found))
         if found is None:
@@ -321,6 +314,10 @@ class AdaptiveRateLimiter(RateLimiter):
             self._concurrency.on_refused(now, submit.most, is_extra=submit.is_extra, per_second=per_second)
             self._log.close(submit)
             return True
+        if self._is_refused_by_chance(submit, now):
+            self._log.close(submit)
+            self._chance_in_a_row += 1
+            return self._chance_in_a_row == 1 and not permit.is_probe and not self._plausible(retry_after)
         if is_late:
             self._rate.on_rate_limited_late(submit.sent_at)
         else:
@@ -334,12 +331,25 @@ class AdaptiveRateLimiter(RateLimiter):
         self._reassign_refusals(now)
         return False
 
+    def _is_refused_by_chance(self, submit: Submit, now: float) -> bool:
+        """Return whether this refusal came by chance. Where such show, what they seemed to teach is dropped."""
+        (observations, index), was_believed = self._log.observations(submit), self._is_by_chance
+        verdict = judge(observations, index, believed=was_believed)
+        self._is_by_chance = verdict.is_chance
+        if self._is_by_chance and not was_believed:
+            if (before := self._log.rate_before()) is not None:
+                self._rate, self._rate_otherwise = before, None
+                self._rate.on_restored(now)
+            if self._concurrency.since >= observations[0].sent_at:
+                self._concurrency.set(None, now)
+        return verdict.is_it_chance
+
     def _first_window(self) -> int:
         """Return as many as a known rate needs: its pace holds the requests back, so no ramp-up is needed.
 
         Without it, 20/s with 10 saved up and answers after 1 s: makespan 1.24 -> 1.33.
         """
-        is_known = self._cause is PauseCause.RATE_LIMITED and self._rate.limit is not None
+        is_known = self._cause is PauseCause.RATE_LIMITED and (self._is_by_chance or self._rate.limit is not None)
         return self._rate.max_concurrent() if is_known else 1
 
     def _is_at_limit(self, submit: Submit, limit: int) -> bool:
@@ -359,8 +369,10 @@ class AdaptiveRateLimiter(RateLimiter):
 
     def _pause_length(self, now: float, retry_after: float | None, attempt: int, jitter: float) -> float:
         """Return the pause that the server asked for, or the computed one where waiting for that did not help."""
-        own = self._rate.pause_length(now, attempt, jitter)
         plausible = self._plausible(retry_after)
+        if self._is_by_chance and not self._rate.is_paused:
+            return retry_delay(plausible, attempt, self._retry, jitter)
+        own = self._rate.pause_length(now, attempt, jitter)
         if plausible is not None:
             return max(plausible * (1 + jitter / RETRY_AFTER_JITTER), own if attempt else 0.0)
         stretched = doubled(self._retry.wait_initial, attempt)
@@ -370,6 +382,8 @@ class AdaptiveRateLimiter(RateLimiter):
 
     def _late_pause_length(self, now: float, retry_after: float | None, jitter: float) -> float:
         """Return the pause as computed now, also without Retry-After: the refusal may have lowered the rate."""
+        if self._is_by_chance and not (retry_after or self._rate.is_paused):
+            return 0.0
         return self._pause_length(now, retry_after, 0, jitter)
 
     def _plausible(self, retry_after: float | None) -> float | None:

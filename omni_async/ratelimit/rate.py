@@ -318,10 +318,10 @@ class RateEstimator:
 
         The service may have been at fault, and not the account. So the ramp begins again, once. Otherwise an account
         without limits, whose service refuses everything for the first minute, is used at one submit a minute for half
-        an hour. It costs one or two refusals where the limit is real. A Retry-After that was right is believed.
+        an hour. It costs one or two refusals where the limit is real. A Retry-After of some seconds is believed.
         """
         is_early = pause.was_ramping and self._cycle_count < tuning.RELIABLE_COUNT and not self._has_ramped_again
-        return is_early and (pause.retry_at is None or pause.was_wrong)
+        return is_early and (pause.retry_at is None or pause.was_wrong or pause.is_long)
 
     def _fit_bucket(self, pause: Pause, cycle: float, history: History) -> Bucket | None:
         """Return the token buckets that explain all refusals, if the account seems to be one that saves up a burst."""
@@ -340,13 +340,16 @@ class RateEstimator:
         if self._configured:  # used once more: the first refusal may have been bad luck
             configured, self._configured, self._is_configured_retried = self._configured, None, True
             return configured * tuning.MARGIN
+        gap = sent_at - self._accepted_at
+        is_long = gap > self._retry.wait_max or pause.lower > 0
+        if is_long and not self.burst and self._cycle_count >= tuning.STEADY_COUNT and gap * cycle > tuning.OUTAGE:
+            return max(pause.lower, cycle * tuning.MARGIN)
         if self.burst and self._cycle_count < tuning.RELIABLE_COUNT:
             has_held = pause.held >= max(tuning.RELIABLE_COUNT, self.burst)
             part = tuning.MARGIN if has_held else tuning.RAMP_RATIO
             return max(pause.floor, pause.lower * part)  # too few to measure; 0 starts the ramp again
         if self.burst or 0 < cycle < self.upper:
             return max(pause.floor, cycle * tuning.MARGIN)
-        gap = sent_at - self._accepted_at
         return 1 / gap if 0 < gap < math.inf else 0.0
 
     def _choose_pace(self, now: float) -> None:

@@ -9,11 +9,14 @@ disproves the limit only if the smaller number does.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections import deque
 from dataclasses import dataclass
 from itertools import dropwhile
 from typing import TYPE_CHECKING, NamedTuple
+
+from .chance import Observation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
 # Submits that are remembered. They must cover the refusals that are compared with each other, at hundreds of jobs in
 # flight.
 _REMEMBERED = 400
+# Those of them that are compared to tell chance from limits. Half: chance of .05 is found later. Double: limits that
+# have changed since pass for chance. Chosen.
+_COMPARED = 150
+
 # The longest delay of noticing an end is forgotten by this factor with each end.
 _FADE = 0.99
 
@@ -56,6 +63,11 @@ class Submit:
     is_closed: bool = False  # the refusal is explained for good
     rate_before: RateEstimator | None = None  # what was known of the rate limit before this refusal
     contradicts_rate: bool = False  # refused although it kept a pace that has held, or left even later
+
+    @property
+    def is_test(self) -> bool:
+        """Whether it left to find out something, though it was likely to be refused."""
+        return self.is_probe or self.is_extra
 
 
 class Explanation(NamedTuple):
@@ -208,6 +220,22 @@ class SubmitLog:
                 before = submit.sent_at
         gaps.sort()
         return len(gaps) > _SHORTEST_GAPS and longest <= gaps[_SHORTEST_GAPS] + self._jitter()
+
+    def observations(self, submit: Submit) -> tuple[list[Observation], int]:
+        """Return the latest submits that were accepted or refused, and the index of this one."""
+        latest = [each for each in self._submits if each.is_refused is not None][-_COMPARED:]
+        observations = [
+            Observation(
+                each.sent_at, each.least, each.most, bool(each.is_refused), not (each.is_refused and each.is_test)
+            )
+            for each in latest
+        ]
+        return observations, next((index for index, each in enumerate(latest) if each is submit), -1)
+
+    def rate_before(self) -> RateEstimator | None:
+        """Return what was known of the rate limit before the first refusal that is remembered; None if unknown."""
+        known = (each.rate_before for each in self._submits if not each.is_probe)
+        return next((copy.copy(each) for each in known if each is not None), None)
 
     def accepted_after(self, refused_at: float) -> tuple[int, float]:
         """Return how many submits were accepted that had left after a refused one, and in how many seconds they left.

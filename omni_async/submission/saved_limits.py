@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..jobs.store import LIMITS
 from ..logs import get_logger
-from ..ratelimit.adaptive import LearnedLimits
+from ..ratelimit.learned import LearnedLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -103,6 +103,8 @@ PURE = {  # no await, no clock, no randomness, no I/O: decisions as plain functi
     "ratelimit.limiter",
     "ratelimit.adaptive",
     "ratelimit.rate",
+    "ratelimit.chance",
+    "ratelimit.learned",
     "ratelimit.pause",
     "ratelimit.concurrency",
     "ratelimit.throughput",

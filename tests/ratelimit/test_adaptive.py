@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from omni_async.ratelimit.adaptive import AdaptiveRateLimiter, LearnedLimits
+from omni_async.ratelimit.adaptive import AdaptiveRateLimiter
+from omni_async.ratelimit.learned import LearnedLimits
 from tests.support.accounts import (
     RETRY_AFTER_STYLES,
     Account,

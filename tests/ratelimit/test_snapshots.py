@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omni_async.ratelimit.adaptive import AdaptiveRateLimiter, LearnedLimits
+from omni_async.ratelimit.adaptive import AdaptiveRateLimiter
+from omni_async.ratelimit.learned import LearnedLimits
 from tests.support.accounts import Account, FixedWindow, InFlightLimit, Limit, TokenBucket, lognormal
 from tests.support.limiters import adaptive_limiter, send
 from tests.support.load import Load

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from omni_async.api.parsing import Response
-    from omni_async.ratelimit.adaptive import LearnedLimits
+    from omni_async.ratelimit.learned import LearnedLimits
 
 pytestmark = pytest.mark.timeout(60)
 

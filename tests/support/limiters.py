@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omni_async.ratelimit.adaptive import AdaptiveRateLimiter, LearnedLimits
+from omni_async.ratelimit.adaptive import AdaptiveRateLimiter
+from omni_async.ratelimit.learned import LearnedLimits
 from omni_async.ratelimit.limiter import RateLimiter
 from omni_async.settings import Retry
 
