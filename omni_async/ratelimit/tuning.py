@@ -62,7 +62,7 @@ STEADY_COUNT = 20
 OVERTAKING = 0.2
 
 # After a rate had held for `STEADY_COUNT` requests, a pause of so many of their intervals was an outage, and no lower
-# rate. Without it, a minute in which 4/s refuses everything makes 600 jobs last up to 1,900 s instead of 250. Chosen.
+# rate. Without it, a minute in which 4/s refuses everything: 600 jobs take 1,700 to 2,500 s instead of 250. Chosen.
 OUTAGE = 10
 
 # The largest burst that is counted. As many requests must hold at a pace before it counts for a bursty account. Half
