@@ -310,8 +310,7 @@ class AdaptiveRateLimiter(RateLimiter):
         self._last_refused = submit
         limit = self._concurrency.limit
         if limit is not None and not permit.is_probe and self._is_at_limit(submit, limit):
-            per_second = self.throughput.per_second(now)
-            self._concurrency.on_refused(now, submit.most, is_extra=submit.is_extra, per_second=per_second)
+            self._concurrency.on_refused(submit, now, self.throughput.per_second(now))
             self._log.close(submit)
             return True
         if self._is_refused_by_chance(submit, now):
