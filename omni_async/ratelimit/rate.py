@@ -159,7 +159,8 @@ class RateEstimator:
             needed = min(max(needed, math.ceil(self._saved_up / (1 - self.lower / pace))), tuning.MAX_BURST)
         if self._held == needed and pace > self.lower:
             self.lower, self._is_configured_retried, self._has_burst_in_cycle = pace, False, False
-            self._growth = min(self._growth * 2, 1 / tuning.RAMP_RATIO - 1)
+            if self._is_growing:
+                self._growth = min(self._growth * 2, 1 / tuning.RAMP_RATIO - 1)
             self._choose_pace(sent_at)
 
     def on_accepted_late(self, sent_at: float) -> None:
