@@ -218,8 +218,7 @@ class RateEstimator:
         is_rough = (
             self._cycle_start is not None and sent_at - resumed_at > (sent_at - self._cycle_start) / tuning.ROUGH_PART
         )
-        # At least a millisecond, so that a cycle without any duration does not divide by zero.
-        cycle = 0.0 if self._cycle_start is None else self._cycle_count / max(resumed_at - self._cycle_start, 1e-3)
+        cycle = self._measure_cycle(resumed_at)
         bucket, upper = self._fit_bucket(self._pause, cycle, history), math.inf
         is_unproven = self._is_unproven(self._pause)
         if is_unproven:
@@ -283,6 +282,14 @@ class RateEstimator:
             self._choose_pace(now)
 
     # Decisions
+
+    def _measure_cycle(self, resumed_at: float) -> float:
+        """Return how many requests per second this cycle has shown; 0 if it shows nothing.
+
+        What is shorter than a round trip shows nothing: requests that had left before it count as well.
+        """
+        seconds = 0.0 if self._cycle_start is None else resumed_at - self._cycle_start
+        return self._cycle_count / seconds if seconds > self.latency else 0.0
 
     def _start_pause(self, sent_at: float) -> Pause:
         """End the ramp, search or growth, and return what the pause will be judged by."""

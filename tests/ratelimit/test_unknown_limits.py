@@ -119,8 +119,8 @@ def test_a_concurrency_limit_that_falls_and_rises_is_followed(retry_after: str) 
         assert len(load.accepted_at) >= 0.85 * possible
 
 
-@pytest.mark.parametrize(("latency", "seconds"), [(0.02, 3.5), (1.0, 30.0)])
-def test_an_account_without_limits_is_filled_fast(latency: float, seconds: float) -> None:
+@pytest.mark.parametrize(("latency", "first", "second"), [(0.02, 3.0, 0.5), (1.0, 23.0, 14.0)])
+def test_an_account_without_limits_is_filled_fast(latency: float, first: float, second: float) -> None:
     """1,000 jobs are accepted soon, however long an answer takes, and a second run is faster than the first."""
     times = []
     limiter = adaptive_limiter(max_concurrent=MAX_CONCURRENT)
@@ -130,5 +130,5 @@ def test_an_account_without_limits_is_filled_fast(latency: float, seconds: float
         times.append(load.accepted_at[-1])
         assert not load.refused_at
         limiter = adaptive_limiter(max_concurrent=MAX_CONCURRENT, learned=limiter.learned())
-    assert times[0] <= seconds
-    assert times[1] <= 0.6 * times[0]
+    assert times[0] <= first
+    assert times[1] <= second
