@@ -336,7 +336,7 @@ class AdaptiveRateLimiter(RateLimiter):
     def _is_refused_by_chance(self, submit: Submit, now: float) -> bool:
         """Return whether this refusal came by chance. Where such show, what they seemed to teach is dropped."""
         (observations, index), was_believed = self._log.observations(submit), self._is_by_chance
-        verdict = judge(observations, index, believed=was_believed)
+        verdict = judge(observations, index, believed=was_believed, jitter=self._log.jitter())
         self._is_by_chance = verdict.is_chance
         if self._is_by_chance and not was_believed:
             if (before := self._log.rate_before()) is not None:

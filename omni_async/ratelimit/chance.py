@@ -95,8 +95,11 @@ class _Limit(NamedTuple):
     meter: list[float]
 
 
-def judge(observations: Sequence[Observation], index: int, *, believed: bool = False) -> Verdict:
-    """Return whether submits are refused by chance, and the one with this index. `believed`: they were before."""
+def judge(observations: Sequence[Observation], index: int, *, believed: bool = False, jitter: float = 0.0) -> Verdict:
+    """Return whether submits are refused by chance, and the one with this index. `believed`: they were before.
+
+    `jitter` is by how many seconds two requests may arrive closer together than they left.
+    """
     counted = [each.is_refused for each in observations if each.counts]
     if sum(counted) < _MIN_REFUSALS:
         return Verdict(believed, believed)
@@ -105,17 +108,17 @@ def judge(observations: Sequence[Observation], index: int, *, believed: bool = F
     chance = _entropy(len(counted), sum(counted))
     margin = -_LIMIT_MARGIN if believed else _MARGIN
     in_flight = _fit(observations, [each.most if each.is_refused else each.least for each in observations])
-    plain_rate = _fit(observations, _paces(observations))
+    plain_rate = _fit(observations, _paces(observations, jitter))
     if min(in_flight.cost, plain_rate.cost) <= chance + margin - (_THRESHOLD if believed else 0):
         return Verdict()  # without the rest, which takes time
-    rate = _fit_rate(observations, plain_rate)
-    cost = min(in_flight.cost, rate.cost, _cost_of_two(observations, in_flight))
+    rate = _fit_rate(observations, plain_rate, jitter)
+    cost = min(in_flight.cost, rate.cost, _cost_of_two(observations, in_flight, jitter))
     both, explains_it = min(_cost_with_chance(observations, each, index) for each in (in_flight, rate))
     is_chance = cost > min(chance, both) + margin
     return Verdict(is_chance, is_chance and not (both < chance and explains_it))
 
 
-def _fit_rate(observations: Sequence[Observation], plain: _Limit) -> _Limit:
+def _fit_rate(observations: Sequence[Observation], plain: _Limit, jitter: float) -> _Limit:
     """Return the rate limit that describes all outcomes best."""
     seconds = observations[-1].sent_at - observations[0].sent_at
     lowest = sum(not each.is_refused for each in observations) / max(1e-3, seconds) * _LOWEST
@@ -123,7 +126,7 @@ def _fit_rate(observations: Sequence[Observation], plain: _Limit) -> _Limit:
         return plain
     rates, ratio, found = [lowest * _RATIO**step for step in range(_RATES)], _RATIO, plain
     for _ in range(_ROUNDS):
-        tried = {rate: _fit(observations, _levels(observations, rate)) for rate in rates}
+        tried = {rate: _fit(observations, _levels(observations, rate, jitter)) for rate in rates}
         best = min(tried, key=lambda rate: (tried[rate].cost, tried[rate].overlap))
         found = min(found, tried[best], key=lambda each: each.cost)
         rates = [best * ratio ** (2 * step / (_RATES - 1) - 1) for step in range(_RATES)]
@@ -131,30 +134,30 @@ def _fit_rate(observations: Sequence[Observation], plain: _Limit) -> _Limit:
     return found
 
 
-def _cost_of_two(observations: Sequence[Observation], in_flight: _Limit) -> float:
+def _cost_of_two(observations: Sequence[Observation], in_flight: _Limit, jitter: float) -> float:
     """Return what a concurrency limit costs together with a rate limit, which explains what the first one does not."""
     readings = zip(observations, in_flight.meter, strict=True)
     rest = [each for each, reading in readings if not (each.is_refused and reading >= in_flight.threshold)]
-    return _fit_rate(rest, _fit(rest, _paces(rest))).cost + in_flight.accepted_above * _CONTRADICTION
+    return _fit_rate(rest, _fit(rest, _paces(rest, jitter)), jitter).cost + in_flight.accepted_above * _CONTRADICTION
 
 
-def _paces(observations: Sequence[Observation]) -> list[float]:
+def _paces(observations: Sequence[Observation], jitter: float) -> list[float]:
     """Return one over the time since the last accepted submit, for each submit: the meter of a rate without bursts."""
     found, before = [], -math.inf
     for each in observations:
-        found.append(1 / max(each.sent_at - before, 1e-9))
+        found.append(1 / max(each.sent_at - before - each.is_refused * jitter, 1e-9))
         before = before if each.is_refused else each.sent_at
     return found
 
 
-def _levels(observations: Sequence[Observation], rate: float) -> list[float]:
+def _levels(observations: Sequence[Observation], rate: float, jitter: float) -> list[float]:
     """Return the level of a leaky bucket at each submit. An empty one refuses nothing."""
     found, level, before = [], 0.0, -math.inf
     for sent_at, _, _, is_refused, _ in observations:
-        level = max(0.0, level - rate * (sent_at - before))
-        before = sent_at
+        drained = level - rate * (sent_at - before)
+        level, before = max(0.0, drained), sent_at
         if is_refused:
-            found.append(level * _TOLERANCE or -1.0)
+            found.append(max(0.0, drained + rate * jitter) * _TOLERANCE or -1.0)
         else:
             found.append(level)
             level += 1

@@ -192,7 +192,7 @@ class SubmitLog:
         Without these, one seed of ten takes 200 in flight, answers after 1 s, for a rate: worst makespan 1.21 -> 1.47.
         """
         later: deque[float] = deque()  # when they left
-        jitter = self._jitter()
+        jitter = self.jitter()
         for submit in reversed(self._submits):
             while later and later[0] > submit.sent_at + jitter:
                 later.popleft()
@@ -219,7 +219,7 @@ class SubmitLog:
                 gaps.append(gap)
                 before = submit.sent_at
         gaps.sort()
-        return len(gaps) > _SHORTEST_GAPS and longest <= gaps[_SHORTEST_GAPS] + self._jitter()
+        return len(gaps) > _SHORTEST_GAPS and longest <= gaps[_SHORTEST_GAPS] + self.jitter()
 
     def observations(self, submit: Submit) -> tuple[list[Observation], int]:
         """Return the latest submits that were accepted or refused, and the index of this one."""
@@ -246,7 +246,7 @@ class SubmitLog:
         accepted = sum(each.is_refused is False for each in sent)
         return accepted, sent[-1].sent_at - refused_at if sent else 0.0
 
-    def _jitter(self) -> float:
+    def jitter(self) -> float:
         """Return by how many seconds two round trips may differ, estimated as in RFC 6298 (four mean deviations)."""
         return 4 * self._deviation
 
