@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.to_thread
 import pytest
-from hypothesis import HealthCheck, event, given, settings
+from hypothesis import HealthCheck, event, example, given, settings
 from hypothesis import strategies as st
 
 from omni_async import TransportError
@@ -39,8 +39,9 @@ CHECK_FAULTS = [
     response(404, b"<html>"),
     response(500),
 ]
+PAGE = Response(200, {}, b"<html>")
 DOWNLOAD_FAULTS = [
-    "cut", "stall", TransportError("reset"), Response(403), Response(500), Response(200, {}, b"<html>"), Response(416),
+    "cut", "stall", TransportError("reset"), Response(403), Response(500), PAGE, Response(416),
     Response(206, {"content-range": "bytes 1-2/3"}, b"xx"),
 ]  # fmt: skip
 
@@ -107,6 +108,10 @@ def files(monkeypatch: pytest.MonkeyPatch) -> dict[str, Simulation]:
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large],
 )
 @given(plan=plans())
+@example(plan=Plan((None,), (Crash("accepted", 1),), download_faults=(PAGE, PAGE)))
+@example(
+    plan=Plan((None,), (Crash("time", seconds=22.5),), check_faults=("hang",), download_faults=("cut",), disk=0.001)
+)
 def test_no_clip_is_lost_or_paid_for_twice(plan: Plan, files: dict[str, Simulation]) -> None:
     """Except by resends to a server that ignores keys, none is paid for twice. Accepted tasks are never forgotten."""
     random.seed(7)

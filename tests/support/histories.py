@@ -219,6 +219,11 @@ class Simulation:
                 raise self._problem
             self.now += crash.downtime
         self.outcomes = self._run_loop(lambda: self._one_run(None))
+        # The same page in place of a clip, twice in a row, ends a download for that run. A later run repeats it.
+        for _ in self.plan.download_faults:
+            if all(record.status is not JobStatus.DOWNLOAD_FAILED for record in self.records(self.folder)):
+                break
+            self.outcomes = self._run_loop(lambda: self._one_run(None))
         self.check_end()
 
     def _run_loop(self, main: Callable[[], Awaitable[_T]]) -> _T:
@@ -236,6 +241,8 @@ class Simulation:
     def _prepare_next_run(self) -> None:
         """Let the next run begin with the files of the last one."""
         if self.has_crashed:
+            # As if it had been moved: what is left in another folder would not be continued.
+            shutil.rmtree(self.folder, ignore_errors=True)
             self.folder = self.root / f"run-{self.run_number + 1}"
         self.run_number += 1
         self.has_crashed = False
@@ -352,11 +359,18 @@ class Simulation:
                 assert paid == 1, f"{key} is paid {paid} times"
 
     def _check_clip(self, folder: Path, record: JobRecord) -> None:
-        path = folder / f"{record.key}.mp4"
+        path = folder / self._clip_name(record)
         assert is_complete(path), f"{record.key} is completed, but its clip is incomplete"
         assert path.read_bytes() == mp4(f"https://cdn.test/{record.task_id}.mp4"), (
             f"{record.key}: the clip of another task"
         )
+
+    def _clip_name(self, record: JobRecord) -> str:
+        """Return the name of a clip. It is another one if a run before the cancel of its job has left a part file."""
+        (name,) = (path.replace("\\", "/").rpartition("/")[2] for path in record.paths)
+        assert name in {f"{record.key}.mp4", f"{record.key}-new.mp4"}
+        assert name == f"{record.key}.mp4" or self.plan.cancels
+        return name
 
     def _paid(self) -> Counter[str]:
         return Counter(f"k{task.body['prompt'][1:]}" for task in self.server.tasks.values())
@@ -381,4 +395,5 @@ class Simulation:
             assert task.task_id in known or record.ambiguous_submits or record.status is JobStatus.CANCELLED, task
         assert not self.server.concurrent_submits
         for path in self.folder.glob("*.part"):  # of a cancelled job, which may be attached later
-            assert by_key[path.name.removesuffix(".mp4.part")].status is JobStatus.CANCELLED
+            record = by_key[path.name.removesuffix(".mp4.part")]
+            assert record.status is JobStatus.CANCELLED or self._clip_name(record) == f"{record.key}-new.mp4"
