@@ -71,6 +71,7 @@ def _use_temporary_folder(config: pytest.Config) -> None:
     Some tests kill processes, which leave files behind.
     """
     folder = tempfile.mkdtemp(prefix="omni-async-tests-", dir=os.environ["PYTEST_DEBUG_TEMPROOT"])
+    os.chmod(folder, 0o711)  # noqa: PTH101 - root runs Postgres as another user, who must get to a folder in it
     os.environ["TMPDIR"] = tempfile.tempdir = folder
     config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
